@@ -1,0 +1,37 @@
+PY ?= python3
+BIN := .venv/bin
+# uv does not read pip's settings: hand it the wheel folder that pip was told of, if any
+export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
+export UV_COMPILE_BYTECODE = 1
+
+.PHONY: setup demo test lint docs constraints clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PY) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group dev -e .
+	touch $@
+
+demo: setup
+	$(BIN)/cytoforge demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build
+
+# Resolve anew, naming no host and no path; torch stays where it was tested.
+constraints: setup
+	env -u UV_FIND_LINKS sh -c 'echo "torch==2.13.0" | $(BIN)/uv pip compile -c - --universal --group dev \
+	    --no-annotate --no-header pyproject.toml -o constraints.txt'
+
+clean:
+	rm -rf .venv docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

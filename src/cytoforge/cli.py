@@ -1,0 +1,89 @@
+"""The command line: a table from words to (config, function). Parses, calls, prints; no science, no torch at import."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    # words: (config class, function, one line of help)
+    "demo": ("Demo", "commands.demo:demo", "few-label training in several ways on phantom cells, scored and shown"),
+    "check": ("Check", "commands.check:check_command", "lint a dataset or movie and say what to do"),
+    "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
+    "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
+    "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
+    "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
+}
+
+USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"
+
+
+def overview() -> str:
+    """Return the text of `cytoforge --help`: one line per command that works."""
+    width = max(map(len, COMMANDS))
+    lines = [USAGE, "", "From a few annotated microscopy images to a cell segmenter.", ""]
+    lines += [f"  {words:<{width}}  {line}" for words, (_, _, line) in COMMANDS.items()]
+    return "\n".join(lines)
+
+
+def find_command(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Split the command line into the words of a command and the rest, or return None when there is no such command."""
+    for count in (2, 1):
+        words = " ".join(arguments[:count])
+        if len(arguments) >= count and words in COMMANDS:
+            return words, list(arguments[count:])
+    return None
+
+
+def _unknown(arguments: Sequence[str]) -> str:
+    asked = arguments[0]
+    family = [words for words in COMMANDS if words.split()[0] == asked]
+    if family:
+        return f"cytoforge {asked} needs a second word: {', '.join(words.split()[1] for words in family)}"
+    return f"there is no command {asked!r}; there are {', '.join(COMMANDS)}"
+
+
+def _parse(words: str, rest: list[str]) -> object:
+    import tyro
+
+    from cytoforge import config
+
+    return tyro.cli(getattr(config, COMMANDS[words][0]), args=rest, prog=f"cytoforge {words}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; return the exit status: 0 done, 1 done with findings, 2 user's mistake, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in {"-h", "--help"}:
+        print(overview())
+        return 0 if given else 2
+    if given == ["--version"]:
+        from importlib.metadata import version
+
+        print(version("cytoforge"))
+        return 0
+    found = find_command(given)
+    if found is None:
+        print(f"cytoforge: {_unknown(given)}", file=sys.stderr)
+        return 2
+    from cytoforge.errors import Interrupted, UserError
+
+    words, rest = found
+    debug = bool(os.environ.get("CYTOFORGE_DEBUG"))
+    try:
+        settings = _parse(words, rest)
+        module, function = COMMANDS[words][1].split(":")
+        status = getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"cytoforge: {error}", file=sys.stderr)
+        return 2
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"cytoforge: {error or 'interrupted'}", file=sys.stderr)
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

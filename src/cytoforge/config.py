@@ -1,0 +1,283 @@
+"""One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
+
+from collections.abc import Callable
+from dataclasses import field
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, dataclass_transform
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from tyro.conf import Positional
+
+from cytoforge.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Method = Literal["conventional", "cyclegan"]
+Network = Literal["unet", "cellpose", "deepsea"]
+TargetName = Literal["boundary", "semantic"]
+Augmentation = Literal["strong", "paper"]
+Norm = Literal["batch", "group"]
+
+
+@dataclass_transform(frozen_default=True)
+def command(kind: type) -> Any:
+    """Make a frozen, validated dataclass whose errors are one sentence in the names of the flags.
+
+    Raises UserError with all problems at once when it is built from wrong values.
+    """
+    checked = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(kind)
+    build: Callable[..., None] = checked.__init__
+
+    @wraps(build)
+    def __init__(self: object, *args: object, **values: object) -> None:
+        try:
+            build(self, *args, **values)
+        except ValidationError as error:
+            raise UserError("; ".join(map(_problem, error.errors()))) from None
+
+    checked.__init__ = __init__  # type: ignore[method-assign]
+    return checked
+
+
+def _problem(details: Any) -> str:
+    sentence = details["msg"].removeprefix("Value error, ")
+    if not details["loc"]:
+        return str(sentence)
+    return f"--{str(details['loc'][0]).replace('_', '-')} {details['input']}: {sentence[0].lower()}{sentence[1:]}"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes and rates of a training; `paper` holds the values of cGAN-Seg's published code."""
+
+    width: int
+    """channels of the first level of generator and segmenter"""
+    depth: int
+    """number of poolings of the U-shaped networks (the CellPose and DeepSea networks use at most 3)"""
+    crop: tuple[int, int]
+    """window cut from an image, height x width in pixels"""
+    batch: int
+    """windows per step of the conventional recipe"""
+    cycle_batch: int
+    """windows per step of the cyclegan recipe"""
+    rate: float
+    """learning rate of segmenter and generator (Adam)"""
+    discriminator_rate: float
+    """learning rate of the discriminators (Adam)"""
+    discriminator_width: int
+    """channels of the discriminators' first layer"""
+    heads: int
+    """heads of the discriminators' linear attention (0: none)"""
+    head_width: int
+    """channels of one attention head"""
+    average: float
+    """decay of the exponential moving average of the weights per step"""
+    anneal: bool
+    """let the learning rates fall along a cosine (the paper keeps them constant)"""
+    paper_weights: bool
+    """loss weights of cGAN-Seg Eq. 16 instead of those found for minutes-long training"""
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(8, 3, (64, 64), 4, 2, 3e-3, 1e-3, 8, 2, 8, 0.98, True, False),
+    "small": Preset(16, 4, (128, 128), 4, 2, 1e-3, 4e-4, 16, 2, 32, 0.99, True, False),
+    "paper": Preset(64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 64, 8, 64, 0.999, False, True),
+}
+
+
+@command
+class TrainSegmentation:
+    """Train a segmenter on annotated images.
+
+    DATA holds images/ and masks/ (label images: 0 background, 1..N cells) paired by file name, or is a movie folder.
+    The run folder receives weights, metrics.csv, sample pictures and report.html. Interrupted training goes on
+    when the same command is given again.
+
+    Examples:
+      cytoforge train segmentation DATA --out RUN
+      cytoforge train segmentation DATA --out RUN --limit 5 --minutes 4 --scale 0.333
+      cytoforge train segmentation DATA --out RUN --method cyclegan --warm-start
+    """
+
+    data: Positional[Path]
+    """dataset or movie folder"""
+    out: Path
+    """run folder to write"""
+    method: Method = "conventional"
+    """conventional: from the pairs alone; cyclegan: segmenter and generator train each other (cGAN-Seg, Fig. 1A)"""
+    network: Network = "unet"
+    """segmentation network"""
+    target: TargetName = "boundary"
+    """boundary: background, interior, border (touching cells stay apart); semantic: the paper's two classes"""
+    augmentation: Augmentation = "strong"
+    """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
+    preset: Literal["tiny", "small", "paper"] = "small"
+    """size of networks, windows and batches"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """training time in minutes; 10 if neither this nor --steps is given"""
+    steps: Count | None = None
+    """number of training steps, instead of a time"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of everything random"""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
+    validation: Path | None = None
+    """annotated images for choosing the best weights; without it a seeded fifth of DATA"""
+    sequence: tuple[str, ...] = ()
+    """sequences of a movie folder to use, such as 01; all without it"""
+    split_by: Literal["image", "group"] = "image"
+    """hold out single images, or whole groups (wells, sequences) as dataset.json names them"""
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = None
+    """k-fold validation: 2/5 holds out the second of five parts"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize images on reading; stored with the run, segment returns masks of the original size"""
+    warm_start: bool = False
+    """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
+    norm: Norm = "batch"
+    """normalisation layers: the paper's batch norm, or group norm"""
+    attention: bool = True
+    """cyclegan: linear attention in the discriminators"""
+    style_mixing: Fraction = 0.9
+    """cyclegan: probability that two styles are mixed in one generated image"""
+    p_diff: Fraction = 0.2
+    """cyclegan: probability of the differentiable augmentation before the image discriminator"""
+    patience: Count | None = None
+    """stop after this many validations (of about 20 in a run) without improvement"""
+    weights_dir: Path | None = None
+    """folder with pretrained VGG-19 for the perceptual loss; also from CYTOFORGE_WEIGHTS"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    devices: Count = 1
+    """number of GPUs, or of processes on a CPU"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the processor computes in it, float32 otherwise"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing run folder"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainSegmentation":
+        problems = []
+        if self.minutes is not None and self.steps is not None:
+            problems.append("give --minutes or --steps, not both")
+        if self.warm_start and self.method != "cyclegan":
+            problems.append("--warm-start belongs to --method cyclegan")
+        if self.fold is not None:
+            part, parts = map(int, self.fold.split("/"))
+            if part > parts or parts < 2:
+                problems.append(f"--fold {self.fold} names no part: write 2/5 for the second of five")
+            if self.validation is not None:
+                problems.append("give --fold or --validation, not both")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+@command
+class Segment:
+    """Segment images with a trained run: label images of the original size in OUT/masks.
+
+    IMAGES is a dataset, a folder of images, one file or a movie folder, of any size.
+
+    Examples:
+      cytoforge segment RUN IMAGES --out OUT
+    """
+
+    run: Positional[Path]
+    """run folder of train segmentation or import"""
+    images: Positional[Path]
+    """what to segment"""
+    out: Path
+    """folder to write masks/ into"""
+    sequence: tuple[str, ...] = ()
+    """sequences of a movie folder to use, such as 01; all without it"""
+    tile: Annotated[int, Field(ge=32)] | None = None
+    """tile side in pixels at the run's scale; without it the size stored with the run"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace existing masks"""
+
+
+@command
+class ScoreSegmentation:
+    """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
+
+    Examples:
+      cytoforge score segmentation OUT DATA
+      cytoforge score segmentation OUT DATA --protocol paper --json scores.json
+    """
+
+    prediction: Positional[Path]
+    """dataset folder, folder of masks, one mask or a movie folder"""
+    truth: Positional[Path]
+    """the same, with the true masks"""
+    protocol: Literal["instances", "paper"] = "instances"
+    """instances: true cells, optimally matched; paper: connected components of at least 15 px, as cGAN-Seg scores"""
+    json: Path | None = None
+    """write everything, image by image, to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept synthetic images as truth"""
+
+
+@command
+class Check:
+    """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
+
+    Exit status 1 if there are errors.
+
+    Examples:
+      cytoforge check DATA
+    """
+
+    data: Positional[Path]
+    """dataset or movie folder"""
+    sequence: tuple[str, ...] = ()
+    """sequences of a movie folder to look at, such as 01; all without it"""
+    json: bool = False
+    """print findings as JSON"""
+
+
+@command
+class ImportCheckpoint:
+    """Turn a published cGAN-Seg checkpoint into a run folder.
+
+    Examples:
+      cytoforge import Seg.pth --network unet --out RUN
+    """
+
+    checkpoint: Positional[Path]
+    """the .pth file; only tensors are read from it"""
+    network: Literal["style-unet", "unet", "cellpose", "deepsea", "patchgan"]
+    """what the file holds"""
+    out: Path
+    """run folder to write"""
+    overwrite: bool = False
+    """replace an existing run folder"""
+
+
+@command
+class Demo:
+    """Train on four annotated phantom images in several ways, score it on unseen ones, show all in one page.
+
+    Examples:
+      cytoforge demo
+    """
+
+    out: Path = field(default_factory=lambda: Path("demo"))
+    """folder to write"""
+    preset: Literal["tiny", "small"] = "small"
+    """tiny takes under a minute and shows that everything runs; small shows what the methods do"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of phantoms and training"""
+    overwrite: bool = False
+    """replace an existing folder"""

@@ -1,0 +1,43 @@
+"""One line of progress with the time left, for long work in a terminal or a log file."""
+
+import sys
+import time
+
+
+def clock(seconds: float) -> str:
+    """Return a duration in words: 45 s, 3:20 min, 2:05 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+class Progress:
+    """Shows how far work has come: a line that is rewritten in a terminal, every tenth in a log file (stderr)."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.started, self.shown = title, time.monotonic(), -1.0
+        self.first: float | None = None
+        self.live = sys.stderr.isatty()
+
+    def __call__(self, share: float, note: str = "") -> None:
+        """Report the share done, 0 to 1, with a short note."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first = min(share, 0.999)
+        if self.live:
+            due = now - self.shown > 0.2 or share >= 1
+        else:
+            due = int(share * 10) > int(max(self.shown, self.first) * 10) or share >= 1 > self.shown
+        if not due:
+            return
+        self.shown = now if self.live else share
+        spent, done = now - self.started, share - self.first
+        left = f", {clock(spent / done * (1 - share))} left" if done > 0 and share < 1 else ""
+        line = f"{self.title} {share:4.0%}{left}{'  ' + note if note else ''}"
+        if self.live:
+            print(f"\r\x1b[2K{line}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)

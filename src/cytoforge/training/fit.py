@@ -1,0 +1,320 @@
+"""The training loop: one function for every recipe, read from top to bottom."""
+
+import contextlib
+import copy
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cytoforge.data.run import Run, flatten_state, unflatten_state
+from cytoforge.errors import Interrupted, UserError
+from cytoforge.training.batches import Batch, item_generator
+
+VALIDATIONS = 20  # per run
+PATIENCE_WITH_FAULTS = 5  # roll-backs before training gives up
+SAVE_EVERY = 60.0  # seconds
+
+
+class Update(Protocol):
+    """Applies one optimiser's step for a loss; see `Trainer.update`."""
+
+    def __call__(self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+        """Step the named optimiser."""
+
+
+class Recipe(Protocol):
+    """What a training needs beside the loop: networks, optimisers and one step."""
+
+    networks: dict[str, nn.Module]
+    optimisers: dict[str, Optimizer]
+    averaged: tuple[str, ...]
+    """networks whose moving average is validated and saved"""
+
+    def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
+        """Update the networks from one batch; return the losses by name. `progress` runs from 0 to 1."""
+
+
+@dataclass
+class State:
+    """The counters of a training; all else that a resume needs are tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    best_step: int = 0
+    since_best: int = 0
+    history: list[list[float]] = field(default_factory=list)
+    """validations: progress, score"""
+    sums: dict[str, float] = field(default_factory=dict)
+    """losses summed since the last row of metrics.csv"""
+    summed: int = 0
+    skipped: list[int] = field(default_factory=list)
+    """steps whose batch gave a value that is not finite"""
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: a number of steps, or seconds."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def progress(self, state: State) -> float:
+        """Return the spent share, 0 to 1."""
+        if self.steps is not None:
+            return min(state.step / self.steps, 1.0)
+        return min(state.seconds / (self.seconds or 1.0), 1.0)
+
+
+class NotFinite(Exception):
+    """A loss or gradient is NaN or infinite; the message names it."""
+
+
+class Trainer:
+    """A recipe with the moving average of its weights and everything that must be saved to go on exactly."""
+
+    def __init__(self, recipe: Recipe, fabric: Fabric, *, decay: float, anneal: bool) -> None:
+        self.recipe, self.fabric, self.decay, self.anneal = recipe, fabric, decay, anneal
+        for network in recipe.networks.values():
+            network.to(fabric.device)
+        self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in recipe.optimisers.items()}
+        self.average = {name: copy.deepcopy(recipe.networks[name]).requires_grad_(False) for name in recipe.averaged}
+
+    def update(self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+        """Step the named optimiser down the gradient of `loss`; its parameters alone receive gradients.
+
+        `given` are pairs (tensor, gradient) of further losses whose backward pass was already run down to the tensor.
+        Gradients are averaged over processes. Raises NotFinite before any weight is touched.
+        """
+        optimiser = self.recipe.optimisers[name]
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        optimiser.zero_grad(set_to_none=True)
+        roots, seeds = [loss, *(t for t, _ in given)], [None, *(g for _, g in given)]
+        with torch.autocast(self.fabric.device.type, enabled=False):
+            torch.autograd.backward(roots, seeds, inputs=parameters)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.fabric.world_size > 1:
+            flat = torch.cat([g.flatten() for g in gradients])
+            flat = self.fabric.all_reduce(flat, reduce_op="mean")
+            for g, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                g.copy_(part.view_as(g))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm + loss.detach()):
+            what = "loss" if not torch.isfinite(loss) else "gradient"
+            raise NotFinite(f"the {what} of the {name} is not a finite number")
+        optimiser.step()
+
+    def step(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Run the recipe on one batch and follow its weights with the moving average."""
+        for name, optimiser in self.recipe.optimisers.items():
+            for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
+                group["lr"] = rate * (_cosine(progress) if self.anneal else 1.0)
+        for network in self.recipe.networks.values():
+            network.train()
+        with self.fabric.autocast():
+            losses = self.recipe.step(batch, progress, self.update)
+        decay = min(self.decay, (1 + batch.step) / (10 + batch.step))
+        for name, average in self.average.items():
+            _follow(average, self.recipe.networks[name], decay)
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def tree(self) -> dict[str, Any]:
+        """Return all weights and optimiser states as one nested structure."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.recipe.networks.items()},
+            "average": {name: network.state_dict() for name, network in self.average.items()},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.recipe.optimisers.items()},
+        }
+
+    def load(self, tree: dict[str, Any]) -> None:
+        """Take back what `tree` gave."""
+        for kind, owners in (("networks", self.recipe.networks), ("average", self.average)):
+            for name, network in owners.items():
+                network.load_state_dict(tree[kind][name])
+        for name, optimiser in self.recipe.optimisers.items():
+            optimiser.load_state_dict(tree["optimisers"][name])
+
+
+def fit(
+    trainer: Trainer,
+    batches: Callable[[int], Batch],
+    validate: Callable[[dict[str, nn.Module]], float],
+    run: Run,
+    budget: Budget,
+    *,
+    seed: int,
+    patience: int | None = None,
+    announce: Callable[[float, State], None] = lambda progress, state: None,
+    picture: Callable[[dict[str, nn.Module], int], None] = lambda networks, step: None,
+) -> State:
+    """Train until the budget is spent, from where `run` stands.
+
+    Writes metrics.csv, the weights that were best on validation (the moving average's) and the whole state, so that a
+    run killed at any step and started again ends, with a budget in steps on a CPU, bit for bit as if it had not been.
+    A batch with a result that is not finite is rolled back to the last saved state and left out.
+
+    `validate(networks)` returns a score, larger is better; `announce` is called after every step, `picture` after
+    every validation. Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training
+    keeps failing.
+    """
+    main = trainer.fabric.global_rank == 0
+    state = _restore(trainer, run)
+    if state.step == 0 and main:
+        _save(trainer, run, state)
+    run.truncate_metrics(state.step)
+    saved = clock = time.monotonic()
+    next_validation = _next_validation(state)
+    with _signals() as received:
+        while (progress := trainer.fabric.broadcast(budget.progress(state))) < 1 and not state.finished:
+            if state.step not in state.skipped:
+                batch = batches(state.step).to(trainer.fabric.device)
+                torch.manual_seed(item_generator(seed, state.step, 0, "dropout").initial_seed())
+                try:
+                    losses = trainer.step(batch, progress)
+                except NotFinite as fault:
+                    state = _roll_back(trainer, run, state, fault, batch)
+                    next_validation = _next_validation(state)
+                    continue
+                state.sums = {name: state.sums.get(name, 0.0) + value for name, value in losses.items()}
+                state.summed += 1
+            state.step += 1
+            state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+            progress = trainer.fabric.broadcast(budget.progress(state))
+            announce(progress, state)
+            if progress >= next_validation or progress >= 1:
+                _evaluate(trainer, validate, run, state, progress, patience)
+                if main:
+                    picture(trainer.average, state.step)
+                spent = time.monotonic() - clock
+                state.seconds, clock = state.seconds + spent, time.monotonic()
+                # at most a tenth of the time goes into validation
+                next_validation = progress + max(1 / VALIDATIONS, 10 * spent / budget.seconds if budget.seconds else 0)
+            stop = bool(received) or state.finished
+            if main and (stop or progress >= 1 or state.summed == 0 or clock - saved > SAVE_EVERY):
+                _save(trainer, run, state)
+                saved = time.monotonic()
+            if received:
+                raise Interrupted(f"stopped at step {state.step}, all is saved; the same command goes on from there")
+    state.finished = True
+    if main:
+        _save(trainer, run, state)
+    return state
+
+
+def verdict(state: State) -> str:
+    """Return one sentence that says whether the validation score had stopped rising when training ended."""
+    if not state.history:
+        return "Training ended before the first validation: give it more time."
+    late = [score for progress, score in state.history if progress > 0.75]
+    early = [score for progress, score in state.history if progress <= 0.75]
+    gain = max(late, default=0.0) - max(early, default=0.0)
+    best = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}"
+    if gain > 0.01:
+        return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."
+    return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."
+
+
+def _evaluate(
+    trainer: Trainer,
+    validate: Callable[[dict[str, nn.Module]], float],
+    run: Run,
+    state: State,
+    progress: float,
+    patience: int | None,
+) -> None:
+    main = trainer.fabric.global_rank == 0
+    for network in trainer.average.values():
+        network.eval()
+    score = trainer.fabric.broadcast(validate(trainer.average) if main else 0.0)
+    state.history.append([progress, score])
+    state.since_best += 1
+    if score > state.best:
+        state.best, state.best_step, state.since_best = score, state.step, 0
+        if main:
+            for name, network in trainer.average.items():
+                run.save_weights(name, network.state_dict())
+    means = {name: total / max(state.summed, 1) for name, total in state.sums.items()}
+    if main:
+        run.append_metrics({"step": state.step, "seconds": round(state.seconds, 2), "validation": score, **means})
+    state.sums, state.summed = {}, 0
+    state.finished = patience is not None and state.since_best >= patience
+
+
+def _next_validation(state: State) -> float:
+    return (state.history[-1][0] if state.history else 0.0) + 1 / VALIDATIONS
+
+
+def _save(trainer: Trainer, run: Run, state: State) -> None:
+    tensors, structure = flatten_state(trainer.tree())
+    run.save_state(tensors, {"counters": asdict(state), "structure": structure})
+
+
+def _restore(trainer: Trainer, run: Run) -> State:
+    if not run.has_state:
+        return State()
+    tensors, meta = run.load_state()
+    trainer.load(unflatten_state(tensors, meta["structure"]))
+    return State(**meta["counters"])
+
+
+def _roll_back(trainer: Trainer, run: Run, state: State, fault: NotFinite, batch: Batch) -> State:
+    skipped = [*state.skipped, state.step]
+    if len(skipped) > PATIENCE_WITH_FAULTS:
+        raise UserError(
+            f"{run.path}: training failed {len(skipped)} times, last at step {state.step}: {fault} "
+            f"(images {', '.join(batch.names)}); run cytoforge check on the data"
+        )
+    seconds, step = state.seconds, state.step
+    state = _restore(trainer, run)
+    state.skipped, state.seconds = skipped, seconds
+    if trainer.fabric.global_rank == 0:
+        run.note(f"step {step}: {fault}; went back to step {state.step} and left out {', '.join(batch.names)}")
+        run.truncate_metrics(state.step)
+        _save(trainer, run, state)
+    return state
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, so that a step is never cut in half; a second one acts at once."""
+    received: list[int] = []
+    try:
+        former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def receive(number: int, frame: object) -> None:
+            received.append(number)
+            signal.signal(number, former[signal.Signals(number)])
+
+        for number in former:
+            signal.signal(number, receive)
+    except ValueError:  # not in the main thread: signals are someone else's
+        former = {}
+    try:
+        yield received
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _cosine(progress: float) -> float:
+    warm = min(progress / 0.02, 1.0)
+    return max(warm, 0.05) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the average of the weights; running statistics, too, are averaged, counters copied."""
+    for a, n in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if a.is_floating_point():
+            a.lerp_(n, 1 - decay)
+        else:
+            a.copy_(n)

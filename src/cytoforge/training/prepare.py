@@ -1,0 +1,163 @@
+"""What every training needs before its loop: device, data, validation images and the run folder."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from cytoforge.config import PRESETS, Preset, TrainSegmentation
+from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.images import Normalisation, is_blank
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.instances import cell_diameters
+
+FITTING_DIAMETER = 16.0  # px: cells of this size fill a window of the small preset with some twenty neighbours
+Example = tuple[str, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Annotated images, ready to cut windows from; images float32 (C, H, W), labels int32 (H, W)."""
+
+    names: tuple[str, ...]
+    read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    """image and labels of training source i"""
+    validation: tuple[Example, ...]
+    channels: int
+    cells: int
+    """annotated cells in training and validation images together"""
+    diameter: float
+    """median diameter of the cells in pixels, at the scale of the training"""
+    notes: tuple[str, ...]
+    """what the user should know, a sentence each"""
+
+
+def open_data(config: TrainSegmentation) -> Data:
+    """Read, split and measure the annotated images that a configuration names.
+
+    Raises UserError when there are no pairs, no cells, or nothing is left for training or validation.
+    """
+    dataset = Dataset.open(config.data, config.sequence).pairs()
+    normalisation = Normalisation()
+    notes = list(dataset.notes)
+
+    def load(source: Dataset, item: Item) -> Example:
+        image = source.read_image(item, config.scale, normalisation)
+        return item.name, image, source.read_labels(item, config.scale)
+
+    if config.limit is not None:
+        dataset = dataset.limited(config.limit, config.seed)
+    if config.validation is not None:
+        training, held = dataset, Dataset.open(config.validation).pairs()
+    elif config.fold is not None:
+        part, parts = map(int, config.fold.split("/"))
+        training, held = dataset.folds(parts, config.seed)[part - 1]
+    else:
+        training, held = dataset.split(config.seed, by=config.split_by)
+    validation = tuple(load(held, item) for item in held.items)
+    kept, diameters = [], []
+    for item in training.items:
+        _, image, labels = load(training, item)
+        if is_blank(image):
+            notes.append(f"{item.image}: one grey value all over, left out of training")
+            continue
+        kept.append(item)
+        diameters.append(cell_diameters(labels))
+    sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
+    if not kept:
+        raise UserError(f"{config.data}: no image is left to train on; run cytoforge check {config.data}")
+    if sizes.size == 0:
+        raise UserError(f"{config.data}: the masks hold no cells; run cytoforge check {config.data}")
+    diameter = float(np.median(sizes))
+    ratio = FITTING_DIAMETER / diameter
+    if not 1 / 1.4 < ratio < 1.4:
+        notes.append(
+            f"cells are {diameter:.0f} px across (median) at scale {config.scale:g}: "
+            f"--scale {float(f'{config.scale * ratio:.2g}'):g} would bring them to {FITTING_DIAMETER:.0f} px, "
+            "which trains faster and often better"
+        )
+    return Data(
+        names=tuple(item.name for item in kept),
+        read=lambda i: load(training, kept[i])[1:],
+        validation=validation,
+        channels=validation[0][1].shape[0],
+        cells=int(sizes.size),
+        diameter=diameter,
+        notes=tuple(notes),
+    )
+
+
+def launch(config: TrainSegmentation) -> Fabric:
+    """Start the processes that train together and return this one's handle on device and precision.
+
+    The precision is chosen from what the processor states of itself, never by timing, so that a resumed run repeats.
+    """
+    cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
+    on_gpu = cuda and config.device != "cpu"
+    if not on_gpu:
+        torch.set_num_threads(config.threads or max((os.cpu_count() or 1) // config.devices, 1))
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if (torch.cuda.is_bf16_supported() if on_gpu else _computes_bfloat16()) else "float32"
+    fabric = Fabric(
+        accelerator="cuda" if on_gpu else "cpu",
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def _computes_bfloat16() -> bool:
+    """Tell whether the CPU has instructions for bfloat16 products; without them it is slower than float32."""
+    asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(ask() for ask in asks if ask is not None)
+
+
+def sizes(config: TrainSegmentation) -> Preset:
+    """Return the preset of a configuration."""
+    return PRESETS[config.preset]
+
+
+def open_run(config: TrainSegmentation, fabric: Fabric, data: Data, networks: dict[str, dict[str, Any]]) -> Run:
+    """Create the run folder, or open it to go on where the same command stopped.
+
+    Raises UserError when the folder holds a finished run or one of another configuration, unless told to overwrite.
+    """
+    described = asdict(config)
+    for loose in ("overwrite", "weights_dir"):
+        described.pop(loose)
+    described = {key: str(value) if isinstance(value, Path) else value for key, value in described.items()}
+    content = {
+        "command": "train segmentation",
+        "config": described,
+        "networks": networks,
+        "target": config.target,
+        "scale": config.scale,
+        "normalisation": Normalisation().to_json(),
+        "tile": max(2 * max(sizes(config).crop), 256),
+        "precision": fabric._precision.precision,
+        "threads": torch.get_num_threads(),
+        "training_images": list(data.names),
+        "validation_images": [name for name, _, _ in data.validation],
+    }
+    if fabric.global_rank == 0:
+        Run.start(config.out, content, overwrite=config.overwrite)
+    fabric.barrier()
+    return Run.open(config.out)
+
+
+def say(lines: Sequence[str]) -> None:
+    """Print lines to the terminal, beside the results that go to standard output."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,74 @@
+import importlib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cytoforge import cli, config
+from cytoforge.errors import UserError
+
+
+def test_every_command_of_the_table_exists() -> None:
+    for kind, function, line in cli.COMMANDS.values():
+        assert hasattr(config, kind)
+        module, name = function.split(":")
+        assert callable(getattr(importlib.import_module(f"cytoforge.{module}"), name))
+        assert line and not line.endswith(".")
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {words} " in shown for words in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("words", cli.COMMANDS)
+def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*words.split(), "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "Examples:" in shown
+    for entry in fields(getattr(config, cli.COMMANDS[words][0])):
+        flag = "--" + entry.name.replace("_", "-")
+        assert flag in shown or "PATH" in shown, flag
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("trian segmentation x", "there is no command 'trian'"),
+        ("train", "cytoforge train needs a second word: segmentation"),
+        ("train segmentation x --out y --minutes -1", "--minutes -1.0: input should be greater than 0"),
+        ("train segmentation x --out y --steps 5 --minutes 1", "give --minutes or --steps, not both"),
+        ("train segmentation x --out y --warm-start", "--warm-start belongs to --method cyclegan"),
+        ("train segmentation x --out y --fold 6/5", "--fold 6/5 names no part"),
+        ("train segmentation x --out y --fold 1/2 --validation z", "give --fold or --validation, not both"),
+        ("train segmentation no/such/folder --out y", "no/such/folder"),
+        ("segment no/run images --out y", "no/run"),
+        ("score segmentation no/prediction no/truth", "no/prediction"),
+        ("check no/data", "no/data"),
+        ("import no.pth --network unet --out y", "no.pth"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(
+    line: str, sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == 2
+    shown = capsys.readouterr()
+    assert sentence in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_configurations_name_all_their_problems_at_once() -> None:
+    with pytest.raises(UserError, match=r"--seed -1.*; --limit 0"):
+        config.TrainSegmentation(data=Path("x"), out=Path("y"), seed=-1, limit=0)
+
+
+def test_configurations_are_frozen() -> None:
+    settings = config.Check(data=Path("x"))
+    with pytest.raises(AttributeError):
+        settings.data = Path("y")  # type: ignore[misc]

@@ -1,0 +1,221 @@
+"""The training loop, with a recipe small enough to follow by hand."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cytoforge.data.run import Run
+from cytoforge.errors import Interrupted, UserError
+from cytoforge.training.batches import Batch, Batches, item_generator
+from cytoforge.training.fit import Budget, NotFinite, State, Trainer, Update, fit, verdict
+
+
+class Toy:
+    """A linear map with dropout learns the mean of its input; the loss is NaN at chosen steps."""
+
+    averaged = ("net",)
+
+    def __init__(self, spoiled: frozenset[int] = frozenset()) -> None:
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Conv2d(2, 1, 1))
+        self.networks: dict[str, nn.Module] = {"net": self.net}
+        self.optimisers = {"net": torch.optim.Adam(self.net.parameters(), lr=0.01)}
+        self.spoiled, self.seen = spoiled, list[int]()
+
+    def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
+        self.seen.append(batch.step)
+        noise = torch.stack([torch.rand((), generator=g) for g in batch.generators("noise")])
+        loss = (self.net(batch.images).mean(dim=(1, 2, 3)) - noise).square().mean()
+        if batch.step in self.spoiled:
+            loss = loss * math.nan
+        update("net", loss)
+        return {"loss": loss}
+
+
+def read(index: int) -> tuple:
+    generator = torch.Generator().manual_seed(index)
+    return torch.rand((1, 20, 24), generator=generator).numpy(), torch.zeros((20, 24), dtype=torch.int32).numpy()
+
+
+def batches(count: int = 2, ranks: tuple[int, int] = (0, 1)) -> Batches:
+    return Batches(["a", "b", "c"], read, size=(16, 16), count=count, policy="strong", seed=3, ranks=ranks)
+
+
+def score(networks: dict[str, nn.Module]) -> float:
+    with torch.no_grad():
+        return -float(networks["net"](torch.ones(1, 1, 16, 16)).mean().sub(0.5).abs())
+
+
+def train(path: Path, recipe: Toy, budget: Budget, announce: Callable | None = None, **options: object) -> State:
+    run = Run.open(path) if path.exists() else Run.create(path, {"command": "test"})
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    trainer = Trainer(recipe, fabric, decay=0.9, anneal=True)
+    return fit(
+        trainer, batches(), options.pop("validate", score), run, budget, seed=3,
+        announce=announce or (lambda share, state: None), **options,
+    )  # fmt: skip
+
+
+def table(path: Path) -> list[str]:
+    """metrics.csv but for its time column."""
+    rows = [line.split(",") for line in (path / "metrics.csv").read_text().splitlines()]
+    time = rows[0].index("seconds")
+    return [",".join(cell for i, cell in enumerate(row) if i != time) for row in rows]
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return Run.open(path).load_weights("net")
+
+
+def test_a_run_learns_and_writes_its_table(tmp_path: Path) -> None:
+    state = train(tmp_path / "run", Toy(), Budget(steps=60))
+    assert state.finished and state.step == 60
+    assert len(state.history) == 20
+    assert state.history[-1][1] > state.history[0][1]
+    rows = table(tmp_path / "run")
+    assert rows[0].split(",") == ["step", "validation", "loss"]
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(3, 61, 3))
+
+
+@pytest.mark.parametrize("stop", [1, 7, 13])
+def test_interrupted_and_continued_equals_uninterrupted(tmp_path: Path, stop: int) -> None:
+    train(tmp_path / "whole", Toy(), Budget(steps=20))
+
+    def interrupt(share: float, state: State) -> None:
+        if state.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match=f"step {stop}"):
+        train(tmp_path / "parts", Toy(), Budget(steps=20), interrupt)
+    recipe = Toy()
+    train(tmp_path / "parts", recipe, Budget(steps=20))
+    assert recipe.seen[0] == stop
+    assert table(tmp_path / "whole") == table(tmp_path / "parts")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_killed_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from test_fit import Budget, Toy, train
+        kill = lambda share, state: os.kill(os.getpid(), signal.SIGKILL) if state.step == 9 else None
+        train(Path({str(tmp_path / "parts")!r}), Toy(), Budget(steps=20), kill)
+        """
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    train(tmp_path / "parts", Toy(), Budget(steps=20))
+    train(tmp_path / "whole", Toy(), Budget(steps=20))
+    assert table(tmp_path / "whole") == table(tmp_path / "parts")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_batch_with_nan_is_rolled_back_and_left_out(tmp_path: Path) -> None:
+    recipe = Toy(spoiled=frozenset({7}))
+    state = train(tmp_path / "run", recipe, Budget(steps=40))
+    assert state.skipped == [7]
+    assert recipe.seen == [0, 1, 2, 3, 4, 5, 6, 7, 6, *range(8, 40)]  # saved every second step
+    assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "run").values())
+    assert "step 7: the loss of the net is not a finite number" in (tmp_path / "run" / "provenance.json").read_text()
+
+
+def test_training_that_keeps_failing_gives_up_and_names_the_images(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"failed 6 times.*images [abc], [abc].*cytoforge check"):
+        train(tmp_path / "run", Toy(spoiled=frozenset(range(4, 20))), Budget(steps=20))
+
+
+def test_an_infinite_gradient_is_noticed_before_a_weight_is_touched() -> None:
+    recipe = Toy()
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    before = [p.clone() for p in recipe.net.parameters()]
+    bias = recipe.net[3].bias
+    with pytest.raises(NotFinite, match="the gradient of the net is not a finite number"):
+        trainer.update("net", (bias - bias.detach()).abs().sqrt().sum())  # 0, with slope infinity times 0
+    assert all(torch.equal(a, b) for a, b in zip(before, recipe.net.parameters(), strict=True))
+
+
+def test_patience_stops_early(tmp_path: Path) -> None:
+    state = train(tmp_path / "run", Toy(), Budget(steps=100), validate=lambda networks: 0.5, patience=3)
+    assert state.finished
+    assert state.step == 20  # best at the first of the validations every 5 steps, then three without improvement
+
+
+def test_a_budget_of_time_ends(tmp_path: Path) -> None:
+    state = train(tmp_path / "run", Toy(), Budget(seconds=0.5))
+    assert state.seconds >= 0.5
+    assert state.history[-1][0] == 1
+
+
+def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
+    kept: list[dict[str, Tensor]] = []
+
+    def rising_then_falling(networks: dict[str, nn.Module]) -> float:
+        kept.append({name: t.clone() for name, t in networks["net"].state_dict().items()})
+        return [0.1, 0.9, 0.3][min(len(kept) - 1, 2)]
+
+    state = train(tmp_path / "run", Toy(), Budget(steps=20), validate=rising_then_falling)
+    assert (state.best, state.best_step) == (0.9, 2)
+    assert all(torch.equal(t, kept[1][name]) for name, t in weights(tmp_path / "run").items())
+    assert not torch.equal(kept[1]["0.weight"], kept[-1]["0.weight"])
+
+
+def test_the_moving_average_by_hand() -> None:
+    recipe = Toy()
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.5, anneal=False)
+    start = recipe.net[0].weight.detach().clone()
+    trainer.step(batches()(9), progress=0.0)  # decay = min(0.5, 10 / 19)
+    expected = 0.5 * start + 0.5 * recipe.net[0].weight.detach()
+    torch.testing.assert_close(trainer.average["net"][0].weight, expected)  # type: ignore[index]
+    assert trainer.average["net"][1].num_batches_tracked == 1  # type: ignore[index]
+
+
+def test_items_depend_on_their_own_seed_only() -> None:
+    alone, together = batches(count=1), batches(count=3)
+    assert torch.equal(together(5).images[0], batches(count=3)(5).images[0])
+    first = item_generator(3, 5, 0, "augment").initial_seed()
+    assert (
+        first == alone(5).generators("augment")[0].initial_seed() == together(5).generators("augment")[0].initial_seed()
+    )
+    assert first != item_generator(3, 5, 0, "styles").initial_seed() != item_generator(3, 5, 1, "styles").initial_seed()
+
+
+def test_two_processes_share_one_batch() -> None:
+    whole, parts = batches(count=4)(2), [batches(count=2, ranks=(rank, 2))(2) for rank in (0, 1)]
+    for rank, part in enumerate(parts):
+        assert part.items == whole.items[rank::2]
+        assert torch.equal(part.images, whole.images[rank::2])
+
+
+def test_every_image_is_seen_once_a_pass() -> None:
+    names = [name for step in range(6) for name in batches(count=2)(step).names]
+    assert all(sorted(names[i : i + 3]) == ["a", "b", "c"] for i in range(0, 12, 3))
+
+
+@pytest.mark.parametrize(
+    ("history", "words"),
+    [
+        ([], "Training ended before the first validation"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], "Converged"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], "Not converged yet"),
+    ],
+)
+def test_the_verdict(history: list[list[float]], words: str) -> None:
+    state = State(history=history, best=max((s for _, s in history), default=-math.inf))
+    assert verdict(state).startswith(words)
