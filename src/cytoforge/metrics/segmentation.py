@@ -1,0 +1,420 @@
+"""Scores of a segmentation: cells matched by overlap, then precision, recall, F, average precision and Dice.
+
+A label image holds 0 for background and one positive id per cell. Cells of truth and prediction are compared through
+their sparse overlap table, matched one to one, and counted. Two protocols:
+
+`instances`
+    The labels as they are. A score without meaning (0/0, as for two empty images) is nan and left out of means, a
+    perfect score is exactly 1, and an IoU of exactly the threshold counts as a match.
+`paper`
+    The published evaluation of cGAN-Seg: ids are dropped, cells are the 4-connected components of the foreground with
+    at least 15 pixels, every denominator has 1e-6 added, and an empty image scores 0 (its Dice 1). Truth is not eroded
+    here, as it was for the published numbers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage, sparse, special
+
+Protocol = Literal["instances", "paper"]
+Labels = NDArray[np.integer[Any]] | NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+METRICS = ("precision", "recall", "f_score", "average_precision", "matched_iou")
+MINIMUM_PIXELS = 15
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+_SMOOTHING = {"instances": 0.0, "paper": 1e-6}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Which cells share pixels: T true cells, P predicted cells, K pairs with at least one pixel in common.
+
+    Ids ascend and leave out the background; areas and intersections are in pixels; pair k joins true cell
+    `pair_truth[k]` and predicted cell `pair_prediction[k]`, both positions in the id arrays.
+    """
+
+    truth_ids: NDArray[np.integer[Any]]  # (T,)
+    prediction_ids: NDArray[np.integer[Any]]  # (P,)
+    truth_areas: Ints  # (T,)
+    prediction_areas: Ints  # (P,)
+    pair_truth: Ints  # (K,)
+    pair_prediction: Ints  # (K,)
+    intersection: Ints  # (K,)
+
+    def iou(self, smoothing: float = 0.0) -> Floats:
+        """Intersection over union of each pair (K,), in (0, 1]; `smoothing` pixels are added to the union."""
+        union = self.truth_areas[self.pair_truth] + self.prediction_areas[self.pair_prediction] - self.intersection
+        return self.intersection / (union + smoothing)
+
+    def dice(self, smoothing: float = 0.0) -> float:
+        """Dice of the foregrounds in [0, 1], 2|A and B| / (|A| + |B|) in pixels; nan where both are empty."""
+        total = self.truth_areas.sum() + self.prediction_areas.sum()
+        return float(_ratio(2 * self.intersection.sum() + smoothing, total + smoothing))
+
+
+@dataclass(frozen=True)
+class Matches:
+    """M matched pairs of cells: their ids and IoU."""
+
+    truth_ids: NDArray[np.integer[Any]]  # (M,)
+    prediction_ids: NDArray[np.integer[Any]]  # (M,)
+    iou: Floats  # (M,)
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image; each tuple has one entry per IoU threshold. An undefined score is nan.
+
+    `matched_iou` is the mean IoU of the matched pairs, `average_precision` TP / (TP + FP + FN).
+    """
+
+    protocol: Protocol
+    thresholds: tuple[float, ...]
+    truth_cells: int
+    predicted_cells: int
+    true_positives: tuple[int, ...]
+    false_positives: tuple[int, ...]
+    false_negatives: tuple[int, ...]
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f_score: tuple[float, ...]
+    average_precision: tuple[float, ...]
+    matched_iou: tuple[float, ...]
+    dice: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON; nan becomes None."""
+        return _to_json(self)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % bootstrap interval and the number of images that it rests on.
+
+    The interval is nan for fewer than two images.
+    """
+
+    value: float
+    low: float
+    high: float
+    images: int
+
+
+@dataclass(frozen=True)
+class SegmentationResults:
+    """Scores of a set of images: by image, as mean over the images, and pooled over all cells.
+
+    `mean` and `pooled` map each name of `METRICS` to one estimate per threshold; `dice` is the mean over the images.
+    """
+
+    protocol: Protocol
+    thresholds: tuple[float, ...]
+    truth_cells: int
+    predicted_cells: int
+    true_positives: tuple[int, ...]
+    false_positives: tuple[int, ...]
+    false_negatives: tuple[int, ...]
+    mean: dict[str, tuple[Estimate, ...]]
+    pooled: dict[str, tuple[Estimate, ...]]
+    dice: Estimate
+    images: dict[str, ImageScores]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON; nan becomes None."""
+        return _to_json(self)
+
+
+def overlap(truth: Labels, prediction: Labels) -> Overlap:
+    """Overlap table of two label images.
+
+    Labels are constant along stretches of a row, so one pass over the pixels finds the stretches and all the rest is
+    done on these. Memory grows with pixels and overlapping pairs, never with T * P.
+
+    Args:
+        truth: integer or bool labels, (H, W) or any other shape; ids may be large and need not be consecutive.
+        prediction: the same shape.
+
+    Raises:
+        ValueError: shapes differ, labels are not integers, or an id is negative.
+    """
+    _check(truth, prediction)
+    left, right = _flat(truth), _flat(prediction)
+    changed = np.ones(left.size, dtype=bool)
+    np.not_equal(left[1:], left[:-1], out=changed[1:])
+    changed[1:] |= right[1:] != right[:-1]
+    starts = np.flatnonzero(changed)
+    # A first stretch of no pixels makes the background index 0 on both sides, present or not.
+    lengths = np.diff(starts, prepend=0, append=left.size) if starts.size else np.zeros(1, np.int64)
+    truth_ids, row = _compact(np.concatenate([np.zeros(1, left.dtype), left[starts]]))
+    prediction_ids, column = _compact(np.concatenate([np.zeros(1, right.dtype), right[starts]]))
+    both = np.flatnonzero((row > 0) & (column > 0))
+    codes, pair = _compact((row[both] - 1) * (len(prediction_ids) - 1) + column[both] - 1)
+    pair_truth, pair_prediction = np.divmod(codes, max(len(prediction_ids) - 1, 1))
+    return Overlap(
+        truth_ids=truth_ids[1:],
+        prediction_ids=prediction_ids[1:],
+        truth_areas=_sums(row, lengths, len(truth_ids))[1:],
+        prediction_areas=_sums(column, lengths, len(prediction_ids))[1:],
+        pair_truth=pair_truth,
+        pair_prediction=pair_prediction,
+        intersection=_sums(pair, lengths[both], len(codes)),
+    )
+
+
+def match(truth: Labels, prediction: Labels, threshold: float = 0.5) -> Matches:
+    """Match true and predicted cells one to one: as many pairs of IoU >= threshold as possible, then the best IoU.
+
+    Args:
+        truth: integer labels (H, W).
+        prediction: integer labels (H, W).
+        threshold: least IoU of a pair, in (0, 1].
+
+    Raises:
+        ValueError: as `overlap`; or a threshold outside (0, 1].
+    """
+    _check_thresholds((threshold,))
+    table = overlap(truth, prediction)
+    iou = table.iou()
+    pairs = _matched_pairs(table, iou, threshold)
+    return Matches(
+        table.truth_ids[table.pair_truth[pairs]], table.prediction_ids[table.pair_prediction[pairs]], iou[pairs]
+    )
+
+
+def paper_components(labels: Labels) -> NDArray[np.int32]:
+    """Cells as the published evaluation sees them: 4-connected components of labels > 0 with at least 15 pixels.
+
+    Returns labels (H, W) whose ids ascend but may have gaps. Ids of the input are lost: touching cells become one.
+    """
+    components: NDArray[np.int32] = ndimage.label(labels > 0)[0]
+    keep = np.bincount(components.ravel()) >= MINIMUM_PIXELS
+    keep[:1] = False
+    return np.where(keep[components], components, 0)
+
+
+def segmentation_scores(
+    truth: Labels,
+    prediction: Labels,
+    thresholds: Sequence[float] = THRESHOLDS,
+    protocol: Protocol = "instances",
+) -> ImageScores:
+    """Scores of one predicted label image against the truth.
+
+    Args:
+        truth: integer labels (H, W), 0 background.
+        prediction: integer labels (H, W).
+        thresholds: IoU from which a pair of cells is a match, each in (0, 1].
+        protocol: `instances` or `paper`, see the module.
+
+    Raises:
+        ValueError: as `overlap`; an unknown protocol; a threshold outside (0, 1].
+    """
+    _check_thresholds(thresholds)
+    if protocol not in _SMOOTHING:
+        raise ValueError(f"protocol must be one of {', '.join(_SMOOTHING)}, got {protocol!r}")
+    if protocol == "instances":
+        table = overlap(truth, prediction)
+        return score_overlap(table, thresholds, protocol, dice=table.dice())
+    _check(truth, prediction)
+    dice = overlap(truth > 0, prediction > 0).dice(_SMOOTHING[protocol])
+    return score_overlap(overlap(paper_components(truth), paper_components(prediction)), thresholds, protocol, dice)
+
+
+def score_overlap(table: Overlap, thresholds: Sequence[float], protocol: Protocol, dice: float) -> ImageScores:
+    """Scores from an overlap table, by the arithmetic of a protocol; the table's cells are taken as they are."""
+    smoothing = _SMOOTHING[protocol]
+    iou = table.iou(smoothing)
+    matched = [iou[_matched_pairs(table, iou, threshold)] for threshold in thresholds]
+    true_positives = np.array([len(pairs) for pairs in matched], dtype=np.int64)
+    false_positives = len(table.prediction_ids) - true_positives
+    false_negatives = len(table.truth_ids) - true_positives
+    total_iou = np.array([pairs.sum() for pairs in matched], dtype=np.float64)
+    rates = _rates(np.stack([true_positives, false_positives, false_negatives, total_iou]), smoothing)
+    return ImageScores(
+        protocol=protocol,
+        thresholds=tuple(map(float, thresholds)),
+        truth_cells=len(table.truth_ids),
+        predicted_cells=len(table.prediction_ids),
+        true_positives=tuple(true_positives.tolist()),
+        false_positives=tuple(false_positives.tolist()),
+        false_negatives=tuple(false_negatives.tolist()),
+        **{name: tuple(values.tolist()) for name, values in rates.items()},
+        dice=dice,
+    )
+
+
+def summarise(
+    images: Mapping[str, ImageScores], generator: np.random.Generator, resamples: int = RESAMPLES
+) -> SegmentationResults:
+    """Put the scores of named images together, with intervals from resampling the images.
+
+    Raises:
+        ValueError: no image, or images scored by different protocols or thresholds.
+    """
+    scores = list(images.values())
+    if len({(image.protocol, image.thresholds) for image in scores}) != 1:
+        raise ValueError(f"need at least one image, all of one protocol and thresholds; got {len(scores)} images")
+    protocol, thresholds = scores[0].protocol, scores[0].thresholds
+    draws = resample(len(scores), generator, resamples)
+    counts = np.array([[s.true_positives, s.false_positives, s.false_negatives] for s in scores], dtype=np.float64)
+    total_iou = np.nan_to_num([s.matched_iou for s in scores]) * counts[:, 0]
+    parts = np.concatenate([counts, total_iou[:, None]], axis=1)
+    pooled = _rates(parts.sum(axis=0), _SMOOTHING[protocol])
+    spread = _rates(np.tensordot(draws, parts, axes=1), _SMOOTHING[protocol])
+    columns = range(len(thresholds))
+    values = {name: np.array([getattr(s, name) for s in scores], dtype=np.float64) for name in METRICS}
+    return SegmentationResults(
+        protocol=protocol,
+        thresholds=thresholds,
+        truth_cells=sum(s.truth_cells for s in scores),
+        predicted_cells=sum(s.predicted_cells for s in scores),
+        true_positives=_total(s.true_positives for s in scores),
+        false_positives=_total(s.false_positives for s in scores),
+        false_negatives=_total(s.false_negatives for s in scores),
+        mean={name: tuple(mean_estimate(values[name][:, k], draws) for k in columns) for name in METRICS},
+        pooled={
+            name: tuple(_estimate(pooled[name][k], spread[name][:, k], len(scores)) for k in columns)
+            for name in METRICS
+        },
+        dice=mean_estimate([s.dice for s in scores], draws),
+        images=dict(images),
+    )
+
+
+def resample(images: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> Ints:
+    """Bootstrap draws (resamples, images): how often each image is taken when as many are drawn with replacement."""
+    return generator.multinomial(images, np.full(images, 1 / images), size=resamples)
+
+
+def mean_estimate(values: ArrayLike, draws: Ints) -> Estimate:
+    """Mean of the defined values (images,) and its interval from the draws of `resample`; nan values are left out."""
+    scores = np.asarray(values, dtype=np.float64)
+    defined = np.isfinite(scores)
+    filled = np.where(defined, scores, 0.0)
+    return _estimate(
+        float(_ratio(filled.sum(), defined.sum())), _ratio(draws @ filled, draws @ defined), int(defined.sum())
+    )
+
+
+def _estimate(value: float, spread: Floats, images: int) -> Estimate:
+    """Expanded percentile interval (Hesterberg 2015): the plain one is too narrow for a handful of images."""
+    spread = spread[np.isfinite(spread)]
+    if images < 2 or not spread.size:
+        return Estimate(float(value), float("nan"), float("nan"), images)
+    student = special.stdtrit(images - 1, (1 + CONFIDENCE) / 2)
+    tail = special.ndtr(-np.sqrt(images / (images - 1)) * student)
+    low, high = np.quantile(spread, [tail, 1 - tail])
+    return Estimate(float(value), float(low), float(high), images)
+
+
+def _matched_pairs(table: Overlap, iou: Floats, threshold: float) -> Ints:
+    """Positions of the matched pairs: the most pairs of IoU >= threshold and, of those choices, the largest IoU sum."""
+    pairs = np.flatnonzero(iou >= threshold)
+    truth, prediction = table.pair_truth[pairs], table.pair_prediction[pairs]
+    unrivalled = (np.bincount(truth)[truth] == 1) & (np.bincount(prediction)[prediction] == 1)
+    if unrivalled.all():  # always so above IoU 0.5
+        return pairs
+    rivals = pairs[~unrivalled]
+    best = _best_assignment(truth[~unrivalled], prediction[~unrivalled], iou[rivals])
+    return np.concatenate([pairs[unrivalled], rivals[best]])
+
+
+def _best_assignment(truth: Ints, prediction: Ints, iou: Floats) -> NDArray[np.bool_]:
+    """Which candidate pairs to take: an optimal assignment on the sparse graph, with "unmatched" open to every cell.
+
+    A match gains 1 and less than one half of that is at stake in the IoU of all pairs together, so that number goes
+    before IoU. Gains are shifted by 1, since the solver wants every true cell assigned and no zero weight.
+    """
+    _, row = _compact(truth)
+    columns, column = _compact(prediction)
+    rows = int(row.max()) + 1
+    gain = 2 + iou / (2 * min(rows, len(columns)) + 1)
+    dummies = np.arange(rows)
+    graph = sparse.coo_array(
+        (
+            np.concatenate([gain, np.ones(rows)]),
+            (np.concatenate([row, dummies]), np.concatenate([column, len(columns) + dummies])),
+        ),
+        shape=(rows, len(columns) + rows),
+    )
+    _, chosen = sparse.csgraph.min_weight_full_bipartite_matching(graph.tocsr(), maximize=True)
+    taken: NDArray[np.bool_] = chosen[row] == column
+    return taken
+
+
+def _rates(parts: Floats, smoothing: float) -> dict[str, Floats]:
+    """The numbers of `METRICS` (..., thresholds) from parts (..., 4, thresholds): TP, FP, FN, IoU sum; 0/0 is nan."""
+    tp, fp, fn, total_iou = np.moveaxis(parts, -2, 0)
+    precision = _ratio(tp, tp + fp + smoothing)
+    recall = _ratio(tp, tp + fn + smoothing)
+    if smoothing:
+        f_score = _ratio(2 * precision * recall, precision + recall + smoothing)
+    else:  # the same, but defined (0) when just one side is empty
+        f_score = _ratio(2 * tp, 2 * tp + fp + fn)
+    average_precision = _ratio(tp, tp + fp + fn + smoothing)
+    matched_iou = _ratio(total_iou, tp + smoothing)
+    return dict(zip(METRICS, (precision, recall, f_score, average_precision, matched_iou), strict=True))
+
+
+def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
+    with np.errstate(invalid="ignore"):
+        return np.divide(numerator, denominator, dtype=np.float64)
+
+
+def _flat(labels: Labels) -> NDArray[np.integer[Any]]:
+    integers: NDArray[np.integer[Any]] = labels.view(np.uint8) if labels.dtype == bool else labels  # type: ignore
+    return np.ascontiguousarray(integers).reshape(-1)
+
+
+def _compact(values: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
+    """Like np.unique with the inverse for integers >= 0, in linear time where a look-up table stays small."""
+    size = int(values.max()) + 1 if values.size else 0
+    if size > 4 * values.size + 1024:
+        return np.unique(values, return_inverse=True)
+    seen = np.zeros(size, dtype=bool)
+    seen[values] = True
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[values]
+
+
+def _sums(index: Ints, weights: Ints, size: int) -> Ints:
+    return np.bincount(index, weights=weights, minlength=size).astype(np.int64)
+
+
+def _total(counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*counts, strict=True)))
+
+
+def _check(truth: Labels, prediction: Labels) -> None:
+    for name, labels in (("truth", truth), ("prediction", prediction)):
+        if labels.dtype.kind not in "iub":
+            raise ValueError(f"{name} must hold integer labels, got {labels.dtype}")
+        if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
+            raise ValueError(f"{name} must hold labels >= 0, got {labels.min()}")
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth and prediction must have one shape, got {truth.shape} and {prediction.shape}")
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> None:
+    if not len(thresholds) or not all(0 < threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"IoU thresholds must lie in (0, 1], got {tuple(thresholds)}")
+
+
+def _to_json(record: ImageScores | SegmentationResults) -> dict[str, Any]:
+    """A dataclass as plain values; nan is no JSON, so None stands for it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(entry) for key, entry in value.items()}
+        if isinstance(value, tuple):
+            return [plain(entry) for entry in value]
+        return None if isinstance(value, float) and np.isnan(value) else value
+
+    return {key: plain(entry) for key, entry in asdict(record).items()}
