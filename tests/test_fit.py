@@ -212,6 +212,7 @@ def test_every_image_is_seen_once_a_pass() -> None:
     ("history", "words"),
     [
         ([], "Training ended before the first validation"),
+        ([[0.25, 0.0], [0.5, 0.0], [1.0, 0.004]], "Not learned yet"),
         ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], "Converged"),
         ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], "Not converged yet"),
     ],

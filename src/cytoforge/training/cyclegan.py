@@ -15,8 +15,10 @@ from cytoforge.losses import (
     adversarial,
     cross_entropy_dice,
     discriminator_loss,
+    image_loss,
     perceptual,
     straight_through_mask,
+    total_generator_loss,
 )
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
 from cytoforge.training.batches import Batch
@@ -87,7 +89,7 @@ class CycleGAN:
         image_adversarial, image_pull, image_scores = judge(self.image_discriminator, seen)
         mask_adversarial, mask_pull, mask_scores = judge(self.mask_discriminator, fake_mask)
         compare = self._comparison(image)
-        losses = {
+        terms = {
             "adversarial_image": image_adversarial,  # Eq. 6
             "adversarial_mask": mask_adversarial,  # Eq. 7
             "cycle_image": compare(cycle_image),  # Eq. 8
@@ -96,15 +98,11 @@ class CycleGAN:
             "identity_mask": cross_entropy_dice(logits, target),  # Eq. 11
         }
         w = self.weights
-        total = (
-            w.cycle_image * losses["cycle_image"]
-            + w.cycle_mask * losses["cycle_mask"]
-            + w.identity_image * losses["identity_image"]
-            + w.identity_mask * losses["identity_mask"]
-        )  # Eq. 16 but for the adversarial terms, whose gradients are handed over
+        total = total_generator_loss(**terms, weights=w)
         given = ((seen, w.adversarial * image_pull), (fake_mask, w.adversarial * mask_pull))
         update("generator and segmenter", total, given=given)
 
+        losses = dict(terms)
         real_scores = self.image_discriminator(apply_diff_augment(image, shift))
         losses["discriminator_image"] = discriminator_loss(real_scores, image_scores)  # Eq. 12, 14
         update("image discriminator", losses["discriminator_image"])
@@ -143,7 +141,7 @@ class CycleGAN:
             real = features(image)
 
         def compare(painted: Tensor) -> Tensor:
-            return nn.functional.l1_loss(painted.float(), image) + perceptual(features(painted), real, weights)
+            return image_loss(painted, image, perceptual(features(painted), real, weights))
 
         return compare
 

@@ -172,7 +172,7 @@ def fit(
         _save(trainer, run, state)
     run.truncate_metrics(state.step)
     saved = clock = time.monotonic()
-    next_validation = _next_validation(state)
+    next_validation = _next_validation(state.history)
     with _signals() as received:
         while (progress := trainer.fabric.broadcast(budget.progress(state))) < 1 and not state.finished:
             if state.step not in state.skipped:
@@ -182,7 +182,7 @@ def fit(
                     losses = trainer.step(batch, progress)
                 except NotFinite as fault:
                     state = _roll_back(trainer, run, state, fault, batch)
-                    next_validation = _next_validation(state)
+                    next_validation = _next_validation(state.history)
                     continue
                 state.sums = {name: state.sums.get(name, 0.0) + value for name, value in losses.items()}
                 state.summed += 1
@@ -190,16 +190,17 @@ def fit(
             state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
             progress = trainer.fabric.broadcast(budget.progress(state))
             announce(progress, state)
-            if progress >= next_validation or progress >= 1:
+            if validated := progress >= next_validation:
                 _evaluate(trainer, validate, run, state, progress, patience)
                 if main:
                     picture(trainer.average, state.step)
                 spent = time.monotonic() - clock
                 state.seconds, clock = state.seconds + spent, time.monotonic()
-                # at most a tenth of the time goes into validation
-                next_validation = progress + max(1 / VALIDATIONS, 10 * spent / budget.seconds if budget.seconds else 0)
+                next_validation = _next_validation(state.history)
+                if budget.seconds is not None:  # at most a tenth of the time goes into validation
+                    next_validation = min(max(next_validation, progress + 10 * spent / budget.seconds), 1.0)
             stop = bool(received) or state.finished
-            if main and (stop or progress >= 1 or state.summed == 0 or clock - saved > SAVE_EVERY):
+            if main and (stop or validated or clock - saved > SAVE_EVERY):
                 _save(trainer, run, state)
                 saved = time.monotonic()
             if received:
@@ -218,6 +219,8 @@ def verdict(state: State) -> str:
     early = [score for progress, score in state.history if progress <= 0.75]
     gain = max(late, default=0.0) - max(early, default=0.0)
     best = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}"
+    if state.best < 0.05:
+        return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
     if gain > 0.01:
         return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."
     return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."
@@ -249,8 +252,10 @@ def _evaluate(
     state.finished = patience is not None and state.since_best >= patience
 
 
-def _next_validation(state: State) -> float:
-    return (state.history[-1][0] if state.history else 0.0) + 1 / VALIDATIONS
+def _next_validation(history: list[list[float]]) -> float:
+    """Return the next of VALIDATIONS equal shares of the progress after the last one, which may be passed by a step."""
+    passed = math.floor((history[-1][0] if history else 0.0) * VALIDATIONS + 1e-9)
+    return min((passed + 1) / VALIDATIONS - 1e-9, 1.0)
 
 
 def _save(trainer: Trainer, run: Run, state: State) -> None:

@@ -29,7 +29,8 @@ from cytoforge.training.fit import Budget, Recipe, State, Trainer, Update, fit, 
 from cytoforge.training.prepare import Data, launch, open_data, open_run, say, sizes
 
 WARM = 0.5  # share of a warm-started cyclegan training that is spent on the pairs alone
-QUICK = CycleWeights(adversarial=2.5, cycle_image=12.5, cycle_mask=25, identity_image=12.5, identity_mask=50)
+# for trainings of minutes; docs/decisions.md says how they were found
+QUICK = CycleWeights(adversarial=2.5, cycle_image=12.5, cycle_mask=25.0, identity_image=12.5, identity_mask=50.0)
 
 
 class Conventional:
@@ -79,7 +80,7 @@ def train(config: TrainSegmentation) -> Run:
     def validate(averages: dict[str, nn.Module]) -> float:
         """Mean F over IoU 0.5 to 0.9 and over the validation images, with the averaged weights."""
         scores = [
-            np.mean(segmentation_scores(labels, segment_array(averages["segmenter"], image, target, tile)).fscore)
+            np.mean(segmentation_scores(labels, segment_array(averages["segmenter"], image, target, tile)).f_score)
             for _, image, labels in data.validation
         ]
         return float(np.nan_to_num(np.nanmean(scores))) if np.isfinite(scores).any() else 0.0

@@ -1,0 +1,207 @@
+"""The cyclegan step does what Eq. 6-17 say, by comparison with the plain way of computing them."""
+
+import copy
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cytoforge.instances import TARGETS
+from cytoforge.losses import CycleWeights, adversarial, cross_entropy_dice, discriminator_loss, straight_through_mask
+from cytoforge.networks.layers import initialise
+from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.segmentation import UNet
+from cytoforge.networks.style_unet import StyleUNet
+from cytoforge.training.batches import Batch
+from cytoforge.training.cyclegan import CycleGAN, frozen_statistics, judge
+from cytoforge.training.fit import Trainer
+
+
+def recipe(target: str = "boundary", features: bool = True, **options: float) -> CycleGAN:
+    classes = TARGETS[target].classes
+    networks = (
+        StyleUNet(width=4, depth=2),
+        UNet(classes=classes, width=4, depth=2),
+        PatchGAN(width=4, heads=2, head_width=4),
+        PatchGAN(width=4, heads=2, head_width=4),
+    )
+    for seed, network in enumerate(networks):
+        initialise(network, torch.Generator().manual_seed(seed))
+    return CycleGAN(
+        *networks,
+        TARGETS[target],
+        weights=CycleWeights(),
+        rate=1e-3,
+        discriminator_rate=1e-3,
+        features=(lambda image: [image, nn.functional.avg_pool2d(image, 2)]) if features else None,
+        feature_weights=(0.5, 0.25) if features else (),
+        **options,
+    )
+
+
+def batch(step: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.zeros(2, 32, 40, dtype=torch.int64)
+    labels[0, 4:14, 5:15], labels[0, 14:24, 5:15], labels[1, 10:30, 20:33] = 1, 2, 7
+    images = torch.where(labels > 0, 0.4, -0.5).unsqueeze(1) + 0.1 * torch.randn(2, 1, 32, 40, generator=generator)
+    return Batch(images, labels, seed=1, step=step, items=(0, 1), names=("a", "b"))
+
+
+def trainer(cycle: CycleGAN) -> Trainer:
+    return Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+
+
+def test_judge_equals_two_passes() -> None:
+    discriminator = PatchGAN(width=4, heads=2, head_width=4).eval()
+    fake = torch.randn(2, 1, 32, 40, requires_grad=True)
+    loss, pull, scores = judge(discriminator, fake)
+    plain = adversarial(discriminator(fake), 1.0)
+    (expected,) = torch.autograd.grad(plain, fake)
+    torch.testing.assert_close(loss, plain.detach())
+    torch.testing.assert_close(pull, expected)
+    adversarial(scores, 0.0).backward()
+    shared = [p.grad.clone() for p in discriminator.parameters() if p.grad is not None]
+    assert fake.grad is None
+    discriminator.zero_grad()
+    adversarial(discriminator(fake.detach()), 0.0).backward()
+    plain_gradients = [p.grad for p in discriminator.parameters() if p.grad is not None]
+    assert len(shared) == len(plain_gradients) > 0
+    for a, b in zip(shared, plain_gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("target", ["boundary", "semantic"])
+@pytest.mark.parametrize("p_diff", [0.0, 1.0])
+def test_gradients_equal_those_of_the_summed_loss(target: str, p_diff: float) -> None:
+    """The step hands over adversarial gradients and shares passes; Eq. 16 and 17 written out give the same."""
+    cycle = recipe(target, p_diff=p_diff)
+    plain = copy.deepcopy(cycle.networks)
+    found: dict[str, dict[str, Tensor]] = {}
+
+    def record(name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+        parameters = [p for group in cycle.optimisers[name].param_groups for p in group["params"]]
+        roots, seeds = [loss, *(t for t, _ in given)], [None, *(g for _, g in given)]
+        gradients = torch.autograd.grad(roots, parameters, seeds, allow_unused=True)
+        found[name] = {str(i): g for i, g in enumerate(gradients) if g is not None}
+
+    losses = cycle.step(batch(), 1.0, record)
+    cycle.networks = plain  # written out with the same weights, as the step must have left its own untouched
+    expected = written_out(cycle, plain, batch())
+    for name, value in expected["losses"].items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6)
+    for name in found:
+        assert found[name].keys() == expected[name].keys()
+        for key in found[name]:
+            torch.testing.assert_close(found[name][key], expected[name][key], rtol=1e-3, atol=1e-4)
+
+
+def written_out(cycle: CycleGAN, networks: dict[str, nn.Module], data: Batch) -> dict[str, dict[str, Tensor]]:
+    """Eq. 6-17 in the plainest way: every pass run where the paper names it."""
+    from cytoforge.augment import apply_diff_augment, draw_diff_augment
+
+    g, s = networks["generator"], networks["segmenter"]
+    d1, d2 = networks["image_discriminator"], networks["mask_discriminator"]
+    cycle.generator = g
+    image, mask = data.images, (data.labels > 0).float().unsqueeze(1)
+    target = cycle.target.encode(data.labels)
+    fake_image, logits = cycle._generate(mask, data, "forward"), s(image)
+    fake_mask = straight_through_mask(logits)
+    fake_logits, cycle_image = s(fake_image), cycle._generate(fake_mask, data, "backward")
+    draw = draw_diff_augment(data.generators("diff"), image.shape, cycle.p_diff)
+
+    def distance(x: Tensor) -> Tensor:
+        pairs = zip(cycle.features(x), cycle.features(image), cycle.feature_weights, strict=True)
+        return (x - image).abs().mean() + sum(w * (a - b).abs().mean() for a, b, w in pairs)
+
+    losses = {
+        "adversarial_image": (1 - d1(apply_diff_augment(fake_image, draw))).square().mean(),
+        "adversarial_mask": (1 - d2(fake_mask)).square().mean(),
+        "cycle_image": distance(cycle_image),
+        "cycle_mask": cross_entropy_dice(fake_logits, target),
+        "identity_image": distance(fake_image),
+        "identity_mask": cross_entropy_dice(logits, target),
+    }
+    w = (1, 1, 100, 100, 50, 50)
+    total = sum(weight * loss for weight, loss in zip(w, losses.values(), strict=True))
+    both = [*g.parameters(), *s.parameters()]
+    losses["discriminator_image"] = discriminator_loss(
+        d1(apply_diff_augment(image, draw)), d1(apply_diff_augment(fake_image.detach(), draw))
+    )
+    losses["discriminator_mask"] = discriminator_loss(d2(mask), d2(fake_mask.detach()))
+
+    def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        return {str(i): gradient for i, gradient in enumerate(found) if gradient is not None}
+
+    return {
+        "losses": losses,
+        "generator and segmenter": gradients(total, both),
+        "image discriminator": gradients(losses["discriminator_image"], list(d1.parameters())),
+        "mask discriminator": gradients(losses["discriminator_mask"], list(d2.parameters())),
+    }
+
+
+def test_the_mask_side_trains_the_segmenter() -> None:
+    """With the adversarial mask term alone, and with the backward cycle alone, the segmenter still gets gradient."""
+    cycle = recipe()
+    data = batch()
+    logits = cycle.segmenter(data.images)
+    fake_mask = straight_through_mask(logits)
+    _, pull, _ = judge(cycle.mask_discriminator, fake_mask)
+    weight = cycle.segmenter.parameters().__next__()
+    (through_judge,) = torch.autograd.grad(fake_mask, weight, pull, retain_graph=True)
+    (through_cycle,) = torch.autograd.grad(cycle._generate(fake_mask, data, "backward").mean(), weight)
+    assert through_judge.abs().sum() > 0
+    assert through_cycle.abs().sum() > 0
+    hard = logits.argmax(1, keepdim=True).float()
+    assert not hard.requires_grad  # what the published code hands on
+
+
+def test_every_network_is_updated_and_by_its_own_optimiser() -> None:
+    cycle = recipe()
+    work = trainer(cycle)
+    before = copy.deepcopy({name: network.state_dict() for name, network in cycle.networks.items()})
+    losses = work.step(batch(), 0.5)
+    assert all(map(torch.isfinite, map(torch.tensor, losses.values())))
+    assert len(losses) == 8
+    for name, network in cycle.networks.items():
+        changed = [key for key, value in network.named_parameters() if not torch.equal(value, before[name][key])]
+        assert len(changed) > 0.8 * len(list(network.parameters())), name
+
+
+def test_during_the_warm_start_the_discriminators_rest() -> None:
+    cycle = recipe(warm=0.5)
+    work = trainer(cycle)
+    before = copy.deepcopy(cycle.image_discriminator.state_dict())
+    assert work.step(batch(), 0.4).keys() == {"identity_image", "identity_mask"}
+    assert all(torch.equal(v, before[k]) for k, v in cycle.image_discriminator.state_dict().items())
+    assert "adversarial_image" in work.step(batch(1), 0.5)
+    assert not all(torch.equal(v, before[k]) for k, v in cycle.image_discriminator.state_dict().items())
+
+
+def test_without_a_perceptual_network_features_of_the_discriminator_are_matched() -> None:
+    losses = trainer(recipe(features=False)).step(batch(), 1.0)
+    assert losses["identity_image"] > 0
+
+
+def test_synthetic_images_leave_the_running_statistics_alone() -> None:
+    network = UNet(width=4, depth=2)
+    before = copy.deepcopy(network.state_dict())
+    with frozen_statistics(network):
+        network(torch.randn(2, 1, 16, 16))
+    after = network.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in after if "running" in key)
+    network(torch.randn(2, 1, 16, 16))
+    assert any(not torch.equal(network.state_dict()[key], before[key]) for key in after if "running" in key)
+
+
+def test_the_draws_of_a_window_do_not_depend_on_the_batch() -> None:
+    cycle = recipe().generator
+    whole, cut = batch(), batch()
+    alone = Batch(cut.images[1:], cut.labels[1:], cut.seed, cut.step, items=(1,), names=("b",))
+    net = recipe()
+    net.generator = cycle.eval()
+    mask = (whole.labels > 0).float().unsqueeze(1)
+    together = net._generate(mask, whole, "forward")
+    torch.testing.assert_close(together[1:], net._generate(mask[1:], alone, "forward"))

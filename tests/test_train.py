@@ -1,0 +1,177 @@
+"""From a folder of annotated phantoms to masks and scores, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cytoforge.cli import main
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import write_image, write_labels
+from cytoforge.data.run import Run
+from cytoforge.simulation.phantom import phantom
+
+TINY = ["--preset", "tiny", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    for seed in range(4):
+        image, labels = phantom(seed, (96, 96), 12)
+        write_image(folder / "images" / f"p{seed}.png", image[None])
+        write_labels(folder / "masks" / f"p{seed}.png", labels)
+    return folder
+
+
+def train(data: Path, out: Path, *flags: str) -> int:
+    return main(["train", "segmentation", str(data), "--out", str(out), *TINY, *flags])
+
+
+def rows_without_time(run: Path) -> list[str]:
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    time_column = rows[0].index("seconds")
+    return [",".join(cell for i, cell in enumerate(row) if i != time_column) for row in rows]
+
+
+def test_four_commands_from_images_to_scores(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(phantoms)]) == 0
+    assert train(phantoms, tmp_path / "run", "--steps", "60") == 0
+    assert main(["segment", str(tmp_path / "run"), str(phantoms), "--out", str(tmp_path / "out")]) == 0
+    scores = tmp_path / "scores.json"
+    assert main(["score", "segmentation", str(tmp_path / "out"), str(phantoms), "--json", str(scores)]) == 0
+    shown = capsys.readouterr()
+    assert "3 images to train on, 1 for validation" in shown.err
+    assert "onverged" in shown.err
+    found = json.loads(scores.read_text())
+    assert len(found["images"]) == 4
+    assert found["mean"]["f_score"][0]["value"] > 0.3  # it has learned something
+    run = tmp_path / "run"
+    assert (run / "report.html").stat().st_size > 1000
+    assert len(list((run / "samples").glob("step-*.png"))) == 20
+    described = json.loads((run / "config.json").read_text())
+    assert described["networks"]["segmenter"]["classes"] == 3
+    assert set(described["training_images"]).isdisjoint(described["validation_images"])
+
+
+@pytest.mark.parametrize("network", ["unet", "cellpose", "deepsea"])
+@pytest.mark.parametrize("way", ["conventional", "cyclegan", "warm"])
+def test_every_recipe_trains_every_network(network: str, way: str, phantoms: Path, tmp_path: Path) -> None:
+    flags = {"conventional": [], "cyclegan": ["--method", "cyclegan"], "warm": ["--method", "cyclegan", "--warm-start"]}
+    assert train(phantoms, tmp_path / "run", "--steps", "2", "--network", network, *flags[way]) == 0
+    names = {path.stem for path in (tmp_path / "run" / "weights").glob("*.safetensors")}
+    assert names == ({"segmenter"} if way == "conventional" else {"segmenter", "generator"})
+
+
+@pytest.mark.parametrize("flags", [["--augmentation", "paper", "--target", "semantic"], ["--norm", "group"]])
+def test_other_choices_train(flags: list[str], phantoms: Path, tmp_path: Path) -> None:
+    assert train(phantoms, tmp_path / "run", "--steps", "2", "--method", "cyclegan", *flags) == 0
+
+
+@pytest.mark.parametrize("method", ["conventional", "cyclegan"])
+def test_a_killed_run_continued_equals_the_uninterrupted_one(method: str, phantoms: Path, tmp_path: Path) -> None:
+    flags = ["--steps", "12", "--method", method, "--network", "deepsea"]
+    assert train(phantoms, tmp_path / "whole", *flags) == 0
+    command = [sys.executable, "-m", "cytoforge", "train", "segmentation", str(phantoms), "--out"]
+    child = subprocess.Popen([*command, str(tmp_path / "parts"), *TINY, *flags], stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "parts" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 4) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert train(phantoms, tmp_path / "parts", *flags) == 0
+    assert rows_without_time(tmp_path / "whole") == rows_without_time(tmp_path / "parts")
+    for name in ("segmenter",) if method == "conventional" else ("segmenter", "generator"):
+        whole, parts = (Run.open(tmp_path / part).load_weights(name) for part in ("whole", "parts"))
+        assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(phantoms: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cytoforge", "train", "segmentation", str(phantoms), "--out"]
+    flags = [*TINY, "--steps", "400"]
+    child = subprocess.Popen([*command, str(tmp_path / "run"), *flags], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "metrics.csv").exists() and child.poll() is None:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "all is saved; the same command goes on from there" in said
+    assert "Traceback" not in said
+
+
+def test_a_finished_run_is_not_overwritten_unless_told(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(phantoms, tmp_path / "run", "--steps", "1") == 0
+    before = (tmp_path / "run" / "weights" / "segmenter.safetensors").read_bytes()
+    assert train(phantoms, tmp_path / "run", "--steps", "1") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert train(phantoms, tmp_path / "run", "--steps", "2") == 2
+    assert (tmp_path / "run" / "weights" / "segmenter.safetensors").read_bytes() == before
+    assert train(phantoms, tmp_path / "run", "--steps", "2", "--overwrite") == 0
+
+
+def test_another_command_on_an_unfinished_run_is_refused(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(phantoms, tmp_path / "run", "--steps", "3") == 0
+    run = Run.open(tmp_path / "run")
+    tensors, meta = run.load_state()
+    meta["counters"]["finished"] = False
+    run.save_state(tensors, meta)
+    assert train(phantoms, tmp_path / "run", "--steps", "3", "--seed", "1") == 2
+    assert "seed" in capsys.readouterr().err
+
+
+def test_a_black_image_is_left_out_with_a_warning(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for item in Dataset.open(phantoms).items:
+        for part, source in (("images", item.image), ("masks", item.mask)):
+            (data / part).mkdir(parents=True, exist_ok=True)
+            (data / part / source.name).write_bytes(source.read_bytes())
+    write_image(data / "images" / "black.png", np.zeros((1, 96, 96), np.uint8))
+    write_labels(data / "masks" / "black.png", np.zeros((96, 96), np.int32))
+    assert train(data, tmp_path / "run", "--steps", "1", "--validation", str(phantoms)) == 0
+    assert "black.png: one grey value all over, left out of training" in capsys.readouterr().err
+    assert "black" not in Run.open(tmp_path / "run").config["training_images"]
+
+
+def test_a_fitting_scale_is_proposed(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(phantoms, tmp_path / "run", "--steps", "1", "--scale", "2") == 0
+    assert "--scale 0.9" in capsys.readouterr().err or "--scale 1" in capsys.readouterr().err
+
+
+def test_two_processes_train_together(phantoms: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "cytoforge",
+    ]
+    flags = ["train", "segmentation", str(phantoms), "--out", str(tmp_path / "run"), *TINY]
+    done = subprocess.run(
+        [*command, *flags, "--steps", "3", "--devices", "2", "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("segmenter trained in 3 steps") == 1
+    assert len(Run.open(tmp_path / "run").metrics()) == 3
