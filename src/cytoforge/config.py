@@ -21,6 +21,15 @@ Augmentation = Literal["strong", "paper"]
 Norm = Literal["batch", "group"]
 
 
+FITTING_DIAMETER = 16.0  # px: cells of this size fill a window of the small preset with some twenty neighbours
+
+
+def fitting_scale(diameter: float) -> float | None:
+    """Return the --scale that brings cells of `diameter` px to FITTING_DIAMETER; None when they nearly have it."""
+    ratio = FITTING_DIAMETER / diameter
+    return None if 1 / 1.4 < ratio < 1.4 else float(f"{ratio:.2g}")
+
+
 @dataclass_transform(frozen_default=True)
 def command(kind: type) -> Any:
     """Make a frozen, validated dataclass whose errors are one sentence in the names of the flags.

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cytoforge.config import Demo, Segment, TrainSegmentation
-from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import write_image, write_labels
+from cytoforge.data.dataset import Dataset, DatasetWriter
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
@@ -77,10 +76,11 @@ def demo(config: Demo) -> Path:
 
 def write_phantoms(folder: Path, count: int, first: int) -> None:
     """Write a dataset folder of phantoms with the seeds from `first` on."""
+    writer = DatasetWriter(folder, {"synthetic": {"by": "cytoforge phantoms", "seeds": [first, first + count - 1]}})
     for seed in range(first, first + count):
         image, labels = phantom(seed, SHAPE, CELLS)
-        write_image(folder / "images" / f"phantom{seed:03d}.png", image[None])
-        write_labels(folder / "masks" / f"phantom{seed:03d}.png", labels)
+        writer.add(f"phantom{seed:03d}", image[None], labels)
+    writer.finish()
 
 
 def floor(test: Path, plain: TrainSegmentation) -> Result:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.augment import augment
+from cytoforge.augment import Policy, augment
 
 MEMORY = 2**32  # bytes of decoded images kept between steps
 
@@ -59,7 +59,7 @@ class Batches:
         *,
         size: tuple[int, int],
         count: int,
-        policy: str,
+        policy: Policy,
         seed: int,
         ranks: tuple[int, int] = (0, 1),
     ) -> None:

@@ -35,7 +35,7 @@ class CycleGAN:
     from the pairs alone. What differs from the published code, and why, is in docs/decisions.md.
     """
 
-    averaged = ("segmenter", "generator")
+    averaged: tuple[str, ...] = ("segmenter", "generator")
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -103,9 +103,8 @@ class Trainer:
             torch.autograd.backward(roots, seeds, inputs=parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.fabric.world_size > 1:
-            flat = torch.cat([g.flatten() for g in gradients])
-            flat = self.fabric.all_reduce(flat, reduce_op="mean")
-            for g, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            mean = self.fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
+            for g, part in zip(gradients, cast(Tensor, mean).split([g.numel() for g in gradients]), strict=True):
                 g.copy_(part.view_as(g))
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm + loss.detach()):

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from cytoforge.config import PRESETS, Preset, TrainSegmentation
+from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, TrainSegmentation, fitting_scale
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.instances import cell_diameters
 
-FITTING_DIAMETER = 16.0  # px: cells of this size fill a window of the small preset with some twenty neighbours
 Example = tuple[str, np.ndarray, np.ndarray]
 
 
@@ -37,6 +36,8 @@ class Data:
     """median diameter of the cells in pixels, at the scale of the training"""
     notes: tuple[str, ...]
     """what the user should know, a sentence each"""
+    fingerprints: tuple[dict[str, Any], ...]
+    """path, size and hash of the training and the validation data, for provenance.json"""
 
 
 def open_data(config: TrainSegmentation) -> Data:
@@ -76,21 +77,20 @@ def open_data(config: TrainSegmentation) -> Data:
     if sizes.size == 0:
         raise UserError(f"{config.data}: the masks hold no cells; run cytoforge check {config.data}")
     diameter = float(np.median(sizes))
-    ratio = FITTING_DIAMETER / diameter
-    if not 1 / 1.4 < ratio < 1.4:
+    if (proposed := fitting_scale(diameter / config.scale)) and fitting_scale(diameter):
         notes.append(
-            f"cells are {diameter:.0f} px across (median) at scale {config.scale:g}: "
-            f"--scale {float(f'{config.scale * ratio:.2g}'):g} would bring them to {FITTING_DIAMETER:.0f} px, "
-            "which trains faster and often better"
+            f"cells are {diameter:.0f} px across (median) at scale {config.scale:g}: --scale {proposed:g} "
+            f"would bring them to {FITTING_DIAMETER:.0f} px, which trains faster and often better"
         )
     return Data(
         names=tuple(item.name for item in kept),
         read=lambda i: load(training, kept[i])[1:],
         validation=validation,
-        channels=validation[0][1].shape[0],
+        channels=training.channels(),
         cells=int(sizes.size),
         diameter=diameter,
         notes=tuple(notes),
+        fingerprints=(training.fingerprint(), held.fingerprint()),
     )
 
 
@@ -152,7 +152,10 @@ def open_run(config: TrainSegmentation, fabric: Fabric, data: Data, networks: di
         "validation_images": [name for name, _, _ in data.validation],
     }
     if fabric.global_rank == 0:
-        Run.start(config.out, content, overwrite=config.overwrite)
+        run = Run.start(config.out, content, overwrite=config.overwrite)
+        training, held = data.fingerprints
+        device = str(fabric.device)
+        run.record(training_data=training, validation_data=held, device=device, processes=fabric.world_size)
     fabric.barrier()
     return Run.open(config.out)
 

@@ -36,11 +36,11 @@ QUICK = CycleWeights(adversarial=2.5, cycle_image=12.5, cycle_mask=25.0, identit
 class Conventional:
     """The conventional recipe: a segmenter learns from images and masks (cGAN-Seg, Figure 1B and C)."""
 
-    averaged = ("segmenter",)
+    averaged: tuple[str, ...] = ("segmenter",)
 
     def __init__(self, segmenter: nn.Module, target: Target, rate: float) -> None:
         self.segmenter, self.target = segmenter, target
-        self.networks = {"segmenter": segmenter}
+        self.networks: dict[str, nn.Module] = {"segmenter": segmenter}
         self.optimisers: dict[str, Optimizer] = {"segmenter": Adam(segmenter.parameters(), lr=rate, fused=True)}
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:

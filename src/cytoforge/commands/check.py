@@ -1,0 +1,346 @@
+"""Look through a dataset or movie for what would spoil training, and say what to do about it."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from skimage.measure import label
+
+from cytoforge.config import FITTING_DIAMETER, Check, fitting_scale
+from cytoforge.data import movie
+from cytoforge.data.dataset import Dataset, Item, parts
+from cytoforge.data.images import is_blank, read_header, read_image, read_labels
+from cytoforge.errors import UserError
+from cytoforge.progress import Progress
+
+SHOWN = 3  # findings of one kind that are printed in full
+# share of border pixels that lie strictly between their two neighbours: below 0.012 in hand-drawn and silver masks
+# (usiigaci, dsb256, u373, hela), above 0.24 in the same masks resized with any interpolation
+INTERPOLATED = 0.1
+SPECK = 0.05  # a region below this share of the largest one is a stray, no cell
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to mend (error) or to look at (warning), where it is, and what to do."""
+
+    severity: Literal["error", "warning"]
+    file: str
+    what: str
+    remedy: str
+
+
+@dataclass
+class Facts:
+    """What a dataset holds; sizes, types and channels are counted."""
+
+    path: str
+    notes: tuple[str, ...] = ()
+    images: int = 0
+    masks: int = 0
+    pairs: int = 0
+    sizes: Counter[str] = field(default_factory=Counter)
+    image_types: Counter[str] = field(default_factory=Counter)
+    mask_types: Counter[str] = field(default_factory=Counter)
+    channels: Counter[int] = field(default_factory=Counter)
+    cells: list[int] = field(default_factory=list)
+    """cells of each mask"""
+    diameter: float | None = None
+    """median diameter in pixels of the circle of a cell's area"""
+
+
+@dataclass
+class Survey:
+    """All findings and facts of the data under one path."""
+
+    findings: list[Finding] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
+    seen: dict[bytes, str] = field(default_factory=dict)
+    """hash of the pixels -> file"""
+    scale: float | None = None
+    """proposed --scale, where the cells of all parts are far from FITTING_DIAMETER"""
+
+    def error(self, file: Path, what: str, remedy: str) -> None:
+        """Note something to mend."""
+        self.findings.append(Finding("error", str(file), what, remedy))
+
+    def warn(self, file: Path, what: str, remedy: str) -> None:
+        """Note something to look at."""
+        self.findings.append(Finding("warning", str(file), what, remedy))
+
+    def unreadable(self, file: Path, error: UserError) -> None:
+        """Note a file that cannot be used, in the words of the error."""
+        what, _, remedy = str(error).removeprefix(f"{file}: ").rpartition("; ")
+        self.error(file, what or remedy, remedy)
+
+
+def check(config: Check) -> list[Finding]:
+    """Return what is wrong with a dataset, a movie, or a folder of these; raises UserError when there is none."""
+    return survey(config).findings
+
+
+def check_command(config: Check) -> int:
+    """Print facts and findings, as text or JSON; return 1 if there are errors, else 0."""
+    found = survey(config)
+    if config.json:
+        facts, findings = [vars(part) for part in found.facts], [asdict(finding) for finding in found.findings]
+        print(json.dumps({"datasets": facts, "scale": found.scale, "findings": findings}, indent=2))
+    else:
+        for line in report(found):
+            print(line)
+    return int(any(finding.severity == "error" for finding in found.findings))
+
+
+def survey(config: Check) -> Survey:
+    """Read every file under config.data once; a folder of datasets (train, val, test) is looked through part by part.
+
+    Raises UserError when nothing is there to check.
+    """
+    found = Survey()
+    inside = parts(config.data) if config.data.is_dir() and not movie.is_movie(config.data) else []
+    datasets = [Dataset.open(path, config.sequence) for path in inside or [config.data]]
+    total, done, progress = sum(len(dataset.items) for dataset in datasets), 0, Progress("check")
+    everything: list[np.ndarray] = []
+    for dataset in datasets:
+        facts = Facts(str(dataset.path), dataset.notes)
+        found.facts.append(facts)
+        cells: dict[Path, Regions] = {}
+        for item in dataset.items:
+            size = _look_at_image(found, facts, item.image) if item.image else None
+            regions = _look_at_mask(found, facts, item.mask, size) if item.mask else None
+            if item.mask and regions:
+                cells[item.mask] = regions
+            _look_for_partner(found, facts, dataset, item)
+            done += 1
+            progress(done / total)
+        areas = np.concatenate([*(regions.areas for regions in cells.values()), np.empty(0)])
+        everything.append(areas)
+        _look_at_whole(found, facts, dataset, areas)
+        if movie.is_movie(dataset.path):
+            for sequence in movie.read_sequences(dataset.path, config.sequence):
+                _look_at_sequence(found, dataset.path, sequence, cells)
+    areas = np.concatenate(everything)
+    if areas.size:
+        found.scale = fitting_scale(median_diameter(areas))
+    return found
+
+
+def _look_at_image(found: Survey, facts: Facts, file: Path) -> tuple[int, ...] | None:
+    """Examine an image; return its (height, width), or None when it cannot be read."""
+    facts.images += 1
+    try:
+        image = read_image(file)
+    except UserError as error:
+        found.unreadable(file, error)
+        return None
+    facts.sizes[f"{image.shape[1]} x {image.shape[2]}"] += 1
+    facts.image_types[str(image.dtype)] += 1
+    facts.channels[image.shape[0]] += 1
+    if image.dtype.kind == "f" and (bad := int((~np.isfinite(image)).sum())):
+        found.warn(file, f"{bad} pixels are NaN or infinite", "they are read as black; fill them if they matter")
+    if is_blank(image):
+        found.warn(file, "one grey value all over", "training leaves it out; remove it")
+        return image.shape[1:]
+    key = hashlib.blake2b(image.tobytes() + str((image.shape, image.dtype)).encode(), digest_size=16).digest()
+    if key in found.seen:
+        found.warn(
+            file, f"the same picture as {found.seen[key]}", "keep one: on both sides of a split it spoils scores"
+        )
+    found.seen.setdefault(key, str(file))
+    return image.shape[1:]
+
+
+def _look_for_partner(found: Survey, facts: Facts, dataset: Dataset, item: Item) -> None:
+    if item.image and item.mask:
+        facts.pairs += 1
+    elif item.frame is None and any(o.image for o in dataset.items) and any(o.mask for o in dataset.items):
+        lone, lacking = (item.image, "mask") if item.image else (item.mask, "image")
+        found.warn(lone or dataset.path, f"has no {lacking}", "it is left out of training; give both the same name")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The cells of a mask: ids in ascending order, areas in pixels, the sizes of all separate regions."""
+
+    ids: np.ndarray
+    areas: np.ndarray
+    pieces: np.ndarray
+    """number of separate regions of each id"""
+    sizes: np.ndarray
+    """pixels of every region"""
+
+
+def measure_regions(labels: np.ndarray) -> Regions:
+    """Measure the regions of equal id (touching at sides or corners) of labels (H, W)."""
+    regions: np.ndarray = label(labels, connectivity=2, background=0)  # type: ignore[no-untyped-call]
+    sizes = np.bincount(regions.ravel())
+    owner = np.zeros(sizes.size, labels.dtype)
+    owner[regions.ravel()] = labels.ravel()  # all pixels of a region write the same id
+    ids, where = np.unique(owner[1:], return_inverse=True)
+    return Regions(ids, np.bincount(where, sizes[1:], ids.size), np.bincount(where, minlength=ids.size), sizes[1:])
+
+
+def interpolated_share(labels: np.ndarray) -> float:
+    """Return the share of the cells' border pixels whose id lies strictly between those of two opposite neighbours.
+
+    Interpolation turns the step between two ids into a ramp; in a label image such a pixel needs a cell one pixel wide.
+    """
+    ramp, border = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    for ids, ramps, borders in ((labels, ramp, border), (labels.T, ramp.T, border.T)):
+        before, here, after = ids[:, :-2], ids[:, 1:-1], ids[:, 2:]
+        ramps[:, 1:-1] |= ((before < here) & (here < after)) | ((before > here) & (here > after))
+        borders[:, 1:-1] |= (before != here) | (here != after)
+    cells = labels > 0
+    return float((ramp & cells).sum() / max((border & cells).sum(), 1))
+
+
+def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...] | None) -> Regions | None:
+    """Examine a mask against the size of its image; return its cells, or None when they are not to be trusted."""
+    facts.masks += 1
+    try:
+        labels = read_labels(file)
+        stored = read_header(file)[1]
+    except UserError as error:
+        found.unreadable(file, error)
+        return None
+    facts.mask_types[str(stored)] += 1
+    if size is None:
+        facts.sizes[f"{labels.shape[0]} x {labels.shape[1]}"] += 1
+    elif labels.shape != size:
+        what = f"is {labels.shape[0]} x {labels.shape[1]} pixels, its image {size[0]} x {size[1]}"
+        found.error(file, what, "export both at the same size")
+    regions = measure_regions(labels)
+    wrong = mistake(labels, regions, stored)
+    if wrong:
+        found.error(file, *wrong)
+        return None
+    facts.cells.append(regions.ids.size)
+    if not regions.ids.size:
+        found.warn(file, "holds no cells", "right if there are none; else export the mask again")
+    top = np.iinfo(stored).max if stored in (np.uint8, np.uint16) else None
+    if top == regions.ids.size:
+        found.warn(file, f"uses all {top} ids that {stored} holds", "are cells missing? save ids with more bits")
+    broken = regions.ids[regions.pieces > 1]
+    if broken.size:
+        what = f"{_some('id', broken.tolist())} in several pieces, of {regions.ids.size} cells"
+        found.warn(file, what, "remove stray pixels, or give each piece that is a cell an id of its own")
+    return regions
+
+
+def mistake(labels: np.ndarray, regions: Regions, stored: np.dtype[Any]) -> tuple[str, str] | None:
+    """Return (what, remedy) if labels (H, W), stored in that type, do not number the cells one by one, else None."""
+    share = interpolated_share(labels)
+    if share > INTERPOLATED and regions.ids.size > 1:
+        return (
+            f"ids run in ramps along {share:.0%} of the cells' borders: it was resized or smoothed with interpolation",
+            "export the mask anew, resizing by nearest neighbour only",
+        )
+    if regions.ids.size == 1 and (regions.sizes > SPECK * regions.sizes.max()).sum() > 1:
+        return (
+            f"one value ({regions.ids[0]}) for {regions.sizes.size} separate regions: a binary mask",
+            "number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch",
+        )
+    if stored == np.uint8 and regions.ids.size == 255 and regions.pieces.max() > 1:
+        return (
+            "uses all 255 ids of 8 bits, some for several regions: ids beyond 255 have wrapped round",
+            "export the labels with 16 bits",
+        )
+    return None
+
+
+def _look_at_whole(found: Survey, facts: Facts, dataset: Dataset, areas: np.ndarray) -> None:
+    if facts.images and facts.masks and not facts.pairs:
+        found.error(dataset.path, "no image and mask have the same name", "rename the masks like their images")
+    if len(facts.channels) > 1:
+        counts = " and ".join(f"{count} of {channels}" for channels, count in sorted(facts.channels.items()))
+        found.error(dataset.path, f"images have different numbers of channels ({counts})", "convert them to one kind")
+    if facts.cells and not areas.size:
+        found.error(dataset.path, "no mask holds a cell", "export the masks again")
+    if areas.size:
+        facts.diameter = round(median_diameter(areas), 1)
+
+
+def median_diameter(areas: np.ndarray) -> float:
+    """Return the median diameter of circles of the given areas, in pixels."""
+    return float(np.median(2 * np.sqrt(areas / np.pi)))
+
+
+def _look_at_sequence(found: Survey, path: Path, sequence: movie.Sequence, known: Mapping[Path, Regions]) -> None:
+    """Examine the masks and tracks of a sequence; `known` holds the masks already read."""
+    if sequence.frames and sequence.masks and not sequence.source:
+        for source, masks in sequence.masks.items():
+            lacking = sorted(sequence.frames.keys() - masks.keys())
+            what = f"masks of {source} are missing for {_some('frame', lacking)}"
+            found.error(path / sequence.name, what, "add them: masks are used where one source covers every frame")
+    for source, file in sequence.tracks.items():
+        try:
+            tracks = movie.read_tracks(file)
+            # tracks without masks of their own number the cells of the masks in use
+            masks = sequence.masks.get(source) or sequence.masks.get(sequence.source or "", {})
+            present = {
+                (int(cell), frame)
+                for frame, mask in masks.items()
+                for cell in (known[mask].ids if mask in known else np.setdiff1d(read_labels(mask), [0]))
+            }
+        except UserError as error:
+            found.unreadable(file, error)
+            continue
+        told = {(track.label, frame) for track in tracks for frame in range(track.begin, track.end + 1)}
+        for missing, what, remedy in (
+            (told - present, "in the track file without a mask", "draw the cell there, or cut the track"),
+            (present - told, "in the masks without a track", "add the track, or remove the cell"),
+        ):
+            if missing:
+                cells = [f"{cell} in frame {frame}" for cell, frame in sorted(missing)]
+                found.error(file, f"{_some('cell', cells)} {what}", remedy)
+
+
+def _some(noun: str, things: list[Any]) -> str:
+    """Count and name things: 12 frames (3, 4, 5 ...)."""
+    names = ", ".join(map(str, things[:3])) + (" ..." if len(things) > 3 else "")
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)} ({names})"
+
+
+def report(found: Survey) -> Iterator[str]:
+    """Write facts and findings as lines of text, findings of one kind together, errors first."""
+    for facts in found.facts:
+        yield from _describe(facts)
+    if found.scale is not None:
+        yield f"--scale {found.scale:g} would bring the cells to about {FITTING_DIAMETER:g} px: faster, often better"
+    for severity in ("error", "warning"):
+        kinds: dict[str, list[Finding]] = {}
+        for finding in found.findings:
+            if finding.severity == severity:
+                kinds.setdefault(finding.remedy, []).append(finding)
+        for remedy, findings in kinds.items():
+            for finding in findings[:SHOWN]:
+                yield f"{severity}: {finding.file}: {finding.what}"
+            if len(findings) > SHOWN:
+                yield f"{severity}: ... and {len(findings) - SHOWN} more like these"
+            yield f"    {remedy}"
+    counts = Counter(finding.severity for finding in found.findings)
+    yield f"{counts['error']} errors, {counts['warning']} warnings"
+
+
+def _describe(facts: Facts) -> Iterator[str]:
+    yield f"{facts.path}: {facts.pairs} pairs of image and mask ({facts.images} images, {facts.masks} masks)"
+    yield from (f"    {note}" for note in facts.notes)
+    if facts.images:
+        channels = ", ".join(f"{count} channel{'s' * (count != 1)}" for count in sorted(facts.channels))
+        yield f"    images: {_list(facts.sizes)} px, {_list(facts.image_types)}, {channels}"
+    if facts.cells:
+        spread = f"{min(facts.cells)} to {max(facts.cells)} cells an image (median {np.median(facts.cells):g})"
+        size = "" if facts.diameter is None else f", {facts.diameter:g} px across (median)"
+        yield f"    masks: {_list(facts.mask_types)}, {spread}{size}"
+
+
+def _list(counts: Counter[str]) -> str:
+    """Name the most frequent things: 256 x 256, 520 x 696 and 3 more."""
+    names = [name for name, _ in counts.most_common(3)]
+    more = f" and {len(counts) - 3} more" if len(counts) > 3 else ""
+    return ", ".join(names) + more

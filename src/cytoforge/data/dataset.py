@@ -1,0 +1,397 @@
+"""Datasets: annotated images, images alone or masks alone, found in a folder, a file or a movie; split and read."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cytoforge.data import movie
+from cytoforge.data.files import digest, make_folder, read_json, write_json
+from cytoforge.data.formats import SUFFIXES
+from cytoforge.data.images import (
+    Normalisation,
+    read_header,
+    read_image,
+    read_labels,
+    resize_image,
+    resize_labels,
+    scaled_shape,
+    write_image,
+    write_labels,
+)
+from cytoforge.errors import UserError
+
+By = Literal["image", "group"]
+INFO = "dataset.json"
+PARTS = ("images", "masks")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image, its mask, or both. `rows` limits it to a range of the file's rows (a held-out strip)."""
+
+    name: str
+    image: Path | None = None
+    mask: Path | None = None
+    group: str | None = None
+    """what must not be torn apart between training and validation: a sequence, a well"""
+    frame: int | None = None
+    """frame number in a movie"""
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The items found at a path, in the order of their names. Immutable: selections are new datasets."""
+
+    path: Path
+    items: tuple[Item, ...]
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """dataset.json, or nothing"""
+    notes: tuple[str, ...] = ()
+    """what the user should know of how the folder was read, a sentence each"""
+
+    @classmethod
+    def open(
+        cls, path: Path, sequences: tuple[str, ...] = (), *, holds: Literal["images", "masks"] = "images"
+    ) -> "Dataset":
+        """Find the images and masks at `path` without decoding any.
+
+        A folder with images/ or masks/ is a dataset, one with 01/t000.tif ... a movie (`sequences` picks some);
+        else a single file or the files of a folder are images, or masks if they lie in a folder named masks or
+        `holds` says so. dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
+        of the name before its last "_". Raises UserError when nothing is found or a name occurs twice.
+        """
+        if not path.exists():
+            raise UserError(f"{path}: does not exist; check the name")
+        if _is_dataset(path):
+            return _open_folder(path)
+        if movie.is_movie(path):
+            return _open_movie(path, sequences)
+        if sequences:
+            raise UserError(f"{path}: is no movie folder (01/t000.tif ...), so leave out --sequence")
+        files = [path] if path.is_file() or path.suffix.lower() == ".zarr" else _files(path)
+        if not files:
+            raise UserError(_nothing_in(path))
+        masks = holds == "masks" or path.name == "masks"
+        found = _by_stem(files)
+        return cls(path, tuple(Item(n, None, f) if masks else Item(n, f) for n, f in found.items()))
+
+    def pairs(self) -> "Dataset":
+        """Keep what has image and mask; raises UserError when nothing has, with a note when some lacks one."""
+        whole = [item for item in self.items if item.image and item.mask]
+        if not whole:
+            raise UserError(self._no_pairs())
+        notes = [
+            f"{self.path}: {count} {kind}, left out"
+            for kind, count in (
+                ("images have no mask", sum(item.mask is None for item in self.items)),
+                ("masks have no image", sum(item.image is None for item in self.items)),
+            )
+            if count
+        ]
+        return replace(self, items=tuple(whole), notes=(*self.notes, *notes))
+
+    def images(self) -> "Dataset":
+        """Keep what has an image; raises UserError when nothing has."""
+        return self._having("image")
+
+    def masks(self) -> "Dataset":
+        """Keep what has a mask; raises UserError when nothing has."""
+        return self._having("mask")
+
+    def _having(self, part: Literal["image", "mask"]) -> "Dataset":
+        kept = tuple(item for item in self.items if getattr(item, part))
+        if not kept:
+            raise UserError(f"{self.path}: holds no {part}s; put them into {self.path / (part + 's')}")
+        return replace(self, items=kept)
+
+    def _no_pairs(self) -> str:
+        image = next((item.image for item in self.items if item.image), None)
+        mask = next((item.mask for item in self.items if item.mask), None)
+        if image and mask:
+            return (
+                f"{self.path}: no image and mask have the same name ({image.name} against {mask.name}); "
+                "rename the masks like their images"
+            )
+        if mask:
+            return f"{self.path}: holds masks but no images; put the images into {self.path / 'images'}"
+        notes = "".join(f" ({note})" for note in self.notes)
+        return f"{self.path}: holds images but no masks to learn from{notes}; put them into {self.path / 'masks'}"
+
+    def limited(self, n: int, seed: int) -> "Dataset":
+        """Draw n items; with one seed smaller draws are part of larger ones. All items when there are fewer."""
+        if n < 1:
+            raise ValueError(f"a limit is at least 1, got {n}")
+        drawn = np.random.default_rng(seed).permutation(len(self.items))[:n]
+        return replace(self, items=tuple(self.items[i] for i in sorted(drawn)))
+
+    def split(self, seed: int, fraction: float = 0.2, by: By = "image") -> tuple["Dataset", "Dataset"]:
+        """Return (training, validation): `fraction` of the items are held out, at least one.
+
+        Of a movie each sequence gives up its first or its last frames (a block of time has one border to leak
+        across); by="group" holds out whole groups. A single image gives up a strip at its top or bottom.
+        Raises UserError when by="group" finds fewer than two groups.
+        """
+        rng = np.random.default_rng(seed)
+        if len(self.items) == 1 and by == "image":
+            return self._split_rows(rng, fraction)
+        held: set[str] = set()
+        if by == "image" and self._is_movie():
+            for frames in self._groups().values():
+                if len(frames) > 1:
+                    count = _share(len(frames), fraction)
+                    held |= {item.name for item in (frames[:count] if rng.random() < 0.5 else frames[-count:])}
+        if not held:
+            units = self._units(by)
+            order = rng.permutation(len(units))[: _share(len(units), fraction)]
+            held = {item.name for i in order for item in units[i]}
+        return self._divided(held)
+
+    def folds(self, k: int, seed: int, by: By = "image") -> list[tuple["Dataset", "Dataset"]]:
+        """Return k times (training, validation); each item is in the validation part once.
+
+        Of a movie each part is a block of time of every sequence. Raises UserError when there are fewer than k units.
+        """
+        if k < 2:
+            raise ValueError(f"k-fold validation needs k >= 2, got {k}")
+        if by == "image" and self._is_movie():
+            blocks = [[[item] for item in frames] for frames in self._groups().values()]
+        else:
+            units = self._units(by)
+            blocks = [[units[i] for i in np.random.default_rng(seed).permutation(len(units))]]
+        count = max(map(len, blocks))
+        if count < k:
+            raise UserError(f"{self.path}: {count} {by}s cannot be cut into {k} folds; ask for fewer")
+        parts: list[set[str]] = [set() for _ in range(k)]
+        for block in blocks:
+            borders = np.linspace(0, len(block), k + 1).round().astype(int)
+            for part, start, stop in zip(parts, borders, borders[1:], strict=False):
+                part |= {item.name for unit in block[start:stop] for item in unit}
+        return [self._divided(part) for part in parts]
+
+    def _is_movie(self) -> bool:
+        return all(item.frame is not None for item in self.items)
+
+    def _groups(self) -> dict[str, list[Item]]:
+        groups: dict[str, list[Item]] = {}
+        for item in self.items:
+            groups.setdefault(item.group if item.group is not None else item.name, []).append(item)
+        return groups
+
+    def _units(self, by: By) -> list[list[Item]]:
+        """Return what a split must not tear apart."""
+        if by == "image":
+            return [[item] for item in self.items]
+        groups = list(self._groups().values())
+        if len(groups) < 2 or all(item.group is None for item in self.items):
+            raise UserError(
+                f"{self.path}: has no two groups to split by; name them in {INFO} "
+                '({"groups": {"NAME": "GROUP"}} or {"groups": "prefix"}), or split by image'
+            )
+        return groups
+
+    def _divided(self, held: set[str]) -> tuple["Dataset", "Dataset"]:
+        training = tuple(item for item in self.items if item.name not in held)
+        return replace(self, items=training), replace(self, items=tuple(i for i in self.items if i.name in held))
+
+    def _split_rows(self, rng: np.random.Generator, fraction: float) -> tuple["Dataset", "Dataset"]:
+        (item,) = self.items
+        height = read_header(item.image or item.mask or self.path)[0][1]
+        if height < 2:
+            raise UserError(f"{item.image}: one row of pixels cannot be split; give more images")
+        first, last = item.rows or (0, height)
+        count = _share(last - first, fraction)
+        if rng.random() < 0.5:
+            kept, held = (first + count, last), (first, first + count)
+        else:
+            kept, held = (first, last - count), (last - count, last)
+        return replace(self, items=(replace(item, rows=kept),)), replace(self, items=(replace(item, rows=held),))
+
+    def read_image(self, item: Item, scale: float = 1.0, normalisation: Normalisation | None = None) -> np.ndarray:
+        """Read an item's image as float32 (C, H, W) in [-1, 1], resized by `scale`.
+
+        The limits of the normalisation (percentiles 0.1 and 99.9 unless given) are those of the whole file, also for
+        a strip of it. Raises UserError when the item has no image or it cannot be read.
+        """
+        if item.image is None:
+            raise UserError(f"{item.mask}: has no image; put it into {self.path / 'images'}")
+        normalisation = normalisation or Normalisation()
+        image = read_image(item.image)
+        limits = normalisation.measure(image)
+        start, stop = item.rows or (0, image.shape[1])
+        image = normalisation.apply(image[:, start:stop], limits)
+        return resize_image(image, scaled_shape(image.shape, scale))
+
+    def read_labels(self, item: Item, scale: float = 1.0) -> np.ndarray:
+        """Read an item's labels as int32 (H, W), resized by `scale` to the size that read_image gives.
+
+        Raises UserError when the item has no mask, it cannot be read, or its size is not that of the image.
+        """
+        if item.mask is None:
+            raise UserError(f"{item.image}: has no mask; put it into {self.path / 'masks'}")
+        labels = read_labels(item.mask)
+        if item.image is not None:
+            size = read_header(item.image)[0][1:]
+            if labels.shape != size:
+                raise UserError(
+                    f"{item.mask}: is {labels.shape[0]} x {labels.shape[1]} pixels, its image {item.image.name} "
+                    f"{size[0]} x {size[1]}; export both at the same size"
+                )
+        start, stop = item.rows or (0, labels.shape[0])
+        return resize_labels(labels[start:stop], scaled_shape(labels[start:stop].shape, scale))
+
+    def channels(self) -> int:
+        """Return the number of channels of all images; raises UserError when they differ."""
+        found: dict[int, Path] = {}
+        for item in self.items:
+            if item.image is not None:
+                found.setdefault(read_header(item.image)[0][0], item.image)
+        if len(found) != 1:
+            different = " and ".join(f"{path.name} ({count})" for count, path in sorted(found.items()))
+            raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
+        return next(iter(found))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what provenance.json says of the data: path, number of items, SHA-256 over names and all files."""
+        lines = []
+        for item in self.items:
+            parts = [digest(part) if part else "-" for part in (item.image, item.mask)]
+            lines.append(" ".join([item.name, *parts, str(item.rows)]))
+        return {
+            "path": str(self.path),
+            "items": len(self.items),
+            "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        }
+
+
+def _share(count: int, fraction: float) -> int:
+    """Return how many of `count` are held out: at least one, never all."""
+    return min(max(1, round(count * fraction)), count - 1) if count > 1 else 1
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the datasets and movies directly inside a folder, such as its train, val and test."""
+    return [p for p in sorted(path.iterdir()) if p.is_dir() and (_is_dataset(p) or movie.is_movie(p))]
+
+
+def _is_dataset(path: Path) -> bool:
+    return (path / "images").is_dir() or (path / "masks").is_dir()
+
+
+def _files(folder: Path) -> list[Path]:
+    """List the image files of a folder, hidden ones left out."""
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+
+
+def _by_stem(files: list[Path]) -> dict[str, Path]:
+    """Map names without endings to files; raises UserError when two files have one name."""
+    found: dict[str, Path] = {}
+    for file in files:
+        stem = file.stem.removesuffix(".ome")
+        if stem in found:
+            raise UserError(f"{file}: {found[stem].name} has the same name; remove or rename one")
+        found[stem] = file
+    return found
+
+
+def _nothing_in(path: Path) -> str:
+    inside = parts(path)
+    if inside:
+        return f"{path}: holds several datasets; give one of them: {', '.join(part.name for part in inside)}"
+    endings = sorted({f.suffix for f in path.rglob("*") if f.is_file() and f.suffix and not f.name.startswith(".")})
+    found = f"only {', '.join(endings[:5])} files" if endings else "no files"
+    return f"{path}: holds {found}; put PNG, TIFF or zarr images into {path / 'images'} and label images into masks/"
+
+
+def _open_folder(path: Path) -> Dataset:
+    info = read_json(path / INFO) if (path / INFO).exists() else {}
+    images, masks = _by_stem(_files(path / "images")), _by_stem(_files(path / "masks"))
+    if not images and not masks:
+        raise UserError(_nothing_in(path))
+    group = _grouping(path, info)
+    items = (
+        Item(name, images.get(name), masks.get(name), group(name)) for name in sorted(images.keys() | masks.keys())
+    )
+    return Dataset(path, tuple(items), info)
+
+
+def _grouping(path: Path, info: dict[str, Any]) -> Callable[[str], str | None]:
+    groups = info.get("groups", {})
+    if groups == "prefix":
+        return lambda name: name.rpartition("_")[0] or None
+    if not isinstance(groups, dict):
+        raise UserError(f'{path / INFO}: groups must be {{"NAME": "GROUP"}} or "prefix", not {groups!r}; mend it')
+    return lambda name: None if name not in groups else str(groups[name])
+
+
+def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
+    items, notes = [], []
+    for sequence in movie.read_sequences(path, sequences):
+        source = sequence.source
+        masks = sequence.masks[source] if source else {}
+        for number in sequence.frames or masks:
+            frame = sequence.frames.get(number)
+            name = f"{sequence.name}_{frame.stem if frame else f't{number:03d}'}"
+            items.append(Item(name, frame, masks.get(number), sequence.name, number))
+        if source:
+            notes.append(f"sequence {sequence.name}: masks from {source}")
+        for name, partial in {} if source else sequence.masks.items():
+            covered = len(partial.keys() & sequence.frames.keys())
+            notes.append(
+                f"sequence {sequence.name}: {name} covers {covered} of {len(sequence.frames)} frames, not used"
+            )
+    if not items:
+        raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
+    return Dataset(path, tuple(items), notes=tuple(notes))
+
+
+class DatasetWriter:
+    """Writes a dataset folder, file by file; an interrupted writing of the same content goes on.
+
+    `info` goes into dataset.json and says what is written (run, seed ...). Items that an unfinished earlier writing
+    with the same `info` left are in `done` and need not be added again. Raises UserError when `path` holds anything
+    else, unless `overwrite` is set; files that cytoforge did not write are never replaced.
+    """
+
+    def __init__(
+        self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False, suffix: str = ".png"
+    ) -> None:
+        """`suffix`: .png or .tif, the format of all files."""
+        self.path, self.suffix = path, suffix
+        self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
+        self.done: frozenset[str] = frozenset()
+        files = [file for part in PARTS for file in _files(path / part)]
+        former = read_json(path / INFO) if (path / INFO).exists() else {}
+        if files and former.get("written_by") != "cytoforge":
+            raise UserError(f"{path}: holds images or masks that cytoforge did not write; choose another folder")
+        if former == {**self._info, "complete": False} and not overwrite:
+            started = [_by_stem(_files(path / part)).keys() for part in PARTS if (path / part).is_dir()]
+            self.done = frozenset.intersection(*map(frozenset, started)) if started else frozenset()
+        elif files and not overwrite:
+            raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
+        else:
+            for file in files:
+                file.unlink()
+        write_json(path / INFO, {**self._info, "complete": False})
+
+    def add(self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None) -> None:
+        """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as write_image and write_labels."""
+        for part, array in zip(PARTS, (image, labels), strict=True):
+            if array is not None:
+                make_folder(self.path / part)  # both before either file: `done` compares them
+        if image is not None:
+            write_image(self.path / "images" / f"{name}{self.suffix}", image)
+        if labels is not None:
+            write_labels(self.path / "masks" / f"{name}{self.suffix}", labels)
+
+    def finish(self) -> Dataset:
+        """Mark the dataset as complete and open it."""
+        write_json(self.path / INFO, {**self._info, "complete": True})
+        return Dataset.open(self.path)

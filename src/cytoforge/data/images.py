@@ -1,0 +1,314 @@
+"""Images and label images: reading, writing, grey values to [-1, 1], resizing. Nothing else opens an image file.
+
+In memory an image is (C, H, W), labels are int32 (H, W): 0 background, 1..N cells.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import imagecodecs
+import numpy as np
+import tifffile
+from scipy import sparse
+
+from cytoforge.data.files import write_bytes
+from cytoforge.data.formats import Pixels, open_pixels
+from cytoforge.errors import UserError
+
+SAMPLE = 2**22  # pixels per channel that percentiles are measured on
+STRIP_BYTES = 2**25  # decoded bytes held while an image is measured
+
+
+def _single(pixels: Pixels) -> Pixels:
+    if pixels.frames > 1:
+        raise UserError(
+            f"{pixels.path}: holds {pixels.frames} pages (axes {pixels.axes}) where one image is expected; "
+            "save each page as a file, or store the axis as channels (C)"
+        )
+    return pixels
+
+
+def read_header(path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    """Return (C, H, W) and the type of an image's values, without decoding it; raises as read_image."""
+    with open_pixels(path) as pixels:
+        return _single(pixels).shape[1:], pixels.dtype
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read one image as (C, H, W) in the file's own type: grey C = 1, RGB C = 3, alpha dropped.
+
+    Raises UserError when the file is missing, of another type, damaged, too large, or a stack.
+    """
+    with open_pixels(path) as pixels:
+        return np.asarray(_single(pixels).read()[0])
+
+
+def read_stack(path: Path) -> np.ndarray:
+    """Read all frames (time, depth or pages) of a file as (T, C, H, W) in the file's own type; raises as read_image."""
+    with open_pixels(path) as pixels:
+        return pixels.read()
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label image as int32 (H, W), its ids exactly as stored; binary masks are read as they are.
+
+    Raises UserError for colour images, fractions, and ids that are negative or beyond 2**31 - 1, besides what
+    read_image raises.
+    """
+    with open_pixels(path, indices=True) as pixels:
+        if _single(pixels).shape[1] != 1:
+            raise UserError(
+                f"{path}: a mask has one channel of cell ids, this has {pixels.shape[1]} (a colour picture of the "
+                "labels?); save the label image itself, as 16-bit grey"
+            )
+        labels: np.ndarray = pixels.read()[0, 0]
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
+        raise UserError(f"{path}: holds fractions or NaN, not cell ids (resized or smoothed?); save the integer labels")
+    low, high = labels.min(), labels.max()
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise UserError(f"{path}: cell ids run from {low} to {high}; number the cells 1, 2, 3 ...")
+    return labels.astype(np.int32, copy=False)
+
+
+class RowReader:
+    """Reads an image by ranges of rows in bounded memory; a context manager.
+
+    Holds the rows asked for, and one row of tiles or strips while they are decoded. PNG and files that are a single
+    block are decoded once and held whole. Raises as read_image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._pixels = _single(open_pixels(path))
+        self.shape = self._pixels.shape[1:]
+        self.dtype = self._pixels.dtype
+        self._held: np.ndarray | None = None
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Return rows start..stop as (C, stop - start, W) in the file's own type."""
+        if self._pixels.chunk_rows < self.shape[1]:
+            return np.asarray(self._pixels.read(start, stop)[0])
+        if self._held is None:
+            self._held = self._pixels.read()[0]
+        held: np.ndarray = self._held[:, start:stop]
+        return held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pixels.close()
+        self._held = None
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write (C, H, W) atomically: .png for 8 and 16 bits with 1 or 3 channels, .tif for every real type.
+
+    Raises ValueError when the format cannot hold the array, UserError when the disk is full.
+    """
+    if image.ndim != 3 or image.size == 0:
+        raise ValueError(f"an image is (C, H, W), got {image.shape}")
+    colour = image.shape[0] == 3 and image.dtype in (np.uint8, np.uint16)
+    interleaved = np.ascontiguousarray(image.transpose(1, 2, 0))
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        if image.dtype not in (np.uint8, np.uint16) or image.shape[0] not in (1, 3):
+            raise ValueError(f"PNG holds 8 or 16 bits of 1 or 3 channels, got {image.dtype} {image.shape}: use .tif")
+        write_bytes(path, imagecodecs.png_encode(interleaved if colour else image[0], level=3))
+    elif suffix in (".tif", ".tiff"):
+        if colour:
+            _write_tiff(path, interleaved, "YXS", "rgb")
+        else:
+            _write_tiff(path, np.ascontiguousarray(image), "CYX", "minisblack")
+    else:
+        raise ValueError(f"images are written as .png or .tif, not {path.name}")
+
+
+def write_labels(path: Path, labels: np.ndarray) -> None:
+    """Write labels (H, W) atomically as uint16, or as uint32 (.tif only) where ids pass 65535.
+
+    Raises ValueError for anything but non-negative integers, UserError for large ids in a PNG or a full disk.
+    """
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0 or labels.min() < 0:
+        raise ValueError(f"labels are (H, W) integers from 0, got {labels.dtype} {labels.shape}")
+    large = int(labels.max()) > np.iinfo(np.uint16).max
+    if path.suffix.lower() == ".png":
+        if large:
+            raise UserError(f"{path}: PNG holds ids up to 65535, these reach {labels.max()}; name the file .tif")
+        write_bytes(path, imagecodecs.png_encode(labels.astype(np.uint16), level=3))
+    elif path.suffix.lower() in (".tif", ".tiff"):
+        _write_tiff(path, labels.astype(np.uint32 if large else np.uint16), "YX", "minisblack")
+    else:
+        raise ValueError(f"labels are written as .png or .tif, not {path.name}")
+
+
+def _write_tiff(path: Path, array: np.ndarray, axes: str, photometric: str) -> None:
+    # through memory: numpy's tofile hides from us whether the disk was full
+    content = io.BytesIO()
+    tifffile.imwrite(content, array, photometric=photometric, compression="zlib", metadata={"axes": axes})
+    write_bytes(path, content.getbuffer())
+
+
+def is_blank(array: np.ndarray) -> bool:
+    """Tell whether every channel (first axis) holds one finite value only, or none: no structure to see.
+
+    Serves images (C, H, W) and the limits (C, 2) that Normalisation.measure returns alike.
+    """
+    for channel in array.reshape(array.shape[0], -1):
+        low, high = _extremes(channel)
+        if high > low:
+            return False
+    return True
+
+
+def _extremes(values: np.ndarray) -> tuple[float, float]:
+    """Return the least and greatest finite value; (inf, -inf) when there is none."""
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (math.inf, -math.inf)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Maps grey values to [-1, 1], each channel by itself, between limits measured on the whole image.
+
+    percentile: limits are percentiles `low` and `high` (0..100), measured on an evenly strided subsample of about
+    SAMPLE pixels, so they do not depend on how an image is tiled or streamed; where the two fall together (a few
+    bright cells on a black ground) and for min-max the limits are the extremes. NaN and infinite pixels are left out.
+    A constant channel has equal limits and becomes -1 everywhere; so do NaN pixels.
+    """
+
+    kind: Literal["percentile", "min-max"] = "percentile"
+    low: float = 0.1
+    high: float = 99.9
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("percentile", "min-max") or not 0 <= self.low < self.high <= 100:
+            raise ValueError(f"normalisation is percentile or min-max with 0 <= low < high <= 100, got {self}")
+
+    def measure(self, source: np.ndarray | RowReader) -> np.ndarray:
+        """Return the limits float64 (C, 2) of an image (C, H, W) or of an open reader."""
+        channels, height, width = source.shape
+        stride = max(1, math.ceil(math.sqrt(height * width / SAMPLE)))
+        sample: list[np.ndarray] = []
+        extremes = np.array([[math.inf, -math.inf]] * channels)
+        for start, rows in _strips(source):
+            if self.kind == "percentile":
+                sample.append(rows[:, -start % stride :: stride, ::stride].copy())  # a view would hold the strip
+            for channel, limits in zip(rows, extremes, strict=True):
+                low, high = _extremes(channel)
+                limits[:] = min(limits[0], low), max(limits[1], high)
+        for channel in range(channels):
+            if not np.isfinite(extremes[channel]).all():
+                extremes[channel] = 0
+            elif self.kind == "percentile":
+                values = np.concatenate([part[channel].ravel() for part in sample])
+                values = values[np.isfinite(values)]
+                if values.size:
+                    low, high = np.percentile(values, (self.low, self.high))
+                    if high > low:
+                        extremes[channel] = low, high
+        return extremes
+
+    def apply(self, array: np.ndarray, limits: np.ndarray) -> np.ndarray:
+        """Map (C, H, W) between limits (C, 2) to float32 in [-1, 1]; values beyond the limits are clipped."""
+        # float32 holds 16-bit integers exactly, larger ones only roughly
+        exact = array.dtype.itemsize <= 2 or array.dtype == np.float32
+        result = np.empty(array.shape, np.float32)
+        for channel, (low, high), out in zip(array, limits, result, strict=True):
+            if not high > low:
+                out[...] = -1
+                continue
+            values = channel.astype(np.float32 if exact else np.float64)
+            values -= low
+            values *= 2 / (high - low)
+            values -= 1
+            np.clip(values, -1, 1, out=out)
+            if array.dtype.kind == "f":
+                out[np.isnan(out)] = -1
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as stored in config.json of a run."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "Normalisation":
+        """Restore the settings from config.json of a run; raises ValueError when they make no sense."""
+        return cls(**stored)
+
+
+def _strips(source: np.ndarray | RowReader) -> Iterator[tuple[int, np.ndarray]]:
+    """Go through all rows in strips of bounded memory: (first row, pixels (C, h, W))."""
+    channels, height, width = source.shape
+    step = max(1, STRIP_BYTES // max(channels * width * source.dtype.itemsize, 1))
+    for start in range(0, height, step):
+        stop = min(start + step, height)
+        yield start, source.rows(start, stop) if isinstance(source, RowReader) else source[:, start:stop]
+
+
+def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """Return the (height, width) that the last two entries of `shape` have after resizing by `scale`."""
+    return max(1, round(shape[-2] * scale)), max(1, round(shape[-1] * scale))
+
+
+def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize float32 (C, H, W) to (C, *shape): linear interpolation, with averaging where it shrinks."""
+    return resize_rows(lambda start, stop: image[:, start:stop], image.shape[-2:], shape, (0, shape[0]))
+
+
+def resize_rows(
+    read: Callable[[int, int], np.ndarray], source: tuple[int, int], shape: tuple[int, int], rows: tuple[int, int]
+) -> np.ndarray:
+    """Return rows[0]..rows[1] of an image resized to `shape`, exactly as resize_image gives them, from a part of it.
+
+    `read(y0, y1)` returns float32 (C, y1 - y0, W) of the source, whose (height, width) is `source`; only the rows
+    needed are asked for. The kernel is a triangle of half-width max(1, source / target) pixels, cut and renormalised
+    at the borders, as Pillow's BILINEAR.
+    """
+    if source == shape:
+        return read(*rows)
+    down = _weights(source[0], shape[0])[rows[0] : rows[1]]
+    across = _weights(source[1], shape[1])
+    start, stop = int(down.indices.min()), int(down.indices.max()) + 1
+    down = down[:, start:stop]
+    image = read(start, stop)
+    result = np.empty((image.shape[0], rows[1] - rows[0], shape[1]), np.float32)
+    for channel, out in zip(image, result, strict=True):
+        out[...] = (across @ (down @ channel).T).T
+    return result
+
+
+@lru_cache(maxsize=16)
+def _weights(source: int, target: int) -> sparse.csr_matrix:
+    """Return the (target, source) matrix that resizes one axis."""
+    scale = source / target
+    reach = max(scale, 1.0)
+    centre = (np.arange(target) + 0.5) * scale
+    columns = np.floor(centre - reach)[:, None] + np.arange(math.ceil(2 * reach) + 2)
+    weights = np.maximum(0, 1 - np.abs(columns + 0.5 - centre[:, None]) / reach)
+    weights[(columns < 0) | (columns >= source)] = 0
+    weights /= weights.sum(axis=1, keepdims=True)
+    rows, places = np.nonzero(weights)
+    entries = weights[rows, places].astype(np.float32)
+    return sparse.csr_matrix((entries, (rows, columns[rows, places].astype(int))), shape=(target, source))
+
+
+def resize_labels(labels: np.ndarray, shape: tuple[int, int], rows: tuple[int, int] | None = None) -> np.ndarray:
+    """Resize labels (H, W) to `shape` by the pixel nearest to each centre; `rows` picks a part of the result."""
+    if labels.shape == shape and rows is None:
+        return labels
+    down, across = (
+        np.minimum(((np.arange(target) + 0.5) * source / target).astype(int), source - 1)
+        for source, target in zip(labels.shape, shape, strict=True)
+    )
+    start, stop = rows or (0, shape[0])
+    resized: np.ndarray = labels[down[start:stop]][:, across]
+    return resized

@@ -1,0 +1,280 @@
+"""The run folder: what a training leaves behind, and all that it needs to go on exactly where it stopped.
+
+config.json  provenance.json  metrics.csv  weights/NAME.safetensors  state/state.safetensors  samples/  report.html
+"""
+
+import csv
+import io
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cytoforge.data.files import atomic, make_folder, read_json, write_bytes, write_json
+from cytoforge.errors import UserError
+
+FORMAT = 1
+PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder; every write to it is whole or absent."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> "Run":
+        """Make a run folder with config.json (`config` and the format number) and provenance.json.
+
+        `overwrite` replaces a former run, and only its own files. Raises UserError when the folder holds a run
+        (without `overwrite`) or anything that is no part of a run.
+        """
+        found = [entry for entry in sorted(path.iterdir()) if entry.suffix != ".part"] if path.is_dir() else []
+        names = {entry.name for entry in found}
+        # provenance.json alone is what a kill at this very place leaves
+        foreign = names - set(PARTS) if "config.json" in names else names - {"provenance.json"}
+        if foreign:
+            raise UserError(f"{path}: holds {', '.join(sorted(foreign)[:3])} and is no run folder; choose another")
+        if "config.json" in names and not overwrite:
+            raise UserError(f"{path}: holds a run already; choose another folder or give --overwrite")
+        for part in found:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        provenance = {
+            "cytoforge": version("cytoforge"),
+            "commit": _commit(),
+            "torch": str(torch.__version__),
+            "started": _now(),
+        }
+        write_json(path / "provenance.json", provenance)
+        write_json(path / "config.json", {"format": FORMAT, **config})
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Open a run folder; raises UserError when it is none, is damaged, or was written in another format."""
+        if not (path / "config.json").is_file():
+            raise UserError(f"{path}: is no run folder (config.json is missing); give the folder that a training wrote")
+        run = cls(path)
+        found = run.config.get("format")
+        if found != FORMAT:
+            raise UserError(
+                f"{path}: is a run of format {found}, this version reads format {FORMAT}; "
+                f"use the version of cytoforge named in {path / 'provenance.json'}"
+            )
+        return run
+
+    @classmethod
+    def start(cls, path: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> "Run":
+        """Create the run folder, or open it to go on where the same command stopped.
+
+        Raises UserError when it holds a finished run or one of another configuration, unless told to overwrite.
+        """
+        if overwrite or not (path / "config.json").exists():
+            return cls.create(path, config, overwrite=overwrite)
+        run = cls.open(path)
+        former = run.config
+        wanted = json.loads(json.dumps({"format": FORMAT, **config}))
+        different = sorted(key for key in former.keys() | wanted.keys() if former.get(key) != wanted.get(key))
+        if "config" in different and isinstance(former.get("config"), dict) and isinstance(wanted.get("config"), dict):
+            old, new = former["config"], wanted["config"]
+            different = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if different:
+            raise UserError(
+                f"{path}: holds a run with another {', '.join(different)}; "
+                "repeat its command to go on with it, choose another folder, or give --overwrite"
+            )
+        if "finished" in run.provenance:
+            raise UserError(f"{path}: holds this run, finished; choose another folder or give --overwrite")
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json; raises UserError when it is damaged."""
+        return read_json(self.path / "config.json")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """provenance.json; raises UserError when it is missing or damaged."""
+        return read_json(self.path / "provenance.json")
+
+    def record(self, **facts: Any) -> None:
+        """Add facts, such as data, seed, device or threads, to provenance.json."""
+        write_json(self.path / "provenance.json", {**self.provenance, **facts})
+
+    def note(self, text: str) -> None:
+        """Add a sentence to the notes in provenance.json: what happened that a reader of the results should know."""
+        self.record(notes=[*self.provenance.get("notes", []), text])
+
+    def finish(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Record the end of the run, with its closing facts."""
+        self.record(**(facts or {}), finished=_now())
+
+    @property
+    def samples(self) -> Path:
+        """The folder for sample pictures, made if need be."""
+        make_folder(self.path / "samples")
+        return self.path / "samples"
+
+    def save_weights(self, name: str, state_dict: Mapping[str, Tensor]) -> None:
+        """Write weights/NAME.safetensors; raises UserError when the disk is full."""
+        _save(self.path / "weights" / f"{name}.safetensors", state_dict, {})
+
+    def load_weights(self, name: str) -> dict[str, Tensor]:
+        """Read weights/NAME.safetensors to the CPU; raises UserError when they are missing or damaged."""
+        file = self.path / "weights" / f"{name}.safetensors"
+        if not file.is_file():
+            present = sorted(other.stem for other in file.parent.glob("*.safetensors"))
+            raise UserError(f"{file}: is missing (there is {', '.join(present) or 'none'}); train on, or copy it here")
+        return _load(file, "restore it from a copy, or train again")[0]
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self._state.is_file()
+
+    @property
+    def _state(self) -> Path:
+        return self.path / "state" / "state.safetensors"
+
+    def save_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Write tensors and JSON-able `meta` as one file; raises UserError when the disk is full."""
+        _save(self._state, tensors, {"meta": json.dumps(meta)})
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read what save_state wrote; raises UserError when it is missing or damaged."""
+        if not self.has_state:
+            raise UserError(f"{self.path}: has no state to go on from; start again with --overwrite")
+        tensors, header = _load(self._state, "start again with --overwrite")
+        try:
+            return tensors, json.loads(header["meta"])
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{self._state}: lacks its header ({error}); start again with --overwrite") from error
+
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Add a row to metrics.csv; `row` holds "step". New columns join at the end, older rows leave them empty."""
+        rows = self.metrics()
+        columns = list(dict.fromkeys(key for other in (*rows, row) for key in other))
+        self._write_metrics(columns, [*rows, dict(row)])
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the rows after `step`: what a run did beyond the state that it goes on from."""
+        rows = self.metrics()
+        kept = [row for row in rows if row["step"] <= step]
+        if len(kept) < len(rows):
+            self._write_metrics(list(dict.fromkeys(key for row in rows for key in row)), kept)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Return the rows of metrics.csv, without empty cells; raises UserError when the file is damaged."""
+        file = self.path / "metrics.csv"
+        if not file.exists():
+            return []
+        try:
+            lines = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")), strict=True)
+            rows = [{key: _number(cell) for key, cell in line.items() if cell != ""} for line in lines]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise UserError(f"{file}: cannot be read ({error}); restore or remove the file") from error
+        if any("step" not in row for row in rows):
+            raise UserError(f"{file}: has rows without a step; restore or remove the file")
+        return rows
+
+    def _write_metrics(self, columns: list[str], rows: list[dict[str, float]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_bytes(self.path / "metrics.csv", text.getvalue().encode())
+
+
+def _number(cell: str) -> float:
+    value = float(cell)
+    return int(cell) if math.isfinite(value) and cell.lstrip("-").isdigit() else value
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """Return the git commit of the source tree that runs, or None when it is an installed package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists() or not (root / "pyproject.toml").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _save(file: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
+    # copies: safetensors refuses tensors that share storage, such as tied weights
+    owned = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    with atomic(file) as temporary:
+        save_file(owned, temporary, metadata={"format": "pt", **header})
+
+
+def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(file, framework="pt") as content:
+            return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{file}: is damaged ({error}); {remedy}") from error
+
+
+def flatten_state(tree: Any) -> tuple[dict[str, Tensor], Any]:
+    """Take a nested state apart into tensors by name, and the JSON-able structure that holds the rest.
+
+    `tree` is made of dicts (keys: strings or whole numbers), lists, tuples, tensors, numbers, strings, booleans and
+    None, as the states of networks, optimisers and random generators are. Raises ValueError for anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def take(node: Any) -> Any:
+        if isinstance(node, Tensor):
+            name = str(len(tensors))
+            tensors[name] = node
+            return {"tensor": name}
+        if isinstance(node, Mapping):
+            for key in node:
+                if type(key) not in (str, int):
+                    raise ValueError(f"a state has keys of text or whole numbers, got {key!r}")
+            return {"dict": [[key, take(value)] for key, value in node.items()]}
+        if isinstance(node, (list, tuple)):
+            return {"tuple" if isinstance(node, tuple) else "list": [take(value) for value in node]}
+        if node is None or type(node) in (bool, int, float, str):
+            return node
+        raise ValueError(f"a state is made of tensors, numbers and text, got {type(node).__name__}: {node!r:.80}")
+
+    return tensors, take(tree)
+
+
+def unflatten_state(tensors: Mapping[str, Tensor], structure: Any) -> Any:
+    """Put together what flatten_state took apart; raises ValueError when the two do not belong together."""
+    if not isinstance(structure, dict):
+        return structure
+    kind: str
+    content: Any
+    kind, content = next(iter(structure.items()), ("", None))
+    try:
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "dict":
+            return {key: unflatten_state(tensors, value) for key, value in content}
+        build = {"list": list, "tuple": tuple}[kind]
+        return build(unflatten_state(tensors, value) for value in content)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the structure of the state does not fit its tensors: {error!r}") from error

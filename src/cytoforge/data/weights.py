@@ -1,0 +1,64 @@
+"""Pretrained feature networks on this machine: VGG-19, SqueezeNet with the LPIPS heads, Inception.
+
+They come neither with the package nor from the internet: a folder named by a flag or by CYTOFORGE_WEIGHTS holds them
+as .safetensors files.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cytoforge.errors import UserError
+
+VARIABLE = "CYTOFORGE_WEIGHTS"
+FeatureNetwork = Literal["vgg19", "squeezenet", "lpips", "inception"]
+FILES: dict[FeatureNetwork, tuple[str, ...]] = {  # the first that is there is taken
+    "vgg19": ("vgg19.safetensors", "vgg19_to_relu3_1.safetensors"),
+    "squeezenet": ("squeezenet1_1.safetensors",),
+    "lpips": ("lpips_squeeze_v0.1.safetensors",),
+    "inception": ("inception_v3_fid_768.safetensors",),
+}
+TELLING: dict[FeatureNetwork, str] = {  # a tensor that every file of the kind holds
+    "vgg19": "features.10.weight",
+    "squeezenet": "features.12.expand3x3.weight",
+    "lpips": "lin6.model.1.weight",
+    "inception": "Mixed_6e.branch_pool.conv.weight",
+}
+
+
+def find_weights(directory: Path | None = None) -> Path | None:
+    """Return the folder with pretrained weights: the given one, or that of CYTOFORGE_WEIGHTS, or None if neither is.
+
+    Raises UserError when the folder that was named does not exist.
+    """
+    source = "--weights-dir" if directory is not None else VARIABLE
+    if directory is None:
+        named = os.environ.get(VARIABLE, "")
+        if not named:
+            return None
+        directory = Path(named)
+    if not directory.is_dir():
+        raise UserError(f"{source} {directory}: is no folder; name the one that holds {FILES['vgg19'][0]} and the like")
+    return directory
+
+
+def load_features(name: FeatureNetwork, directory: Path | None = None) -> dict[str, Tensor] | None:
+    """Return the float32 state dict of a feature network on the CPU, or None when there is no file of it.
+
+    `directory` as for `find_weights`. Raises UserError when the file is damaged or holds another network.
+    """
+    folder = find_weights(directory)
+    path = next((folder / file for file in FILES[name] if (folder / file).is_file()), None) if folder else None
+    if path is None:
+        return None
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error}); copy it anew, or remove it to do without") from error
+    if TELLING[name] not in state:
+        raise UserError(f"{path}: holds no {name} weights ({TELLING[name]} is missing); put the right file there")
+    return {key: tensor.float() for key, tensor in state.items()}

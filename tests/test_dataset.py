@@ -1,0 +1,400 @@
+"""Images and masks find each other, splits keep what belongs together, sizes agree at every scale."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cytoforge.data import dataset as module
+from cytoforge.data.dataset import Dataset, DatasetWriter, Item, parts
+from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
+from cytoforge.errors import UserError
+
+
+def names(dataset: Dataset) -> list[str]:
+    return [item.name for item in dataset.items]
+
+
+def put(folder: Path, *files: str) -> None:
+    """Write a small grey image (or label image, in masks/) under each name."""
+    for file in files:
+        path = folder / file
+        if path.parent.name == "masks":
+            write_labels(path, np.eye(8, dtype=np.int32))
+        else:
+            write_image(path, np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
+
+
+# opening
+
+
+def test_dataset_folder(tiny_dataset: Path) -> None:
+    dataset = Dataset.open(tiny_dataset)
+    assert names(dataset) == [f"cell_{i}" for i in range(6)]
+    assert dataset.items[2] == Item(
+        "cell_2", tiny_dataset / "images" / "cell_2.png", tiny_dataset / "masks" / "cell_2.png"
+    )
+    assert dataset.pairs() == dataset
+    assert dataset.info == {}
+
+
+def test_pairs_by_stem_whatever_the_ending(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "images/b.ome.tif", "images/.hidden.png", "masks/a.tif", "masks/b.tif")
+    (tmp_path / "images" / "notes.txt").write_text("x")
+    zarr.create_array(str(tmp_path / "images" / "c.ome.zarr"), shape=(8, 8), dtype="u1")
+    put(tmp_path, "masks/c.PNG")
+    assert names(Dataset.open(tmp_path).pairs()) == ["a", "b", "c"]
+
+
+def test_missing_partners_are_left_out_with_a_note(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "images/b.png", "images/c.png", "masks/b.png", "masks/d.png")
+    dataset = Dataset.open(tmp_path)
+    assert names(dataset) == ["a", "b", "c", "d"]
+    assert names(dataset.images()) == ["a", "b", "c"]
+    assert names(dataset.masks()) == ["b", "d"]
+    assert names(dataset.pairs()) == ["b"]
+    assert dataset.pairs().notes == (
+        f"{tmp_path}: 2 images have no mask, left out",
+        f"{tmp_path}: 1 masks have no image, left out",
+    )
+
+
+def test_images_alone_masks_alone_and_nothing_in_common(tmp_path: Path) -> None:
+    put(tmp_path / "i", "images/a.png")
+    put(tmp_path / "m", "masks/a.png")
+    put(tmp_path / "x", "images/a.png", "masks/a_mask.png")
+    assert names(Dataset.open(tmp_path / "i").images()) == names(Dataset.open(tmp_path / "m").masks()) == ["a"]
+    for folder, says in [
+        ("i", r"i: holds images but no masks to learn from; put them into .*masks"),
+        ("m", r"m: holds masks but no images; put the images into .*images"),
+        ("x", r"x: no image and mask have the same name \(a.png against a_mask.png\); rename the masks"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            Dataset.open(tmp_path / folder).pairs()
+    with pytest.raises(UserError, match="i: holds no masks; put them into"):
+        Dataset.open(tmp_path / "i").masks()
+    with pytest.raises(UserError, match="m: holds no images"):
+        Dataset.open(tmp_path / "m").images()
+
+
+def test_bare_folders_and_files(tmp_path: Path, tiny_dataset: Path) -> None:
+    put(tmp_path / "plain", "a.png", "b.tif")
+    zarr.create_array(str(tmp_path / "z.zarr"), shape=(8, 8), dtype="u1")
+    for path, expected in [
+        (tmp_path / "plain", ["a", "b"]),
+        (tmp_path / "plain" / "b.tif", ["b"]),
+        (tmp_path / "z.zarr", ["z"]),
+        (tiny_dataset / "images", [f"cell_{i}" for i in range(6)]),
+    ]:
+        dataset = Dataset.open(path)
+        assert names(dataset.images()) == expected
+        assert all(item.mask is None for item in dataset.items)
+        assert names(Dataset.open(path, holds="masks").masks()) == expected
+    assert all(item.mask and not item.image for item in Dataset.open(tiny_dataset / "masks").items)
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "images/a.tif")
+    with pytest.raises(UserError, match=r"a.tif: a.png has the same name; remove or rename one"):
+        Dataset.open(tmp_path)
+
+
+def test_nothing_to_open(tmp_path: Path, tiny_dataset: Path) -> None:
+    with pytest.raises(UserError, match="missing: does not exist"):
+        Dataset.open(tmp_path / "missing")
+    (tmp_path / "jpeg" / "images").mkdir(parents=True)
+    (tmp_path / "jpeg" / "images" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"jpeg: holds only .jpg files; put PNG, TIFF or zarr images into"):
+        Dataset.open(tmp_path / "jpeg")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: holds no files"):
+        Dataset.open(tmp_path / "empty")
+    with pytest.raises(UserError, match=r": holds several datasets; give one of them: jpeg, tiny"):
+        Dataset.open(tmp_path)
+    assert parts(tmp_path) == [tmp_path / "jpeg", tmp_path / "tiny"]
+    with pytest.raises(UserError, match=r"is no movie folder .* leave out --sequence"):
+        Dataset.open(tiny_dataset / "images", ("01",))
+
+
+def test_movie(tiny_movie: Path) -> None:
+    dataset = Dataset.open(tiny_movie)
+    assert names(dataset)[:2] == ["01_t000", "01_t001"]
+    assert (dataset.items[7].group, dataset.items[7].frame) == ("02", 2)
+    assert dataset.notes == ("sequence 01: masks from ST/SEG", "sequence 02: masks from ST/SEG")
+    assert len(Dataset.open(tiny_movie, ("02",)).pairs().items) == 5
+    (tiny_movie / "02_ST" / "SEG" / "man_seg000.tif").unlink()
+    partial = Dataset.open(tiny_movie, ("02",))
+    assert partial.notes == ("sequence 02: ST/SEG covers 4 of 5 frames, not used",)
+    with pytest.raises(UserError, match=r"no masks to learn from \(sequence 02: ST/SEG covers 4 of 5 frames"):
+        partial.pairs()
+    for file in (tiny_movie / "02").iterdir():
+        file.unlink()
+    (tiny_movie / "02_ST" / "SEG").rename(tiny_movie / "02_ST" / "gone")
+    with pytest.raises(UserError, match="its sequences hold no frames"):
+        Dataset.open(tiny_movie, ("02",))
+
+
+# selecting
+
+
+def fake(count: int, group: Any = lambda i: None, frame: Any = lambda i: None) -> Dataset:
+    items = (Item(f"{i:03d}", Path("i"), Path("m"), group(i), frame(i)) for i in range(count))
+    return Dataset(Path("data"), tuple(items))
+
+
+@given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 50), st.integers(1, 50))
+def test_smaller_draws_are_part_of_larger_ones(count: int, seed: int, n: int, m: int) -> None:
+    dataset = fake(count)
+    small, large = (names(dataset.limited(k, seed)) for k in sorted((n, m)))
+    assert set(small) <= set(large)
+    assert len(small) == min(n, m, count)
+    assert small == sorted(small)
+
+
+def test_draws_differ_between_seeds() -> None:
+    assert len({tuple(names(fake(30).limited(3, seed))) for seed in range(10)}) > 5
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        fake(3).limited(0, 0)
+
+
+@given(st.integers(2, 60), st.integers(0, 5), st.floats(0, 1))
+def test_split_by_image(count: int, seed: int, fraction: float) -> None:
+    dataset = fake(count)
+    training, validation = dataset.split(seed, fraction)
+    assert sorted(names(training) + names(validation)) == names(dataset)
+    assert len(validation.items) == min(max(1, round(count * fraction)), count - 1)
+    assert dataset.split(seed, fraction) == (training, validation)
+
+
+def test_split_by_group_tears_no_group_apart() -> None:
+    dataset = fake(20, group=lambda i: "abcde"[i // 4])
+    training, validation = dataset.split(3, 0.4, by="group")
+    assert {item.group for item in training.items}.isdisjoint(item.group for item in validation.items)
+    assert len(validation.items) == 8
+    for without in (fake(5), fake(5, group=lambda i: "a")):
+        with pytest.raises(UserError, match=r"has no two groups to split by; name them in dataset\.json"):
+            without.split(0, by="group")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_split_of_a_movie_is_a_block_of_time(seed: int) -> None:
+    movie = fake(30, group=lambda i: "01" if i < 20 else "02", frame=lambda i: i % 20)
+    training, validation = movie.split(seed)
+    for group, frames in (("01", 20), ("02", 10)):
+        held = [item.frame for item in validation.items if item.group == group]
+        block = frames // 5
+        assert held in (list(range(block)), list(range(frames - block, frames)))
+    assert len(training.items) == 24
+
+
+def test_split_of_a_movie_takes_either_end() -> None:
+    movie = fake(10, group=lambda i: "01", frame=lambda i: i)
+    assert {movie.split(seed)[1].items[0].frame for seed in range(8)} == {0, 8}
+
+
+def test_split_of_a_movie_of_single_frames() -> None:
+    movie = fake(3, group=str, frame=lambda i: 0)
+    assert len(movie.split(0)[1].items) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_split_of_one_image_is_a_strip(tiny_dataset: Path, seed: int) -> None:
+    dataset = Dataset.open(tiny_dataset).limited(1, 0)
+    training, validation = dataset.split(seed)
+    (kept,), (held,) = training.items, validation.items
+    assert (kept.rows, held.rows) in [((13, 64), (0, 13)), ((0, 51), (51, 64))]
+    whole = dataset.read_image(dataset.items[0])
+    start, stop = held.rows or (0, 0)
+    np.testing.assert_array_equal(validation.read_image(held), whole[:, start:stop])
+    np.testing.assert_array_equal(validation.read_labels(held), dataset.read_labels(dataset.items[0])[start:stop])
+    again = validation.split(seed)[1].items[0].rows
+    assert again is not None
+    assert start <= again[0] < again[1] <= stop
+
+
+def test_strip_of_one_row(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((1, 1, 9), np.uint8))
+    with pytest.raises(UserError, match="one row of pixels cannot be split"):
+        Dataset.open(tmp_path).split(0)
+
+
+@given(st.integers(2, 30), st.integers(2, 6), st.integers(0, 3))
+def test_folds_hold_out_each_item_once(count: int, k: int, seed: int) -> None:
+    dataset = fake(count)
+    if count < k:
+        with pytest.raises(UserError, match=f"{count} images cannot be cut into {k} folds; ask for fewer"):
+            dataset.folds(k, seed)
+        return
+    folds = dataset.folds(k, seed)
+    assert sorted(name for _, validation in folds for name in names(validation)) == names(dataset)
+    sizes = [len(validation.items) for _, validation in folds]
+    assert max(sizes) - min(sizes) <= 1
+    for training, validation in folds:
+        assert sorted(names(training) + names(validation)) == names(dataset)
+
+
+def test_folds_of_groups_and_movies() -> None:
+    grouped = fake(12, group=lambda i: "abcdef"[i // 2])
+    for training, validation in grouped.folds(3, 0, by="group"):
+        assert {item.group for item in training.items}.isdisjoint(item.group for item in validation.items)
+    movie = fake(12, group=lambda i: "01", frame=lambda i: i)
+    assert [[item.frame for item in v.items] for _, v in movie.folds(3, 0)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, 10, 11],
+    ]
+    with pytest.raises(ValueError, match="k >= 2, got 1"):
+        grouped.folds(1, 0)
+
+
+def test_groups_of_dataset_json(tiny_dataset: Path) -> None:
+    info = tiny_dataset / "dataset.json"
+    assert {item.group for item in Dataset.open(tiny_dataset).items} == {None}
+    info.write_text(json.dumps({"groups": "prefix", "pixel_size": 0.5}))
+    assert {item.group for item in Dataset.open(tiny_dataset).items} == {"cell"}
+    assert Dataset.open(tiny_dataset).info["pixel_size"] == 0.5
+    info.write_text(json.dumps({"groups": {f"cell_{i}": i % 2 for i in range(4)}}))
+    dataset = Dataset.open(tiny_dataset)
+    assert [item.group for item in dataset.items] == ["0", "1", "0", "1", None, None]
+    assert len(dataset.folds(4, 0, by="group")) == 4  # items without a group stand for themselves
+    for content, says in [('{"groups": 3}', "groups must be"), ("{", "cannot be read as JSON")]:
+        info.write_text(content)
+        with pytest.raises(UserError, match=rf"dataset.json: {says}"):
+            Dataset.open(tiny_dataset)
+
+
+# reading
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.333, 1.7])
+def test_image_and_labels_agree_in_size(tmp_path: Path, scale: float) -> None:
+    write_image(tmp_path / "images" / "a.tif", np.random.default_rng(0).integers(0, 999, (2, 37, 53), dtype=np.uint16))
+    write_labels(tmp_path / "masks" / "a.png", np.arange(37 * 53).reshape(37, 53))
+    dataset = Dataset.open(tmp_path)
+    image, labels = dataset.read_image(dataset.items[0], scale), dataset.read_labels(dataset.items[0], scale)
+    assert (image.dtype, labels.dtype) == (np.float32, np.int32)
+    assert image.shape == (2, round(37 * scale), round(53 * scale))
+    assert labels.shape == image.shape[1:]
+
+
+def test_reading_normalises_the_whole_before_resizing(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 999, (1, 40, 40), dtype=np.uint16)
+    write_image(tmp_path / "a.tif", values)
+    dataset = Dataset.open(tmp_path)
+    normalisation = Normalisation("min-max")
+    image = dataset.read_image(dataset.items[0], normalisation=normalisation)
+    np.testing.assert_allclose(image, 2 * (values - values.min()) / np.ptp(values) - 1, atol=1e-6)
+    half = dataset.read_image(Item("a", tmp_path / "a.tif", rows=(0, 20)), 0.5, normalisation)
+    np.testing.assert_allclose(half[:, 3, 3], image[:, 5:9, 5:9].mean((1, 2)), atol=0.3)
+    assert half.shape == (1, 10, 20)
+
+
+def test_sizes_that_differ_and_parts_that_are_missing(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "images/b.png", "masks/c.png")
+    write_labels(tmp_path / "masks" / "a.png", np.zeros((8, 9), int))
+    dataset = Dataset.open(tmp_path)
+    a, b, c = dataset.items
+    with pytest.raises(UserError, match=r"a.png: is 8 x 9 pixels, its image a.png 8 x 8; export both at the same size"):
+        dataset.read_labels(a)
+    with pytest.raises(UserError, match=r"b.png: has no mask"):
+        dataset.read_labels(b)
+    with pytest.raises(UserError, match=r"c.png: has no image"):
+        dataset.read_image(c)
+    assert dataset.read_labels(c).shape == (8, 8)
+
+
+def test_channels(tiny_dataset: Path) -> None:
+    assert Dataset.open(tiny_dataset).channels() == 1
+    write_image(tiny_dataset / "images" / "rgb.png", np.zeros((3, 8, 8), np.uint8))
+    with pytest.raises(UserError, match=r"same number of channels, found cell_0.png \(1\) and rgb.png \(3\); convert"):
+        Dataset.open(tiny_dataset).channels()
+
+
+def test_fingerprint_changes_with_any_file_and_strip(tiny_dataset: Path) -> None:
+    dataset = Dataset.open(tiny_dataset)
+    told = dataset.fingerprint()
+    assert told == Dataset.open(tiny_dataset).fingerprint()
+    assert (told["path"], told["items"]) == (str(tiny_dataset), 6)
+    write_labels(tiny_dataset / "masks" / "cell_3.png", np.zeros((64, 64), int))
+    prints = [dataset.fingerprint()["sha256"], dataset.limited(1, 0).fingerprint()["sha256"]]
+    prints += [part.fingerprint()["sha256"] for part in dataset.limited(1, 0).split(0)]
+    assert len({told["sha256"], *prints}) == 5
+
+
+def test_pairing_takes_one_look_at_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for i in range(2000):
+            (tmp_path / part / f"{i}.png").touch()
+    listed: list[Path] = []
+    plain = module._files
+    monkeypatch.setattr(module, "_files", lambda folder: listed.append(folder) or plain(folder))
+    assert len(Dataset.open(tmp_path).pairs().items) == 2000
+    assert listed == [tmp_path / "images", tmp_path / "masks"]
+
+
+# writing
+
+IMAGE, LABELS = np.zeros((1, 8, 8), np.uint16), np.eye(8, dtype=np.int32)
+
+
+def test_written_dataset_opens(tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path / "out", {"synthetic": {"seed": 3}}, suffix=".tif")
+    writer.add("a", IMAGE, LABELS)
+    writer.add("b", IMAGE, LABELS)
+    dataset = writer.finish()
+    assert names(dataset.pairs()) == ["a", "b"]
+    assert dataset.info == {"written_by": "cytoforge", "synthetic": {"seed": 3}, "complete": True}
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "images" / "a.tif"), IMAGE)
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "masks" / "a.tif"), LABELS)
+
+
+def test_interrupted_writing_goes_on(tmp_path: Path) -> None:
+    first = DatasetWriter(tmp_path, {"seed": 1, "size": (8, 8)})
+    assert first.done == frozenset()
+    first.add("a", IMAGE, LABELS)
+    first.add("b", IMAGE, LABELS)
+    (tmp_path / "masks" / "b.png").unlink()  # killed between image and mask
+    assert DatasetWriter(tmp_path, {"seed": 1, "size": (8, 8)}).done == {"a"}
+    masks_only = DatasetWriter(tmp_path / "masks_only", {"seed": 1})
+    masks_only.add("a", labels=LABELS)
+    assert DatasetWriter(tmp_path / "masks_only", {"seed": 1}).done == {"a"}
+
+
+def test_results_are_not_replaced_unless_told(tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path, {"seed": 1})
+    writer.add("a", IMAGE, LABELS)
+    with pytest.raises(UserError, match=r"holds results already; .*--overwrite"):
+        DatasetWriter(tmp_path, {"seed": 2})
+    writer.finish()
+    with pytest.raises(UserError, match="holds results already"):
+        DatasetWriter(tmp_path, {"seed": 1})
+    again = DatasetWriter(tmp_path, {"seed": 1}, overwrite=True)
+    assert again.done == frozenset()
+    again.add("b", labels=LABELS)
+    assert names(again.finish()) == ["b"]
+
+
+def test_foreign_files_are_never_replaced(tiny_dataset: Path) -> None:
+    with pytest.raises(UserError, match="holds images or masks that cytoforge did not write; choose another folder"):
+        DatasetWriter(tiny_dataset, overwrite=True)
+    assert len(Dataset.open(tiny_dataset).items) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "shape"), [("usiigaci", 50, (1, 1022, 1024)), ("dsb256", 334, (1, 256, 256))]
+)
+def test_real_datasets(real_data: Path, name: str, count: int, shape: tuple[int, ...]) -> None:
+    found = [Dataset.open(part).pairs() for part in parts(real_data / name)]
+    assert sum(len(dataset.items) for dataset in found) == count
+    dataset = found[0]
+    assert dataset.channels() == 1
+    assert dataset.read_image(dataset.items[0]).shape == shape
+    assert dataset.read_labels(dataset.items[0]).shape == shape[1:]
+    with pytest.raises(UserError, match="give one of them: test, train, val"):
+        Dataset.open(real_data / name)

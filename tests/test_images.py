@@ -1,0 +1,681 @@
+"""Every supported kind of file is read exactly; every damaged or unsuitable one is refused by name."""
+
+import errno
+import io
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cytoforge.data import formats, images
+from cytoforge.data.files import atomic, make_folder, read_json, write_bytes
+from cytoforge.data.images import (
+    Normalisation,
+    RowReader,
+    is_blank,
+    read_header,
+    read_image,
+    read_labels,
+    read_stack,
+    resize_image,
+    resize_labels,
+    resize_rows,
+    scaled_shape,
+    write_image,
+    write_labels,
+)
+from cytoforge.errors import UserError
+
+
+def noise(*shape: int, dtype: type = np.uint16) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(0, 1000, shape).astype(dtype)
+    return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def planes(array: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) as (C, H, W)."""
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+# PNG
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("stored", "channels"), [((5, 7), 1), ((5, 7, 2), 1), ((5, 7, 3), 3), ((5, 7, 4), 3)])
+def test_png_keeps_every_bit_and_drops_alpha(
+    tmp_path: Path, dtype: type, stored: tuple[int, ...], channels: int
+) -> None:
+    array = noise(*stored, dtype=dtype)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(array))
+    image = read_image(tmp_path / "a.png")
+    assert image.dtype == dtype
+    np.testing.assert_array_equal(image, planes(array)[:channels])
+    assert read_header(tmp_path / "a.png") == ((channels, 5, 7), np.dtype(dtype))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_png_of_few_bits_keeps_its_ids(tmp_path: Path, bits: int) -> None:
+    ids = (np.arange(24).reshape(4, 6) % 2**bits).astype(np.uint8)
+    packed = np.packbits(np.unpackbits(ids[..., None], axis=2)[:, :, -bits:].reshape(4, -1), axis=1)
+    _write_raw_png(tmp_path / "a.png", packed, width=6, bits=bits, colour=0)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), ids)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], ids)
+
+
+def _write_raw_png(path: Path, rows: np.ndarray, width: int, bits: int, colour: int) -> None:
+    import zlib
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    head = width.to_bytes(4, "big") + len(rows).to_bytes(4, "big") + bytes([bits, colour, 0, 0, 0])
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+
+
+def test_indexed_png_is_colours_as_an_image_and_ids_as_labels(tmp_path: Path) -> None:
+    ids = (np.arange(35).reshape(5, 7) % 4).astype(np.uint8)
+    colours = np.array([[0, 0, 0], [9, 200, 3], [7, 7, 99], [255, 1, 5]], np.uint8)
+    indexed = Image.fromarray(ids, mode=None)
+    indexed = indexed.convert("P")
+    indexed.putdata(ids.ravel().tolist())
+    indexed.putpalette(colours.ravel().tolist())
+    indexed.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), colours[ids].transpose(2, 0, 1))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), ids)
+
+
+def test_indexed_png_with_grey_palette_is_one_channel(tmp_path: Path) -> None:
+    values = noise(5, 7, dtype=np.uint8)
+    indexed = Image.fromarray(255 - values).convert("P")
+    indexed.putdata((255 - values).ravel().tolist())
+    indexed.putpalette(np.repeat(np.arange(256)[::-1], 3).tolist())  # an inverted grey scale, as ImageJ may write
+    indexed.save(tmp_path / "a.png")
+    assert read_header(tmp_path / "a.png")[0] == (1, 5, 7)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], values)
+
+
+# TIFF
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float16, np.float32, np.float64]
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "lzw", "rowsperstrip": 7},
+        {"tile": (16, 32)},
+        {"compression": "zlib", "tile": (16, 16)},
+        {"byteorder": ">"},
+        {"bigtiff": True, "rowsperstrip": 5},
+    ],
+    ids=str,
+)
+def test_tiff_whole_and_by_rows(tmp_path: Path, dtype: type, options: dict[str, object]) -> None:
+    array = noise(45, 70, dtype=dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", **options)
+    image = read_image(tmp_path / "a.tif")
+    assert image.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(image[0], array)
+    with RowReader(tmp_path / "a.tif") as reader:
+        assert (reader.shape, reader.dtype) == ((1, 45, 70), np.dtype(dtype))
+        for start, stop in [(0, 45), (0, 1), (13, 31), (44, 45)]:
+            np.testing.assert_array_equal(reader.rows(start, stop)[0], array[start:stop])
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    ("stored", "options", "kept"),
+    [
+        ((30, 40, 3), {"photometric": "rgb"}, 3),
+        ((30, 40, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, 3),
+        ((30, 40, 2), {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}, 1),
+        ((30, 40, 2), {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"]}, 2),
+        ((3, 30, 40), {"photometric": "rgb", "planarconfig": "separate"}, 3),
+        ((5, 30, 40), {"photometric": "minisblack", "metadata": {"axes": "CYX"}}, 5),
+        ((2, 30, 40), {"imagej": True, "metadata": {"axes": "CYX"}}, 2),
+        ((2, 30, 40), {"ome": True, "metadata": {"axes": "CYX"}, "photometric": "minisblack"}, 2),
+    ],
+)
+def test_tiff_channels(
+    tmp_path: Path, compression: str | None, stored: tuple[int, ...], options: dict[str, object], kept: int
+) -> None:
+    array = noise(*stored)
+    if "imagej" in options:
+        compression = None
+    tifffile.imwrite(tmp_path / "a.tif", array, compression=compression, rowsperstrip=8, **options)
+    expected = (array if stored[0] != 30 else array.transpose(2, 0, 1))[:kept]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+    with RowReader(tmp_path / "a.tif") as reader:
+        assert reader.shape == expected.shape
+        np.testing.assert_array_equal(reader.rows(11, 23), expected[:, 11:23])
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "options"),
+    [
+        ("pages.tif", (4, 30, 40), {"photometric": "minisblack"}),
+        ("hyper.tif", (4, 2, 30, 40), {"imagej": True, "metadata": {"axes": "TCYX"}}),
+        ("a.ome.tif", (4, 2, 30, 40), {"photometric": "minisblack", "metadata": {"axes": "TCYX"}}),
+        ("depth.ome.tif", (4, 1, 30, 40), {"photometric": "minisblack", "metadata": {"axes": "ZCYX"}}),
+    ],
+)
+def test_stacks(tmp_path: Path, name: str, stored: tuple[int, ...], options: dict[str, object]) -> None:
+    array = noise(*stored)
+    tifffile.imwrite(tmp_path / name, array, **options)
+    np.testing.assert_array_equal(read_stack(tmp_path / name), array.reshape(4, -1, 30, 40))
+    with pytest.raises(UserError, match=r"holds 4 pages .* save each page as a file"):
+        read_image(tmp_path / name)
+
+
+def test_unrelated_pages_of_one_size_are_a_stack(tmp_path: Path) -> None:
+    array = noise(3, 30, 40)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in array:
+            writer.write(page, contiguous=False, metadata=None)
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.tif")[:, 0], array)
+
+
+def test_single_image_is_a_stack_of_one(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", noise(3, 5, 7))
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.png"), noise(3, 5, 7)[None])
+
+
+def test_axes_that_no_image_has(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise(3, 2, 2, 8, 8), metadata={"axes": "TZCYX"}, photometric="minisblack")
+    with pytest.raises(UserError, match=r"a.ome.tif: its axes are TZCYX .* save single planes"):
+        read_stack(tmp_path / "a.ome.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((8, 8), np.complex64))
+    with pytest.raises(UserError, match=r"b.tif: holds complex64 values"):
+        read_image(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "options"),
+    [
+        ("plain.tif", (50, 60), {}),
+        ("zlib.tif", (50, 60), {"compression": "zlib"}),
+        ("tiles.tif", (50, 60), {"tile": (16, 16)}),
+        ("imagej.tif", (5, 2, 30, 40), {"imagej": True, "metadata": {"axes": "TCYX"}, "compression": "zlib"}),
+        ("a.ome.tif", (3, 30, 40), {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}),
+        ("pages.tif", (3, 30, 40), {"photometric": "minisblack", "compression": "zlib"}),
+    ],
+)
+@pytest.mark.parametrize("kept", [0.1, 0.6, 0.97])
+def test_truncated_tiff_is_refused(
+    tmp_path: Path, name: str, stored: tuple[int, ...], options: dict[str, object], kept: float
+) -> None:
+    tifffile.imwrite(tmp_path / name, noise(*stored), **options)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(UserError, match=name + r".* export it again"):
+        read_stack(tmp_path / name)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "rowsperstrip": 4}, {"tile": (16, 16)}], ids=str)
+def test_truncated_tiff_is_refused_by_rows(tmp_path: Path, options: dict[str, object]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(50, 60), **options)
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: len(content) * 8 // 10])
+    with pytest.raises(UserError, match=r"a.tif"), RowReader(tmp_path / "a.tif") as reader:
+        reader.rows(45, 50)
+
+
+def test_damaged_png_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", noise(1, 50, 60))
+    content = (tmp_path / "a.png").read_bytes()
+    for kept in (4, 20, 40, len(content) // 2):
+        (tmp_path / "a.png").write_bytes(content[:kept])
+        with pytest.raises(UserError, match=r"a.png: cannot be read .*export it again"):
+            read_image(tmp_path / "a.png")
+    indexed = Image.fromarray(noise(50, 60, dtype=np.uint8)).convert("P")
+    indexed.save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for kept in (33, 40, len(content) // 2):
+        (tmp_path / "a.png").write_bytes(content[:kept])
+        with pytest.raises(UserError, match=r"a.png: cannot be read"):
+            read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.png", b"", "the file is empty"),
+        ("a.tif", b"", "the file is empty"),
+        ("a.png", b"just some text\n" * 9, r"cannot be read \(not a PNG\)"),
+        ("a.tif", b"just some text\n" * 9, "cannot be read .*not a TIFF"),
+        ("a.tif", b"II*\0" + b"\xff" * 60, "cannot be read"),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 60, "header is damaged"),
+        ("a.jpg", b"abc", ".jpg is not supported; convert it to PNG or TIFF"),
+        ("noending", b"abc", "without ending is not supported"),
+    ],
+)
+def test_files_that_are_no_images(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        read_image(tmp_path / name)
+
+
+def test_missing_and_forbidden_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "a.tif", "a.zarr"):
+        with pytest.raises(UserError, match=f"{name}: it does not exist"):
+            read_image(tmp_path / name)
+    write_image(tmp_path / "a.png", noise(1, 5, 5))
+
+    def forbid(*_: object) -> bytes:
+        raise PermissionError
+
+    def exhaust(*_: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", forbid)
+    with pytest.raises(UserError, match="may not be read"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr(Path, "read_bytes", exhaust)
+    with pytest.raises(UserError, match="does not fit into memory"):
+        read_image(tmp_path / "a.png")
+
+
+def test_size_is_refused_before_anything_is_allocated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_raw_png(tmp_path / "bomb.png", np.zeros((1, 1), np.uint8), width=2**30, bits=8, colour=0)
+    content = bytearray((tmp_path / "bomb.png").read_bytes())
+    content[20:24] = (2**20).to_bytes(4, "big")  # height
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"bomb.png: .* make 1048576.0 GiB at once, more than 4 GiB; crop it"):
+        read_image(tmp_path / "bomb.png")
+    monkeypatch.setattr(formats, "MAX_BYTES", 2000)
+    tifffile.imwrite(tmp_path / "a.tif", noise(40, 40), rowsperstrip=4, compression="zlib")
+    with pytest.raises(UserError, match="GiB at once"):
+        read_image(tmp_path / "a.tif")
+    with RowReader(tmp_path / "a.tif") as reader:
+        assert reader.rows(0, 20).shape == (1, 20, 40)
+    tifffile.imwrite(tmp_path / "b.tif", noise(40, 40), rowsperstrip=40, compression="zlib")
+    with RowReader(tmp_path / "b.tif") as reader, pytest.raises(UserError, match="tiled TIFF"):
+        reader.rows(0, 1)
+
+
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"rowsperstrip": 16}], ids=str)
+def test_rows_decode_only_what_holds_them(tmp_path: Path, options: dict[str, object]) -> None:
+    array = noise(256, 64)
+    tifffile.imwrite(tmp_path / "a.tif", array, compression="zlib", **options)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        page = file.pages[0]
+        last, size = page.dataoffsets[-1], page.databytecounts[-1]
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[last : last + size] = bytes(size)  # the last block can no longer be decoded
+    (tmp_path / "a.tif").write_bytes(content)
+    with RowReader(tmp_path / "a.tif") as reader:
+        np.testing.assert_array_equal(reader.rows(20, 230)[0], array[20:230])
+        with pytest.raises(UserError, match=r"a\.tif: cannot be read"):
+            reader.rows(230, 250)
+    with pytest.raises(UserError, match=r"a\.tif: cannot be read"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_rows_outside_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(40, 40))
+    with RowReader(tmp_path / "a.tif") as reader:
+        for start, stop in [(-1, 3), (3, 3), (30, 41)]:
+            with pytest.raises(ValueError, match=f"rows {start}..{stop} are not in an image of 40 rows"):
+                reader.rows(start, stop)
+
+
+def test_logs_of_another_thread_do_not_spoil_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import logging
+    import threading
+
+    tifffile.imwrite(tmp_path / "a.tif", noise(40, 40))
+    plain = tifffile.TiffFile.__init__
+
+    def shouted(self: tifffile.TiffFile, *args: object, **keys: object) -> None:
+        other = threading.Thread(target=logging.getLogger("tifffile").error, args=["corrupt"])
+        other.start()
+        other.join()
+        plain(self, *args, **keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", shouted)
+    assert read_image(tmp_path / "a.tif").shape == (1, 40, 40)
+
+
+# zarr
+
+
+def _zarr(path: Path, array: np.ndarray, chunks: tuple[int, ...], **options: object) -> None:
+    zarr.create_array(str(path), shape=array.shape, chunks=chunks, dtype=array.dtype, **options)[...] = array
+
+
+def _ome_zarr(path: Path, array: np.ndarray, axes: str, version: str) -> None:
+    group = zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2)
+    level = group.create_array("0", shape=array.shape, chunks=(1,) * (array.ndim - 2) + (16, 16), dtype=array.dtype)
+    level[...] = array
+    images = [{"axes": [{"name": axis} for axis in axes], "datasets": [{"path": "0"}]}]
+    group.attrs.update(
+        {"ome": {"version": version, "multiscales": images}} if version == "0.5" else {"multiscales": images}
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored", "names"), [((30, 40), None), ((2, 30, 40), None), ((30, 40, 2), ("y", "x", "channel"))]
+)
+def test_zarr_arrays(tmp_path: Path, stored: tuple[int, ...], names: tuple[str, ...] | None) -> None:
+    array = noise(*stored)
+    _zarr(tmp_path / "a.zarr", array, tuple(min(16, n) for n in stored), dimension_names=names)
+    expected = array.transpose(2, 0, 1) if names else array.reshape(-1, 30, 40)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.zarr"), expected)
+    with RowReader(tmp_path / "a.zarr") as reader:
+        np.testing.assert_array_equal(reader.rows(10, 21), expected[:, 10:21])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr(tmp_path: Path, version: str) -> None:
+    array = noise(1, 2, 1, 30, 40)
+    _ome_zarr(tmp_path / "a.ome.zarr", array, "tczyx", version)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.ome.zarr"), array[0, :, 0])
+    _ome_zarr(tmp_path / "b.ome.zarr", noise(4, 30, 40), "tyx", version)
+    assert read_stack(tmp_path / "b.ome.zarr").shape == (4, 1, 30, 40)
+
+
+def test_zarr_that_is_no_image(tmp_path: Path) -> None:
+    zarr.create_group(str(tmp_path / "group.zarr"))
+    with pytest.raises(UserError, match=r"group.zarr: a zarr group without OME-Zarr multiscales"):
+        read_image(tmp_path / "group.zarr")
+    _zarr(tmp_path / "many.zarr", noise(2, 2, 30, 40), (1, 1, 16, 16))
+    with pytest.raises(UserError, match=r"many.zarr: the axes of \(2, 2, 30, 40\) are not named"):
+        read_image(tmp_path / "many.zarr")
+    _zarr(tmp_path / "bad.zarr", noise(30, 40), (16, 16))
+    next((tmp_path / "bad.zarr").rglob("c/0/0")).write_bytes(b"xx")
+    with pytest.raises(UserError, match=r"bad.zarr: cannot be read"):
+        read_image(tmp_path / "bad.zarr")
+    (tmp_path / "bad.zarr" / "zarr.json").write_text('{"zarr_fo')
+    with pytest.raises(UserError, match=r"bad.zarr: cannot be read"):
+        read_image(tmp_path / "bad.zarr")
+
+
+# labels
+
+
+@pytest.mark.parametrize(
+    ("top", "stored"), [(7, np.uint16), (65535, np.uint16), (65536, np.uint32), (2**31 - 1, np.uint32)]
+)
+def test_labels_round_trip_in_the_smallest_type_that_holds_them(tmp_path: Path, top: int, stored: type) -> None:
+    labels = np.array([[0, 1, 2], [3, top, 0]], np.int32)
+    write_labels(tmp_path / "a.tif", labels)
+    assert tifffile.imread(tmp_path / "a.tif").dtype == stored
+    result = read_labels(tmp_path / "a.tif")
+    assert result.dtype == np.int32
+    np.testing.assert_array_equal(result, labels)
+    if stored == np.uint16:
+        write_labels(tmp_path / "a.png", labels)
+        assert np.asarray(Image.open(io.BytesIO((tmp_path / "a.png").read_bytes()))).dtype == np.uint16
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), labels)
+    else:
+        with pytest.raises(UserError, match=r"a.png: PNG holds ids up to 65535, .* name the file .tif"):
+            write_labels(tmp_path / "a.png", labels)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.eye(8, dtype=bool),
+        np.eye(8, dtype=np.uint8) * 255,
+        np.eye(8, dtype=np.float32) * 3,
+        np.eye(8, dtype=np.int64),
+    ],
+)
+def test_labels_of_other_types_are_read_as_they_are(tmp_path: Path, array: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), array.astype(np.int32))
+
+
+def test_labels_that_are_no_ids(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", noise(3, 8, 8, dtype=np.uint8))
+    with pytest.raises(UserError, match=r"a.png: a mask has one channel of cell ids, this has 3"):
+        read_labels(tmp_path / "a.png")
+    for array, says in [
+        (np.full((8, 8), 0.5, np.float32), "fractions or NaN"),
+        (np.full((8, 8), np.nan, np.float32), "fractions or NaN"),
+        (np.full((8, 8), -1, np.int16), "ids run from -1 to -1"),
+        (np.full((8, 8), 2**31, np.uint32), "to 2147483648"),
+    ]:
+        tifffile.imwrite(tmp_path / "a.tif", array)
+        with pytest.raises(UserError, match=says):
+            read_labels(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros((2, 2, 2), int), np.zeros((2, 2)), np.full((2, 2), -1), np.zeros((0, 2), int)]
+)
+def test_writing_what_are_no_labels(tmp_path: Path, labels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="labels are"):
+        write_labels(tmp_path / "a.tif", labels)
+    assert not list(tmp_path.iterdir())
+
+
+# writing
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_images_round_trip(tmp_path: Path, dtype: type, channels: int) -> None:
+    image = noise(channels, 9, 7, dtype=dtype)
+    write_image(tmp_path / "deep" / "a.tif", image)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep" / "a.tif"), image)
+    if channels in (1, 3) and dtype in (np.uint8, np.uint16):
+        write_image(tmp_path / "a.png", image)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image)
+    else:
+        with pytest.raises(ValueError, match=r"use \.tif"):
+            write_image(tmp_path / "a.png", image)
+
+
+def test_writing_under_another_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.png or \.tif, not a.jpg"):
+        write_image(tmp_path / "a.jpg", noise(1, 5, 5))
+    with pytest.raises(ValueError, match=r"\.png or \.tif, not a.jpg"):
+        write_labels(tmp_path / "a.jpg", np.zeros((5, 5), int))
+    with pytest.raises(ValueError, match=r"an image is \(C, H, W\), got \(5, 5\)"):
+        write_image(tmp_path / "a.png", np.zeros((5, 5), np.uint8))
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_labels(tmp_path / "a.png", np.ones((5, 5), int))
+    before = (tmp_path / "a.png").read_bytes()
+    plain = Path.write_bytes
+
+    def half(self: Path, content: bytes) -> int:
+        plain(self, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(UserError, match=r"a.png: the disk is full; make room"):
+        write_labels(tmp_path / "a.png", np.zeros((50, 50), int))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_other_failures_of_writing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot be written .*choose another place"):
+        write_bytes(tmp_path / "file" / "a.png", b"x")
+    with pytest.raises(UserError, match=r"cannot be written"):
+        make_folder(tmp_path / "file" / "folder")
+
+
+def test_an_interrupted_writing_leaves_nothing_behind(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with atomic(tmp_path / "folder" / "a") as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_json_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.json: does not exist"):
+        read_json(tmp_path / "a.json")
+    for content, says in [("{", "cannot be read as JSON"), ("[1]", "must hold a JSON object, not list")]:
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(UserError, match=says):
+            read_json(tmp_path / "a.json")
+
+
+# grey values
+
+
+def test_percentiles_by_hand() -> None:
+    image = np.arange(1001, dtype=np.uint16).reshape(1, 7, 143)
+    limits = Normalisation(low=1, high=90).measure(image)
+    np.testing.assert_allclose(limits, [[10, 900]])
+    result = Normalisation().apply(image, limits)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result.ravel()[[0, 10, 455, 900, 1000]], [-1, -1, 0, 1, 1], atol=1e-6)
+
+
+def test_min_max_by_hand_and_each_channel_by_itself() -> None:
+    image = np.array([[[2, 4, 6]], [[10, 10, 30]]], np.uint8)
+    normalisation = Normalisation("min-max")
+    limits = normalisation.measure(image)
+    np.testing.assert_array_equal(limits, [[2, 6], [10, 30]])
+    np.testing.assert_array_equal(normalisation.apply(image, limits), [[[-1, 0, 1]], [[-1, -1, 1]]])
+
+
+def test_large_values_keep_their_differences() -> None:
+    image = (2**30 + np.arange(4)).astype(np.uint32).reshape(1, 2, 2)
+    normalisation = Normalisation("min-max")
+    result = normalisation.apply(image, normalisation.measure(image))
+    np.testing.assert_allclose(result.ravel(), [-1, -1 / 3, 1 / 3, 1], atol=1e-6)
+
+
+def test_constant_and_nan_images_become_minus_one() -> None:
+    for image in (np.full((1, 4, 4), 7, np.uint8), np.full((1, 4, 4), np.nan, np.float32)):
+        limits = Normalisation().measure(image)
+        assert is_blank(image)
+        assert is_blank(limits)
+        np.testing.assert_array_equal(Normalisation().apply(image, limits), -1)
+
+
+def test_nan_pixels_are_left_out_and_become_minus_one() -> None:
+    image = np.array([[[np.nan, 0, 1, 2, np.inf, -np.inf]]], np.float32)
+    normalisation = Normalisation("min-max")
+    limits = normalisation.measure(image)
+    np.testing.assert_array_equal(limits, [[0, 2]])
+    np.testing.assert_array_equal(normalisation.apply(image, limits), [[[-1, -1, 0, 1, 1, -1]]])
+
+
+def test_few_bright_cells_on_black_are_not_lost() -> None:
+    image = np.zeros((1, 300, 300), np.uint16)
+    image[0, 5, 5:9] = [100, 200, 300, 400]
+    limits = Normalisation().measure(image)
+    np.testing.assert_array_equal(limits, [[0, 400]])
+    assert not is_blank(image)
+    assert not is_blank(limits)
+
+
+def test_limits_do_not_depend_on_streaming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "SAMPLE", 500)
+    array = noise(100, 90)
+    tifffile.imwrite(tmp_path / "a.tif", array, rowsperstrip=9, compression="zlib")
+    whole = Normalisation().measure(array[None])
+    stride = 5  # ceil(sqrt(9000 / 500))
+    np.testing.assert_allclose(whole[0], np.percentile(array[::stride, ::stride], (0.1, 99.9)))
+    for strip in (180 * 7, 180 * 13, 180 * 100):
+        monkeypatch.setattr(images, "STRIP_BYTES", strip)
+        with RowReader(tmp_path / "a.tif") as reader:
+            np.testing.assert_array_equal(Normalisation().measure(reader), whole)
+
+
+def test_measuring_holds_one_strip_and_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(images, "SAMPLE", 2**14)
+    monkeypatch.setattr(images, "STRIP_BYTES", 2**18)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4096, 1024), np.uint16), rowsperstrip=64)  # 8 MiB
+    with RowReader(tmp_path / "a.tif") as reader:
+        tracemalloc.start()
+        try:
+            Normalisation().measure(reader)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 2**21
+
+
+def test_normalisation_is_stored_and_checked() -> None:
+    normalisation = Normalisation("percentile", 1, 99)
+    assert Normalisation.from_json(normalisation.to_json()) == normalisation
+    for wrong in ({"kind": "z-score"}, {"low": 50, "high": 50}, {"low": -1}, {"high": 101}):
+        with pytest.raises(ValueError, match="normalisation is percentile or min-max"):
+            Normalisation(**wrong)
+
+
+# size
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [((60, 80), (20, 31)), ((20, 31), (60, 80)), ((37, 41), (37, 20)), ((5, 5), (1, 1))]
+)
+def test_resizing_agrees_with_pillow(source: tuple[int, int], target: tuple[int, int]) -> None:
+    image = noise(2, *source, dtype=np.float32) / 1000
+    expected = [
+        np.asarray(Image.fromarray(channel).resize(target[::-1], Image.Resampling.BILINEAR)) for channel in image
+    ]
+    np.testing.assert_allclose(resize_image(image, target), expected, atol=2e-6)
+
+
+def test_shrinking_by_hand() -> None:
+    image = np.array([[[0, 0, 8, 8, 0, 0]]], np.float32)
+    # pixels 2 wide: triangle weights 1 3 3 1 over 8; at the borders 3 3 1 over 7
+    np.testing.assert_allclose(resize_image(image, (1, 3)), [[[8 / 7, 6, 8 / 7]]], rtol=1e-6)
+
+
+@given(
+    source=st.tuples(st.integers(1, 60), st.integers(1, 9)),
+    target=st.tuples(st.integers(1, 60), st.integers(1, 9)),
+    cut=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_strips_equal_the_whole(source: tuple[int, int], target: tuple[int, int], cut: tuple[float, float]) -> None:
+    image = noise(2, *source, dtype=np.float32)
+    start = int(min(cut) * (target[0] - 1))
+    stop = max(start + 1, int(max(cut) * target[0]))
+    asked: list[tuple[int, int]] = []
+
+    def read(first: int, last: int) -> np.ndarray:
+        asked.append((first, last))
+        assert 0 <= first < last <= source[0]
+        return image[:, first:last]
+
+    part = resize_rows(read, source, target, (start, stop))
+    np.testing.assert_array_equal(part, resize_image(image, target)[:, start:stop])
+    scale = source[0] / target[0]
+    assert asked[0][1] - asked[0][0] <= (stop - start) * scale + 2 * max(scale, 1) + 2
+    labels = np.arange(source[0] * source[1], dtype=np.int32).reshape(source)
+    np.testing.assert_array_equal(
+        resize_labels(labels, target, (start, stop)), resize_labels(labels, target)[start:stop]
+    )
+
+
+def test_labels_by_hand() -> None:
+    labels = np.array([[1, 2, 3, 4]], np.int32)
+    np.testing.assert_array_equal(resize_labels(labels, (2, 8)), [[1, 1, 2, 2, 3, 3, 4, 4]] * 2)
+    np.testing.assert_array_equal(resize_labels(labels, (1, 2)), [[2, 4]])
+    assert resize_labels(labels, (1, 4)) is labels
+
+
+def test_same_size_is_untouched() -> None:
+    image = noise(1, 6, 7, dtype=np.float32)
+    np.testing.assert_array_equal(resize_image(image, (6, 7)), image)
+    assert scaled_shape((3, 100, 31), 0.333) == (33, 10)
+    assert scaled_shape((1, 1), 0.1) == (1, 1)
