@@ -1,0 +1,50 @@
+"""PatchGAN: the discriminator that judges an image patch by patch (cGAN-Seg, Figure 1A and Methods)."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from cytoforge.networks.layers import Norm, ResidualAttention, norm_layer, pad_to
+
+SMALLEST = 24  # px: what one output patch needs
+
+
+class PatchGAN(nn.Module):
+    """Four 4 x 4 convolutions and a fifth for the scores, with linear attention at half resolution (`heads` 0: none).
+
+    Takes (B, in_channels, H, W) and returns one unbounded score per patch, (B, 1, H // 8 - 2, W // 8 - 2); smaller
+    images than 24 px are padded by repeating their edge. A least-squares discriminator: 1 is real, 0 is fake.
+    """
+
+    def __init__(
+        self, in_channels: int = 1, width: int = 64, heads: int = 8, head_width: int = 64, norm: Norm = "batch"
+    ) -> None:
+        super().__init__()
+        if min(in_channels, width, head_width) < 1 or heads < 0:
+            raise ValueError(f"need channels of 1 or more, got {in_channels}, {width}, {heads} heads of {head_width}")
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            ResidualAttention(width, heads, head_width) if heads else nn.Identity(),
+        ]
+        for (before, after), stride in zip(pairwise([width, 2 * width, 4 * width, 8 * width]), (2, 2, 1), strict=True):
+            layers += [
+                nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False),
+                norm_layer(norm, after),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.model = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the scores of all patches."""
+        scores: Tensor = self.model(pad_to(image, SMALLEST, SMALLEST))
+        return scores
+
+    def activations(self, image: Tensor) -> list[Tensor]:
+        """Return the four hidden maps, at 1/2, 1/4, 1/8 and again about 1/8 of the size, for feature matching."""
+        x, maps = pad_to(image, SMALLEST, SMALLEST), list[Tensor]()
+        for layer in list(self.model)[:-1]:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                maps.append(x)
+        return maps

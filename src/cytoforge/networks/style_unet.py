@@ -1,0 +1,100 @@
+"""StyleUNET: the generator that paints an image on a mask, in a style and with noise (cGAN-Seg, Figure 1A)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cytoforge.networks.layers import Norm, StyleDoubleConv, StyleMapping, UNetEncoder, pad_to, pad_to_multiple
+
+
+def draw_styles(count: int, layers: int, generator: torch.Generator, latent: int = 128, mixing: float = 0.9) -> Tensor:
+    """Draw latents z ~ N(0, 1) for `count` images: (count, layers, latent), entry k for decoder block k.
+
+    With probability `mixing` an image has two styles, one up to a random layer and the other after it; the layer is
+    drawn per image and leaves at least one layer to each style. Raises ValueError for values out of range.
+    """
+    if count < 1 or layers < 1 or not 0 <= mixing <= 1:
+        raise ValueError(f"need count, layers >= 1 and mixing in [0, 1], got {count}, {layers} and {mixing}")
+    device = generator.device
+    first, second = torch.randn(2, count, 1, latent, generator=generator, device=device)
+    mixed = torch.rand(count, generator=generator, device=device) < mixing
+    crossover = torch.randint(1, max(layers, 2), (count,), generator=generator, device=device)
+    later = torch.arange(layers, device=device) >= crossover[:, None]
+    return torch.where((mixed[:, None] & later)[..., None], second, first)
+
+
+class StyleUp(nn.Module):
+    """Decoder block: transposed convolution, the encoder's map beside it, style double convolution."""
+
+    def __init__(self, channels: int, latent: int) -> None:
+        """`channels` come in, half of them go out."""
+        super().__init__()
+        self.up = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
+        self.conv = StyleDoubleConv(channels, channels // 2, latent)
+
+    def forward(self, x: Tensor, skip: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        """Return (B, channels / 2, 2 h, 2 w) of x (B, channels, h, w), skip and noise of the new size, and style."""
+        out: Tensor = self.conv(torch.cat([self.up(x), skip], dim=1), style, noise)
+        return out
+
+
+class StyleUNet(UNetEncoder):
+    """U-shaped generator whose decoder blocks take a style each and a common noise map; no output activation.
+
+    `depth` poolings and as many decoder blocks; width * 2**depth channels at the bottleneck.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        width: int = 64,
+        depth: int = 4,
+        latent: int = 128,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__(in_channels, width, depth, norm)
+        self.StyleNet = StyleMapping(latent)
+        for block in range(depth):
+            self.add_module(f"d{block + 1}", StyleUp(width << (depth - block), latent))
+        self.outputs = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, condition: Tensor, styles: Tensor, noise: Tensor | Sequence[Tensor]) -> Tensor:
+        """Paint images (B, out, H, W), about [-1, 1] but not bounded, on a condition (B, in, H, W) of any size.
+
+        `styles` (B, L, latent) are latents z before the mapping network; decoder block k takes entry k, entries from
+        `depth` on are ignored. `noise` (B, 1, H, W) is used at full size by the last block and cropped to the top
+        left corner for coarser ones; or a sequence of one map per block, coarsest first, each at least as large as
+        its level (`noise_shapes`). Raises ValueError when styles or noise are too few or too small.
+        """
+        height, width = condition.shape[2:]
+        skips, x = self.encode(pad_to_multiple(condition, self.stride))
+        if styles.dim() != 3 or styles.shape[1] < self.depth:
+            raise ValueError(f"styles must be (B, L >= {self.depth}, latent), got {tuple(styles.shape)}")
+        w = self.StyleNet(styles[:, : self.depth])
+        maps = self._noise_maps(noise, height, width)
+        for block in range(self.depth):
+            skip = skips.pop()
+            level = pad_to(maps[block], *skip.shape[2:])[..., : skip.shape[2], : skip.shape[3]]
+            x = self.get_submodule(f"d{block + 1}")(x, skip, w[:, block], level)
+        out: Tensor = self.outputs(x)
+        return out[..., :height, :width]
+
+    def noise_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Return the least (h, w) of the noise maps of all decoder blocks, coarsest first, for an H x W output."""
+        factors = [2**level for level in reversed(range(self.depth))]
+        return [(-(-height // factor), -(-width // factor)) for factor in factors]
+
+    def _noise_maps(self, noise: Tensor | Sequence[Tensor], height: int, width: int) -> Sequence[Tensor]:
+        shapes = self.noise_shapes(height, width)
+        if isinstance(noise, Tensor):
+            # the single map is made for the finest level: all others are corners of it
+            noise, shapes = [noise] * self.depth, shapes[-1:] * self.depth
+        fits = (
+            n.shape[1] == 1 and n.shape[2] >= h and n.shape[3] >= w for n, (h, w) in zip(noise, shapes, strict=False)
+        )
+        if len(noise) != self.depth or not all(fits):
+            given = [tuple(n.shape) for n in noise]
+            raise ValueError(f"noise must be (B, 1, h, w) with h, w of at least {shapes}, got {given}")
+        return noise

@@ -1,0 +1,72 @@
+"""Golden networks: weights that are a pure function of name and shape, and what the published networks make of them.
+
+The `cgan_*` and `vgg_loss` files of golden/ were computed with the published cGAN-Seg networks filled in this way
+(torch 2.13 CPU, float32). Their float32 results differ from float64 by 4e-6 at most (CellPose 4e-4 at outputs up to
+315); the tolerance of `assert_equal_to_golden` leaves room for another order of summation and for nothing else.
+"""
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def fill(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Weights of a tensor, drawn from a generator seeded with its name."""
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "num_batches_tracked":
+        return torch.zeros(shape, dtype=torch.int64)
+    if leaf in {"running_mean", "running_var"}:
+        return torch.full(shape, float(leaf == "running_var"))
+    z = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(size=shape)
+    if leaf == "g" or (leaf == "weight" and len(shape) == 1):
+        z = 1 + 0.05 * z
+    elif leaf in {"b", "bias"}:
+        z = 0.05 * z
+    elif "StyleNet.net" not in name:
+        z = z * np.sqrt(2 / np.prod(shape[1:]))
+    return torch.from_numpy(z.astype(np.float32))
+
+
+def filled_state(shapes: dict[str, Any]) -> dict[str, Tensor]:
+    """State dict of given names and shapes."""
+    return {name: fill(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def filled(kind: Callable[..., nn.Module], **sizes: Any) -> Any:
+    """A network in eval mode with the weights of `fill`."""
+    with torch.device("meta"):
+        network = kind(**sizes)
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    network.load_state_dict(filled_state(shapes), assign=True)
+    return network.eval()
+
+
+def published_shapes(name: str) -> dict[str, list[int]]:
+    """Names and shapes of a published checkpoint: style-unet, unet, cellpose, deepsea, patchgan-image or -mask."""
+    shapes: dict[str, list[int]] = json.loads((GOLDEN / "cgan_seg_shapes.json").read_text())[name]
+    return shapes
+
+
+def golden(name: str) -> dict[str, Tensor]:
+    """Tensors of one golden file."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {key: torch.from_numpy(np.array(file[key])) for key in file.files}
+
+
+def golden_styles(case: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Styles (B, L, 128) and noise (B, 1, H, W) of a golden file of the generator; it stores each style once."""
+    layers = [z for z, count in zip(case["style_z"], case["style_counts"], strict=True) for _ in range(int(count))]
+    return torch.stack(layers, dim=1), case["noise"].movedim(-1, 1)
+
+
+def assert_equal_to_golden(found: Tensor, expected: Tensor, relative: float = 1e-4) -> None:
+    """Equal but for rounding, relative to each value and to the largest one."""
+    torch.testing.assert_close(found, expected, rtol=relative, atol=relative * float(expected.abs().max()))

@@ -1,0 +1,183 @@
+"""`cytoforge import`: checkpoints become runs, and what is none is refused in a sentence."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from cytoforge.cli import main
+from cytoforge.commands.import_checkpoint import NETWORKS, import_checkpoint, misfit, read_checkpoint
+from cytoforge.config import ImportCheckpoint
+from cytoforge.data.images import write_image
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.load import load_network
+from cytoforge.networks.layers import initialise
+from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.style_unet import StyleUNet
+from parity import filled_state, published_shapes
+
+SIZES: dict[str, dict[str, Any]] = {
+    "unet": {"width": 4, "depth": 3},
+    "cellpose": {"width": 4, "depth": 2, "in_channels": 3},
+    "deepsea": {"width": 4, "depth": 2, "norm": "group"},
+    "style-unet": {"width": 4, "depth": 2, "latent": 16, "out_channels": 3},
+    "patchgan": {"width": 4, "heads": 2},
+}
+
+
+def network(name: str, **other: Any) -> nn.Module:
+    built = NETWORKS[name](**{**SIZES[name], **other})
+    initialise(built, torch.Generator().manual_seed(0))
+    return built.eval()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[object], Path]:
+    """Save an object as a .pth file."""
+
+    def save(content: object) -> Path:
+        path = tmp_path / "Seg.pth"
+        torch.save(content, path)
+        return path
+
+    return save
+
+
+def run_of(path: Path, name: Any) -> Run:
+    return Run.open(import_checkpoint(ImportCheckpoint(checkpoint=path, network=name, out=path.parent / "run")))
+
+
+class TestImport:
+    @pytest.mark.parametrize("name", SIZES)
+    def test_sizes_come_from_the_shapes(self, name: str, saved: Callable[[object], Path]) -> None:
+        original = network(name)
+        run = run_of(saved(original.state_dict()), name)
+        (role,) = run.config["networks"]
+        assert role == {"style-unet": "generator", "patchgan": "discriminator"}.get(name, "segmenter")
+        assert run.config["networks"][role].items() >= {"network": name, **SIZES[name]}.items()
+        restored = load_network(run, role).state_dict()
+        assert all(torch.equal(tensor, restored[key]) for key, tensor in original.state_dict().items())
+
+    @pytest.mark.parametrize("name", ["style-unet", "unet", "cellpose", "deepsea", "patchgan-image", "patchgan-mask"])
+    def test_published_checkpoints_fit_their_network_and_no_other(self, name: str) -> None:
+        state = {key: torch.empty(shape, device="meta") for key, shape in published_shapes(name).items()}
+        kind = name.removesuffix("-image").removesuffix("-mask")
+        assert [other for other in NETWORKS if misfit(other, state) is None] == [kind]
+
+    def test_discriminator_without_attention(self, saved: Callable[[object], Path]) -> None:
+        run = run_of(saved(PatchGAN(width=4, heads=0).state_dict()), "patchgan")
+        assert run.config["networks"]["discriminator"]["heads"] == 0
+
+    def test_names_of_data_parallel_and_half_precision(self, saved: Callable[[object], Path]) -> None:
+        wrapped = {f"module.module.{name}": tensor.half() for name, tensor in network("unet").state_dict().items()}
+        weights = run_of(saved(wrapped), "unet").load_weights("segmenter")
+        assert weights.keys() == network("unet").state_dict().keys()
+        assert weights["outputs.weight"].dtype == torch.float32
+
+    def test_run_says_what_it_came_from(self, saved: Callable[[object], Path]) -> None:
+        run = run_of(saved(network("unet").state_dict()), "unet")
+        assert run.config["config"] == {"checkpoint": "Seg.pth", "network": "unet"}
+        assert (run.config["target"], run.config["scale"]) == ("semantic", 1.0)
+        assert run.config["normalisation"]["kind"] == "min-max"
+        assert len(run.provenance["checkpoint_sha256"]) == 64
+
+    def test_segment_takes_the_run(self, saved: Callable[[object], Path], tmp_path: Path) -> None:
+        path = saved(network("cellpose", in_channels=1).state_dict())
+        image = tmp_path / "image.png"
+        write_image(image, np.random.default_rng(0).integers(0, 255, (1, 40, 52), dtype=np.uint8))
+        assert main(["import", str(path), "--network", "cellpose", "--out", str(tmp_path / "run")]) == 0
+        assert main(["segment", str(tmp_path / "run"), str(image), "--out", str(tmp_path / "out")]) == 0
+        assert (tmp_path / "out" / "masks" / "image.png").is_file()
+
+
+class TestRefusals:
+    def test_another_network_is_named(self, saved: Callable[[object], Path]) -> None:
+        path = saved(network("unet").state_dict())
+        with pytest.raises(UserError, match=r"Seg\.pth: is no deepsea \(.* is missing\); it fits --network unet$"):
+            run_of(path, "deepsea")
+        with pytest.raises(UserError, match=r"is no style-unet \(.* it fits --network unet"):
+            run_of(path, "style-unet")
+        assert not (path.parent / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            (lambda s: s.pop("d2.up.bias"), "d2.up.bias is missing"),
+            (lambda s: s.update(extra=torch.zeros(1)), "extra is not part of it"),
+            (
+                lambda s: s.update({"d1.up.bias": torch.zeros(3)}),
+                r"d1.up.bias has shape \[3\], not \[16\]",
+            ),
+            (lambda s: s.update({"e1.conv.conv1.weight": torch.zeros(3)}), "not that of a convolution"),
+            (lambda s: s.update({"e1.conv.conv1.weight": torch.zeros(0, 1, 3, 3)}), "width and depth of 1 or more"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(
+        self, change: Callable[[dict[str, Tensor]], object], problem: str, saved: Callable[[object], Path]
+    ) -> None:
+        state = dict(network("unet").state_dict())
+        change(state)
+        with pytest.raises(UserError, match=rf"is no unet \(.*{problem}.*\); it fits no other network either"):
+            run_of(saved(state), "unet")
+
+    def test_more_classes_than_two(self, saved: Callable[[object], Path]) -> None:
+        with pytest.raises(UserError, match="tells 3 classes apart; only segmenters of 2 classes"):
+            run_of(saved(network("unet", classes=3).state_dict()), "unet")
+
+    @pytest.mark.parametrize("content", [{}, [torch.zeros(1)], {"epoch": 3}, torch.zeros(3)])
+    def test_no_state_dict(self, content: object, saved: Callable[[object], Path]) -> None:
+        with pytest.raises(UserError, match="holds no state dict"):
+            run_of(saved(content), "unet")
+
+    def test_code_is_not_run(self, saved: Callable[[object], Path], tmp_path: Path) -> None:
+        class Trap:
+            def __reduce__(self) -> Any:
+                return os.mkdir, (str(tmp_path / "sprung"),)
+
+        with pytest.raises(UserError, match="cannot be read as a checkpoint of tensors alone"):
+            run_of(saved({"weight": Trap()}), "unet")
+        with pytest.raises(UserError, match="cannot be read as a checkpoint of tensors alone"):
+            run_of(saved(network("unet")), "unet")
+        assert not (tmp_path / "sprung").exists()
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"no\.pth: does not exist"):
+            read_checkpoint(tmp_path / "no.pth")
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(cut=st.floats(0, 0.999), noise=st.binary(max_size=40))
+    def test_damaged_files(self, saved: Callable[[object], Path], cut: float, noise: bytes) -> None:
+        """A file cut short, and bytes that were never a checkpoint."""
+        path = saved({"weight": torch.zeros(50)})
+        content = path.read_bytes()
+        for damaged in (content[: int(cut * len(content))], noise):
+            path.write_bytes(damaged)
+            with pytest.raises(UserError, match=r"cannot be read as a checkpoint|holds no state dict"):
+                read_checkpoint(path)
+
+    def test_existing_runs_are_kept(self, saved: Callable[[object], Path], tmp_path: Path) -> None:
+        path = saved(network("unet").state_dict())
+        run_of(path, "unet")
+        with pytest.raises(UserError, match="--overwrite"):
+            run_of(path, "unet")
+        settings = ImportCheckpoint(checkpoint=path, network="unet", out=tmp_path / "run", overwrite=True)
+        assert import_checkpoint(settings) == tmp_path / "run"
+
+
+def test_published_generator_is_imported_with_its_numbers(saved: Callable[[object], Path]) -> None:
+    shapes = {name: tensor.shape for name, tensor in network("style-unet").state_dict().items()}
+    state = filled_state(shapes)
+    original = StyleUNet(**SIZES["style-unet"]).eval()
+    original.load_state_dict(state)
+    imported = load_network(run_of(saved(state), "style-unet"))
+    mask, styles, noise = torch.ones(1, 1, 16, 20), torch.randn(1, 2, 16), torch.rand(1, 1, 16, 20)
+    with torch.no_grad():
+        assert torch.equal(imported(mask, styles, noise), original(mask, styles, noise))
