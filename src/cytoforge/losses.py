@@ -1,0 +1,135 @@
+"""The losses of cGAN-Seg, Equations 6 to 17, as functions of tensors.
+
+All compute in float32 whatever precision the networks ran in, and return a scalar. "Image" stands for the image domain
+(generator and D1), "mask" for the mask domain (segmenter and D2).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+DICE_SMOOTHING = 1e-6
+
+
+@dataclass(frozen=True)
+class CycleWeights:
+    """Weights of the terms of the generator's and segmenter's loss (cGAN-Seg, Eq. 16); none may be negative."""
+
+    adversarial: float = 1.0
+    """D1_G and D2_S, Eq. 6 and 7."""
+    cycle_image: float = 100.0
+    """Rec_G, Eq. 8."""
+    cycle_mask: float = 100.0
+    """Rec_S, Eq. 9."""
+    identity_image: float = 50.0
+    """Id_G, Eq. 10."""
+    identity_mask: float = 50.0
+    """Id_S, Eq. 11."""
+
+    def __post_init__(self) -> None:
+        for weight in fields(self):
+            if not getattr(self, weight.name) >= 0:
+                raise ValueError(f"{weight.name} must be 0 or more, got {getattr(self, weight.name)}")
+
+
+PAPER_WEIGHTS = CycleWeights()
+
+
+def adversarial(prediction: Tensor, target: float) -> Tensor:
+    """Mean squared distance of a discriminator's patches to 1 (real) or 0 (fake) (cGAN-Seg, Eq. 6, 7, 12 to 15)."""
+    return (prediction.float() - target).square().mean()
+
+
+def perceptual(features: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Weighted sum over layers of the mean absolute difference of features: the VGG term of cGAN-Seg, Eq. 8 and 10.
+
+    Features and targets are of equal shapes, layer by layer. No gradient flows into `targets`. ValueError unless there
+    are as many targets and weights as features.
+    """
+    if not len(features) == len(targets) == len(weights):
+        raise ValueError(f"got {len(features)} features, {len(targets)} targets and {len(weights)} weights")
+    layers = zip(features, targets, weights, strict=True)
+    return torch.stack([weight * _mean_difference(one, other.detach()) for one, other, weight in layers]).sum()
+
+
+def image_loss(image: Tensor, target: Tensor, perceptual_term: Tensor) -> Tensor:
+    """Mean absolute difference plus the `perceptual` term of the same pair (cGAN-Seg, Eq. 8 and 10).
+
+    Eq. 8 with image = Gen(Seg(real image)), Eq. 10 with image = Gen(real mask); the target is the real image, both
+    (B,C,H,W).
+    """
+    return _mean_difference(image, target) + perceptual_term
+
+
+def cross_entropy_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross entropy over all classes plus `dice_loss` (cGAN-Seg, Eq. 9 and 11).
+
+    Eq. 9 with logits = Seg(Gen(real mask)), Eq. 11 with logits = Seg(real image). Logits (B,K,H,W), target (B,H,W)
+    int64 classes.
+    """
+    return F.cross_entropy(logits.float(), target) + dice_loss(logits, target)
+
+
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the soft Dice score, averaged over the classes but background (the Dice term of cGAN-Seg, Eq. 9, 11).
+
+    Logits (B,K,H,W), target (B,H,W) int64 classes. The sums run over the whole batch, so that an image without cells
+    does not weigh as much as one full of them.
+    """
+    probabilities = logits.float().softmax(dim=1)[:, 1:]
+    truth = F.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
+    overlap = (probabilities * truth).sum(dim=(0, 2, 3))
+    total = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    return (1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()
+
+
+def foreground_probability(logits: Tensor) -> Tensor:
+    """Probability of cell, the sum over all classes but background: logits (B,K,H,W) -> (B,1,H,W) in [0, 1]."""
+    return logits.float().softmax(dim=1)[:, 1:].sum(dim=1, keepdim=True)
+
+
+def straight_through_mask(logits: Tensor) -> Tensor:
+    """The predicted 0/1 mask with the gradient of `foreground_probability`: logits (B,K,H,W) -> (B,1,H,W).
+
+    Eq. 7 and 8 of cGAN-Seg hand Seg(real image) to D2 and to the generator, and both are meant to train the
+    segmenter. An argmax has no gradient, and the bare probability would let D2 tell soft masks from the 0/1 of real
+    ones; so the value is that of the argmax and the gradient that of the probability (straight-through estimator,
+    Bengio et al. 2013, arXiv:1308.3432).
+    """
+    probability = foreground_probability(logits)
+    mask = (logits.argmax(dim=1, keepdim=True) != 0).to(probability.dtype)
+    return mask + (probability - probability.detach())
+
+
+def total_generator_loss(
+    adversarial_image: Tensor,
+    adversarial_mask: Tensor,
+    cycle_image: Tensor,
+    cycle_mask: Tensor,
+    identity_image: Tensor,
+    identity_mask: Tensor,
+    weights: CycleWeights = PAPER_WEIGHTS,
+) -> Tensor:
+    """Weighted sum of the terms of Eq. 6 to 11, in this order: the generator's and segmenter's (cGAN-Seg, Eq. 16)."""
+    return (
+        weights.adversarial * (adversarial_image + adversarial_mask)
+        + weights.cycle_image * cycle_image
+        + weights.cycle_mask * cycle_mask
+        + weights.identity_image * identity_image
+        + weights.identity_mask * identity_mask
+    )
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Half of `adversarial` on each side, for one discriminator; Eq. 17 of cGAN-Seg is the sum of D1's and D2's.
+
+    `real` and `fake` are patches predicted for real and for generated (and detached) input.
+    """
+    return 0.5 * adversarial(real, 1.0) + 0.5 * adversarial(fake, 0.0)
+
+
+def _mean_difference(one: Tensor, other: Tensor) -> Tensor:
+    return F.l1_loss(one.float(), other.float())

@@ -1,0 +1,322 @@
+"""Labels to network targets and back: exact where it can be, and known where it cannot."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cells import NOTHING, TOUCHING, TOUCHING_AS_ONE, draw
+from cytoforge.data.images import read_labels
+from cytoforge.instances import TARGETS, Boundary, Semantic, Target, cell_diameters, inner_border, relabel
+
+ALL = Boundary(minimum_area=1, minimum_marker=1)
+EIGHT = np.ones((3, 3))
+
+
+def encode(labels: NDArray[np.int32], target: Target = ALL) -> NDArray[np.int64]:
+    return target.encode(torch.from_numpy(labels)[None])[0].numpy()
+
+
+def one_hot(classes: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    return np.eye(count, dtype=np.float32)[classes].transpose(2, 0, 1)
+
+
+def round_trip(labels: NDArray[np.int32], target: Target = ALL) -> NDArray[np.int32]:
+    return target.decode(one_hot(encode(labels, target), target.classes))
+
+
+def digits(picture: str) -> NDArray[np.int64]:
+    return np.array([[".12".index(symbol) for symbol in row] for row in picture.split()])
+
+
+def same_cells(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
+    """Equal up to the numbering of the cells."""
+    pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
+    return len(pairs[0]) == len(set(pairs[0])) == len(set(pairs[1])) and (0, 0) in set(
+        zip(*pairs.tolist(), strict=True)
+    )
+
+
+def mosaic(seed: int, size: int = 48, cells: int = 14) -> NDArray[np.int32]:
+    """Touching cells with straight sides: nearest-centre regions of which a third is background."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(0, size, (cells, 2))
+    y, x = np.mgrid[:size, :size]
+    nearest = ((y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2).argmin(axis=-1)
+    ids = np.where(rng.random(cells) < 1 / 3, 0, np.arange(1, cells + 1))
+    return ids[nearest].astype(np.int32)
+
+
+def brushed(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """What a 3 x 3 brush leaves of each cell, without the cells whose brush centres are not connected."""
+    painted = np.zeros_like(labels)
+    for cell in np.unique(labels[labels > 0]):
+        centres = ndimage.binary_erosion(labels == cell, EIGHT, border_value=1)
+        if ndimage.label(centres, EIGHT)[1] == 1:
+            painted[ndimage.binary_dilation(centres, EIGHT)] = cell
+    return painted
+
+
+def test_touching_cells_both_get_a_border() -> None:
+    expected = digits("""
+        ............
+        ..22222222..
+        ..21122112..
+        ..21122112..
+        ..21122112..
+        """)  # no border along the image's lower edge
+    np.testing.assert_array_equal(encode(TOUCHING), expected)
+    assert same_cells(round_trip(TOUCHING), TOUCHING)
+
+
+def test_inner_border_is_of_cells_only() -> None:
+    labels = torch.from_numpy(TOUCHING)
+    border = inner_border(labels)
+    assert border.dtype == torch.bool
+    np.testing.assert_array_equal(border.numpy(), encode(TOUCHING) == 2)
+    assert not inner_border(torch.ones(5, 7, dtype=torch.int32)).any()  # the image's edge is no border
+
+
+def test_a_cell_that_fills_the_image_is_all_interior() -> None:
+    labels = np.full((6, 5), 9, dtype=np.int32)
+    assert (encode(labels) == 1).all()
+    assert (round_trip(labels) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("... .A. ...", "... .1. ..."),
+        (".... .AA. .AA. ....", ".... .11. .11. ...."),
+        ("........ .AAAAAA. ........", "........ .211112. ........"),
+        (".......... .AAAAAAAA. .AAAAAAAA. ..........", ".......... .21111112. .21111112. .........."),
+    ],
+)
+def test_thin_cells_keep_their_innermost_pixels(cell: str, expected: str) -> None:
+    np.testing.assert_array_equal(encode(draw(cell)), digits(expected))
+    assert same_cells(round_trip(draw(cell)), draw(cell))
+
+
+def test_a_thread_holds_the_interior_together_at_a_neck() -> None:
+    labels = draw("""
+        .............
+        .AAAA...AAAA.
+        .AAAAAAAAAAA.
+        .AAAA...AAAA.
+        .............
+        """)
+    expected = digits("""
+        .............
+        .2222...2222.
+        .21111111112.
+        .2222...2222.
+        .............
+        """)
+    np.testing.assert_array_equal(encode(labels), expected)
+    assert same_cells(round_trip(labels), labels)
+
+
+def test_no_thread_runs_along_another_cell() -> None:
+    labels = draw("""
+        .............
+        .AAAA...AAAA.
+        .AAAAAAAAAAA.
+        .AAAABBBAAAA.
+        .....BBB.....
+        .....BBB.....
+        """)
+    classes = encode(labels)
+    assert (classes[2, 4:9] == 2).all()  # so A is found as two cells, rather than joined to B
+    assert ndimage.label(classes == 1, EIGHT)[1] == 3
+    assert round_trip(labels).max() == 3
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 0.75))
+def test_every_connected_cell_alone_has_one_interior(seed: int, filled: float) -> None:
+    """However ragged: cells that touch no other are 8-connected blobs of noise here."""
+    noise = np.random.default_rng(seed).random((24, 31)) < filled
+    blobs, count = ndimage.label(noise, EIGHT)
+    classes = encode(blobs.astype(np.int32))
+    interiors, interior_count = ndimage.label(classes == 1, EIGHT)
+    assert interior_count == count
+    assert set(blobs[interiors > 0]) == set(range(1, count + 1)) - {0}
+    assert same_cells(round_trip(blobs.astype(np.int32)), blobs)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_mask_is_interior_or_border_and_no_cell_is_lost(seed: int) -> None:
+    labels = mosaic(seed, cells=60)
+    classes = encode(labels)
+    np.testing.assert_array_equal(classes > 0, labels > 0)
+    assert set(labels[classes == 1]) == set(labels[labels > 0])
+    plain = (labels > 0) & ~inner_border(torch.from_numpy(labels)).numpy()
+    assert (classes[plain] == 1).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_brushed_cells_come_back_exactly(seed: int) -> None:
+    labels = brushed(mosaic(seed))
+    classes = encode(labels)
+    np.testing.assert_array_equal(classes == 2, inner_border(torch.from_numpy(labels)).numpy())
+    assert same_cells(round_trip(labels), labels)
+
+
+def test_discs_touching_and_at_the_edge_come_back_exactly() -> None:
+    y, x = np.mgrid[:60, :70]
+    labels = np.zeros((60, 70), np.int32)
+    for cell, (cy, cx, radius) in enumerate([(0, 0, 9), (20, 20, 8), (20, 36, 7), (34, 28, 7), (50, 69, 12)], start=1):
+        labels[((y - cy) ** 2 + (x - cx) ** 2 <= radius**2) & (labels == 0)] = cell
+    assert same_cells(round_trip(labels, Boundary()), labels)
+
+
+def test_ids_may_be_any_int32_and_items_do_not_mix() -> None:
+    extremes = np.array([0, -(2**31), 2**31 - 1, 2**31 - 2, -1], np.int64)
+    labels = mosaic(3) % 5
+    wild = extremes[labels].astype(np.int32)
+    np.testing.assert_array_equal(encode(wild), encode(labels))
+    thin = np.zeros_like(labels)
+    thin[5, 5:9] = 1  # the other item's cell 1 has an interior, this one has none
+    batch = torch.from_numpy(np.stack([labels, thin, labels]))
+    one_by_one = torch.cat([ALL.encode(item[None]) for item in batch])
+    assert torch.equal(ALL.encode(batch), one_by_one)
+    assert torch.equal(ALL.encode(batch.to(torch.uint8)), one_by_one)
+    assert one_by_one.dtype == torch.int64
+
+
+@pytest.mark.parametrize("target", [Boundary(), Semantic()])
+def test_nothing_stays_nothing(target: Target) -> None:
+    assert not encode(NOTHING, target).any()
+    found = round_trip(NOTHING, target)
+    assert found.dtype == np.int32
+    assert not found.any()
+
+
+def probabilities(picture: str, sure: float = 0.8) -> NDArray[np.float32]:
+    """The drawn class with probability `sure`, the others sharing the rest."""
+    drawn = one_hot(digits(picture), 3)
+    return drawn * sure + (1 - drawn) * (1 - sure) / 2
+
+
+def test_a_doubtful_speck_of_interior_does_not_split_a_cell() -> None:
+    classes = """
+        .222222222.
+        .211122222.
+        .211122112.
+        .211122222.
+        .222222222.
+        """  # each pixel of the speck counts 0.8 - 0.1: 1.4 px together
+    assert Boundary(minimum_area=1).decode(probabilities(classes)).max() == 1
+    assert Boundary(minimum_area=1, minimum_marker=1.3).decode(probabilities(classes)).max() == 2
+    assert Boundary(minimum_area=1).decode(probabilities(classes, sure=1.0)).max() == 2
+
+
+def test_foreground_without_interior_is_a_cell_if_it_is_no_speck() -> None:
+    classes = """
+        .........22222.
+        .22222...22222.
+        .22222...2222..
+        .22222.........
+        """  # 15 and 14 px
+    found = Boundary().decode(probabilities(classes))
+    np.testing.assert_array_equal(found == 1, digits(classes) * (np.arange(15) < 8) == 2)
+    assert found.max() == 1
+    assert Boundary(minimum_area=14).decode(probabilities(classes)).max() == 2
+
+
+def test_foreground_is_interior_and_border_together() -> None:
+    scores = np.zeros((3, 5, 6), np.float32)
+    scores[:, :, :3] = np.array([0.45, 0.3, 0.25])[:, None, None]  # background is the likeliest class, yet below half
+    scores[:, :, 3:] = np.array([0.5, 0.3, 0.2])[:, None, None]
+    found = Boundary().decode(scores)
+    assert (found[:, :3] == 1).all()
+    assert not found[:, 3:].any()
+
+
+def test_cells_meet_where_the_border_is_surest() -> None:
+    border = np.array([0.1, 0.1, 0.6, 0.7, 0.8, 0.9, 0.7, 0.1, 0.1])  # surest in column 5, halfway is column 4
+    scores = np.stack([np.full_like(border, 0.05), 0.95 - border, border])
+    found = Boundary().decode(np.repeat(scores[:, None], 8, axis=1).astype(np.float32))
+    assert (found[:, :5] == 1).all()
+    assert (found[:, 6:] == 2).all()
+
+
+def test_semantic_cells_are_four_connected_components() -> None:
+    assert encode(TOUCHING, Semantic()).max() == 1
+    assert same_cells(round_trip(TOUCHING, Semantic()), TOUCHING_AS_ONE)
+    diagonal = np.zeros((8, 8), np.int32)
+    diagonal[:4, :4] = diagonal[4:, 4:] = 1
+    assert round_trip(diagonal, Semantic()).max() == 2
+
+
+def test_semantic_drops_components_below_15_pixels() -> None:
+    labels = np.zeros((5, 12), np.int32)
+    labels[:3, :5] = 1  # 15 px
+    labels[:2, 5:] = 0
+    labels[3:, 6:] = 2
+    labels[4, 6:] = 0
+    labels[2, 6:12] = 2
+    labels[1, 6:8] = 2  # 6 + 6 + 2 = 14 px
+    np.testing.assert_array_equal(round_trip(labels, Semantic()), labels == 1)
+    assert round_trip(labels, Semantic(minimum_area=14)).max() == 2
+
+
+def test_targets_by_name() -> None:
+    assert {name: (target.name, target.classes) for name, target in TARGETS.items()} == {
+        "boundary": ("boundary", 3),
+        "semantic": ("semantic", 2),
+    }
+
+
+@pytest.mark.parametrize("target", [Boundary(), Semantic()])
+def test_other_shapes_are_refused(target: Target) -> None:
+    with pytest.raises(ValueError, match=r"axes \(batch, y, x\), got shape \(4, 5\)"):
+        target.encode(torch.zeros(4, 5, dtype=torch.int32))
+    with pytest.raises(ValueError, match=rf"\({target.classes} classes, y, x\), got shape \(4, 8, 8\)"):
+        target.decode(np.zeros((4, 8, 8), np.float32))
+    with pytest.raises(ValueError, match=r"got shape \(8, 8\)"):
+        target.decode(np.zeros((8, 8), np.float32))
+
+
+def test_relabel_keeps_the_order_of_ids() -> None:
+    labels = np.array([[0, 700, 3], [3, 0, 65535]], np.uint16)
+    found = relabel(labels)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, [[0, 2, 1], [1, 0, 3]])
+    np.testing.assert_array_equal(relabel(np.array([-5, 0, 2**31 - 1])), [1, 0, 2])
+    assert not relabel(NOTHING).any()
+
+
+def test_cell_diameters_are_those_of_circles_of_equal_area() -> None:
+    labels = draw("""
+        CCCC.A
+        CCCC..
+        """)
+    np.testing.assert_allclose(cell_diameters(labels), [2 / np.sqrt(np.pi), 2 * np.sqrt(8 / np.pi)])
+    assert cell_diameters(NOTHING).shape == (0,)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("dataset", ["usiigaci", "dsb256"])
+def test_real_cells_come_back(real_data: Path, dataset: str, step: int) -> None:
+    """F above 0.99 at IoU 0.5 through the default target, of all true cells that the speck rule leaves."""
+    found = matched = 0
+    for path in sorted((real_data / dataset / "test" / "masks").iterdir()):
+        labels = relabel(read_labels(path)[::step, ::step])
+        areas = np.bincount(labels.ravel())
+        labels = relabel(np.where(areas[labels] >= Boundary().minimum_area, labels, 0))
+        decoded = round_trip(labels, Boundary())
+        overlap = np.histogram2d(
+            labels.ravel(), decoded.ravel(), bins=(np.arange(labels.max() + 2), np.arange(decoded.max() + 2))
+        )[0]
+        union = overlap.sum(axis=1, keepdims=True) + overlap.sum(axis=0) - overlap
+        matched += int((overlap / union > 0.5)[1:, 1:].sum())
+        found += int(labels.max() + decoded.max())
+    assert 2 * matched / found > 0.99

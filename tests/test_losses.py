@@ -1,0 +1,178 @@
+"""Equations 6 to 17 of cGAN-Seg, by hand and against the published code's numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cytoforge.losses import (
+    CycleWeights,
+    adversarial,
+    cross_entropy_dice,
+    dice_loss,
+    discriminator_loss,
+    foreground_probability,
+    image_loss,
+    perceptual,
+    straight_through_mask,
+    total_generator_loss,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "combined_loss.npz"
+
+
+def logits_of(probabilities: list[list[float]]) -> Tensor:
+    """Logits (1,K,1,N) of N pixels given as rows of K probabilities."""
+    return torch.tensor(probabilities).log().T[None, :, None, :]
+
+
+def test_cross_entropy_dice_equals_the_published_code() -> None:
+    golden = np.load(GOLDEN)
+    logits = torch.from_numpy(golden["logits"]).requires_grad_()
+    target = torch.from_numpy(golden["target"])
+    loss = cross_entropy_dice(logits, target)
+    loss.backward()
+    dice = dice_loss(logits, target)
+    torch.testing.assert_close(loss.item(), golden["loss"].item(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(dice.item(), golden["dice"].item(), rtol=1e-6, atol=0)
+    torch.testing.assert_close((loss - dice).item(), golden["ce"].item(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(logits.grad, torch.from_numpy(golden["grad_logits"]), rtol=1e-5, atol=1e-9)
+    empty = cross_entropy_dice(logits, torch.zeros_like(target))
+    torch.testing.assert_close(empty.item(), golden["loss_empty_target"].item(), rtol=1e-6, atol=0)
+
+
+def test_three_classes_by_hand() -> None:
+    logits = logits_of([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.2, 0.2, 0.6], [0.6, 0.3, 0.1]])
+    target = torch.tensor([[[0, 1, 2, 1]]])
+    cross_entropy = -np.log([0.5, 0.7, 0.6, 0.3]).mean()
+    interior = 1 - 2 * (0.7 + 0.3) / ((0.3 + 0.7 + 0.2 + 0.3) + 2)
+    border = 1 - 2 * 0.6 / ((0.2 + 0.2 + 0.6 + 0.1) + 1)
+    assert dice_loss(logits, target).item() == pytest.approx((interior + border) / 2, rel=1e-5)
+    assert cross_entropy_dice(logits, target).item() == pytest.approx(cross_entropy + (interior + border) / 2, rel=1e-5)
+
+
+def test_dice_is_taken_over_the_whole_batch() -> None:
+    logits = torch.cat([logits_of([[0.5, 0.5], [0.2, 0.8]]), logits_of([[0.9, 0.1], [0.7, 0.3]])])
+    target = torch.tensor([[[0, 1]], [[0, 0]]])
+    assert dice_loss(logits, target).item() == pytest.approx(1 - 2 * 0.8 / (1.7 + 1), rel=1e-5)
+
+
+def test_perfect_and_hopeless_predictions() -> None:
+    target = torch.tensor([[[0, 1], [2, 1]]])
+    perfect = 200.0 * F.one_hot(target, 3).movedim(-1, 1)
+    assert cross_entropy_dice(perfect, target).item() == pytest.approx(0, abs=1e-5)
+    assert dice_loss(-perfect, target).item() == pytest.approx(1, abs=1e-5)
+    assert cross_entropy_dice(perfect * 1e4, 2 - target).isfinite()
+
+
+@pytest.mark.parametrize(("target", "expected"), [(1.0, (0.25 + 1 + 4) / 3), (0.0, (0.25 + 0 + 9) / 3)])
+def test_adversarial_is_the_squared_distance_to_a_constant(target: float, expected: float) -> None:
+    prediction = torch.tensor([[[[0.5, 0.0, 3.0]]]])
+    assert adversarial(prediction, target).item() == pytest.approx(expected)
+
+
+def test_discriminator_loss_is_half_of_each_side() -> None:
+    real, fake = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
+    assert discriminator_loss(real, fake).item() == pytest.approx(0.5 * 0.5 + 0.5 * 2)
+    assert discriminator_loss(torch.ones(1), torch.zeros(1)).item() == 0
+
+
+def test_perceptual_weighs_layers_and_leaves_the_target_alone() -> None:
+    features = [torch.zeros(1, 2, 2, 2, requires_grad=True), torch.ones(1, 1, 1, 1)]
+    targets = [torch.full((1, 2, 2, 2), 3.0, requires_grad=True), torch.full((1, 1, 1, 1), -1.0)]
+    loss = perceptual(features, targets, (0.5, 0.25))
+    assert loss.item() == pytest.approx(0.5 * 3 + 0.25 * 2)
+    loss.backward()
+    assert targets[0].grad is None
+    torch.testing.assert_close(features[0].grad, torch.full((1, 2, 2, 2), -0.5 / 8))
+    with pytest.raises(ValueError, match="got 2 features, 2 targets and 1 weights"):
+        perceptual(features, targets, (1.0,))
+
+
+def test_image_loss_adds_the_perceptual_term() -> None:
+    image, target = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, -1.0], [0.0, 2.0]]]])
+    assert image_loss(image, target, torch.tensor(0.3)).item() == pytest.approx(1.0 + 0.3)
+
+
+def test_total_generator_loss_has_the_papers_weights() -> None:
+    terms = [torch.tensor(10.0**-k, dtype=torch.float64) for k in range(6)]
+    paper = sum(weight * term.item() for weight, term in zip((1, 1, 100, 100, 50, 50), terms, strict=True))
+    assert total_generator_loss(*terms).item() == pytest.approx(paper)
+    own = CycleWeights(adversarial=2, cycle_image=3, cycle_mask=5, identity_image=7, identity_mask=11)
+    expected = sum(weight * term.item() for weight, term in zip((2, 2, 3, 5, 7, 11), terms, strict=True))
+    assert total_generator_loss(*terms, weights=own).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_weights_may_not_be_negative(weight: float) -> None:
+    with pytest.raises(ValueError, match=f"cycle_mask must be 0 or more, got {weight}"):
+        CycleWeights(cycle_mask=weight)
+
+
+def test_foreground_is_everything_but_background() -> None:
+    two = foreground_probability(logits_of([[0.3, 0.7], [0.9, 0.1]]))
+    torch.testing.assert_close(two, torch.tensor([[[[0.7, 0.1]]]]))
+    three = foreground_probability(logits_of([[0.3, 0.5, 0.2], [0.9, 0.02, 0.08]]))
+    torch.testing.assert_close(three, torch.tensor([[[[0.7, 0.1]]]]))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_straight_through_mask_is_hard_with_a_soft_gradient(classes: int) -> None:
+    logits = torch.randn(2, classes, 8, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    mask = straight_through_mask(logits)
+    assert torch.equal(mask, (logits.argmax(dim=1, keepdim=True) != 0).float())
+    towards = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1))
+    (hard,) = torch.autograd.grad((mask * towards).sum(), logits)
+    (soft,) = torch.autograd.grad((foreground_probability(logits) * towards).sum(), logits)
+    torch.testing.assert_close(hard, soft)
+    assert hard.abs().min() > 0
+
+
+def plain_argmax(logits: Tensor) -> Tensor:
+    return (logits.argmax(dim=1, keepdim=True) != 0).float()
+
+
+@pytest.mark.parametrize("objective", ["adversarial, Eq. 7", "cycle, Eq. 8"])
+@pytest.mark.parametrize(("to_mask", "reaches"), [(straight_through_mask, True), (plain_argmax, False)])
+def test_mask_domain_losses_reach_the_segmenter_only_through_the_estimator(
+    to_mask: Callable[[Tensor], Tensor], reaches: bool, objective: str
+) -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 1, 12, 12) * 2 - 1
+    segmenter, network = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+    logits = segmenter(image)
+    logits.retain_grad()
+    output = network(to_mask(logits))
+    loss = adversarial(output, 1.0) if "adversarial" in objective else image_loss(output, image, torch.tensor(0.0))
+    loss.backward()  # the network behind the mask has parameters, so this runs either way
+    assert (logits.grad is not None and bool(logits.grad.abs().sum() > 0)) == reaches
+    assert (segmenter.weight.grad is not None) == reaches
+
+
+def test_losses_are_float32_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 1, 16, 16, generator=generator)
+    target = torch.randint(0, 3, (1, 16, 16), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = F.conv2d(image, torch.randn(3, 1, 3, 3, generator=generator), padding=1)
+        assert logits.dtype == torch.bfloat16
+        under = _every_loss(logits, target)
+    for found, exact in zip(under, _every_loss(logits.float(), target), strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, exact)
+
+
+def _every_loss(logits: Tensor, target: Tensor) -> list[Tensor]:
+    return [
+        adversarial(logits, 1.0),
+        discriminator_loss(logits, logits),
+        cross_entropy_dice(logits, target),
+        perceptual([logits], [torch.zeros_like(logits)], [1.0]),
+        image_loss(logits, torch.zeros_like(logits), torch.tensor(0.0)),
+        foreground_probability(logits),
+        straight_through_mask(logits),
+    ]
