@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.errors import UserError
 
@@ -91,7 +91,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(8, 3, (64, 64), 4, 2, 3e-3, 1e-3, 8, 2, 8, 0.98, True, False),
-    "small": Preset(16, 4, (128, 128), 4, 2, 1e-3, 4e-4, 16, 2, 32, 0.99, True, False),
+    "small": Preset(16, 4, (128, 128), 4, 2, 3e-3, 4e-4, 16, 2, 32, 0.99, True, False),
     "paper": Preset(64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 64, 8, 64, 0.999, False, True),
 }
 
@@ -133,9 +133,9 @@ class TrainSegmentation:
     limit: Annotated[int, Field(ge=1)] | None = None
     """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
     validation: Path | None = None
-    """annotated images for choosing the best weights; without it a seeded fifth of DATA"""
-    sequence: tuple[str, ...] = ()
-    """sequences of a movie folder to use, such as 01; all without it"""
+    """annotated images for choosing the best weights (of DATA itself: other sequences), or else a seeded fifth"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
     split_by: Literal["image", "group"] = "image"
     """hold out single images, or whole groups (wells, sequences) as dataset.json names them"""
     fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = None
@@ -180,6 +180,8 @@ class TrainSegmentation:
                 problems.append(f"--fold {self.fold} names no part: write 2/5 for the second of five")
             if self.validation is not None:
                 problems.append("give --fold or --validation, not both")
+        if self.limit == 1 and self.validation is not None:
+            problems.append("--limit 1 with --validation leaves no image to train on")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -201,8 +203,8 @@ class Segment:
     """what to segment"""
     out: Path
     """folder to write masks/ into"""
-    sequence: tuple[str, ...] = ()
-    """sequences of a movie folder to use, such as 01; all without it"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
     tile: Annotated[int, Field(ge=32)] | None = None
     """tile side in pixels at the run's scale; without it the size stored with the run"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -250,8 +252,8 @@ class Check:
 
     data: Positional[Path]
     """dataset or movie folder"""
-    sequence: tuple[str, ...] = ()
-    """sequences of a movie folder to look at, such as 01; all without it"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
     json: bool = False
     """print findings as JSON"""
 

@@ -177,7 +177,7 @@ class Regions:
 
 def measure_regions(labels: np.ndarray) -> Regions:
     """Measure the regions of equal id (touching at sides or corners) of labels (H, W)."""
-    regions: np.ndarray = label(labels, connectivity=2, background=0)  # type: ignore[no-untyped-call]
+    regions: np.ndarray = label(labels, connectivity=2, background=0)
     sizes = np.bincount(regions.ravel())
     owner = np.zeros(sizes.size, labels.dtype)
     owner[regions.ravel()] = labels.ravel()  # all pixels of a region write the same id

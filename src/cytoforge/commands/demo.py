@@ -9,6 +9,7 @@ import numpy as np
 
 from cytoforge.config import Demo, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.files import read_json, write_json
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
@@ -22,6 +23,7 @@ from cytoforge.training.prepare import open_data, say
 from cytoforge.training.segmentation import paint, train
 
 ANNOTATED, TEST, SHOWN = 4, 12, 4
+REPORT = "report.html"
 MINUTES = {"tiny": 0.1, "small": 1.4}  # per training
 SHAPE, CELLS = (192, 192), 40
 FLOOR = "Otsu + watershed"
@@ -41,12 +43,9 @@ class Result:
 def demo(config: Demo) -> Path:
     """Make phantoms, train on four of them in three ways, score on twelve others and write OUT/report.html.
 
-    Raises UserError when OUT exists and may not be replaced.
+    An interrupted demo goes on where it stopped. Raises UserError when OUT may not be written to.
     """
-    if config.out.exists():
-        if not config.overwrite:
-            raise UserError(f"{config.out}: exists already; give --overwrite or another --out")
-        shutil.rmtree(config.out)
+    open_folder(config)
     started = time.monotonic()
     annotated, test = config.out / "data" / "annotated", config.out / "data" / "test"
     write_phantoms(annotated, ANNOTATED, first=config.seed)
@@ -74,8 +73,28 @@ def demo(config: Demo) -> Path:
     return report
 
 
+def open_folder(config: Demo) -> None:
+    """Make OUT, or go on with the same demo in it.
+
+    Raises UserError when OUT holds a finished or another demo (unless told to overwrite), or anything else.
+    """
+    record = config.out / "demo.json"
+    settings = {"preset": config.preset, "seed": config.seed}
+    if not record.exists() and config.out.exists() and any(config.out.iterdir()):
+        raise UserError(f"{config.out}: holds something else; give another --out")
+    if record.exists() and not config.overwrite and (read_json(record) != settings or (config.out / REPORT).exists()):
+        raise UserError(f"{config.out}: holds a demo already; give --overwrite or another --out")
+    if record.exists() and config.overwrite:
+        for part in ("data", "runs"):
+            shutil.rmtree(config.out / part, ignore_errors=True)
+        (config.out / REPORT).unlink(missing_ok=True)
+    write_json(record, settings)
+
+
 def write_phantoms(folder: Path, count: int, first: int) -> None:
     """Write a dataset folder of phantoms with the seeds from `first` on."""
+    if folder.exists() and Dataset.open(folder).info.get("complete"):
+        return
     writer = DatasetWriter(folder, {"synthetic": {"by": "cytoforge phantoms", "seeds": [first, first + count - 1]}})
     for seed in range(first, first + count):
         image, labels = phantom(seed, SHAPE, CELLS)
@@ -95,7 +114,8 @@ def floor(test: Path, plain: TrainSegmentation) -> Result:
 
 def run_way(method: str, way: TrainSegmentation, test: Path) -> Result:
     """Train in one way, segment the test images and score them."""
-    run = train(way)
+    finished = way.out.exists() and "finished" in Run.open(way.out).provenance
+    run = Run.open(way.out) if finished else train(way)
     out = way.out.with_name(way.out.name + "-test")
     segment(Segment(run=way.out, images=test, out=out))
     written = Dataset.open(out)
@@ -161,6 +181,6 @@ def write_report(config: Demo, results: list[Result], best: Result, seconds: flo
         [item.name for item in shown],
         "What the generator of the cyclegan training paints from masks it has not seen.",
     )
-    path = config.out / "report.html"
+    path = config.out / REPORT
     report.write(path)
     return path

@@ -58,6 +58,7 @@ class CycleGAN:
         self.image_discriminator, self.mask_discriminator = image_discriminator, mask_discriminator
         self.target, self.weights, self.p_diff, self.mixing, self.warm = target, weights, p_diff, mixing, warm
         self.features, self.feature_weights = features, feature_weights
+        self.perceptual: str | None = "features of the image discriminator" if features is None else "VGG-19"
         self.networks: dict[str, nn.Module] = {
             "generator": generator,
             "segmenter": segmenter,

@@ -37,6 +37,8 @@ class Recipe(Protocol):
     optimisers: dict[str, Optimizer]
     averaged: tuple[str, ...]
     """networks whose moving average is validated and saved"""
+    perceptual: str | None
+    """what the image generator is compared with beside pixels, if there is one"""
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Update the networks from one batch; return the losses by name. `progress` runs from 0 to 1."""

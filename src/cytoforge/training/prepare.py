@@ -53,15 +53,7 @@ def open_data(config: TrainSegmentation) -> Data:
         image = source.read_image(item, config.scale, normalisation)
         return item.name, image, source.read_labels(item, config.scale)
 
-    if config.limit is not None:
-        dataset = dataset.limited(config.limit, config.seed)
-    if config.validation is not None:
-        training, held = dataset, Dataset.open(config.validation).pairs()
-    elif config.fold is not None:
-        part, parts = map(int, config.fold.split("/"))
-        training, held = dataset.folds(parts, config.seed)[part - 1]
-    else:
-        training, held = dataset.split(config.seed, by=config.split_by)
+    training, held = _split(config, dataset)
     validation = tuple(load(held, item) for item in held.items)
     kept, diameters = [], []
     for item in training.items:
@@ -92,6 +84,24 @@ def open_data(config: TrainSegmentation) -> Data:
         notes=tuple(notes),
         fingerprints=(training.fingerprint(), held.fingerprint()),
     )
+
+
+def _split(config: TrainSegmentation, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """Return training and validation part; --limit counts both together."""
+    if config.validation is not None:
+        same = config.validation.resolve() == config.data.resolve()
+        others = tuple(sorted({str(item.group) for item in Dataset.open(config.data).items} - set(config.sequence)))
+        held = Dataset.open(config.validation, others if same and config.sequence else ()).pairs()
+        if config.limit is None:
+            return dataset, held
+        part = max(1, round(0.2 * config.limit))
+        return dataset.limited(config.limit - part, config.seed), held.limited(part, config.seed)
+    if config.limit is not None:
+        dataset = dataset.limited(config.limit, config.seed)
+    if config.fold is not None:
+        part, parts = map(int, config.fold.split("/"))
+        return dataset.folds(parts, config.seed, by=config.split_by)[part - 1]
+    return dataset.split(config.seed, by=config.split_by)
 
 
 def launch(config: TrainSegmentation) -> Fabric:
@@ -129,7 +139,9 @@ def sizes(config: TrainSegmentation) -> Preset:
     return PRESETS[config.preset]
 
 
-def open_run(config: TrainSegmentation, fabric: Fabric, data: Data, networks: dict[str, dict[str, Any]]) -> Run:
+def open_run(
+    config: TrainSegmentation, fabric: Fabric, data: Data, networks: dict[str, dict[str, Any]], perceptual: str | None
+) -> Run:
     """Create the run folder, or open it to go on where the same command stopped.
 
     Raises UserError when the folder holds a finished run or one of another configuration, unless told to overwrite.
@@ -142,6 +154,7 @@ def open_run(config: TrainSegmentation, fabric: Fabric, data: Data, networks: di
         "command": "train segmentation",
         "config": described,
         "networks": networks,
+        "perceptual": perceptual,
         "target": config.target,
         "scale": config.scale,
         "normalisation": Normalisation().to_json(),

@@ -37,6 +37,7 @@ class Conventional:
     """The conventional recipe: a segmenter learns from images and masks (cGAN-Seg, Figure 1B and C)."""
 
     averaged: tuple[str, ...] = ("segmenter",)
+    perceptual: str | None = None
 
     def __init__(self, segmenter: nn.Module, target: Target, rate: float) -> None:
         self.segmenter, self.target = segmenter, target
@@ -59,8 +60,8 @@ def train(config: TrainSegmentation) -> Run:
     data = open_data(config)
     preset, target = sizes(config), TARGETS[config.target]
     networks = describe_networks(config, data.channels)
-    run = open_run(config, fabric, data, networks)
     recipe = build_recipe(config, networks, target)
+    run = open_run(config, fabric, data, networks, recipe.perceptual)
     trainer = Trainer(recipe, fabric, decay=preset.average, anneal=preset.anneal)
     batches = Batches(
         data.names,

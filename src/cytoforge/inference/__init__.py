@@ -1,0 +1,1 @@
+"""From a run folder and data to results: loading networks, segmenting images of any size."""

@@ -1,0 +1,62 @@
+"""The networks of a run folder, built from its config.json and ready to use."""
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+
+NETWORKS: dict[str, tuple[str, str]] = {
+    # name in config.json: (module, class); imported only when a run holds one
+    "unet": ("segmentation", "UNet"),
+    "cellpose": ("segmentation", "CellPose"),
+    "deepsea": ("segmentation", "DeepSea"),
+    "style-unet": ("style_unet", "StyleUNet"),
+    "patchgan": ("patchgan", "PatchGAN"),
+}
+PREFERRED = ("segmenter", "generator")
+
+
+def load_network(run: Path | str | Run, name: str | None = None, device: str | torch.device = "cpu") -> nn.Module:
+    """Load a network of a run in eval mode; without a name the segmenter, or else the generator.
+
+    A segmenter takes images float32 (B, C, H, W) in [-1, 1] and returns logits (B, classes, H, W); a generator takes
+    (condition (B, 1, H, W) in {0, 1}, styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W).
+    Raises UserError when the run does not hold the network, or config.json and weights do not belong together.
+    """
+    run = run if isinstance(run, Run) else Run.open(Path(run))
+    stored = run.config.get("networks", {})
+    config_path = run.path / "config.json"
+    if name is None:
+        name = next((n for n in PREFERRED if n in stored), None)
+        if name is None:
+            raise UserError(
+                f"{config_path}: holds neither segmenter nor generator, only {_list(stored)}; name one of them"
+            )
+    if name not in stored:
+        raise UserError(f"{config_path}: holds no {name}, only {_list(stored)}; give a run that was trained for it")
+    options = dict(stored[name])
+    kind = options.pop("network", None)
+    if kind not in NETWORKS:
+        raise UserError(f"{config_path}: {name} is of the unknown kind {kind!r}; there are {_list(NETWORKS)}")
+    module, cls = NETWORKS[kind]
+    try:
+        network: nn.Module = getattr(importlib.import_module(f"cytoforge.networks.{module}"), cls)(**options)
+        network.load_state_dict(run.load_weights(name))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{config_path}: describes no valid {name} ({error}); restore the file or train again"
+        ) from error
+    except RuntimeError as error:
+        raise UserError(
+            f"{run.path}: the weights of the {name} do not fit config.json; restore or train again"
+        ) from error
+    return network.requires_grad_(False).eval().to(device)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"

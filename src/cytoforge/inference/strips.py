@@ -1,0 +1,142 @@
+"""Rows of class probabilities to labelled cells, strip by strip, without a seam.
+
+Each strip is decoded with a margin of rows above and below, so two neighbours decode the rows around their seam both.
+There they are compared: pieces that are one cell are joined, whatever the size of the cell.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int32]
+Decode = Callable[[Floats], Labels]
+"""probabilities (classes, H, W) -> labels (H, W) int32, cells 1..N"""
+
+MARGIN = 64  # rows; twice the longest stretch of border that is told apart from a neighbour without its interior
+STRIP_PIXELS = 2**22  # the watershed of so many pixels takes some 0.5 GB
+LEAST_STRIP = 4 * MARGIN
+
+
+def strip_height(width: int) -> int:
+    """Return the rows of an image of `width` pixels to decode at a time."""
+    return max(STRIP_PIXELS // width, LEAST_STRIP)
+
+
+class StripDecoder:
+    """Decodes consecutive rows of probabilities; what was found to be one cell is known after the last row.
+
+    `height` rows (at least `margin`) are decided at a time, looking `margin` rows further on both sides.
+    """
+
+    def __init__(self, decode: Decode, height: int, margin: int = MARGIN) -> None:
+        if not 4 <= margin <= height:
+            raise ValueError(f"strips of {height} rows cannot have a margin of {margin}: 4 <= margin <= height")
+        self.decode, self.height, self.margin = decode, height, margin
+        self._parent = [0]
+
+    def rows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Labels, Floats]]:
+        """Turn blocks (classes, h, W), from top to bottom, into labels and foreground probability, both (h', W).
+
+        Ids are provisional: `table()` maps them to cells once all rows have been taken.
+        """
+        former: Labels | None = None
+        for window, above, below in self._windows(blocks):
+            labels = self.decode(window)
+            offset = len(self._parent) - 1
+            self._parent.extend(range(offset + 1, offset + 1 + int(labels.max(initial=0))))
+            labels = np.where(labels > 0, labels + np.int32(offset), np.int32(0))
+            if former is not None:
+                for pair in same_cells(former[-2 * self.margin :], labels[: 2 * self.margin]):
+                    self._join(*pair)
+            former = labels
+            core = slice(above, labels.shape[0] - below)
+            yield labels[core], window[1:, core].sum(axis=0)
+
+    def table(self) -> Labels:
+        """Return the array that maps provisional ids to one id per cell, 0 to 0; ids are not consecutive."""
+        return np.array([self._root(i) for i in range(len(self._parent))], np.int32)
+
+    def _windows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Floats, int, int]]:
+        """Yield overlapping windows with their rows above and below the strip."""
+        buffer: Floats | None = None
+        above = 0
+        for block in blocks:
+            buffer = block if buffer is None else np.concatenate([buffer, block], axis=1)
+            while buffer.shape[1] > (end := above + self.height + self.margin):
+                yield buffer[:, :end], above, self.margin
+                buffer = buffer[:, end - 2 * self.margin :]
+                above = self.margin
+        if buffer is not None:
+            yield buffer, above, 0
+
+    def _root(self, i: int) -> int:
+        while self._parent[i] != i:
+            self._parent[i] = i = self._parent[self._parent[i]]
+        return i
+
+    def _join(self, first: int, second: int) -> None:
+        low, high = sorted((self._root(first), self._root(second)))
+        self._parent[high] = low
+
+
+def same_cells(upper: Labels, lower: Labels) -> list[tuple[int, int]]:
+    """Find the pairs of ids that are one cell, in rows (h, W) that the strips above and below a seam decoded both.
+
+    `upper` ends with the last row that the strip above has seen, `lower` begins with the first of the strip below.
+    Only the middle half is compared: nearer to where a strip stops seeing, border pixels of a cell whose interior is
+    out of sight fall to its neighbour. Two pieces are one cell if each overlaps the other most, or if a piece that is
+    cut by the end of its strip lies mostly inside the other: two arms of one cell that meet beyond the cut.
+    """
+    quarter = upper.shape[0] // 4
+    a, b = (part[quarter:-quarter].ravel().astype(np.int64) for part in (upper, lower))
+    keys, overlap = np.unique((a << 32 | b)[(a > 0) & (b > 0)], return_counts=True)
+    above, below = keys >> 32, keys & 0xFFFFFFFF
+    most_above, most_below = np.zeros(a.max() + 1, np.int64), np.zeros(b.max() + 1, np.int64)
+    np.maximum.at(most_above, above, overlap)
+    np.maximum.at(most_below, below, overlap)
+    area_above, area_below = np.bincount(a)[above], np.bincount(b)[below]
+    mutual = (overlap == most_above[above]) & (overlap == most_below[below])
+    one = mutual & (2 * overlap > np.minimum(area_above, area_below))
+    one |= np.isin(above, upper[-1]) & (2 * overlap > area_above)
+    one |= np.isin(below, lower[0]) & (2 * overlap > area_below)
+    return [(int(i), int(j)) for i, j in zip(above[one], below[one], strict=True)]
+
+
+def restored_rows(
+    read: Callable[[int, int], tuple[Labels, Floats]],
+    scaled: tuple[int, int],
+    shape: tuple[int, int],
+    rows: tuple[int, int],
+) -> Labels:
+    """Return rows[0]..rows[1] of labels of size `scaled`, brought to `shape` (H, W), with smooth outlines.
+
+    `read(top, bottom)` gives labels and foreground probability (h, W) at size `scaled`. The probability, interpolated
+    linearly, decides what is cell; of the four labels around such a pixel the one with most weight decides whose.
+    Reduced to a third and brought back, Usiigaci's true cells reach a mean IoU of 0.981 this way (with the share of
+    each pixel that is cell as probability), 0.939 by the nearest pixel.
+    """
+    y, down = _between(scaled[0], shape[0], np.arange(*rows))
+    x, right = _between(scaled[1], shape[1], np.arange(shape[1]))
+    top, bottom = int(y[0]), min(int(y[-1]) + 2, scaled[0])
+    labels, foreground = read(top, bottom)
+    y, y1, x1 = y - top, np.minimum(y - top + 1, bottom - top - 1), np.minimum(x + 1, scaled[1] - 1)
+    foreground = foreground[y] + down[:, None] * (foreground[y1] - foreground[y])
+    inside = foreground[:, x] + right * (foreground[:, x1] - foreground[:, x]) > 0.5
+    corners = np.stack([labels[i][:, j] for i in (y, y1) for j in (x, x1)])
+    result = np.where(inside, corners[0], 0)
+    contested = inside & (corners != corners[0]).any(axis=0)
+    at_y, at_x = np.nonzero(contested)
+    weights = np.stack([v * h for v in (1 - down[at_y], down[at_y]) for h in (1 - right[at_x], right[at_x])])
+    votes = corners[:, contested]
+    score = np.stack([((votes == own) * weights).sum(axis=0) * (own > 0) for own in votes])
+    result[contested] = np.take_along_axis(votes, score.argmax(axis=0)[None], axis=0)[0]
+    return result
+
+
+def _between(source: int, target: int, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
+    """Pixels before the given ones of a resized axis, and how far (0 to 1) these lie towards the next."""
+    place = np.clip((positions + 0.5) * source / target - 0.5, 0, source - 1)
+    before = place.astype(np.int64)
+    return before, (place - before).astype(np.float32)

@@ -1,0 +1,194 @@
+"""What the documentation says can be done, can be done: its commands and Python are run, its names and links exist."""
+
+import doctest
+import importlib
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from cytoforge import config
+from cytoforge.cli import COMMANDS, main
+from cytoforge.data.images import write_image, write_labels
+from cytoforge.networks.segmentation import UNet
+from cytoforge.simulation.phantom import phantom
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "cytoforge"
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")), *sorted(ROOT.glob("docs/*.md"))]
+GENERATED = {"results.md"}  # names flags of the benchmarks
+
+# All that is done otherwise than written, so that a training takes a second instead of ten minutes.
+SUBSTITUTIONS = {
+    "--minutes 10": "--preset tiny --steps 2 --threads 1",
+    "minutes=10": 'preset="tiny", steps=2, threads=1',
+}
+# A block is left out only under a comment <!-- not run: REASON --> with one of these reasons.
+REASONS = {"make", "network", "takes minutes", "pretrained weights", "several processes"}
+RUNNABLE = {"console", "python"}
+SHOWN = {"text", "json", "{toctree}"}
+
+FENCE = re.compile(r"(?:^<!-- not run: ([^>]*) -->\n+)?^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
+NAME = re.compile(r"`((?:[a-z_]+\.)+\w+)\(\)`")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: language, content, line of the page, and why it is not run."""
+
+    language: str
+    content: str
+    line: int
+    reason: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    return [
+        Block(found[2], found[3], text.count("\n", 0, found.start(3)) + 1, found[1]) for found in FENCE.finditer(text)
+    ]
+
+
+def substituted(text: str) -> str:
+    for written, run in SUBSTITUTIONS.items():
+        text = text.replace(written, run)
+    return text
+
+
+def commands(block: str) -> Iterator[tuple[str, str]]:
+    """Commands with the output shown for each. Without prompts ($) every line is a command and no output is shown."""
+    if not re.search(r"^\$ ", block, re.MULTILINE):
+        yield from ((line, "") for line in block.splitlines() if line.strip())
+        return
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        line, _, shown = part.partition("\n")
+        yield line, shown
+
+
+def run_command(line: str, shown: str, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run one command; where an error is shown it must end with status 2 and that sentence, else with success."""
+    words = shlex.split(substituted(line))
+    assert words[0] == "cytoforge", f"{where}: {line!r} is no command of cytoforge"
+    capsys.readouterr()
+    status = main(words[1:])
+    printed = capsys.readouterr()
+    fails = shown.startswith("cytoforge: ")
+    assert status == (2 if fails else 0), f"{where}: {line}: status {status}\n{printed.err}"
+    got = printed.err if fails else printed.out
+    same = doctest.OutputChecker().check_output(shown, got, doctest.ELLIPSIS)
+    assert same or not shown, f"{where}: {line} printed\n{got}\nand not\n{shown}"
+
+
+def lay_out(folder: Path) -> None:
+    """Write what the pages take for granted: folders of annotated images, and a published checkpoint."""
+    for name, seeds in {"my-cells": range(4), "new-cells": range(100, 102)}.items():
+        for seed in seeds:
+            image, labels = phantom(seed, (96, 96), 10)
+            write_image(folder / name / "images" / f"dish{seed}.png", image[None])
+            write_labels(folder / name / "masks" / f"dish{seed}.png", labels)
+    torch.save(UNet(width=4, depth=2).state_dict(), folder / "Seg.pth")
+
+
+def undescribed(folder: Path, described: str) -> set[str]:
+    """Keys of the JSON files and columns of the tables under a folder that formats.md does not name."""
+    keys: set[str] = set()
+    for file in folder.rglob("*.json"):
+        keys |= json.loads(file.read_text()).keys()
+    for file in folder.rglob("metrics.csv"):
+        keys |= set(file.read_text().partition("\n")[0].split(","))
+    return {key for key in keys if f"`{key}`" not in described}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_page_says_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if any(block.language in RUNNABLE for block in blocks(page)):
+        lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in blocks(page):
+        where = f"{page.name}:{block.line}"
+        if block.reason is not None:
+            assert block.reason in REASONS, f"{where}: {block.reason!r} is no reason to leave a block out"
+        elif block.language == "python":
+            exec(compile(substituted(block.content), where, "exec"), namespace)
+        elif block.language == "console":
+            for line, shown in commands(block.content):
+                run_command(line, shown, where, capsys)
+        else:
+            assert block.language in SHOWN, f"{where}: a block of {block.language!r} is neither run nor marked"
+    assert undescribed(tmp_path, (ROOT / "docs" / "formats.md").read_text()) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [target for target in LINK.findall(page.read_text()) if not (page.parent / target).exists()]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in GENERATED], ids=lambda page: page.name)
+def test_flags_and_functions_exist(page: Path) -> None:
+    text = page.read_text()
+    known = {
+        entry.name.replace("_", "-") for kind, _, _ in COMMANDS.values() for entry in fields(getattr(config, kind))
+    }
+    foreign = {"help"}
+    assert set(FLAG.findall(text)) - known - foreign == set()
+    assert [name for name in NAME.findall(text) if not resolves(name)] == []
+
+
+def resolves(name: str) -> bool:
+    """Tell whether a dotted name, such as data.images.read_image, exists in the package."""
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module = PACKAGE.joinpath(*parts[:cut])
+        if module.with_suffix(".py").is_file():
+            found: object = importlib.import_module(".".join(["cytoforge", *parts[:cut]]))
+            for part in parts[cut:]:
+                found = getattr(found, part, None)
+            return found is not None
+    return False
+
+
+def test_the_map_names_every_file_and_no_other() -> None:
+    map_ = (ROOT / "docs" / "architecture.md").read_text().partition("## Files")[2].partition("Beside the package")[0]
+    files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    assert {
+        name for row in re.findall(r"^\|([^|]*)\|", map_, re.MULTILINE) for name in re.findall(r"`(.*?\.py)`", row)
+    } == files
+
+
+def test_blocks_are_found_and_cannot_hide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n\n<!-- not run: make -->\n```console\nmake\n```\n\n```python\nx = 1\n```\n\n```sh\nls\n```\n")
+    assert [(b.language, b.content, b.line, b.reason) for b in blocks(page)] == [
+        ("console", "make\n", 5, "make"),
+        ("python", "x = 1\n", 9, None),
+        ("sh", "ls\n", 13, None),
+    ]
+    assert list(commands("a b\nc\n")) == [("a b", ""), ("c", "")]
+    assert list(commands("$ a b\nout\n$ c\n")) == [("a b", "out\n"), ("c", "")]
+    run_command("cytoforge nonsense", "cytoforge: there is no command 'nonsense'; there are ...\n", "here", capsys)
+    with pytest.raises(AssertionError, match="status 2"):
+        run_command("cytoforge nonsense", "", "here", capsys)
+    with pytest.raises(AssertionError, match=r"and not\s+another"):
+        run_command("cytoforge --version", "another\n", "here", capsys)
+    with pytest.raises(AssertionError, match="no command of cytoforge"):
+        run_command("rm file", "", "here", capsys)
+    assert resolves("data.images.read_image") and resolves("training.fit.Trainer.update")
+    assert not resolves("data.images.read_imago") and not resolves("nowhere.at_all")
+
+
+def test_keys_without_a_description_are_found(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"known": 1, "unknown": 2}')
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2\n")
+    assert undescribed(tmp_path, "`known` and `step`") == {"unknown", "loss"}
