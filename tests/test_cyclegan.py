@@ -33,6 +33,7 @@ def recipe(target: str = "boundary", features: bool = True, **options: float) ->
         TARGETS[target],
         weights=CycleWeights(),
         rate=1e-3,
+        generator_rate=1e-3,
         discriminator_rate=1e-3,
         features=(lambda image: [image, nn.functional.avg_pool2d(image, 2)]) if features else None,
         feature_weights=(0.5, 0.25) if features else (),
@@ -175,8 +176,9 @@ def test_during_the_warm_start_the_discriminators_rest() -> None:
     work = trainer(cycle)
     before = copy.deepcopy(cycle.image_discriminator.state_dict())
     assert work.step(batch(), 0.4).keys() == {"identity_image", "identity_mask"}
+    assert work.step(batch(1), 0.4).keys() == {"identity_mask"}  # the generator learns on every third step
     assert all(torch.equal(v, before[k]) for k, v in cycle.image_discriminator.state_dict().items())
-    assert "adversarial_image" in work.step(batch(1), 0.5)
+    assert "adversarial_image" in work.step(batch(2), 0.5)
     assert not all(torch.equal(v, before[k]) for k, v in cycle.image_discriminator.state_dict().items())
 
 

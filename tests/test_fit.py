@@ -23,7 +23,8 @@ from cytoforge.training.fit import Budget, NotFinite, State, Trainer, Update, fi
 class Toy:
     """A linear map with dropout learns the mean of its input; the loss is NaN at chosen steps."""
 
-    averaged = ("net",)
+    averaged: tuple[str, ...] = ("net",)
+    perceptual = None
 
     def __init__(self, spoiled: frozenset[int] = frozenset()) -> None:
         torch.manual_seed(0)

@@ -45,7 +45,7 @@ def test_four_commands_from_images_to_scores(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(phantoms)]) == 0
-    assert train(phantoms, tmp_path / "run", "--steps", "60") == 0
+    assert train(phantoms, tmp_path / "run", "--steps", "300") == 0
     assert main(["segment", str(tmp_path / "run"), str(phantoms), "--out", str(tmp_path / "out")]) == 0
     scores = tmp_path / "scores.json"
     assert main(["score", "segmentation", str(tmp_path / "out"), str(phantoms), "--json", str(scores)]) == 0

@@ -1,6 +1,7 @@
 """The command line: a table from words to (config, function). Parses, calls, prints; no science, no torch at import."""
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ def _parse(words: str, rest: list[str]) -> object:
 
     from cytoforge import config
 
-    return tyro.cli(getattr(config, COMMANDS[words][0]), args=rest, prog=f"cytoforge {words}")
+    kind = getattr(config, COMMANDS[words][0])
+    return tyro.cli(kind, args=rest, prog=f"cytoforge {words}", description=inspect.cleandoc(kind.__doc__))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -72,7 +72,9 @@ class Preset:
     cycle_batch: int
     """windows per step of the cyclegan recipe"""
     rate: float
-    """learning rate of segmenter and generator (Adam)"""
+    """learning rate of the segmenter (Adam)"""
+    generator_rate: float
+    """learning rate of the generator (Adam)"""
     discriminator_rate: float
     """learning rate of the discriminators (Adam)"""
     discriminator_width: int
@@ -90,9 +92,9 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset(8, 3, (64, 64), 4, 2, 3e-3, 1e-3, 8, 2, 8, 0.98, True, False),
-    "small": Preset(16, 4, (128, 128), 4, 2, 3e-3, 4e-4, 16, 2, 32, 0.99, True, False),
-    "paper": Preset(64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 64, 8, 64, 0.999, False, True),
+    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, True, False),
+    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, True, False),
+    "paper": Preset(64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, False, True),
 }
 
 

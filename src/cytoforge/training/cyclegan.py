@@ -25,6 +25,9 @@ from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Update
 
 Features = Callable[[Tensor], list[Tensor]]
+GENERATOR_RESTS = (
+    3  # of so many steps of a warm start one trains the generator, whose pass costs several of the segmenter
+)
 
 
 class CycleGAN:
@@ -47,6 +50,7 @@ class CycleGAN:
         *,
         weights: CycleWeights,
         rate: float,
+        generator_rate: float,
         discriminator_rate: float,
         features: Features | None = None,
         feature_weights: tuple[float, ...] = (),
@@ -65,9 +69,12 @@ class CycleGAN:
             "image_discriminator": image_discriminator,
             "mask_discriminator": mask_discriminator,
         }
-        both = [*generator.parameters(), *segmenter.parameters()]
+        both = [
+            {"params": list(generator.parameters()), "lr": generator_rate},
+            {"params": list(segmenter.parameters()), "lr": rate},
+        ]
         self.optimisers: dict[str, Optimizer] = {
-            "generator and segmenter": Adam(both, lr=rate, fused=True),
+            "generator and segmenter": Adam(both, fused=True),
             "image discriminator": Adam(image_discriminator.parameters(), lr=discriminator_rate, fused=True),
             "mask discriminator": Adam(mask_discriminator.parameters(), lr=discriminator_rate, fused=True),
         }
@@ -113,16 +120,13 @@ class CycleGAN:
 
     def _pairs(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """Let generator and segmenter learn from the annotated pairs alone (the identity terms, Eq. 10 and 11)."""
-        mask = (batch.labels > 0).unsqueeze(1).to(batch.images.dtype)
-        losses = {
-            "identity_image": self._comparison(batch.images)(self._generate(mask, batch, "forward")),
-            "identity_mask": cross_entropy_dice(self.segmenter(batch.images), self.target.encode(batch.labels)),
-        }
-        w = self.weights
-        update(
-            "generator and segmenter",
-            w.identity_image * losses["identity_image"] + w.identity_mask * losses["identity_mask"],
-        )
+        losses = {"identity_mask": cross_entropy_dice(self.segmenter(batch.images), self.target.encode(batch.labels))}
+        total = self.weights.identity_mask * losses["identity_mask"]
+        if batch.step % GENERATOR_RESTS == 0:
+            mask = (batch.labels > 0).unsqueeze(1).to(batch.images.dtype)
+            losses["identity_image"] = self._comparison(batch.images)(self._generate(mask, batch, "forward"))
+            total = total + self.weights.identity_image * losses["identity_image"]
+        update("generator and segmenter", total)
         return losses
 
     def _generate(self, mask: Tensor, batch: Batch, purpose: str) -> Tensor:

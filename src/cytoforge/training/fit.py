@@ -55,9 +55,8 @@ class State:
     since_best: int = 0
     history: list[list[float]] = field(default_factory=list)
     """validations: progress, score"""
-    sums: dict[str, float] = field(default_factory=dict)
-    """losses summed since the last row of metrics.csv"""
-    summed: int = 0
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    """losses since the last row of metrics.csv: sum and number"""
     skipped: list[int] = field(default_factory=list)
     """steps whose batch gave a value that is not finite"""
     finished: bool = False
@@ -185,8 +184,9 @@ def fit(
                     state = _roll_back(trainer, run, state, fault, batch)
                     next_validation = _next_validation(state.history)
                     continue
-                state.sums = {name: state.sums.get(name, 0.0) + value for name, value in losses.items()}
-                state.summed += 1
+                for name, value in losses.items():
+                    total, number = state.sums.get(name, (0.0, 0))
+                    state.sums[name] = [total + value, number + 1]
             state.step += 1
             state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
             progress = trainer.fabric.broadcast(budget.progress(state))
@@ -246,10 +246,10 @@ def _evaluate(
         if main:
             for name, network in trainer.average.items():
                 run.save_weights(name, network.state_dict())
-    means = {name: total / max(state.summed, 1) for name, total in state.sums.items()}
+    means = {name: total / number for name, (total, number) in state.sums.items()}
     if main:
         run.append_metrics({"step": state.step, "seconds": round(state.seconds, 2), "validation": score, **means})
-    state.sums, state.summed = {}, 0
+    state.sums = {}
     state.finished = patience is not None and state.since_best >= patience
 
 

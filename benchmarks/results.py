@@ -1,0 +1,173 @@
+"""Write docs/results.md from the JSON files in benchmarks/: no figure in it is typed by hand.
+
+python benchmarks/results.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+OUT = HERE.parent / "docs" / "results.md"
+WAYS = {
+    "otsu": "Otsu + watershed, no training",
+    "paper-conventional": "conventional, the paper's augmentation, two classes",
+    "conventional": "conventional, cytoforge's defaults",
+    "cyclegan": "cyclegan, warm start",
+}
+NOTES = {
+    "usiigaci": (
+        "Phase contrast (Usiigaci T98G, 15 test images, at a third of the resolution; masks are brought back to "
+        "1022 x 1024 and scored there). Other tools, trained from scratch on five whole images of this set and scored "
+        "at a third of the resolution, so not quite the same way, one seed each: Cellpose 3.1 F .811 / .602 at IoU "
+        ".5 / .7 after 363 s of one core; StarDist 0.9 F .707 / .246 after 868 s of one core."
+    ),
+    "dsb256": "Fluorescence nuclei (2018 Data Science Bowl, 100 test images of 256 x 256).",
+}
+
+
+def load(pattern: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(HERE.glob(pattern))]
+
+
+def per_image(record: dict[str, Any], threshold: int) -> np.ndarray:
+    return np.array([np.nan if (f := i["f_score"][threshold]) is None else f for i in record["test"].values()])
+
+
+def interval(values: np.ndarray, seed: int = 0) -> str:
+    """Mean over seeds and images with a 95 % interval: seeds and images are resampled, `values` is (seeds, images)."""
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(2000):
+        seeds = rng.integers(len(values), size=len(values))
+        images = rng.integers(values.shape[1], size=values.shape[1])
+        means.append(np.nanmean(values[np.ix_(seeds, images)]))
+    low, high = np.percentile(means, (2.5, 97.5))
+    return f"{np.nanmean(values):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows] + [""]
+
+
+def few_labels(dataset: str) -> list[str]:
+    records = load(f"few_labels/{dataset}-*.json")
+    if not records:
+        return []
+    first = next(r["provenance"] for r in records if r["way"] != "otsu")
+    lines = [
+        f"### {dataset}",
+        "",
+        NOTES[dataset],
+        "",
+        f"{first['limit']} annotated images (of them one for validation) drawn anew for each seed, "
+        f"{first['minutes']:g} minutes of training on {first['threads']} thread(s), preset small, scale "
+        f"{first['scale']:g}. F of true instances, mean over seeds and test images; the interval resamples both.",
+        "",
+    ]
+    rows, groups = [], []
+    names = list(records[0]["test"])
+    for way, title in WAYS.items():
+        own = [r for r in records if r["way"] == way]
+        if not own:
+            continue
+        columns = [np.stack([per_image(r, k) for r in own]) for k in range(5)]
+        dice = np.array([[i["dice"] for i in r["test"].values()] for r in own], dtype=float)
+        single = ", ".join(f"{np.nanmean(per_image(r, 0)):.3f}" for r in own)
+        steps = "-" if way == "otsu" else f"{np.mean([r['steps'] for r in own]):.0f}"
+        rows.append(
+            [title, *(interval(columns[k]) for k in (0, 2, 4)), f"{np.nanmean(dice):.3f}", single, steps],
+        )
+        if dataset == "usiigaci":
+            easy, hard = columns[0][:, :7], columns[0][:, 7:]
+            groups.append([title, interval(easy), interval(hard)])
+    header = ["way", "F at IoU 0.5", "0.7", "0.9", "Dice", "F .5 of each seed", "steps (mean)"]
+    lines += table(header, rows)
+    if groups:
+        lines += [
+            f"The test images fall into two groups; F at IoU 0.5 of the first seven by name ({names[0]} ...) and "
+            "of the other eight:",
+            "",
+            *table(["way", "first seven", "other eight"], groups),
+        ]
+    verdicts = [f"{r['way']}, seed {r['seed']}: {r['verdict']}" for r in records if r["way"] != "otsu"]
+    lines += ["<details><summary>How each training ended</summary>", "", *(f"- {v}" for v in verdicts), ""]
+    lines += ["</details>", "", f"Command: `{first['command']}`", ""]
+    return lines
+
+
+def speed() -> list[str]:
+    lines = ["## Speed and memory", ""]
+    rows: list[list[str]] = []
+    if found := load("matching.json"):
+        small, large = found[0]["results"]
+        rows.append(
+            ["IoU matching and scores, 512 x 768, 100 cells", f"{small['scores']['median_ms']:.1f} ms, "
+             f"{small['times_faster']:.0f} times a per-pixel Python loop", "5 ms, 20 times"],
+        )  # fmt: skip
+        rows.append(
+            ["IoU matching and scores, 4096 x 4096, 10,000 cells", f"{large['scores']['median_ms']:.0f} ms", "1 s"]
+        )
+    for found in load("segment_latency.json"):
+        height, width = found["shape"]
+        kind = f"small preset's network, {found['threads']} threads"
+        rows += [
+            [f"segment an image of {height} x {width}, {kind}", f"{found['segment_array']['median_s']:.2f} s, "
+             f"{found['times_network_alone']:.2f} times the network alone", f"{found['goal_s']} s"],
+            ["the same from the command line, cold start included", f"{found['cytoforge_segment']['median_s']:.1f} s, "
+             f"of which importing torch {found['import_torch']['median_s']:.1f} s", f"{found['goal_start_s']:g} s"],
+        ]  # fmt: skip
+    for found in load("segment_large.json"):
+        largest = found["results"][-1]
+        side, mosaic = largest["side"], largest["mosaic"]
+        rows.append(
+            [f"segment {side:,} x {side:,} px, {mosaic['cells']:,} cells, network of width {largest['width']}",
+             f"{mosaic['peak_gib']:.2f} GiB, {mosaic['cpu_s']:.0f} s of CPU", f"{largest['limit_gib']:g} GiB"],
+        )  # fmt: skip
+    for found in load("cyclegan_step.json"):
+        rows.append(
+            ["cyclegan step, paper's widths, 128 x 192, batch 1, one thread: CPU time against the plain implementation",
+             f"{found['ratio']:.2f} ({found['ours_s']:.2f} s against {found['baseline_s']:.2f} s; "
+             f"{found['ours_gflop']:.0f} against {found['baseline_gflop']:.0f} GFLOP counted)", "0.75"],
+        )  # fmt: skip
+    for found in load("start.json"):
+        rows.append(["cytoforge --help", f"{found['help_s']:.2f} s", "0.7 s"])
+    for found in load("demo.json"):
+        rows.append(
+            [
+                "cytoforge demo, two threads",
+                f"{found['seconds'] / 60:.1f} min, {found['peak_gib']:.1f} GiB",
+                "6 min, 4 GiB",
+            ]
+        )
+    return lines + table(["what", "measured", "goal"], rows)
+
+
+def main() -> None:
+    lines = [
+        "# Results",
+        "",
+        "Generated by `benchmarks/results.py` from the JSON files in `benchmarks/`; each names its command, versions "
+        "and machine. All measured on two cores of a shared AMD EPYC (Zen 3, AVX2, no bfloat16) without a GPU.",
+        "",
+        "## Few labels on real images",
+        "",
+        "Masks are scored on true instances by optimal matching (see [metrics](metrics.md)); the truth is not eroded. "
+        "The papers' numbers come from other data, hours of training and another protocol; none is shown here.",
+        "",
+        *few_labels("usiigaci"),
+        *few_labels("dsb256"),
+        *speed(),
+    ]
+    notes = HERE / "few_labels" / "observations.md"
+    if notes.exists():
+        lines += ["## What the pictures show", "", notes.read_text()]
+    OUT.write_text("\n".join(lines).rstrip() + "\n")
+    print(f"{OUT}: written")
+
+
+if __name__ == "__main__":
+    main()
