@@ -28,7 +28,7 @@ from cytoforge.training.cyclegan import CycleGAN
 from cytoforge.training.fit import Budget, Recipe, State, Trainer, Update, fit, verdict
 from cytoforge.training.prepare import Data, launch, open_data, open_run, say, sizes
 
-WARM = 0.5  # share of a warm-started cyclegan training that is spent on the pairs alone
+WARM = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
 # for trainings of minutes; docs/decisions.md says how they were found
 QUICK = CycleWeights(adversarial=2.5, cycle_image=12.5, cycle_mask=25.0, identity_image=12.5, identity_mask=50.0)
 
@@ -143,13 +143,19 @@ def build_recipe(config: TrainSegmentation, networks: dict[str, dict[str, Any]],
         "norm": config.norm,
     }
     channels = networks["generator"]["out_channels"]
+    discriminators = (
+        build(PatchGAN, "image discriminator", in_channels=channels, **judges),
+        build(PatchGAN, "mask discriminator", in_channels=1, **judges),
+    )
+    if not preset.paper_weights:  # scores start at 0: as drawn they are far from 0 and 1, and would outweigh all else
+        for discriminator in discriminators:
+            nn.init.zeros_(discriminator.model[-1].weight)
     vgg = load_features("vgg19", config.weights_dir)
     features = None if vgg is None else VGG19Features(vgg)
     return CycleGAN(
         build(StyleUNet, "generator", **networks["generator"]),
         segmenter,
-        build(PatchGAN, "image discriminator", in_channels=channels, **judges),
-        build(PatchGAN, "mask discriminator", in_channels=1, **judges),
+        *discriminators,
         target,
         weights=CycleWeights() if preset.paper_weights else QUICK,
         rate=preset.rate,
