@@ -12,6 +12,7 @@ JSON file as soon as it ends, so that an interrupted study goes on; `--only` and
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -128,6 +129,12 @@ def main() -> int:
             provenance = {
                 "command": " ".join(["python", "benchmarks/few_labels.py", *sys.argv[1:]]),
                 "cytoforge": version("cytoforge"),
+                "commit": subprocess.run(
+                    ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                ).stdout.strip(),
                 "torch": version("torch"),
                 "processor": platform.processor() or platform.machine(),
                 "threads": arguments.threads,
