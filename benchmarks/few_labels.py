@@ -105,6 +105,11 @@ def one(way: str, data: Path, arguments: argparse.Namespace, seed: int) -> dict[
         return record
 
 
+def commit() -> str:
+    command = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
@@ -129,12 +134,7 @@ def main() -> int:
             provenance = {
                 "command": " ".join(["python", "benchmarks/few_labels.py", *sys.argv[1:]]),
                 "cytoforge": version("cytoforge"),
-                "commit": subprocess.run(
-                    ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                ).stdout.strip(),
+                "commit": commit(),
                 "torch": version("torch"),
                 "processor": platform.processor() or platform.machine(),
                 "threads": arguments.threads,
