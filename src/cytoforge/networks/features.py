@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytoforge.networks.layers import Conv3x3
+
 Weights = Mapping[str, Tensor]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -44,9 +46,8 @@ class VGG19Features(nn.Module):
             weight, bias = state[f"features.{index}.weight"], state[f"features.{index}.bias"]
             if self.rescaled and index == 0:
                 weight, bias = _take_plain_images(weight, bias)
-            conv = nn.Conv2d(
-                weight.shape[1], len(weight), 3, padding=1, padding_mode="reflect" if self.rescaled else "zeros"
-            )
+            shape = (weight.shape[1], len(weight))
+            conv = nn.Conv2d(*shape, 3, padding=1, padding_mode="reflect") if self.rescaled else Conv3x3(*shape)
             conv.load_state_dict({"weight": weight, "bias": bias})
             self.features[str(index)] = conv
         self.requires_grad_(False)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytoforge.networks.layers import DoubleConv, Norm, UNetEncoder, norm_layer, pad_to_multiple
+from cytoforge.networks.layers import Conv3x3, DoubleConv, Norm, UNetEncoder, norm_layer, pad_to_multiple
 
 
 class Up(nn.Module):
@@ -49,7 +49,7 @@ class UNet(UNetEncoder):
 
 
 def _norm_relu_conv(in_channels: int, out_channels: int, norm: Norm, kernel: int = 3) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+    conv = Conv3x3(in_channels, out_channels) if kernel == 3 else nn.Conv2d(in_channels, out_channels, kernel)
     return nn.Sequential(norm_layer(norm, in_channels), nn.ReLU(inplace=True), conv)
 
 
@@ -151,11 +151,11 @@ class DeepSeaBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
         self.double_conv = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+            Conv3x3(in_channels, out_channels),
             norm_layer(norm, out_channels),
             nn.ReLU(inplace=True),
             nn.Dropout(0.2),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+            Conv3x3(out_channels, out_channels),
         )
         self.conv1d = nn.Conv2d(in_channels, out_channels, 1)
         self.bn = norm_layer(norm, out_channels)

@@ -1,0 +1,165 @@
+"""3 x 3 convolution with fewer multiplications, for training on a CPU.
+
+Winograd's minimal filtering algorithm F(4x4, 3x3) (Lavin and Gray, "Fast algorithms for convolutional neural
+networks", CVPR 2016, section 4.3): a map is cut into tiles of 6 x 6 that overlap by 2, and with g a kernel
+and d a tile, 4 x 4 outputs are A^T [(G g G^T) * (B^T d B)] A. Summed over input channels, the product in the middle
+is one matrix product for each of 36 points: 36 multiplications for 16 outputs instead of 144. All three passes of
+training use it: the gradient of the input is a convolution with the turned kernels, and that of the kernels goes
+through the same points backwards, G^T [(A dy A^T) * (B^T d B)] G. Rounding errors are about 1e-5 of the largest
+output, ten times those of the direct way.
+
+Transforms cost memory traffic, so each pass uses it only where the matrices are large enough for it to pay; small
+maps instead take the gradient of their kernels as one matrix product over all shifted copies of the map.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+TILE = 4  # px of output on each side of a tile
+POINTS = (TILE + 2) ** 2
+# Measured on an AVX2 core: with fewer channels or tiles than these bounds the direct way is as fast.
+# The harmonic sum is that of the passes over the inputs, the outputs and the kernels, per multiplication saved.
+WORTH, WORTH_FOR_KERNELS = 1 / 40, 1 / 28
+SMALL_MAP = 400  # px of a batch
+PRODUCT = 400  # tiles that make a matrix product worth while: smaller maps are taken together
+PIECE = 50_000  # tiles times channels taken at once, 7 MB: memory stays small and in the cache
+
+_A = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]).float()
+_B = torch.tensor(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+).float()
+_G = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+
+
+def _both_axes(matrix: Tensor) -> Tensor:
+    """Return the transform (points, 1, k, k) of both axes at once, from that of one axis (6, k)."""
+    return torch.einsum("pi,qj->pqij", matrix, matrix).reshape(POINTS, 1, *2 * matrix.shape[1:])
+
+
+MAP_TRANSFORM = _both_axes(_B)  # 6 x 6 inputs -> points
+OUTPUT_TRANSFORM = _both_axes(_A.T)  # points -> 4 x 4 outputs, and back for their gradient
+KERNEL_TRANSFORM = _both_axes(_G).flatten(1)  # 3 x 3 kernel -> points
+CENTRE = 7  # a point whose value all 16 outputs of a tile receive, as they do the bias
+
+
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve x (B, in, H, W) with weight (out, in, 3, 3), padded by zeros, like `F.conv2d(..., padding=1)`.
+
+    Takes the fast way on CPU in float32 where it pays, the direct one elsewhere (other devices, autocast, export).
+    """
+    plain = x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32 or torch.is_autocast_enabled("cpu")
+    exported = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if plain or exported or not (_is_small(x) or _pays(x, len(weight), WORTH_FOR_KERNELS)):
+        return F.conv2d(x, weight, bias, padding=1)
+    convolved: Tensor = _Conv3x3.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return convolved
+
+
+class _Conv3x3(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        if _pays(x, len(weight), WORTH):
+            return _convolve(x, weight, bias)
+        return F.conv2d(x, weight, bias, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        grad = grad.contiguous()
+        grad_x = grad_weight = None
+        if for_x and _pays(grad, x.shape[1], WORTH):
+            grad_x = _convolve(grad, weight.flip(2, 3).transpose(0, 1), None)
+        elif for_x:
+            grad_x = _direct_backward(grad, x, weight, (True, False, False))[0]
+        if for_weight and _pays(x, len(weight), WORTH_FOR_KERNELS):
+            grad_weight = _kernel_gradient(x, grad)
+        elif for_weight and _is_small(x):
+            grad_weight = _small_kernel_gradient(x, grad)
+        elif for_weight:
+            grad_weight = _direct_backward(grad, x, weight, (False, True, False))[1]
+        return grad_x, grad_weight, grad.sum((0, 2, 3)) if for_bias else None
+
+
+def _tiles(x: Tensor) -> tuple[int, int]:
+    return -(-x.shape[2] // TILE), -(-x.shape[3] // TILE)
+
+
+def _is_small(x: Tensor) -> bool:
+    return len(x) * x.shape[2] * x.shape[3] <= SMALL_MAP
+
+
+def _pays(x: Tensor, out_channels: int, bound: float) -> bool:
+    rows, columns = _tiles(x)
+    return 1 / x.shape[1] + 1 / out_channels + 1 / (len(x) * rows * columns) < bound
+
+
+def _pieces(x: Tensor, channels: int) -> Iterator[tuple[slice, int, int]]:
+    """Cut a batch into (items, first row of tiles, last + 1): several small maps at once, large ones in strips."""
+    rows, columns = _tiles(x)
+    items = max(1, PRODUCT // (rows * columns))
+    height = max(1, PIECE // (channels * columns)) if items == 1 else rows
+    for item in range(0, len(x), items):
+        for first in range(0, rows, height):
+            yield slice(item, item + items), first, min(first + height, rows)
+
+
+def _points(maps: Tensor, first: int, last: int, transform: Tensor) -> Tensor:
+    """Transform rows of tiles of maps (B, C, H, W) to (points, C, B * tiles); zeros surround the maps."""
+    margin = (transform.shape[-1] - TILE) // 2
+    start, end = TILE * first - margin, TILE * last + margin
+    top, bottom = max(start, 0), min(end, maps.shape[2])
+    strip = F.pad(maps[:, :, top:bottom], (margin, margin - maps.shape[3] % -TILE, top - start, end - bottom))
+    points = F.conv2d(strip.flatten(0, 1).unsqueeze(1), transform, stride=TILE)  # each channel by itself
+    return points.view(*maps.shape[:2], POINTS, -1).permute(2, 1, 0, 3).flatten(2)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    (rows, columns), height, width = _tiles(x), *x.shape[2:]
+    kernels = torch.mm(KERNEL_TRANSFORM, weight.reshape(-1, 9).t()).unflatten(1, weight.shape[:2])
+    out = x.new_empty(len(x), len(weight), rows * TILE, columns * TILE)
+    for items, first, last in _pieces(x, max(weight.shape[:2])):
+        product = torch.bmm(kernels, _points(x[items], first, last, MAP_TRANSFORM))
+        if bias is not None:
+            product[CENTRE] += bias[:, None]
+        tiles = torch.mm(OUTPUT_TRANSFORM.flatten(1).t(), product.flatten(1))
+        target = out[items, :, TILE * first : TILE * last].unflatten(3, (columns, TILE)).unflatten(2, (-1, TILE))
+        target.copy_(tiles.view(TILE, TILE, -1, len(target), last - first, columns).permute(3, 2, 4, 0, 5, 1))
+    return out if out.shape[2:] == (height, width) else out[..., :height, :width].contiguous()
+
+
+def _kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    kernels = x.new_zeros(POINTS, grad.shape[1], x.shape[1])
+    for items, first, last in _pieces(x, max(x.shape[1], grad.shape[1])):
+        maps = _points(x[items], first, last, MAP_TRANSFORM)
+        kernels.baddbmm_(_points(grad[items], first, last, OUTPUT_TRANSFORM), maps.transpose(1, 2))
+    gradient = torch.mm(KERNEL_TRANSFORM.t(), kernels.flatten(1)).t().contiguous()
+    return gradient.view(grad.shape[1], x.shape[1], 3, 3)
+
+
+def _small_kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    shifted = F.unfold(x, 3, padding=1).transpose(0, 1).flatten(1)
+    return torch.mm(grad.transpose(0, 1).flatten(1), shifted.t()).view(grad.shape[1], x.shape[1], 3, 3)
+
+
+def _direct_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
+    )
+    return gradients
