@@ -66,6 +66,8 @@ def read_checkpoint(path: Path) -> State:
 
     Raises UserError when the file is missing, damaged, needs code to be read, or holds no plain dict of tensors.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the .pth file of a checkpoint")
     if not path.is_file():
         raise UserError(f"{path}: does not exist; give the .pth file of a checkpoint")
     try:

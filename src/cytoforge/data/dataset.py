@@ -118,6 +118,8 @@ class Dataset:
                 f"{self.path}: no image and mask have the same name ({image.name} against {mask.name}); "
                 "rename the masks like their images"
             )
+        if self.path.is_file():
+            return f"{self.path}: is a single file; give the folder that holds images/ and masks/"
         if mask:
             return f"{self.path}: holds masks but no images; put the images into {self.path / 'images'}"
         notes = "".join(f" ({note})" for note in self.notes)

@@ -103,6 +103,8 @@ def open_pixels(path: Path, *, indices: bool = False) -> Pixels:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"{path}: {suffix or 'a file without ending'} is not supported; convert it to PNG or TIFF")
+    if suffix != ".zarr" and path.is_dir():
+        raise UserError(f"{path}: is a folder, not an image; move it elsewhere")
     with reading(path):
         if suffix != ".zarr" and path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty; export it again")

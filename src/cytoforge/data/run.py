@@ -41,6 +41,8 @@ class Run:
         `overwrite` replaces a former run, and only its own files. Raises UserError when the folder holds a run
         (without `overwrite`) or anything that is no part of a run.
         """
+        if path.is_file():
+            raise UserError(f"{path}: is a file; give a folder to write the run into")
         found = [entry for entry in sorted(path.iterdir()) if entry.suffix != ".part"] if path.is_dir() else []
         names = {entry.name for entry in found}
         # provenance.json alone is what a kill at this very place leaves

@@ -262,6 +262,11 @@ class Record:
 
         Raises UserError when OUT holds masks of another run or tile, unless told to overwrite: then those go.
         """
+        if config.out.is_file():
+            raise UserError(f"{config.out}: is a file; give a folder to write masks/ into")
+        for part in ("images", "masks"):
+            if config.out.resolve().is_relative_to((config.images / part).resolve()):
+                raise UserError(f"{config.out}: lies among the {part} of {config.images}; give another --out")
         path = config.out / RECORD
         head = {"run": str(config.run), "fingerprint": model.fingerprint, "tile": model.tile}
         if not path.exists():

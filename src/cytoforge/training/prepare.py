@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from scipy import ndimage
 
 from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, TrainSegmentation, fitting_scale
 from cytoforge.data.dataset import Dataset, Item
@@ -18,6 +19,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.instances import cell_diameters
 
+SMALLEST = 16  # px
 Example = tuple[str, np.ndarray, np.ndarray]
 
 
@@ -58,18 +60,26 @@ def open_data(config: TrainSegmentation) -> Data:
     kept, diameters = [], []
     for item in training.items:
         _, image, labels = load(training, item)
+        if min(image.shape[1:]) < SMALLEST:
+            height, width = image.shape[1:]
+            raise UserError(f"{item.image}: has {height} x {width} px at --scale {config.scale:g}; give a larger scale")
         if is_blank(image):
-            notes.append(f"{item.image}: one grey value all over, left out of training")
+            notes.append(f"{item.image}: one grey value or NaN all over, left out of training")
             continue
+        if len(np.unique(labels)) == 2 and ndimage.label(labels)[1] > 1:
+            notes.append(f"{item.mask}: one cell in several pieces; if it is a binary mask, give every cell a number")
         kept.append(item)
         diameters.append(cell_diameters(labels))
     sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
+    if training.items[0].rows is not None:
+        notes.append(f"{config.data}: holds a single image; one strip of it is for training, the other for validation")
     if not kept:
         raise UserError(f"{config.data}: no image is left to train on; run cytoforge check {config.data}")
     if sizes.size == 0:
         raise UserError(f"{config.data}: the masks hold no cells; run cytoforge check {config.data}")
     diameter = float(np.median(sizes))
-    if (proposed := fitting_scale(diameter / config.scale)) and fitting_scale(diameter):
+    if (factor := fitting_scale(diameter)) is not None:
+        proposed = float(f"{config.scale * factor:.2g}")
         notes.append(
             f"cells are {diameter:.0f} px across (median) at scale {config.scale:g}: --scale {proposed:g} "
             f"would bring them to {FITTING_DIAMETER:.0f} px, which trains faster and often better"
@@ -168,7 +178,8 @@ def open_run(
         run = Run.start(config.out, content, overwrite=config.overwrite)
         training, held = data.fingerprints
         device = str(fabric.device)
-        run.record(training_data=training, validation_data=held, device=device, processes=fabric.world_size)
+        run.record(training_data=training, validation_data=held, data_notes=list(data.notes))
+        run.record(device=device, processes=fabric.world_size)
     fabric.barrier()
     return Run.open(config.out)
 

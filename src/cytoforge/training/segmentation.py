@@ -22,7 +22,7 @@ from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import SEGMENTERS
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
 from cytoforge.progress import Progress
-from cytoforge.report import overlay, run_report, to_rgb
+from cytoforge.report import outcome_overlay, overlay, run_report, to_rgb
 from cytoforge.training.batches import Batch, Batches, item_generator
 from cytoforge.training.cyclegan import CycleGAN
 from cytoforge.training.fit import Budget, Recipe, State, Trainer, Update, fit, verdict
@@ -200,11 +200,14 @@ def paint(generator: nn.Module, labels: np.ndarray, seed: int) -> np.ndarray:
 def write_picture(
     run: Run, averages: dict[str, nn.Module], data: Data, target: Target, step: int, seed: int, side: int = 256
 ) -> None:
-    """Write samples/step-N.png: a validation image with the true and the predicted outlines, and a painted one."""
+    """Write samples/step-N.png, side by side: a validation image, the true outlines, the predicted ones, a painting.
+
+    Predicted outlines are coloured as in the report: found blue, missed orange, false magenta.
+    """
     _, image, labels = data.validation[0]
     image, labels = image[:, :side, :side], labels[:side, :side]
     predicted = segment_array(averages["segmenter"], image, target, run.config["tile"])
-    panels = [to_rgb(image), overlay(image, labels), overlay(image, predicted)]
+    panels = [to_rgb(image), overlay(image, labels), outcome_overlay(image, labels, predicted)]
     if "generator" in averages:
         panels.append(to_rgb(paint(averages["generator"], labels, seed)))
     write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
