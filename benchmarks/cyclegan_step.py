@@ -1,0 +1,146 @@
+"""The cyclegan training step against a straightforward implementation: CPU time, FLOPs and losses of one step.
+
+    python benchmarks/cyclegan_step.py --steps 5
+
+Paper widths, UNet segmenter, VGG-19 to relu5_1 with the same drawn weights on both sides, images of 128 x 192, one
+thread. Both start from equal weights and see the same images, styles and noise; their steps alternate, so that a change
+of the machine's speed hits both. Writes cyclegan_step.json beside this file.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cyclegan_baseline import Baseline, Draws, baseline_step, random_batch
+from cytoforge.instances import TARGETS
+from cytoforge.losses import CycleWeights
+from cytoforge.networks.features import VGG19Features
+from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.segmentation import UNet
+from cytoforge.networks.style_unet import StyleUNet
+from cytoforge.training.batches import Batch
+from cytoforge.training.cyclegan import CycleGAN
+
+SAME = {  # ours: the baseline's name of the same loss, which both compute before any update
+    "adversarial_image": "adversarial_image",
+    "adversarial_mask": "adversarial_mask",
+    "cycle_mask": "segmentation_recovered",
+    "identity_mask": "segmentation_real",
+    "discriminator_image": "discriminator_image",
+    "discriminator_mask": "discriminator_mask",
+}
+
+
+class SameDraws(CycleGAN):
+    """Paints with the styles and noise that the baseline uses."""
+
+    draws: Draws
+
+    def _generate(self, mask: Tensor, batch: Batch, purpose: str) -> Tensor:
+        if purpose == "forward":
+            return self.generator(mask, self.draws.forward_latents, self.draws.forward_noise)
+        return self.generator(mask, self.draws.backward_latents, self.draws.backward_noise)
+
+
+def build(baseline: Baseline) -> SameDraws:
+    networks = {
+        "generator": StyleUNet(),
+        "segmenter": UNet(),
+        "image_discriminator": PatchGAN(),
+        "mask_discriminator": PatchGAN(),
+    }
+    for name, network in networks.items():
+        network.load_state_dict(copy.deepcopy(getattr(baseline, name).state_dict()))
+        network.train()
+    features = VGG19Features(baseline.features.state_dict())
+    return SameDraws(
+        *networks.values(),
+        target=TARGETS["semantic"],
+        weights=CycleWeights(),
+        rate=1e-4,
+        generator_rate=1e-4,
+        discriminator_rate=1e-4,
+        features=features,
+        feature_weights=features.weights,
+        p_diff=0.0,
+    )
+
+
+def update_with(cycle: CycleGAN):
+    """The trainer's update without its process group."""
+
+    def update(name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+        optimiser = cycle.optimisers[name]
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        optimiser.zero_grad(set_to_none=True)
+        roots, seeds = [loss, *(t for t, _ in given)], [None, *(g for _, g in given)]
+        torch.autograd.backward(roots, seeds, inputs=parameters)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        assert torch.isfinite(norm)
+        optimiser.step()
+
+    return update
+
+
+def seconds(work) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("batch", 1), ("height", 128), ("width", 192), ("steps", 5), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(arguments.seed)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    baseline = Baseline.build()
+    for network in (baseline.segmenter, baseline.features):
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    image, mask = random_batch(arguments.batch, arguments.height, arguments.width, generator)
+    cycle = build(baseline)
+    cycle.draws = Draws.random(image.shape, generator)
+    items = tuple(range(arguments.batch))
+    batch = Batch(image, mask[:, 0].long(), arguments.seed, 0, items, ("random",) * arguments.batch)
+    update = update_with(cycle)
+    with FlopCounterMode(display=False) as plain:
+        expected = baseline_step(baseline, image, mask, cycle.draws)
+    with FlopCounterMode(display=False) as ours:
+        found = {name: float(loss) for name, loss in cycle.step(batch, 1.0, update).items()}
+    differences = {name: abs(found[name] - expected[other]) / abs(expected[other]) for name, other in SAME.items()}
+    times: dict[str, list[float]] = {"baseline": [], "ours": []}
+    for _ in range(arguments.steps):
+        times["baseline"].append(seconds(lambda: baseline_step(baseline, image, mask, cycle.draws)))
+        times["ours"].append(seconds(lambda: cycle.step(batch, 1.0, update)))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    result = {
+        "command": f"python benchmarks/cyclegan_step.py --steps {arguments.steps}",
+        "cytoforge": version("cytoforge"),
+        "torch": version("torch"),
+        "shape": list(image.shape),
+        "baseline_s": round(medians["baseline"], 3),
+        "ours_s": round(medians["ours"], 3),
+        "ratio": round(medians["ours"] / medians["baseline"], 3),
+        "all_s": {name: [round(value, 3) for value in values] for name, values in times.items()},
+        "baseline_gflop": round(plain.get_total_flops() / 1e9, 1),
+        "ours_gflop": round(ours.get_total_flops() / 1e9, 1),
+        "largest_relative_difference_of_losses": max(differences.values()),
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
