@@ -175,3 +175,43 @@ def test_two_processes_train_together(phantoms: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("segmenter trained in 3 steps") == 1
     assert len(Run.open(tmp_path / "run").metrics()) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train segmentation {data} --out {file}", "is a file; give a folder to write the run into"),
+        ("train segmentation {image} --out run", "is a single file; give the folder that holds images/ and masks/"),
+        ("train segmentation {data} --out run --scale 0.01 --steps 1", "at --scale 0.01; give a larger scale"),
+        ("segment {run} {data} --out {data}/masks", "lies among the masks of"),
+        ("segment {run} {data} --out {file}", "is a file; give a folder to write masks/ into"),
+        ("import {data} --network unet --out run", "is a folder; give the .pth file"),
+    ],
+)
+def test_a_folder_in_the_wrong_place_is_refused(
+    line: str,
+    sentence: str,
+    phantoms: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    assert train(phantoms, tmp_path / "trained", "--steps", "1") == 0
+    capsys.readouterr()
+    places = {"data": phantoms, "file": "file", "image": phantoms / "images" / "p0.png", "run": "trained"}
+    assert main(line.format(**places).split()) == 2
+    assert sentence in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in (phantoms / "masks").iterdir()) == [f"p{seed}.png" for seed in range(4)]
+
+
+def test_binary_masks_are_noticed(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = Dataset.open(phantoms)
+    for item in dataset.items:
+        labels = dataset.read_labels(item)
+        write_image(tmp_path / "data" / "images" / f"{item.name}.png", (9 + labels[None]).astype(np.uint8))
+        write_labels(tmp_path / "data" / "masks" / f"{item.name}.png", 255 * (labels > 0))
+    assert train(tmp_path / "data", tmp_path / "run", "--steps", "1") == 0
+    assert "one cell in several pieces; if it is a binary mask, give every cell a number" in capsys.readouterr().err
