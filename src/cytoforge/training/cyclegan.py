@@ -163,7 +163,7 @@ def judge(discriminator: nn.Module, fake: Tensor) -> tuple[Tensor, Tensor, Tenso
     ends at `fake`: the discriminator's own loss goes on from them, as its weights have not changed in between.
     """
     leaf = fake.detach().requires_grad_()
-    scores = discriminator(leaf)
+    scores = discriminator(leaf.view_as(leaf))  # a view: tools that count operations hook into what a module is given
     loss = adversarial(scores, 1.0)
     (pull,) = torch.autograd.grad(loss, leaf, retain_graph=True)
     return loss.detach(), pull, scores
