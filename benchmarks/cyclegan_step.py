@@ -118,7 +118,7 @@ def main() -> None:
     with FlopCounterMode(display=False) as plain:
         expected = baseline_step(baseline, image, mask, cycle.draws)
     with FlopCounterMode(display=False) as ours:
-        found = {name: float(loss) for name, loss in cycle.step(batch, 1.0, update).items()}
+        found = {name: float(loss.detach()) for name, loss in cycle.step(batch, 1.0, update).items()}
     differences = {name: abs(found[name] - expected[other]) / abs(expected[other]) for name, other in SAME.items()}
     times: dict[str, list[float]] = {"baseline": [], "ours": []}
     for _ in range(arguments.steps):
