@@ -58,5 +58,13 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     return network.requires_grad_(False).eval().to(device)
 
 
+def choose_device(wanted: str) -> str:
+    """Return "cuda" or "cpu" for `auto`, `cpu` or `cuda`; raises UserError when a GPU is wanted and there is none."""
+    usable = torch.cuda.is_available()
+    if wanted == "cuda" and not usable:
+        raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
+    return "cuda" if usable and wanted != "cpu" else "cpu"
+
+
 def _list(names: Iterable[str]) -> str:
     return ", ".join(names) or "nothing"

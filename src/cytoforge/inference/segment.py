@@ -22,7 +22,7 @@ from cytoforge.data.files import digest, make_folder, read_json, write_json
 from cytoforge.data.images import Normalisation, RowReader, is_blank, resize_rows, scaled_shape, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.load import load_network
+from cytoforge.inference.load import choose_device, load_network
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
@@ -106,9 +106,7 @@ class Model:
     @classmethod
     def open(cls, config: Segment) -> Self:
         """Load what the configuration names; raises UserError when run, device or tile do not serve."""
-        if config.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
-        device = "cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu"
+        device = choose_device(config.device)
         torch.set_num_threads(config.threads or os.cpu_count() or 1)
         run = Run.open(config.run)
         network = load_network(run, "segmenter", device)

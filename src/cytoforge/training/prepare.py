@@ -17,6 +17,7 @@ from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
 
 SMALLEST = 16  # px
@@ -34,8 +35,6 @@ class Data:
     channels: int
     cells: int
     """annotated cells in training and validation images together"""
-    diameter: float
-    """median diameter of the cells in pixels, at the scale of the training"""
     notes: tuple[str, ...]
     """what the user should know, a sentence each"""
     fingerprints: tuple[dict[str, Any], ...]
@@ -90,7 +89,6 @@ def open_data(config: TrainSegmentation) -> Data:
         validation=validation,
         channels=training.channels(),
         cells=int(sizes.size),
-        diameter=diameter,
         notes=tuple(notes),
         fingerprints=(training.fingerprint(), held.fingerprint()),
     )
@@ -99,9 +97,10 @@ def open_data(config: TrainSegmentation) -> Data:
 def _split(config: TrainSegmentation, dataset: Dataset) -> tuple[Dataset, Dataset]:
     """Return training and validation part; --limit counts both together."""
     if config.validation is not None:
-        same = config.validation.resolve() == config.data.resolve()
-        others = tuple(sorted({str(item.group) for item in Dataset.open(config.data).items} - set(config.sequence)))
-        held = Dataset.open(config.validation, others if same and config.sequence else ()).pairs()
+        others: tuple[str, ...] = ()
+        if config.sequence and config.validation.resolve() == config.data.resolve():
+            others = tuple(sorted({str(item.group) for item in Dataset.open(config.data).items} - set(config.sequence)))
+        held = Dataset.open(config.validation, others).pairs()
         if config.limit is None:
             return dataset, held
         part = max(1, round(0.2 * config.limit))
@@ -119,17 +118,15 @@ def launch(config: TrainSegmentation) -> Fabric:
 
     The precision is chosen from what the processor states of itself, never by timing, so that a resumed run repeats.
     """
-    cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not cuda:
-        raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
-    on_gpu = cuda and config.device != "cpu"
+    device = choose_device(config.device)
+    on_gpu = device == "cuda"
     if not on_gpu:
         torch.set_num_threads(config.threads or max((os.cpu_count() or 1) // config.devices, 1))
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if (torch.cuda.is_bf16_supported() if on_gpu else _computes_bfloat16()) else "float32"
     fabric = Fabric(
-        accelerator="cuda" if on_gpu else "cpu",
+        accelerator=device,
         devices=config.devices,
         strategy="ddp" if config.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
