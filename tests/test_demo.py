@@ -1,5 +1,6 @@
 """The demo, at its smallest: everything it promises is there, and nothing is replaced unless told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ def test_the_demo_from_phantoms_to_report(tmp_path: Path, capsys: pytest.Capture
     for part in ("Otsu + watershed", "two classes", "cytoforge&#39;s defaults", "cyclegan, warm start", "synthetic"):
         assert part in page, part
     assert page.count("data:image/png;base64,") >= 4 * 6 + 4 * 5
-    assert "http" not in page.replace("http://www.w3.org", "")
+    text = re.sub(r"base64,[\w+/=]+", "", page)  # any word may turn up in a picture
+    assert "http" not in text.replace("http://www.w3.org", "")
 
     assert main(["demo", "--preset", "tiny", "--out", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
