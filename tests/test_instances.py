@@ -12,7 +12,18 @@ from scipy import ndimage
 
 from cells import NOTHING, TOUCHING, TOUCHING_AS_ONE, draw
 from cytoforge.data.images import read_labels
-from cytoforge.instances import TARGETS, Boundary, Semantic, Target, cell_diameters, inner_border, relabel
+from cytoforge.instances import (
+    CONDITIONS,
+    DEEPEST,
+    TARGETS,
+    Boundary,
+    Semantic,
+    Target,
+    cell_diameters,
+    condition,
+    inner_border,
+    relabel,
+)
 
 ALL = Boundary(minimum_area=1, minimum_marker=1)
 EIGHT = np.ones((3, 3))
@@ -320,3 +331,54 @@ def test_real_cells_come_back(real_data: Path, dataset: str, step: int) -> None:
         matched += int((overlap / union > 0.5)[1:, 1:].sum())
         found += int(labels.max() + decoded.max())
     assert 2 * matched / found > 0.99
+
+
+def test_a_condition_tells_cell_contact_and_depth() -> None:
+    labels = torch.from_numpy(
+        draw("""
+        .......
+        .AAAAA.
+        .AAAAA.
+        .AAAAA.
+        .BBB...
+        """)
+    )[None]
+    mask, contact, depth = condition(labels, "instances")[0]
+    assert condition(labels, "mask")[0].equal(mask[None])
+    np.testing.assert_array_equal(mask, (labels[0] != 0).float())
+    np.testing.assert_array_equal(
+        contact.int(),
+        digits("""
+        .......
+        .......
+        .......
+        .1111..
+        .111...
+        """),
+    )
+    np.testing.assert_array_equal(
+        (depth * DEEPEST).int(),
+        digits("""
+        .......
+        .11111.
+        .12221.
+        .11111.
+        .111...
+        """),
+    )
+
+
+def test_a_condition_grows_to_its_deepest_and_not_beyond() -> None:
+    wide = torch.ones((1, 80, 80), dtype=torch.int32)
+    wide[:, :, 0] = 0
+    depth = condition(wide, "instances")[0, 2]
+    np.testing.assert_allclose(depth[40], np.clip(np.arange(80), 0, DEEPEST) / DEEPEST)
+    assert not condition(torch.zeros((2, 5, 6), dtype=torch.int64), "instances").any()
+    assert {kind: condition(wide, kind).shape[1] for kind in CONDITIONS} == dict(CONDITIONS)
+
+
+def test_a_condition_refuses_other_kinds_and_shapes() -> None:
+    with pytest.raises(ValueError, match="mask, instances, got 'edges'"):
+        condition(torch.zeros((1, 4, 4)), "edges")
+    with pytest.raises(ValueError, match="batch, y, x"):
+        condition(torch.zeros((4, 4)), "mask")

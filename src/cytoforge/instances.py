@@ -2,7 +2,7 @@
 
 A target turns labels into classes (`encode`, for training) and class probabilities back into labels (`decode`).
 `Boundary` separates touching cells by a border class and is the default; `Semantic` knows cell and background only,
-as in cGAN-Seg.
+as in cGAN-Seg. `condition` is the other way round: what an image generator is told of the cells that it paints.
 """
 
 from collections.abc import Callable, Mapping
@@ -118,6 +118,33 @@ class Semantic:
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType({"boundary": Boundary(), "semantic": Semantic()})
+
+
+DEEPEST = 16
+"""px from a cell's edge at which the distance that a generator is told stops growing"""
+CONDITIONS: Mapping[str, int] = MappingProxyType({"mask": 1, "instances": 3})
+"""Kinds of `condition` and their channels."""
+
+
+def condition(labels: Tensor, kind: str) -> Tensor:
+    """What a generator paints from: labels (B,H,W), any integers with 0 for background -> (B,C,H,W) float32 in [0, 1].
+
+    `mask` is cell or background, as in cGAN-Seg (C = 1). `instances` (C = 3) is the same mask, the pixels next to
+    another cell, and the distance to the cell's edge (chessboard, 1 px at the edge itself, divided by DEEPEST and cut
+    off there), so that touching cells can stay apart in the picture. The image's edge is no edge of a cell.
+    ValueError for another kind or shape.
+    """
+    _check_batch(labels)
+    if kind not in CONDITIONS:
+        raise ValueError(f"a condition is one of {', '.join(CONDITIONS)}, got {kind!r}")
+    mask = (labels != 0).float()
+    if kind == "mask":
+        return mask[:, None]
+    distance, rest = torch.zeros_like(mask), labels
+    for _ in range(DEEPEST):
+        distance += rest != 0
+        rest = torch.where(inner_border(rest), 0, rest)
+    return torch.stack([mask, _meets(labels, _are_two_cells).float(), distance / DEEPEST], dim=1)
 
 
 def inner_border(labels: Tensor) -> Tensor:
