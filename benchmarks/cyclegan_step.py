@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,6 +29,7 @@ from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet
 from cytoforge.training.batches import Batch
 from cytoforge.training.cyclegan import CycleGAN
+from cytoforge.training.fit import Trainer
 
 SAME = {  # ours: the baseline's name of the same loss, which both compute before any update
     "adversarial_image": "adversarial_image",
@@ -74,22 +76,6 @@ def build(baseline: Baseline) -> SameDraws:
     )
 
 
-def update_with(cycle: CycleGAN):
-    """The trainer's update without its process group."""
-
-    def update(name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
-        optimiser = cycle.optimisers[name]
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        optimiser.zero_grad(set_to_none=True)
-        roots, seeds = [loss, *(t for t, _ in given)], [None, *(g for _, g in given)]
-        torch.autograd.backward(roots, seeds, inputs=parameters)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        assert torch.isfinite(norm)
-        optimiser.step()
-
-    return update
-
-
 def seconds(work) -> float:
     started = time.process_time()
     work()
@@ -114,7 +100,7 @@ def main() -> None:
     cycle.draws = Draws.random(image.shape, generator)
     items = tuple(range(arguments.batch))
     batch = Batch(image, mask[:, 0].long(), arguments.seed, 0, items, ("random",) * arguments.batch)
-    update = update_with(cycle)
+    update = Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.999, anneal=False).update
     with FlopCounterMode(display=False) as plain:
         expected = baseline_step(baseline, image, mask, cycle.draws)
     with FlopCounterMode(display=False) as ours:

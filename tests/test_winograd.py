@@ -13,6 +13,7 @@ from cytoforge.networks.winograd import conv3x3
 Convolution = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 WINOGRAD = {"WORTH": 1e9, "WORTH_FOR_KERNELS": 1e9}  # every pass the fast way
 SMALL = {"WORTH": 0.0, "WORTH_FOR_KERNELS": 0.0}  # the direct way, but for the kernels of small maps
+HEAVY = {**SMALL, "LARGE_KERNELS": 1}  # every pass as one product over shifted copies
 
 
 def direct(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -48,7 +49,7 @@ def use(monkeypatch: pytest.MonkeyPatch, bounds: Mapping[str, float]) -> None:
         monkeypatch.setattr(winograd, name, value)
 
 
-@pytest.mark.parametrize("bounds", [WINOGRAD, SMALL], ids=["winograd", "small map"])
+@pytest.mark.parametrize("bounds", [WINOGRAD, SMALL, HEAVY], ids=["winograd", "small map", "many kernels"])
 @pytest.mark.parametrize(
     "shape",
     [(1, 3, 5, 8, 12), (2, 4, 3, 4, 4), (3, 2, 4, 7, 9), (1, 1, 1, 1, 1), (2, 5, 1, 13, 2), (1, 64, 32, 18, 23)],
@@ -70,6 +71,18 @@ def test_the_way_chosen_for_a_training_layer_is_exact_enough(shape: tuple[int, i
 def test_the_pieces_of_a_batch_do_not_matter(monkeypatch: pytest.MonkeyPatch, sizes: dict[str, int]) -> None:
     use(monkeypatch, {**WINOGRAD, "PRODUCT": 1, **sizes})
     assert_like_double(layer(3, 4, 5, 7, 10))
+
+
+def test_the_bottleneck_of_the_paper_takes_no_direct_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise AssertionError("the direct way copies 38 MB of kernels")
+
+    layer_ = layer(1, 1024, 1024, 2, 3)
+    expected = passes(direct, layer_, torch.float32)
+    monkeypatch.setattr(winograd.F, "conv2d", forbidden)
+    monkeypatch.setattr(winograd, "_direct_backward", forbidden)
+    for found, wanted in zip(passes(conv3x3, layer_, torch.float32), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_one_impulse_gives_the_kernel_turned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ through the same points backwards, G^T [(A dy A^T) * (B^T d B)] G. Rounding erro
 output, those of the direct way about 1e-6.
 
 Transforms cost memory traffic, so each pass uses it only where the matrices are large enough for it to pay; small
-maps instead take the gradient of their kernels as one matrix product over all shifted copies of the map.
+maps instead take the gradient of their kernels, and the other passes if there are many kernels, as one matrix product
+over all shifted copies of the map.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ POINTS = (TILE + 2) ** 2
 # The harmonic sum is that of the passes over the inputs, the outputs and the kernels, per multiplication saved.
 WORTH, WORTH_FOR_KERNELS = 1 / 40, 1 / 28
 SMALL_MAP = 400  # px of a batch
+# Channels in times out: 38 MB of kernels. The direct way copies them to another layout on every call, into memory that
+# the system, beyond 32 MB, hands out page by page; on small maps that takes longer than the products.
+LARGE_KERNELS = 2**20
 PRODUCT = 400  # tiles that make a matrix product worth while: smaller maps are taken together
 PIECE = 50_000  # tiles times channels taken at once, 7 MB: memory stays small and in the cache
 
@@ -74,6 +78,8 @@ class _Conv3x3(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         if _pays(x, len(weight), WORTH):
             return _convolve(x, weight, bias)
+        if _is_heavy(x, weight):
+            return _small_convolve(x, weight, bias)
         return F.conv2d(x, weight, bias, padding=1)
 
     @staticmethod
@@ -85,6 +91,8 @@ class _Conv3x3(torch.autograd.Function):
         grad_x = grad_weight = None
         if for_x and _pays(grad, x.shape[1], WORTH):
             grad_x = _convolve(grad, weight.flip(2, 3).transpose(0, 1), None)
+        elif for_x and _is_heavy(x, weight):
+            grad_x = _small_map_gradient(grad, weight)
         elif for_x:
             grad_x = _direct_backward(grad, x, weight, (True, False, False))[0]
         if for_weight and _pays(x, len(weight), WORTH_FOR_KERNELS):
@@ -102,6 +110,10 @@ def _tiles(x: Tensor) -> tuple[int, int]:
 
 def _is_small(x: Tensor) -> bool:
     return len(x) * x.shape[2] * x.shape[3] <= SMALL_MAP
+
+
+def _is_heavy(x: Tensor, weight: Tensor) -> bool:
+    return _is_small(x) and len(weight) * x.shape[1] >= LARGE_KERNELS
 
 
 def _pays(x: Tensor, out_channels: int, bound: float) -> bool:
@@ -148,13 +160,33 @@ def _kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
     for items, first, last in _pieces(x, max(x.shape[1], grad.shape[1])):
         maps = _points(x[items], first, last, MAP_TRANSFORM)
         kernels.baddbmm_(_points(grad[items], first, last, OUTPUT_TRANSFORM), maps.transpose(1, 2))
-    gradient = torch.mm(KERNEL_TRANSFORM.t(), kernels.flatten(1)).t().contiguous()
-    return gradient.view(grad.shape[1], x.shape[1], 3, 3)
+    gradient = x.new_empty(grad.shape[1], x.shape[1], 3, 3)
+    # copied into place: autograd adds up the gradients of several passes in place if none is a view
+    gradient.view(-1, 9).copy_(torch.mm(KERNEL_TRANSFORM.t(), kernels.flatten(1)).t())
+    return gradient
+
+
+def _shifted(x: Tensor) -> Tensor:
+    """All shifted copies of maps (B, C, H, W) as (C * 9, B * H * W)."""
+    return F.unfold(x, 3, padding=1).transpose(0, 1).flatten(1)
+
+
+def _small_convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out = torch.mm(weight.flatten(1), _shifted(x))
+    if bias is not None:
+        out += bias[:, None]
+    return out.view(len(weight), len(x), *x.shape[2:]).transpose(0, 1).contiguous()
+
+
+def _small_map_gradient(grad: Tensor, weight: Tensor) -> Tensor:
+    shifted = torch.mm(weight.flatten(1).t(), grad.transpose(0, 1).flatten(1))
+    return F.fold(shifted.unflatten(1, (len(grad), -1)).transpose(0, 1), grad.shape[2:], 3, padding=1)
 
 
 def _small_kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    shifted = F.unfold(x, 3, padding=1).transpose(0, 1).flatten(1)
-    return torch.mm(grad.transpose(0, 1).flatten(1), shifted.t()).view(grad.shape[1], x.shape[1], 3, 3)
+    gradient = x.new_empty(grad.shape[1], x.shape[1], 3, 3)
+    torch.mm(grad.transpose(0, 1).flatten(1), _shifted(x).t(), out=gradient.view(len(gradient), -1))
+    return gradient
 
 
 def _direct_backward(
