@@ -1,0 +1,346 @@
+"""Label images of simulated cells, put together from the shapes of real cells or from a parametric model.
+
+A shape is the signed distance to a cell's smoothed outline, so that it can be turned, stretched and bent by any amount
+and still has a smooth edge. Cells are put one by one where pixels are free. A few dozen pixels of a cell stand for it
+while many places are compared; the place chosen is tested on all of them. A cell that is to lie against others, or for
+which no place is free, gives way: what others cover of it is cut off, as cells that touch have a border in common.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cytoforge.simulation.phantom import STEPS, draw_outline, fill_outline, largest_piece
+
+Labels = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+Points = NDArray[np.intp]
+Layout = Literal["scattered", "colony", "mixed"]
+
+STRETCH = (0.75, 1.25)
+"""Range of the scale of each axis."""
+BEND = 0.06
+"""Standard deviation of what the smooth deformation moves pixels by, in half lengths of the cell."""
+SMOOTH = 1.0
+"""Standard deviation in pixels of the filter that takes the steps of the pixels out of an outline."""
+SMALLEST = 15
+"""Fewest pixels of a cell whose shape is taken."""
+LEAST = 0.75
+"""A cell is put only where at least this share of its pixels in the frame is free."""
+CONTACT = 0.08
+"""Share of a cell that others may cover where it comes up against them."""
+SAMPLE = 64
+"""Pixels that stand for a cell while places are compared."""
+PLACES = 256
+"""Places compared for a cell that lies by itself."""
+RAYS = 8
+"""Directions compared for a cell that comes up against others."""
+ATTEMPTS = 40
+"""Cells in a row without room after which the image is full."""
+MODEL_DIAMETER = 48.0
+"""Median diameter of the shapes of the parametric model, in pixels."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A cell's shape: `field` float32 (h, w), the distance in pixels to its smoothed outline, positive inside."""
+
+    field: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, mask: Mask) -> Self:
+        """Take the shape of a mask (h, w) of one cell; the smoothed outline encloses the same area."""
+        padded = np.pad(mask, 4)
+        distance = ndimage.distance_transform_edt(padded) - ndimage.distance_transform_edt(~padded)
+        field = ndimage.gaussian_filter(distance, SMOOTH)
+        outside = field.size - np.count_nonzero(mask)
+        level = np.partition(field, [outside - 1, outside], axis=None)[outside - 1 : outside + 1].mean()
+        return cls((field - level).astype(np.float32))
+
+    def reach(self) -> float:
+        """Half the diagonal of the field, in pixels."""
+        return float(np.hypot(*self.field.shape)) / 2
+
+    def draw(self, magnification: float, generator: np.random.Generator) -> Mask:
+        """Draw the shape magnified, turned, flipped, stretched by STRETCH along two axes and bent.
+
+        Returns the mask of one connected piece, cut out to its extent; it may be empty at a small magnification.
+        """
+        scale = magnification * generator.uniform(*STRETCH, 2)
+        flip = generator.choice([-1, 1])
+        first, second = (_rotation(angle) for angle in generator.uniform(0, 2 * np.pi, 2))
+        forth = second @ np.diag(scale * [flip, 1]) @ first
+        back = np.linalg.inv(forth)
+        half = np.array(self.field.shape) / 2
+        extent = np.abs(forth) @ half
+        wave, phase = generator.uniform(1, 2, 2) * extent.max(), generator.uniform(0, 2 * np.pi, 2)
+        push = BEND * extent.max() * np.clip(generator.standard_normal(2), -2, 2)
+        reach = np.ceil(extent + np.abs(push)).astype(int)
+        y, x = (np.arange(-n, n + 1) - shift for n, shift in zip(reach, generator.uniform(-0.5, 0.5, 2), strict=True))
+        # each axis is moved along a sine wave of the other: invertible and nearly without change of area
+        bent_y = y[:, None] + push[0] * np.sin(2 * np.pi * x / wave[0] + phase[0])
+        bent_x = x + push[1] * np.sin(2 * np.pi * y / wave[1] + phase[1])[:, None]
+        places = np.tensordot(back, np.stack([bent_y, bent_x]), axes=1) + (half - 0.5)[:, None, None]
+        mask = ndimage.map_coordinates(self.field, places, order=1, mode="constant", cval=-1.0) > 0
+        return _cut_out(largest_piece(mask))
+
+
+def _rotation(angle: float) -> NDArray[np.float64]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _cut_out(mask: Mask) -> Mask:
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else mask[:0, :0]
+
+
+def shapes_of(labels: NDArray[np.integer[Any]]) -> tuple[Shape, ...]:
+    """Take the shapes of the whole cells of a label image (H, W): not cut by its edge, of at least SMALLEST pixels.
+
+    Of a cell in pieces the largest is taken. Holes are filled.
+    """
+    ids, numbers = np.unique(np.append(0, labels), return_inverse=True)  # ids may be large and have gaps
+    numbers = numbers[1:].reshape(labels.shape).astype(np.int32)
+    shapes = []
+    for number, window in enumerate(ndimage.find_objects(numbers, ids.size - 1), 1):
+        if any(part.start == 0 or part.stop == length for part, length in zip(window, labels.shape, strict=True)):
+            continue
+        mask = ndimage.binary_fill_holes(largest_piece(numbers[window] == number))
+        if np.count_nonzero(mask) >= SMALLEST:
+            shapes.append(Shape.of(mask))
+    return tuple(shapes)
+
+
+def parametric_shapes(generator: np.random.Generator, count: int = 64) -> tuple[Shape, ...]:
+    """Draw shapes without data: ellipses, spread, elongated and star-like cells in turn, of MODEL_DIAMETER (median)."""
+    turn = np.arange(STEPS) * (2 * np.pi / STEPS)
+    order = np.arange(2, 8)[:, None]
+    shapes = []
+    for number in range(count):
+        # roughness of the outline and range of the stretch; the length is stretch squared times the width
+        roughness, stretch = ((0.0, (1.0, 1.25)), (0.14, (1.0, 1.3)), (0.06, (1.4, 1.9)), (0.0, (0, 0)))[number % 4]
+        if number % 4 == 3:
+            mask = draw_outline(MODEL_DIAMETER, generator)
+        else:
+            strength = generator.normal(0, roughness, order.shape) / order**0.7
+            wave = np.cos(order * turn + generator.uniform(0, 2 * np.pi, order.shape))
+            radius = np.maximum(1 + (strength * wave).sum(axis=0), 0.25)
+            radius *= MODEL_DIAMETER / 2 * np.exp(generator.normal(0, 0.2)) / np.sqrt(np.mean(radius**2))
+            mask = fill_outline(radius, generator.uniform(*stretch), 0.0, 0.0, np.zeros(2))
+        shapes.append(Shape.of(_cut_out(largest_piece(mask))))
+    return tuple(shapes)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated label image, and what was reached of the density asked for."""
+
+    labels: Labels
+    """(H, W), 0 background, 1..N cells, each connected by pixel sides"""
+    cells: int
+    coverage: float
+    """share of the pixels that are cell"""
+    full: bool
+    """whether there was no room for all that was asked for"""
+
+
+def simulate_labels(
+    shapes: Sequence[Shape],
+    size: tuple[int, int],
+    generator: np.random.Generator,
+    *,
+    density: float,
+    layout: Layout = "mixed",
+    gap: int = 0,
+    magnification: float = 1.0,
+    touching: float = 0.5,
+) -> Simulation:
+    """Simulate a label image.
+
+    Args:
+        shapes: the shapes to draw from, at least one.
+        size: height and width in pixels.
+        generator: source of all random numbers.
+        density: below 1 the coverage (share of the pixels that are cell), from 1 on the number of cells.
+        layout: scattered: cells lie by themselves as long as there is room; colony: up to four packed colonies; mixed:
+            groups and single cells, denser in some regions than in others.
+        gap: background pixels, at least, between two cells, along rows, columns and diagonals; at 0 cells may touch.
+        magnification: length in the image by length in the shape.
+        touching: share of the cells, 0 to 1, that lie in groups where the layout is mixed.
+
+    Returns:
+        The labels. Work ends, and `full` says so, once there was no room for ATTEMPTS cells in a row.
+
+    Raises:
+        ValueError: for no shapes or a value outside the ranges above.
+    """
+    if not shapes or len(size) != 2 or min(size) < 1:
+        raise ValueError(f"at least one shape and a size of two positive lengths are needed, got {len(shapes)}, {size}")
+    if density < 0 or gap < 0 or magnification <= 0 or not 0 <= touching <= 1:
+        raise ValueError(f"out of range: {density=}, {gap=}, {magnification=}, {touching=}")
+    margin = int(magnification * STRETCH[1] * (1 + 2 * BEND) * max(shape.reach() for shape in shapes)) + gap + 3
+    dish = _Dish(size, margin, gap, layout, touching, generator)
+    while dish.misses < ATTEMPTS and dish.lacks(density):
+        shape = shapes[generator.integers(len(shapes))]
+        dish.place(_Cell.of(shape.draw(magnification, generator), dish.owner.shape[1]))
+    labels = np.ascontiguousarray(dish.labels[dish.frame])
+    return Simulation(labels, dish.count, dish.pixels / labels.size, dish.misses == ATTEMPTS)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell to be placed: its mask (h, w), and flat offsets of SAMPLE of its pixels from its centre in the dish."""
+
+    mask: Mask
+    offsets: Points
+
+    @classmethod
+    def of(cls, mask: Mask, stride: int) -> Self:
+        y, x = np.nonzero(mask)
+        chosen = np.linspace(0, y.size - 1, min(SAMPLE, y.size)).astype(int)
+        return cls(mask, (y[chosen] - mask.shape[0] // 2) * stride + x[chosen] - mask.shape[1] // 2)
+
+    def reach(self) -> float:
+        return float(np.hypot(*self.mask.shape)) / 2
+
+
+class _Dish:
+    """The image while cells are put into it, with a margin on all sides. Places are (y, x) of centres in the frame.
+
+    `owner` is 0 where a pixel is free, -1 beyond the frame, and else the cell that lies there or nearer than the gap.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        margin: int,
+        gap: int,
+        layout: Layout,
+        touching: float,
+        generator: np.random.Generator,
+    ) -> None:
+        self.size, self.margin, self.gap, self.layout, self.generator = size, margin, gap, layout, generator
+        self.touching = {"scattered": 0.0, "colony": 1.0, "mixed": touching}[layout]
+        self.frame = tuple(slice(margin, margin + length) for length in size)
+        self.owner: Labels = np.full([length + 2 * margin for length in size], -1, np.int32)
+        self.owner[self.frame] = 0
+        self.labels: Labels = np.zeros_like(self.owner)
+        self.count = self.pixels = self.misses = 0
+        self.centres: list[Points] = []
+        self.grouped: set[int] = set()
+        """ids of the cells that lie against others"""
+        self.regions = generator.random((generator.integers(1, 5), 2)) * size
+        self.colonies: list[list[int]] = [[] for _ in self.regions]
+        """ids of the cells of each colony, the middle one first"""
+        self.weights = generator.dirichlet(np.full(len(self.regions), 3.0))
+
+    def lacks(self, density: float) -> bool:
+        """Whether more cells are wanted; of a coverage, whether one of mean size would come nearer to it."""
+        if density >= 1:
+            return self.count < density
+        return self.pixels + 0.5 * self.pixels / max(self.count, 1) < density * self.size[0] * self.size[1]
+
+    def place(self, cell: _Cell) -> None:
+        """Put a cell where the layout wants it; without room there is a miss."""
+        before = self.count
+        colony = int(self.generator.choice(len(self.weights), p=self.weights))
+        members = self.colonies[colony] if self.layout == "colony" else range(1, self.count + 1)
+        joins = bool(members) and len(self.grouped) < self.touching * self.count or self.layout == "colony"
+        if cell.offsets.size:
+            if joins and members and self.misses < ATTEMPTS // 2:
+                self._join(cell, members)
+            else:
+                self._put_apart(cell)
+        if self.count == before:
+            self.misses += 1
+            return
+        self.misses = 0
+        self.colonies[colony].append(self.count)
+
+    def _put_apart(self, cell: _Cell) -> None:
+        """Put a cell at a place of its own, or where the others cover least of it."""
+        places = self._anywhere()
+        covered = self._covered(cell, places)
+        order = np.argsort(covered, kind="stable")[:4]
+        for most in (0.0, 1 - LEAST):
+            for place in places[order]:
+                if self._put(cell, place, most):
+                    return
+
+    def _anywhere(self) -> Points:
+        """Draw PLACES places: of the free ones once these are few, else anywhere or, if mixed, half about regions."""
+        if self.pixels > 0.4 * self.size[0] * self.size[1]:
+            free = np.flatnonzero(self.owner[self.frame] == 0)
+            return np.stack(np.unravel_index(self.generator.choice(free, PLACES), self.size), axis=1)
+        places = self.generator.random((PLACES, 2)) * self.size
+        if self.layout == "mixed":
+            near = self.regions[self.generator.choice(len(self.weights), PLACES // 2, p=self.weights)]
+            near = near + self.generator.normal(0, 0.15 * max(self.size), near.shape)
+            inside = ((near >= 0) & (near < self.size)).all(axis=1)
+            places[: PLACES // 2][inside] = near[inside]
+            places = self.generator.permutation(places)
+        return places.astype(np.intp)
+
+    def _covered(self, cell: _Cell, places: Points) -> NDArray[np.float64]:
+        """Share of the cell's sample in the frame that others cover, at each of (K, 2) places."""
+        flat = (places[:, 0] + self.margin) * self.owner.shape[1] + places[:, 1] + self.margin
+        found = self.owner.ravel()[flat[:, None] + cell.offsets]
+        return (found > 0).sum(axis=1) / np.maximum((found >= 0).sum(axis=1), 1)
+
+    def _join(self, cell: _Cell, members: Sequence[int]) -> None:
+        """Put a cell against others, as near as it can come to a member: the middle of a colony, or any of a group."""
+        member = members[0] if self.layout == "colony" else members[self.generator.integers(len(members))]
+        centre = self.centres[member - 1]
+        spread = np.hypot(*(np.array([self.centres[m - 1] for m in members]) - centre).T).max()
+        far = 2 * cell.reach() + (spread + cell.reach() if self.layout == "colony" else 2 * cell.reach())
+        angles = self.generator.uniform(0, 2 * np.pi, RAYS)
+        way = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+        distance = np.arange(0, far, 2.0)
+        places = np.rint(centre + way[:, None] * distance[:, None]).astype(np.intp)
+        inside = ((places >= 0) & (places < self.size)).all(axis=2)
+        covered = np.ones(inside.shape)
+        covered[inside] = self._covered(cell, places[inside])
+        fits = covered <= CONTACT
+        first = np.where(fits.any(axis=1), fits.argmax(axis=1), distance.size)
+        for ray in np.argsort(first, kind="stable")[: RAYS // 2]:
+            if first[ray] < distance.size and self._slide(cell, centre, way[ray], distance[first[ray]]):
+                return
+
+    def _slide(self, cell: _Cell, centre: Points, way: NDArray[np.float64], distance: float) -> bool:
+        """Let a cell come in along a ray, pixel by pixel, until others cover some of it."""
+        for step in (3, 2, 1, 0, -1, -2, -3):
+            place = np.rint(centre + way * (distance + step)).astype(np.intp)
+            if (place < 0).any() or (place >= self.size).any():
+                continue
+            if self._put(cell, place, 1 - LEAST, touching=True):
+                return True
+        return False
+
+    def _put(self, cell: _Cell, place: Points, most: float, touching: bool = False) -> bool:
+        """Put a cell at a place if the others cover at most the share `most` of it, and something if it is to touch."""
+        top, left = place + self.margin - np.array(cell.mask.shape) // 2
+        height, width = cell.mask.shape
+        owner = self.owner[top : top + height, left : left + width]
+        free = cell.mask & (owner == 0)
+        seen = np.count_nonzero(cell.mask & (owner >= 0))
+        covered = seen - np.count_nonzero(free)
+        if covered > most * seen or (touching and not covered):
+            return False
+        kept = largest_piece(free) if covered or seen < np.count_nonzero(cell.mask) else free
+        pixels = np.count_nonzero(kept)
+        if pixels < LEAST * seen or not pixels:
+            return False
+        self.count += 1
+        self.pixels += pixels
+        self.centres.append(place)
+        if covered:
+            self.grouped |= {self.count, *np.unique(owner[cell.mask & (owner > 0)]).tolist()}
+        self.labels[top : top + height, left : left + width][kept] = self.count
+        grown = ndimage.binary_dilation(np.pad(kept, self.gap), np.ones((2 * self.gap + 1,) * 2, bool)) if self.gap else kept
+        near = self.owner[top - self.gap : top + height + self.gap, left - self.gap : left + width + self.gap]
+        near[grown & (near == 0)] = self.count
+        return True
