@@ -31,14 +31,18 @@ SMALLEST = 15
 """Fewest pixels of a cell whose shape is taken."""
 LEAST = 0.75
 """A cell is put only where at least this share of its pixels in the frame is free."""
+CORE = 0.4
+"""Share of the greatest depth of a cell below which others cannot cover it, so that no cell lies in another."""
 CONTACT = 0.08
 """Share of a cell that others may cover where it comes up against them."""
-SAMPLE = 64
+SAMPLE = 48
 """Pixels that stand for a cell while places are compared."""
-PLACES = 256
+PLACES = 128
 """Places compared for a cell that lies by itself."""
 RAYS = 8
 """Directions compared for a cell that comes up against others."""
+STRIDE = 3
+"""Pixels between the places compared on the way from such a direction."""
 ATTEMPTS = 40
 """Cells in a row without room after which the image is full."""
 MODEL_DIAMETER = 48.0
@@ -65,18 +69,18 @@ class Shape:
         """Half the diagonal of the field, in pixels."""
         return float(np.hypot(*self.field.shape)) / 2
 
-    def draw(self, magnification: float, generator: np.random.Generator) -> Mask:
+    def draw(self, magnification: float, generator: np.random.Generator) -> NDArray[np.float32]:
         """Draw the shape magnified, turned, flipped, stretched by STRETCH along two axes and bent.
 
-        Returns the mask of one connected piece, cut out to its extent; it may be empty at a small magnification.
+        Returns the depth below the outline in pixels of the shape, (h, w), cut out to the cell's extent: positive in
+        one connected piece, elsewhere 0. At a small magnification nothing may be left, (0, 0).
         """
         scale = magnification * generator.uniform(*STRETCH, 2)
-        flip = generator.choice([-1, 1])
-        first, second = (_rotation(angle) for angle in generator.uniform(0, 2 * np.pi, 2))
-        forth = second @ np.diag(scale * [flip, 1]) @ first
-        back = np.linalg.inv(forth)
+        scale[0] *= 1 - 2 * generator.integers(2)
+        first, second = map(_rotation, generator.uniform(0, 2 * np.pi, 2))
+        back = (first.T / scale) @ second.T
         half = np.array(self.field.shape) / 2
-        extent = np.abs(forth) @ half
+        extent = np.abs((second * scale) @ first) @ half
         wave, phase = generator.uniform(1, 2, 2) * extent.max(), generator.uniform(0, 2 * np.pi, 2)
         push = BEND * extent.max() * np.clip(generator.standard_normal(2), -2, 2)
         reach = np.ceil(extent + np.abs(push)).astype(int)
@@ -84,18 +88,20 @@ class Shape:
         # each axis is moved along a sine wave of the other: invertible and nearly without change of area
         bent_y = y[:, None] + push[0] * np.sin(2 * np.pi * x / wave[0] + phase[0])
         bent_x = x + push[1] * np.sin(2 * np.pi * y / wave[1] + phase[1])[:, None]
-        places = np.tensordot(back, np.stack([bent_y, bent_x]), axes=1) + (half - 0.5)[:, None, None]
-        mask = ndimage.map_coordinates(self.field, places, order=1, mode="constant", cval=-1.0) > 0
-        return _cut_out(largest_piece(mask))
+        places = [a * bent_y + b * bent_x + middle for (a, b), middle in zip(back, half - 0.5, strict=True)]
+        depth = ndimage.map_coordinates(self.field, places, order=1, mode="constant", cval=-1.0)
+        piece = largest_piece(depth > 0)
+        return np.where(piece, depth, np.float32(0))[_extent(piece)]
 
 
 def _rotation(angle: float) -> NDArray[np.float64]:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
-def _cut_out(mask: Mask) -> Mask:
+def _extent(mask: Mask) -> tuple[slice, slice]:
+    """Rows and columns of a mask that hold something."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else mask[:0, :0]
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else (slice(0), slice(0))
 
 
 def shapes_of(labels: NDArray[np.integer[Any]]) -> tuple[Shape, ...]:
@@ -131,7 +137,7 @@ def parametric_shapes(generator: np.random.Generator, count: int = 64) -> tuple[
             radius = np.maximum(1 + (strength * wave).sum(axis=0), 0.25)
             radius *= MODEL_DIAMETER / 2 * np.exp(generator.normal(0, 0.2)) / np.sqrt(np.mean(radius**2))
             mask = fill_outline(radius, generator.uniform(*stretch), 0.0, 0.0, np.zeros(2))
-        shapes.append(Shape.of(_cut_out(largest_piece(mask))))
+        shapes.append(Shape.of(largest_piece(mask)))
     return tuple(shapes)
 
 
@@ -185,7 +191,7 @@ def simulate_labels(
     margin = int(magnification * STRETCH[1] * (1 + 2 * BEND) * max(shape.reach() for shape in shapes)) + gap + 3
     dish = _Dish(size, margin, gap, layout, touching, generator)
     while dish.misses < ATTEMPTS and dish.lacks(density):
-        shape = shapes[generator.integers(len(shapes))]
+        shape = shapes[int(generator.integers(len(shapes)))]
         dish.place(_Cell.of(shape.draw(magnification, generator), dish.owner.shape[1]))
     labels = np.ascontiguousarray(dish.labels[dish.frame])
     return Simulation(labels, dish.count, dish.pixels / labels.size, dish.misses == ATTEMPTS)
@@ -193,16 +199,21 @@ def simulate_labels(
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell to be placed: its mask (h, w), and flat offsets of SAMPLE of its pixels from its centre in the dish."""
+    """A cell to be placed: its mask (h, w) and its core, which is never covered."""
 
     mask: Mask
-    offsets: Points
+    core: Mask
+    pixels: Points
+    """offsets of its pixels from its centre in the flat image"""
+    sample: Points
+    """SAMPLE of them"""
 
     @classmethod
-    def of(cls, mask: Mask, stride: int) -> Self:
+    def of(cls, depth: NDArray[np.float32], stride: int) -> Self:
+        mask = depth > 0
         y, x = np.nonzero(mask)
-        chosen = np.linspace(0, y.size - 1, min(SAMPLE, y.size)).astype(int)
-        return cls(mask, (y[chosen] - mask.shape[0] // 2) * stride + x[chosen] - mask.shape[1] // 2)
+        pixels = (y - depth.shape[0] // 2) * stride + x - depth.shape[1] // 2
+        return cls(mask, depth > CORE * depth.max(initial=0), pixels, pixels[:: -(-pixels.size // SAMPLE) or 1])
 
     def reach(self) -> float:
         return float(np.hypot(*self.mask.shape)) / 2
@@ -246,30 +257,24 @@ class _Dish:
 
     def place(self, cell: _Cell) -> None:
         """Put a cell where the layout wants it; without room there is a miss."""
-        before = self.count
-        colony = int(self.generator.choice(len(self.weights), p=self.weights))
-        members = self.colonies[colony] if self.layout == "colony" else range(1, self.count + 1)
-        joins = bool(members) and len(self.grouped) < self.touching * self.count or self.layout == "colony"
-        if cell.offsets.size:
-            if joins and members and self.misses < ATTEMPTS // 2:
-                self._join(cell, members)
-            else:
-                self._put_apart(cell)
-        if self.count == before:
-            self.misses += 1
-            return
-        self.misses = 0
-        self.colonies[colony].append(self.count)
+        colony = self.colonies[self.generator.choice(len(self.weights), p=self.weights)]
+        members = colony if self.layout == "colony" else range(1, self.count + 1)
+        joins = self.layout == "colony" or len(self.grouped) < self.touching * self.count
+        if not cell.pixels.size:
+            placed = False
+        elif joins and members and self.misses < ATTEMPTS // 2:
+            placed = self._join(cell, members)
+        else:
+            placed = self._put_apart(cell)
+        self.misses = 0 if placed else self.misses + 1
+        if placed:
+            colony.append(self.count)
 
-    def _put_apart(self, cell: _Cell) -> None:
+    def _put_apart(self, cell: _Cell) -> bool:
         """Put a cell at a place of its own, or where the others cover least of it."""
         places = self._anywhere()
-        covered = self._covered(cell, places)
-        order = np.argsort(covered, kind="stable")[:4]
-        for most in (0.0, 1 - LEAST):
-            for place in places[order]:
-                if self._put(cell, place, most):
-                    return
+        best = places[np.argsort(self._covered(cell.sample, places), kind="stable")[:4]]
+        return any(self._put(cell, place, most) for most in (0.0, 1 - LEAST) for place in best)
 
     def _anywhere(self) -> Points:
         """Draw PLACES places: of the free ones once these are few, else anywhere or, if mixed, half about regions."""
@@ -285,53 +290,51 @@ class _Dish:
             places = self.generator.permutation(places)
         return places.astype(np.intp)
 
-    def _covered(self, cell: _Cell, places: Points) -> NDArray[np.float64]:
-        """Share of the cell's sample in the frame that others cover, at each of (K, 2) places."""
-        flat = (places[:, 0] + self.margin) * self.owner.shape[1] + places[:, 1] + self.margin
-        found = self.owner.ravel()[flat[:, None] + cell.offsets]
-        return (found > 0).sum(axis=1) / np.maximum((found >= 0).sum(axis=1), 1)
+    def _covered(self, pixels: Points, places: Points) -> NDArray[np.float64]:
+        """Share of a cell's pixels in the frame that others cover, at each of (K, 2) places; 1 out of the frame."""
+        covered = np.ones(len(places))
+        inside = np.flatnonzero(((places >= 0) & (places < self.size)).all(axis=1))
+        flat = (places[inside] + self.margin) @ [self.owner.shape[1], 1]
+        found = self.owner.ravel()[flat[:, None] + pixels]
+        covered[inside] = np.count_nonzero(found > 0, axis=1) / np.maximum(np.count_nonzero(found >= 0, axis=1), 1)
+        return covered
 
-    def _join(self, cell: _Cell, members: Sequence[int]) -> None:
+    def _join(self, cell: _Cell, members: Sequence[int]) -> bool:
         """Put a cell against others, as near as it can come to a member: the middle of a colony, or any of a group."""
-        member = members[0] if self.layout == "colony" else members[self.generator.integers(len(members))]
-        centre = self.centres[member - 1]
-        spread = np.hypot(*(np.array([self.centres[m - 1] for m in members]) - centre).T).max()
-        far = 2 * cell.reach() + (spread + cell.reach() if self.layout == "colony" else 2 * cell.reach())
+        colony = self.layout == "colony"
+        centre = self.centres[members[0 if colony else int(self.generator.integers(len(members)))] - 1]
+        far = 4 * cell.reach()
+        if colony:
+            far += float(np.abs(np.array([self.centres[member - 1] for member in members]) - centre).max())
         angles = self.generator.uniform(0, 2 * np.pi, RAYS)
-        way = np.stack([np.sin(angles), np.cos(angles)], axis=1)
-        distance = np.arange(0, far, 2.0)
-        places = np.rint(centre + way[:, None] * distance[:, None]).astype(np.intp)
-        inside = ((places >= 0) & (places < self.size)).all(axis=2)
-        covered = np.ones(inside.shape)
-        covered[inside] = self._covered(cell, places[inside])
-        fits = covered <= CONTACT
-        first = np.where(fits.any(axis=1), fits.argmax(axis=1), distance.size)
-        for ray in np.argsort(first, kind="stable")[: RAYS // 2]:
-            if first[ray] < distance.size and self._slide(cell, centre, way[ray], distance[first[ray]]):
-                return
+        ways = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+        places = np.rint(centre + ways[:, None] * np.arange(0, far, STRIDE)[:, None]).astype(np.intp)
+        fits = self._covered(cell.sample, places.reshape(-1, 2)).reshape(places.shape[:2]) <= CONTACT
+        first = np.where(fits.any(axis=1), fits.argmax(axis=1), fits.shape[1])
+        nearest = np.argsort(first, kind="stable")[: RAYS // 2]
+        return any(
+            self._slide(cell, centre, ways[ray], STRIDE * first[ray]) for ray in nearest if first[ray] < fits.shape[1]
+        )
 
-    def _slide(self, cell: _Cell, centre: Points, way: NDArray[np.float64], distance: float) -> bool:
+    def _slide(self, cell: _Cell, centre: Points, way: NDArray[np.float64], distance: int) -> bool:
         """Let a cell come in along a ray, pixel by pixel, until others cover some of it."""
-        for step in (3, 2, 1, 0, -1, -2, -3):
-            place = np.rint(centre + way * (distance + step)).astype(np.intp)
-            if (place < 0).any() or (place >= self.size).any():
-                continue
-            if self._put(cell, place, 1 - LEAST, touching=True):
-                return True
-        return False
+        places = np.rint(centre + way * np.arange(distance + STRIDE, distance - STRIDE, -1)[:, None]).astype(np.intp)
+        covered = self._covered(cell.pixels, places)
+        meets = (covered > 0) & (covered <= 1 - LEAST)
+        return bool(meets.any()) and self._put(cell, places[meets.argmax()], 1 - LEAST)
 
-    def _put(self, cell: _Cell, place: Points, most: float, touching: bool = False) -> bool:
-        """Put a cell at a place if the others cover at most the share `most` of it, and something if it is to touch."""
+    def _put(self, cell: _Cell, place: Points, most: float) -> bool:
+        """Put a cell at a place if the others cover at most the share `most` of it, and nothing of its core."""
         top, left = place + self.margin - np.array(cell.mask.shape) // 2
         height, width = cell.mask.shape
         owner = self.owner[top : top + height, left : left + width]
         free = cell.mask & (owner == 0)
         seen = np.count_nonzero(cell.mask & (owner >= 0))
         covered = seen - np.count_nonzero(free)
-        if covered > most * seen or (touching and not covered):
+        if covered > most * seen or (covered and (owner[cell.core] > 0).any()):
             return False
         kept = largest_piece(free) if covered or seen < np.count_nonzero(cell.mask) else free
-        pixels = np.count_nonzero(kept)
+        pixels = int(np.count_nonzero(kept))
         if pixels < LEAST * seen or not pixels:
             return False
         self.count += 1
@@ -340,7 +343,8 @@ class _Dish:
         if covered:
             self.grouped |= {self.count, *np.unique(owner[cell.mask & (owner > 0)]).tolist()}
         self.labels[top : top + height, left : left + width][kept] = self.count
-        grown = ndimage.binary_dilation(np.pad(kept, self.gap), np.ones((2 * self.gap + 1,) * 2, bool)) if self.gap else kept
-        near = self.owner[top - self.gap : top + height + self.gap, left - self.gap : left + width + self.gap]
+        gap = self.gap
+        grown = ndimage.maximum_filter(np.pad(kept, gap), 2 * gap + 1) if gap else kept
+        near = self.owner[top - gap : top + height + gap, left - gap : left + width + gap]
         near[grown & (near == 0)] = self.count
         return True

@@ -37,6 +37,8 @@ WHITE = 4095
 """Highest count of the 12-bit camera."""
 ROUND = 0.9
 """Ratio of inscribed to equal-area radius above which a cell is taken as rounded."""
+SIDES = ndimage.generate_binary_structure(2, 1)
+"""Pixels are connected by their sides."""
 MARGIN = 16
 """Pixels simulated beyond the frame, so that its edges look like the rest."""
 
@@ -144,7 +146,7 @@ class _Dish:
 
 def largest_piece(mask: Mask) -> Mask:
     """Keep the largest connected piece (by pixel sides) of a mask (H, W)."""
-    pieces, count = ndimage.label(mask)
+    pieces, count = ndimage.label(mask, SIDES)
     return mask if count < 2 else pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
 
 
