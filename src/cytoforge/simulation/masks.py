@@ -150,8 +150,13 @@ class Simulation:
     cells: int
     coverage: float
     """share of the pixels that are cell"""
-    full: bool
-    """whether there was no room for all that was asked for"""
+
+
+def lacks(density: float, cells: int, coverage: float) -> bool:
+    """Whether one more cell of mean size would come nearer to a density (coverage below 1, else number of cells)."""
+    if density >= 1:
+        return cells < density
+    return coverage * (1 + 0.5 / max(cells, 1)) < density
 
 
 def simulate_labels(
@@ -179,7 +184,7 @@ def simulate_labels(
         touching: share of the cells, 0 to 1, that lie in groups where the layout is mixed.
 
     Returns:
-        The labels. Work ends, and `full` says so, once there was no room for ATTEMPTS cells in a row.
+        The labels, with the density reached. Work ends short of it once there was no room for ATTEMPTS cells in a row.
 
     Raises:
         ValueError: for no shapes or a value outside the ranges above.
@@ -190,11 +195,11 @@ def simulate_labels(
         raise ValueError(f"out of range: {density=}, {gap=}, {magnification=}, {touching=}")
     margin = int(magnification * STRETCH[1] * (1 + 2 * BEND) * max(shape.reach() for shape in shapes)) + gap + 3
     dish = _Dish(size, margin, gap, layout, touching, generator)
-    while dish.misses < ATTEMPTS and dish.lacks(density):
+    while dish.misses < ATTEMPTS and lacks(density, dish.count, dish.coverage()):
         shape = shapes[int(generator.integers(len(shapes)))]
         dish.place(_Cell.of(shape.draw(magnification, generator), dish.owner.shape[1]))
     labels = np.ascontiguousarray(dish.labels[dish.frame])
-    return Simulation(labels, dish.count, dish.pixels / labels.size, dish.misses == ATTEMPTS)
+    return Simulation(labels, dish.count, dish.coverage())
 
 
 @dataclass(frozen=True)
@@ -249,11 +254,8 @@ class _Dish:
         """ids of the cells of each colony, the middle one first"""
         self.weights = generator.dirichlet(np.full(len(self.regions), 3.0))
 
-    def lacks(self, density: float) -> bool:
-        """Whether more cells are wanted; of a coverage, whether one of mean size would come nearer to it."""
-        if density >= 1:
-            return self.count < density
-        return self.pixels + 0.5 * self.pixels / max(self.count, 1) < density * self.size[0] * self.size[1]
+    def coverage(self) -> float:
+        return self.pixels / (self.size[0] * self.size[1])
 
     def place(self, cell: _Cell) -> None:
         """Put a cell where the layout wants it; without room there is a miss."""
@@ -278,7 +280,7 @@ class _Dish:
 
     def _anywhere(self) -> Points:
         """Draw PLACES places: of the free ones once these are few, else anywhere or, if mixed, half about regions."""
-        if self.pixels > 0.4 * self.size[0] * self.size[1]:
+        if self.coverage() > 0.4:
             free = np.flatnonzero(self.owner[self.frame] == 0)
             return np.stack(np.unravel_index(self.generator.choice(free, PLACES), self.size), axis=1)
         places = self.generator.random((PLACES, 2)) * self.size
