@@ -1,6 +1,6 @@
 """`cytoforge simulate`: label images of cells like the user's own, and how like them they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -132,7 +132,7 @@ def simulate_masks(config: SimulateMasks) -> Path:
         progress((index + 1) / config.count, name)
     real = list(data.measures) if data else []
     write_json(config.out / "statistics.json", _statistics(config, measures, real))
-    _write_report(config, data, measures, notes)
+    _write_report(config, data, measures, files, notes)
     writer.finish(files=files)
     cells = sum(measure.count for measure in measures)
     print("\n".join([*notes, f"{config.out / 'masks'}: {config.count} masks with {cells} cells"]))
@@ -195,7 +195,11 @@ def _statistics(config: SimulateMasks, simulated: Sequence[Morphology], real: Se
 
 
 def _write_report(
-    config: SimulateMasks, data: Annotated | None, simulated: Sequence[Morphology], notes: Sequence[str]
+    config: SimulateMasks,
+    data: Annotated | None,
+    simulated: Sequence[Morphology],
+    files: Mapping[str, dict[str, Any]],
+    notes: Sequence[str],
 ) -> None:
     real = data.measures if data else ()
     cells = sum(measure.count for measure in simulated)
@@ -208,14 +212,14 @@ def _write_report(
     report.table(*_table(simulated, real), caption="Median [quartiles] over all cells, or over all images.")
     report.figure(_distributions(simulated, real), "How often each value occurs; the area below each line is 1.")
     report.heading("Masks")
-    names = [f"simulated{index:04d}" for index in range(min(SHOWN, len(simulated)))]
+    names = list(files)[:SHOWN]
     rows = [[_picture(_written(config.out, name))] for name in names]
-    titles = ["simulated"]
     if data:
-        titles.append("real")
-        for index, row in enumerate(rows):
-            row.append(_picture(data.labels(data.populated[index % len(data.populated)])))
-    report.image_grid(rows, titles, names, f"A colour per cell. Of masks longer than {WINDOW} px the middle is shown.")
+        number = {item.name: number for number, item in enumerate(data.dataset.items)}
+        for name, row in zip(names, rows, strict=True):
+            row.append(_picture(data.labels(number[files[name]["model"]])))
+    caption = f"A colour per cell. Of masks longer than {WINDOW} px the middle is shown."
+    report.image_grid(rows, ["simulated", *(["real, its model"] if data else [])], names, caption)
     settings = [[name, "none" if value is None else str(value)] for name, value in _settings(config).items()]
     report.heading("Settings")
     report.table(["name", "value"], settings)

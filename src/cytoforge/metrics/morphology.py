@@ -47,11 +47,10 @@ def morphology(labels: Labels) -> Morphology:
     ids, number = np.unique(labels[y, x], return_inverse=True)
     area = np.bincount(number, minlength=ids.size).astype(float)
 
-    def mean(values: Floats) -> Floats:
-        total: Floats = np.bincount(number, values, minlength=ids.size)
-        return total / area
+    def mean(values: NDArray[Any]) -> Floats:
+        return np.asarray(np.bincount(number, values, minlength=ids.size) / area)
 
-    centre_y, centre_x = mean(y.astype(float)), mean(x.astype(float))
+    centre_y, centre_x = mean(y), mean(x)
     dy, dx = y - centre_y[number], x - centre_x[number]
     yy, xx, yx = mean(dy * dy) + 1 / 12, mean(dx * dx) + 1 / 12, mean(dy * dx)
     middle, half = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)

@@ -72,8 +72,8 @@ class Shape:
     def draw(self, magnification: float, generator: np.random.Generator) -> NDArray[np.float32]:
         """Draw the shape magnified, turned, flipped, stretched by STRETCH along two axes and bent.
 
-        Returns the depth below the outline in pixels of the shape, (h, w), cut out to the cell's extent: positive in
-        one connected piece, elsewhere 0. At a small magnification nothing may be left, (0, 0).
+        Returns the depth below the outline in pixels of the shape, (h, w), cut out to the extent of what is positive.
+        At a small magnification a thin part may come off, or nothing be left: (0, 0).
         """
         scale = magnification * generator.uniform(*STRETCH, 2)
         scale[0] *= 1 - 2 * generator.integers(2)
@@ -89,19 +89,13 @@ class Shape:
         bent_y = y[:, None] + push[0] * np.sin(2 * np.pi * x / wave[0] + phase[0])
         bent_x = x + push[1] * np.sin(2 * np.pi * y / wave[1] + phase[1])[:, None]
         places = [a * bent_y + b * bent_x + middle for (a, b), middle in zip(back, half - 0.5, strict=True)]
-        depth = ndimage.map_coordinates(self.field, places, order=1, mode="constant", cval=-1.0)
-        piece = largest_piece(depth > 0)
-        return np.where(piece, depth, np.float32(0))[_extent(piece)]
+        depth: NDArray[np.float32] = ndimage.map_coordinates(self.field, places, order=1, mode="constant", cval=-1.0)
+        rows, columns = (np.flatnonzero((depth > 0).any(axis)) for axis in (1, 0))
+        return depth[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else depth[:0, :0]
 
 
 def _rotation(angle: float) -> NDArray[np.float64]:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
-def _extent(mask: Mask) -> tuple[slice, slice]:
-    """Rows and columns of a mask that hold something."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else (slice(0), slice(0))
 
 
 def shapes_of(labels: NDArray[np.integer[Any]]) -> tuple[Shape, ...]:
@@ -259,7 +253,7 @@ class _Dish:
 
     def place(self, cell: _Cell) -> None:
         """Put a cell where the layout wants it; without room there is a miss."""
-        colony = self.colonies[self.generator.choice(len(self.weights), p=self.weights)]
+        colony = self.colonies[np.searchsorted(self.weights.cumsum()[:-1], self.generator.random())]
         members = colony if self.layout == "colony" else range(1, self.count + 1)
         joins = self.layout == "colony" or len(self.grouped) < self.touching * self.count
         if not cell.pixels.size:
@@ -296,16 +290,17 @@ class _Dish:
         """Share of a cell's pixels in the frame that others cover, at each of (K, 2) places; 1 out of the frame."""
         covered = np.ones(len(places))
         inside = np.flatnonzero(((places >= 0) & (places < self.size)).all(axis=1))
-        flat = (places[inside] + self.margin) @ [self.owner.shape[1], 1]
-        found = self.owner.ravel()[flat[:, None] + pixels]
-        covered[inside] = np.count_nonzero(found > 0, axis=1) / np.maximum(np.count_nonzero(found >= 0, axis=1), 1)
+        y, x = (places[inside] + self.margin).T
+        found = self.owner.ravel().take((y * self.owner.shape[1] + x)[:, None] + pixels)
+        beyond = np.count_nonzero(found < 0, axis=1)
+        covered[inside] = np.count_nonzero(found > 0, axis=1) / np.maximum(pixels.size - beyond, 1)
         return covered
 
     def _join(self, cell: _Cell, members: Sequence[int]) -> bool:
         """Put a cell against others, as near as it can come to a member: the middle of a colony, or any of a group."""
         colony = self.layout == "colony"
         centre = self.centres[members[0 if colony else int(self.generator.integers(len(members)))] - 1]
-        far = 4 * cell.reach()
+        far = 3 * cell.reach()
         if colony:
             far += float(np.abs(np.array([self.centres[member - 1] for member in members]) - centre).max())
         angles = self.generator.uniform(0, 2 * np.pi, RAYS)
@@ -335,18 +330,23 @@ class _Dish:
         covered = seen - np.count_nonzero(free)
         if covered > most * seen or (covered and (owner[cell.core] > 0).any()):
             return False
-        kept = largest_piece(free) if covered or seen < np.count_nonzero(cell.mask) else free
+        kept = largest_piece(free)
         pixels = int(np.count_nonzero(kept))
         if pixels < LEAST * seen or not pixels:
             return False
         self.count += 1
         self.pixels += pixels
         self.centres.append(place)
-        if covered:
-            self.grouped |= {self.count, *np.unique(owner[cell.mask & (owner > 0)]).tolist()}
-        self.labels[top : top + height, left : left + width][kept] = self.count
-        gap = self.gap
-        grown = ndimage.maximum_filter(np.pad(kept, gap), 2 * gap + 1) if gap else kept
-        near = self.owner[top - gap : top + height + gap, left - gap : left + width + gap]
+        near, grown = self._around(kept, top, left, 1)
+        others = np.unique(near[grown & (near > 0)])
+        if others.size:
+            self.grouped |= {self.count, *others.tolist()}
+        near, grown = self._around(kept, top, left, self.gap)
         near[grown & (near == 0)] = self.count
+        self.labels[top : top + height, left : left + width][kept] = self.count
         return True
+
+    def _around(self, kept: Mask, top: int, left: int, by: int) -> tuple[Labels, Mask]:
+        """The owners in a window that is larger by `by` pixels on all sides, and the cell grown by as many."""
+        window = self.owner[top - by : top + kept.shape[0] + by, left - by : left + kept.shape[1] + by]
+        return window, ndimage.maximum_filter(np.pad(kept, by), 2 * by + 1) if by else kept
