@@ -135,7 +135,7 @@ def simulate_masks(config: SimulateMasks) -> Path:
     _write_report(config, data, measures, files, notes)
     writer.finish(files=files)
     cells = sum(measure.count for measure in measures)
-    print("\n".join([*notes, f"{config.out / 'masks'}: {config.count} masks with {cells} cells"]))
+    print("\n".join([*notes, f"{config.out / 'masks'}: {_count(config.count, 'mask')} with {_count(cells, 'cell')}"]))
     return config.out
 
 
@@ -182,6 +182,10 @@ def _reached(density: float, count: int, coverage: float) -> str:
     return f"{count} of {density:.0f} cells" if density >= 1 else f"coverage {coverage:.3f} of {density:.3f}"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _statistics(config: SimulateMasks, simulated: Sequence[Morphology], real: Sequence[Morphology]) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -203,7 +207,7 @@ def _write_report(
 ) -> None:
     real = data.measures if data else ()
     cells = sum(measure.count for measure in simulated)
-    report = Report("Simulated masks", f"{len(simulated)} masks with {cells} cells")
+    report = Report("Simulated masks", f"{_count(len(simulated), 'mask')} with {_count(cells, 'cell')}")
     if data:
         report.verdict(_verdict(simulated, real, config.like))
     for note in notes:
