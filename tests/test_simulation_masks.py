@@ -220,6 +220,8 @@ def test_a_full_image_ends(layout: Layout, gap: int) -> None:
     assert lacks(1000, full.cells, full.coverage)
     huge = simulate_labels(bank(), (20, 20), rng(), density=0.3, layout=layout, gap=gap, magnification=4.0)
     assert huge.cells >= 1
+    none_left = simulate_labels(ellipses(), (20, 20), rng(), density=5, layout=layout, gap=gap, magnification=4.0)
+    assert 1 <= none_left.cells < 5
 
 
 def test_density_is_lacked_until_no_cell_of_mean_size_would_come_nearer() -> None:

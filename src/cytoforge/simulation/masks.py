@@ -278,7 +278,7 @@ class _Dish:
         """Draw PLACES places: of the free ones once these are few, else anywhere or, if mixed, half about regions."""
         if self.coverage() > 0.4:
             free = np.flatnonzero(self.owner[self.frame] == 0)
-            return np.stack(np.unravel_index(self.generator.choice(free, PLACES), self.size), axis=1)
+            return np.stack(np.unravel_index(self.generator.choice(free, min(PLACES, free.size)), self.size), axis=1)
         places = self.generator.random((PLACES, 2)) * self.size
         if self.layout == "mixed":
             near = self.regions[self.generator.choice(len(self.weights), PLACES // 2, p=self.weights)]
