@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
+    "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
 }
 

@@ -279,6 +279,67 @@ class ImportCheckpoint:
 
 
 @command
+class SimulateMasks:
+    """Make label images of simulated cells: shapes of your own cells turned, stretched, bent and put together anew.
+
+    DATA of --like is a dataset, a folder of masks or a movie folder. Without it cells have shapes of a model. Writes
+    OUT/masks, statistics of simulated against real cells in OUT/statistics.json, and both as a page, OUT/report.html.
+    Interrupted work goes on when the same command is given again.
+
+    Examples:
+      cytoforge simulate masks --like DATA --out OUT --count 20
+      cytoforge simulate masks --like DATA --out OUT --density 0.5 --layout colony --scale 0.333
+      cytoforge simulate masks --out OUT --size 512x768 --density 150 --diameter 24
+    """
+
+    out: Path
+    """folder to write"""
+    like: Path | None = None
+    """annotated masks whose cells, density and share of touching cells are taken as a model"""
+    count: Count = 10
+    """number of masks"""
+    density: Annotated[float, Field(gt=0)] | None = None
+    """below 1 coverage, up to 0.7; from 1 on cells an image; without it that of DATA's images (0.2 without DATA)"""
+    layout: Literal["scattered", "colony", "mixed"] = "mixed"
+    """scattered: single cells; colony: packed colonies; mixed: groups and single cells, as many touching as in DATA"""
+    gap: Annotated[int, Field(ge=0, le=100)] = 0
+    """background pixels, at least, between cells; 0 lets cells touch"""
+    magnification: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """enlarge the cells, not the image"""
+    size: Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$")] | None = None
+    """height x width in pixels, such as 512x768; without it that of DATA's images at --scale (256x256 without DATA)"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize DATA's masks on reading, as in the training that the simulated masks are for"""
+    diameter: Annotated[float, Field(ge=4, le=1000)] | None = None
+    """median diameter of the model's cells in pixels, without --like; 16 if not given"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of everything random; mask number k depends on the seed and k only"""
+    overwrite: bool = False
+    """replace simulated masks in OUT"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SimulateMasks":
+        problems = []
+        if self.density is not None and 0.7 < self.density < 1:
+            problems.append(f"--density {self.density}: coverage goes up to 0.7")
+        if self.density is not None and self.density > 1 and self.density != int(self.density):
+            problems.append(f"--density {self.density}: from 1 on it is a whole number of cells")
+        if self.like is not None and self.diameter is not None:
+            problems.append("--diameter is for cells without --like; --magnification enlarges those of DATA")
+        if self.like is None and self.scale != 1:
+            problems.append(
+                "--scale resizes the masks of --like, which is not given; --diameter sets the size of cells"
+            )
+        if self.like is None and self.sequence:
+            problems.append("--sequence picks from the movie folder of --like, which is not given")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+@command
 class Demo:
     """Train on four annotated phantom images in several ways, score it on unseen ones, show all in one page.
 

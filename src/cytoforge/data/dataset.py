@@ -393,7 +393,7 @@ class DatasetWriter:
         if labels is not None:
             write_labels(self.path / "masks" / f"{name}{self.suffix}", labels)
 
-    def finish(self) -> Dataset:
-        """Mark the dataset as complete and open it."""
-        write_json(self.path / INFO, {**self._info, "complete": True})
+    def finish(self, **results: Any) -> Dataset:
+        """Mark the dataset as complete, add to dataset.json what is known only now, and open it."""
+        write_json(self.path / INFO, {**self._info, **results, "complete": True})
         return Dataset.open(self.path)

@@ -37,6 +37,8 @@ WHITE = 4095
 """Highest count of the 12-bit camera."""
 ROUND = 0.9
 """Ratio of inscribed to equal-area radius above which a cell is taken as rounded."""
+SIDES = ndimage.generate_binary_structure(2, 1)
+"""Pixels are connected by their sides."""
 MARGIN = 16
 """Pixels simulated beyond the frame, so that its edges look like the rest."""
 
@@ -66,11 +68,14 @@ def draw_outline(diameter: float, generator: np.random.Generator, rounded: bool 
     radius *= size / 2 / np.sqrt(np.mean(radius**2))
     stretch = 1.0 if rounded else float(np.clip(np.exp(generator.normal(0.25, 0.2)), 0.8, 1.9))
     bend = 0.0 if rounded else generator.normal(0, 0.25) / size
-    return _fill(radius, stretch, bend, generator.uniform(0, 2 * np.pi), generator.uniform(-0.5, 0.5, 2))
+    return fill_outline(radius, stretch, bend, generator.uniform(0, 2 * np.pi), generator.uniform(-0.5, 0.5, 2))
 
 
-def _fill(radius: Field, stretch: float, bend: float, angle: float, shift: Field) -> Mask:
-    """Pixels inside the curve radius(turn), stretched along x at constant area, bent, turned, and shifted (y, x)."""
+def fill_outline(radius: Field, stretch: float, bend: float, angle: float, shift: Field) -> Mask:
+    """Fill the curve `radius` (STEPS angles, px), stretched along x at constant area, bent, turned, and shifted (y, x).
+
+    Returns a mask (S, S), S odd, as `draw_outline` does.
+    """
     turn = np.arange(STEPS) * (2 * np.pi / STEPS)
     along, across = radius * np.cos(turn), radius * np.sin(turn)
     extent = np.hypot(along * stretch, (across + bend * along**2) / stretch).max()
@@ -113,7 +118,7 @@ class _Dish:
             kept = cell[part] & (owner == 0)
             if np.count_nonzero(kept) < least:
                 continue
-            kept = _largest_piece(kept)
+            kept = largest_piece(kept)
             crowded = around[part] & (owner > 0) & (owner != cluster)
             if np.count_nonzero(kept) < least or crowded.any():
                 return False
@@ -139,8 +144,9 @@ class _Dish:
                 yield y, x
 
 
-def _largest_piece(mask: Mask) -> Mask:
-    pieces, count = ndimage.label(mask)
+def largest_piece(mask: Mask) -> Mask:
+    """Keep the largest connected piece (by pixel sides) of a mask (H, W)."""
+    pieces, count = ndimage.label(mask, SIDES)
     return mask if count < 2 else pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
 
 

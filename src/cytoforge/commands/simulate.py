@@ -1,0 +1,283 @@
+"""`cytoforge simulate`: label images of cells like the user's own, and how like them they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytoforge.config import FITTING_DIAMETER, SimulateMasks
+from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.files import write_json
+from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.errors import UserError
+from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, morphology, pooled, summary
+from cytoforge.progress import Progress
+from cytoforge.report import Pixels, Report, colour_labels
+from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
+
+FORMAT = 1  # of statistics.json
+FEWEST = 10  # whole cells of an image, below which cells of the next images serve too
+SIZE, DENSITY, TOUCHING = (256, 256), 0.2, 0.5  # without data
+SHOWN, WINDOW = 4, 384  # masks in the report, and the longest side shown of them
+TITLES = {
+    "area": "area of a cell (px)",
+    "eccentricity": "eccentricity of a cell",
+    "neighbour_distance": "distance to the nearest cell (px)",
+    "count": "cells an image",
+    "coverage": "coverage of an image",
+    "touching": "share of cells that touch",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one simulated mask is modelled on."""
+
+    name: str | None
+    """annotated mask; None without data"""
+    shapes: tuple[Shape, ...]
+    magnification: float
+    """length in the simulated mask by length in the shapes"""
+    size: tuple[int, int]
+    density: float
+    touching: float
+
+
+class Annotated:
+    """The masks of --like: their cells' shapes at full resolution, and their measures at --scale."""
+
+    def __init__(self, path: Path, sequences: tuple[str, ...], scale: float) -> None:
+        """Raises UserError when there are no masks, or no cells in them."""
+        found = Dataset.open(path, sequences, holds="masks").masks()
+        # without its image an item stands for the mask alone, in reading and in the fingerprint
+        self.dataset = replace(found, items=tuple(replace(item, image=None) for item in found.items))
+        self.scale = scale
+        measures: list[Morphology] = []
+        self.sizes: list[tuple[int, int]] = []
+        progress = Progress("measure")
+        for number, item in enumerate(self.dataset.items, 1):
+            labels = self.labels(number - 1)
+            measures.append(morphology(labels))
+            self.sizes.append(labels.shape)
+            progress(number / len(self.dataset.items), item.name)
+        self.measures = tuple(measures)
+        self.populated = [number for number, measure in enumerate(measures) if measure.count]
+        if not self.populated:
+            raise UserError(f"{path}: the masks hold no cells; annotate some, or leave out --like")
+        self.shapes = lru_cache(maxsize=None)(self._shapes)
+
+    def labels(self, number: int) -> NDArray[Any]:
+        """Read mask `number`, at scale."""
+        labels = self.dataset.read_labels(self.dataset.items[number])
+        return resize_labels(labels, scaled_shape(labels.shape, self.scale))
+
+    def _shapes(self, number: int) -> tuple[Shape, ...]:
+        return shapes_of(self.dataset.read_labels(self.dataset.items[number]))
+
+    def model(self, generator: np.random.Generator) -> Model:
+        """Draw an annotated mask as a model, with the shapes of at least FEWEST cells where there are so many."""
+        place = int(generator.integers(len(self.populated)))
+        shapes: tuple[Shape, ...] = ()
+        for number in self.populated[place:] + self.populated[:place]:
+            shapes += self.shapes(number)
+            if len(shapes) >= FEWEST:
+                break
+        if not shapes:
+            raise UserError(
+                f"{self.dataset.path}: every cell is cut by the edge of its image, or tiny; give larger images"
+            )
+        number = self.populated[place]
+        measure = self.measures[number]
+        name = self.dataset.items[number].name
+        return Model(name, shapes, self.scale, self.sizes[number], measure.coverage, measure.touching)
+
+
+def _parametric(diameter: float, generator: np.random.Generator) -> Model:
+    shapes = parametric_shapes(generator)
+    return Model(None, shapes, diameter / MODEL_DIAMETER, SIZE, DENSITY, TOUCHING)
+
+
+def simulate_masks(config: SimulateMasks) -> Path:
+    """Write OUT/masks, OUT/dataset.json, OUT/statistics.json and OUT/report.html; return OUT.
+
+    Interrupted work goes on. Raises UserError when --like holds no cells to take the shapes of, or OUT anything that an
+    unfinished run of the same command has not written.
+    """
+    _keep_apart(config)
+    data = Annotated(config.like, config.sequence, config.scale) if config.like else None
+    source = data.dataset.fingerprint() if data else None
+    info = {"by": "cytoforge simulate masks", "version": version("cytoforge"), "settings": _settings(config)}
+    writer = DatasetWriter(config.out, {"synthetic": {**info, "source": source}}, overwrite=config.overwrite)
+    notes = list(data.dataset.notes) if data else []
+    files: dict[str, dict[str, Any]] = {}
+    measures: list[Morphology] = []
+    progress = Progress("simulate")
+    for index in range(config.count):
+        name = f"simulated{index:04d}"
+        model, generator = _plan(config, data, index)
+        if name not in writer.done:
+            writer.add(name, labels=_simulated(config, model, generator))
+        measures.append(morphology(_written(config.out, name)))
+        count, coverage = measures[-1].count, measures[-1].coverage
+        files[name] = {"seed": [config.seed, index], "model": model.name, "density": model.density}
+        files[name] |= {"cells": count, "coverage": coverage}
+        if lacks(model.density, count, coverage):
+            notes.append(f"{name}: no more room; {_reached(model.density, count, coverage)}")
+        progress((index + 1) / config.count, name)
+    real = list(data.measures) if data else []
+    write_json(config.out / "statistics.json", _statistics(config, measures, real))
+    _write_report(config, data, measures, files, notes)
+    writer.finish(files=files)
+    cells = sum(measure.count for measure in measures)
+    print("\n".join([*notes, f"{config.out / 'masks'}: {_count(config.count, 'mask')} with {_count(cells, 'cell')}"]))
+    return config.out
+
+
+def _keep_apart(config: SimulateMasks) -> None:
+    """Raise UserError when OUT lies where the model's masks do."""
+    if config.like is not None and config.out.resolve().is_relative_to(config.like.resolve()):
+        raise UserError(f"{config.out}: lies in {config.like}, which --like takes as a model; give another --out")
+
+
+def _settings(config: SimulateMasks) -> dict[str, Any]:
+    settings = asdict(config)
+    for loose in ("out", "overwrite"):
+        settings.pop(loose)
+    return settings | {"like": None if config.like is None else str(config.like)}
+
+
+def _plan(config: SimulateMasks, data: Annotated | None, index: int) -> tuple[Model, np.random.Generator]:
+    """What mask `index` is modelled on where the command line leaves that open, and the generator to draw it by."""
+    generator = np.random.default_rng([config.seed, index])
+    model = data.model(generator) if data else _parametric(config.diameter or FITTING_DIAMETER, generator)
+    height, width = map(int, config.size.split("x")) if config.size else model.size
+    return replace(model, size=(height, width), density=config.density or model.density), generator
+
+
+def _simulated(config: SimulateMasks, model: Model, generator: np.random.Generator) -> NDArray[np.int32]:
+    return simulate_labels(
+        model.shapes,
+        model.size,
+        generator,
+        density=model.density,
+        layout=config.layout,
+        gap=config.gap,
+        magnification=config.magnification * model.magnification,
+        touching=model.touching,
+    ).labels
+
+
+def _written(out: Path, name: str) -> NDArray[Any]:
+    written = Dataset.open(out / "masks" / f"{name}.png", holds="masks")
+    return written.read_labels(written.items[0])
+
+
+def _reached(density: float, count: int, coverage: float) -> str:
+    return f"{count} of {density:.0f} cells" if density >= 1 else f"coverage {coverage:.3f} of {density:.3f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _statistics(config: SimulateMasks, simulated: Sequence[Morphology], real: Sequence[Morphology]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "command": "simulate masks",
+        "version": version("cytoforge"),
+        "settings": _settings(config),
+        "simulated": summary(simulated),
+        "real": summary(real) if real else None,
+        "distance": distances(simulated, real) if real else None,
+    }
+
+
+def _write_report(
+    config: SimulateMasks,
+    data: Annotated | None,
+    simulated: Sequence[Morphology],
+    files: Mapping[str, dict[str, Any]],
+    notes: Sequence[str],
+) -> None:
+    real = data.measures if data else ()
+    cells = sum(measure.count for measure in simulated)
+    report = Report("Simulated masks", f"{_count(len(simulated), 'mask')} with {_count(cells, 'cell')}")
+    if data:
+        report.verdict(_verdict(simulated, real, config.like))
+    for note in notes:
+        report.text(note)
+    report.heading("Statistics")
+    report.table(*_table(simulated, real), caption="Median [quartiles] over all cells, or over all images.")
+    report.figure(_distributions(simulated, real), "How often each value occurs; the area below each line is 1.")
+    report.heading("Masks")
+    names = list(files)[:SHOWN]
+    rows = [[_picture(_written(config.out, name))] for name in names]
+    if data:
+        number = {item.name: number for number, item in enumerate(data.dataset.items)}
+        for name, row in zip(names, rows, strict=True):
+            row.append(_picture(data.labels(number[files[name]["model"]])))
+    caption = f"A colour per cell. Of masks longer than {WINDOW} px the middle is shown."
+    report.image_grid(rows, ["simulated", *(["real, its model"] if data else [])], names, caption)
+    settings = [[name, "none" if value is None else str(value)] for name, value in _settings(config).items()]
+    report.heading("Settings")
+    report.table(["name", "value"], settings)
+    report.write(config.out / "report.html")
+
+
+def _verdict(simulated: Sequence[Morphology], real: Sequence[Morphology], like: Path | None) -> str:
+    known = {name: value for name, value in distances(simulated, real).items() if value is not None}
+    worst = max(known, key=lambda name: known[name])
+    return (
+        f"Compared with the {len(real)} masks of {like}, simulated masks differ most in the {TITLES[worst]}: "
+        f"Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
+    )
+
+
+def _table(
+    simulated: Sequence[Morphology], real: Sequence[Morphology]
+) -> tuple[list[str], list[list[str | float | None]]]:
+    apart = distances(simulated, real)
+    columns = [summary(simulated), *([summary(real)] if real else [])]
+    rows: list[list[str | float | None]] = []
+    for name, title in TITLES.items():
+        cells: list[str | float | None] = []
+        for column in columns:
+            low, median, high = (column[name][key] for key in ("low", "median", "high"))
+            cells.append(None if median is None else f"{median:.3g} [{low:.3g}, {high:.3g}]")
+        rows.append([title, *cells, *([apart[name]] if real else [])])
+    return ["statistic", "simulated", *(["real", "distance"] if real else [])], rows
+
+
+def _distributions(simulated: Sequence[Morphology], real: Sequence[Morphology]) -> Figure:
+    """A histogram per statistic, cells or images of both sets in the same bins."""
+    figure = Figure(figsize=(9.2, 5.4), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(2, 3).flat, TITLES.items(), strict=True):
+        sets = {"simulated": pooled(simulated, name), "real": pooled(real, name)}
+        values = np.concatenate(list(sets.values()))
+        if values.size:
+            high = float(np.quantile(values, 0.995)) if name in PER_CELL else float(values.max())
+            bins = np.linspace(
+                float(values.min()), max(high, float(values.min()) + 1e-6), 31 if name in PER_CELL else 13
+            )
+            for (kind, numbers), colour in zip(sets.items(), ("#d95f02", "#1f6fb5"), strict=True):
+                if numbers.size:
+                    axes.hist(numbers, bins, density=True, histtype="step", linewidth=1.6, color=colour, label=kind)
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set_yticks([])
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _picture(labels: NDArray[Any]) -> Pixels:
+    """Colours of the middle of a mask; ids are renumbered, as they may be large."""
+    middle = tuple(slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in labels.shape)
+    numbers = np.unique(np.append(0, labels[middle]), return_inverse=True)[1]
+    return colour_labels(numbers[1:].reshape(labels[middle].shape))

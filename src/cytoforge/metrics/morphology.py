@@ -1,0 +1,113 @@
+"""Shape, size and spacing of the cells of label images, and how far two sets of images differ in them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+Labels = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
+
+PER_CELL = ("area", "eccentricity", "neighbour_distance")
+PER_IMAGE = ("count", "coverage", "touching")
+QUANTILES = {"low": 0.25, "median": 0.5, "high": 0.75}
+
+
+@dataclass(frozen=True)
+class Morphology:
+    """Measures of one label image; arrays have an entry per cell, in the order of the ids."""
+
+    area: Floats
+    """pixels"""
+    eccentricity: Floats
+    """of the ellipse with the cell's second moments: 0 for a disc, towards 1 for a rod"""
+    neighbour_distance: Floats
+    """pixels from centroid to nearest centroid; nan where a cell is alone"""
+    count: int
+    """cells"""
+    coverage: float
+    """share of the pixels that are cell"""
+    touching: float
+    """share of the cells that have a pixel side in common with another; nan without cells"""
+
+
+def morphology(labels: Labels) -> Morphology:
+    """Measure the cells of labels (H, W), 0 background; ids need not be consecutive.
+
+    Eccentricity is defined as in scikit-image; of a single pixel it is 0. Raises ValueError if labels are not
+    two-dimensional.
+    """
+    if labels.ndim != 2:
+        raise ValueError(f"labels must be (H, W), got {labels.shape}")
+    y, x = np.nonzero(labels)
+    ids, number = np.unique(labels[y, x], return_inverse=True)
+    area = np.bincount(number, minlength=ids.size).astype(float)
+
+    def mean(values: NDArray[Any]) -> Floats:
+        return np.asarray(np.bincount(number, values, minlength=ids.size) / area)
+
+    centre_y, centre_x = mean(y), mean(x)
+    dy, dx = y - centre_y[number], x - centre_x[number]
+    yy, xx, yx = mean(dy * dy), mean(dx * dx), mean(dy * dx)
+    middle, half = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)  # the moments along the axes are middle +- half
+    return Morphology(
+        area=area,
+        eccentricity=np.sqrt(2 * half / np.where(middle > 0, middle + half, 1)),
+        neighbour_distance=_nearest(np.stack([centre_y, centre_x], axis=1)),
+        count=ids.size,
+        coverage=y.size / labels.size if labels.size else 0.0,
+        touching=len(_touching(labels)) / ids.size if ids.size else float("nan"),
+    )
+
+
+def _nearest(points: Floats) -> Floats:
+    if len(points) < 2:
+        return np.full(len(points), np.nan)
+    distances: Floats = KDTree(points).query(points, k=2)[0][:, 1]
+    return distances
+
+
+def _touching(labels: Labels) -> set[int]:
+    """Ids of the cells that have a pixel side in common with another cell."""
+    found: set[int] = set()
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        border = (one != other) & (one > 0) & (other > 0)
+        found.update(one[border].tolist(), other[border].tolist())
+    return found
+
+
+def pooled(images: Iterable[Morphology], statistic: str) -> Floats:
+    """Collect a statistic of PER_CELL over all cells, or one of PER_IMAGE over all images; nan are left out."""
+    values: Floats = np.concatenate([np.empty(0), *(np.atleast_1d(getattr(image, statistic)) for image in images)])
+    return values[~np.isnan(values)]
+
+
+def summary(images: Iterable[Morphology]) -> dict[str, dict[str, float | int | None]]:
+    """Return number of values, median and quartiles (`low`, `high`) of every statistic; None without values."""
+    images = list(images)
+    result: dict[str, dict[str, float | int | None]] = {}
+    for statistic in (*PER_CELL, *PER_IMAGE):
+        values = pooled(images, statistic)
+        result[statistic] = {"values": values.size}
+        for name, share in QUANTILES.items():
+            result[statistic][name] = float(np.quantile(values, share)) if values.size else None
+    return result
+
+
+def distances(first: Iterable[Morphology], second: Iterable[Morphology]) -> dict[str, float | None]:
+    """Return the Kolmogorov-Smirnov distance of two sets of images for every statistic.
+
+    It is the greatest difference of the two cumulative distributions: 0 where they agree, 1 where they do not overlap;
+    None where a set has no value.
+    """
+    first, second = list(first), list(second)
+    result: dict[str, float | None] = {}
+    for statistic in (*PER_CELL, *PER_IMAGE):
+        one, other = np.sort(pooled(first, statistic)), np.sort(pooled(second, statistic))
+        values = np.concatenate([one, other])
+        shares = [np.searchsorted(part, values, side="right") / max(part.size, 1) for part in (one, other)]
+        result[statistic] = float(np.abs(shares[0] - shares[1]).max()) if one.size and other.size else None
+    return result
