@@ -12,8 +12,8 @@ from cytoforge.config import ScoreSegmentation
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import read_json, write_json
 from cytoforge.errors import UserError
+from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.segmentation import (
-    Estimate,
     ImageScores,
     Labels,
     SegmentationResults,
