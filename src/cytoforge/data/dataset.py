@@ -258,6 +258,12 @@ class Dataset:
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
         return next(iter(found))
 
+    def is_synthetic(self) -> bool:
+        """Tell whether the dataset.json of the folder that the files lie in says so, also if only a part was opened."""
+        files = [file for item in self.items[:1] for file in (item.image, item.mask) if file]
+        infos = [folder / INFO for file in files for folder in file.absolute().parents[:3]]
+        return any("synthetic" in read_json(info) for info in infos if info.is_file())
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what provenance.json says of the data: path, number of items, SHA-256 over names and all files."""
         lines = []
