@@ -13,6 +13,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
+    "score generation": (
+        "ScoreGeneration",
+        "commands.score_generation:score_generation_command",
+        "generated images against real ones",
+    ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
 }
 

@@ -214,17 +214,24 @@ class Dataset:
             kept, held = (first, last - count), (last - count, last)
         return replace(self, items=(replace(item, rows=kept),)), replace(self, items=(replace(item, rows=held),))
 
-    def read_image(self, item: Item, scale: float = 1.0, normalisation: Normalisation | None = None) -> np.ndarray:
+    def read_image(
+        self,
+        item: Item,
+        scale: float = 1.0,
+        normalisation: Normalisation | None = None,
+        limits: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Read an item's image as float32 (C, H, W) in [-1, 1], resized by `scale`.
 
         The limits of the normalisation (percentiles 0.1 and 99.9 unless given) are those of the whole file, also for
-        a strip of it. Raises UserError when the item has no image or it cannot be read.
+        a strip of it, or `limits` (C, 2) such as a whole set of images has. Raises UserError when the item has no image
+        or it cannot be read.
         """
         if item.image is None:
             raise UserError(f"{item.mask}: has no image; put it into {self.path / 'images'}")
         normalisation = normalisation or Normalisation()
         image = read_image(item.image)
-        limits = normalisation.measure(image)
+        limits = normalisation.measure(image) if limits is None else limits
         start, stop = item.rows or (0, image.shape[1])
         image = normalisation.apply(image[:, start:stop], limits)
         return resize_image(image, scaled_shape(image.shape, scale))

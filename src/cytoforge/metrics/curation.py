@@ -125,8 +125,8 @@ def copying(generated: Tensor, training: Tensor, network: str) -> Copying:
 def near_duplicates(features: Tensor, distance: float) -> NDArray[np.bool_]:
     """Which rows of features (n, d) lie within `distance` of an earlier row that is itself no duplicate: (n,).
 
-    Features have no scale of their own: a part of the median distance to the nearest neighbour among real images, such
-    as a quarter, is a measure of "the same image again".
+    Features have no scale of their own. Half the median distance to the nearest neighbour among real images is a
+    measure of "the same image again": it holds for shifted and mirrored copies, not for copies with other noise.
     """
     duplicate = np.zeros(len(features), bool)
     for start in range(0, len(features), BLOCK):
