@@ -8,7 +8,7 @@ without meaning is nan, one that was not computed is None.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from cytoforge.metrics.estimates import RESAMPLES, Estimate, bootstrap_estimate,
 NAN = float("nan")
 NEIGHBOURS = 5  # k of precision, recall, density and coverage
 GREY_RANGE = 2.0  # of images in [-1, 1]
+WINDOW = 11  # px, of SSIM
 
 
 class FeatureNetwork(Protocol):
@@ -89,10 +90,13 @@ def _batches(images: Iterable[Tensor], size: int) -> Iterator[Tensor]:
     """Stack images that follow each other and have one shape, up to `size`."""
     group: list[Tensor] = []
     for image in images:
-        if group and (len(group) == size or image.shape != group[0].shape):
+        if group and image.shape != group[0].shape:
             yield torch.stack(group)
             group = []
         group.append(image)
+        if len(group) == size:
+            yield torch.stack(group)
+            group = []
     if group:
         yield torch.stack(group)
 
@@ -236,19 +240,20 @@ def pair_scores(
 ) -> PairScores:
     """Scores of pairs of a generated and a real image (C, H, W) in [-1, 1], taken one by one; grey values as they are.
 
-    SSIM in [-1, 1]: Wang et al. 2004, Gaussian window of deviation 1.5 px; PSNR with the range 2; intervals from
+    SSIM in [-1, 1]: Wang et al. 2004, over all windows (Gaussian, 11 px wide, deviation 1.5 px) inside; PSNR with the range 2; intervals from
     resampling the pairs. Raises ValueError for images of different shapes or under 11 px (LPIPS: 17 px), and for no
     pair.
     """
     rows: list[tuple[float, float, float]] = []
     for generated, real in pairs:
-        if generated.shape != real.shape or min(real.shape[1:]) < 11:
-            raise ValueError(f"pairs need one shape of 11 px or more, got {generated.shape} and {real.shape}")
+        if generated.shape != real.shape or min(real.shape[1:]) < WINDOW:
+            raise ValueError(f"pairs need one shape of {WINDOW} px or more, got {generated.shape} and {real.shape}")
         a, b = generated[None].double(), real[None].double()
-        similarity = cast(Tensor, structural_similarity_index_measure(a, b, data_range=GREY_RANGE))
+        _, similarity = structural_similarity_index_measure(a, b, data_range=GREY_RANGE, return_full_image=True)
+        whole_windows = similarity[:, :, WINDOW // 2 : -(WINDOW // 2), WINDOW // 2 : -(WINDOW // 2)]
         ratio = NAN if torch.equal(a, b) else float(peak_signal_noise_ratio(a, b, data_range=GREY_RANGE))
         distance = NAN if lpips is None else float(lpips(generated[None], real[None]))
-        rows.append((float(similarity), ratio, distance))
+        rows.append((float(whole_windows.mean()), ratio, distance))
     if not rows:
         raise ValueError("need at least one pair of images, got none")
     draws = resample(len(rows), generator)
