@@ -240,9 +240,9 @@ def pair_scores(
 ) -> PairScores:
     """Scores of pairs of a generated and a real image (C, H, W) in [-1, 1], taken one by one; grey values as they are.
 
-    SSIM in [-1, 1]: Wang et al. 2004, over all windows (Gaussian, 11 px wide, deviation 1.5 px) inside; PSNR with the range 2; intervals from
-    resampling the pairs. Raises ValueError for images of different shapes or under 11 px (LPIPS: 17 px), and for no
-    pair.
+    SSIM in [-1, 1]: Wang et al. 2004, mean over all windows inside (Gaussian, 11 px wide, deviation 1.5 px); PSNR with
+    the range 2; intervals from resampling the pairs. Raises ValueError for images of different shapes or under 11 px
+    (LPIPS: 17 px), and for no pair.
     """
     rows: list[tuple[float, float, float]] = []
     for generated, real in pairs:
