@@ -169,8 +169,9 @@ def kernel_distance(
 
 def _weights(images: int, generator: np.random.Generator, resamples: int) -> Tensor:
     """How often each image counts, (1 + resamples, images): once each, then as drawn."""
-    draws = torch.from_numpy(resample(images, generator, resamples)).float()
-    return torch.cat([torch.ones(1, images), draws])
+    weights = torch.ones(1 + resamples, images)
+    weights[1:] = torch.from_numpy(resample(images, generator, resamples))
+    return weights
 
 
 def _kernel_means(first: Tensor, second: Tensor, left: Tensor, right: Tensor, itself: bool = False) -> Tensor:
