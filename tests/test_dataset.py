@@ -315,6 +315,20 @@ def test_channels(tiny_dataset: Path) -> None:
         Dataset.open(tiny_dataset).channels()
 
 
+def test_limits_of_a_set_stand_in_for_those_of_the_file(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.array([[[50, 100], [150, 250]]], np.uint8))
+    dataset = Dataset.open(tmp_path)
+    read = dataset.read_image(dataset.items[0], limits=np.array([[0.0, 200.0]]))
+    assert read.tolist() == [[[-0.5, 0.0], [0.5, 1.0]]]
+
+
+def test_synthetic_images_are_known_by_the_folder_that_they_lie_in(tiny_dataset: Path) -> None:
+    paths = (tiny_dataset, tiny_dataset / "images", tiny_dataset / "masks", tiny_dataset / "images" / "cell_1.png")
+    assert not any(Dataset.open(path).is_synthetic() for path in paths)
+    (tiny_dataset / "dataset.json").write_text('{"synthetic": {}}')
+    assert all(Dataset.open(path).is_synthetic() for path in paths)
+
+
 def test_fingerprint_changes_with_any_file_and_strip(tiny_dataset: Path) -> None:
     dataset = Dataset.open(tiny_dataset)
     told = dataset.fingerprint()

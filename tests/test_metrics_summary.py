@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cells import NOTHING, ONE_MISSED_ONE_INVENTED, SPLIT, THREE_CELLS, TOUCHING
-from cytoforge.metrics.segmentation import ImageScores, mean_estimate, resample, segmentation_scores, summarise
+from cytoforge.metrics.estimates import mean_estimate, resample
+from cytoforge.metrics.segmentation import ImageScores, segmentation_scores, summarise
 
 
 def four_images() -> dict[str, ImageScores]:

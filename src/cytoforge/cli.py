@@ -14,6 +14,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
+    "score generation": (
+        "ScoreGeneration",
+        "commands.score_generation:score_generation_command",
+        "generated images against real ones",
+    ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
 }
 

@@ -243,6 +243,44 @@ class ScoreSegmentation:
 
 
 @command
+class ScoreGeneration:
+    """Compare generated with real images: KID and FID, precision and recall, and LPIPS, SSIM, PSNR of pairs.
+
+    What needs a pretrained network is scored where its weights are (--weights-dir). Pairs are scored if every
+    generated image has a real one of the same name and size.
+
+    Examples:
+      cytoforge score generation OUT DATA
+      cytoforge score generation OUT DATA --training TRAINED --json scores.json
+    """
+
+    prediction: Positional[Path]
+    """generated images: dataset folder, folder of images, one image or a movie folder"""
+    truth: Positional[Path]
+    """the same, with real images"""
+    training: Path | None = None
+    """images that the generator was trained on: are generated ones copies of these?"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize real images on reading, to the scale at which the others were generated"""
+    normalisation: Literal["set", "image"] = "set"
+    """set: all images between the limits of the real ones together; image: each between its own, as in training"""
+    weights_dir: Path | None = None
+    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
+    json: Path | None = None
+    """write everything to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept synthetic images as truth"""
+
+
+@command
 class Check:
     """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
 

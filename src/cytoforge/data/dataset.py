@@ -214,17 +214,24 @@ class Dataset:
             kept, held = (first, last - count), (last - count, last)
         return replace(self, items=(replace(item, rows=kept),)), replace(self, items=(replace(item, rows=held),))
 
-    def read_image(self, item: Item, scale: float = 1.0, normalisation: Normalisation | None = None) -> np.ndarray:
+    def read_image(
+        self,
+        item: Item,
+        scale: float = 1.0,
+        normalisation: Normalisation | None = None,
+        limits: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Read an item's image as float32 (C, H, W) in [-1, 1], resized by `scale`.
 
         The limits of the normalisation (percentiles 0.1 and 99.9 unless given) are those of the whole file, also for
-        a strip of it. Raises UserError when the item has no image or it cannot be read.
+        a strip of it, or `limits` (C, 2) such as a whole set of images has. Raises UserError when the item has no image
+        or it cannot be read.
         """
         if item.image is None:
             raise UserError(f"{item.mask}: has no image; put it into {self.path / 'images'}")
         normalisation = normalisation or Normalisation()
         image = read_image(item.image)
-        limits = normalisation.measure(image)
+        limits = normalisation.measure(image) if limits is None else limits
         start, stop = item.rows or (0, image.shape[1])
         image = normalisation.apply(image[:, start:stop], limits)
         return resize_image(image, scaled_shape(image.shape, scale))
@@ -257,6 +264,12 @@ class Dataset:
             different = " and ".join(f"{path.name} ({count})" for count, path in sorted(found.items()))
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
         return next(iter(found))
+
+    def is_synthetic(self) -> bool:
+        """Tell whether the dataset.json of the folder that the files lie in says so, also if only a part was opened."""
+        files = [file for item in self.items[:1] for file in (item.image, item.mask) if file]
+        infos = [folder / INFO for file in files for folder in file.absolute().parents[:3]]
+        return any("synthetic" in read_json(info) for info in infos if info.is_file())
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what provenance.json says of the data: path, number of items, SHA-256 over names and all files."""

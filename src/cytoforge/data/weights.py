@@ -46,13 +46,18 @@ def find_weights(directory: Path | None = None) -> Path | None:
     return directory
 
 
+def weights_file(name: FeatureNetwork, directory: Path | None = None) -> Path | None:
+    """Return the file of a feature network, or None when there is none; `directory` as for `find_weights`."""
+    folder = find_weights(directory)
+    return next((folder / file for file in FILES[name] if (folder / file).is_file()), None) if folder else None
+
+
 def load_features(name: FeatureNetwork, directory: Path | None = None) -> dict[str, Tensor] | None:
     """Return the float32 state dict of a feature network on the CPU, or None when there is no file of it.
 
     `directory` as for `find_weights`. Raises UserError when the file is damaged or holds another network.
     """
-    folder = find_weights(directory)
-    path = next((folder / file for file in FILES[name] if (folder / file).is_file()), None) if folder else None
+    path = weights_file(name, directory)
     if path is None:
         return None
     try:

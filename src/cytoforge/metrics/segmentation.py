@@ -13,23 +13,31 @@ their sparse overlap table, matched one to one, and counted. Two protocols:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, sparse, special
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+
+from cytoforge.metrics.estimates import (
+    RESAMPLES,
+    Estimate,
+    Floats,
+    Ints,
+    bootstrap_estimate,
+    mean_estimate,
+    ratio,
+    resample,
+    to_json,
+)
 
 Protocol = Literal["instances", "paper"]
 Labels = NDArray[np.integer[Any]] | NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 METRICS = ("precision", "recall", "f_score", "average_precision", "matched_iou")
 MINIMUM_PIXELS = 15
-CONFIDENCE = 0.95
-RESAMPLES = 2000
 _SMOOTHING = {"instances": 0.0, "paper": 1e-6}
 
 
@@ -57,7 +65,7 @@ class Overlap:
     def dice(self, smoothing: float = 0.0) -> float:
         """Dice of the foregrounds in [0, 1], 2|A and B| / (|A| + |B|) in pixels; nan where both are empty."""
         total = self.truth_areas.sum() + self.prediction_areas.sum()
-        return float(_ratio(2 * self.intersection.sum() + smoothing, total + smoothing))
+        return float(ratio(2 * self.intersection.sum() + smoothing, total + smoothing))
 
 
 @dataclass(frozen=True)
@@ -92,20 +100,7 @@ class ImageScores:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; nan becomes None."""
-        return _to_json(self)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % bootstrap interval and the number of images that it rests on.
-
-    The interval is nan for fewer than two images.
-    """
-
-    value: float
-    low: float
-    high: float
-    images: int
+        return to_json(self)
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class SegmentationResults:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; nan becomes None."""
-        return _to_json(self)
+        return to_json(self)
 
 
 def overlap(truth: Labels, prediction: Labels) -> Overlap:
@@ -281,38 +276,12 @@ def summarise(
         false_negatives=_total(s.false_negatives for s in scores),
         mean={name: tuple(mean_estimate(values[name][:, k], draws) for k in columns) for name in METRICS},
         pooled={
-            name: tuple(_estimate(pooled[name][k], spread[name][:, k], len(scores)) for k in columns)
+            name: tuple(bootstrap_estimate(pooled[name][k], spread[name][:, k], len(scores)) for k in columns)
             for name in METRICS
         },
         dice=mean_estimate([s.dice for s in scores], draws),
         images=dict(images),
     )
-
-
-def resample(images: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> Ints:
-    """Bootstrap draws (resamples, images): how often each image is taken when as many are drawn with replacement."""
-    return generator.multinomial(images, np.full(images, 1 / images), size=resamples)
-
-
-def mean_estimate(values: ArrayLike, draws: Ints) -> Estimate:
-    """Mean of the defined values (images,) and its interval from the draws of `resample`; nan values are left out."""
-    scores = np.asarray(values, dtype=np.float64)
-    defined = np.isfinite(scores)
-    filled = np.where(defined, scores, 0.0)
-    return _estimate(
-        float(_ratio(filled.sum(), defined.sum())), _ratio(draws @ filled, draws @ defined), int(defined.sum())
-    )
-
-
-def _estimate(value: float, spread: Floats, images: int) -> Estimate:
-    """Expanded percentile interval (Hesterberg 2015): the plain one is too narrow for a handful of images."""
-    spread = spread[np.isfinite(spread)]
-    if images < 2 or not spread.size:
-        return Estimate(float(value), float("nan"), float("nan"), images)
-    student = special.stdtrit(images - 1, (1 + CONFIDENCE) / 2)
-    tail = special.ndtr(-np.sqrt(images / (images - 1)) * student)
-    low, high = np.quantile(spread, [tail, 1 - tail])
-    return Estimate(float(value), float(low), float(high), images)
 
 
 def _matched_pairs(table: Overlap, iou: Floats, threshold: float) -> Ints:
@@ -353,20 +322,15 @@ def _best_assignment(truth: Ints, prediction: Ints, iou: Floats) -> NDArray[np.b
 def _rates(parts: Floats, smoothing: float) -> dict[str, Floats]:
     """The numbers of `METRICS` (..., thresholds) from parts (..., 4, thresholds): TP, FP, FN, IoU sum; 0/0 is nan."""
     tp, fp, fn, total_iou = np.moveaxis(parts, -2, 0)
-    precision = _ratio(tp, tp + fp + smoothing)
-    recall = _ratio(tp, tp + fn + smoothing)
+    precision = ratio(tp, tp + fp + smoothing)
+    recall = ratio(tp, tp + fn + smoothing)
     if smoothing:
-        f_score = _ratio(2 * precision * recall, precision + recall + smoothing)
+        f_score = ratio(2 * precision * recall, precision + recall + smoothing)
     else:  # the same, but defined (0) when just one side is empty
-        f_score = _ratio(2 * tp, 2 * tp + fp + fn)
-    average_precision = _ratio(tp, tp + fp + fn + smoothing)
-    matched_iou = _ratio(total_iou, tp + smoothing)
+        f_score = ratio(2 * tp, 2 * tp + fp + fn)
+    average_precision = ratio(tp, tp + fp + fn + smoothing)
+    matched_iou = ratio(total_iou, tp + smoothing)
     return dict(zip(METRICS, (precision, recall, f_score, average_precision, matched_iou), strict=True))
-
-
-def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
-    with np.errstate(invalid="ignore"):
-        return np.divide(numerator, denominator, dtype=np.float64)
 
 
 def _flat(labels: Labels) -> NDArray[np.integer[Any]]:
@@ -405,16 +369,3 @@ def _check(truth: Labels, prediction: Labels) -> None:
 def _check_thresholds(thresholds: Sequence[float]) -> None:
     if not len(thresholds) or not all(0 < threshold <= 1 for threshold in thresholds):
         raise ValueError(f"IoU thresholds must lie in (0, 1], got {tuple(thresholds)}")
-
-
-def _to_json(record: ImageScores | SegmentationResults) -> dict[str, Any]:
-    """A dataclass as plain values; nan is no JSON, so None stands for it."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(entry) for key, entry in value.items()}
-        if isinstance(value, tuple):
-            return [plain(entry) for entry in value]
-        return None if isinstance(value, float) and np.isnan(value) else value
-
-    return {key: plain(entry) for key, entry in asdict(record).items()}

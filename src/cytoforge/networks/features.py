@@ -148,6 +148,21 @@ def lpips(network: SqueezeNetFeatures, heads: Weights, first: Tensor, second: Te
     return distance
 
 
+class LPIPS(nn.Module):
+    """LPIPS with its two sets of weights: SqueezeNet's and the linear heads'."""
+
+    name = "LPIPS (squeeze, v0.1)"
+
+    def __init__(self, squeezenet: Weights, heads: Weights) -> None:
+        super().__init__()
+        self.network = SqueezeNetFeatures(squeezenet)
+        self.heads = dict(heads)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the distance of each pair (B,), as `lpips`."""
+        return lpips(self.network, self.heads, first, second)
+
+
 def _unit_length(x: Tensor) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / (length + 1e-10)
@@ -189,6 +204,9 @@ class InceptionFeatures(nn.Module):
     Names are torchvision's; batch norm (eps 0.001) is folded into the convolutions. Raises KeyError naming a weight
     that is missing.
     """
+
+    name = "FID-768 (Mixed_6e)"
+    num_features = 768
 
     def __init__(self, state: Weights) -> None:
         super().__init__()

@@ -1,0 +1,329 @@
+"""`cytoforge score generation`: generated against real images, as a table and as JSON."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytoforge.config import ScoreGeneration
+from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.files import digest, write_json
+from cytoforge.data.images import Normalisation, read_header, read_image, scaled_shape
+from cytoforge.data.weights import FILES, VARIABLE, FeatureNetwork, load_features, weights_file
+from cytoforge.errors import UserError
+from cytoforge.inference.load import choose_device
+from cytoforge.metrics.curation import Copying, copying
+from cytoforge.metrics.estimates import Estimate, to_json
+from cytoforge.metrics.generation import PairScores, SetScores, extract_features, pair_scores, set_scores
+from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
+from cytoforge.progress import Progress
+
+MAPPINGS = {
+    "set": "all images between the limits of the real ones together",
+    "image": "each image between its own limits: brightness is not compared",
+}
+
+
+@dataclass(frozen=True)
+class GenerationResults:
+    """What could be scored (the rest is None), and what to say about it."""
+
+    sets: SetScores | None
+    pairs: PairScores | None
+    copying: Copying | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Images of one side, and how they are read."""
+
+    path: Path
+    data: Dataset
+    scale: float
+    limits: np.ndarray | None  # (C, 2), of all images; None: each has its own
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Size (height, width) by name, as the images are read."""
+        return {
+            item.name: scaled_shape(read_header(item.image)[0], self.scale) for item in self.data.items if item.image
+        }
+
+    def read(self, item: Item, device: str) -> Tensor:
+        return torch.from_numpy(self.data.read_image(item, self.scale, limits=self.limits)).to(device)
+
+    def images(self, device: str, progress: Progress) -> Iterator[Tensor]:
+        for done, item in enumerate(self.data.items, 1):
+            yield self.read(item, device)
+            progress(done / len(self.data.items), item.name)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    generated: _Side
+    real: _Side
+    training: _Side | None
+    notes: tuple[str, ...]
+
+
+def score_generation_command(config: ScoreGeneration) -> None:
+    """Score and print the table."""
+    results = score_generation(config)
+    print("\n".join([*results.notes, *_table(results, config)]))
+
+
+def score_generation(config: ScoreGeneration) -> GenerationResults:
+    """Score generated against real images in all ways that images and weights at hand allow; write `config.json`.
+
+    Raises:
+        UserError: a path holds no images, images are neither grey nor RGB or differ in that, the truth is synthetic
+            and that is not allowed, weights are damaged, nothing can be scored, or the JSON file exists already.
+    """
+    device = choose_device(config.device)
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    inputs = _open(config)
+    pairs, unpaired = _pairs(inputs)
+    inception, lpips = _inception(config.weights_dir), _lpips(config.weights_dir)
+    notes = [*inputs.notes, *unpaired]
+    notes += [] if inception else [_without("inception", "no KID, FID, precision, recall, density, coverage, copying")]
+    notes += [_without("squeezenet", "no LPIPS", "lpips")] if pairs and not lpips else []
+    if not inception and not pairs:
+        raise UserError("; ".join(["nothing can be scored", *unpaired, notes[-1]]))
+    generator = np.random.default_rng(config.seed)
+    sets = copies = None
+    if inception:
+        network = inception.to(device)
+        ours, real = (_features(network, side, device) for side in (inputs.generated, inputs.real))
+        sets = set_scores(ours, real, network.name, generator)
+        if inputs.training:
+            copies = copying(ours, _features(network, inputs.training, device), network.name)
+        notes += _size_remarks(inputs, sets, network.num_features)
+    paired = None
+    if pairs:
+        read = ((inputs.generated.read(a, device), inputs.real.read(b, device)) for a, b in pairs)
+        paired = pair_scores(read, generator, lpips.to(device) if lpips else None)
+    results = GenerationResults(sets, paired, copies, tuple(notes))
+    if config.json is not None:
+        write_json(config.json, _record(inputs, config, results))
+    return results
+
+
+def _open(config: ScoreGeneration) -> _Inputs:
+    if config.json is not None and config.json.exists() and not config.overwrite:
+        raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
+    truth = Dataset.open(config.truth).images()
+    if not config.allow_synthetic and truth.is_synthetic():
+        raise UserError(
+            f"{config.truth}: dataset.json says that these images are synthetic, which is no ground truth; "
+            "score against real images, or give --allow-synthetic"
+        )
+    generated = Dataset.open(config.prediction).images()
+    training = Dataset.open(config.training).images() if config.training else None
+    for data in (truth, generated, training):
+        _check_channels(data, truth)
+    limits, notes = None, list[str]()
+    if config.normalisation == "set":
+        limits = _limits(truth)
+        notes = _unit_remarks(config, _limits(generated), limits)
+    return _Inputs(
+        _Side(config.prediction, generated, 1.0, limits),
+        _Side(config.truth, truth, config.scale, limits),
+        _Side(config.training, training, config.scale, limits) if config.training and training else None,
+        tuple(notes),
+    )
+
+
+def _check_channels(data: Dataset | None, truth: Dataset) -> None:
+    if data is None:
+        return
+    count, wanted = data.channels(), truth.channels()
+    if count not in (1, 3):
+        raise UserError(f"{data.path}: images have {count} channels, scores take grey or RGB ones; save one channel")
+    if count != wanted:
+        raise UserError(
+            f"{data.path}: images have {count} channel{'s' if count > 1 else ''}, those of {truth.path} {wanted}; "
+            "convert one side to the other's"
+        )
+
+
+def _limits(data: Dataset) -> np.ndarray:
+    """Limits (C, 2) that hold the percentiles 0.1 and 99.9 of every image of a set."""
+    measured = np.stack([Normalisation().measure(read_image(item.image)) for item in data.items if item.image])
+    return np.stack([measured[:, :, 0].min(axis=0), measured[:, :, 1].max(axis=0)], axis=1)
+
+
+def _unit_remarks(config: ScoreGeneration, ours: np.ndarray, real: np.ndarray) -> list[str]:
+    """What looks like a mistake: ranges of grey values that have less than half in common."""
+    common = np.minimum(ours[:, 1], real[:, 1]) - np.maximum(ours[:, 0], real[:, 0])
+    joint = np.maximum(ours[:, 1], real[:, 1]) - np.minimum(ours[:, 0], real[:, 0])
+    if (2 * common >= joint).all():
+        return []
+    (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (ours, real))
+    return [
+        f"grey values run from {low} to {high} in {config.prediction} and from {real_low} to {real_high} in "
+        f"{config.truth}: if these are other units, not other brightness, give --normalisation image"
+    ]
+
+
+def _size_remarks(inputs: _Inputs, sets: SetScores, width: int) -> list[str]:
+    """What makes scores of sets hard to read: few images, and images of other sizes."""
+    notes = []
+    fewest = min(sets.generated, sets.real)
+    if fewest < width:
+        notes.append(
+            f"FID of {fewest} images is too high, as {width} features want {width} images or more a side: "
+            "compare it between sets of these sizes only, and look at KID first"
+        )
+    ours, real = (set(side.shapes.values()) for side in (inputs.generated, inputs.real))
+    if ours != real:
+        shown = " against ".join(_size(min(shapes)) for shapes in (ours, real))
+        notes.append(
+            f"sizes differ ({shown} px, for one) and features are taken at 299 x 299 px: cells differ in size then; "
+            "cut both sides to one size, or give --scale"
+        )
+    return notes
+
+
+def _pairs(inputs: _Inputs) -> tuple[list[tuple[Item, Item]], list[str]]:
+    """The generated and real images that belong together, all or none, and why none."""
+    generated, real = inputs.generated, inputs.real
+    if generated.path.is_file() and real.path.is_file():  # whatever they are called
+        pairs = [(generated.data.items[0], real.data.items[0])]
+    else:
+        named = {item.name: item for item in real.data.items}
+        pairs = [(item, named[item.name]) for item in generated.data.items if item.name in named]
+        missing = [item.name for item in generated.data.items if item.name not in named]
+        if missing:
+            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            share = f"{len(missing)} of {len(generated.data.items)}"
+            return [], [f"no LPIPS, SSIM, PSNR: {share} generated images have no real one of their name ({shown})"]
+    ours, theirs = generated.shapes, real.shapes
+    for a, b in pairs:
+        size, other = ours[a.name], theirs[b.name]
+        if size != other:
+            return [], [
+                f"no LPIPS, SSIM, PSNR: {a.image} is {_size(size)} px and its real image {_size(other)}; "
+                "give the --scale at which images were generated"
+            ]
+        if min(size) < SQUEEZENET_SMALLEST:
+            return [], [f"no LPIPS, SSIM, PSNR: {a.image} is {_size(size)} px, {SQUEEZENET_SMALLEST} are needed"]
+    return pairs, []
+
+
+def _inception(directory: Path | None) -> InceptionFeatures | None:
+    state = load_features("inception", directory)
+    try:
+        return InceptionFeatures(state) if state else None
+    except KeyError as error:
+        raise UserError(f"{weights_file('inception', directory)}: lacks the weights {error}; copy it anew") from error
+
+
+def _lpips(directory: Path | None) -> LPIPS | None:
+    squeezenet, heads = load_features("squeezenet", directory), load_features("lpips", directory)
+    try:
+        return LPIPS(squeezenet, heads) if squeezenet and heads else None
+    except RuntimeError as error:
+        raise UserError(f"{weights_file('squeezenet', directory)}: is no SqueezeNet 1.1; copy it anew") from error
+
+
+def _without(network: FeatureNetwork, scores: str, *others: FeatureNetwork) -> str:
+    files = " and ".join(FILES[name][0] for name in (network, *others))
+    return f"{scores}: they need {files}; name the folder that holds it with --weights-dir or {VARIABLE}"
+
+
+def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
+    return extract_features(network, side.images(device, Progress(f"features of {side.path}")))
+
+
+def _record(inputs: _Inputs, config: ScoreGeneration, results: GenerationResults) -> dict[str, Any]:
+    """What the JSON file holds: where the numbers come from, then the numbers that were computed."""
+    used: dict[FeatureNetwork, bool] = {
+        "inception": results.sets is not None,
+        "squeezenet": results.pairs is not None and results.pairs.lpips is not None,
+        "lpips": results.pairs is not None and results.pairs.lpips is not None,
+    }
+    files = {name: weights_file(name, config.weights_dir) for name, is_used in used.items() if is_used}
+    scores = {
+        "sets": results.sets and to_json(results.sets),
+        "pairs": results.pairs and _present(to_json(results.pairs)),
+        "copying": results.copying and _named(results.copying, inputs),
+    }
+    return {
+        "format": 1,
+        "command": "score generation",
+        "version": version("cytoforge"),
+        "seed": config.seed,
+        "scale": config.scale,
+        "normalisation": config.normalisation,
+        "limits": None if inputs.real.limits is None else inputs.real.limits.tolist(),
+        "prediction": inputs.generated.data.fingerprint(),
+        "truth": inputs.real.data.fingerprint(),
+        **({"training": inputs.training.data.fingerprint()} if inputs.training else {}),
+        "networks": {name: {"file": file.name, "sha256": digest(file)} for name, file in files.items() if file},
+        "notes": list(results.notes),
+        **_present(scores),
+    }
+
+
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _named(copies: Copying, inputs: _Inputs) -> dict[str, Any]:
+    """The copying check with the names of the images instead of their places."""
+    assert inputs.training is not None
+    theirs = [inputs.training.data.items[place].name for place in copies.nearest]
+    names = [item.name for item in inputs.generated.data.items]
+    nearest = {
+        name: {"training": other, "distance": distance}
+        for name, other, distance in zip(names, theirs, copies.distance, strict=True)
+    }
+    values = to_json(copies)
+    del values["distance"]
+    return {**values, "nearest": nearest}
+
+
+def _table(results: GenerationResults, config: ScoreGeneration) -> Iterator[str]:
+    yield f"grey values: {MAPPINGS[config.normalisation]}"
+    yield "[95 % interval, images resampled]; - where undefined"
+    if sets := results.sets:
+        yield from ("", f"sets: {sets.generated} generated, {sets.real} real images, features {sets.network}")
+        kid = sets.kid
+        yield _row("KID x 1000", Estimate(1000 * kid.value, 1000 * kid.low, 1000 * kid.high, kid.images))
+        for title in ("FID", "precision", "recall", "density", "coverage"):
+            yield _row(title, getattr(sets, title.lower()))
+    if pairs := results.pairs:
+        yield from ("", f"pairs: {pairs.pairs}")
+        if pairs.lpips:
+            yield f"{_row('LPIPS', pairs.lpips)}  {pairs.lpips_network}"
+        yield _row("SSIM", pairs.ssim)
+        yield _row("PSNR", pairs.psnr, unit=" dB", digits=1)
+    if copies := results.copying:
+        yield from ("", f"copying: nearest of {copies.training} training images, features {copies.network}")
+        yield _row("distance", copies.median) + "  (median)"
+        yield _row("theirs", copies.training_median) + "  (median, from training image to training image)"
+        yield _row("closer", copies.closer) + "  (0.5: as training images to each other; towards 1: copies)"
+
+
+def _row(title: str, value: Estimate | float, unit: str = "", digits: int = 3) -> str:
+    shown = partial("{:.{}f}".format)
+    estimate = value if isinstance(value, Estimate) else Estimate(value, float("nan"), float("nan"), 0)
+    if isnan(estimate.value):
+        return f"  {title:<11}-"
+    text = f"  {title:<11}{shown(estimate.value, digits)}{unit}"
+    if isnan(estimate.low):
+        return text
+    return f"{text} [{shown(estimate.low, digits)} {shown(estimate.high, digits)}]"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[1]}"

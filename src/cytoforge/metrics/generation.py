@@ -1,0 +1,274 @@
+"""Scores of generated images: distances between sets of images, and between images that belong together.
+
+Sets are compared by what a pretrained network sees: each image becomes one row of features (n, d), and the rows are
+all that is kept of it, so that 10,000 images of any size take 31 MB a side. Every result names its network. A score
+without meaning is nan, one that was not computed is None.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from cytoforge.metrics.curation import BLOCK, distances
+from cytoforge.metrics.estimates import RESAMPLES, Estimate, bootstrap_estimate, mean_estimate, resample
+
+NAN = float("nan")
+NEIGHBOURS = 5  # k of precision, recall, density and coverage
+GREY_RANGE = 2.0  # of images in [-1, 1]
+WINDOW = 11  # px, of SSIM
+
+
+class FeatureNetwork(Protocol):
+    """What turns images into features; `networks.features.InceptionFeatures` is one."""
+
+    name: str
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Return features (B, d) of images (B, C, H, W) in [-1, 1]."""
+        ...
+
+
+class PerceptualDistance(Protocol):
+    """What compares images; `networks.features.LPIPS` is one."""
+
+    name: str
+
+    def __call__(self, first: Tensor, second: Tensor, /) -> Tensor:
+        """Return distances (B,) of images (B, C, H, W) in [-1, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """How far a set of generated images is from a set of real ones, in the features of the network named."""
+
+    network: str
+    generated: int  # images
+    real: int
+    fid: float
+    kid: Estimate
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """How far generated images are from the real ones that they stand for: means over the pairs.
+
+    PSNR is in dB; pairs of equal images have none. LPIPS and its network are None where it was not computed.
+    """
+
+    pairs: int
+    ssim: Estimate
+    psnr: Estimate
+    lpips: Estimate | None
+    lpips_network: str | None
+
+
+@torch.inference_mode()
+def extract_features(network: FeatureNetwork, images: Iterable[Tensor], batch: int = 8) -> Tensor:
+    """Features float32 (n, d) of images (C, H, W) in [-1, 1], taken one by one; at most `batch` are held at a time.
+
+    Raises ValueError when there is no image.
+    """
+    rows = [network(group).float().cpu() for group in _batches(images, batch)]
+    if not rows:
+        raise ValueError("need at least one image to take features of, got none")
+    return torch.cat(rows)
+
+
+def _batches(images: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Stack images that follow each other and have one shape, up to `size`."""
+    group: list[Tensor] = []
+    for image in images:
+        if group and image.shape != group[0].shape:
+            yield torch.stack(group)
+            group = []
+        group.append(image)
+        if len(group) == size:
+            yield torch.stack(group)
+            group = []
+    if group:
+        yield torch.stack(group)
+
+
+def set_scores(
+    generated: Tensor, real: Tensor, network: str, generator: np.random.Generator, resamples: int = RESAMPLES
+) -> SetScores:
+    """All scores of two sets of features (n, d) and (m, d) that the network of that name made.
+
+    Raises ValueError when the features do not fit together.
+    """
+    precision, recall, density, coverage = precision_recall_density_coverage(generated, real)
+    return SetScores(
+        network=network,
+        generated=len(generated),
+        real=len(real),
+        fid=frechet_distance(generated, real),
+        kid=kernel_distance(generated, real, generator, resamples),
+        precision=precision,
+        recall=recall,
+        density=density,
+        coverage=coverage,
+    )
+
+
+class _Given(nn.Module):
+    """Features in, the same features out: they are computed once, for all scores."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet_distance(generated: Tensor, real: Tensor) -> float:
+    """Frechet distance of Gaussians with the means and covariances of features (n, d) and (m, d).
+
+    At least 0; nan for fewer than two images on a side. Heusel et al. 2017, Eq. 6; computed by torchmetrics in float64.
+    Raises ValueError when the features do not fit together.
+    """
+    _check(generated, real)
+    if min(len(generated), len(real)) < 2:
+        return NAN
+    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]))
+    metric.update(real.double(), real=True)
+    metric.update(generated.double(), real=False)
+    return max(float(metric.compute()), 0.0)  # -1e-7 for equal sets, by rounding
+
+
+def kernel_distance(
+    generated: Tensor, real: Tensor, generator: np.random.Generator, resamples: int = RESAMPLES
+) -> Estimate:
+    """KID: unbiased squared maximum mean discrepancy of features (n, d) and (m, d) with the kernel (x.y / d + 1)^3.
+
+    Bińkowski et al. 2018, Eq. 4, over all images. About 0 for sets of one distribution, below 0 as often as above; nan
+    for fewer than two images on a side. For the interval the images of both sides are drawn anew, and pairs of an
+    image with itself stay left out. Raises ValueError when the features do not fit together.
+    """
+    _check(generated, real)
+    images = min(len(generated), len(real))
+    if images < 2:
+        return Estimate(NAN, NAN, NAN, images)
+    ours, theirs = (_weights(len(side), generator, resamples) for side in (generated, real))
+    within = sum(_kernel_means(x, x, w, w, itself=True) for x, w in ((generated, ours), (real, theirs)))
+    values = (within - 2 * _kernel_means(generated, real, ours, theirs)).numpy()
+    return bootstrap_estimate(float(values[0]), values[1:], images)
+
+
+def _weights(images: int, generator: np.random.Generator, resamples: int) -> Tensor:
+    """How often each image counts, (1 + resamples, images): once each, then as drawn."""
+    weights = torch.ones(1 + resamples, images)
+    weights[1:] = torch.from_numpy(resample(images, generator, resamples))
+    return weights
+
+
+def _kernel_means(first: Tensor, second: Tensor, left: Tensor, right: Tensor, itself: bool = False) -> Tensor:
+    """Mean kernel value of all pairs, float64 (1 + resamples,), for weights (1 + resamples, n) and (..., m).
+
+    Of a set with itself, pairs of an image with itself are left out; nan where no pair is left.
+    """
+    total = torch.zeros(len(left), dtype=torch.float64)
+    for i in range(0, len(first), BLOCK):
+        rows, weight = first[i : i + BLOCK].double(), left[:, i : i + BLOCK].double()
+        for j in range(0, len(second), BLOCK):
+            kernel = (rows @ second[j : j + BLOCK].double().T / first.shape[1] + 1) ** 3
+            if itself and i == j:
+                kernel.fill_diagonal_(0)
+            total += ((weight @ kernel) * right[:, j : j + BLOCK]).sum(1)
+    return total / (left.sum(1) * right.sum(1) - (left.square().sum(1) if itself else 0))
+
+
+def precision_recall_density_coverage(
+    generated: Tensor, real: Tensor, neighbours: int = NEIGHBOURS
+) -> tuple[float, float, float, float]:
+    """How much generated features (n, d) and real ones (m, d) lie among each other, by balls round each.
+
+    A ball reaches to the `neighbours`-th nearest other image of the same side. Precision: share of generated images in
+    a real ball; recall: share of real images in a generated ball (Kynkäänniemi et al. 2019). Density: real balls that
+    a generated image lies in, over `neighbours` (may pass 1); coverage: share of real balls that hold a generated image
+    (Naeem et al. 2020). All nan where a side has no more than `neighbours` images. Raises ValueError when the features
+    do not fit together.
+    """
+    _check(generated, real)
+    if min(len(generated), len(real)) <= neighbours:
+        return NAN, NAN, NAN, NAN
+    reach, real_reach = _reach(generated, neighbours), _reach(real, neighbours)
+    inside = memberships = 0
+    recalled, covered = torch.zeros(2, len(real), dtype=torch.bool)
+    for start in range(0, len(generated), BLOCK):
+        distance = distances(generated[start : start + BLOCK], real)
+        in_real = distance <= real_reach
+        inside += int(in_real.any(1).sum())
+        memberships += int(in_real.sum())
+        covered |= in_real.any(0)
+        recalled |= (distance <= reach[start : start + BLOCK, None]).any(0)
+    count = len(generated)
+    recall, coverage = (float(share.double().mean()) for share in (recalled, covered))
+    return inside / count, recall, memberships / (neighbours * count), coverage
+
+
+def _reach(features: Tensor, neighbours: int) -> Tensor:
+    """Distance of each image (n,) to its k-th nearest other one; the nearest of all is the image itself."""
+    reach = torch.empty(len(features), dtype=features.dtype)
+    for start in range(0, len(features), BLOCK):
+        block = distances(features[start : start + BLOCK], features)
+        reach[start : start + BLOCK] = block.kthvalue(neighbours + 1, dim=1).values
+    return reach
+
+
+def _check(generated: Tensor, real: Tensor) -> None:
+    if generated.ndim != 2 or real.ndim != 2 or generated.shape[1] != real.shape[1]:
+        raise ValueError(
+            f"features are (n, d) and (m, d) of one network, got {tuple(generated.shape)} and {tuple(real.shape)}"
+        )
+
+
+@torch.inference_mode()
+def pair_scores(
+    pairs: Iterable[tuple[Tensor, Tensor]], generator: np.random.Generator, lpips: PerceptualDistance | None = None
+) -> PairScores:
+    """Scores of pairs of a generated and a real image (C, H, W) in [-1, 1], taken one by one; grey values as they are.
+
+    SSIM in [-1, 1]: Wang et al. 2004, mean over all windows inside (Gaussian, 11 px wide, deviation 1.5 px); PSNR with
+    the range 2; intervals from resampling the pairs. Raises ValueError for images of different shapes or under 11 px
+    (LPIPS: 17 px), and for no pair.
+    """
+    rows: list[tuple[float, float, float]] = []
+    for generated, real in pairs:
+        if generated.shape != real.shape or min(real.shape[1:]) < WINDOW:
+            raise ValueError(f"pairs need one shape of {WINDOW} px or more, got {generated.shape} and {real.shape}")
+        a, b = generated[None].double(), real[None].double()
+        _, similarity = structural_similarity_index_measure(a, b, data_range=GREY_RANGE, return_full_image=True)
+        whole_windows = similarity[:, :, WINDOW // 2 : -(WINDOW // 2), WINDOW // 2 : -(WINDOW // 2)]
+        ratio = NAN if torch.equal(a, b) else float(peak_signal_noise_ratio(a, b, data_range=GREY_RANGE))
+        distance = NAN if lpips is None else float(lpips(generated[None], real[None]))
+        rows.append((float(whole_windows.mean()), ratio, distance))
+    if not rows:
+        raise ValueError("need at least one pair of images, got none")
+    draws = resample(len(rows), generator)
+    ssim, psnr, perceptual = (mean_estimate(values, draws) for values in zip(*rows, strict=True))
+    return PairScores(len(rows), ssim, psnr, None if lpips is None else perceptual, lpips.name if lpips else None)
+
+
+@torch.inference_mode()
+def diversity(variants: Tensor, distance: PerceptualDistance) -> float:
+    """Mean distance between all pairs of images (S, C, H, W) in [-1, 1] that were painted on one mask in S styles.
+
+    0 where style changes nothing; nan for fewer than two. With LPIPS: Zhu et al. 2017 (BicycleGAN), Section 5.
+    """
+    values = [
+        float(distance(variants[i : i + 1], variants[j : j + 1])) for i, j in combinations(range(len(variants)), 2)
+    ]
+    return float(np.mean(values)) if values else NAN
