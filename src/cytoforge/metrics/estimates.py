@@ -1,5 +1,6 @@
 """Values with bootstrap intervals, and their form in JSON: what all scores share."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +41,29 @@ def mean_estimate(values: ArrayLike, draws: Ints) -> Estimate:
     return bootstrap_estimate(
         float(ratio(filled.sum(), defined.sum())), ratio(draws @ filled, draws @ defined), int(defined.sum())
     )
+
+
+def nested_estimate(values: Sequence[Floats], generator: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
+    """Mean over repetitions and images, `values` one array (images,) per repetition; nan values are left out.
+
+    The interval resamples repetitions, and within each the images: the same draw in all where they have equally many,
+    as the images are then the same. With one repetition it says nothing about others, and with three it is narrow.
+    """
+    fixed = len({len(scores) for scores in values}) == 1
+    replicates = np.empty(resamples)
+    for k in range(resamples):
+        chosen = [values[i] for i in generator.integers(len(values), size=len(values))]
+        same = generator.integers(len(chosen[0]), size=len(chosen[0]))
+        draws = [same if fixed else generator.integers(len(s), size=len(s)) for s in chosen]
+        replicates[k] = _mean(np.concatenate([s[draw] for s, draw in zip(chosen, draws, strict=True)]))
+    everything = np.concatenate(list(values))
+    images = max(np.count_nonzero(np.isfinite(scores)) for scores in values)
+    return bootstrap_estimate(_mean(everything), replicates, images)
+
+
+def _mean(values: Floats) -> float:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 def bootstrap_estimate(value: float, spread: Floats, images: int) -> Estimate:

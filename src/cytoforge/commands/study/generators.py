@@ -1,0 +1,253 @@
+"""The studies of image generators: `ablation`, `versatility` and `extrapolation` (cGAN-Seg, Figures 3, 4 and 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cytoforge.commands.score_generation import GenerationResults, score_generation
+from cytoforge.commands.simulate import simulate_masks
+from cytoforge.commands.study.folder import Study, shown
+from cytoforge.commands.study.segmenters import _subset, base_settings, trained
+from cytoforge.config import (
+    GenerateImages,
+    ScoreGeneration,
+    SimulateMasks,
+    StudyAblation,
+    StudyExtrapolation,
+    StudyGenerators,
+    StudyVersatility,
+    TrainGenerator,
+)
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.run import Run
+from cytoforge.inference.generate import generate
+from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
+from cytoforge.report import Report, colour_labels, to_rgb
+from cytoforge.training import generator
+from cytoforge.training.prepare import say
+
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    "U-Net, L1": {"network": "unet", "loss": "l1"},
+    "StyleUNet, L1": {"loss": "l1"},
+    "StyleUNet, L1 + perceptual": {},
+    "StyleUNet, L1 + perceptual, instances": {"condition": "instances"},
+}
+SHOWN, SIDE = 3, 192
+
+
+def base_generator(config: StudyGenerators, data: Path, seed: int) -> TrainGenerator:
+    """Return what all trainings of generators of a study have in common."""
+    shared = base_settings(config, data, seed)
+    common = {name: getattr(shared, name) for name in TrainGenerator.__dataclass_fields__ if hasattr(shared, name)}
+    own = {"network": "style-unet", "loss": "l1+perceptual", "augmentation": "flip", "condition": config.condition}
+    return TrainGenerator(**{**common, **own, "limit": config.limit})
+
+
+def trained_generator(settings: TrainGenerator) -> Run:
+    """Train a generator, or go on with a training, or open a finished one."""
+    finished = (settings.out / "provenance.json").exists() and "finished" in Run.open(settings.out).provenance
+    return Run.open(settings.out) if finished else generator.train(settings)
+
+
+def paint_and_score(
+    study: Study, name: str, config: StudyGenerators, run: Run, judge: Run, masks: Path, real: Path, training: Path
+) -> dict[str, Any]:
+    """Paint on all masks and score against the real images, once: scores by name, None where one was not computed."""
+
+    def measure() -> dict[str, Any]:
+        out = painted(study, name, config, run, judge, masks)
+        results = score_generation(
+            ScoreGeneration(
+                out,
+                real,
+                training=training,
+                scale=config.scale,
+                normalisation="image",
+                weights_dir=config.weights_dir,
+                device=config.device,
+                threads=config.threads,
+            )
+        )
+        seen = [value for value in Dataset.open(out).info["curation"]["faithfulness"].values() if value is not None]
+        return {**_scores(results), "faithfulness": float(np.mean(seen)) if seen else None}
+
+    return study.once(name, measure)
+
+
+def painted(study: Study, name: str, config: StudyGenerators, run: Run, judge: Run, masks: Path) -> Path:
+    """Paint on all masks, once; a segmenter looks at every image, none is dropped. Returns the dataset."""
+    out = study.out / "work" / name
+    if not (out / "dataset.json").exists() or not Dataset.open(out).info.get("complete"):
+        settings = GenerateImages(
+            run.path, masks, out, keep=1.0, segmenter=judge.path, device=config.device, threads=config.threads
+        )
+        generate(settings)
+    return out
+
+
+def study_ablation(config: StudyAblation) -> Path:
+    """Compare generators with and without styles, perceptual loss and instances (cGAN-Seg, Figure 3).
+
+    Raises UserError as training, generating and scoring do.
+    """
+    study = Study.open("ablation", config)
+    (data,) = config.data
+    dataset = Dataset.open(data).pairs()
+    records: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        pool, test = _subset(study, dataset, config, seed)
+        judge = _judge(study, config, pool, seed)
+        for number, (arm, own) in enumerate(ARMS.items(), start=1):
+            say([f"ablation: {arm}, seed {seed}"])
+            settings = replace(base_generator(config, pool, seed), **own, out=study.out / "runs" / f"{number}-{seed}")
+            run = trained_generator(settings)
+            record = paint_and_score(study, f"{number}-{seed}", config, run, judge, test, test, pool)
+            records.setdefault(arm, []).append(record)
+    report = Report("Generator ablation", f"{config.limit or 'all'} annotated images, {config.seeds} seeds")
+    _add_table(study, report, [({"generator": arm}, found) for arm, found in records.items()])
+    pool, test = _subset(study, dataset, config, config.seed)
+    works = [study.out / "work" / f"{number}-{config.seed}" for number in range(1, len(ARMS) + 1)]
+    _add_panel(study, report, "ablation", Dataset.open(test).pairs(), works, list(ARMS), config.scale)
+    return study.finish(report)
+
+
+def study_versatility(config: StudyVersatility) -> Path:
+    """Train a generator on each data set and score what it paints on the masks of its test images (Figure 4)."""
+    study = Study.open("versatility", config)
+    report = Report("Versatility", f"one generator per data set, {config.limit or 'all'} annotated images each")
+    rows = []
+    for data in config.data:
+        name, dataset = data.resolve().name, Dataset.open(data).pairs()
+        records = []
+        for seed in range(config.seed, config.seed + config.seeds):
+            pool, test = _subset(study, dataset, config, seed)
+            judge = _judge(study, config, pool, seed, f"{name}-")
+            settings = replace(base_generator(config, pool, seed), out=study.out / "runs" / f"{name}-{seed}")
+            run = trained_generator(settings)
+            records.append(paint_and_score(study, f"{name}-{seed}", config, run, judge, test, test, pool))
+        rows.append(({"data": name}, records))
+        _, test = _subset(study, dataset, config, config.seed)
+        work = study.out / "work" / f"{name}-{config.seed}"
+        _add_panel(study, report, name, Dataset.open(test).pairs(), [work], ["synthetic"], config.scale)
+    _add_table(study, report, rows)
+    return study.finish(report)
+
+
+def study_extrapolation(config: StudyExtrapolation) -> Path:
+    """Let one generator paint masks from sparse to denser than any it has seen (Figure 5)."""
+    study = Study.open("extrapolation", config)
+    (data,) = config.data
+    dataset = Dataset.open(data).pairs()
+    rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        pool, test = _subset(study, dataset, config, seed)
+        judge = _judge(study, config, pool, seed)
+        settings = replace(base_generator(config, pool, seed), out=study.out / "runs" / f"generator-{seed}")
+        run = trained_generator(settings)
+        for layout in ("scattered", "colony"):
+            for density in config.densities:
+                name = f"{layout}-{density:g}-{seed}"
+                masks = study.out / "data" / name
+                if not (masks / "dataset.json").exists() or not Dataset.open(masks).info.get("complete"):
+                    shape = {"density": density, "layout": layout, "scale": config.scale}
+                    simulate_masks(SimulateMasks(masks, like=pool, count=config.count, seed=seed, **shape))
+                record = paint_and_score(study, name, config, run, judge, masks, test, pool)
+                rows.setdefault((layout, density), []).append(record)
+    report = Report("Extrapolation over density", f"{config.count} masks per density, {config.seeds} seeds")
+    _add_table(study, report, [({"layout": layout, "share of cell": d}, found) for (layout, d), found in rows.items()])
+    report.figure(_densities(rows), "What a segmenter finds of the cells that were to be painted, by coverage.")
+    for layout in ("scattered", "colony"):
+        works = [study.out / "work" / f"{layout}-{density:g}-{config.seed}" for density in config.densities]
+        pictures = [_first_picture(work) for work in works]
+        titles = [f"{density:.0%} cell" for density in config.densities]
+        report.image_grid([pictures], titles, [layout], f"Simulated masks, {layout}, painted.")
+        study.picture(layout, np.concatenate(pictures, axis=1))
+    return study.finish(report)
+
+
+def _judge(study: Study, config: StudyGenerators, pool: Path, seed: int, prefix: str = "") -> Run:
+    """Return a segmenter trained on the same images: what it finds in a painted image tells how faithful that is."""
+    say([f"{study.kind}: the segmenter that judges, seed {seed}"])
+    settings = base_settings(config, pool, seed)
+    return trained(replace(settings, limit=config.limit, out=study.out / "runs" / f"{prefix}judge-{seed}"))
+
+
+def _scores(results: GenerationResults) -> dict[str, Any]:
+    sets, pairs = results.sets, results.pairs
+    found: dict[str, Any] = {"notes": list(results.notes)}
+    if sets is not None:
+        found |= {"network": sets.network, "KID": sets.kid.value, "FID": sets.fid}
+        found |= {name: getattr(sets, name) for name in ("precision", "recall", "density", "coverage")}
+    if pairs is not None:
+        found |= {"SSIM": pairs.ssim.value, "PSNR": pairs.psnr.value}
+        found |= {} if pairs.lpips is None else {"LPIPS": pairs.lpips.value, "lpips_network": pairs.lpips_network}
+    return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in found.items()}
+
+
+def _over_seeds(records: Sequence[dict[str, Any]], score: str) -> Estimate | None:
+    found = [record[score] for record in records if record.get(score) is not None]
+    return mean_estimate(found, resample(len(found), np.random.default_rng(0))) if found else None
+
+
+def _add_table(study: Study, report: Report, groups: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
+    """Add a table: a row per group of records (one per seed), a column per score that was computed."""
+    columns = ("KID", "FID", "precision", "recall", "density", "coverage", "LPIPS", "SSIM", "PSNR", "faithfulness")
+    columns = tuple(c for c in columns if any(r.get(c) is not None for _, records in groups for r in records))
+    rows = []
+    for lead, records in groups:
+        row = {**lead, **{column: _over_seeds(records, column) for column in columns}}
+        study.row(**row)
+        rows.append([shown(cell) for cell in row.values()])
+    networks = {r[key] for _, records in groups for r in records for key in ("network", "lpips_network") if r.get(key)}
+    named = f" Networks: {', '.join(sorted(networks))}." if networks else ""
+    caption = (
+        f"Means over seeds; intervals resample seeds only.{named} "
+        "Faithfulness is the share of the mask's cells that a segmenter finds."
+    )
+    report.table(list(study.rows[-1]), rows, caption=caption)
+
+
+def _add_panel(
+    study: Study, report: Report, name: str, test: Dataset, works: Sequence[Path], titles: Sequence[str], scale: float
+) -> None:
+    """Add pictures: mask, real image, and what each generator painted, of the first test images."""
+    grid = []
+    for item in test.items[:SHOWN]:
+        image, labels = test.read_image(item, scale), test.read_labels(item, scale)
+        images = [colour_labels(_middle(labels)), to_rgb(_middle(image))]
+        for work in works:
+            made = Dataset.open(work)
+            (twin,) = (other for other in made.items if other.name == item.name)
+            images.append(to_rgb(_middle(made.read_image(twin))))
+        grid.append(images)
+    names = [item.name for item in test.items[:SHOWN]]
+    report.image_grid(grid, ["mask", "real image", *titles], names, "Masks and images that no generator has seen.")
+    study.picture(name, np.concatenate([np.concatenate(row, axis=1) for row in grid]))
+
+
+def _first_picture(work: Path) -> np.ndarray:
+    made = Dataset.open(work)
+    return to_rgb(_middle(made.read_image(made.items[0])))
+
+
+def _middle(array: np.ndarray) -> np.ndarray:
+    """Cut SIDE x SIDE pixels out of the middle of (..., H, W)."""
+    top, left = ((n - min(n, SIDE)) // 2 for n in array.shape[-2:])
+    return array[..., top : top + SIDE, left : left + SIDE]
+
+
+def _densities(rows: Mapping[tuple[str, float], list[dict[str, Any]]]) -> Figure:
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for layout in dict.fromkeys(layout for layout, _ in rows):
+        points = [(d, _over_seeds(r, "faithfulness")) for (other, d), r in rows.items() if other == layout]
+        known = [(d, e.value) for d, e in points if e is not None]
+        axes.plot([d for d, _ in known], [v for _, v in known], marker="o", label=layout)
+    axes.set(xlabel="coverage", ylabel="cells found", ylim=(0, 1))
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    return figure

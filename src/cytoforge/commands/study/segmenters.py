@@ -1,0 +1,321 @@
+"""Trainings of segmenters as studies measure them, and the studies `training`, `dense` and `limited-data`.
+
+cGAN-Seg's Figure 2, Table 1 and Tables S1 to S3 (training); Table 2 (dense); what each labelled crop is worth
+(limited-data).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from cytoforge.commands.score import score_segmentation
+from cytoforge.commands.study.folder import Study, Values, copy_items, difference, estimate, shown, split_test
+from cytoforge.config import (
+    ScoreSegmentation,
+    Segment,
+    StudyDense,
+    StudyLimitedData,
+    StudySegmenters,
+    StudyTraining,
+    TrainSegmentation,
+)
+from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.images import read_image, read_labels
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.segment import segment
+from cytoforge.metrics.morphology import morphology
+from cytoforge.report import Report
+from cytoforge.training.prepare import say
+from cytoforge.training.segmentation import train
+
+SCORES = ("f_score", "precision", "recall")
+CONVENTIONAL, TWO_STAGE, CONTROL = "conventional", "two-stage", "conventional, as many segmenter steps"
+
+
+def base_settings(config: StudySegmenters, data: Path, seed: int) -> TrainSegmentation:
+    """Return what all trainings of a study have in common."""
+    return TrainSegmentation(
+        data=data,
+        out=config.out,  # replaced for each training
+        preset=config.preset,
+        minutes=config.minutes,
+        clock=config.clock,
+        scale=config.scale,
+        seed=seed,
+        weights_dir=config.weights_dir,
+        device=config.device,
+        threads=config.threads,
+    )
+
+
+def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) -> dict[str, Any]:
+    """Train a segmenter, segment and score the test images, once; return steps, seconds, verdict and scores."""
+
+    def run_and_score() -> dict[str, Any]:
+        say([f"{study.kind}: {name}"])
+        run = trained(replace(settings, out=study.out / "runs" / name))
+        found = segment(
+            Segment(run.path, test, study.out / "work" / name, device=settings.device, threads=settings.threads)
+        )
+        scored = score_segmentation(ScoreSegmentation(found, test))
+        rows, facts = run.metrics(), run.provenance
+        images = {
+            image: {**{score: list(getattr(scores, score)) for score in SCORES}, "dice": scores.dice}
+            for image, scores in scored.images.items()
+        }
+        return {
+            "steps": rows[-1]["step"],
+            "seconds": rows[-1]["seconds"],
+            "verdict": facts["verdict"],
+            "trained_on": run.config["training_images"] + run.config["validation_images"],
+            "images": {name: _without_nan(scores) for name, scores in images.items()},
+        }
+
+    return study.once(name, run_and_score)
+
+
+def trained(settings: TrainSegmentation) -> Run:
+    """Train, or go on with a training, or open a finished one."""
+    finished = (settings.out / "provenance.json").exists() and "finished" in Run.open(settings.out).provenance
+    return Run.open(settings.out) if finished else train(settings)
+
+
+def values(records: Sequence[dict[str, Any]], score: str, threshold: int = 0) -> Values:
+    """Return a score of every test image, for each record; `threshold` counts from IoU 0.5 in steps of 0.1."""
+
+    def of(scores: dict[str, Any]) -> float | None:
+        found = scores[score]
+        return found[threshold] if isinstance(found, list) else found
+
+    return [{image: of(scores) for image, scores in record["images"].items()} for record in records]
+
+
+def study_training(config: StudyTraining) -> Path:
+    """Compare trainings on few images, conventional and cyclegan, with conventional training on all of them.
+
+    Each seed draws its own test images (`test_share`; none if `test` is given) and its own few. Raises UserError as
+    training, segmenting and scoring do.
+    """
+    study = Study.open("training", config)
+    report = Report("Training study", f"{config.few} annotated images against all, {config.seeds} random subsets")
+    for data in config.data:
+        dataset = Dataset.open(data).pairs()
+        records: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for seed in range(config.seed, config.seed + config.seeds):
+            pool, test = _subset(study, dataset, config, seed)
+            plain = base_settings(config, pool, seed)
+            few = replace(plain, limit=config.few)
+            for network in config.networks:
+                arms = {
+                    f"conventional, {config.few} images": few,
+                    f"cyclegan, {config.few} images": replace(few, method="cyclegan", warm_start=config.warm_start),
+                    "conventional, all images": plain,
+                }
+                for arm, settings in arms.items():
+                    name = f"{data.resolve().name}-{network}-{arm}-{seed}".replace(", ", "-").replace(" ", "-")
+                    record = measure(study, name, replace(settings, network=network), test)
+                    records.setdefault((network, arm), []).append(record)
+        _add_training(study, report, data.resolve().name, records)
+    return study.finish(report)
+
+
+def study_dense(config: StudyDense) -> Path:
+    """Compare training on real images with training on them and on dense synthetic ones, in equal time.
+
+    Test images are split at the median share of touching cells. Raises UserError as training does.
+    """
+    study = Study.open("dense", config)
+    (data,) = config.data
+    dataset = Dataset.open(data).pairs()
+    arms: dict[str, list[dict[str, Any]]] = {}
+    touching: dict[str, float] = {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        pool, test = _subset(study, dataset, config, seed)
+        settings = replace(base_settings(config, pool, seed), limit=config.few)
+        _three_ways(study, f"{seed}", settings, config, test, arms)
+        held = Dataset.open(test).pairs()
+        touching |= {item.name: morphology(held.read_labels(item)).touching for item in held.items}
+    middle = float(np.nanmedian(list(touching.values())))
+    groups = {"all": set(touching), "easy": {n for n, t in touching.items() if t <= middle}}
+    groups["hard"] = groups["all"] - groups["easy"]
+    report = Report("Dense study", f"{config.few} annotated images, {config.seeds} seeds, equal time")
+    report.text(
+        f"Hard test images are those in which more than {middle:.0%} of the cells touch another, half of all; "
+        "cGAN-Seg's Table 2 sorted them by eye. The control is the plain training with as many steps as the "
+        "two-stage segmenter."
+    )
+    for group, names in groups.items():
+        _add_arms(study, report, arms, {"test images": group, "images": len(names)}, names)
+    _add_figure(report, study, arms)
+    return study.finish(report, {"touching": touching, "median_touching": middle})
+
+
+def study_limited_data(config: StudyLimitedData) -> Path:
+    """Measure what 1, 2, 4 ... labelled crops are worth to conventional and to two-stage training, in equal time.
+
+    Crops of one seed are nested. Raises UserError as training does, and when there are fewer images than crops.
+    """
+    study = Study.open("limited-data", config)
+    (data,) = config.data
+    dataset = Dataset.open(data).pairs()
+    report = Report("Limited data", f"crops of {config.crop} px, {config.seeds} seeds, equal time")
+    curves: dict[str, list[tuple[int, Any]]] = {}
+    for count in config.crops:
+        arms: dict[str, list[dict[str, Any]]] = {}
+        for seed in range(config.seed, config.seed + config.seeds):
+            pool, test = _subset(study, dataset, config, seed)
+            folder = study.out / "data" / f"crops-{count}-{seed}"
+            crops = write_crops(Dataset.open(pool).pairs(), folder, count, config, seed)
+            _three_ways(study, f"{count}-{seed}", base_settings(config, crops, seed), config, test, arms)
+        _add_arms(study, report, arms, {"crops": count}, None)
+        for arm, records in arms.items():
+            curves.setdefault(arm, []).append((count, estimate(values(records, "f_score"))))
+    report.figure(_curves(curves, "labelled crops"), "F at IoU 0.5 on the test images, with 95 % intervals.")
+    return study.finish(report)
+
+
+def write_crops(dataset: Dataset, folder: Path, count: int, config: StudyLimitedData, seed: int) -> Path:
+    """Cut a window with cells out of each of `count` images and write them as a dataset; smaller sets are nested.
+
+    Raises UserError when there are fewer images.
+    """
+    if (folder / "dataset.json").exists() and Dataset.open(folder).info.get("complete"):
+        return folder
+    if count > len(dataset.items):
+        raise UserError(f"{dataset.path}: holds {len(dataset.items)} images, --crops asks for {count}")
+    order = np.random.default_rng([seed, 0xC809]).permutation(len(dataset.items))
+    writer = DatasetWriter(folder, {"crops_of": dataset.path.name, "seed": seed}, suffix=".tif")
+    side = round(config.crop / config.scale)
+    for place in order[:count]:
+        item = dataset.items[place]
+        if item.name in writer.done or item.image is None or item.mask is None:
+            continue
+        image, labels = read_image(item.image), read_labels(item.mask)
+        draw = np.random.default_rng([seed, int(place)])
+        centres = ndimage.center_of_mass(labels > 0, labels, np.unique(labels[labels > 0]))
+        middle = centres[draw.integers(len(centres))] if centres else (side / 2, side / 2)
+        top, left = (int(np.clip(m - side / 2, 0, max(n - side, 0))) for m, n in zip(middle, labels.shape, strict=True))
+        window = (slice(top, top + side), slice(left, left + side))
+        writer.add(item.name, image[:, *window], labels[window])
+    writer.finish()
+    return folder
+
+
+def _subset(study: Study, dataset: Dataset, config: StudySegmenters, seed: int) -> tuple[Path, Path]:
+    """Return the images to train on and those to test on, as folders."""
+    if config.test is not None:
+        return dataset.path, config.test
+    pool, test = split_test(dataset, config.test_share, seed)
+    folder = study.out / "data" / f"{dataset.path.resolve().name}-{seed}"
+    return copy_items(dataset, pool, folder / "train"), copy_items(dataset, test, folder / "test")
+
+
+def _three_ways(
+    study: Study,
+    name: str,
+    settings: TrainSegmentation,
+    config: StudySegmenters,
+    test: Path,
+    arms: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Measure conventional and two-stage training in equal time, and a conventional one of as many segmenter steps."""
+    two = replace(settings, method="two-stage", condition=config.condition)
+    records = {
+        CONVENTIONAL: measure(study, f"conventional-{name}", settings, test),
+        TWO_STAGE: measure(study, f"two-stage-{name}", two, test),
+    }
+    fewer = replace(settings, minutes=None, steps=int(records[TWO_STAGE]["steps"]))
+    records[CONTROL] = measure(study, f"control-{name}", fewer, test)
+    for arm, record in records.items():
+        arms.setdefault(arm, []).append(record)
+
+
+def _add_arms(
+    study: Study,
+    report: Report,
+    arms: dict[str, list[dict[str, Any]]],
+    lead: dict[str, Any],
+    names: set[str] | None,
+) -> None:
+    """Add a table of the three ways, on some of the test images, with their differences to the conventional way."""
+
+    def part(records: list[dict[str, Any]], threshold: int) -> Values:
+        found = values(records, "f_score", threshold)
+        return [{k: v for k, v in scores.items() if names is None or k in names} for scores in found]
+
+    rows = []
+    for arm, records in arms.items():
+        gain = None if arm == CONVENTIONAL else difference(part(records, 0), part(arms[CONVENTIONAL], 0))
+        row = {
+            **lead,
+            "training": arm,
+            "F at IoU 0.5": estimate(part(records, 0)),
+            "F at IoU 0.7": estimate(part(records, 2)),
+            "against conventional at 0.5": gain,
+            "steps": round(float(np.mean([record["steps"] for record in records]))),
+        }
+        study.row(**row)
+        rows.append([shown(cell) for cell in row.values()])
+    report.table(list(study.rows[-1]), rows)
+
+
+def _add_training(
+    study: Study, report: Report, data: str, records: dict[tuple[str, str], list[dict[str, Any]]]
+) -> None:
+    """Add a table and the curves over IoU of one data set."""
+    report.heading(data)
+    rows = []
+    for (network, arm), found in records.items():
+        row = {
+            "data": data,
+            "network": network,
+            "training": arm,
+            **{title: estimate(values(found, score)) for score, title in zip(SCORES, ("F", "P", "R"), strict=True)},
+            "Dice": estimate(values(found, "dice")),
+            "F at IoU 0.7": estimate(values(found, "f_score", 2)),
+            "F at IoU 0.9": estimate(values(found, "f_score", 4)),
+            "steps": round(float(np.mean([record["steps"] for record in found]))),
+        }
+        study.row(**row)
+        rows.append([shown(cell) for cell in row.values()])
+    report.table(list(study.rows[-1]), rows, caption="F, precision P and recall R at IoU 0.5, with 95 % intervals.")
+    for network in dict.fromkeys(network for network, _ in records):
+        arms = {arm: found for (other, arm), found in records.items() if other == network}
+        _add_figure(report, study, arms, f"{data}, {network}: ")
+
+
+def _add_figure(report: Report, study: Study, arms: dict[str, list[dict[str, Any]]], title: str = "") -> None:
+    curves = {
+        arm: [(0.5 + 0.1 * k, estimate(values(records, "f_score", k))) for k in range(5)]
+        for arm, records in arms.items()
+    }
+    report.figure(_curves(curves, "IoU threshold"), f"{title}F on the test images over IoU, with 95 % intervals.")
+
+
+def _curves(curves: dict[str, list[tuple[Any, Any]]], label: str) -> Figure:
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for arm, points in curves.items():
+        x, y = [p for p, _ in points], [e.value for _, e in points]
+        (line,) = axes.plot(x, y, marker="o", label=arm)
+        low, high = [e.low for _, e in points], [e.high for _, e in points]
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15)
+    axes.set(xlabel=label, ylabel="F", ylim=(0, 1))
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _without_nan(scores: dict[str, Any]) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(entry) for entry in value]
+        return None if np.isnan(value) else float(value)
+
+    return {key: plain(value) for key, value in scores.items()}
