@@ -380,20 +380,20 @@ def test_the_faithful_and_different_images_are_kept(
         write_labels(tmp_path / "masks" / f"{name}.png", labels)
 
     def painted(network: Any, cells: np.ndarray, kind: str, draw: torch.Generator, **options: Any) -> np.ndarray:
-        """Bright cells, of which a share is missing, and a little noise or none."""
-        shown = (cells > 0) & (cells <= next(shares))
-        noise = torch.rand(cells.shape, generator=draw).numpy() * next(noises)
-        return np.where(shown, 0.8, -0.8 - noise).astype(np.float32)[None]
+        """Bright cells, of which a share is missing, on a ground with a few patches or none, and a little noise."""
+        patches = np.kron(torch.rand((4, 4), generator=draw).numpy(), np.ones((16, 16))) * next(patchy)
+        noise = 0.1 * torch.rand(cells.shape, generator=draw).numpy()
+        return np.where((cells > 0) & (cells <= next(shares)), 0.8, -0.8 + patches + noise).astype(np.float32)[None]
 
     def inputs() -> tuple[Any, Any]:
         #     a-v1 a-v2 b-v1 b-v2 c-v1 c-v2 d-v1 d-v2
-        return iter([16, 16, 12, 16, 16, 16, 4, 15]), iter([0.2, 0.2, 0.2, 0.2, 0, 0, 0.2, 0.2])
+        return iter([16, 16, 12, 16, 16, 16, 4, 15]), iter([0.4, 0.4, 0.4, 0.4, 0, 0, 0.4, 0.4])
 
     monkeypatch.setattr(module, "paint", painted)
     monkeypatch.setattr("cytoforge.inference.segment.load_network", lambda *_: Seer().eval())
     results = []
     for out in (tmp_path / "one", tmp_path / "two"):
-        shares, noises = inputs()
+        shares, patchy = inputs()
         generate(settings_of(run, tmp_path / "masks", out, variants=2, keep=0.625))
         results.append((info_of(out), sorted(images_of(out))))
     assert "8 images painted on 4 masks, 3 of them dropped" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.images import resize_image, scaled_shape
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import Model, segment_array
 from cytoforge.inference.tiling import Floats
@@ -13,7 +14,8 @@ from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.progress import Progress
 
 IOU = 0.5  # at which a cell of the mask counts as seen
-NEAR = 0.02  # mean absolute difference, of images in [-1, 1], below which two of one mask are near-duplicates
+BLUR = 16  # px that are averaged before images are compared, so that noise alone makes no difference
+NEAR = 0.01  # mean absolute difference, in [-1, 1], below which two blurred images of one mask are near-duplicates
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ def curate(dataset: Dataset, model: Model, keep: float) -> Curation:
         different: dict[str, Floats] = {}
         for item in items:
             image, faithfulness[item.name] = look(dataset, item, model)
-            twin = next((name for name, other in different.items() if np.abs(image - other).mean() < NEAR), None)
+            blurred = resize_image(image, scaled_shape(image.shape, 1 / BLUR))
+            twin = next((name for name, other in different.items() if np.abs(blurred - other).mean() < NEAR), None)
             if twin is None:
-                different[item.name] = image
+                different[item.name] = blurred
             else:
                 near[item.name] = twin
             progress(len(faithfulness) / len(dataset.items), item.name)
