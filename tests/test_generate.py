@@ -14,7 +14,7 @@ import cytoforge
 from conftest import squares
 from cytoforge.cli import main
 from cytoforge.commands.score import score_segmentation
-from cytoforge.config import GenerateImages, ScoreSegmentation, Segment
+from cytoforge.config import GenerateImages, ScoreSegmentation, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset, DatasetWriter
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels, write_image, write_labels
@@ -30,6 +30,7 @@ from cytoforge.instances import condition
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
+from cytoforge.training.prepare import open_data
 
 
 def random_generator(seed: int = 0, **options: Any) -> StyleUNet:
@@ -229,10 +230,37 @@ def test_masks_come_to_the_scale_of_the_run(stated: float | None, factor: float,
     written = read_labels(tmp_path / "out" / "masks" / "a.png")
     assert written.shape == tuple(round(side * factor) for side in labels.shape)
     assert read_header(tmp_path / "out" / "images" / "a.png")[0][1:] == written.shape
-    assert Dataset.open(tmp_path / "out").scale == 0.5  # who reads it at the run's scale reads it as it is
+    assert Dataset.open(tmp_path / "out").scale == 0.5
     (tmp_path / "data" / "dataset.json").write_text('{"scale": 0}')
     with pytest.raises(UserError, match="scale must be a number above 0, not 0"):
         generate(settings_of(run, tmp_path / "data", tmp_path / "again"))
+
+
+def test_who_reads_at_the_scale_of_the_run_reads_paintings_as_they_are(
+    masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", scale=0.5, segmenter=True)
+    generate(settings_of(run, masks, tmp_path / "out"))
+    data = open_data(TrainSegmentation(data=tmp_path / "out", out=tmp_path / "next", scale=0.5))
+    image, labels = data.read(0)
+    written = read_labels(tmp_path / "out" / "masks" / f"{data.names[0]}.png")
+    assert np.array_equal(labels, written)
+    assert image.shape[1:] == written.shape
+    shapes = []
+
+    def recorded(network: Any, rows: Any, shape: tuple[int, int], side: int) -> Any:
+        shapes.append(shape)
+        return tiling.probability_rows(network, rows, shape, side)
+
+    monkeypatch.setattr("cytoforge.inference.segment.probability_rows", recorded)
+    segment(Segment(run, tmp_path / "out", tmp_path / "found", threads=1))
+    assert shapes == [read_labels(path).shape for path in sorted((tmp_path / "out" / "masks").iterdir())]
+
+
+def test_images_beside_the_masks_are_not_looked_at(run: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    write_image(tiny_dataset / "images" / "cell_0.png", np.zeros((1, 10, 20), np.uint8))
+    generate(settings_of(run, tiny_dataset, tmp_path / "out"))
+    assert read_header(tmp_path / "out" / "images" / "cell_0.png")[0] == (1, 64, 64)
 
 
 def test_generators_of_instances_and_of_other_channels(masks: Path, tmp_path: Path) -> None:

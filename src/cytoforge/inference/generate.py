@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -144,7 +144,8 @@ def generate(config: GenerateImages) -> Path:
     waiting = [painting for painting in paintings if painting.name not in writer.done]
     progress = Progress("generate")
     for position, painting in enumerate(waiting, 1):
-        labels = relabel(masks.read_labels(painting.item, painter.scale / masks.scale))
+        mask = replace(painting.item, image=None)
+        labels = relabel(masks.read_labels(mask, painter.scale / masks.scale))
         draw = item_draw(config.seed, painting.item.name, painting.variant)
         image = paint(painter.network, labels, painter.kind, draw, mixing=config.style_mixing, tile=painter.tile)
         writer.add(painting.name, _grey(image), labels, painting.mark)
