@@ -89,7 +89,7 @@ def test_the_rule_finds_what_it_forbids() -> None:
         ("cytoforge.inference.segment", {"lightning_fabric", "kornia", "monai", "matplotlib"}),
         ("cytoforge.commands.score", {"torch", "matplotlib"}),
         ("cytoforge.commands.check", {"torch", "matplotlib"}),
-        ("cytoforge.metrics.curation", {"torchmetrics", "matplotlib"}),
+        ("cytoforge.metrics.copying", {"torchmetrics", "matplotlib"}),
     ],
 )
 def test_start_up_stays_light(module: str, forbidden: set[str]) -> None:

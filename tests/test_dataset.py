@@ -324,9 +324,9 @@ def test_limits_of_a_set_stand_in_for_those_of_the_file(tmp_path: Path) -> None:
 
 def test_synthetic_images_are_known_by_the_folder_that_they_lie_in(tiny_dataset: Path) -> None:
     paths = (tiny_dataset, tiny_dataset / "images", tiny_dataset / "masks", tiny_dataset / "images" / "cell_1.png")
-    assert not any(Dataset.open(path).is_synthetic() for path in paths)
+    assert not any(Dataset.open(path).synthetic() for path in paths)
     (tiny_dataset / "dataset.json").write_text('{"synthetic": {}}')
-    assert all(Dataset.open(path).is_synthetic() for path in paths)
+    assert all(Dataset.open(path).synthetic() for path in paths)
 
 
 def test_fingerprint_changes_with_any_file_and_strip(tiny_dataset: Path) -> None:

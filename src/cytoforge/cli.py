@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("Check", "commands.check:check_command", "lint a dataset or movie and say what to do"),
     "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
+    "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "score generation": (

@@ -218,6 +218,49 @@ class Segment:
 
 
 @command
+class GenerateImages:
+    """Paint images on masks with a trained generator: an annotated synthetic dataset in OUT.
+
+    MASKS is a dataset, a folder of masks or one mask, of any size; its own images, if any, are not looked at. Masks
+    are brought to the run's scale, as images are for segment. The same masks, run and seed give the same images.
+
+    Examples:
+      cytoforge generate images RUN MASKS --out OUT
+      cytoforge generate images RUN MASKS --out OUT --variants 3 --keep 0.9
+    """
+
+    run: Positional[Path]
+    """run folder with a generator: train segmentation --method cyclegan, train generator or import"""
+    masks: Positional[Path]
+    """what to paint on"""
+    out: Path
+    """dataset folder to write"""
+    variants: Count = 1
+    """images per mask, each in a style of its own; NAME-v1, NAME-v2 ... from 2 on"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of styles and noise; an image depends on it, the name of its mask and its variant only"""
+    style_mixing: Fraction = 0.9
+    """probability that two styles are mixed in an image"""
+    keep: Annotated[float, Field(gt=0, le=1)] | None = None
+    """keep this share of the images: near-duplicates go first, then those in which a segmenter finds fewest cells of
+    the mask; 1 keeps all and only measures"""
+    segmenter: Path | None = None
+    """with --keep: run whose segmenter looks at the images, instead of the generator's own run"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing synthetic dataset"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GenerateImages":
+        if self.segmenter is not None and self.keep is None:
+            raise ValueError("--segmenter belongs to --keep")
+        return self
+
+
+@command
 class ScoreSegmentation:
     """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from cytoforge.config import Demo, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset, DatasetWriter
@@ -13,6 +14,7 @@ from cytoforge.data.files import read_json, write_json
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
+from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
@@ -20,7 +22,7 @@ from cytoforge.progress import clock
 from cytoforge.report import Report, overlay, to_rgb
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.prepare import open_data, say
-from cytoforge.training.segmentation import paint, train
+from cytoforge.training.segmentation import train
 
 ANNOTATED, TEST, SHOWN = 4, 12, 4
 REPORT = "report.html"
@@ -173,7 +175,7 @@ def write_report(config: Demo, results: list[Result], best: Result, seconds: flo
     grid = []
     for item in shown:
         truth = dataset.read_labels(item)
-        painted = [to_rgb(paint(generator, truth, seed)) for seed in range(3)]
+        painted = [to_rgb(paint(generator, truth, "mask", torch.Generator().manual_seed(seed))) for seed in range(3)]
         grid.append([to_rgb(np.where(truth > 0, 1.0, -1.0)[None]), to_rgb(dataset.read_image(item)), *painted])
     report.image_grid(
         grid,

@@ -73,9 +73,9 @@ def _open(config: ScoreSegmentation) -> _Inputs:
         raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
     prediction = Dataset.open(config.prediction, holds="masks").masks()
     truth = Dataset.open(config.truth, holds="masks").masks()
-    if not config.allow_synthetic and truth.is_synthetic():
+    if not config.allow_synthetic and (witness := truth.synthetic()):
         raise UserError(
-            f"{config.truth}: dataset.json says that these images are synthetic, which is no ground truth; "
+            f"{witness}: says that these images are synthetic, which is no ground truth; "
             "score on annotated images, or give --allow-synthetic"
         )
     notes = [f"{side}: {note}" for side, data in (("truth", truth), ("prediction", prediction)) for note in data.notes]

@@ -20,7 +20,7 @@ from cytoforge.data.images import Normalisation, read_header, read_image, scaled
 from cytoforge.data.weights import FILES, VARIABLE, FeatureNetwork, load_features, weights_file
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
-from cytoforge.metrics.curation import Copying, copying
+from cytoforge.metrics.copying import Copying, copying
 from cytoforge.metrics.estimates import Estimate, to_json
 from cytoforge.metrics.generation import PairScores, SetScores, extract_features, pair_scores, set_scores
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
@@ -121,9 +121,9 @@ def _open(config: ScoreGeneration) -> _Inputs:
     if config.json is not None and config.json.exists() and not config.overwrite:
         raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
     truth = Dataset.open(config.truth).images()
-    if not config.allow_synthetic and truth.is_synthetic():
+    if not config.allow_synthetic and (witness := truth.synthetic()):
         raise UserError(
-            f"{config.truth}: dataset.json says that these images are synthetic, which is no ground truth; "
+            f"{witness}: says that these images are synthetic, which is no ground truth; "
             "score against real images, or give --allow-synthetic"
         )
     generated = Dataset.open(config.prediction).images()

@@ -113,7 +113,8 @@ def simulate_masks(config: SimulateMasks) -> Path:
     data = Annotated(config.like, config.sequence, config.scale) if config.like else None
     source = data.dataset.fingerprint() if data else None
     info = {"by": "cytoforge simulate masks", "version": version("cytoforge"), "settings": _settings(config)}
-    writer = DatasetWriter(config.out, {"synthetic": {**info, "source": source}}, overwrite=config.overwrite)
+    content = {"synthetic": {**info, "source": source}, "scale": config.scale}
+    writer = DatasetWriter(config.out, content, overwrite=config.overwrite)
     notes = list(data.dataset.notes) if data else []
     files: dict[str, dict[str, Any]] = {}
     measures: list[Morphology] = []
@@ -133,7 +134,7 @@ def simulate_masks(config: SimulateMasks) -> Path:
     real = list(data.measures) if data else []
     write_json(config.out / "statistics.json", _statistics(config, measures, real))
     _write_report(config, data, measures, files, notes)
-    writer.finish(files=files)
+    writer.finish({"files": files})
     cells = sum(measure.count for measure in measures)
     print("\n".join([*notes, f"{config.out / 'masks'}: {_count(config.count, 'mask')} with {_count(cells, 'cell')}"]))
     return config.out

@@ -11,8 +11,9 @@ import numpy as np
 
 from cytoforge.data import movie
 from cytoforge.data.files import digest, make_folder, read_json, write_json
-from cytoforge.data.formats import SUFFIXES
+from cytoforge.data.formats import SUFFIXES, read_mark
 from cytoforge.data.images import (
+    Mark,
     Normalisation,
     read_header,
     read_image,
@@ -214,6 +215,29 @@ class Dataset:
             kept, held = (first, last - count), (last - count, last)
         return replace(self, items=(replace(item, rows=kept),)), replace(self, items=(replace(item, rows=held),))
 
+    @property
+    def scale(self) -> float:
+        """Factor by which the files were resized from original images: `scale` of dataset.json, 1 without it.
+
+        Raises UserError when it is no positive number.
+        """
+        scale = self.info.get("scale", 1.0)
+        if not isinstance(scale, int | float) or not scale > 0:
+            raise UserError(f"{self.path / INFO}: scale must be a number above 0, not {scale!r}; mend it")
+        return float(scale)
+
+    def synthetic(self) -> Path | None:
+        """Return the first file that says that an item is synthetic, or None: dataset.json, an image or a mask.
+
+        The dataset.json counts, too, of the folder in which the files lie when only a part of it was named.
+        """
+        files = [file for item in self.items for file in (item.image, item.mask) if file]
+        folders = {folder for file in files for folder in file.absolute().parents[:3]}
+        for info in sorted(folder / INFO for folder in folders):
+            if info.is_file() and "synthetic" in read_json(info):
+                return info
+        return next((file for file in files if read_mark(file).get("synthetic")), None)
+
     def read_image(
         self,
         item: Item,
@@ -264,12 +288,6 @@ class Dataset:
             different = " and ".join(f"{path.name} ({count})" for count, path in sorted(found.items()))
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
         return next(iter(found))
-
-    def is_synthetic(self) -> bool:
-        """Tell whether the dataset.json of the folder that the files lie in says so, also if only a part was opened."""
-        files = [file for item in self.items[:1] for file in (item.image, item.mask) if file]
-        infos = [folder / INFO for file in files for folder in file.absolute().parents[:3]]
-        return any("synthetic" in read_json(info) for info in infos if info.is_file())
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what provenance.json says of the data: path, number of items, SHA-256 over names and all files."""
@@ -396,17 +414,27 @@ class DatasetWriter:
                 file.unlink()
         write_json(path / INFO, {**self._info, "complete": False})
 
-    def add(self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None) -> None:
-        """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as write_image and write_labels."""
+    def add(
+        self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None, mark: Mark | None = None
+    ) -> None:
+        """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as write_image and write_labels.
+
+        `mark` goes into each file.
+        """
         for part, array in zip(PARTS, (image, labels), strict=True):
             if array is not None:
                 make_folder(self.path / part)  # both before either file: `done` compares them
         if image is not None:
-            write_image(self.path / "images" / f"{name}{self.suffix}", image)
+            write_image(self.path / "images" / f"{name}{self.suffix}", image, mark)
         if labels is not None:
-            write_labels(self.path / "masks" / f"{name}{self.suffix}", labels)
+            write_labels(self.path / "masks" / f"{name}{self.suffix}", labels, mark)
 
-    def finish(self, **results: Any) -> Dataset:
-        """Mark the dataset as complete, add to dataset.json what is known only now, and open it."""
-        write_json(self.path / INFO, {**self._info, **results, "complete": True})
+    def remove(self, name: str) -> None:
+        """Delete what was written as NAME."""
+        for part in PARTS:
+            (self.path / part / f"{name}{self.suffix}").unlink(missing_ok=True)
+
+    def finish(self, facts: Mapping[str, Any] | None = None) -> Dataset:
+        """Mark the dataset as complete, with its closing facts in dataset.json, and open it."""
+        write_json(self.path / INFO, {**self._info, **(facts or {}), "complete": True})
         return Dataset.open(self.path)

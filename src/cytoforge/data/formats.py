@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import json
 import logging
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,8 @@ from cytoforge.errors import UserError
 SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
 MAX_BYTES = 4 * 2**30  # decoded bytes read at once: ten 10,000 x 10,000 channels of 32 bits, and no accident
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_TEXT = b"tEXt"
+MARK = "cytoforge"  # under this word a file says where it comes from: a text of a PNG, an entry in a TIFF's description
 PNG_COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # colour type -> channels without alpha
 # tifffile reports a damaged file in its log and fills the gap with zeros or drops pages
 DAMAGE = ("invalid page offset", "corrupt", "missing", "Missing", "failed to read", "TiffTag 270")  # 270: description
@@ -162,25 +166,52 @@ class _Png(Pixels):
 def _png_header(path: Path) -> tuple[int, int, int, int, np.ndarray]:
     """Return width, height, bit depth, colour type, and the palette: uint8 (256, 3), or (256,) when it is grey."""
     palette = np.zeros((256, 3), np.uint8)
+    chunks = _png_chunks(path)
+    kind, head = next(chunks, (b"", b""))
+    if len(head) < 13 or kind != b"IHDR" or head[9] not in PNG_COLOURS:
+        raise ValueError("the PNG header is damaged")
+    width, height = (int.from_bytes(head[i : i + 4], "big") for i in (0, 4))
+    if head[9] == 3:
+        content = next((content for kind, content in chunks if kind == b"PLTE"), None)
+        if content is None:
+            raise ValueError("the palette is missing")
+        palette.reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
+    if (palette == palette[:, :1]).all():
+        palette = palette[:, 0]
+    return width, height, head[8], head[9], palette
+
+
+def _png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the chunks before the pixels."""
     with path.open("rb") as file:
         if file.read(8) != PNG_SIGNATURE:
             raise ValueError("not a PNG")
-        head = file.read(25)
-        if len(head) < 25 or head[4:8] != b"IHDR" or head[17] not in PNG_COLOURS:
-            raise ValueError("the PNG header is damaged")
-        width, height = (int.from_bytes(head[i : i + 4], "big") for i in (8, 12))
-        while head[17] == 3:
-            chunk = file.read(8)
-            if len(chunk) < 8 or chunk[4:] == b"IDAT":
-                raise ValueError("the palette is missing")
-            content = file.read(int.from_bytes(chunk[:4], "big"))
+        while len(chunk := file.read(8)) == 8 and chunk[4:] != b"IDAT":
+            yield chunk[4:], file.read(int.from_bytes(chunk[:4], "big"))
             file.seek(4, 1)  # checksum
-            if chunk[4:] == b"PLTE":
-                palette.reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
-                break
-    if (palette == palette[:, :1]).all():
-        palette = palette[:, 0]
-    return width, height, head[16], head[17], palette
+
+
+def with_png_text(content: bytes | bytearray, keyword: str, text: str) -> bytes:
+    """Put a text (ASCII) into the bytes of a PNG, after its header."""
+    chunk = PNG_TEXT + f"{keyword}\0{text}".encode("ascii")
+    framed = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    header = len(PNG_SIGNATURE) + 25
+    return bytes(content[:header] + framed + content[header:])
+
+
+def read_mark(path: Path) -> dict[str, Any]:
+    """Return what a PNG or TIFF that cytoforge wrote says of its origin, empty if nothing; raises as open_pixels."""
+    suffix = path.suffix.lower()
+    with reading(path):
+        if suffix == ".png":
+            start = MARK.encode() + b"\0"
+            texts = (text for kind, text in _png_chunks(path) if kind == PNG_TEXT and text.startswith(start))
+            return dict(json.loads(next(texts, start + b"{}")[len(start) :]))
+        if suffix in (".tif", ".tiff"):
+            with _listening(), tifffile.TiffFile(path) as file:
+                described = file.shaped_metadata or ({},)
+                return dict(described[0].get(MARK, {}))
+    return {}
 
 
 class _Tiff(Pixels):

@@ -4,8 +4,9 @@ In memory an image is (C, H, W), labels are int32 (H, W): 0 background, 1..N cel
 """
 
 import io
+import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ import tifffile
 from scipy import sparse
 
 from cytoforge.data.files import write_bytes
-from cytoforge.data.formats import Pixels, open_pixels
+from cytoforge.data.formats import MARK, Pixels, open_pixels, with_png_text
 from cytoforge.errors import UserError
 
 SAMPLE = 2**22  # pixels per channel that percentiles are measured on
@@ -108,9 +109,14 @@ class RowReader:
         self._held = None
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+Mark = Mapping[str, Any]
+"""What a file says of its own origin, beside its pixels; JSON-able"""
+
+
+def write_image(path: Path, image: np.ndarray, mark: Mark | None = None) -> None:
     """Write (C, H, W) atomically: .png for 8 and 16 bits with 1 or 3 channels, .tif for every real type.
 
+    A `mark` is kept inside the file (`formats.read_mark`).
     Raises ValueError when the format cannot hold the array, UserError when the disk is full.
     """
     if image.ndim != 3 or image.size == 0:
@@ -121,18 +127,18 @@ def write_image(path: Path, image: np.ndarray) -> None:
     if suffix == ".png":
         if image.dtype not in (np.uint8, np.uint16) or image.shape[0] not in (1, 3):
             raise ValueError(f"PNG holds 8 or 16 bits of 1 or 3 channels, got {image.dtype} {image.shape}: use .tif")
-        write_bytes(path, imagecodecs.png_encode(interleaved if colour else image[0], level=3))
+        _write_png(path, interleaved if colour else image[0], mark)
     elif suffix in (".tif", ".tiff"):
         if colour:
-            _write_tiff(path, interleaved, "YXS", "rgb")
+            _write_tiff(path, interleaved, "YXS", "rgb", mark)
         else:
-            _write_tiff(path, np.ascontiguousarray(image), "CYX", "minisblack")
+            _write_tiff(path, np.ascontiguousarray(image), "CYX", "minisblack", mark)
     else:
         raise ValueError(f"images are written as .png or .tif, not {path.name}")
 
 
-def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write labels (H, W) atomically as uint16, or as uint32 (.tif only) where ids pass 65535.
+def write_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> None:
+    """Write labels (H, W) atomically as uint16, or as uint32 (.tif only) where ids pass 65535; a mark as write_image.
 
     Raises ValueError for anything but non-negative integers, UserError for large ids in a PNG or a full disk.
     """
@@ -142,17 +148,23 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
     if path.suffix.lower() == ".png":
         if large:
             raise UserError(f"{path}: PNG holds ids up to 65535, these reach {labels.max()}; name the file .tif")
-        write_bytes(path, imagecodecs.png_encode(labels.astype(np.uint16), level=3))
+        _write_png(path, labels.astype(np.uint16), mark)
     elif path.suffix.lower() in (".tif", ".tiff"):
-        _write_tiff(path, labels.astype(np.uint32 if large else np.uint16), "YX", "minisblack")
+        _write_tiff(path, labels.astype(np.uint32 if large else np.uint16), "YX", "minisblack", mark)
     else:
         raise ValueError(f"labels are written as .png or .tif, not {path.name}")
 
 
-def _write_tiff(path: Path, array: np.ndarray, axes: str, photometric: str) -> None:
+def _write_png(path: Path, array: np.ndarray, mark: Mark | None) -> None:
+    content = imagecodecs.png_encode(array, level=3)
+    write_bytes(path, content if mark is None else with_png_text(content, MARK, json.dumps(mark)))
+
+
+def _write_tiff(path: Path, array: np.ndarray, axes: str, photometric: str, mark: Mark | None) -> None:
     # through memory: numpy's tofile hides from us whether the disk was full
     content = io.BytesIO()
-    tifffile.imwrite(content, array, photometric=photometric, compression="zlib", metadata={"axes": axes})
+    metadata = {"axes": axes} if mark is None else {"axes": axes, MARK: mark}
+    tifffile.imwrite(content, array, photometric=photometric, compression="zlib", metadata=metadata)
     write_bytes(path, content.getbuffer())
 
 

@@ -4,12 +4,13 @@ config.json  provenance.json  metrics.csv  weights/NAME.safetensors  state/state
 """
 
 import csv
+import hashlib
 import io
 import json
 import math
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cytoforge.data.files import atomic, make_folder, read_json, write_bytes, write_json
+from cytoforge.data.files import atomic, digest, make_folder, read_json, write_bytes, write_json
 from cytoforge.errors import UserError
 
 FORMAT = 1
@@ -140,6 +141,16 @@ class Run:
             present = sorted(other.stem for other in file.parent.glob("*.safetensors"))
             raise UserError(f"{file}: is missing (there is {', '.join(present) or 'none'}); train on, or copy it here")
         return _load(file, "restore it from a copy, or train again")[0]
+
+    def fingerprint(self, name: str, settings: Iterable[str]) -> str:
+        """Return the SHA-256 over a network's weights and kind and the named settings of config.json (null if absent).
+
+        The same results come from the same fingerprint.
+        """
+        stored = self.config
+        parts = [stored["networks"][name], *(stored.get(key) for key in settings)]
+        weights = digest(self.path / "weights" / f"{name}.safetensors")
+        return hashlib.sha256(json.dumps([*parts, weights], sort_keys=True).encode()).hexdigest()
 
     @property
     def has_state(self) -> bool:

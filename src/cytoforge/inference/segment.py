@@ -1,11 +1,9 @@
 """`cytoforge segment`: images of any size to label images of the same size, in bounded memory."""
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
@@ -60,7 +58,8 @@ def segment(config: Segment) -> Path:
     Raises UserError when images do not suit the run, or masks of another origin would be replaced.
     """
     model = Model.open(config)
-    items = Dataset.open(config.images, config.sequence).images().items
+    images = Dataset.open(config.images, config.sequence).images()
+    items, model = images.items, replace(model, scale=model.scale / images.scale)
     record = Record.open(config, model)
     waiting = record.waiting(items, config.overwrite)
     record.save()
@@ -123,7 +122,7 @@ class Model:
             stored["scale"],
             tile,
             stored["networks"]["segmenter"]["in_channels"],
-            _fingerprint(run),
+            run.fingerprint("segmenter", ("target", "scale", "normalisation")),
         )
 
     def rows(self, reader: RowReader, limits: NDArray[np.float64]) -> tuple[Rows, tuple[int, int]]:
@@ -233,13 +232,6 @@ def _central_disagreement(model: Model, rows: Rows, shape: tuple[int, int]) -> D
         ((n - min(n, 2 * model.tile)) // 2, (n + min(n, 2 * model.tile)) // 2) for n in shape
     )
     return tile_disagreement(model.network, rows(top, bottom)[:, :, left:right], model.tile)
-
-
-def _fingerprint(run: Run) -> str:
-    stored = run.config
-    parts = [stored["networks"]["segmenter"], *(stored[key] for key in ("target", "scale", "normalisation"))]
-    weights = digest(run.path / "weights" / "segmenter.safetensors")
-    return hashlib.sha256(json.dumps([*parts, weights], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass

@@ -1,12 +1,12 @@
-"""A network over an image of any size: tiles in, consecutive rows of class probabilities out.
+"""A network over an image of any size: tiles in, consecutive rows of class probabilities or of a painting out.
 
-Where a network's reach is known (`receptive_radius`), tiles carry that margin, start at multiples of its pooling
-factor and keep their centres: the result is the one pass over the whole image would give. Networks that look at the
-whole tile (group norm, CellPose's style) have no such tiling; their tiles overlap by a quarter and fade into each
+Tiles start at multiples of the network's pooling factor. Where its reach is known (`receptive_radius`), they carry
+that margin and keep their centres: the result is the one pass over the whole image would give. Networks that look at
+the whole tile (group norm, CellPose's style) have no such tiling; their tiles overlap by a quarter and fade into each
 other, and `tile_disagreement` measures what that changes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 EXACT_TILE = 1024  # px: the paper's U-Net, with margins of 112 px, takes 1.6 times the work of one pass, and 2.1 GiB
 BATCH_PIXELS = EXACT_TILE**2  # smaller tiles go through the network together
@@ -22,6 +22,8 @@ BATCH_PIXELS = EXACT_TILE**2  # smaller tiles go through the network together
 Floats = NDArray[np.float32]
 Rows = Callable[[int, int], Floats]
 """`rows(top, bottom)` gives these rows of an image as float32 (C, bottom - top, W) in [-1, 1]"""
+Evaluate = Callable[[Tensor, Sequence[tuple[int, int]]], Tensor]
+"""`evaluate(tiles, corners)` gives maps (B, K, h, w) of tiles (B, C, h, w), whose top left pixels lie at (y, x)"""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,9 @@ def axis_tiles(network: nn.Module, length: int, side: int) -> list[Tile]:
         raise ValueError(f"tiles of {side} px are too small: this network needs {smallest_tile(network)} px or more")
     if length <= side:
         return [Tile(0, length, np.ones(length, np.float32))]
-    edge = margin(network)
+    edge, stride = margin(network), _reach(network)[1]
     if edge is None:
-        return _blended_tiles(length, side)
-    stride = _reach(network)[1]
+        return _blended_tiles(length, side, stride)
     return _exact_tiles(length, side // stride * stride, edge)
 
 
@@ -81,13 +82,21 @@ def probability_rows(network: nn.Module, rows: Rows, shape: tuple[int, int], sid
     Yields float32 (classes, h, W) in [0, 1], from top to bottom, each row once. Memory grows with the width only.
     Raises ValueError when the network is not in eval mode (its statistics would be those of the tile).
     """
+    return tiled_rows(network, lambda tiles, _: network(tiles).float().softmax(dim=1), rows, shape, side)
+
+
+def tiled_rows(
+    network: nn.Module, evaluate: Evaluate, rows: Rows, shape: tuple[int, int], side: int
+) -> Iterator[Floats]:
+    """The same for any function of tiles that calls the network: float32 (K, h, W)."""
     if network.training:
         raise ValueError("the network is in training mode: call eval() first")
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     horizontal = axis_tiles(network, shape[1], side)
     bands = axis_tiles(network, shape[0], side)
     pending: Floats | None = None
     for band, following in zip(bands, [*bands[1:], None], strict=True):
-        strip = _run_band(network, rows(band.start, band.stop), horizontal)
+        strip = _run_band(lambda t, c: evaluate(t.to(device), c), rows(band.start, band.stop), band.start, horizontal)
         strip *= band.weight[:, None]
         if pending is not None:
             strip[:, : pending.shape[1]] += pending
@@ -126,21 +135,24 @@ def _exact_tiles(length: int, side: int, edge: int) -> list[Tile]:
         stop = min(start + side, length)
 
 
-def _blended_tiles(length: int, side: int) -> list[Tile]:
-    """Tiles of one size that overlap by a quarter or more, fading into each other."""
-    count = -(-(length - side) // (side * 3 // 4)) + 1
-    starts = np.linspace(0, length - side, count).round().astype(int)
-    window = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+def _blended_tiles(length: int, side: int, stride: int) -> list[Tile]:
+    """Tiles that overlap by a quarter or more, fading into each other; the last is up to `stride` px longer."""
+    step = max(side * 3 // 4 // stride, 1) * stride
+    count = -(-(length - side) // step) + 1
+    starts = [int(start) // stride * stride for start in np.linspace(0, length - side, count)]
+    bounds = list(zip(starts, [*(start + side for start in starts[:-1]), length], strict=True))
+    windows = [np.sin(np.pi * (np.arange(stop - start) + 0.5) / (stop - start)) ** 2 for start, stop in bounds]
     total = np.zeros(length)
-    for start in starts:
-        total[start : start + side] += window
-    return [Tile(int(s), int(s) + side, (window / total[s : s + side]).astype(np.float32)) for s in starts]
+    for (start, stop), window in zip(bounds, windows, strict=True):
+        total[start:stop] += window
+    return [
+        Tile(a, b, (window / total[a:b]).astype(np.float32)) for (a, b), window in zip(bounds, windows, strict=True)
+    ]
 
 
 @torch.inference_mode()
-def _run_band(network: nn.Module, image: Floats, tiles: list[Tile]) -> Floats:
-    """Class probabilities (classes, h, W) of image rows (C, h, W), the tiles weighted along the width."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+def _run_band(evaluate: Evaluate, image: Floats, top: int, tiles: list[Tile]) -> Floats:
+    """Maps (K, h, W) of image rows (C, h, W), the first of which is row `top`; tiles are weighted along the width."""
     strip: Floats | None = None
     for width, group in groupby(tiles, key=lambda tile: tile.stop - tile.start):
         equal = list(group)
@@ -148,10 +160,10 @@ def _run_band(network: nn.Module, image: Floats, tiles: list[Tile]) -> Floats:
         for first in range(0, len(equal), count):
             batch = equal[first : first + count]
             stack = torch.from_numpy(np.stack([image[:, :, t.start : t.stop] for t in batch]))
-            probabilities = network(stack.to(device)).float().softmax(dim=1).cpu().numpy()
+            maps = evaluate(stack, [(top, t.start) for t in batch]).float().cpu().numpy()
             if strip is None:
-                strip = np.zeros((probabilities.shape[1], *image.shape[1:]), np.float32)
-            for tile, part in zip(batch, probabilities, strict=True):
+                strip = np.zeros((maps.shape[1], *image.shape[1:]), np.float32)
+            for tile, part in zip(batch, maps, strict=True):
                 strip[:, :, tile.start : tile.stop] += part * tile.weight
     assert strip is not None
     return strip

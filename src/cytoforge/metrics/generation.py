@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from cytoforge.metrics.curation import BLOCK, distances
+from cytoforge.metrics.copying import BLOCK, distances
 from cytoforge.metrics.estimates import RESAMPLES, Estimate, bootstrap_estimate, mean_estimate, resample
 
 NAN = float("nan")

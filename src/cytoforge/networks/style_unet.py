@@ -55,6 +55,7 @@ class StyleUNet(UNetEncoder):
         norm: Norm = "batch",
     ) -> None:
         super().__init__(in_channels, width, depth, norm)
+        self.latent = latent
         self.StyleNet = StyleMapping(latent)
         for block in range(depth):
             self.add_module(f"d{block + 1}", StyleUp(width << (depth - block), latent))

@@ -51,8 +51,8 @@ def open_data(config: TrainSegmentation) -> Data:
     notes = list(dataset.notes)
 
     def load(source: Dataset, item: Item) -> Example:
-        image = source.read_image(item, config.scale, normalisation)
-        return item.name, image, source.read_labels(item, config.scale)
+        scale = config.scale / source.scale
+        return item.name, source.read_image(item, scale, normalisation), source.read_labels(item, scale)
 
     training, held = _split(config, dataset)
     validation = tuple(load(held, item) for item in held.items)

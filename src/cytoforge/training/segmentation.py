@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -11,6 +10,7 @@ from cytoforge.config import TrainSegmentation
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.data.weights import load_features
+from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment_array
 from cytoforge.instances import TARGETS, Target
@@ -20,7 +20,7 @@ from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import SEGMENTERS
-from cytoforge.networks.style_unet import StyleUNet, draw_styles
+from cytoforge.networks.style_unet import StyleUNet
 from cytoforge.progress import Progress
 from cytoforge.report import outcome_overlay, overlay, run_report, to_rgb
 from cytoforge.training.batches import Batch, Batches, item_generator
@@ -185,18 +185,6 @@ def _budget(config: TrainSegmentation) -> Budget:
     return Budget(seconds=60 * (10.0 if config.minutes is None else config.minutes))
 
 
-def paint(generator: nn.Module, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Let a generator paint an image float32 (C, H, W) in [-1, 1] from the cells of labels (H, W)."""
-    device = next(generator.parameters()).device
-    draw = item_generator(seed, 0, 0, "picture")
-    styles = draw_styles(1, generator.depth, draw)  # type: ignore[arg-type]
-    noise = torch.rand((1, 1, *labels.shape), generator=draw)
-    mask = torch.from_numpy(labels > 0).float()[None, None]
-    with torch.no_grad():
-        painted = generator(mask.to(device), styles.to(device), noise.to(device))
-    return np.asarray(painted[0].clamp(-1, 1).cpu().numpy(), dtype=np.float32)
-
-
 def write_picture(
     run: Run, averages: dict[str, nn.Module], data: Data, target: Target, step: int, seed: int, side: int = 256
 ) -> None:
@@ -209,7 +197,8 @@ def write_picture(
     predicted = segment_array(averages["segmenter"], image, target, run.config["tile"])
     panels = [to_rgb(image), overlay(image, labels), outcome_overlay(image, labels, predicted)]
     if "generator" in averages:
-        panels.append(to_rgb(paint(averages["generator"], labels, seed)))
+        painted = paint(averages["generator"], labels, "mask", item_generator(seed, 0, 0, "picture"))
+        panels.append(to_rgb(painted))
     write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
 
 

@@ -1,0 +1,82 @@
+"""Which synthetic images to keep: those that show the cells of their masks and are not all but the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.images import resize_image, scaled_shape
+from cytoforge.errors import UserError
+from cytoforge.inference.segment import Model, segment_array
+from cytoforge.inference.tiling import Floats
+from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.progress import Progress
+
+IOU = 0.5  # at which a cell of the mask counts as seen
+BLUR = 16  # px that are averaged before images are compared, so that noise alone makes no difference
+NEAR = 0.01  # mean absolute difference, in [-1, 1], below which two blurred images of one mask are near-duplicates
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What was seen in the images of a dataset, by their names, and which of them are to go."""
+
+    faithfulness: dict[str, float | None]
+    """share of the mask's cells that the segmenter finds, matched one to one at IoU 0.5; None where there are none"""
+    near_duplicates: dict[str, str]
+    """images that hardly differ from another of the same mask, and that one"""
+    dropped: list[str]
+
+
+def curate(dataset: Dataset, model: Model, keep: float) -> Curation:
+    """Choose the share `keep` of a synthetic dataset, whose dataset.json says on which mask each image was painted.
+
+    Nothing is deleted. Raises UserError when the segmenter was trained on another number of channels.
+    """
+    if (channels := dataset.channels()) != model.channels:
+        raise UserError(
+            f"{dataset.path}: its images have {channels} channels, the segmenter was trained on {model.channels}; "
+            "give another --segmenter"
+        )
+    siblings: dict[str, list[Item]] = {}
+    for item in dataset.items:
+        siblings.setdefault(dataset.info["files"][item.name]["mask"], []).append(item)
+    faithfulness: dict[str, float | None] = {}
+    near: dict[str, str] = {}
+    progress = Progress("curate")
+    for items in siblings.values():
+        different: dict[str, Floats] = {}
+        for item in items:
+            image, faithfulness[item.name] = look(dataset, item, model)
+            blurred = resize_image(image, scaled_shape(image.shape, 1 / BLUR))
+            twin = next((name for name, other in different.items() if np.abs(blurred - other).mean() < NEAR), None)
+            if twin is None:
+                different[item.name] = blurred
+            else:
+                near[item.name] = twin
+            progress(len(faithfulness) / len(dataset.items), item.name)
+    return Curation(faithfulness, near, to_drop(faithfulness, near, keep))
+
+
+def look(dataset: Dataset, item: Item, model: Model) -> tuple[Floats, float | None]:
+    """Return an image as the segmenter wants it, and the share of its mask's cells that the segmenter finds."""
+    scale = model.scale / dataset.scale
+    image, labels = dataset.read_image(item, scale, model.normalisation), dataset.read_labels(item, scale)
+    found = segment_array(model.network, image, model.target, model.tile)
+    (recall,) = segmentation_scores(labels, found, thresholds=(IOU,)).recall
+    return image, None if np.isnan(recall) else float(recall)
+
+
+def to_drop(faithfulness: Mapping[str, float | None], near: Mapping[str, str], keep: float) -> list[str]:
+    """Return the names of all but the share `keep` of the images (one at least stays), those that go first first.
+
+    Near-duplicates go before all others, the less faithful before the more faithful, images without cells last.
+    """
+
+    def rank(name: str) -> tuple[bool, float, str]:
+        share = faithfulness[name]
+        return name not in near, 1.0 if share is None else share, name
+
+    count = len(faithfulness) - max(round(keep * len(faithfulness)), 1)
+    return sorted(faithfulness, key=rank)[:count]
