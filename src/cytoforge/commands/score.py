@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cytoforge.config import ScoreSegmentation
-from cytoforge.data.dataset import INFO, Dataset, Item
-from cytoforge.data.files import read_json, write_json
+from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
 from cytoforge.metrics.segmentation import (
     Estimate,
@@ -73,7 +73,7 @@ def _open(config: ScoreSegmentation) -> _Inputs:
         raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
     prediction = Dataset.open(config.prediction, holds="masks").masks()
     truth = Dataset.open(config.truth, holds="masks").masks()
-    if not config.allow_synthetic and _is_synthetic(truth):
+    if not config.allow_synthetic and truth.is_synthetic:
         raise UserError(
             f"{config.truth}: dataset.json says that these images are synthetic, which is no ground truth; "
             "score on annotated images, or give --allow-synthetic"
@@ -90,13 +90,6 @@ def _open(config: ScoreSegmentation) -> _Inputs:
             )
     # Without its image an item stands for the mask alone, in reading and in the fingerprint.
     return _Inputs(_of_masks(prediction, predicted), _of_masks(truth, truth.items), tuple(notes))
-
-
-def _is_synthetic(truth: Dataset) -> bool:
-    """Whether the dataset.json of the folder that the masks lie in says so, also when only a part of it was named."""
-    folders = [folder for item in truth.items[:1] if item.mask for folder in item.mask.absolute().parents[:3]]
-    files = [folder / INFO for folder in folders if (folder / INFO).is_file()]
-    return any("synthetic" in read_json(file) for file in files)
 
 
 def _predictions_for(truth: Dataset, prediction: Dataset) -> tuple[Item, ...]:

@@ -125,6 +125,13 @@ class Dataset:
         notes = "".join(f" ({note})" for note in self.notes)
         return f"{self.path}: holds images but no masks to learn from{notes}; put them into {self.path / 'masks'}"
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the dataset.json of the folder that the files lie in says so, also when a part of it was named."""
+        files = [file for item in self.items[:1] for file in (item.mask, item.image) if file]
+        folders = [folder for file in files for folder in file.absolute().parents[:3]]
+        return any("synthetic" in read_json(folder / INFO) for folder in folders if (folder / INFO).is_file())
+
     def limited(self, n: int, seed: int) -> "Dataset":
         """Draw n items; with one seed smaller draws are part of larger ones. All items when there are fewer."""
         if n < 1:
