@@ -120,6 +120,8 @@ class StyleUNet(UNetEncoder):
 class UNetGenerator(UNet):
     """U-Net that paints: the generator without styles and noise of cGAN-Seg, Figure 3."""
 
+    latent = 128  # so that the same styles can be handed to either generator
+
     def __init__(
         self, in_channels: int = 1, out_channels: int = 1, width: int = 64, depth: int = 4, norm: Norm = "batch"
     ) -> None:

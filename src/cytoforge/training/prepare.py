@@ -128,6 +128,8 @@ def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic 
 
 
 def _read(source: Dataset, item: Item, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Read image and labels at `scale` of the original images, of which the files may be resized copies already."""
+    scale /= source.info.get("scale", 1.0)
     return source.read_image(item, scale, Normalisation()), source.read_labels(item, scale)
 
 
