@@ -26,6 +26,7 @@ from cytoforge.errors import UserError
 
 FORMAT = 1
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
+STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,7 @@ class Run:
         `overwrite` replaces a former run, and only its own files. Raises UserError when the folder holds a run
         (without `overwrite`) or anything that is no part of a run.
         """
-        if path.is_file():
-            raise UserError(f"{path}: is a file; give a folder to write the run into")
-        found = [entry for entry in sorted(path.iterdir()) if entry.suffix != ".part"] if path.is_dir() else []
-        names = {entry.name for entry in found}
-        # provenance.json alone is what a kill at this very place leaves
-        foreign = names - set(PARTS) if "config.json" in names else names - {"provenance.json"}
-        if foreign:
-            raise UserError(f"{path}: holds {', '.join(sorted(foreign)[:3])} and is no run folder; choose another")
-        if "config.json" in names and not overwrite:
-            raise UserError(f"{path}: holds a run already; choose another folder or give --overwrite")
-        for part in found:
+        for part in cls.replaceable(path, overwrite=overwrite):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
         provenance = {
             "cytoforge": version("cytoforge"),
@@ -62,6 +53,22 @@ class Run:
         write_json(path / "provenance.json", provenance)
         write_json(path / "config.json", {"format": FORMAT, **config})
         return cls(path)
+
+    @classmethod
+    def replaceable(cls, path: Path, *, overwrite: bool) -> list[Path]:
+        """Return the files and folders of a former run that `create` would replace, `stages` not counted; raises as it."""
+        if path.is_file():
+            raise UserError(f"{path}: is a file; give a folder to write the run into")
+        entries = sorted(path.iterdir()) if path.is_dir() else []
+        found = [entry for entry in entries if entry.suffix != ".part" and entry.name != STAGES]
+        names = {entry.name for entry in found}
+        # provenance.json alone is what a kill at this very place leaves
+        foreign = names - set(PARTS) if "config.json" in names else names - {"provenance.json"}
+        if foreign:
+            raise UserError(f"{path}: holds {', '.join(sorted(foreign)[:3])} and is no run folder; choose another")
+        if "config.json" in names and not overwrite:
+            raise UserError(f"{path}: holds a run already; choose another folder or give --overwrite")
+        return found
 
     @classmethod
     def open(cls, path: Path) -> "Run":

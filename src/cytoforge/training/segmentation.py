@@ -38,6 +38,7 @@ from cytoforge.training.prepare import (
     sizes,
     train_recipe,
 )
+from cytoforge.training.two_stage import train_two_stage
 
 WARM = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
 # for trainings of minutes; docs/decisions.md says how they were found
@@ -79,6 +80,8 @@ def train(config: TrainSegmentation) -> Run:
 
     Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
     """
+    if config.method == "two-stage":
+        return train_two_stage(config, train)
     fabric = launch(config)
     data = open_data(config)
     synthetic, fingerprint = open_synthetic(config, data.channels)
