@@ -56,7 +56,7 @@ class Run:
 
     @classmethod
     def replaceable(cls, path: Path, *, overwrite: bool) -> list[Path]:
-        """Return the files and folders of a former run that `create` would replace, `stages` not counted; raises as it."""
+        """Return what of a former run `create` would replace, its `stages` not counted; raises as `create` does."""
         if path.is_file():
             raise UserError(f"{path}: is a file; give a folder to write the run into")
         entries = sorted(path.iterdir()) if path.is_dir() else []

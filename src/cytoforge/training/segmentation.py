@@ -38,7 +38,6 @@ from cytoforge.training.prepare import (
     sizes,
     train_recipe,
 )
-from cytoforge.training.two_stage import train_two_stage
 
 WARM = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
 # for trainings of minutes; docs/decisions.md says how they were found
@@ -81,6 +80,8 @@ def train(config: TrainSegmentation) -> Run:
     Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
     """
     if config.method == "two-stage":
+        from cytoforge.training.two_stage import train_two_stage  # it trains segmenters with this very function
+
         return train_two_stage(config, train)
     fabric = launch(config)
     data = open_data(config)
