@@ -133,8 +133,8 @@ def _generator(config: TrainSegmentation, out: Path) -> TrainGenerator:
 
 def _segmenter(config: TrainSegmentation, out: Path, share: float) -> TrainSegmentation:
     """Return the settings of a segmenter's training on annotated images with this share of the budget."""
-    plain = {"method": "conventional", "condition": "mask", "overwrite": False}
-    return replace(config, out=out, **plain, **_share(config, share))
+    budget = _share(config, share)
+    return replace(config, out=out, method="conventional", condition="mask", overwrite=False, **budget)
 
 
 def _share(config: TrainSegmentation, share: float) -> dict[str, Any]:
