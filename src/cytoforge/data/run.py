@@ -42,8 +42,7 @@ class Run:
         `overwrite` replaces a former run, and only its own files. Raises UserError when the folder holds a run
         (without `overwrite`) or anything that is no part of a run.
         """
-        for part in cls.replaceable(path, overwrite=overwrite):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        cls.clear(path, overwrite=overwrite)
         provenance = {
             "cytoforge": version("cytoforge"),
             "commit": _commit(),
@@ -55,8 +54,8 @@ class Run:
         return cls(path)
 
     @classmethod
-    def replaceable(cls, path: Path, *, overwrite: bool) -> list[Path]:
-        """Return what of a former run `create` would replace, its `stages` not counted; raises as `create` does."""
+    def clear(cls, path: Path, *, overwrite: bool) -> None:
+        """Make room for a run, as `create` does and refusing what it refuses; the folder of `stages` stays."""
         if path.is_file():
             raise UserError(f"{path}: is a file; give a folder to write the run into")
         entries = sorted(path.iterdir()) if path.is_dir() else []
@@ -68,7 +67,8 @@ class Run:
             raise UserError(f"{path}: holds {', '.join(sorted(foreign)[:3])} and is no run folder; choose another")
         if "config.json" in names and not overwrite:
             raise UserError(f"{path}: holds a run already; choose another folder or give --overwrite")
-        return found
+        for part in found:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
     @classmethod
     def open(cls, path: Path) -> "Run":

@@ -64,7 +64,7 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
         )
     say(["5 of 5: the segmenter"])
     last = _segmenter(config, config.out, 1 - GENERATOR - JUDGE)
-    return train(replace(last, synthetic=stages / "synthetic", overwrite=config.overwrite))
+    return train(replace(last, synthetic=stages / "synthetic"))
 
 
 def open_stages(config: TrainSegmentation, stages: Path) -> None:
@@ -79,7 +79,7 @@ def open_stages(config: TrainSegmentation, stages: Path) -> None:
         if key not in ("out", "overwrite", "weights_dir")
     }
     if config.overwrite or not record.exists():
-        Run.replaceable(config.out, overwrite=config.overwrite)
+        Run.clear(config.out, overwrite=config.overwrite)
         shutil.rmtree(stages, ignore_errors=True)
         write_json(record, settings)
     former = read_json(record)
