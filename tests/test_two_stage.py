@@ -78,6 +78,9 @@ def test_a_folder_with_something_else_is_refused_before_any_work(phantoms: Path,
     assert train(phantoms, tmp_path) == 2
     assert "holds notes.txt and is no run folder" in capsys.readouterr().err
     assert not (tmp_path / "stages").exists()
+    (tmp_path / "mine" / "stages").mkdir(parents=True)
+    assert train(phantoms, tmp_path / "mine", "--overwrite") == 2
+    assert "was there before; choose another --out" in capsys.readouterr().err
     assert train(phantoms, tmp_path / "run", "--devices", "2") == 2
     assert "trains on one device" in capsys.readouterr().err
 

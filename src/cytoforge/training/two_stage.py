@@ -78,6 +78,8 @@ def open_stages(config: TrainSegmentation, stages: Path) -> None:
         for key, value in asdict(config).items()
         if key not in ("out", "overwrite", "weights_dir")
     }
+    if stages.exists() and not record.exists():
+        raise UserError(f"{stages}: was there before; choose another --out")
     if config.overwrite or not record.exists():
         Run.clear(config.out, overwrite=config.overwrite)
         shutil.rmtree(stages, ignore_errors=True)
