@@ -7,21 +7,22 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cytoforge.instances import TARGETS
+from cytoforge.instances import CONDITIONS, TARGETS, condition
 from cytoforge.losses import CycleWeights, adversarial, cross_entropy_dice, discriminator_loss, straight_through_mask
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet
 from cytoforge.training.batches import Batch
-from cytoforge.training.cyclegan import CycleGAN, frozen_statistics, judge
+from cytoforge.training.cyclegan import CycleGAN
 from cytoforge.training.fit import Trainer
+from cytoforge.training.paired import frozen_statistics, judge
 
 
-def recipe(target: str = "boundary", features: bool = True, **options: float) -> CycleGAN:
+def recipe(target: str = "boundary", features: bool = True, kind: str = "mask", **options: float) -> CycleGAN:
     classes = TARGETS[target].classes
     networks = (
-        StyleUNet(width=4, depth=2),
+        StyleUNet(CONDITIONS[kind], width=4, depth=2),
         UNet(classes=classes, width=4, depth=2),
         PatchGAN(width=4, heads=2, head_width=4),
         PatchGAN(width=4, heads=2, head_width=4),
@@ -31,6 +32,7 @@ def recipe(target: str = "boundary", features: bool = True, **options: float) ->
     return CycleGAN(
         *networks,
         TARGETS[target],
+        kind=kind,
         weights=CycleWeights(),
         rate=1e-3,
         generator_rate=1e-3,
@@ -157,6 +159,41 @@ def test_the_mask_side_trains_the_segmenter() -> None:
     assert through_cycle.abs().sum() > 0
     hard = logits.argmax(1, keepdim=True).float()
     assert not hard.requires_grad  # what the published code hands on
+
+
+def test_told_of_instances_the_segmenter_still_learns_through_the_mask_alone() -> None:
+    cycle = recipe(kind="instances")
+    data = batch()
+    logits = torch.full((2, 3, 32, 40), -9.0)
+    logits.scatter_(1, cycle.target.encode(data.labels)[:, None], 9.0)
+    logits.requires_grad_()
+    mask = straight_through_mask(logits)
+    told = cycle._told(mask, logits)
+    torch.testing.assert_close(told, condition(data.labels, "instances"))  # a perfect prediction tells the truth
+    assert told[:, 1].sum() > 0 and told[:, 2].max() > 0.2
+    (through_mask,) = torch.autograd.grad(told[:, 0].sum(), logits, retain_graph=True)
+    assert through_mask.abs().sum() > 0
+    painted = cycle._generate(told, data, "backward").mean()
+    (through_all,) = torch.autograd.grad(painted, logits, retain_graph=True)
+    (pull,) = torch.autograd.grad(painted, mask)
+    (by_hand,) = torch.autograd.grad(mask, logits, pull)
+    assert through_all.abs().sum() > 0
+    torch.testing.assert_close(through_all, by_hand)
+
+
+def test_told_of_the_mask_nothing_is_added() -> None:
+    cycle = recipe()
+    mask = straight_through_mask(torch.randn(1, 3, 16, 16))
+    assert cycle._told(mask, torch.randn(1, 3, 16, 16)) is mask
+
+
+def test_a_step_told_of_instances_updates_every_network() -> None:
+    cycle = recipe(kind="instances")
+    before = copy.deepcopy({name: network.state_dict() for name, network in cycle.networks.items()})
+    losses = trainer(cycle).step(batch(), 0.5)
+    assert len(losses) == 8 and all(map(torch.isfinite, map(torch.tensor, losses.values())))
+    for name, network in cycle.networks.items():
+        assert any(not torch.equal(value, before[name][key]) for key, value in network.named_parameters()), name
 
 
 def test_every_network_is_updated_and_by_its_own_optimiser() -> None:

@@ -22,6 +22,7 @@ from cytoforge.instances import (
     cell_diameters,
     condition,
     inner_border,
+    outer_contour,
     relabel,
 )
 
@@ -294,6 +295,31 @@ def test_other_shapes_are_refused(target: Target) -> None:
         target.decode(np.zeros((4, 8, 8), np.float32))
     with pytest.raises(ValueError, match=r"got shape \(8, 8\)"):
         target.decode(np.zeros((8, 8), np.float32))
+
+
+def test_the_outer_contour_has_both_sides_and_leaves_contacts_out() -> None:
+    labels = draw("""
+        ........
+        .AAABBB.
+        .AAABBB.
+        .AAABBB.
+        .AAABBB.
+        .AAABBB.
+        ........
+        ........
+        """)
+    expected = draw("""
+        XXXXXXXX
+        XXXXXXXX
+        XX....XX
+        XX....XX
+        XX....XX
+        XXXXXXXX
+        XXXXXXXX
+        ........
+        """)
+    found = outer_contour(torch.from_numpy(labels)[None])[0]
+    assert torch.equal(found, torch.from_numpy(expected != 0))
 
 
 def test_relabel_keeps_the_order_of_ids() -> None:

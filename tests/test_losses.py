@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cytoforge.losses import (
+    IGNORED,
     CycleWeights,
     adversarial,
     cross_entropy_dice,
@@ -53,6 +54,19 @@ def test_three_classes_by_hand() -> None:
     border = 1 - 2 * 0.6 / ((0.2 + 0.2 + 0.6 + 0.1) + 1)
     assert dice_loss(logits, target).item() == pytest.approx((interior + border) / 2, rel=1e-5)
     assert cross_entropy_dice(logits, target).item() == pytest.approx(cross_entropy + (interior + border) / 2, rel=1e-5)
+
+
+def test_ignored_pixels_count_neither_for_cross_entropy_nor_for_dice() -> None:
+    """The pixel in the middle is left out: both terms are those of the other two, whatever was predicted there."""
+    target = torch.tensor([[[0, IGNORED, 1]]])
+    expected = -np.log([0.5, 0.7]).mean() + 1 - 2 * 0.7 / (0.5 + 0.7 + 1)
+    for guess in (0.01, 0.99):
+        logits = logits_of([[0.5, 0.5], [1 - guess, guess], [0.3, 0.7]]).requires_grad_()
+        loss = cross_entropy_dice(logits, target)
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+        loss.backward()
+        assert logits.grad is not None
+        assert logits.grad[..., 1].abs().max() == 0 and logits.grad[..., 0].abs().min() > 0
 
 
 def test_dice_is_taken_over_the_whole_batch() -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from cytoforge.networks.layers import (
 )
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import SEGMENTERS, CellPose, DeepSea, UNet
-from cytoforge.networks.style_unet import StyleUNet, draw_styles
+from cytoforge.networks.style_unet import StyleUNet, StyleUp, UNetGenerator, draw_styles
 from parity import GOLDEN, assert_equal_to_golden, filled, golden, golden_styles, published_shapes
 
 KINDS: dict[str, Any] = {**SEGMENTERS, "style-unet": StyleUNet, "patchgan": PatchGAN}
@@ -193,7 +194,7 @@ class TestTraining:
 class TestReach:
     """receptive_radius is exact, and None where no number is enough."""
 
-    @pytest.mark.parametrize("kind", [UNet, StyleUNet])
+    @pytest.mark.parametrize("kind", [UNet, StyleUNet, partial(StyleUNet, upsampling="nearest")])
     @pytest.mark.parametrize("depth", [1, 2, 3])
     def test_reaches_as_far_as_it_says_and_no_farther(self, kind: Any, depth: int) -> None:
         """All weights positive: an impulse travels wherever the network can carry it."""
@@ -348,6 +349,29 @@ class TestStylesAndNoise:
                 other = styles.clone()
                 other[:, block] = torch.randn(128, generator=seeded(5))
                 assert not torch.equal(network(image, other, noise), painted)
+
+    @pytest.mark.parametrize(("upsampling", "even"), [("transposed", False), ("nearest", True)])
+    def test_only_transposed_convolutions_paint_a_checkerboard(self, upsampling: str, even: bool) -> None:
+        block = StyleUp(8, 128, upsampling)
+        initialise(block, seeded())
+        with torch.no_grad():
+            out = block(
+                torch.ones(1, 8, 8, 8), torch.ones(1, 4, 16, 16), torch.zeros(1, 128), torch.zeros(1, 1, 16, 16)
+            )
+        inside = out[..., 2:-2, 2:-2]  # zeros are beyond the edges
+        assert torch.allclose(inside, inside[..., :1, :1], atol=1e-6) is even
+
+    def test_another_upsampling_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="'transposed' or 'nearest', got 'cubic'"):
+            StyleUNet(width=8, depth=2, upsampling="cubic")
+
+    def test_the_plain_generator_ignores_styles_and_noise(self) -> None:
+        network = built(UNetGenerator, in_channels=3, out_channels=2, width=4, depth=2).eval()
+        image = torch.rand(1, 3, 17, 20)
+        with torch.no_grad():
+            painted = network(image, draw_styles(1, 2, seeded()), torch.rand(1, 1, 17, 20))
+            assert torch.equal(painted, network(image))
+        assert painted.shape == (1, 2, 17, 20)
 
     def test_one_noise_map_is_cropped_for_coarser_blocks(self) -> None:
         network = built(StyleUNet, width=8, depth=3).eval()

@@ -72,26 +72,39 @@ def test_every_recipe_trains_every_network(network: str, way: str, phantoms: Pat
     assert names == ({"segmenter"} if way == "conventional" else {"segmenter", "generator"})
 
 
-@pytest.mark.parametrize("flags", [["--augmentation", "paper", "--target", "semantic"], ["--norm", "group"]])
+@pytest.mark.parametrize(
+    "flags", [["--augmentation", "paper", "--target", "semantic", "--condition", "instances"], ["--norm", "group"]]
+)
 def test_other_choices_train(flags: list[str], phantoms: Path, tmp_path: Path) -> None:
     assert train(phantoms, tmp_path / "run", "--steps", "2", "--method", "cyclegan", *flags) == 0
 
 
-@pytest.mark.parametrize("method", ["conventional", "cyclegan"])
-def test_a_killed_run_continued_equals_the_uninterrupted_one(method: str, phantoms: Path, tmp_path: Path) -> None:
-    flags = ["--steps", "12", "--method", method, "--network", "deepsea"]
-    assert train(phantoms, tmp_path / "whole", *flags) == 0
-    command = [sys.executable, "-m", "cytoforge", "train", "segmentation", str(phantoms), "--out"]
-    child = subprocess.Popen([*command, str(tmp_path / "parts"), *TINY, *flags], stderr=subprocess.DEVNULL)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "segmentation --network deepsea",
+        "segmentation --network deepsea --method cyclegan",
+        "segmentation --network deepsea --method cyclegan --condition instances",
+        "generator --condition instances",
+    ],
+)
+def test_a_killed_run_continued_equals_the_uninterrupted_one(words: str, phantoms: Path, tmp_path: Path) -> None:
+    kind, *flags = words.split()
+    line = ["train", kind, str(phantoms), *TINY, *flags, "--steps", "12", "--out"]
+    assert main([*line, str(tmp_path / "whole")]) == 0
+    command = [sys.executable, "-m", "cytoforge", *line, str(tmp_path / "parts")]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     metrics = tmp_path / "parts" / "metrics.csv"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") >= 4) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
-    assert train(phantoms, tmp_path / "parts", *flags) == 0
+    assert main([*line, str(tmp_path / "parts")]) == 0
     assert rows_without_time(tmp_path / "whole") == rows_without_time(tmp_path / "parts")
-    for name in ("segmenter",) if method == "conventional" else ("segmenter", "generator"):
+    names = {path.stem for path in (tmp_path / "whole" / "weights").iterdir()}
+    assert names == {path.stem for path in (tmp_path / "parts" / "weights").iterdir()} != set()
+    for name in names:
         whole, parts = (Run.open(tmp_path / part).load_weights(name) for part in ("whole", "parts"))
         assert all(torch.equal(whole[key], parts[key]) for key in whole)
 

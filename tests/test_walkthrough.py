@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -138,12 +139,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in GENERATED], ids=lambda page: page.name)
 def test_flags_and_functions_exist(page: Path) -> None:
     text = page.read_text()
-    known = {
-        entry.name.replace("_", "-") for kind, _, _ in COMMANDS.values() for entry in fields(getattr(config, kind))
-    }
+    kinds = [getattr(config, kind) for kind, _, _ in COMMANDS.values()]
+    known = {flag(kind, entry.name) for kind in kinds for entry in fields(kind)}
     foreign = {"help"}
     assert set(FLAG.findall(text)) - known - foreign == set()
     assert [name for name in NAME.findall(text) if not resolves(name)] == []
+
+
+def flag(kind: type, field: str) -> str:
+    """Return the flag of a field: its name, unless it is given another because its own is a word of Python."""
+    extras = getattr(get_type_hints(kind, include_extras=True)[field], "__metadata__", ())
+    named = [extra.name for extra in extras if isinstance(getattr(extra, "name", None), str)]
+    return named[0] if named else field.replace("_", "-")
 
 
 def resolves(name: str) -> bool:

@@ -23,7 +23,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-Policy = Literal["strong", "paper", "none"]
+Policy = Literal["strong", "paper", "flip", "none"]
 Pair = tuple[Tensor, Tensor]
 
 SMALLEST_WINDOW = 4
@@ -59,6 +59,7 @@ def augment(image: Tensor, labels: Tensor, size: tuple[int, int], policy: Policy
     `none` only cuts. `paper` is cGAN-Seg's conventional augmentation (its section "Augmentation functions"): one coin
     for the whole, then each of ten functions with probability one half, in random order. `strong` rotates, flips,
     scales and deforms, all in one resampling of the source, and varies gamma, contrast, brightness, blur and noise.
+    `flip` only flips and turns by quarters.
 
     Raises ValueError for another policy, for shapes that do not fit together and for windows under 4 px.
     """
@@ -70,6 +71,8 @@ def augment(image: Tensor, labels: Tensor, size: tuple[int, int], policy: Policy
         raise ValueError(f"a window must be at least {SMALLEST_WINDOW} px high and wide, got {size}")
     if policy == "strong":
         return _strong(image, labels, size, generator)
+    if policy == "flip":
+        return _sample(image, labels, *_strong_grid(labels.shape, size, True, generator))
     image, labels = _cut(image, labels, size, generator)
     if policy == "paper" and _chance(P_VANILLA, generator):
         image, labels = _vanilla(image, labels, generator)

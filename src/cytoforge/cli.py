@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("Demo", "commands.demo:demo", "few-label training in several ways on phantom cells, scored and shown"),
     "check": ("Check", "commands.check:check_command", "lint a dataset or movie and say what to do"),
     "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
+    "train generator": ("TrainGenerator", "training.generator:train", "annotated images to an image generator"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),

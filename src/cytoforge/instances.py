@@ -156,6 +156,14 @@ def inner_border(labels: Tensor) -> Tensor:
     return (labels != 0) & _meets(labels, torch.ne)
 
 
+def outer_contour(labels: Tensor) -> Tensor:
+    """Pixels on both sides of where cells end and background begins: (..., H, W) -> bool likewise.
+
+    One pixel of the cell and one of the background (8-neighbours). Where two cells touch there is none.
+    """
+    return _meets(labels, lambda one, other: (one != 0) != (other != 0))
+
+
 def relabel(labels: NDArray[np.integer[Any]]) -> Labels:
     """Ids of an integer label array of any shape -> 1..N in ascending order of the old ids; 0 stays background."""
     ids = np.unique(labels[labels != 0])

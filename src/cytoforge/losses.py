@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 DICE_SMOOTHING = 1e-6
+IGNORED = -100
+"""Class of pixels that the segmentation losses leave out."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,19 @@ def cross_entropy_dice(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross entropy over all classes plus `dice_loss` (cGAN-Seg, Eq. 9 and 11).
 
     Eq. 9 with logits = Seg(Gen(real mask)), Eq. 11 with logits = Seg(real image). Logits (B,K,H,W), target (B,H,W)
-    int64 classes.
+    int64 classes, or IGNORED.
     """
-    return F.cross_entropy(logits.float(), target) + dice_loss(logits, target)
+    return F.cross_entropy(logits.float(), target, ignore_index=IGNORED) + dice_loss(logits, target)
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the soft Dice score, averaged over the classes but background (the Dice term of cGAN-Seg, Eq. 9, 11).
 
-    Logits (B,K,H,W), target (B,H,W) int64 classes. The sums run over the whole batch, so that an image without cells
-    does not weigh as much as one full of them.
+    Logits (B,K,H,W), target (B,H,W) int64 classes, or IGNORED. The sums run over the whole batch, so that an image
+    without cells does not weigh as much as one full of them.
     """
-    probabilities = logits.float().softmax(dim=1)[:, 1:]
-    truth = F.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
+    probabilities = logits.float().softmax(dim=1)[:, 1:] * (target != IGNORED)[:, None]
+    truth = F.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
     overlap = (probabilities * truth).sum(dim=(0, 2, 3))
     total = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
     return (1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()

@@ -313,12 +313,13 @@ def run_report(
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
-    samples: Sequence[Sample],
     verdict: str,
+    samples: Sequence[Sample] = (),
     scores: tuple[Sequence[str], Sequence[Sequence[Cell]]] | None = None,
     best: int | None = None,
+    paintings: Sequence[tuple[str, Sequence[Pixels]]] = (),
 ) -> None:
-    """Write report.html of a segmentation run: verdict, scores, curves, outlined samples, settings, provenance.
+    """Write report.html of a run: verdict, scores, curves, outlined samples, paintings, settings, provenance.
 
     Args:
         path: the file to write.
@@ -330,6 +331,7 @@ def run_report(
         verdict: one sentence.
         scores: header and rows of a table.
         best: index of the row of `scores` to highlight.
+        paintings: name, and pictures uint8 (H, W, 3) of a real image, its cells and what was painted on them.
     """
     report = Report(title)
     report.verdict(verdict)
@@ -342,6 +344,11 @@ def run_report(
     if samples:
         report.heading("Cells found")
         _add_samples(report, samples)
+    if paintings:
+        report.heading("Painted images")
+        headers = ["Image", "Annotated cells", *(f"Style {k}" for k in range(1, len(paintings[0][1]) - 1))]
+        caption = "Each row: a real image, its annotated cells, and what was painted on these cells in several styles."
+        report.image_grid([row for _, row in paintings], headers, [name for name, _ in paintings], caption)
     for heading, values in (("Settings", config), ("Provenance", provenance)):
         if values:
             report.heading(heading)

@@ -27,6 +27,7 @@ from cytoforge.errors import UserError
 
 FORMAT = 1
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
+STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,7 @@ class Run:
         `overwrite` replaces a former run, and only its own files. Raises UserError when the folder holds a run
         (without `overwrite`) or anything that is no part of a run.
         """
-        if path.is_file():
-            raise UserError(f"{path}: is a file; give a folder to write the run into")
-        found = [entry for entry in sorted(path.iterdir()) if entry.suffix != ".part"] if path.is_dir() else []
-        names = {entry.name for entry in found}
-        # provenance.json alone is what a kill at this very place leaves
-        foreign = names - set(PARTS) if "config.json" in names else names - {"provenance.json"}
-        if foreign:
-            raise UserError(f"{path}: holds {', '.join(sorted(foreign)[:3])} and is no run folder; choose another")
-        if "config.json" in names and not overwrite:
-            raise UserError(f"{path}: holds a run already; choose another folder or give --overwrite")
-        for part in found:
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        cls.clear(path, overwrite=overwrite)
         provenance = {
             "cytoforge": version("cytoforge"),
             "commit": _commit(),
@@ -63,6 +53,23 @@ class Run:
         write_json(path / "provenance.json", provenance)
         write_json(path / "config.json", {"format": FORMAT, **config})
         return cls(path)
+
+    @classmethod
+    def clear(cls, path: Path, *, overwrite: bool) -> None:
+        """Make room for a run, as `create` does and refusing what it refuses; the folder of `stages` stays."""
+        if path.is_file():
+            raise UserError(f"{path}: is a file; give a folder to write the run into")
+        entries = sorted(path.iterdir()) if path.is_dir() else []
+        found = [entry for entry in entries if entry.suffix != ".part" and entry.name != STAGES]
+        names = {entry.name for entry in found}
+        # provenance.json alone is what a kill at this very place leaves
+        foreign = names - set(PARTS) if "config.json" in names else names - {"provenance.json"}
+        if foreign:
+            raise UserError(f"{path}: holds {', '.join(sorted(foreign)[:3])} and is no run folder; choose another")
+        if "config.json" in names and not overwrite:
+            raise UserError(f"{path}: holds a run already; choose another folder or give --overwrite")
+        for part in found:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
     @classmethod
     def open(cls, path: Path) -> "Run":

@@ -23,7 +23,7 @@ from cytoforge.inference.load import choose_device, load_network
 from cytoforge.inference.segment import Model
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, DEEPEST, condition, relabel
-from cytoforge.networks.style_unet import StyleUNet, draw_styles
+from cytoforge.networks.style_unet import ImageGenerator, draw_styles
 from cytoforge.progress import Progress
 
 TILE = 256  # px, where none is stored
@@ -45,8 +45,8 @@ def paint(
     the same noise; a larger tile than `tile` is used where that changes nothing. With group norm, tiles fade into each
     other. Raises ValueError for another network, or one that is not in eval mode.
     """
-    if not isinstance(network, StyleUNet):
-        raise ValueError(f"a StyleUNet paints, not a {type(network).__name__}")
+    if not isinstance(network, ImageGenerator):
+        raise ValueError(f"an image generator paints, not a {type(network).__name__}")
     device = next(network.parameters()).device
     height, width = labels.shape
     styles = draw_styles(1, network.depth, draw, network.latent, mixing).to(device)
@@ -66,7 +66,7 @@ def paint(
 
 
 def _noise_maps(
-    network: StyleUNet, noise: Tensor, shape: Sequence[int], corners: Sequence[tuple[int, int]]
+    network: ImageGenerator, noise: Tensor, shape: Sequence[int], corners: Sequence[tuple[int, int]]
 ) -> list[Tensor]:
     """Cut the noise of tiles (h, w) at their corners, one map per decoder block, coarsest first.
 
@@ -89,7 +89,7 @@ def item_draw(seed: int, name: str, variant: int) -> torch.Generator:
 class Painter:
     """A run's generator, what it is told of the cells, and the scale at which it paints."""
 
-    network: StyleUNet
+    network: ImageGenerator
     kind: str
     scale: float
     tile: int
@@ -106,7 +106,7 @@ class Painter:
         stored = run.config
         kind = stored.get("condition", "mask")
         told = stored["networks"]["generator"].get("in_channels", 1)
-        if not isinstance(network, StyleUNet) or told != CONDITIONS.get(kind):
+        if not isinstance(network, ImageGenerator) or told != CONDITIONS.get(kind):
             raise UserError(
                 f"{run.path / 'config.json'}: its generator takes {told} channels, which is no condition {kind!r}; "
                 "give a run that was trained to paint single images"

@@ -16,6 +16,7 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "cellpose": ("segmentation", "CellPose"),
     "deepsea": ("segmentation", "DeepSea"),
     "style-unet": ("style_unet", "StyleUNet"),
+    "unet-generator": ("style_unet", "UNetGenerator"),
     "patchgan": ("patchgan", "PatchGAN"),
 }
 PREFERRED = ("segmenter", "generator")
@@ -25,7 +26,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     """Load a network of a run in eval mode; without a name the segmenter, or else the generator.
 
     A segmenter takes images float32 (B, C, H, W) in [-1, 1] and returns logits (B, classes, H, W); a generator takes
-    (condition (B, 1, H, W) in {0, 1}, styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W).
+    (condition (B, C, H, W) in [0, 1], styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W).
     Raises UserError when the run does not hold the network, or config.json and weights do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))

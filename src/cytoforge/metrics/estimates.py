@@ -57,7 +57,7 @@ def nested_estimate(values: Sequence[Floats], generator: np.random.Generator, re
         draws = [same if fixed else generator.integers(len(s), size=len(s)) for s in chosen]
         replicates[k] = _mean(np.concatenate([s[draw] for s, draw in zip(chosen, draws, strict=True)]))
     everything = np.concatenate(list(values))
-    images = max(np.count_nonzero(np.isfinite(scores)) for scores in values)
+    images = max(int(np.isfinite(scores).sum()) for scores in values)
     return bootstrap_estimate(_mean(everything), replicates, images)
 
 

@@ -1,11 +1,13 @@
 """StyleUNET: the generator that paints an image on a mask, in a style and with noise (cGAN-Seg, Figure 1A)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from cytoforge.networks.layers import Norm, StyleDoubleConv, StyleMapping, UNetEncoder, pad_to, pad_to_multiple
+from cytoforge.networks.segmentation import UNet
 
 
 def draw_styles(count: int, layers: int, generator: torch.Generator, latent: int = 128, mixing: float = 0.9) -> Tensor:
@@ -24,13 +26,26 @@ def draw_styles(count: int, layers: int, generator: torch.Generator, latent: int
     return torch.where((mixed[:, None] & later)[..., None], second, first)
 
 
-class StyleUp(nn.Module):
-    """Decoder block: transposed convolution, the encoder's map beside it, style double convolution."""
+Upsampling = Literal["transposed", "nearest"]
 
-    def __init__(self, channels: int, latent: int) -> None:
+
+class StyleUp(nn.Module):
+    """Decoder block: upsampling, the encoder's map beside it, style double convolution.
+
+    `transposed` convolutions, as in cGAN-Seg, give each pixel of a 2 x 2 block weights of its own and so tend to
+    paint checkerboards. `nearest` halves the channels first and then repeats pixels, which cannot (Odena et al. 2016,
+    Deconvolution and checkerboard artifacts); its reach is the same.
+    """
+
+    def __init__(self, channels: int, latent: int, upsampling: Upsampling = "transposed") -> None:
         """`channels` come in, half of them go out."""
         super().__init__()
-        self.up = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
+        if upsampling == "transposed":
+            self.up: nn.Module = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
+        elif upsampling == "nearest":
+            self.up = nn.Sequential(nn.Conv2d(channels, channels // 2, 1), nn.Upsample(scale_factor=2))
+        else:
+            raise ValueError(f"upsampling must be 'transposed' or 'nearest', got {upsampling!r}")
         self.conv = StyleDoubleConv(channels, channels // 2, latent)
 
     def forward(self, x: Tensor, skip: Tensor, style: Tensor, noise: Tensor) -> Tensor:
@@ -42,7 +57,8 @@ class StyleUp(nn.Module):
 class StyleUNet(UNetEncoder):
     """U-shaped generator whose decoder blocks take a style each and a common noise map; no output activation.
 
-    `depth` poolings and as many decoder blocks; width * 2**depth channels at the bottleneck.
+    `depth` poolings and as many decoder blocks, with `upsampling` as in StyleUp; width * 2**depth channels at the
+    bottleneck.
     """
 
     def __init__(
@@ -53,12 +69,13 @@ class StyleUNet(UNetEncoder):
         depth: int = 4,
         latent: int = 128,
         norm: Norm = "batch",
+        upsampling: Upsampling = "transposed",
     ) -> None:
         super().__init__(in_channels, width, depth, norm)
         self.latent = latent
         self.StyleNet = StyleMapping(latent)
         for block in range(depth):
-            self.add_module(f"d{block + 1}", StyleUp(width << (depth - block), latent))
+            self.add_module(f"d{block + 1}", StyleUp(width << (depth - block), latent, upsampling))
         self.outputs = nn.Conv2d(width, out_channels, 1)
 
     def forward(self, condition: Tensor, styles: Tensor, noise: Tensor | Sequence[Tensor]) -> Tensor:
@@ -99,3 +116,27 @@ class StyleUNet(UNetEncoder):
             given = [tuple(n.shape) for n in noise]
             raise ValueError(f"noise must be (B, 1, h, w) with h, w of at least {shapes}, got {given}")
         return noise
+
+
+class UNetGenerator(UNet):
+    """U-Net that paints: the generator without styles and noise of cGAN-Seg, Figure 3."""
+
+    latent = 128  # so that the same styles can be handed to either generator
+
+    def __init__(
+        self, in_channels: int = 1, out_channels: int = 1, width: int = 64, depth: int = 4, norm: Norm = "batch"
+    ) -> None:
+        super().__init__(in_channels, out_channels, width, depth, norm)
+
+    def forward(
+        self, condition: Tensor, styles: Tensor | None = None, noise: Tensor | Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Paint images (B, out, H, W) on a condition (B, in, H, W), whatever the styles and the noise."""
+        return super().forward(condition)
+
+
+ImageGenerator = StyleUNet | UNetGenerator
+GENERATORS: dict[str, type[StyleUNet] | type[UNetGenerator]] = {
+    "style-unet": StyleUNet,
+    "unet-generator": UNetGenerator,
+}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -32,6 +33,8 @@ class Batch:
     """place of each window in the step's whole batch, over all devices"""
     names: tuple[str, ...]
     """source image of each window"""
+    synthetic: tuple[bool, ...] = ()
+    """whether each window is of a synthetic image; none is if this is empty"""
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """Return one generator per window for draws of the named purpose."""
@@ -43,13 +46,37 @@ class Batch:
 
 
 Pair = tuple[np.ndarray, np.ndarray]
+REAL_AT_THE_END = 0.3  # share of a training whose windows are all real
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Synthetic images to cut windows from, `read(i)` as in Batches, and when.
+
+    In the first 70 % of the training `share` of the windows are synthetic: with `mix` each with this probability, with
+    `pretrain` all up to this share of these 70 % and none after it. The last 30 % are real.
+    """
+
+    names: Sequence[str]
+    read: Callable[[int], Pair]
+    share: float
+    schedule: Literal["mix", "pretrain"]
+
+    def draw(self, progress: float, generator: torch.Generator) -> int | None:
+        """Return the source of one window at `progress` (0 to 1) of the training, or None if it shall be real."""
+        place = progress / (1 - REAL_AT_THE_END)
+        chance = self.share if self.schedule == "mix" else float(place < self.share)
+        if place >= 1 or float(torch.rand((), generator=generator)) >= chance:
+            return None
+        return int(torch.randint(len(self.names), (), generator=generator))
 
 
 class Batches:
-    """Cuts and augments windows of annotated images.
+    """Cuts and augments windows of annotated images, and of synthetic ones where there are some.
 
     `read(i)` gives image float32 (C, H, W) and labels int32 (H, W) of source i; every pass visits all sources once,
-    in an order of its own. `ranks` = (this process, number of processes) shares a step's windows between devices.
+    in an order of its own, but for places that a synthetic window takes. `ranks` = (this process, number of processes)
+    shares a step's windows between devices.
     """
 
     def __init__(
@@ -62,27 +89,42 @@ class Batches:
         policy: Policy,
         seed: int,
         ranks: tuple[int, int] = (0, 1),
+        synthetic: Synthetic | None = None,
     ) -> None:
         if not names:
             raise ValueError("no images to train on")
         self.names, self.size, self.count, self.policy, self.seed, self.ranks = names, size, count, policy, seed, ranks
-        bytes_each = max(read(0)[0].nbytes * 2, 1)
-        self._read = lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read)
+        self._read = _cached(read)
+        self.synthetic = None if synthetic is None else replace(synthetic, read=_cached(synthetic.read))
 
-    def __call__(self, step: int) -> Batch:
-        """Return this process's share of the batch of a step."""
+    def __call__(self, step: int, progress: float = 0.0) -> Batch:
+        """Return this process's share of the batch of a step, at `progress` (0 to 1) of the training."""
         rank, world = self.ranks
         items = tuple(range(rank, self.count * world, world))
-        windows, names = [], []
+        windows, names, synthetic = [], [], []
         for item in items:
-            source = self._source(step * self.count * world + item)
-            image, labels = (torch.from_numpy(array) for array in self._read(source))
+            drawn = None
+            if self.synthetic is not None:
+                drawn = self.synthetic.draw(progress, item_generator(self.seed, step, item, "synthetic"))
+            if self.synthetic is not None and drawn is not None:
+                pair, name = self.synthetic.read(drawn), self.synthetic.names[drawn]
+            else:
+                source = self._source(step * self.count * world + item)
+                pair, name = self._read(source), self.names[source]
+            image, labels = map(torch.from_numpy, pair)
             generator = item_generator(self.seed, step, item, "augment")
             windows.append(augment(image, labels, self.size, self.policy, generator))
-            names.append(self.names[source])
+            names.append(name)
+            synthetic.append(drawn is not None)
         images, labels_ = (torch.stack(part) for part in zip(*windows, strict=True))
-        return Batch(images, labels_.long(), self.seed, step, items, tuple(names))
+        return Batch(images, labels_.long(), self.seed, step, items, tuple(names), tuple(synthetic))
 
     def _source(self, position: int) -> int:
         epoch, place = divmod(position, len(self.names))
         return int(np.random.default_rng([self.seed, epoch, crc32(b"order")]).permutation(len(self.names))[place])
+
+
+def _cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
+    """Keep what was read, up to MEMORY."""
+    bytes_each = max(read(0)[0].nbytes * 2, 1)
+    return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read)

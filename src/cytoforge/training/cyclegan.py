@@ -1,48 +1,41 @@
 """The cyclegan recipe: segmenter and image generator train each other (cGAN-Seg, Figure 1A, Eq. 1 and 6-17)."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from cytoforge.augment import apply_diff_augment, draw_diff_augment
-from cytoforge.instances import Target
+from cytoforge.instances import Target, condition
 from cytoforge.losses import (
     CycleWeights,
-    adversarial,
     cross_entropy_dice,
     discriminator_loss,
-    image_loss,
-    perceptual,
     straight_through_mask,
     total_generator_loss,
 )
-from cytoforge.networks.style_unet import StyleUNet, draw_styles
+from cytoforge.networks.style_unet import ImageGenerator
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Update
+from cytoforge.training.paired import Features, PairedGAN, frozen_statistics, judge
 
-Features = Callable[[Tensor], list[Tensor]]
 GENERATOR_RESTS = (
     3  # of so many steps of a warm start one trains the generator, whose pass costs several of the segmenter
 )
 
 
-class CycleGAN:
-    """Generator G (mask to image), segmenter S (image to mask) and a discriminator for each domain.
+class CycleGAN(PairedGAN):
+    """Generator G (condition to image), segmenter S (image to mask) and a discriminator for each domain.
 
-    `features(images) -> list of maps` with `feature_weights` is the perceptual network (VGG-19 in the paper); without
-    it the image discriminator's own activations are matched. Until `warm` (a share of the training) G and S learn
-    from the pairs alone. What differs from the published code, and why, is in docs/decisions.md.
+    The generator's side is that of PairedGAN. Until `warm` (a share of the training) G and S learn from the pairs
+    alone. What differs from the published code, and why, is in docs/decisions.md.
     """
 
     averaged: tuple[str, ...] = ("segmenter", "generator")
 
     def __init__(
         self,
-        generator: StyleUNet,
+        generator: ImageGenerator,
         segmenter: nn.Module,
         image_discriminator: nn.Module,
         mask_discriminator: nn.Module,
@@ -52,18 +45,28 @@ class CycleGAN:
         rate: float,
         generator_rate: float,
         discriminator_rate: float,
+        kind: str = "mask",
         features: Features | None = None,
         feature_weights: tuple[float, ...] = (),
         p_diff: float = 0.2,
         mixing: float = 0.9,
         warm: float = 0.0,
     ) -> None:
-        self.generator, self.segmenter = generator, segmenter
-        self.image_discriminator, self.mask_discriminator = image_discriminator, mask_discriminator
-        self.target, self.weights, self.p_diff, self.mixing, self.warm = target, weights, p_diff, mixing, warm
-        self.features, self.feature_weights = features, feature_weights
-        self.perceptual: str | None = "features of the image discriminator" if features is None else "VGG-19"
-        self.networks: dict[str, nn.Module] = {
+        super().__init__(
+            generator,
+            image_discriminator,
+            weights=weights,
+            generator_rate=generator_rate,
+            discriminator_rate=discriminator_rate,
+            kind=kind,
+            features=features,
+            feature_weights=feature_weights,
+            p_diff=p_diff,
+            mixing=mixing,
+        )
+        self.segmenter, self.mask_discriminator = segmenter, mask_discriminator
+        self.target, self.warm = target, warm
+        self.networks = {
             "generator": generator,
             "segmenter": segmenter,
             "image_discriminator": image_discriminator,
@@ -73,9 +76,9 @@ class CycleGAN:
             {"params": list(generator.parameters()), "lr": generator_rate},
             {"params": list(segmenter.parameters()), "lr": rate},
         ]
-        self.optimisers: dict[str, Optimizer] = {
+        self.optimisers = {
             "generator and segmenter": Adam(both, fused=True),
-            "image discriminator": Adam(image_discriminator.parameters(), lr=discriminator_rate, fused=True),
+            "image discriminator": self.optimisers["image discriminator"],
             "mask discriminator": Adam(mask_discriminator.parameters(), lr=discriminator_rate, fused=True),
         }
 
@@ -84,13 +87,14 @@ class CycleGAN:
         if progress < self.warm:
             return self._pairs(batch, update)
         image, target = batch.images, self.target.encode(batch.labels)
-        mask = (batch.labels > 0).unsqueeze(1).to(image.dtype)
-        fake_image = self._generate(mask, batch, "forward")
+        told = condition(batch.labels, self.kind)
+        mask = told[:, :1]
+        fake_image = self._generate(told, batch, "forward")
         logits = self.segmenter(image)
         fake_mask = straight_through_mask(logits)
         with frozen_statistics(self.segmenter, self.generator):  # they shall describe real images and masks alone
             fake_logits = self.segmenter(fake_image)
-            cycle_image = self._generate(fake_mask, batch, "backward")
+            cycle_image = self._generate(self._told(fake_mask, logits), batch, "backward")
 
         shift = draw_diff_augment(batch.generators("diff"), image.shape, self.p_diff)
         seen = apply_diff_augment(fake_image, shift)
@@ -123,61 +127,19 @@ class CycleGAN:
         losses = {"identity_mask": cross_entropy_dice(self.segmenter(batch.images), self.target.encode(batch.labels))}
         total = self.weights.identity_mask * losses["identity_mask"]
         if batch.step % GENERATOR_RESTS == 0:
-            mask = (batch.labels > 0).unsqueeze(1).to(batch.images.dtype)
-            losses["identity_image"] = self._comparison(batch.images)(self._generate(mask, batch, "forward"))
+            painted = self._generate(condition(batch.labels, self.kind), batch, "forward")
+            losses["identity_image"] = self._comparison(batch.images)(painted)
             total = total + self.weights.identity_image * losses["identity_image"]
         update("generator and segmenter", total)
         return losses
 
-    def _generate(self, mask: Tensor, batch: Batch, purpose: str) -> Tensor:
-        """Draw styles and noise of every window from its own generator and paint the masks (B, 1, h, w)."""
-        generators = batch.generators(purpose)
-        styles = torch.cat([draw_styles(1, self.generator.depth, g, mixing=self.mixing) for g in generators])
-        noise = torch.stack([torch.rand((1, *mask.shape[2:]), generator=g) for g in generators])
-        painted: Tensor = self.generator(mask, styles.to(mask.device), noise.to(mask.device))
-        return painted
+    def _told(self, fake_mask: Tensor, logits: Tensor) -> Tensor:
+        """Return what the generator is told of the predicted cells: the condition with `fake_mask` as its mask.
 
-    def _comparison(self, image: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return L1 plus perceptual distance to the real images, whose features are computed once."""
-        features, weights = self.features, self.feature_weights
-        if features is None:
-            features, weights = self._matched, (1.0,) * 3
-        with torch.no_grad():
-            real = features(image)
-
-        def compare(painted: Tensor) -> Tensor:
-            return image_loss(painted, image, perceptual(features(painted), real, weights))
-
-        return compare
-
-    def _matched(self, image: Tensor) -> list[Tensor]:
-        """Return the image discriminator's activations at 1/2, 1/4 and 1/8 of the size (feature matching)."""
-        with frozen_statistics(self.image_discriminator):
-            return self.image_discriminator.activations(image)[:3]  # type: ignore[operator, no-any-return]
-
-
-def judge(discriminator: nn.Module, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Show fakes to a discriminator once, for both sides of the game.
-
-    Returns the adversarial loss (Eq. 6, 7), its gradient with respect to `fake`, and the scores with a graph that
-    ends at `fake`: the discriminator's own loss goes on from them, as its weights have not changed in between.
-    """
-    leaf = fake.detach().requires_grad_()
-    scores = discriminator(leaf.view_as(leaf))  # a view: tools that count operations hook into what a module is given
-    loss = adversarial(scores, 1.0)
-    (pull,) = torch.autograd.grad(loss, leaf, retain_graph=True)
-    return loss.detach(), pull, scores
-
-
-@contextlib.contextmanager
-def frozen_statistics(*networks: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of batch norm layers as they are, while the layers normalise as in training."""
-    layers = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        Gradients reach the segmenter through the mask alone; the rest is made of the cells that the target decodes.
+        """
+        if self.kind == "mask":
+            return fake_mask
+        probabilities = logits.detach().float().softmax(dim=1).cpu().numpy()
+        labels = torch.from_numpy(np.stack([self.target.decode(one) for one in probabilities]))
+        return torch.cat([fake_mask, condition(labels, self.kind)[:, 1:].to(fake_mask.device)], dim=1)

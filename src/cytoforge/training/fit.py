@@ -146,7 +146,7 @@ class Trainer:
 
 def fit(
     trainer: Trainer,
-    batches: Callable[[int], Batch],
+    batches: Callable[[int, float], Batch],
     validate: Callable[[dict[str, nn.Module]], float],
     run: Run,
     budget: Budget,
@@ -162,9 +162,9 @@ def fit(
     run killed at any step and started again ends, with a budget in steps on a CPU, bit for bit as if it had not been.
     A batch with a result that is not finite is rolled back to the last saved state and left out.
 
-    `validate(networks)` returns a score, larger is better; `announce` is called after every step, `picture` after
-    every validation. Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training
-    keeps failing.
+    `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better;
+    `announce` is called after every step, `picture` after every validation. Raises Interrupted after SIGINT or
+    SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0
     state = _restore(trainer, run)
@@ -176,7 +176,7 @@ def fit(
     with _signals() as received:
         while (progress := trainer.fabric.broadcast(budget.progress(state))) < 1 and not state.finished:
             if state.step not in state.skipped:
-                batch = batches(state.step).to(trainer.fabric.device)
+                batch = batches(state.step, progress).to(trainer.fabric.device)
                 torch.manual_seed(item_generator(seed, state.step, 0, "dropout").initial_seed())
                 try:
                     losses = trainer.step(batch, progress)

@@ -1,4 +1,4 @@
-"""What every training needs before its loop: device, data, validation images and the run folder."""
+"""What every training needs around its loop: device, data, validation images and the run folder."""
 
 import os
 import sys
@@ -11,16 +11,22 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from scipy import ndimage
+from torch import nn
 
-from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, TrainSegmentation, fitting_scale
-from cytoforge.data.dataset import Dataset, Item
+from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, Training, TrainSegmentation, fitting_scale
+from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
+from cytoforge.networks.layers import initialise
+from cytoforge.progress import Progress
+from cytoforge.training.batches import Batches, Synthetic, item_generator
+from cytoforge.training.fit import Budget, Recipe, State, Trainer, fit, verdict
 
 SMALLEST = 16  # px
+DEFAULT_MINUTES = 10.0
 Example = tuple[str, np.ndarray, np.ndarray]
 
 
@@ -41,18 +47,18 @@ class Data:
     """path, size and hash of the training and the validation data, for provenance.json"""
 
 
-def open_data(config: TrainSegmentation) -> Data:
+def open_data(config: Training) -> Data:
     """Read, split and measure the annotated images that a configuration names.
 
     Raises UserError when there are no pairs, no cells, or nothing is left for training or validation.
     """
     dataset = Dataset.open(config.data, config.sequence).pairs()
-    normalisation = Normalisation()
     notes = list(dataset.notes)
+    if dataset.synthetic():
+        notes.append(f"{config.data}: these images are synthetic; the validation score says little about real ones")
 
     def load(source: Dataset, item: Item) -> Example:
-        scale = config.scale / source.scale
-        return item.name, source.read_image(item, scale, normalisation), source.read_labels(item, scale)
+        return item.name, *_read(source, item, config.scale)
 
     training, held = _split(config, dataset)
     validation = tuple(load(held, item) for item in held.items)
@@ -94,13 +100,51 @@ def open_data(config: TrainSegmentation) -> Data:
     )
 
 
-def _split(config: TrainSegmentation, dataset: Dataset) -> tuple[Dataset, Dataset]:
+def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic | None, dict[str, Any] | None]:
+    """Find the synthetic images that a configuration names, if any: what Batches wants, and their fingerprint.
+
+    Raises UserError when there are no pairs, they have not so many channels, or the folder is unfinished or not marked
+    as synthetic: real images could be those of validation.
+    """
+    if config.synthetic is None:
+        return None, None
+    dataset = Dataset.open(config.synthetic).pairs()
+    if not dataset.synthetic():
+        raise UserError(
+            f'{config.synthetic / INFO}: does not say that these images are synthetic; write {{"synthetic": true}} '
+            "into it if they are, and give annotated real images as DATA"
+        )
+    if not dataset.info.get("complete", True):
+        raise UserError(f"{config.synthetic}: is not finished; repeat the command that began to write it")
+    if (found := dataset.channels()) != channels:
+        raise UserError(
+            f"{config.synthetic}: has images of {found} channels, {config.data} of {channels}; convert them"
+        )
+    names = tuple(item.name for item in dataset.items)
+    synthetic = Synthetic(
+        names, lambda i: _read(dataset, dataset.items[i], config.scale), config.synthetic_share, config.schedule
+    )
+    return synthetic, dataset.fingerprint()
+
+
+def _read(source: Dataset, item: Item, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Read image and labels at `scale` of the original images, of which the files may be resized copies already."""
+    scale /= source.scale
+    return source.read_image(item, scale, Normalisation()), source.read_labels(item, scale)
+
+
+def _split(config: Training, dataset: Dataset) -> tuple[Dataset, Dataset]:
     """Return training and validation part; --limit counts both together."""
     if config.validation is not None:
         others: tuple[str, ...] = ()
         if config.sequence and config.validation.resolve() == config.data.resolve():
             others = tuple(sorted({str(item.group) for item in Dataset.open(config.data).items} - set(config.sequence)))
         held = Dataset.open(config.validation, others).pairs()
+        if witness := held.synthetic():
+            raise UserError(
+                f"{witness}: says that these images are synthetic, which is no measure of a "
+                "segmenter; give annotated images to --validation"
+            )
         if config.limit is None:
             return dataset, held
         part = max(1, round(0.2 * config.limit))
@@ -113,7 +157,7 @@ def _split(config: TrainSegmentation, dataset: Dataset) -> tuple[Dataset, Datase
     return dataset.split(config.seed, by=config.split_by)
 
 
-def launch(config: TrainSegmentation) -> Fabric:
+def launch(config: Training) -> Fabric:
     """Start the processes that train together and return this one's handle on device and precision.
 
     The precision is chosen from what the processor states of itself, never by timing, so that a resumed run repeats.
@@ -141,30 +185,28 @@ def _computes_bfloat16() -> bool:
     return any(ask() for ask in asks if ask is not None)
 
 
-def sizes(config: TrainSegmentation) -> Preset:
+def sizes(config: Training) -> Preset:
     """Return the preset of a configuration."""
     return PRESETS[config.preset]
 
 
-def open_run(
-    config: TrainSegmentation, fabric: Fabric, data: Data, networks: dict[str, dict[str, Any]], perceptual: str | None
-) -> Run:
+def open_run(config: Training, fabric: Fabric, data: Data, content: dict[str, Any], **provenance: Any) -> Run:
     """Create the run folder, or open it to go on where the same command stopped.
 
-    Raises UserError when the folder holds a finished run or one of another configuration, unless told to overwrite.
+    `content` is what config.json holds beside what all trainings have in common, `provenance` the same of
+    provenance.json. Raises UserError when the folder holds a finished run or one of another configuration, unless told
+    to overwrite.
     """
     described = asdict(config)
     for loose in ("overwrite", "weights_dir"):
         described.pop(loose)
     described = {key: str(value) if isinstance(value, Path) else value for key, value in described.items()}
     content = {
-        "command": "train segmentation",
+        **content,
         "config": described,
-        "networks": networks,
-        "perceptual": perceptual,
-        "target": config.target,
         "scale": config.scale,
         "normalisation": Normalisation().to_json(),
+        "condition": config.condition,
         "tile": max(2 * max(sizes(config).crop), 256),
         "precision": fabric._precision.precision,
         "threads": torch.get_num_threads(),
@@ -175,10 +217,68 @@ def open_run(
         run = Run.start(config.out, content, overwrite=config.overwrite)
         training, held = data.fingerprints
         device = str(fabric.device)
-        run.record(training_data=training, validation_data=held, data_notes=list(data.notes))
+        run.record(training_data=training, validation_data=held, data_notes=list(data.notes), **provenance)
         run.record(device=device, processes=fabric.world_size)
     fabric.barrier()
     return Run.open(config.out)
+
+
+def build(kind: Callable[..., nn.Module], seed: int, purpose: str, described: dict[str, Any]) -> Any:
+    """Build a network as config.json describes it, its weights drawn from the seed for this purpose."""
+    network = kind(**{key: value for key, value in described.items() if key != "network"})
+    initialise(network, item_generator(seed, 0, 0, purpose))
+    return network
+
+
+def train_recipe(
+    config: Training,
+    fabric: Fabric,
+    recipe: Recipe,
+    data: Data,
+    batches: Batches,
+    run: Run,
+    *,
+    words: str,
+    validate: Callable[[dict[str, nn.Module]], float],
+    picture: Callable[[dict[str, nn.Module], int], None],
+) -> State:
+    """Run the loop with a configuration's budget; say how it goes and record how it ended. See `fit.fit`."""
+    preset, main = sizes(config), fabric.global_rank == 0
+    if main:
+        counts = f"{len(data.names)} images to train on, {len(data.validation)} for validation, {data.cells} cells"
+        say([*data.notes, *_notices(recipe), counts])
+    progress = Progress(words)
+    state = fit(
+        Trainer(recipe, fabric, decay=preset.average, anneal=preset.anneal),
+        batches,
+        validate,
+        run,
+        _budget(config),
+        seed=config.seed,
+        patience=config.patience,
+        announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
+        picture=picture,
+    )
+    if main:
+        run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
+        say([verdict(state)])
+    return state
+
+
+def _budget(config: Training) -> Budget:
+    if config.steps is not None:
+        return Budget(steps=config.steps)
+    return Budget(seconds=60 * (DEFAULT_MINUTES if config.minutes is None else config.minutes))
+
+
+def _notices(recipe: Recipe) -> list[str]:
+    """Return what the user should know of a recipe before it starts."""
+    if recipe.perceptual in (None, "VGG-19"):
+        return []
+    return [
+        "no VGG-19 weights (--weights-dir or CYTOFORGE_WEIGHTS): "
+        "the perceptual loss falls back to matching the discriminator's features"
+    ]
 
 
 def say(lines: Sequence[str]) -> None:

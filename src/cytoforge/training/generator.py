@@ -1,0 +1,174 @@
+"""`cytoforge train generator`: from annotated images to a run folder with an image generator in it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cytoforge.config import TrainGenerator, Training
+from cytoforge.data.images import write_image
+from cytoforge.data.run import Run
+from cytoforge.data.weights import load_features
+from cytoforge.inference.generate import paint
+from cytoforge.inference.load import load_network
+from cytoforge.instances import CONDITIONS
+from cytoforge.losses import CycleWeights
+from cytoforge.metrics.texture import texture_distance
+from cytoforge.networks.features import VGG19Features
+from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.style_unet import GENERATORS, ImageGenerator
+from cytoforge.report import colour_labels, run_report, to_rgb
+from cytoforge.training.batches import Batches, item_generator
+from cytoforge.training.fit import verdict
+from cytoforge.training.paired import PairedGAN
+from cytoforge.training.prepare import Data, build, launch, open_data, open_run, sizes, train_recipe
+
+# for trainings of minutes; docs/decisions.md says how they were found
+QUICK = CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0)
+SHOWN = 3  # paintings of one mask in pictures, each in a style of its own
+
+
+def train(config: TrainGenerator) -> Run:
+    """Train an image generator and write its run folder; go on with it if an earlier call was interrupted.
+
+    Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
+    """
+    fabric = launch(config)
+    data = open_data(config)
+    described = describe_generator(config, data.channels, config.network)
+    recipe = build_recipe(config, described)
+    content = {"command": "train generator", "networks": {"generator": described}, "perceptual": recipe.perceptual}
+    run = open_run(config, fabric, data, content)
+    preset = sizes(config)
+    batches = Batches(
+        data.names,
+        data.read,
+        size=preset.crop,
+        count=preset.cycle_batch,
+        policy=config.augmentation,
+        seed=config.seed,
+        ranks=(fabric.global_rank, fabric.world_size),
+    )
+
+    def validate(averages: dict[str, nn.Module]) -> float:
+        """One less the distance between the textures of validation images and of what is painted on their masks."""
+        painted = [
+            paint(averages["generator"], labels, config.condition, _draw(i))
+            for i, (_, _, labels) in enumerate(data.validation)
+        ]
+        real = [image for _, image, _ in data.validation]
+        return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
+
+    state = train_recipe(
+        config,
+        fabric,
+        recipe,
+        data,
+        batches,
+        run,
+        words="train generator",
+        validate=validate,
+        picture=lambda averages, step: write_picture(run, averages["generator"], data, step, config.condition),
+    )
+    if fabric.global_rank == 0:
+        write_report(run, data, verdict(state), config.condition)
+        print(f"{config.out}: generator trained in {state.step} steps")
+    return run
+
+
+def describe_generator(config: Training, channels: int, network: str = "style-unet") -> dict[str, Any]:
+    """Return the keyword arguments of the generator of a training, as config.json stores them."""
+    preset = sizes(config)
+    described = {
+        "network": f"{network}-generator" if network == "unet" else network,
+        "in_channels": CONDITIONS[config.condition],
+        "out_channels": channels,
+        "width": preset.width,
+        "depth": preset.depth,
+        "norm": config.norm,
+    }
+    return described if network == "unet" else {**described, "upsampling": preset.upsampling}
+
+
+def build_recipe(config: TrainGenerator, described: dict[str, Any]) -> PairedGAN:
+    """Build generator and discriminator, initialised from the seed, and the recipe that trains them."""
+    preset, pixels_only = sizes(config), config.loss == "l1"
+    return PairedGAN(
+        build_generator(config, described),
+        build_discriminator(config, "image discriminator", described["out_channels"]),
+        weights=CycleWeights() if preset.paper_weights else QUICK,
+        generator_rate=preset.generator_rate,
+        discriminator_rate=preset.discriminator_rate,
+        pixels_only=pixels_only,
+        **({} if pixels_only else perceptual_network(config)),
+        **image_options(config),
+    )
+
+
+def build_generator(config: Training, described: dict[str, Any]) -> ImageGenerator:
+    """Build a generator as described for config.json."""
+    generator: ImageGenerator = build(GENERATORS[described["network"]], config.seed, "generator", described)
+    return generator
+
+
+def build_discriminator(config: Training, purpose: str, channels: int) -> PatchGAN:
+    """Build a discriminator of images or masks with so many channels."""
+    preset = sizes(config)
+    options = {
+        "in_channels": channels,
+        "width": preset.discriminator_width,
+        "heads": preset.heads if config.attention else 0,
+        "head_width": preset.head_width,
+        "norm": config.norm,
+    }
+    discriminator: PatchGAN = build(PatchGAN, config.seed, purpose, options)
+    last = discriminator.model[-1].weight
+    if not preset.paper_weights and isinstance(last, Tensor):
+        nn.init.zeros_(last)  # scores start at 0: as drawn they are far from 0 and 1, and would outweigh all else
+    return discriminator
+
+
+def perceptual_network(config: Training) -> dict[str, Any]:
+    """Return the arguments `features` and `feature_weights` of the recipes: VGG-19, or nothing where it is missing."""
+    vgg = load_features("vgg19", config.weights_dir)
+    if vgg is None:
+        return {}
+    features = VGG19Features(vgg)
+    return {"features": features, "feature_weights": features.weights}
+
+
+def image_options(config: Training) -> dict[str, Any]:
+    """Return the arguments of the recipes that settle how images are painted and shown to the discriminator."""
+    return {"kind": config.condition, "p_diff": config.p_diff, "mixing": config.style_mixing}
+
+
+def write_picture(run: Run, generator: nn.Module, data: Data, step: int, kind: str, side: int = 256) -> None:
+    """Write samples/step-N.png, side by side: a validation image, its cells, paintings of them in several styles."""
+    _, image, labels = data.validation[0]
+    panels = _panels(generator, image[:, :side, :side], labels[:side, :side], kind)
+    write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
+
+
+def write_report(run: Run, data: Data, sentence: str, kind: str) -> None:
+    """Write report.html: the verdict, the curves, and paintings of the validation masks beside the real images."""
+    generator = load_network(run, "generator")
+    run_report(
+        run.path / "report.html",
+        title=f"Training of {run.path.name}",
+        config=run.config["config"],
+        provenance=run.provenance,
+        metrics=run.metrics(),
+        paintings=[(name, _panels(generator, image, labels, kind)) for name, image, labels in data.validation[:4]],
+        verdict=sentence,
+    )
+
+
+def _draw(style: int) -> torch.Generator:
+    """Return the generator of the draws of a picture: the same style and noise at each step of a training."""
+    return item_generator(style, 0, 0, "picture")
+
+
+def _panels(generator: nn.Module, image: np.ndarray, labels: np.ndarray, kind: str) -> list[np.ndarray]:
+    painted = [to_rgb(paint(generator, labels, kind, _draw(style))) for style in range(SHOWN)]
+    return [to_rgb(image), colour_labels(labels), *painted]

@@ -1,0 +1,164 @@
+"""`train generator`: its step does what Eq. 6, 10, 12 and 14 say, and the command makes a run that paints."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cytoforge.augment import apply_diff_augment, draw_diff_augment
+from cytoforge.cli import main
+from cytoforge.data.run import Run
+from cytoforge.inference.load import load_network
+from cytoforge.instances import CONDITIONS, condition
+from cytoforge.losses import CycleWeights
+from cytoforge.networks.layers import initialise
+from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
+from cytoforge.training.batches import Batch
+from cytoforge.training.fit import Trainer
+from cytoforge.training.generator import paint
+from cytoforge.training.paired import PairedGAN
+
+WEIGHTS = CycleWeights(adversarial=1, identity_image=3)
+
+
+def features(image: Tensor) -> list[Tensor]:
+    return [image, nn.functional.avg_pool2d(image, 2)]
+
+
+def recipe(kind: str = "mask", **options) -> PairedGAN:
+    networks = (
+        StyleUNet(CONDITIONS[kind], width=4, depth=2, upsampling="nearest"),
+        PatchGAN(width=4, heads=2, head_width=4),
+    )
+    for seed, network in enumerate(networks):
+        initialise(network, torch.Generator().manual_seed(seed))
+    return PairedGAN(*networks, weights=WEIGHTS, generator_rate=1e-3, discriminator_rate=1e-3, kind=kind, **options)
+
+
+def batch() -> Batch:
+    labels = torch.zeros(2, 32, 40, dtype=torch.int64)
+    labels[0, 4:14, 5:15], labels[0, 14:24, 5:15], labels[1, 10:30, 20:33] = 1, 2, 7
+    images = torch.where(labels > 0, 0.4, -0.5).unsqueeze(1)
+    images = images + 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(5))
+    return Batch(images, labels, seed=1, step=0, items=(0, 1), names=("a", "b"))
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("p_diff", [0.0, 1.0])
+def test_gradients_equal_those_of_the_equations_written_out(kind: str, p_diff: float) -> None:
+    gan, data = recipe(kind, p_diff=p_diff, features=features, feature_weights=(0.5, 0.25)), batch()
+    found: dict[str, list[Tensor]] = {}
+
+    def record(name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+        parameters = [p for group in gan.optimisers[name].param_groups for p in group["params"]]
+        roots, seeds = [loss, *(t for t, _ in given)], [None, *(g for _, g in given)]
+        found[name] = list(torch.autograd.grad(roots, parameters, seeds))
+
+    losses = gan.step(data, 1.0, record)
+    generator, judge = gan.generator, gan.image_discriminator
+    drawn = data.generators("forward")
+    styles = torch.cat([draw_styles(1, 2, g) for g in drawn])
+    noise = torch.stack([torch.rand((1, 32, 40), generator=g) for g in drawn])
+    painted = generator(condition(data.labels, kind), styles, noise)
+    shift = draw_diff_augment(data.generators("diff"), data.images.shape, p_diff)
+    adversarial = (judge(apply_diff_augment(painted, shift)) - 1).square().mean()
+    pairs = zip(features(painted), features(data.images), (0.5, 0.25), strict=True)
+    distance = (painted - data.images).abs().mean() + sum(w * (a - b).abs().mean() for a, b, w in pairs)
+    real = judge(apply_diff_augment(data.images, shift))
+    fake = judge(apply_diff_augment(painted.detach(), shift))
+    against = 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+    expected = {"adversarial_image": adversarial, "identity_image": distance, "discriminator_image": against}
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6)
+    plain = {
+        "generator": torch.autograd.grad(adversarial + 3 * distance, list(generator.parameters())),
+        "image discriminator": torch.autograd.grad(against, list(judge.parameters())),
+    }
+    for name, gradients in plain.items():
+        for one, other in zip(found[name], gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_l1_alone_compares_pixels_alone() -> None:
+    gan = recipe(pixels_only=True)
+    image = batch().images
+    assert gan.perceptual is None
+    assert gan._comparison(image)(image + 0.25).item() == pytest.approx(0.25, rel=1e-5)
+    assert recipe()._comparison(image)(image + 0.25).item() > 0.25
+    assert recipe().perceptual == "features of the image discriminator"
+
+
+def test_a_step_changes_both_networks_style_and_noise_included() -> None:
+    gan = recipe()
+    before = {name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in gan.networks.items()}
+    Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False).step(batch(), 0.5)
+    for name, network in gan.networks.items():
+        same = [key for key, value in network.named_parameters() if torch.equal(value, before[name][key])]
+        assert same == [], name
+
+
+@pytest.fixture
+def trained(tiny_dataset: Path, tmp_path: Path):
+    def train(*flags: str) -> Path:
+        out = tmp_path / "run"
+        line = ["train", "generator", str(tiny_dataset), "--out", str(out), "--preset", "tiny", "--threads", "1"]
+        assert main([*line, "--steps", "3", *flags]) == 0
+        return out
+
+    return train
+
+
+def test_the_run_tells_how_to_paint(trained, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
+    out = trained("--condition", "instances")
+    shown = capsys.readouterr()
+    assert "generator trained in 3 steps" in shown.out
+    assert "falls back to matching the discriminator's features" in shown.err
+    described = json.loads((out / "config.json").read_text())
+    assert described["command"] == "train generator"
+    assert described["condition"] == "instances"
+    assert list(described["networks"]) == ["generator"]
+    assert described["networks"]["generator"]["in_channels"] == 3
+    assert described["networks"]["generator"]["upsampling"] == "nearest"
+    assert {path.stem for path in (out / "weights").iterdir()} == {"generator"}
+    labels = np.zeros((40, 56), np.int32)
+    labels[5:20, 5:20], labels[5:20, 20:35] = 1, 2
+    generator = load_network(out)
+    one, other = (paint(generator, labels, seed, "instances") for seed in (0, 1))
+    assert one.shape == (1, 40, 56) and not np.array_equal(one, other)
+    assert "Painted images" in (out / "report.html").read_text()
+    assert len(Run.open(out).metrics()) == 3
+    assert all(0 <= row["validation"] <= 1 for row in Run.open(out).metrics())
+
+
+def test_the_ablation_trains(trained) -> None:
+    out = trained("--network", "unet", "--loss", "l1")
+    described = json.loads((out / "config.json").read_text())
+    assert described["perceptual"] is None
+    assert isinstance(load_network(out), UNetGenerator)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--minutes 1 --steps 2", "give --minutes or --steps, not both"),
+        ("--network deepsea", "invalid choice"),
+        ("--fold 3/2", "names no part"),
+    ],
+)
+def test_contradictions_are_refused(
+    flags: str, sentence: str, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(["train", "generator", str(tiny_dataset), "--out", str(tmp_path / "run"), *flags.split()])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()

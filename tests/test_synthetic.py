@@ -1,0 +1,211 @@
+"""Training with synthetic images beside real ones: how many, when, with which pixels, and never in validation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cells import draw
+from conftest import picture, squares
+from cytoforge.cli import main
+from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.run import Run
+from cytoforge.instances import TARGETS
+from cytoforge.losses import IGNORED
+from cytoforge.training.batches import Batch, Batches, Synthetic
+from cytoforge.training.segmentation import classes
+
+REAL, PAINTED = 0.5, -0.5
+TINY = ["--preset", "tiny", "--threads", "1"]
+
+
+def source(value: float):
+    return lambda i: (np.full((1, 20, 24), value, np.float32), np.full((20, 24), i + 1, np.int32))
+
+
+def batches(schedule: str = "mix", share: float = 0.5, count: int = 4, ranks: tuple[int, int] = (0, 1)) -> Batches:
+    synthetic = Synthetic(["s0", "s1", "s2"], source(PAINTED), share, schedule)
+    return Batches(
+        ["a", "b"], source(REAL), size=(16, 16), count=count, policy="none", seed=3, ranks=ranks, synthetic=synthetic
+    )
+
+
+def shares(cut: Batches, progress: float, steps: int = 300) -> float:
+    return float(np.mean([cut(step, progress).synthetic for step in range(steps)]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_the_share_is_met_in_the_mean(share: float) -> None:
+    """1200 coins: the standard deviation of their mean is 0.0144 at most."""
+    assert shares(batches(share=share), 0.3) == pytest.approx(share, abs=0.045 * (0 < share < 1))
+
+
+def test_images_names_and_flags_belong_together() -> None:
+    cut = batches()
+    names = set()
+    for step in range(60):
+        batch = cut(step, 0.1)
+        for image, name, synthetic in zip(batch.images, batch.names, batch.synthetic, strict=True):
+            assert torch.all(image == (PAINTED if synthetic else REAL))
+            assert name.startswith("s") is synthetic
+            names.add(name)
+    assert names == {"a", "b", "s0", "s1", "s2"}
+
+
+@pytest.mark.parametrize("schedule", ["mix", "pretrain"])
+def test_the_end_is_real_only(schedule: str) -> None:
+    cut = batches(schedule, share=1.0)
+    assert shares(cut, 0.699, 20) == 1
+    assert shares(cut, 0.701, 20) == shares(cut, 1.0, 20) == 0
+
+
+def test_pretraining_sees_synthetic_windows_first_and_as_many() -> None:
+    cut = batches("pretrain", share=0.4)
+    assert shares(cut, 0.0, 20) == shares(cut, 0.279, 20) == 1  # 0.4 of the first 0.7
+    assert shares(cut, 0.281, 20) == shares(cut, 0.5, 20) == 0
+
+
+def test_a_window_depends_on_its_own_seed_only() -> None:
+    whole, halves = batches(), [batches(count=2, ranks=(rank, 2)) for rank in range(2)]
+    for step in range(30):
+        together, parts = whole(step, 0.2), [half(step, 0.2) for half in halves]
+        assert together.names[0::2] == parts[0].names and together.names[1::2] == parts[1].names
+        assert together.synthetic[1::2] == parts[1].synthetic
+        again = batches()(step, 0.2)
+        assert torch.equal(again.images, together.images) and again.names == together.names
+
+
+def test_without_synthetic_images_nothing_changes() -> None:
+    plain = Batches(["a", "b"], source(REAL), size=(16, 16), count=4, policy="strong", seed=3)
+    none = Synthetic(["s"], source(PAINTED), 0.0, "mix")
+    with_none = Batches(["a", "b"], source(REAL), size=(16, 16), count=4, policy="strong", seed=3, synthetic=none)
+    for step in range(5):
+        one, other = plain(step), with_none(step, 0.5)
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        assert one.names == other.names
+
+
+CELLS = draw("""
+    ..........
+    .AAAABBBB.
+    .AAAABBBB.
+    .AAAABBBB.
+    .AAAABBBB.
+    .AAAABBBB.
+    ..........
+    ..........
+    """)
+
+
+def test_only_synthetic_windows_lose_the_contour_of_their_cells() -> None:
+    labels = torch.from_numpy(np.stack([CELLS, CELLS])).long()
+    batch = Batch(torch.zeros(2, 1, *CELLS.shape), labels, 0, 0, (0, 1), ("a", "s"), (False, True))
+    target = TARGETS["boundary"]
+    real, painted = classes(batch, target)
+    assert torch.equal(real, target.encode(labels)[0])
+    # interior 1, border 2 where the cells touch; background only from the second pixel on
+    expected = draw("""
+        XXXXXXXXXX
+        XXXXXXXXXX
+        XXAABBAAXX
+        XXAABBAAXX
+        XXAABBAAXX
+        XXXXXXXXXX
+        XXXXXXXXXX
+        ..........
+        """)
+    assert torch.equal(painted, torch.from_numpy(np.where(expected == 24, IGNORED, expected)).long())
+
+
+def test_without_flags_no_window_is_synthetic() -> None:
+    labels = torch.from_numpy(CELLS)[None].long()
+    batch = Batch(torch.zeros(1, 1, *CELLS.shape), labels, 0, 0, (0,), ("a",))
+    assert torch.equal(classes(batch, TARGETS["semantic"]), (labels != 0).long())
+
+
+@pytest.fixture
+def painted(tmp_path: Path) -> Path:
+    writer = DatasetWriter(tmp_path / "painted", {"synthetic": {"by": "test"}})
+    for i in range(3):
+        writer.add(f"painted_{i}", picture(squares(), seed=50 + i), squares())
+    writer.finish()
+    return tmp_path / "painted"
+
+
+def train(data: Path, out: Path, *flags: str) -> int:
+    return main(["train", "segmentation", str(data), "--out", str(out), *TINY, *flags])
+
+
+@pytest.mark.parametrize("schedule", ["mix", "pretrain"])
+def test_a_run_with_synthetic_images_says_which(
+    schedule: str, tiny_dataset: Path, painted: Path, tmp_path: Path
+) -> None:
+    flags = ["--steps", "6", "--with", str(painted), "--schedule", schedule, "--synthetic-share", "0.75"]
+    assert train(tiny_dataset, tmp_path / "run", *flags) == 0
+    run = Run.open(tmp_path / "run")
+    assert run.provenance["synthetic_data"] == Dataset.open(painted).pairs().fingerprint()
+    assert run.config["config"]["synthetic"] == str(painted)
+    names = [*run.config["training_images"], *run.config["validation_images"]]
+    assert sorted(names) == [f"cell_{i}" for i in range(6)]
+
+
+@pytest.mark.parametrize("schedule", ["mix", "pretrain"])
+def test_interrupted_and_continued_equals_uninterrupted(
+    schedule: str, tiny_dataset: Path, painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--steps", "12", "--with", str(painted), "--schedule", schedule]
+    assert train(tiny_dataset, tmp_path / "whole", *flags) == 0
+
+    def cut_off(self: Batches, step: int, progress: float = 0.0) -> Batch:
+        if step == 7:
+            raise KeyboardInterrupt
+        return whole(self, step, progress)
+
+    whole = Batches.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "__call__", cut_off)
+        assert train(tiny_dataset, tmp_path / "parts", *flags) == 130
+    assert train(tiny_dataset, tmp_path / "parts", *flags) == 0
+    one, other = (Run.open(tmp_path / name).load_weights("segmenter") for name in ("whole", "parts"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert len(Run.open(tmp_path / "parts").metrics()) == 12
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--with {real}", "does not say that these images are synthetic"),
+        ("--with {started}", "is not finished; repeat the command"),
+        ("--with {colour}", "has images of 3 channels"),
+        ("--with nowhere", "nowhere: does not exist"),
+        ("--validation {painted}", "which is no measure of a segmenter"),
+        ("--with {painted} --method cyclegan", "--with belongs to --method conventional, not cyclegan"),
+        ("--with {painted} --synthetic-share 1.5", "--synthetic-share 1.5: input should be less than or equal to 1"),
+        ("--condition instances", "--condition belongs to --method cyclegan or two-stage"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    flags: str,
+    sentence: str,
+    tiny_dataset: Path,
+    painted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {name: tmp_path / name for name in ("started", "colour")} | {"real": tiny_dataset, "painted": painted}
+    started = DatasetWriter(places["started"], {"synthetic": True})
+    started.add("a", picture(squares()), squares())
+    colour = DatasetWriter(places["colour"], {"synthetic": True})
+    colour.add("a", picture(squares()).repeat(3, axis=0), squares())
+    colour.finish()
+    assert train(tiny_dataset, tmp_path / "run", "--steps", "1", *flags.format(**places).split()) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_on_synthetic_images_alone_is_said(painted: Path, tmp_path: Path, capsys) -> None:
+    assert train(painted, tmp_path / "run", "--steps", "1") == 0
+    assert "these images are synthetic; the validation score says little" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["synthetic_data"] is None

@@ -1,0 +1,103 @@
+"""One command goes from annotated images over a generator and painted cells to a segmenter, and on where it stopped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytoforge.cli import main
+from cytoforge.config import TrainSegmentation
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import write_image, write_labels
+from cytoforge.data.run import Run
+from cytoforge.simulation.phantom import phantom
+from cytoforge.training import two_stage
+from cytoforge.training.two_stage import finished, simulate
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    for seed in range(4):
+        image, labels = phantom(seed, (96, 96), 12)
+        write_image(folder / "images" / f"p{seed}.png", image[None])
+        write_labels(folder / "masks" / f"p{seed}.png", labels)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_stage, "MASKS", 4)
+    monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
+
+
+def train(data: Path, out: Path, *flags: str) -> int:
+    line = ["train", "segmentation", str(data), "--out", str(out), "--method", "two-stage"]
+    return main([*line, "--preset", "tiny", "--threads", "1", "--steps", "10", *flags])
+
+
+def test_the_stages_share_one_budget_and_one_split(phantoms: Path, tmp_path: Path) -> None:
+    assert train(phantoms, tmp_path / "run", "--condition", "instances") == 0
+    run, stages = Run.open(tmp_path / "run"), tmp_path / "run" / "stages"
+    generator, judge = Run.open(stages / "generator"), Run.open(stages / "judge")
+    assert [stage.provenance["steps"] for stage in (generator, judge, run)] == [5, 1, 4]
+    assert generator.config["condition"] == "instances"
+    for stage in (generator, judge):
+        assert stage.config["validation_images"] == run.config["validation_images"]
+    painted = Dataset.open(stages / "synthetic").pairs()
+    assert len(painted.items) == round(two_stage.KEPT * 4 * two_stage.VARIANTS)
+    assert run.provenance["synthetic_data"] == painted.fingerprint()
+    assert set(run.config["networks"]) == {"segmenter"}
+    assert json.loads((stages / "settings.json").read_text())["method"] == "two-stage"
+
+
+def test_it_goes_on_stage_by_stage(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    for name, done in (("simulate", "judge"), ("generate", "masks")):
+        with monkeypatch.context() as patch:
+            patch.setattr(two_stage, name, stop)
+            assert train(phantoms, out) == 130
+        assert finished(out / "stages" / done)
+    weights = (out / "stages" / "generator" / "weights" / "generator.safetensors").stat().st_mtime_ns
+    assert train(phantoms, out, "--seed", "1") == 2
+    assert "holds a run with another seed" in capsys.readouterr().err
+    assert train(phantoms, out) == 0
+    assert (out / "stages" / "generator" / "weights" / "generator.safetensors").stat().st_mtime_ns == weights
+    assert train(phantoms, out) == 2
+    assert "holds this run, finished" in capsys.readouterr().err
+    assert train(phantoms, out, "--overwrite") == 0
+    assert (out / "stages" / "generator" / "weights" / "generator.safetensors").stat().st_mtime_ns != weights
+
+
+def test_a_folder_with_something_else_is_refused_before_any_work(phantoms: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert train(phantoms, tmp_path) == 2
+    assert "holds notes.txt and is no run folder" in capsys.readouterr().err
+    assert not (tmp_path / "stages").exists()
+    (tmp_path / "mine" / "stages").mkdir(parents=True)
+    assert train(phantoms, tmp_path / "mine", "--overwrite") == 2
+    assert "was there before; choose another --out" in capsys.readouterr().err
+    assert train(phantoms, tmp_path / "run", "--devices", "2") == 2
+    assert "trains on one device" in capsys.readouterr().err
+
+
+def test_simulated_cells_are_those_of_training_images_and_denser(phantoms: Path, tmp_path: Path) -> None:
+    config = TrainSegmentation(data=phantoms, out=tmp_path / "run", method="two-stage", scale=0.5)
+    simulate(config, tmp_path / "masks")
+    masks = Dataset.open(tmp_path / "masks", holds="masks").masks()
+    labels = [masks.read_labels(item) for item in masks.items]
+    assert [one.shape for one in labels] == [(48, 48)] * 4
+    real = np.mean([phantom(seed, (96, 96), 12)[1] > 0 for seed in range(4)])
+    assert 0.8 * real < np.mean([one > 0 for one in labels]) < 2.2 * real
+    sizes = np.concatenate([np.unique(one, return_counts=True)[1][1:] for one in labels])
+    whole = np.concatenate([np.unique(phantom(s, (96, 96), 12)[1], return_counts=True)[1][1:] for s in range(4)])
+    assert np.median(sizes) == pytest.approx(np.median(whole) / 4, rel=0.4)  # half as long and wide
+    simulate(config, tmp_path / "again")
+    for name in ("simulated0000", "simulated0003"):
+        assert (tmp_path / "again/masks" / f"{name}.png").read_bytes() == (
+            tmp_path / "masks/masks" / f"{name}.png"
+        ).read_bytes()
