@@ -21,7 +21,6 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -33,13 +32,11 @@ from cytoforge.data.images import resize_labels, write_labels
 from cytoforge.data.run import Run
 from cytoforge.inference.baseline import otsu_watershed
 from cytoforge.inference.segment import segment
-from cytoforge.training import fit
 from cytoforge.training.prepare import open_data
 from cytoforge.training.segmentation import train
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("CYTOFORGE_DATA", HERE.parent.parent / "shared" / "data"))
-fit.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[attr-defined]  # see above
 WAYS = ("otsu", "paper-conventional", "conventional", "cyclegan")
 
 
@@ -52,6 +49,7 @@ def settings(way: str, data: Path, out: Path, arguments: argparse.Namespace, see
         seed=seed,
         scale=arguments.scale,
         threads=arguments.threads,
+        clock="processor",
     )
     if way == "paper-conventional":
         return replace(plain, augmentation="paper", target="semantic")

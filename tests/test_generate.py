@@ -123,8 +123,8 @@ def test_group_norm_tiles_fade_into_each_other() -> None:
     np.testing.assert_allclose(paint(network, labels, "mask", item_draw(0, "a", 1), tile=200), whole, atol=1e-6)
 
 
-def test_only_a_style_unet_in_eval_mode_paints() -> None:
-    with pytest.raises(ValueError, match="a StyleUNet paints, not a UNet"):
+def test_only_a_generator_in_eval_mode_paints() -> None:
+    with pytest.raises(ValueError, match="an image generator paints, not a UNet"):
         paint(UNet(width=4, depth=2), cells((40, 40)), "mask", item_draw(0, "a", 1))
     with pytest.raises(ValueError, match="training mode"):
         paint(random_generator().train(), cells((40, 40)), "mask", item_draw(0, "a", 1))

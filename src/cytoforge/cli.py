@@ -21,6 +21,28 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "commands.score_generation:score_generation_command",
         "generated images against real ones",
     ),
+    "study training": (
+        "StudyTraining",
+        "commands.study.segmenters:study_training",
+        "few images against all, by network",
+    ),
+    "study dense": ("StudyDense", "commands.study.segmenters:study_dense", "with and without dense synthetic images"),
+    "study limited-data": (
+        "StudyLimitedData",
+        "commands.study.segmenters:study_limited_data",
+        "what a few labelled crops are worth",
+    ),
+    "study ablation": ("StudyAblation", "commands.study.generators:study_ablation", "parts of the image generator"),
+    "study versatility": (
+        "StudyVersatility",
+        "commands.study.generators:study_versatility",
+        "a generator for each of several data sets",
+    ),
+    "study extrapolation": (
+        "StudyExtrapolation",
+        "commands.study.generators:study_extrapolation",
+        "denser cells than the generator has seen",
+    ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
 }
 

@@ -153,6 +153,7 @@ def fit(
     *,
     seed: int,
     patience: int | None = None,
+    now: Callable[[], float] = time.monotonic,
     announce: Callable[[float, State], None] = lambda progress, state: None,
     picture: Callable[[dict[str, nn.Module], int], None] = lambda networks, step: None,
 ) -> State:
@@ -162,7 +163,7 @@ def fit(
     run killed at any step and started again ends, with a budget in steps on a CPU, bit for bit as if it had not been.
     A batch with a result that is not finite is rolled back to the last saved state and left out.
 
-    `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better;
+    `batches(step, progress)` gives the windows of a step; `now` is the clock of a budget in seconds. `validate(networks)` returns a score, larger is better;
     `announce` is called after every step, `picture` after every validation. Raises Interrupted after SIGINT or
     SIGTERM, with everything saved, and UserError when training keeps failing.
     """
@@ -171,7 +172,7 @@ def fit(
     if state.step == 0 and main:
         _save(trainer, run, state)
     run.truncate_metrics(state.step)
-    saved = clock = time.monotonic()
+    saved = clock = now()
     next_validation = _next_validation(state.history)
     with _signals() as received:
         while (progress := trainer.fabric.broadcast(budget.progress(state))) < 1 and not state.finished:
@@ -188,22 +189,22 @@ def fit(
                     total, number = state.sums.get(name, (0.0, 0))
                     state.sums[name] = [total + value, number + 1]
             state.step += 1
-            state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+            state.seconds, clock = state.seconds + now() - clock, now()
             progress = trainer.fabric.broadcast(budget.progress(state))
             announce(progress, state)
             if validated := progress >= next_validation:
                 _evaluate(trainer, validate, run, state, progress, patience)
                 if main:
                     picture(trainer.average, state.step)
-                spent = time.monotonic() - clock
-                state.seconds, clock = state.seconds + spent, time.monotonic()
+                spent = now() - clock
+                state.seconds, clock = state.seconds + spent, now()
                 next_validation = _next_validation(state.history)
                 if budget.seconds is not None:  # at most a tenth of the time goes into validation
                     next_validation = min(max(next_validation, progress + 10 * spent / budget.seconds), 1.0)
             stop = bool(received) or state.finished
             if main and (stop or validated or clock - saved > SAVE_EVERY):
                 _save(trainer, run, state)
-                saved = time.monotonic()
+                saved = now()
             if received:
                 raise Interrupted(f"stopped at step {state.step}, all is saved; the same command goes on from there")
     state.finished = True

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -256,6 +257,7 @@ def train_recipe(
         _budget(config),
         seed=config.seed,
         patience=config.patience,
+        now=time.process_time if config.clock == "processor" else time.monotonic,
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
         picture=picture,
     )

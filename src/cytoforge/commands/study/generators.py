@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -37,6 +37,8 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "StyleUNet, L1 + perceptual, instances": {"condition": "instances"},
 }
 SHOWN, SIDE = 3, 192
+LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")
+COLUMNS = ("KID", "FID", "precision", "recall", "density", "coverage", "LPIPS", "SSIM", "PSNR", "faithfulness")
 
 
 def base_generator(config: StudyGenerators, data: Path, seed: int) -> TrainGenerator:
@@ -148,19 +150,28 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
         judge = _judge(study, config, pool, seed)
         settings = replace(base_generator(config, pool, seed), out=study.out / "runs" / f"generator-{seed}")
         run = trained_generator(settings)
-        for layout in ("scattered", "colony"):
+        for layout in LAYOUTS:
             for density in config.densities:
                 name = f"{layout}-{density:g}-{seed}"
                 masks = study.out / "data" / name
                 if not (masks / "dataset.json").exists() or not Dataset.open(masks).info.get("complete"):
-                    shape = {"density": density, "layout": layout, "scale": config.scale}
-                    simulate_masks(SimulateMasks(masks, like=pool, count=config.count, seed=seed, **shape))
+                    simulate_masks(
+                        SimulateMasks(
+                            out=masks,
+                            like=pool,
+                            count=config.count,
+                            density=density,
+                            layout=layout,
+                            scale=config.scale,
+                            seed=seed,
+                        )
+                    )
                 record = paint_and_score(study, name, config, run, judge, masks, test, pool)
                 rows.setdefault((layout, density), []).append(record)
     report = Report("Extrapolation over density", f"{config.count} masks per density, {config.seeds} seeds")
     _add_table(study, report, [({"layout": layout, "share of cell": d}, found) for (layout, d), found in rows.items()])
     report.figure(_densities(rows), "What a segmenter finds of the cells that were to be painted, by coverage.")
-    for layout in ("scattered", "colony"):
+    for layout in LAYOUTS:
         works = [study.out / "work" / f"{layout}-{density:g}-{config.seed}" for density in config.densities]
         pictures = [_first_picture(work) for work in works]
         titles = [f"{density:.0%} cell" for density in config.densities]
@@ -195,8 +206,7 @@ def _over_seeds(records: Sequence[dict[str, Any]], score: str) -> Estimate | Non
 
 def _add_table(study: Study, report: Report, groups: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
     """Add a table: a row per group of records (one per seed), a column per score that was computed."""
-    columns = ("KID", "FID", "precision", "recall", "density", "coverage", "LPIPS", "SSIM", "PSNR", "faithfulness")
-    columns = tuple(c for c in columns if any(r.get(c) is not None for _, records in groups for r in records))
+    columns = [c for c in COLUMNS if any(r.get(c) is not None for _, records in groups for r in records)]
     rows = []
     for lead, records in groups:
         row = {**lead, **{column: _over_seeds(records, column) for column in columns}}

@@ -90,8 +90,9 @@ def values(records: Sequence[dict[str, Any]], score: str, threshold: int = 0) ->
     """Return a score of every test image, for each record; `threshold` counts from IoU 0.5 in steps of 0.1."""
 
     def of(scores: dict[str, Any]) -> float | None:
-        found = scores[score]
-        return found[threshold] if isinstance(found, list) else found
+        found: Any = scores[score]
+        value: float | None = found[threshold] if isinstance(found, list) else found
+        return value
 
     return [{image: of(scores) for image, scores in record["images"].items()} for record in records]
 

@@ -1,0 +1,259 @@
+"""Settings of the commands that neither train nor study."""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from tyro.conf import Positional, UseAppendAction
+
+from cytoforge.config.base import Count, Fraction, command
+
+
+@command
+class Segment:
+    """Segment images with a trained run: label images of the original size in OUT/masks.
+
+    IMAGES is a dataset, a folder of images, one file or a movie folder, of any size.
+
+    Examples:
+      cytoforge segment RUN IMAGES --out OUT
+    """
+
+    run: Positional[Path]
+    """run folder of train segmentation or import"""
+    images: Positional[Path]
+    """what to segment"""
+    out: Path
+    """folder to write masks/ into"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    tile: Annotated[int, Field(ge=32)] | None = None
+    """tile side in pixels at the run's scale; without it the size stored with the run"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace existing masks"""
+
+
+@command
+class GenerateImages:
+    """Paint images on masks with a trained generator: an annotated synthetic dataset in OUT.
+
+    MASKS is a dataset, a folder of masks or one mask, of any size; its own images, if any, are not looked at. Masks
+    are brought to the run's scale, as images are for segment. The same masks, run and seed give the same images.
+
+    Examples:
+      cytoforge generate images RUN MASKS --out OUT
+      cytoforge generate images RUN MASKS --out OUT --variants 3 --keep 0.9
+    """
+
+    run: Positional[Path]
+    """run folder with a generator: train segmentation --method cyclegan, train generator or import"""
+    masks: Positional[Path]
+    """what to paint on"""
+    out: Path
+    """dataset folder to write"""
+    variants: Count = 1
+    """images per mask, each in a style of its own; NAME-v1, NAME-v2 ... from 2 on"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of styles and noise; an image depends on it, the name of its mask and its variant only"""
+    style_mixing: Fraction = 0.9
+    """probability that two styles are mixed in an image"""
+    keep: Annotated[float, Field(gt=0, le=1)] | None = None
+    """keep this share of the images: near-duplicates go first, then those in which a segmenter finds fewest cells of
+    the mask; 1 keeps all and only measures"""
+    segmenter: Path | None = None
+    """with --keep: run whose segmenter looks at the images, instead of the generator's own run"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing synthetic dataset"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GenerateImages":
+        if self.segmenter is not None and self.keep is None:
+            raise ValueError("--segmenter belongs to --keep")
+        return self
+
+
+@command
+class ScoreSegmentation:
+    """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
+
+    Examples:
+      cytoforge score segmentation OUT DATA
+      cytoforge score segmentation OUT DATA --protocol paper --json scores.json
+    """
+
+    prediction: Positional[Path]
+    """dataset folder, folder of masks, one mask or a movie folder"""
+    truth: Positional[Path]
+    """the same, with the true masks"""
+    protocol: Literal["instances", "paper"] = "instances"
+    """instances: true cells, optimally matched; paper: connected components of at least 15 px, as cGAN-Seg scores"""
+    json: Path | None = None
+    """write everything, image by image, to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept synthetic images as truth"""
+
+
+@command
+class ScoreGeneration:
+    """Compare generated with real images: KID and FID, precision and recall, and LPIPS, SSIM, PSNR of pairs.
+
+    What needs a pretrained network is scored where its weights are (--weights-dir). Pairs are scored if every
+    generated image has a real one of the same name and size.
+
+    Examples:
+      cytoforge score generation OUT DATA
+      cytoforge score generation OUT DATA --training TRAINED --json scores.json
+    """
+
+    prediction: Positional[Path]
+    """generated images: dataset folder, folder of images, one image or a movie folder"""
+    truth: Positional[Path]
+    """the same, with real images"""
+    training: Path | None = None
+    """images that the generator was trained on: are generated ones copies of these?"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize real images on reading, to the scale at which the others were generated"""
+    normalisation: Literal["set", "image"] = "set"
+    """set: all images between the limits of the real ones together; image: each between its own, as in training"""
+    weights_dir: Path | None = None
+    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
+    json: Path | None = None
+    """write everything to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept synthetic images as truth"""
+
+
+@command
+class Check:
+    """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
+
+    Exit status 1 if there are errors.
+
+    Examples:
+      cytoforge check DATA
+    """
+
+    data: Positional[Path]
+    """dataset or movie folder"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
+    json: bool = False
+    """print findings as JSON"""
+
+
+@command
+class ImportCheckpoint:
+    """Turn a published cGAN-Seg checkpoint into a run folder.
+
+    Examples:
+      cytoforge import Seg.pth --network unet --out RUN
+    """
+
+    checkpoint: Positional[Path]
+    """the .pth file; only tensors are read from it"""
+    network: Literal["style-unet", "unet", "cellpose", "deepsea", "patchgan"]
+    """what the file holds"""
+    out: Path
+    """run folder to write"""
+    overwrite: bool = False
+    """replace an existing run folder"""
+
+
+@command
+class SimulateMasks:
+    """Make label images of simulated cells: shapes of your own cells turned, stretched, bent and put together anew.
+
+    DATA of --like is a dataset, a folder of masks or a movie folder. Without it cells have shapes of a model. Writes
+    OUT/masks, statistics of simulated against real cells in OUT/statistics.json, and both as a page, OUT/report.html.
+    Interrupted work goes on when the same command is given again.
+
+    Examples:
+      cytoforge simulate masks --like DATA --out OUT --count 20
+      cytoforge simulate masks --like DATA --out OUT --density 0.5 --layout colony --scale 0.333
+      cytoforge simulate masks --out OUT --size 512x768 --density 150 --diameter 24
+    """
+
+    out: Path
+    """folder to write"""
+    like: Path | None = None
+    """annotated masks whose cells, density and share of touching cells are taken as a model"""
+    count: Count = 10
+    """number of masks"""
+    density: Annotated[float, Field(gt=0)] | None = None
+    """below 1 coverage, up to 0.7; from 1 on cells an image; without it that of DATA's images (0.2 without DATA)"""
+    layout: Literal["scattered", "colony", "mixed"] = "mixed"
+    """scattered: single cells; colony: packed colonies; mixed: groups and single cells, as many touching as in DATA"""
+    gap: Annotated[int, Field(ge=0, le=100)] = 0
+    """background pixels, at least, between cells; 0 lets cells touch"""
+    magnification: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """enlarge the cells, not the image"""
+    size: Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$")] | None = None
+    """height x width in pixels, such as 512x768; without it that of DATA's images at --scale (256x256 without DATA)"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize DATA's masks on reading, as in the training that the simulated masks are for"""
+    diameter: Annotated[float, Field(ge=4, le=1000)] | None = None
+    """median diameter of the model's cells in pixels, without --like; 16 if not given"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of everything random; mask number k depends on the seed and k only"""
+    overwrite: bool = False
+    """replace simulated masks in OUT"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SimulateMasks":
+        problems = []
+        if self.density is not None and 0.7 < self.density < 1:
+            problems.append(f"--density {self.density}: coverage goes up to 0.7")
+        if self.density is not None and self.density > 1 and self.density != int(self.density):
+            problems.append(f"--density {self.density}: from 1 on it is a whole number of cells")
+        if self.like is not None and self.diameter is not None:
+            problems.append("--diameter is for cells without --like; --magnification enlarges those of DATA")
+        if self.like is None and self.scale != 1:
+            problems.append(
+                "--scale resizes the masks of --like, which is not given; --diameter sets the size of cells"
+            )
+        if self.like is None and self.sequence:
+            problems.append("--sequence picks from the movie folder of --like, which is not given")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+@command
+class Demo:
+    """Train on four annotated phantom images in several ways, score it on unseen ones, show all in one page.
+
+    Examples:
+      cytoforge demo
+    """
+
+    out: Path = field(default_factory=lambda: Path("demo"))
+    """folder to write"""
+    preset: Literal["tiny", "small"] = "small"
+    """tiny takes under a minute and shows that everything runs; small shows what the methods do"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of phantoms and training"""
+    overwrite: bool = False
+    """replace an existing folder"""

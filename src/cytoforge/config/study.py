@@ -1,0 +1,168 @@
+"""Settings of studies."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from tyro.conf import Positional
+
+from cytoforge.config.base import Count, Fraction, command
+from cytoforge.config.training import Clock, Condition, Network
+
+
+@command
+class StudySegmenters:
+    """What every study asks for."""
+
+    data: Positional[tuple[Path, ...]]
+    """annotated images: dataset or movie folder"""
+    out: Path
+    """folder to write"""
+    test: Path | None = None
+    """annotated images to test on; without it every seed draws its own from DATA"""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """share of DATA's images that are for testing, without --test"""
+    seeds: Count = 3
+    """number of repetitions, each with its own draw of images and weights"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """the first seed"""
+    preset: Literal["tiny", "small", "paper"] = "small"
+    """size of networks, windows and batches"""
+    minutes: Annotated[float, Field(gt=0)] = 10.0
+    """time of each training"""
+    clock: Clock = "wall"
+    """what minutes are, as in train segmentation"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize images on reading"""
+    condition: Condition = "instances"
+    """what generators are told of cells"""
+    weights_dir: Path | None = None
+    """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing study"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudySegmenters":
+        if problems := self._problems():
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> list[str]:
+        """Return what contradicts itself, a sentence each."""
+        problems = [] if self.data else ["name a dataset"]
+        if self.test is not None and len(self.data) > 1:
+            problems.append("--test belongs to a single DATA")
+        names = [path.resolve().name for path in self.data]
+        if len(set(names)) < len(names):
+            problems.append("several DATA have one name; rename one")
+        return problems
+
+    def _single(self) -> list[str]:
+        return ["give a single DATA"] if len(self.data) > 1 else []
+
+
+@command
+class StudyTraining(StudySegmenters):
+    """Compare training on few images, conventional and cyclegan, with conventional training on all (cGAN-Seg, Fig. 2).
+
+    Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
+
+    Examples:
+      cytoforge study training DATA --out OUT --few 20 --minutes 10
+      cytoforge study training DATA1 DATA2 --out OUT --networks unet cellpose
+    """
+
+    few: Annotated[int, Field(ge=2)] = 20
+    """number of images that are few, training and validation together"""
+    seeds: Count = 5
+    """number of random subsets"""
+    networks: tuple[Network, ...] = ("unet", "cellpose", "deepsea")
+    """segmentation networks to compare"""
+    warm_start: bool = True
+    """cyclegan: learn from the pairs first"""
+
+
+@command
+class StudyDense(StudySegmenters):
+    """Compare training on real images with and without dense synthetic ones, on easy and hard images (Table 2).
+
+    Examples:
+      cytoforge study dense DATA --out OUT --few 5 --minutes 10
+    """
+
+    few: Annotated[int, Field(ge=2)] | None = None
+    """use only this many annotated images, training and validation together"""
+
+    def _problems(self) -> list[str]:
+        return [*super()._problems(), *self._single()]
+
+
+@command
+class StudyLimitedData(StudySegmenters):
+    """Measure what a few labelled crops are worth, conventionally and in two stages, in equal time.
+
+    Examples:
+      cytoforge study limited-data DATA --out OUT --crops 1 2 4 8 --crop 176
+    """
+
+    crops: tuple[Count, ...] = (1, 2, 4, 8)
+    """numbers of labelled crops"""
+    crop: Annotated[int, Field(ge=32)] = 176
+    """side of a crop in pixels, at --scale"""
+
+    def _problems(self) -> list[str]:
+        return [*super()._problems(), *self._single()]
+
+
+@command
+class StudyGenerators(StudySegmenters):
+    """What studies of generators ask for beside."""
+
+    limit: Annotated[int, Field(ge=2)] | None = None
+    """use only this many annotated images, training and validation together"""
+
+
+@command
+class StudyAblation(StudyGenerators):
+    """Compare generators with and without styles, perceptual loss and instances (cGAN-Seg, Figure 3).
+
+    Examples:
+      cytoforge study ablation DATA --out OUT --limit 5 --minutes 10
+    """
+
+    condition: Condition = "mask"
+    """what generators are told of cells, but for the one that is told of instances"""
+
+    def _problems(self) -> list[str]:
+        return [*super()._problems(), *self._single()]
+
+
+@command
+class StudyVersatility(StudyGenerators):
+    """Train a generator on each of several data sets and score what it paints (cGAN-Seg, Figure 4).
+
+    Examples:
+      cytoforge study versatility DATA1 DATA2 DATA3 --out OUT --minutes 10
+    """
+
+
+@command
+class StudyExtrapolation(StudyGenerators):
+    """Let a generator paint cells denser than any it has seen, scattered and in colonies (cGAN-Seg, Figure 5).
+
+    Examples:
+      cytoforge study extrapolation DATA --out OUT --minutes 10
+    """
+
+    densities: tuple[Fraction, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    """shares of the image that are cell"""
+    count: Count = 8
+    """masks of each density and layout"""
+
+    def _problems(self) -> list[str]:
+        too_dense = ["--densities go from 0.01 to 0.7"] if not all(0.01 <= d <= 0.7 for d in self.densities) else []
+        return [*super()._problems(), *self._single(), *too_dense]

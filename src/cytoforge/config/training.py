@@ -1,0 +1,213 @@
+"""Settings of trainings, and the presets of sizes and rates."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+from tyro.conf import Positional, UseAppendAction, arg
+
+from cytoforge.config.base import Count, Fraction, command
+
+Method = Literal["conventional", "cyclegan", "two-stage"]
+Condition = Literal["mask", "instances"]
+Network = Literal["unet", "cellpose", "deepsea"]
+TargetName = Literal["boundary", "semantic"]
+Augmentation = Literal["strong", "paper"]
+Schedule = Literal["mix", "pretrain"]
+Clock = Literal["wall", "processor"]
+Norm = Literal["batch", "group"]
+
+
+FITTING_DIAMETER = 16.0  # px: cells of this size fill a window of the small preset with some twenty neighbours
+
+
+def fitting_scale(diameter: float) -> float | None:
+    """Return the --scale that brings cells of `diameter` px to FITTING_DIAMETER; None when they nearly have it."""
+    ratio = FITTING_DIAMETER / diameter
+    return None if 1 / 1.4 < ratio < 1.4 else float(f"{ratio:.2g}")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes and rates of a training; `paper` holds the values of cGAN-Seg's published code."""
+
+    width: int
+    """channels of the first level of generator and segmenter"""
+    depth: int
+    """number of poolings of the U-shaped networks (the CellPose and DeepSea networks use at most 3)"""
+    crop: tuple[int, int]
+    """window cut from an image, height x width in pixels"""
+    batch: int
+    """windows per step of the conventional recipe"""
+    cycle_batch: int
+    """windows per step of the cyclegan recipe"""
+    rate: float
+    """learning rate of the segmenter (Adam)"""
+    generator_rate: float
+    """learning rate of the generator (Adam)"""
+    discriminator_rate: float
+    """learning rate of the discriminators (Adam)"""
+    discriminator_width: int
+    """channels of the discriminators' first layer"""
+    heads: int
+    """heads of the discriminators' linear attention (0: none)"""
+    head_width: int
+    """channels of one attention head"""
+    average: float
+    """decay of the exponential moving average of the weights per step"""
+    upsampling: Literal["transposed", "nearest"]
+    """how the generator doubles the size of its maps (the paper: transposed convolutions)"""
+    anneal: bool
+    """let the learning rates fall along a cosine (the paper keeps them constant)"""
+    paper_weights: bool
+    """loss weights of cGAN-Seg Eq. 16 instead of those found for minutes-long training"""
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False),
+    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False),
+    "paper": Preset(64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True),
+}
+
+
+@command
+class Training:
+    """What every training on annotated images asks for."""
+
+    data: Positional[Path]
+    """dataset or movie folder"""
+    out: Path
+    """run folder to write"""
+    preset: Literal["tiny", "small", "paper"] = "small"
+    """size of networks, windows and batches"""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """training time in minutes; 10 if neither this nor --steps is given"""
+    steps: Count | None = None
+    """number of training steps, instead of a time"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of everything random"""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
+    validation: Path | None = None
+    """annotated images for choosing the best weights (of DATA itself: other sequences), or else a seeded fifth"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    split_by: Literal["image", "group"] = "image"
+    """hold out single images, or whole groups (wells, sequences) as dataset.json names them"""
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = None
+    """k-fold validation: 2/5 holds out the second of five parts"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize images on reading; stored with the run, segment returns masks of the original size"""
+    condition: Condition = "mask"
+    """what a generator is told of cells: mask, as in cGAN-Seg; instances: also where they touch, and their depth"""
+    norm: Norm = "batch"
+    """normalisation layers: the paper's batch norm, or group norm"""
+    attention: bool = True
+    """linear attention in the discriminators"""
+    style_mixing: Fraction = 0.9
+    """probability that two styles are mixed in one generated image"""
+    p_diff: Fraction = 0.2
+    """probability of the differentiable augmentation before the image discriminator"""
+    patience: Count | None = None
+    """stop after this many validations (of about 20 in a run) without improvement"""
+    weights_dir: Path | None = None
+    """folder with pretrained VGG-19 for the perceptual loss; also from CYTOFORGE_WEIGHTS"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    devices: Count = 1
+    """number of GPUs, or of processes on a CPU"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the processor computes in it, float32 otherwise"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    clock: Clock = "wall"
+    """what --minutes are: time on the wall, or time of the processor, which other work on the computer does not cut"""
+    overwrite: bool = False
+    """replace an existing run folder"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Training":
+        if problems := self._problems():
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> list[str]:
+        """Return what contradicts itself, a sentence each."""
+        problems = []
+        if self.minutes is not None and self.steps is not None:
+            problems.append("give --minutes or --steps, not both")
+        if self.fold is not None:
+            part, parts = map(int, self.fold.split("/"))
+            if part > parts or parts < 2:
+                problems.append(f"--fold {self.fold} names no part: write 2/5 for the second of five")
+            if self.validation is not None:
+                problems.append("give --fold or --validation, not both")
+        if self.limit == 1 and self.validation is not None:
+            problems.append("--limit 1 with --validation leaves no image to train on")
+        return problems
+
+
+@command
+class TrainSegmentation(Training):
+    """Train a segmenter on annotated images.
+
+    DATA holds images/ and masks/ (label images: 0 background, 1..N cells) paired by file name, or is a movie folder.
+    The run folder receives weights, metrics.csv, sample pictures and report.html. Interrupted training goes on
+    when the same command is given again.
+
+    Examples:
+      cytoforge train segmentation DATA --out RUN
+      cytoforge train segmentation DATA --out RUN --limit 5 --minutes 4 --scale 0.333
+      cytoforge train segmentation DATA --out RUN --with SYNTHETIC
+      cytoforge train segmentation DATA --out RUN --method cyclegan --warm-start
+    """
+
+    method: Method = "conventional"
+    """conventional: pairs alone; cyclegan: as in cGAN-Seg, Fig. 1A; two-stage: a generator, then --with its pictures"""
+    network: Network = "unet"
+    """segmentation network"""
+    target: TargetName = "boundary"
+    """boundary: background, interior, border (touching cells stay apart); semantic: the paper's two classes"""
+    augmentation: Augmentation = "strong"
+    """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
+    warm_start: bool = False
+    """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
+    synthetic: Annotated[Path | None, arg(name="with")] = None
+    """synthetic annotated images to learn from beside DATA; never validated on"""
+    schedule: Schedule = "mix"
+    """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first, as many in all"""
+    synthetic_share: Fraction = 0.5
+    """share of synthetic windows in the first 70 % of the training; its end sees real ones only"""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.warm_start and self.method != "cyclegan":
+            problems.append("--warm-start belongs to --method cyclegan")
+        if self.condition != "mask" and self.method == "conventional":
+            problems.append("--condition belongs to --method cyclegan or two-stage")
+        if self.synthetic is not None and self.method != "conventional":
+            problems.append(f"--with belongs to --method conventional, not {self.method}")
+        if self.method == "two-stage" and self.devices > 1:
+            problems.append("--method two-stage trains on one device; leave --devices out")
+        return problems
+
+
+@command
+class TrainGenerator(Training):
+    """Train an image generator on annotated images: it learns to paint a microscopy image on a mask.
+
+    DATA as for train segmentation. The generator is trained against a discriminator and by comparison with the real
+    image of each mask. Interrupted training goes on when the same command is given again.
+
+    Examples:
+      cytoforge train generator DATA --out RUN
+      cytoforge train generator DATA --out RUN --condition instances --minutes 20
+    """
+
+    network: Literal["style-unet", "unet"] = "style-unet"
+    """style-unet: styles and noise vary the pictures; unet: one picture per mask (cGAN-Seg, Fig. 3)"""
+    loss: Literal["l1", "l1+perceptual"] = "l1+perceptual"
+    """comparison with the real image: pixel by pixel, or also as a pretrained network sees it"""
+    augmentation: Literal["flip", "strong", "paper"] = "flip"
+    """flip: flips and quarter turns, which keep texture and grey values; else as in train segmentation"""
