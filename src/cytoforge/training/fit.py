@@ -163,9 +163,9 @@ def fit(
     run killed at any step and started again ends, with a budget in steps on a CPU, bit for bit as if it had not been.
     A batch with a result that is not finite is rolled back to the last saved state and left out.
 
-    `batches(step, progress)` gives the windows of a step; `now` is the clock of a budget in seconds. `validate(networks)` returns a score, larger is better;
-    `announce` is called after every step, `picture` after every validation. Raises Interrupted after SIGINT or
-    SIGTERM, with everything saved, and UserError when training keeps failing.
+    `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better; `now`
+    is the clock of a budget in seconds. `announce` is called after every step, `picture` after every validation.
+    Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0
     state = _restore(trainer, run)
