@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.cli import main
+from cytoforge.config import TrainGenerator
 from cytoforge.data.run import Run
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS, condition
@@ -20,7 +21,7 @@ from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Trainer
-from cytoforge.training.generator import paint
+from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator, paint
 from cytoforge.training.paired import PairedGAN
 
 WEIGHTS = CycleWeights(adversarial=1, identity_image=3)
@@ -101,6 +102,21 @@ def test_a_step_changes_both_networks_style_and_noise_included() -> None:
     for name, network in gan.networks.items():
         same = [key for key, value in network.named_parameters() if torch.equal(value, before[name][key])]
         assert same == [], name
+
+
+def test_short_trainings_start_with_less_noise_and_the_papers_as_drawn() -> None:
+    gain = {}
+    for preset in ("small", "paper"):
+        config = TrainGenerator(data=Path("x"), out=Path("y"), preset=preset, loss="l1")
+        described = describe_generator(config, 1)
+        drawn, built = build_generator(config, described).state_dict(), build_recipe(config, described).generator
+        for name, value in built.state_dict().items():
+            if "to_noise" in name and name.endswith("weight"):
+                torch.testing.assert_close(value, drawn[name] * {"small": QUIET, "paper": 1}[preset])
+                gain[name] = value
+            else:
+                assert torch.equal(value, drawn[name]), name
+    assert len(gain) == 8  # two layers of four blocks
 
 
 @pytest.fixture
