@@ -26,7 +26,7 @@ from cytoforge.training.prepare import Data, build, launch, open_data, open_run,
 QUICK = CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0)
 QUICK_JUDGE = 2e-3  # learning rate of the discriminator then; at the presets' own it never tells flat from real
 QUIET = 0.3  # of the noise that is drawn for the generator at the start then: cells take shape before they get grain
-SHOWN = 3  # paintings of one mask in pictures, each in a style of its own
+SHOWN = 3  # paintings of one mask in pictures and validation, each in a style of its own
 
 
 def train(config: TrainGenerator) -> Run:
@@ -53,11 +53,9 @@ def train(config: TrainGenerator) -> Run:
 
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of validation images and of what is painted on their masks."""
-        painted = [
-            paint(averages["generator"], labels, i, config.condition)
-            for i, (_, _, labels) in enumerate(data.validation)
-        ]
-        real = [image for _, image, _ in data.validation]
+        generator, pairs = averages["generator"], [pair for pair in data.validation for _ in range(SHOWN)]
+        painted = [paint(generator, labels, i, config.condition) for i, (_, _, labels) in enumerate(pairs)]
+        real = [image for _, image, _ in pairs]
         return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
 
     state = train_recipe(
