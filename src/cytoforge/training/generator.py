@@ -54,7 +54,7 @@ def train(config: TrainGenerator) -> Run:
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of validation images and of what is painted on their masks."""
         generator, pairs = averages["generator"], [pair for pair in data.validation for _ in range(SHOWN)]
-        painted = [paint(generator, labels, i, config.condition) for i, (_, _, labels) in enumerate(pairs)]
+        painted = [painting(generator, labels, i, config.condition) for i, (_, _, labels) in enumerate(pairs)]
         real = [image for _, image, _ in pairs]
         return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
 
@@ -167,13 +167,13 @@ def write_report(run: Run, data: Data, sentence: str, kind: str) -> None:
     )
 
 
-def paint(generator: nn.Module, labels: np.ndarray, seed: int, kind: str) -> np.ndarray:
-    """Paint one image; see `segmentation.paint`."""
+def painting(generator: nn.Module, labels: np.ndarray, seed: int, kind: str) -> np.ndarray:
+    """Return what a generator paints on labels in the style of a seed; see `segmentation.paint`."""
     from cytoforge.training.segmentation import paint  # segmentation imports this module
 
     return paint(generator, labels, seed, kind)
 
 
 def _panels(generator: nn.Module, image: np.ndarray, labels: np.ndarray, kind: str) -> list[np.ndarray]:
-    painted = [to_rgb(paint(generator, labels, seed, kind)) for seed in range(SHOWN)]
+    painted = [to_rgb(painting(generator, labels, seed, kind)) for seed in range(SHOWN)]
     return [to_rgb(image), colour_labels(labels), *painted]
