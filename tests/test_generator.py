@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.cli import main
+from cytoforge.config import TrainGenerator
 from cytoforge.data.run import Run
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
@@ -103,6 +104,21 @@ def test_a_step_changes_both_networks_style_and_noise_included() -> None:
         assert same == [], name
 
 
+def test_short_trainings_start_with_less_noise_and_the_papers_as_drawn() -> None:
+    gain = {}
+    for preset in ("small", "paper"):
+        config = TrainGenerator(data=Path("x"), out=Path("y"), preset=preset, loss="l1")
+        described = describe_generator(config, 1)
+        drawn, built = build_generator(config, described).state_dict(), build_recipe(config, described).generator
+        for name, value in built.state_dict().items():
+            if "to_noise" in name and name.endswith("weight"):
+                torch.testing.assert_close(value, drawn[name] * {"small": QUIET, "paper": 1}[preset])
+                gain[name] = value
+            else:
+                assert torch.equal(value, drawn[name]), name
+    assert len(gain) == 8  # two layers of four blocks
+
+
 @pytest.fixture
 def trained(tiny_dataset: Path, tmp_path: Path):
     def train(*flags: str) -> Path:
@@ -130,7 +146,7 @@ def test_the_run_tells_how_to_paint(trained, capsys: pytest.CaptureFixture[str],
     labels = np.zeros((40, 56), np.int32)
     labels[5:20, 5:20], labels[5:20, 20:35] = 1, 2
     generator = load_network(out)
-    one, other = (paint(generator, labels, "instances", torch.Generator().manual_seed(seed)) for seed in (0, 1))
+from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator
     assert one.shape == (1, 40, 56) and not np.array_equal(one, other)
     assert "Painted images" in (out / "report.html").read_text()
     assert len(Run.open(out).metrics()) == 3

@@ -26,7 +26,9 @@ from cytoforge.training.prepare import Data, build, launch, open_data, open_run,
 
 # for trainings of minutes; docs/decisions.md says how they were found
 QUICK = CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0)
-SHOWN = 3  # paintings of one mask in pictures, each in a style of its own
+QUICK_JUDGE = 2e-3  # learning rate of the discriminator then; at the presets' own it never tells flat from real
+QUIET = 0.3  # of the noise that is drawn for the generator at the start then: cells take shape before they get grain
+SHOWN = 3  # paintings of one mask in pictures and validation, each in a style of its own
 
 
 def train(config: TrainGenerator) -> Run:
@@ -53,11 +55,9 @@ def train(config: TrainGenerator) -> Run:
 
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of validation images and of what is painted on their masks."""
-        painted = [
-            paint(averages["generator"], labels, config.condition, _draw(i))
-            for i, (_, _, labels) in enumerate(data.validation)
-        ]
-        real = [image for _, image, _ in data.validation]
+        generator, pairs = averages["generator"], [pair for pair in data.validation for _ in range(SHOWN)]
+        painted = [paint(generator, labels, config.condition, _draw(i)) for i, (_, _, labels) in enumerate(pairs)]
+        real = [image for _, image, _ in pairs]
         return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
 
     state = train_recipe(
@@ -94,12 +94,17 @@ def describe_generator(config: Training, channels: int, network: str = "style-un
 def build_recipe(config: TrainGenerator, described: dict[str, Any]) -> PairedGAN:
     """Build generator and discriminator, initialised from the seed, and the recipe that trains them."""
     preset, pixels_only = sizes(config), config.loss == "l1"
+    generator = build_generator(config, described)
+    if not preset.paper_weights:
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("to_noise1.weight", "to_noise2.weight")):
+                parameter.detach().mul_(QUIET)
     return PairedGAN(
-        build_generator(config, described),
+        generator,
         build_discriminator(config, "image discriminator", described["out_channels"]),
         weights=CycleWeights() if preset.paper_weights else QUICK,
         generator_rate=preset.generator_rate,
-        discriminator_rate=preset.discriminator_rate,
+        discriminator_rate=preset.discriminator_rate if preset.paper_weights else QUICK_JUDGE,
         pixels_only=pixels_only,
         **({} if pixels_only else perceptual_network(config)),
         **image_options(config),
