@@ -22,6 +22,7 @@ from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Trainer
+from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator
 from cytoforge.training.paired import PairedGAN
 
 WEIGHTS = CycleWeights(adversarial=1, identity_image=3)
@@ -146,7 +147,7 @@ def test_the_run_tells_how_to_paint(trained, capsys: pytest.CaptureFixture[str],
     labels = np.zeros((40, 56), np.int32)
     labels[5:20, 5:20], labels[5:20, 20:35] = 1, 2
     generator = load_network(out)
-from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator
+    one, other = (paint(generator, labels, "instances", torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert one.shape == (1, 40, 56) and not np.array_equal(one, other)
     assert "Painted images" in (out / "report.html").read_text()
     assert len(Run.open(out).metrics()) == 3

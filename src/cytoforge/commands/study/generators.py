@@ -24,6 +24,7 @@ from cytoforge.config import (
 )
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
+from cytoforge.data.weights import weights_file
 from cytoforge.inference.generate import generate
 from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
 from cytoforge.report import Report, colour_labels, to_rgb
@@ -62,6 +63,10 @@ def paint_and_score(
 
     def measure() -> dict[str, Any]:
         out = painted(study, name, config, run, judge, masks)
+        seen = [value for value in Dataset.open(out).info["curation"]["faithfulness"].values() if value is not None]
+        faithful = {"faithfulness": float(np.mean(seen)) if seen else None}
+        if masks != real and weights_file("inception", config.weights_dir) is None:
+            return faithful  # no pairs, and nothing to compare sets with
         results = score_generation(
             ScoreGeneration(
                 out,
@@ -74,8 +79,7 @@ def paint_and_score(
                 threads=config.threads,
             )
         )
-        seen = [value for value in Dataset.open(out).info["curation"]["faithfulness"].values() if value is not None]
-        return {**_scores(results), "faithfulness": float(np.mean(seen)) if seen else None}
+        return {**_scores(results), **faithful}
 
     return study.once(name, measure)
 
