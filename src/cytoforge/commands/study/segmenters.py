@@ -149,8 +149,8 @@ def study_dense(config: StudyDense) -> Path:
     report = Report("Dense study", f"{config.few or 'all'} annotated images, {config.seeds} seeds, equal time")
     report.text(
         "Hard test images are the half with the larger share of touching cells "
-        f"({touching[ranked[len(ranked) // 2]]:.0%} or more); cGAN-Seg's Table 2 sorted them by eye. The control is the "
-        "plain training with as many steps as the two-stage segmenter."
+        f"({touching[ranked[len(ranked) // 2]]:.0%} or more); cGAN-Seg's Table 2 sorted them by eye. The control is "
+        "the plain training with as many steps as the two-stage segmenter."
     )
     for group, names in groups.items():
         _add_arms(study, report, arms, {"test images": group, "images": len(names)}, names)
