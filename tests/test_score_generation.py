@@ -16,6 +16,7 @@ from cytoforge.cli import main
 from cytoforge.commands import score_generation as command
 from cytoforge.commands.score_generation import score_generation
 from cytoforge.config import ScoreGeneration
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, read_json, write_json
 from cytoforge.data.images import read_image, write_image
 from cytoforge.data.weights import FILES, VARIABLE
@@ -175,6 +176,22 @@ class TestScores:
         assert "]  difference\n" in shown
         assert "copying: nearest of 8 training images, features patches" in shown
         assert f"  closer     {results.copying.closer:.3f}  (0.5" in shown
+
+    def test_variants_of_one_mask_tell_how_much_styles_change(self, real: Path, tmp_path: Path) -> None:
+        grey = {"a-v1": 100, "a-v2": 150, "a-v3": 200, "b-v1": 100, "b-v2": 100, "c": 100}
+        for name, level in grey.items():
+            write_image(tmp_path / "varied" / "images" / f"{name}.png", np.full((1, 48, 56), level, np.uint8))
+        files = {name: {"mask": name[0], "variant": 1} for name in grey}
+        write_json(tmp_path / "varied" / "dataset.json", {"synthetic": {}, "files": files})
+        limits = command._limits(Dataset.open(real))
+        found = score_generation(ScoreGeneration(tmp_path / "varied", real, json=tmp_path / "s.json", threads=1)).styles
+        low, high = limits[0]
+        one, two, three = (float(np.clip(2 * (level - low) / (high - low) - 1, -1, 1)) for level in (100, 150, 200))
+        expected = np.mean([two - one, three - one, three - two])
+        assert found is not None and (found.masks, found.lpips_network) == (2, "difference")
+        assert found.lpips.value == pytest.approx((expected + 0) / 2, rel=1e-5)
+        assert read_json(tmp_path / "s.json")["styles"]["masks"] == 2
+        assert score_generation(ScoreGeneration(real, real, threads=1)).styles is None
 
     def test_table_marks_what_is_undefined(self, real: Path, capsys: pytest.CaptureFixture[str]) -> None:
         one = str(real / "images" / "p000.png")

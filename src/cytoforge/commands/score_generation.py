@@ -21,8 +21,16 @@ from cytoforge.data.weights import FILES, VARIABLE, FeatureNetwork, load_feature
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.metrics.copying import Copying, copying
-from cytoforge.metrics.estimates import Estimate, to_json
-from cytoforge.metrics.generation import PairScores, SetScores, extract_features, pair_scores, set_scores
+from cytoforge.metrics.estimates import Estimate, mean_estimate, resample, to_json
+from cytoforge.metrics.generation import (
+    PairScores,
+    SetScores,
+    StyleScores,
+    diversity,
+    extract_features,
+    pair_scores,
+    set_scores,
+)
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
 from cytoforge.progress import Progress
 
@@ -39,6 +47,7 @@ class GenerationResults:
     sets: SetScores | None
     pairs: PairScores | None
     copying: Copying | None
+    styles: StyleScores | None
     notes: tuple[str, ...]
 
 
@@ -111,7 +120,8 @@ def score_generation(config: ScoreGeneration) -> GenerationResults:
     if pairs:
         read = ((inputs.generated.read(a, device), inputs.real.read(b, device)) for a, b in pairs)
         paired = pair_scores(read, generator, lpips.to(device) if lpips else None)
-    results = GenerationResults(sets, paired, copies, tuple(notes))
+    varied = _diversity(inputs.generated, lpips, device, generator) if lpips else None
+    results = GenerationResults(sets, paired, copies, varied, tuple(notes))
     if config.json is not None:
         write_json(config.json, _record(inputs, config, results))
     return results
@@ -244,18 +254,34 @@ def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
     return extract_features(network, side.images(device, Progress(f"features of {side.path}")))
 
 
+def _diversity(generated: _Side, lpips: LPIPS, device: str, generator: np.random.Generator) -> StyleScores | None:
+    """How much styles change, where dataset.json says that several images were painted on one mask."""
+    groups: dict[str, list[Item]] = {}
+    for item in generated.data.items:
+        if mask := generated.data.info.get("files", {}).get(item.name, {}).get("mask"):
+            groups.setdefault(mask, []).append(item)
+    network = lpips.to(device)
+    stacks = (torch.stack([generated.read(item, device) for item in g]) for g in groups.values() if len(g) > 1)
+    values = [diversity(stack, network) for stack in stacks]
+    if not values:
+        return None
+    return StyleScores(len(values), mean_estimate(values, resample(len(values), generator)), network.name)
+
+
 def _record(inputs: _Inputs, config: ScoreGeneration, results: GenerationResults) -> dict[str, Any]:
     """What the JSON file holds: where the numbers come from, then the numbers that were computed."""
+    looked = results.styles is not None or (results.pairs is not None and results.pairs.lpips is not None)
     used: dict[FeatureNetwork, bool] = {
         "inception": results.sets is not None,
-        "squeezenet": results.pairs is not None and results.pairs.lpips is not None,
-        "lpips": results.pairs is not None and results.pairs.lpips is not None,
+        "squeezenet": looked,
+        "lpips": looked,
     }
     files = {name: weights_file(name, config.weights_dir) for name, is_used in used.items() if is_used}
     scores = {
         "sets": results.sets and to_json(results.sets),
         "pairs": results.pairs and _present(to_json(results.pairs)),
         "copying": results.copying and _named(results.copying, inputs),
+        "styles": results.styles and to_json(results.styles),
     }
     return {
         "format": 1,
@@ -307,6 +333,9 @@ def _table(results: GenerationResults, config: ScoreGeneration) -> Iterator[str]
             yield f"{_row('LPIPS', pairs.lpips)}  {pairs.lpips_network}"
         yield _row("SSIM", pairs.ssim)
         yield _row("PSNR", pairs.psnr, unit=" dB", digits=1)
+    if styles := results.styles:
+        yield from ("", f"styles: {styles.masks} masks with several images")
+        yield f"{_row('diversity', styles.lpips)}  {styles.lpips_network}"
     if copies := results.copying:
         yield from ("", f"copying: nearest of {copies.training} training images, features {copies.network}")
         yield _row("distance", copies.median) + "  (median)"

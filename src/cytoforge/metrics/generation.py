@@ -74,6 +74,15 @@ class PairScores:
     lpips_network: str | None
 
 
+@dataclass(frozen=True)
+class StyleScores:
+    """How far apart images lie that were painted on one mask in several styles: the mean over the masks."""
+
+    masks: int
+    lpips: Estimate
+    lpips_network: str
+
+
 @torch.inference_mode()
 def extract_features(network: FeatureNetwork, images: Iterable[Tensor], batch: int = 8) -> Tensor:
     """Features float32 (n, d) of images (C, H, W) in [-1, 1], taken one by one; at most `batch` are held at a time.
