@@ -41,13 +41,14 @@ def test_the_stages_share_one_budget_and_one_split(phantoms: Path, tmp_path: Pat
     assert train(phantoms, tmp_path / "run", "--condition", "instances") == 0
     run, stages = Run.open(tmp_path / "run"), tmp_path / "run" / "stages"
     generator, judge = Run.open(stages / "generator"), Run.open(stages / "judge")
-    assert [stage.provenance["steps"] for stage in (generator, judge, run)] == [5, 1, 4]
+    assert [stage.provenance["steps"] for stage in (generator, judge, run)] == [4, 2, 4]
     assert generator.config["condition"] == "instances"
     for stage in (generator, judge):
         assert stage.config["validation_images"] == run.config["validation_images"]
     painted = Dataset.open(stages / "synthetic").pairs()
     assert len(painted.items) == round(two_stage.KEPT * 4 * two_stage.VARIANTS)
     assert run.provenance["synthetic_data"] == painted.fingerprint()
+    assert run.provenance["started_from"] == judge.fingerprint("segmenter", ("target", "scale", "normalisation"))
     assert set(run.config["networks"]) == {"segmenter"}
     assert json.loads((stages / "settings.json").read_text())["method"] == "two-stage"
 

@@ -171,6 +171,8 @@ class TrainSegmentation(Training):
     """boundary: background, interior, border (touching cells stay apart); semantic: the paper's two classes"""
     augmentation: Augmentation = "strong"
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
+    start: Path | None = None
+    """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
     warm_start: bool = False
     """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
     synthetic: Annotated[Path | None, arg(name="with")] = None
@@ -188,6 +190,8 @@ class TrainSegmentation(Training):
             problems.append("--condition belongs to --method cyclegan or two-stage")
         if self.synthetic is not None and self.method != "conventional":
             problems.append(f"--with belongs to --method conventional, not {self.method}")
+        if self.start is not None and self.method == "two-stage":
+            problems.append("--start belongs to --method conventional or cyclegan")
         if self.method == "two-stage" and self.devices > 1:
             problems.append("--method two-stage trains on one device; leave --devices out")
         return problems

@@ -10,6 +10,7 @@ from torch.optim import Adam, Optimizer
 from cytoforge.config import TrainSegmentation
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
+from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment_array
@@ -89,13 +90,14 @@ def train(config: TrainSegmentation) -> Run:
     preset, target = sizes(config), TARGETS[config.target]
     networks = describe_networks(config, data.channels)
     recipe = build_recipe(config, networks, target)
+    started = load_start(config, networks["segmenter"], recipe)
     content = {
         "command": "train segmentation",
         "networks": networks,
         "perceptual": recipe.perceptual,
         "target": config.target,
     }
-    run = open_run(config, fabric, data, content, synthetic_data=fingerprint)
+    run = open_run(config, fabric, data, content, synthetic_data=fingerprint, started_from=started)
     batches = Batches(
         data.names,
         data.read,
@@ -170,6 +172,24 @@ def build_recipe(config: TrainSegmentation, networks: dict[str, dict[str, Any]],
         **perceptual_network(config),
         **image_options(config),
     )
+
+
+def load_start(config: TrainSegmentation, described: dict[str, Any], recipe: Recipe) -> str | None:
+    """Give the segmenter the weights of the run that a configuration starts from; return that run's fingerprint.
+
+    Raises UserError when the run holds no segmenter, or another network or target.
+    """
+    if config.start is None:
+        return None
+    run = Run.open(config.start)
+    former, target = run.config["networks"].get("segmenter"), run.config.get("target")
+    if former != described or target != config.target:
+        raise UserError(
+            f"{config.start}: --start needs a segmenter of the same kind, {described} for target {config.target}, "
+            f"and this is {former} for {target}; train one, or change --network, --target, --preset or --norm"
+        )
+    recipe.networks["segmenter"].load_state_dict(run.load_weights("segmenter"))
+    return run.fingerprint("segmenter", ("target", "scale", "normalisation"))
 
 
 def write_picture(

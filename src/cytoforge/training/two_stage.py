@@ -21,7 +21,7 @@ from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training import generator
 from cytoforge.training.prepare import DEFAULT_MINUTES, open_data, say
 
-GENERATOR, JUDGE = 0.5, 0.1  # shares of the budget; the segmenter gets the rest
+GENERATOR, JUDGE = 0.4, 0.25  # shares of the budget; the segmenter, which goes on from the judge, gets the rest
 MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each
 KEPT = 0.75  # share of the painted images in which the judge finds most of the cells
 DENSER, DENSEST = 2.0, 0.6  # up to so many times the coverage of the annotated images, and no more than this
@@ -64,7 +64,7 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
         )
     say(["5 of 5: the segmenter"])
     last = _segmenter(config, config.out, 1 - GENERATOR - JUDGE)
-    return train(replace(last, synthetic=stages / "synthetic"))
+    return train(replace(last, synthetic=stages / "synthetic", start=stages / "judge"))
 
 
 def open_stages(config: TrainSegmentation, stages: Path) -> None:
