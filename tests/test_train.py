@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.simulation.phantom import phantom
+from cytoforge.training.segmentation import Conventional
 
 TINY = ["--preset", "tiny", "--threads", "1"]
 
@@ -228,3 +230,30 @@ def test_binary_masks_are_noticed(phantoms: Path, tmp_path: Path, capsys: pytest
         write_labels(tmp_path / "data" / "masks" / f"{item.name}.png", 255 * (labels > 0))
     assert train(tmp_path / "data", tmp_path / "run", "--steps", "1") == 0
     assert "one cell in several pieces; if it is a binary mask, give every cell a number" in capsys.readouterr().err
+
+
+def test_a_training_starts_from_another_run(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(phantoms, first, "--steps", "3") == 0
+    seen: list[bool] = []
+    step = Conventional.step
+
+    def watched(self: Conventional, *arguments: Any) -> Any:
+        weights = Run.open(first).load_weights("segmenter")
+        seen.append(all(torch.equal(weights[name], value) for name, value in self.segmenter.state_dict().items()))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Conventional, "step", watched)
+    assert train(phantoms, second, "--steps", "2", "--start", str(first)) == 0
+    assert seen == [True, False]  # the first step begins with the other run's weights
+    fingerprint = Run.open(first).fingerprint("segmenter", ("target", "scale", "normalisation"))
+    assert Run.open(second).provenance["started_from"] == fingerprint
+    assert Run.open(first).provenance["started_from"] is None
+    capsys.readouterr()
+    for flag in ("--target=semantic", "--network=deepsea", "--preset=small"):
+        assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(first), flag) == 2
+        assert "--start needs a segmenter of the same kind" in capsys.readouterr().err
+    assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(phantoms)) == 2
+    assert not (tmp_path / "third").exists()
