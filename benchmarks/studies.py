@@ -1,0 +1,62 @@
+"""The studies of docs/results.md: `cytoforge study ...` on real images, their results beside this file.
+
+    python benchmarks/studies.py limited-data-usiigaci
+    python benchmarks/studies.py                       # all of them, one after the other
+    python benchmarks/results.py                       # writes docs/results.md from the JSON
+
+Data are found through CYTOFORGE_DATA (default ../shared/data), feature networks through CYTOFORGE_WEIGHTS. Work lies in
+scratch/studies; an interrupted study goes on. Minutes are those of one thread's processor time: the machine has other
+work, and all ways shall get equally much.
+"""
+
+import argparse
+import importlib
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cytoforge.cli import COMMANDS
+from cytoforge.data.files import read_json, write_json
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("CYTOFORGE_DATA", HERE.parent.parent / "shared" / "data")).resolve()
+WORK = HERE.parent / "scratch" / "studies"
+THIRD = {"scale": 0.333}  # of Usiigaci's resolution
+STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "limited-data-usiigaci": ("limited-data", {"minutes": 2.0, "crops": (1, 2, 4, 8), "crop": 176, **THIRD}),
+    "dense-usiigaci": ("dense", {"minutes": 3.0, "few": 5, **THIRD}),
+    "dense-dsb256": ("dense", {"minutes": 1.5, "few": 5}),
+    "ablation-usiigaci": ("ablation", {"minutes": 3.0, "limit": 5, "seeds": 2, **THIRD}),
+    "ablation-dsb256": ("ablation", {"minutes": 1.5, "limit": 5, "seeds": 2}),
+    "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "limit": 5, "seeds": 1, **THIRD}),
+}
+
+
+def run(name: str) -> None:
+    kind, own = STUDIES[name]
+    dataset = DATA / name.removeprefix(f"{kind}-")
+    config, place, _ = COMMANDS[f"study {kind}"]
+    module, function = place.split(":")
+    settings = getattr(importlib.import_module("cytoforge.config"), config)
+    out = WORK / name
+    common = {"data": (dataset / "train",), "test": dataset / "test", "clock": "processor", "threads": 1}
+    getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings(out=out, **{**common, **own}))
+    found = read_json(out / "results.json")
+    found["settings"] |= {key: f"{dataset.name}/{part}" for key, part in (("data", "train"), ("test", "test"))}
+    found |= {"command": f"python benchmarks/studies.py {name}", "torch": version("torch")}
+    write_json(HERE / "studies" / f"{name}.json", found)
+    for picture in (out / "pictures").glob("*.png"):
+        shutil.copy2(picture, HERE.parent / "docs" / "images" / f"{name}-{picture.stem}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="all without any")
+    for name in parser.parse_args().studies or STUDIES:
+        run(name)
+
+
+if __name__ == "__main__":
+    main()
