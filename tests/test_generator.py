@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +14,19 @@ from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.cli import main
 from cytoforge.config import TrainGenerator
 from cytoforge.data.run import Run
+from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS, condition
 from cytoforge.losses import CycleWeights
+from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
+from cytoforge.training import prepare
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Trainer
-from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator
+from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator, perceptual_network
 from cytoforge.training.paired import PairedGAN
 
 WEIGHTS = CycleWeights(adversarial=1, identity_image=3)
@@ -136,7 +140,7 @@ def test_the_run_tells_how_to_paint(trained, capsys: pytest.CaptureFixture[str],
     out = trained("--condition", "instances")
     shown = capsys.readouterr()
     assert "generator trained in 3 steps" in shown.out
-    assert "falls back to matching the discriminator's features" in shown.err
+    assert "VGG" not in shown.err  # not asked for, so not missed
     described = json.loads((out / "config.json").read_text())
     assert described["command"] == "train generator"
     assert described["condition"] == "instances"
@@ -179,3 +183,25 @@ def test_contradictions_are_refused(
     assert status == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_vgg_is_for_long_trainings_and_for_who_asks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, real_weights: Path
+) -> None:
+    def network(weights: Path | None, **options: Any) -> dict[str, Any]:
+        return perceptual_network(TrainGenerator(data=tmp_path, out=tmp_path, weights_dir=weights, **options))
+
+    monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
+    assert network(real_weights) == network(None, preset="paper") == {}
+    assert network(real_weights, preset="paper", perceptual="features") == {}
+    for asked in ({"preset": "paper"}, {"perceptual": "vgg"}):
+        assert isinstance(network(real_weights, **asked)["features"], VGG19Features)
+    with pytest.raises(UserError, match="--perceptual vgg: needs VGG-19 weights"):
+        network(None, perceptual="vgg")
+
+
+def test_a_missing_vgg_is_missed(trained, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr(prepare, "prefers_vgg", lambda config: True)
+    monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
+    trained()
+    assert "falls back to matching the discriminator's features" in capsys.readouterr().err

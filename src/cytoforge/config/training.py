@@ -15,6 +15,7 @@ Network = Literal["unet", "cellpose", "deepsea"]
 TargetName = Literal["boundary", "semantic"]
 Augmentation = Literal["strong", "paper"]
 Schedule = Literal["mix", "pretrain"]
+Perceptual = Literal["auto", "vgg", "features"]
 Clock = Literal["wall", "processor"]
 Norm = Literal["batch", "group"]
 
@@ -101,6 +102,9 @@ class Training:
     """resize images on reading; stored with the run, segment returns masks of the original size"""
     condition: Condition = "mask"
     """what a generator is told of cells: mask, as in cGAN-Seg; instances: also where they touch, and their depth"""
+    perceptual: Perceptual = "auto"
+    """what paintings are compared in beside pixels: vgg, VGG-19 as in cGAN-Seg; features, those of the discriminator;
+    auto: vgg with preset paper if its weights are there, else features"""
     norm: Norm = "batch"
     """normalisation layers: the paper's batch norm, or group norm"""
     attention: bool = True
@@ -212,6 +216,6 @@ class TrainGenerator(Training):
     network: Literal["style-unet", "unet"] = "style-unet"
     """style-unet: styles and noise vary the pictures; unet: one picture per mask (cGAN-Seg, Fig. 3)"""
     loss: Literal["l1", "l1+perceptual"] = "l1+perceptual"
-    """comparison with the real image: pixel by pixel, or also as a pretrained network sees it"""
+    """comparison with the real image: pixel by pixel, or also by --perceptual"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """flip: flips and quarter turns, which keep texture and grey values; else as in train segmentation"""

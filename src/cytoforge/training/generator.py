@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from cytoforge.config import TrainGenerator, Training
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
-from cytoforge.data.weights import load_features
+from cytoforge.data.weights import VARIABLE, load_features
+from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS
@@ -22,7 +23,7 @@ from cytoforge.report import colour_labels, run_report, to_rgb
 from cytoforge.training.batches import Batches, item_generator
 from cytoforge.training.fit import verdict
 from cytoforge.training.paired import PairedGAN
-from cytoforge.training.prepare import Data, build, launch, open_data, open_run, sizes, train_recipe
+from cytoforge.training.prepare import Data, build, launch, open_data, open_run, prefers_vgg, sizes, train_recipe
 
 # for trainings of minutes; docs/decisions.md says how they were found
 QUICK = CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0)
@@ -135,9 +136,14 @@ def build_discriminator(config: Training, purpose: str, channels: int) -> PatchG
 
 
 def perceptual_network(config: Training) -> dict[str, Any]:
-    """Return the arguments `features` and `feature_weights` of the recipes: VGG-19, or nothing where it is missing."""
-    vgg = load_features("vgg19", config.weights_dir)
+    """Return the arguments `features` and `feature_weights` of the recipes: VGG-19, or nothing for feature matching.
+
+    Raises UserError when VGG-19 is asked for and its weights are missing.
+    """
+    vgg = load_features("vgg19", config.weights_dir) if prefers_vgg(config) else None
     if vgg is None:
+        if config.perceptual == "vgg":
+            raise UserError(f"--perceptual vgg: needs VGG-19 weights; name their folder by --weights-dir or {VARIABLE}")
         return {}
     features = VGG19Features(vgg)
     return {"features": features, "feature_weights": features.weights}

@@ -18,6 +18,7 @@ from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, Training, TrainS
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
+from cytoforge.data.weights import VARIABLE
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
@@ -247,7 +248,7 @@ def train_recipe(
     preset, main = sizes(config), fabric.global_rank == 0
     if main:
         counts = f"{len(data.names)} images to train on, {len(data.validation)} for validation, {data.cells} cells"
-        say([*data.notes, *_notices(recipe), counts])
+        say([*data.notes, *_notices(config, recipe), counts])
     progress = Progress(words)
     state = fit(
         Trainer(recipe, fabric, decay=preset.average, anneal=preset.anneal),
@@ -273,12 +274,17 @@ def _budget(config: Training) -> Budget:
     return Budget(seconds=60 * (DEFAULT_MINUTES if config.minutes is None else config.minutes))
 
 
-def _notices(recipe: Recipe) -> list[str]:
+def prefers_vgg(config: Training) -> bool:
+    """Tell whether paintings shall be compared as VGG-19 sees them, if its weights are there."""
+    return config.perceptual == "vgg" or (config.perceptual == "auto" and sizes(config).paper_weights)
+
+
+def _notices(config: Training, recipe: Recipe) -> list[str]:
     """Return what the user should know of a recipe before it starts."""
-    if recipe.perceptual in (None, "VGG-19"):
+    if recipe.perceptual in (None, "VGG-19") or not prefers_vgg(config):
         return []
     return [
-        "no VGG-19 weights (--weights-dir or CYTOFORGE_WEIGHTS): "
+        f"no VGG-19 weights (--weights-dir or {VARIABLE}): "
         "the perceptual loss falls back to matching the discriminator's features"
     ]
 

@@ -34,8 +34,9 @@ from cytoforge.training.prepare import say
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "U-Net, L1": {"network": "unet", "loss": "l1"},
     "StyleUNet, L1": {"loss": "l1"},
-    "StyleUNet, L1 + perceptual": {},
-    "StyleUNet, L1 + perceptual, instances": {"condition": "instances"},
+    "StyleUNet, L1 + VGG-19": {"perceptual": "vgg"},
+    "StyleUNet, L1 + discriminator's features": {"perceptual": "features"},
+    "the same, told of instances": {"perceptual": "features", "condition": "instances"},
 }
 SHOWN, SIDE = 3, 192
 LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")
@@ -103,21 +104,25 @@ def study_ablation(config: StudyAblation) -> Path:
     study = Study.open("ablation", config)
     (data,) = config.data
     dataset = Dataset.open(data).pairs()
+    has_vgg = weights_file("vgg19", config.weights_dir) is not None
+    arms = {number: arm for number, arm in enumerate(ARMS, start=1) if has_vgg or "VGG-19" not in arm}
     records: dict[str, list[dict[str, Any]]] = {}
     for seed in range(config.seed, config.seed + config.seeds):
         pool, test = _subset(study, dataset, config, seed)
         judge = _judge(study, config, pool, seed)
-        for number, (arm, own) in enumerate(ARMS.items(), start=1):
+        for number, arm in arms.items():
             say([f"ablation: {arm}, seed {seed}"])
-            settings = replace(base_generator(config, pool, seed), **own, out=study.out / "runs" / f"{number}-{seed}")
+            settings = replace(
+                base_generator(config, pool, seed), **ARMS[arm], out=study.out / "runs" / f"{number}-{seed}"
+            )
             run = trained_generator(settings)
             record = paint_and_score(study, f"{number}-{seed}", config, run, judge, test, test, pool)
             records.setdefault(arm, []).append(record)
     report = Report("Generator ablation", f"{config.limit or 'all'} annotated images, {config.seeds} seeds")
     _add_table(study, report, [({"generator": arm}, found) for arm, found in records.items()])
     pool, test = _subset(study, dataset, config, config.seed)
-    works = [study.out / "work" / f"{number}-{config.seed}" for number in range(1, len(ARMS) + 1)]
-    _add_panel(study, report, "ablation", Dataset.open(test).pairs(), works, list(ARMS), config.scale)
+    works = [study.out / "work" / f"{number}-{config.seed}" for number in arms]
+    _add_panel(study, report, "ablation", Dataset.open(test).pairs(), works, list(arms.values()), config.scale)
     return study.finish(report)
 
 

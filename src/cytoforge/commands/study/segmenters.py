@@ -26,7 +26,7 @@ from cytoforge.config import (
 )
 from cytoforge.data.dataset import Dataset, DatasetWriter
 from cytoforge.data.images import read_image, read_labels
-from cytoforge.data.run import Run
+from cytoforge.data.run import STAGES, Run
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment
 from cytoforge.metrics.morphology import morphology
@@ -65,12 +65,14 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
         )
         scored = score_segmentation(ScoreSegmentation(found, test))
         rows, facts = run.metrics(), run.provenance
+        judge = run.path / STAGES / "judge"  # whose weights the last segmenter of the two stages goes on from
+        before = Run.open(judge).metrics()[-1]["step"] if judge.is_dir() else 0
         images = {
             image: {**{score: list(getattr(scores, score)) for score in SCORES}, "dice": scores.dice}
             for image, scores in scored.images.items()
         }
         return {
-            "steps": rows[-1]["step"],
+            "steps": before + rows[-1]["step"],
             "seconds": rows[-1]["seconds"],
             "verdict": facts["verdict"],
             "trained_on": run.config["training_images"] + run.config["validation_images"],
