@@ -162,6 +162,12 @@ def test_decimals_follow_the_size_of_numbers(value: float, shown: str) -> None:
     assert Page(report.html()).rows[1][1] == shown
 
 
+def test_lines_break_before_an_interval_and_not_in_it() -> None:
+    report = Report("t")
+    report.table(["name", "value"], [["a", "0.50 [0.40, 0.60]"]])
+    assert Page(report.html()).rows[1][1] == "0.50 [0.40,\u00a00.60]"
+
+
 def test_table_of_no_rows_is_a_header() -> None:
     report = Report("t")
     report.table(["a", "b"], [])

@@ -38,6 +38,7 @@ WINDOW = 384
 FOUND, MISSED, FALSE = (0, 170, 255), (255, 165, 0), (255, 60, 200)
 """Outline colours (red, green, blue), told apart by colour-blind readers and on grey."""
 INK = "#33383d"
+INTERVAL = re.compile(r"\[[^\]]*\]")
 NUMBER = re.compile(r"[<>~≈]?\s*[+−-]?\.?\d")
 
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("cytoforge"), autoescape=True)
@@ -144,7 +145,7 @@ def _written(cell: Cell, decimals: int) -> str:
         return "–"
     if isinstance(cell, float):
         return f"{cell:.{decimals}f}".replace("-", "−")
-    return str(cell)
+    return INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), str(cell))  # lines break before it, not in it
 
 
 def _data_uri(png: bytes) -> str:
