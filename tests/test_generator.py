@@ -1,6 +1,7 @@
 """`train generator`: its step does what Eq. 6, 10, 12 and 14 say, and the command makes a run that paints."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS, condition
-from cytoforge.losses import CycleWeights
+from cytoforge.losses import CycleWeights, texture_loss
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
@@ -27,7 +28,7 @@ from cytoforge.training import prepare
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Trainer
 from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator, perceptual_network
-from cytoforge.training.paired import PairedGAN
+from cytoforge.training.paired import TEXTURE_WINDOWS, PairedGAN
 
 WEIGHTS = CycleWeights(adversarial=1, identity_image=3)
 
@@ -183,6 +184,19 @@ def test_contradictions_are_refused(
     assert status == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_textures_are_compared_instead_of_pixels_in_short_trainings(tmp_path: Path) -> None:
+    config = TrainGenerator(data=tmp_path, out=tmp_path, preset="tiny")
+    described = describe_generator(config, 1, "style-unet")
+    short = build_recipe(config, described)
+    assert short.perceptual == "local statistics of the image discriminator's features"
+    image = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    painted = image.flip(3)
+    found = short._comparison(image)(painted)
+    maps = [[one, *short._matched(one)] for one in (painted, image)]
+    torch.testing.assert_close(found, texture_loss(*maps, TEXTURE_WINDOWS))
+    assert build_recipe(replace(config, loss="l1"), described).perceptual is None
 
 
 def test_vgg_is_for_long_trainings_and_for_who_asks(

@@ -20,6 +20,7 @@ from cytoforge.losses import (
     image_loss,
     perceptual,
     straight_through_mask,
+    texture_loss,
     total_generator_loss,
 )
 
@@ -105,6 +106,22 @@ def test_perceptual_weighs_layers_and_leaves_the_target_alone() -> None:
     torch.testing.assert_close(features[0].grad, torch.full((1, 2, 2, 2), -0.5 / 8))
     with pytest.raises(ValueError, match="got 2 features, 2 targets and 1 weights"):
         perceptual(features, targets, (1.0,))
+
+
+def test_texture_counts_wherever_it_lies() -> None:
+    checks = torch.ones(1, 1, 16, 16)
+    checks[..., ::2] = -1
+    moved, flat = -checks, torch.zeros_like(checks)
+    assert texture_loss([moved], [checks], [4])[...] < 0.1 < (moved - checks).abs().mean()
+    inner = [part[..., 2:-2, 2:-2] for part in (flat, checks)]  # window of 4: mean 0, deviation 1
+    assert texture_loss([inner[0]], [inner[1]], [4]) > 0.9
+    assert texture_loss([flat + 0.5], [flat], [4]) == pytest.approx(0.5)
+    painted = checks.clone().requires_grad_()
+    target = moved.clone().requires_grad_()
+    texture_loss([painted], [target], [3]).backward()
+    assert painted.grad is not None and painted.grad.isfinite().all() and target.grad is None
+    with pytest.raises(ValueError, match="2 maps, 1 targets and 1 windows"):
+        texture_loss([flat, flat], [flat], [4])
 
 
 def test_image_loss_adds_the_perceptual_term() -> None:

@@ -57,6 +57,33 @@ def perceptual(features: Sequence[Tensor], targets: Sequence[Tensor], weights: S
     return torch.stack([weight * _mean_difference(one, other.detach()) for one, other, weight in layers]).sum()
 
 
+def texture_loss(maps: Sequence[Tensor], targets: Sequence[Tensor], windows: Sequence[int]) -> Tensor:
+    """Sum over layers of the mean absolute differences of local means and of local standard deviations.
+
+    Maps and targets (B,C,H,W), layer by layer; windows are their sides in elements, every second place counts. Texture
+    need not lie where that of the target does, as it must for `perceptual` and L1, which are least for none at all. No
+    gradient flows into `targets`. ValueError unless there are as many targets and windows as maps.
+    """
+    if not len(maps) == len(targets) == len(windows):
+        raise ValueError(f"got {len(maps)} maps, {len(targets)} targets and {len(windows)} windows")
+    terms = []
+    for one, other, window in zip(maps, targets, windows, strict=True):
+        pairs = zip(_local_statistics(one, window), _local_statistics(other.detach(), window), strict=True)
+        terms += [_mean_difference(a, b) for a, b in pairs]
+    return torch.stack(terms).sum()
+
+
+def _local_statistics(maps: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of (B,C,H,W) in windows, at every second place."""
+
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values.float(), window, 2, window // 2, count_include_pad=False)
+
+    average = mean(maps)
+    variance = mean(maps.float().square()) - average.square()
+    return average, (variance.clamp(min=0) + 1e-6).sqrt()
+
+
 def image_loss(image: Tensor, target: Tensor, perceptual_term: Tensor) -> Tensor:
     """Mean absolute difference plus the `perceptual` term of the same pair (cGAN-Seg, Eq. 8 and 10).
 

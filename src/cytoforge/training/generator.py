@@ -95,6 +95,7 @@ def describe_generator(config: Training, channels: int, network: str = "style-un
 def build_recipe(config: TrainGenerator, described: dict[str, Any]) -> PairedGAN:
     """Build generator and discriminator, initialised from the seed, and the recipe that trains them."""
     preset, pixels_only = sizes(config), config.loss == "l1"
+    seen = {} if pixels_only else perceptual_network(config)
     generator = build_generator(config, described)
     if not preset.paper_weights:
         for name, parameter in generator.named_parameters():
@@ -107,7 +108,8 @@ def build_recipe(config: TrainGenerator, described: dict[str, Any]) -> PairedGAN
         generator_rate=preset.generator_rate,
         discriminator_rate=preset.discriminator_rate if preset.paper_weights else QUICK_JUDGE,
         pixels_only=pixels_only,
-        **({} if pixels_only else perceptual_network(config)),
+        textures=not (pixels_only or seen or preset.paper_weights),
+        **seen,
         **image_options(config),
     )
 

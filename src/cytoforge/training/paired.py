@@ -10,12 +10,13 @@ from torch.optim import Adam, Optimizer
 
 from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.instances import condition
-from cytoforge.losses import CycleWeights, adversarial, discriminator_loss, image_loss, perceptual
+from cytoforge.losses import CycleWeights, adversarial, discriminator_loss, image_loss, perceptual, texture_loss
 from cytoforge.networks.style_unet import ImageGenerator, draw_styles
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Update
 
 Features = Callable[[Tensor], list[Tensor]]
+TEXTURE_WINDOWS = (6, 4, 4, 4)  # elements: of the image, and of activations at 1/2, 1/4 and 1/8 of its size
 
 
 class PairedGAN:
@@ -27,6 +28,7 @@ class PairedGAN:
 
     `features(images) -> list of maps` with `feature_weights` is the perceptual network (VGG-19 in the paper); without
     it the image discriminator's own activations are matched. `pixels_only`: L1 alone, no perceptual term.
+    `textures`: local statistics of pixels and activations are matched instead, so that paintings are not drawn to grey.
     """
 
     averaged: tuple[str, ...] = ("generator",)
@@ -43,15 +45,19 @@ class PairedGAN:
         features: Features | None = None,
         feature_weights: tuple[float, ...] = (),
         pixels_only: bool = False,
+        textures: bool = False,
         p_diff: float = 0.2,
         mixing: float = 0.9,
     ) -> None:
         self.generator, self.image_discriminator = generator, image_discriminator
         self.weights, self.kind, self.p_diff, self.mixing = weights, kind, p_diff, mixing
-        self.features, self.feature_weights, self.pixels_only = features, feature_weights, pixels_only
+        self.features, self.feature_weights = features, feature_weights
+        self.pixels_only, self.textures = pixels_only, textures
         self.perceptual: str | None = "features of the image discriminator" if features is None else "VGG-19"
         if pixels_only:
             self.perceptual = None
+        elif textures:
+            self.perceptual = "local statistics of the image discriminator's features"
         self.networks: dict[str, nn.Module] = {"generator": generator, "image_discriminator": image_discriminator}
         self.optimisers: dict[str, Optimizer] = {
             "generator": Adam(generator.parameters(), lr=generator_rate, fused=True),
@@ -81,9 +87,13 @@ class PairedGAN:
         return painted
 
     def _comparison(self, image: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return L1 plus perceptual distance to the real images, whose features are computed once."""
+        """Return L1 plus perceptual distance to the real images, or that of textures; their features are computed once."""
         if self.pixels_only:
             return lambda painted: image_loss(painted, image, image.new_zeros(()))
+        if self.textures:
+            with torch.no_grad():
+                target = [image, *self._matched(image)]
+            return lambda painted: texture_loss([painted, *self._matched(painted)], target, TEXTURE_WINDOWS)
         features, weights = self.features, self.feature_weights
         if features is None:
             features, weights = self._matched, (1.0,) * 3

@@ -35,7 +35,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "U-Net, L1": {"network": "unet", "loss": "l1"},
     "StyleUNet, L1": {"loss": "l1"},
     "StyleUNet, L1 + VGG-19": {"perceptual": "vgg"},
-    "StyleUNet, L1 + discriminator's features": {"perceptual": "features"},
+    "StyleUNet, textures in the discriminator's features": {"perceptual": "features"},
     "the same, told of instances": {"perceptual": "features", "condition": "instances"},
 }
 SHOWN, SIDE = 3, 192
