@@ -87,7 +87,7 @@ class PairedGAN:
         return painted
 
     def _comparison(self, image: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return L1 plus perceptual distance to the real images, or that of textures; their features are computed once."""
+        """Return the comparison with the real images, whose features are computed once."""
         if self.pixels_only:
             return lambda painted: image_loss(painted, image, image.new_zeros(()))
         if self.textures:
