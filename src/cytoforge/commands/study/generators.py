@@ -171,10 +171,10 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
                 reached.setdefault((layout, density), []).extend(file["coverage"] for file in simulated)
                 rows.setdefault((layout, density), []).append(record)
     report = Report("Extrapolation over density", f"{config.count} masks per density, {config.seeds} seeds")
-    groups = []
-    for (layout, density), found in rows.items():
-        lead = {"layout": layout, "share of cell": density, "reached": float(np.mean(reached[layout, density]))}
-        groups.append((lead, found))
+    groups = [
+        ({"layout": key[0], "share of cell": key[1], "reached": float(np.mean(reached[key]))}, found)
+        for key, found in rows.items()
+    ]
     _add_table(study, report, groups)
     report.figure(_densities(rows), "What a segmenter finds of the cells that were to be painted, by coverage.")
     for layout in LAYOUTS:
