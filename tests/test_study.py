@@ -1,5 +1,6 @@
 """Studies, at their smallest: what they measure, on what, once only; and what they refuse."""
 
+import itertools
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.morphology import morphology
 from cytoforge.report import Report
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training import generator, two_stage
+from cytoforge.training import generator, prepare, two_stage
 
 TINY = "--preset tiny --minutes 0.005 --threads 1 --test-share 0.34"
 FLAGS = {
@@ -417,6 +418,29 @@ def test_copies_keep_scale_and_groups(phantoms: Path, tmp_path: Path) -> None:
     pool, test = segmenters.subset(Study.open("dense", config), Dataset.open(data), config, 0)
     for folder in (pool, test):
         assert read_json(folder / "dataset.json") == {"scale": 0.5, "groups": "prefix"}
+
+
+def test_minutes_of_the_processor_are_its_own(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock takes a second, so steps, validations and saves do: 1 + 1, 1 + 1, 1, 1 + 1 in four steps."""
+    ticks = itertools.count()
+    monkeypatch.setattr(prepare.time, "process_time", lambda: float(next(ticks)))
+    line = [
+        "train",
+        "segmentation",
+        str(phantoms),
+        "--out",
+        str(tmp_path / "run"),
+        "--preset",
+        "tiny",
+        "--threads",
+        "1",
+    ]
+    assert main([*line, "--minutes", "0.1", "--clock", "processor"]) == 0
+    facts = read_json(tmp_path / "run" / "provenance.json")
+    assert (facts["steps"], facts["seconds"]) == (4, 7)
+    seen = next(ticks)
+    assert main([*line[:4], str(tmp_path / "wall"), *line[5:], "--minutes", "0.001"]) == 0
+    assert next(ticks) == seen + 1  # nobody looked
 
 
 def test_means_and_differences_by_hand() -> None:
