@@ -421,7 +421,7 @@ def test_copies_keep_scale_and_groups(phantoms: Path, tmp_path: Path) -> None:
 
 
 def test_minutes_of_the_processor_are_its_own(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock takes a second, so steps, validations and saves do: 1 + 1, 1 + 1, 1, 1 + 1 in four steps."""
+    """Each look at the clock takes a second: four steps, a save after the first, and the first and last validation."""
     ticks = itertools.count()
     monkeypatch.setattr(prepare.time, "process_time", lambda: float(next(ticks)))
     line = [
