@@ -335,6 +335,27 @@ def test_an_interrupted_study_goes_on(
     assert [row["training"] for row in rows] == [row["training"] for row in others]
 
 
+def test_painting_goes_on_where_it_was_interrupted(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    out, flags = tmp_path / "study", ("--densities", "0.1", "--count", "1")
+    for name in ("simulate_masks", "generate", "score_generation"):
+        with monkeypatch.context() as patch:
+            patch.setattr(generators, name, stop)
+            patch.setattr(generators, "weights_file", lambda *wanted: Path("weights"))  # as if sets could be scored
+            assert study("extrapolation", phantoms, out, *flags) == 130
+    before = {file: file.stat().st_mtime_ns for part in ("runs", "data") for file in (out / part).rglob("*.*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(generators, "train", stop)
+        patch.setattr(generator, "train", stop)
+        assert study("extrapolation", phantoms, out, *flags) == 0
+    assert len(list((out / "results").iterdir())) == 2
+    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+
+
 def test_other_settings_and_other_folders_are_refused(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: Run
 ) -> None:
@@ -457,6 +478,8 @@ def test_means_and_differences_by_hand() -> None:
     same = difference(values, values)
     assert (same.value, same.low, same.high) == (0, 0, 0)
     assert np.isnan(estimate([{"a": None}]).value)
+    with pytest.raises(ValueError, match="got 2 and 1 seeds"):
+        difference(values, others[:1])
 
 
 def test_tables_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

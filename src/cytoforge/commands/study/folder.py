@@ -104,20 +104,25 @@ def shown(cell: Any) -> str:
 
 def estimate(values: Values, seed: int = 0) -> Estimate:
     """Mean over seeds and images with a 95 % interval that resamples both; undefined values are left out."""
-    return nested_estimate(_table(values, _images(values)), np.random.default_rng(seed))
+    return nested_estimate(_matrix(values, _images(values)), np.random.default_rng(seed))
 
 
 def difference(values: Values, others: Values, seed: int = 0) -> Estimate:
-    """Mean of values minus others, image by image and seed by seed, with its interval."""
+    """Mean of values minus others, image by image and seed by seed, with its interval.
+
+    Raises ValueError when these are not of as many seeds.
+    """
+    if len(values) != len(others):
+        raise ValueError(f"a difference is taken seed by seed, got {len(values)} and {len(others)} seeds")
     images = _images([*values, *others])
-    return nested_estimate(_table(values, images) - _table(others, images), np.random.default_rng(seed))
+    return nested_estimate(_matrix(values, images) - _matrix(others, images), np.random.default_rng(seed))
 
 
 def _images(values: Values) -> list[str]:
     return sorted({image for scores in values for image in scores})
 
 
-def _table(values: Values, images: Sequence[str]) -> np.ndarray:
+def _matrix(values: Values, images: Sequence[str]) -> np.ndarray:
     """Return values as (seeds, images), nan where undefined or where a seed did not score the image."""
     return np.array([[scores.get(image) for image in images] for scores in values], dtype=np.float64)
 
