@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cells import NOTHING, ONE_MISSED_ONE_INVENTED, SPLIT, THREE_CELLS, TOUCHING
-from cytoforge.metrics.estimates import mean_estimate, resample
+from cytoforge.metrics.estimates import Estimate, mean_estimate, nested_estimate, resample
 from cytoforge.metrics.segmentation import ImageScores, segmentation_scores, summarise
 
 
@@ -96,3 +96,59 @@ def test_sets_must_be_alike_and_not_empty() -> None:
     mixed = {p: segmentation_scores(THREE_CELLS, SPLIT, protocol=p) for p in ("instances", "paper")}  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one protocol and thresholds; got 2 images"):
         summarise(mixed, np.random.default_rng(0))
+
+
+def nested(values: list[list[float]]) -> Estimate:
+    return nested_estimate(values, np.random.default_rng(0))
+
+
+def test_a_mean_over_repetitions_and_images_leaves_out_what_was_not_scored() -> None:
+    found = nested([[1, 0, float("nan"), float("nan")], [0.5, float("nan"), 0.5, float("nan")]])
+    assert found.value == pytest.approx((1 + 0 + 0.5 + 0.5) / 4)
+    assert found.images == 3
+    assert found.low <= found.value <= found.high
+    nothing = nested([[float("nan")] * 2] * 2)
+    assert isnan(nothing.value) and isnan(nothing.low) and nothing.images == 0
+    alone = nested([[0.25], [0.75]])
+    assert alone.value == 0.5 and isnan(alone.low) and alone.images == 1
+
+
+def test_repetitions_and_images_are_both_resampled() -> None:
+    """Where only one of the two varies, draws of two are both of one, both of the other, or one of each."""
+    assert nested([[0, 0, 0], [1, 1, 1]]) == Estimate(0.5, 0.0, 1.0, 3)
+    assert nested([[0, 1], [0, 1]]) == Estimate(0.5, 0.0, 1.0, 2)  # an image is drawn in all repetitions at once
+    assert nested([[0, 1]]) == Estimate(0.5, 0.0, 1.0, 2)
+
+
+def test_one_repetition_is_a_set_of_images() -> None:
+    scores = np.random.default_rng(1).normal(size=40)
+    found = nested_estimate([scores], np.random.default_rng(0))
+    plain = mean_estimate(scores, resample(40, np.random.default_rng(0)))
+    assert (found.value, found.images) == (pytest.approx(plain.value), 40)
+    assert (found.low, found.high) == (pytest.approx(plain.low, abs=0.05), pytest.approx(plain.high, abs=0.05))
+
+
+def test_the_order_of_repetitions_and_images_says_nothing() -> None:
+    generator = np.random.default_rng(3)
+    scores = generator.normal(size=(4, 30)) + generator.normal(size=(4, 1))
+    scores[1, :5] = np.nan
+    found = nested_estimate(scores, generator)
+    mixed = nested_estimate(scores[::-1][:, generator.permutation(30)], generator)
+    assert mixed.value == pytest.approx(found.value)
+    width = found.high - found.low
+    assert (mixed.low, mixed.high) == (
+        pytest.approx(found.low, abs=width / 10),
+        pytest.approx(found.high, abs=width / 10),
+    )
+
+
+@pytest.mark.parametrize(("repetitions", "spread", "least"), [(3, 0.3, 0.91), (5, 0.3, 0.92), (3, 3.0, 0.70)])
+def test_intervals_over_repetitions_cover_as_often_as_documented(repetitions: int, spread: float, least: float) -> None:
+    """15 images that vary by 1, repetitions by `spread`: with three that differ a lot only some 75 % hold the truth."""
+    generator = np.random.default_rng(repetitions)
+    held = []
+    for _ in range(300):
+        scores = spread * generator.normal(size=(repetitions, 1)) + generator.normal(size=15)
+        found = nested_estimate(scores + 0.5 * generator.normal(size=scores.shape), generator, resamples=300)
+        held.append(found.low <= 0 <= found.high)
+    assert least <= np.mean(held) <= (0.99 if spread < 1 else 0.85)

@@ -23,6 +23,7 @@ from cytoforge.report import Report, overlay, to_rgb
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.prepare import open_data, say
 from cytoforge.training.segmentation import train
+from cytoforge.training.two_stage import finished
 
 ANNOTATED, TEST, SHOWN = 4, 12, 4
 REPORT = "report.html"
@@ -116,8 +117,7 @@ def floor(test: Path, plain: TrainSegmentation) -> Result:
 
 def run_way(method: str, way: TrainSegmentation, test: Path) -> Result:
     """Train in one way, segment the test images and score them."""
-    finished = way.out.exists() and "finished" in Run.open(way.out).provenance
-    run = Run.open(way.out) if finished else train(way)
+    run = Run.open(way.out) if finished(way.out) else train(way)
     out = way.out.with_name(way.out.name + "-test")
     segment(Segment(run=way.out, images=test, out=out))
     written = Dataset.open(out)

@@ -80,10 +80,17 @@ class StudyTraining(StudySegmenters):
     """number of images that are few, training and validation together"""
     seeds: Count = 5
     """number of random subsets"""
-    networks: tuple[Network, ...] = ("unet", "cellpose", "deepsea")
+    networks: Annotated[tuple[Network, ...], Field(min_length=1)] = ("unet", "cellpose", "deepsea")
     """segmentation networks to compare"""
     warm_start: bool = True
     """cyclegan: learn from the pairs first"""
+
+    def _problems(self) -> list[str]:
+        told = self.condition != "instances"
+        return [
+            *super()._problems(),
+            *(["--condition has no part in this study: cyclegan is told masks"] if told else []),
+        ]
 
 
 @command
@@ -109,7 +116,7 @@ class StudyLimitedData(StudySegmenters):
       cytoforge study limited-data DATA --out OUT --crops 1 2 4 8 --crop 176
     """
 
-    crops: tuple[Count, ...] = (1, 2, 4, 8)
+    crops: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)
     """numbers of labelled crops"""
     crop: Annotated[int, Field(ge=32)] = 176
     """side of a crop in pixels, at --scale"""
@@ -158,7 +165,7 @@ class StudyExtrapolation(StudyGenerators):
       cytoforge study extrapolation DATA --out OUT --minutes 10
     """
 
-    densities: tuple[Fraction, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    densities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     """shares of the image that are cell"""
     count: Count = 8
     """masks of each density and layout"""

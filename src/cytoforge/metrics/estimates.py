@@ -1,6 +1,5 @@
 """Values with bootstrap intervals, and their form in JSON: what all scores share."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,27 +42,20 @@ def mean_estimate(values: ArrayLike, draws: Ints) -> Estimate:
     )
 
 
-def nested_estimate(values: Sequence[Floats], generator: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
-    """Mean over repetitions and images, `values` one array (images,) per repetition; nan values are left out.
+def nested_estimate(values: ArrayLike, generator: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
+    """Mean of the defined values (repetitions, images), both at least one; nan where an image was not scored.
 
-    The interval resamples repetitions, and within each the images: the same draw in all where they have equally many,
-    as the images are then the same. With one repetition it says nothing about others, and with three it is narrow.
+    The interval resamples repetitions and images, an image in all repetitions at once since a hard one is hard in all
+    (Owen 2007, the pigeonhole bootstrap). With one repetition it says nothing about others, with three it is narrow.
     """
-    fixed = len({len(scores) for scores in values}) == 1
-    replicates = np.empty(resamples)
-    for k in range(resamples):
-        chosen = [values[i] for i in generator.integers(len(values), size=len(values))]
-        same = generator.integers(len(chosen[0]), size=len(chosen[0]))
-        draws = [same if fixed else generator.integers(len(s), size=len(s)) for s in chosen]
-        replicates[k] = _mean(np.concatenate([s[draw] for s, draw in zip(chosen, draws, strict=True)]))
-    everything = np.concatenate(list(values))
-    images = max(int(np.isfinite(scores).sum()) for scores in values)
-    return bootstrap_estimate(_mean(everything), replicates, images)
-
-
-def _mean(values: Floats) -> float:
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else float("nan")
+    scores = np.asarray(values, dtype=np.float64)
+    defined = np.isfinite(scores)
+    filled = np.where(defined, scores, 0.0)
+    repetitions, images = (resample(count, generator, resamples) for count in scores.shape)
+    sums, counts = (((repetitions @ part) * images).sum(axis=1) for part in (filled, defined))
+    return bootstrap_estimate(
+        float(ratio(filled.sum(), defined.sum())), ratio(sums, counts), int(defined.any(axis=0).sum())
+    )
 
 
 def bootstrap_estimate(value: float, spread: Floats, images: int) -> Estimate:

@@ -5,28 +5,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from cytoforge.data.dataset import Dataset, Item
-from cytoforge.data.files import read_json, write_json
+from cytoforge.config import StudySegmenters
+from cytoforge.data.dataset import INFO, Dataset, Item
+from cytoforge.data.files import atomic, digest, make_folder, read_json, write_json
 from cytoforge.data.images import write_image
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate, nested_estimate, to_json
 from cytoforge.report import Report
 
+RECORD = "study.json"
 PARTS = ("results", "runs", "data", "work", "pictures")
-FILES = ("study.json", "results.json", "report.html")
+FILES = (RECORD, "results.json", "report.html")
+LOOSE = ("out", "overwrite", "threads", "device", "weights_dir")  # settings that may differ when a study goes on
 Values = Sequence[Mapping[str, float | None]]
 """A score by image (None where undefined), for each seed."""
-
-
-class Settings(Protocol):
-    """What all studies are told."""
-
-    out: Path
-    overwrite: bool
 
 
 @dataclass
@@ -40,27 +36,23 @@ class Study:
     """the table so far"""
 
     @classmethod
-    def open(cls, kind: str, config: Any) -> "Study":
-        """Make the folder of a study, or go on with the same study in it.
+    def open(cls, kind: str, config: StudySegmenters) -> "Study":
+        """Make the folder of a study, or go on with the same study in it; `overwrite` replaces a former one.
 
         Raises UserError when it holds another study (unless told to overwrite), or anything else.
         """
-        out: Path = config.out
-        loose = ("out", "overwrite", "threads", "device", "weights_dir")
-        settings = {key: _plain(value) for key, value in asdict(config).items() if key not in loose}
-        record = out / "study.json"
-        found = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
-        if found - {*PARTS, *FILES} or (found and "study.json" not in found):
+        out, record = config.out, config.out / RECORD
+        settings = {key: _plain(value) for key, value in asdict(config).items() if key not in LOOSE}
+        found = {entry.name for entry in out.iterdir() if entry.suffix != ".part"} if out.is_dir() else set()
+        if found - {*PARTS, *FILES} or (found and RECORD not in found):
             raise UserError(f"{out}: holds something else than a study; give another --out")
-        if record.exists() and config.overwrite:
-            for name in found:
+        if config.overwrite:
+            for name in sorted(found, key=RECORD.__eq__):  # the record last: it tells that the rest is a study's
                 shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
-        wanted = {"study": kind, "settings": settings}
-        if record.exists():
-            former = read_json(record)
-            if {key: former.get(key) for key in wanted} != wanted:
-                raise UserError(f"{out}: holds a study with other settings; give another --out, or --overwrite")
-        write_json(record, {**wanted, "cytoforge": version("cytoforge")})
+        former = read_json(record) if record.exists() else {"study": kind, "settings": settings}
+        if different := _differences(former, kind, settings):
+            raise UserError(f"{out}: holds a study with another {different}; give another --out, or --overwrite")
+        write_json(record, {"study": kind, "settings": settings, "cytoforge": version("cytoforge")})
         return cls(kind, out, settings)
 
     def once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -84,11 +76,16 @@ class Study:
         write_json(self.out / "results.json", {**content, **(facts or {})})
         path = self.out / "report.html"
         report.write(path)
-        header = list(self.rows[0])
-        for line in [header, *([shown(row.get(key)) for key in header] for row in self.rows)]:
-            print("  ".join(line))
+        print("\n".join(self.table()))
         print(f"{path}: tables, figures and pictures")
         return path
+
+    def table(self) -> list[str]:
+        """Return the rows as lines of text under a header, in columns."""
+        header = list(dict.fromkeys(key for row in self.rows for key in row))
+        lines = [header, *([shown(row.get(key)) for key in header] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
     def picture(self, name: str, pixels: np.ndarray) -> None:
         """Write pictures/NAME.png from pixels uint8 (H, W, 3)."""
@@ -97,28 +94,77 @@ class Study:
 
 def shown(cell: Any) -> str:
     """Write a cell of a table: an estimate with its interval, a number with three digits, a dash for nothing."""
+    if cell is None or (isinstance(cell, Estimate) and np.isnan(cell.value)):
+        return "-"
     if isinstance(cell, Estimate):
         interval = "" if np.isnan(cell.low) else f" [{cell.low:.3f}, {cell.high:.3f}]"
         return f"{cell.value:.3f}{interval}"
-    if cell is None:
-        return "-"
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
 def estimate(values: Values, seed: int = 0) -> Estimate:
     """Mean over seeds and images with a 95 % interval that resamples both; undefined values are left out."""
-    return nested_estimate([_floats(scores.values()) for scores in values], np.random.default_rng(seed))
+    return nested_estimate(_matrix(values, _images(values)), np.random.default_rng(seed))
 
 
 def difference(values: Values, others: Values, seed: int = 0) -> Estimate:
-    """Mean of values minus others, image by image and seed by seed, with its interval."""
-    pairs = zip(values, others, strict=True)
-    gains = [_floats(one.values()) - _floats(other[name] for name in one) for one, other in pairs]
-    return nested_estimate(gains, np.random.default_rng(seed))
+    """Mean of values minus others, image by image and seed by seed, with its interval.
+
+    Raises ValueError when these are not of as many seeds.
+    """
+    if len(values) != len(others):
+        raise ValueError(f"a difference is taken seed by seed, got {len(values)} and {len(others)} seeds")
+    images = _images([*values, *others])
+    return nested_estimate(_matrix(values, images) - _matrix(others, images), np.random.default_rng(seed))
 
 
-def _floats(values: Any) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _images(values: Values) -> list[str]:
+    return sorted({image for scores in values for image in scores})
+
+
+def _matrix(values: Values, images: Sequence[str]) -> np.ndarray:
+    """Return values as (seeds, images), nan where undefined or where a seed did not score the image."""
+    return np.array([[scores.get(image) for image in images] for scores in values], dtype=np.float64)
+
+
+def open_data(data: Path, config: StudySegmenters) -> Dataset:
+    """Open annotated images of a study, and look at what is wrong with them, and with those of --test, before any work.
+
+    Raises UserError when there are no pairs, some are synthetic, a mask of --test lacks its image or an image of it is
+    one of DATA's, or DATA is a movie without --test: its frames resemble each other.
+    """
+    dataset = Dataset.open(data).pairs()
+    if config.test is None:
+        if any(item.frame is not None for item in dataset.items):
+            raise UserError(f"{data}: is a movie, whose frames are too alike to test on some; give --test MOVIE")
+        tests = dataset
+    else:
+        tests = Dataset.open(config.test).masks()
+        seen = {digest(item.image) for item in dataset.items if item.image}
+        for item in tests.items:
+            if item.image is None:
+                raise UserError(f"{item.mask}: has no image to test on; add it, or take the mask away")
+            if digest(item.image) in seen:
+                raise UserError(f"{item.image}: is in {data}, too; test on images that nothing is trained on")
+    if witness := dataset.synthetic() or tests.synthetic():
+        raise UserError(f"{witness}: says that these images are synthetic; a study wants annotated real ones")
+    return dataset
+
+
+def subset(
+    study: Study, dataset: Dataset, config: StudySegmenters, seed: int, least: int | None = None
+) -> tuple[Path, Path]:
+    """Return the images to train on and those to test on, as folders: DATA and --test, or what the seed draws of DATA.
+
+    Raises UserError when fewer than `least` are left to train on.
+    """
+    pool, test = (dataset.items, ()) if config.test else split_test(dataset, config.test_share, seed)
+    if len(pool) < (least or 1):
+        raise UserError(f"{dataset.path}: {len(pool)} images are left to train on, {least} are needed; ask for fewer")
+    if config.test is not None:
+        return dataset.path, config.test
+    folder = study.out / "data" / f"{dataset.path.resolve().name}-{seed}"
+    return copy_items(dataset, pool, folder / "train"), copy_items(dataset, test, folder / "test")
 
 
 def copy_items(dataset: Dataset, items: Sequence[Item], folder: Path) -> Path:
@@ -127,23 +173,44 @@ def copy_items(dataset: Dataset, items: Sequence[Item], folder: Path) -> Path:
         for item in items:
             for part, file in (("images", item.image), ("masks", item.mask)):
                 if file is not None:
-                    target = folder / part / f"{item.name}{file.suffix}"
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copytree(file, target, dirs_exist_ok=True) if file.is_dir() else shutil.copy2(file, target)
+                    _copy(file, folder / part / f"{item.name}{file.suffix}")
+        kept = {key: dataset.info[key] for key in ("scale", "groups") if key in dataset.info}
+        if kept:
+            write_json(folder / INFO, kept)
         write_json(folder / "study-items.json", {"from": dataset.path.name, "items": [item.name for item in items]})
     return folder
 
 
+def _copy(file: Path, target: Path) -> None:
+    if file.is_dir():  # zarr
+        make_folder(target.parent)
+        shutil.copytree(file, target, dirs_exist_ok=True)
+        return
+    with atomic(target) as temporary:
+        shutil.copyfile(file, temporary)
+
+
 def split_test(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Draw a share of the items (at least one) for the test; return (the others, those). Raises UserError for one."""
+    """Draw a share of the items, at least one and never all, for the test; return (the others, those).
+
+    Raises UserError when there is but one item.
+    """
     if len(dataset.items) < 2:
         raise UserError(f"{dataset.path}: holds one image; a study needs others to test on, give --test DATA")
     order = np.random.default_rng([seed, 0x7E57]).permutation(len(dataset.items))
-    held = set(order[: max(1, round(share * len(order)))].tolist())
+    held = set(order[: min(max(1, round(share * len(order))), len(order) - 1)].tolist())
     return (
         tuple(item for i, item in enumerate(dataset.items) if i not in held),
         tuple(item for i, item in enumerate(dataset.items) if i in held),
     )
+
+
+def _differences(former: Mapping[str, Any], kind: str, settings: Mapping[str, Any]) -> str:
+    """Name what a former study's record has otherwise, nothing if it is the same study."""
+    if former.get("study") != kind:
+        return f"question ({former.get('study')})"
+    old = former.get("settings", {})
+    return ", ".join(sorted(key for key in old.keys() | settings.keys() if old.get(key) != settings.get(key)))
 
 
 def _plain(value: Any) -> Any:

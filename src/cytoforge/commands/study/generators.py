@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from cytoforge.commands.score_generation import GenerationResults, score_generation
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.commands.study.folder import Study, shown
-from cytoforge.commands.study.segmenters import _subset, base_settings, trained
+from cytoforge.commands.study.folder import Study, open_data, shown, subset
+from cytoforge.commands.study.segmenters import base_settings, trained
 from cytoforge.config import (
     GenerateImages,
     ScoreGeneration,
@@ -30,6 +30,8 @@ from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import generator
 from cytoforge.training.prepare import say
+from cytoforge.training.segmentation import train
+from cytoforge.training.two_stage import finished
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "U-Net, L1": {"network": "unet", "loss": "l1"},
@@ -51,14 +53,8 @@ def base_generator(config: StudyGenerators, data: Path, seed: int) -> TrainGener
     return TrainGenerator(**{**common, **own, "limit": config.limit})
 
 
-def trained_generator(settings: TrainGenerator) -> Run:
-    """Train a generator, or go on with a training, or open a finished one."""
-    finished = (settings.out / "provenance.json").exists() and "finished" in Run.open(settings.out).provenance
-    return Run.open(settings.out) if finished else generator.train(settings)
-
-
 def paint_and_score(
-    study: Study, name: str, config: StudyGenerators, run: Run, judge: Run, masks: Path, real: Path, training: Path
+    study: Study, name: str, config: StudyGenerators, run: Run, judge: Run, masks: Path, real: Path
 ) -> dict[str, Any]:
     """Paint on all masks and score against the real images, once: scores by name, None where one was not computed."""
 
@@ -72,7 +68,6 @@ def paint_and_score(
             ScoreGeneration(
                 out,
                 real,
-                training=training,
                 scale=config.scale,
                 normalisation="image",
                 weights_dir=config.weights_dir,
@@ -88,7 +83,7 @@ def paint_and_score(
 def painted(study: Study, name: str, config: StudyGenerators, run: Run, judge: Run, masks: Path) -> Path:
     """Paint on all masks, once; a segmenter looks at every image, none is dropped. Returns the dataset."""
     out = study.out / "work" / name
-    if not (out / "dataset.json").exists() or not Dataset.open(out).info.get("complete"):
+    if not finished(out):
         settings = GenerateImages(
             run.path, masks, out, keep=1.0, segmenter=judge.path, device=config.device, threads=config.threads
         )
@@ -101,26 +96,24 @@ def study_ablation(config: StudyAblation) -> Path:
 
     Raises UserError as training, generating and scoring do.
     """
-    study = Study.open("ablation", config)
     (data,) = config.data
-    dataset = Dataset.open(data).pairs()
+    dataset = open_data(data, config)
+    study = Study.open("ablation", config)
     has_vgg = weights_file("vgg19", config.weights_dir) is not None
     arms = {number: arm for number, arm in enumerate(ARMS, start=1) if has_vgg or "VGG-19" not in arm}
     records: dict[str, list[dict[str, Any]]] = {}
     for seed in range(config.seed, config.seed + config.seeds):
-        pool, test = _subset(study, dataset, config, seed)
+        pool, test = subset(study, dataset, config, seed, config.limit)
         judge = _judge(study, config, pool, seed)
         for number, arm in arms.items():
             say([f"ablation: {arm}, seed {seed}"])
-            settings = replace(
-                base_generator(config, pool, seed), **ARMS[arm], out=study.out / "runs" / f"{number}-{seed}"
-            )
-            run = trained_generator(settings)
-            record = paint_and_score(study, f"{number}-{seed}", config, run, judge, test, test, pool)
+            out = study.out / "runs" / f"{number}-{seed}"
+            run = trained(replace(base_generator(config, pool, seed), **ARMS[arm], out=out), generator.train)
+            record = paint_and_score(study, f"{number}-{seed}", config, run, judge, test, test)
             records.setdefault(arm, []).append(record)
     report = Report("Generator ablation", f"{config.limit or 'all'} annotated images, {config.seeds} seeds")
     _add_table(study, report, [({"generator": arm}, found) for arm, found in records.items()])
-    pool, test = _subset(study, dataset, config, config.seed)
+    pool, test = subset(study, dataset, config, config.seed)
     works = [study.out / "work" / f"{number}-{config.seed}" for number in arms]
     _add_panel(study, report, "ablation", Dataset.open(test).pairs(), works, list(arms.values()), config.scale)
     return study.finish(report)
@@ -128,20 +121,20 @@ def study_ablation(config: StudyAblation) -> Path:
 
 def study_versatility(config: StudyVersatility) -> Path:
     """Train a generator on each data set and score what it paints on the masks of its test images (Figure 4)."""
+    datasets = {data.resolve().name: open_data(data, config) for data in config.data}
     study = Study.open("versatility", config)
     report = Report("Versatility", f"one generator per data set, {config.limit or 'all'} annotated images each")
     rows = []
-    for data in config.data:
-        name, dataset = data.resolve().name, Dataset.open(data).pairs()
+    for name, dataset in datasets.items():
         records = []
         for seed in range(config.seed, config.seed + config.seeds):
-            pool, test = _subset(study, dataset, config, seed)
+            pool, test = subset(study, dataset, config, seed, config.limit)
             judge = _judge(study, config, pool, seed, f"{name}-")
             settings = replace(base_generator(config, pool, seed), out=study.out / "runs" / f"{name}-{seed}")
-            run = trained_generator(settings)
-            records.append(paint_and_score(study, f"{name}-{seed}", config, run, judge, test, test, pool))
+            run = trained(settings, generator.train)
+            records.append(paint_and_score(study, f"{name}-{seed}", config, run, judge, test, test))
         rows.append(({"data": name}, records))
-        _, test = _subset(study, dataset, config, config.seed)
+        _, test = subset(study, dataset, config, config.seed)
         work = study.out / "work" / f"{name}-{config.seed}"
         _add_panel(study, report, name, Dataset.open(test).pairs(), [work], ["synthetic"], config.scale)
     _add_table(study, report, rows)
@@ -150,20 +143,21 @@ def study_versatility(config: StudyVersatility) -> Path:
 
 def study_extrapolation(config: StudyExtrapolation) -> Path:
     """Let one generator paint masks from sparse to denser than any it has seen (Figure 5)."""
-    study = Study.open("extrapolation", config)
     (data,) = config.data
-    dataset = Dataset.open(data).pairs()
+    dataset = open_data(data, config)
+    study = Study.open("extrapolation", config)
     rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    reached: dict[tuple[str, float], list[float]] = {}
     for seed in range(config.seed, config.seed + config.seeds):
-        pool, test = _subset(study, dataset, config, seed)
+        pool, test = subset(study, dataset, config, seed, config.limit)
         judge = _judge(study, config, pool, seed)
         settings = replace(base_generator(config, pool, seed), out=study.out / "runs" / f"generator-{seed}")
-        run = trained_generator(settings)
+        run = trained(settings, generator.train)
         for layout in LAYOUTS:
             for density in config.densities:
                 name = f"{layout}-{density:g}-{seed}"
                 masks = study.out / "data" / name
-                if not (masks / "dataset.json").exists() or not Dataset.open(masks).info.get("complete"):
+                if not finished(masks):
                     simulate_masks(
                         SimulateMasks(
                             out=masks,
@@ -175,10 +169,16 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
                             seed=seed,
                         )
                     )
-                record = paint_and_score(study, name, config, run, judge, masks, test, pool)
+                record = paint_and_score(study, name, config, run, judge, masks, test)
+                simulated = Dataset.open(masks, holds="masks").info["files"].values()
+                reached.setdefault((layout, density), []).extend(file["coverage"] for file in simulated)
                 rows.setdefault((layout, density), []).append(record)
     report = Report("Extrapolation over density", f"{config.count} masks per density, {config.seeds} seeds")
-    _add_table(study, report, [({"layout": layout, "share of cell": d}, found) for (layout, d), found in rows.items()])
+    groups = [
+        ({"layout": key[0], "share of cell": key[1], "reached": float(np.mean(reached[key]))}, found)
+        for key, found in rows.items()
+    ]
+    _add_table(study, report, groups)
     report.figure(_densities(rows), "What a segmenter finds of the cells that were to be painted, by coverage.")
     for layout in LAYOUTS:
         works = [study.out / "work" / f"{layout}-{density:g}-{config.seed}" for density in config.densities]
@@ -193,7 +193,8 @@ def _judge(study: Study, config: StudyGenerators, pool: Path, seed: int, prefix:
     """Return a segmenter trained on the same images: what it finds in a painted image tells how faithful that is."""
     say([f"{study.kind}: the segmenter that judges, seed {seed}"])
     settings = base_settings(config, pool, seed)
-    return trained(replace(settings, limit=config.limit, out=study.out / "runs" / f"{prefix}judge-{seed}"))
+    out = study.out / "runs" / f"{prefix}judge-{seed}"
+    return trained(replace(settings, limit=config.limit, out=out), train)
 
 
 def _scores(results: GenerationResults) -> dict[str, Any]:
@@ -236,7 +237,8 @@ def _add_panel(
     """Add pictures: mask, real image, and what each generator painted, of the first test images."""
     grid = []
     for item in test.items[:SHOWN]:
-        image, labels = test.read_image(item, scale), test.read_labels(item, scale)
+        factor = scale / test.scale
+        image, labels = test.read_image(item, factor), test.read_labels(item, factor)
         images = [colour_labels(_middle(labels)), to_rgb(_middle(image))]
         for work in works:
             made = Dataset.open(work)

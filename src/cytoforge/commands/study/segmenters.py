@@ -4,17 +4,17 @@ cGAN-Seg's Figure 2, Table 1 and Tables S1 to S3 (training); Table 2 (dense); wh
 (limited-data).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
 from cytoforge.commands.score import score_segmentation
-from cytoforge.commands.study.folder import Study, Values, copy_items, difference, estimate, shown, split_test
+from cytoforge.commands.study.folder import Study, Values, difference, estimate, open_data, shown, subset
 from cytoforge.config import (
     ScoreSegmentation,
     Segment,
@@ -22,6 +22,7 @@ from cytoforge.config import (
     StudyLimitedData,
     StudySegmenters,
     StudyTraining,
+    Training,
     TrainSegmentation,
 )
 from cytoforge.data.dataset import Dataset, DatasetWriter
@@ -33,7 +34,9 @@ from cytoforge.metrics.morphology import morphology
 from cytoforge.report import Report
 from cytoforge.training.prepare import say
 from cytoforge.training.segmentation import train
+from cytoforge.training.two_stage import finished
 
+SettingsT = TypeVar("SettingsT", bound=Training)
 SCORES = ("f_score", "precision", "recall")
 CONVENTIONAL, TWO_STAGE, CONTROL = "conventional", "two-stage", "conventional, as many segmenter steps"
 
@@ -59,7 +62,7 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
 
     def run_and_score() -> dict[str, Any]:
         say([f"{study.kind}: {name}"])
-        run = trained(replace(settings, out=study.out / "runs" / name))
+        run = trained(replace(settings, out=study.out / "runs" / name), train)
         found = segment(
             Segment(run.path, test, study.out / "work" / name, device=settings.device, threads=settings.threads)
         )
@@ -76,16 +79,15 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
             "seconds": rows[-1]["seconds"],
             "verdict": facts["verdict"],
             "trained_on": run.config["training_images"] + run.config["validation_images"],
-            "images": {name: _without_nan(scores) for name, scores in images.items()},
+            "images": {image: _without_nan(scores) for image, scores in images.items()},
         }
 
     return study.once(name, run_and_score)
 
 
-def trained(settings: TrainSegmentation) -> Run:
+def trained(settings: SettingsT, train: Callable[[SettingsT], Run]) -> Run:
     """Train, or go on with a training, or open a finished one."""
-    finished = (settings.out / "provenance.json").exists() and "finished" in Run.open(settings.out).provenance
-    return Run.open(settings.out) if finished else train(settings)
+    return Run.open(settings.out) if finished(settings.out) else train(settings)
 
 
 def values(records: Sequence[dict[str, Any]], score: str, threshold: int = 0) -> Values:
@@ -105,13 +107,13 @@ def study_training(config: StudyTraining) -> Path:
     Each seed draws its own test images (`test_share`; none if `test` is given) and its own few. Raises UserError as
     training, segmenting and scoring do.
     """
+    datasets = {data.resolve().name: open_data(data, config) for data in config.data}
     study = Study.open("training", config)
     report = Report("Training study", f"{config.few} annotated images against all, {config.seeds} random subsets")
-    for data in config.data:
-        dataset = Dataset.open(data).pairs()
+    for data, dataset in datasets.items():
         records: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for seed in range(config.seed, config.seed + config.seeds):
-            pool, test = _subset(study, dataset, config, seed)
+            pool, test = subset(study, dataset, config, seed, config.few + 1)
             plain = base_settings(config, pool, seed)
             few = replace(plain, limit=config.few)
             for network in config.networks:
@@ -121,25 +123,26 @@ def study_training(config: StudyTraining) -> Path:
                     "conventional, all images": plain,
                 }
                 for arm, settings in arms.items():
-                    name = f"{data.resolve().name}-{network}-{arm}-{seed}".replace(", ", "-").replace(" ", "-")
+                    name = f"{data}-{network}-{arm}-{seed}".replace(", ", "-").replace(" ", "-")
                     record = measure(study, name, replace(settings, network=network), test)
                     records.setdefault((network, arm), []).append(record)
-        _add_training(study, report, data.resolve().name, records)
+        _add_training(study, report, data, records)
     return study.finish(report)
 
 
 def study_dense(config: StudyDense) -> Path:
     """Compare training on real images with training on them and on dense synthetic ones, in equal time.
 
-    Test images are split at the median share of touching cells. Raises UserError as training does.
+    Test images are split at the median share of touching cells. Equal is the time of training; simulating and painting
+    come on top. Raises UserError as training does.
     """
-    study = Study.open("dense", config)
     (data,) = config.data
-    dataset = Dataset.open(data).pairs()
+    dataset = open_data(data, config)
+    study = Study.open("dense", config)
     arms: dict[str, list[dict[str, Any]]] = {}
     touching: dict[str, float] = {}
     for seed in range(config.seed, config.seed + config.seeds):
-        pool, test = _subset(study, dataset, config, seed)
+        pool, test = subset(study, dataset, config, seed, config.few)
         settings = replace(base_settings(config, pool, seed), limit=config.few)
         _three_ways(study, f"{seed}", settings, config, test, arms)
         held = Dataset.open(test).pairs()
@@ -148,14 +151,17 @@ def study_dense(config: StudyDense) -> Path:
     ranked = sorted(touching, key=lambda name: (touching[name], name))
     hard = set(ranked[len(ranked) // 2 :])
     groups = {"all": set(ranked), "easy": set(ranked) - hard, "hard": hard}
-    report = Report("Dense study", f"{config.few or 'all'} annotated images, {config.seeds} seeds, equal time")
+    report = Report(
+        "Dense study", f"{config.few or 'all'} annotated images, {config.seeds} seeds, equal time of training"
+    )
     report.text(
         "Hard test images are the half with the larger share of touching cells "
         f"({touching[ranked[len(ranked) // 2]]:.0%} or more); cGAN-Seg's Table 2 sorted them by eye. The control is "
         "the plain training with as many steps as the two-stage segmenter."
     )
     for group, names in groups.items():
-        _add_arms(study, report, arms, {"test images": group, "images": len(names)}, names)
+        if names:  # a single test image is hard, and none is easy
+            _add_arms(study, report, arms, {"test images": group, "images": len(names)}, names)
     _add_figure(report, study, arms)
     return study.finish(report, {"touching": touching})
 
@@ -165,18 +171,22 @@ def study_limited_data(config: StudyLimitedData) -> Path:
 
     Crops of one seed are nested. Raises UserError as training does, and when there are fewer images than crops.
     """
-    study = Study.open("limited-data", config)
     (data,) = config.data
-    dataset = Dataset.open(data).pairs()
-    report = Report("Limited data", f"crops of {config.crop} px, {config.seeds} seeds, equal time")
+    dataset = open_data(data, config)
+    study = Study.open("limited-data", config)
+    report = Report("Limited data", f"crops of {config.crop} px, {config.seeds} seeds, equal time of training")
+    tests, crops = {}, {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        pool, tests[seed] = subset(study, dataset, config, seed, max(config.crops))
+        for count in config.crops:  # all of them before the first training: there may be too few images
+            folder = study.out / "data" / f"crops-{count}-{seed}"
+            crops[count, seed] = write_crops(Dataset.open(pool).pairs(), folder, count, config, seed)
     curves: dict[str, list[tuple[int, Any]]] = {}
     for count in config.crops:
         arms: dict[str, list[dict[str, Any]]] = {}
-        for seed in range(config.seed, config.seed + config.seeds):
-            pool, test = _subset(study, dataset, config, seed)
-            folder = study.out / "data" / f"crops-{count}-{seed}"
-            crops = write_crops(Dataset.open(pool).pairs(), folder, count, config, seed)
-            _three_ways(study, f"{count}-{seed}", base_settings(config, crops, seed), config, test, arms)
+        for seed, test in tests.items():
+            settings = base_settings(config, crops[count, seed], seed)
+            _three_ways(study, f"{count}-{seed}", settings, config, test, arms)
         _add_arms(study, report, arms, {"crops": count}, None)
         for arm, records in arms.items():
             curves.setdefault(arm, []).append((count, estimate(values(records, "f_score"))))
@@ -187,37 +197,37 @@ def study_limited_data(config: StudyLimitedData) -> Path:
 def write_crops(dataset: Dataset, folder: Path, count: int, config: StudyLimitedData, seed: int) -> Path:
     """Cut a window with cells out of each of `count` images and write them as a dataset; smaller sets are nested.
 
-    Raises UserError when there are fewer images.
+    Images without cells are passed over. Raises UserError when there are fewer others.
     """
-    if (folder / "dataset.json").exists() and Dataset.open(folder).info.get("complete"):
+    if finished(folder):
         return folder
-    if count > len(dataset.items):
-        raise UserError(f"{dataset.path}: holds {len(dataset.items)} images, --crops asks for {count}")
-    order = np.random.default_rng([seed, 0xC809]).permutation(len(dataset.items))
-    writer = DatasetWriter(folder, {"crops_of": dataset.path.name, "seed": seed}, suffix=".tif")
-    side = round(config.crop / config.scale)
-    for place in order[:count]:
+    scale = {} if dataset.scale == 1 else {"scale": dataset.scale}
+    writer = DatasetWriter(folder, {"crops_of": dataset.path.name, "seed": seed, **scale}, suffix=".tif")
+    side = round(config.crop * dataset.scale / config.scale)
+    written = 0
+    for place in np.random.default_rng([seed, 0xC809]).permutation(len(dataset.items)):
         item = dataset.items[place]
-        if item.name in writer.done or item.image is None or item.mask is None:
+        if written == count or item.image is None or item.mask is None:
             continue
-        image, labels = read_image(item.image), read_labels(item.mask)
-        draw = np.random.default_rng([seed, int(place)])
-        centres = ndimage.center_of_mass(labels > 0, labels, np.unique(labels[labels > 0]))
-        middle = centres[draw.integers(len(centres))] if centres else (side / 2, side / 2)
-        top, left = (int(np.clip(m - side / 2, 0, max(n - side, 0))) for m, n in zip(middle, labels.shape, strict=True))
-        window = (slice(top, top + side), slice(left, left + side))
-        writer.add(item.name, image[:, *window], labels[window])
+        if item.name not in writer.done:
+            labels = read_labels(item.mask)
+            if not labels.any():
+                continue
+            window = _window(labels, side, np.random.default_rng([seed, int(place)]))
+            writer.add(item.name, read_image(item.image)[:, *window], labels[window])
+        written += 1
+    if written < count:
+        raise UserError(f"{dataset.path}: holds {written} images with cells, --crops asks for {count}")
     writer.finish()
     return folder
 
 
-def _subset(study: Study, dataset: Dataset, config: StudySegmenters, seed: int) -> tuple[Path, Path]:
-    """Return the images to train on and those to test on, as folders."""
-    if config.test is not None:
-        return dataset.path, config.test
-    pool, test = split_test(dataset, config.test_share, seed)
-    folder = study.out / "data" / f"{dataset.path.resolve().name}-{seed}"
-    return copy_items(dataset, pool, folder / "train"), copy_items(dataset, test, folder / "test")
+def _window(labels: np.ndarray, side: int, draw: np.random.Generator) -> tuple[slice, slice]:
+    """Return rows and columns of a square around a cell that is drawn, moved to where it fits into the image."""
+    centres = ndimage.center_of_mass(labels > 0, labels, np.unique(labels[labels > 0]))
+    middle = centres[draw.integers(len(centres))]
+    top, left = (int(np.clip(m - side / 2, 0, max(n - side, 0))) for m, n in zip(middle, labels.shape, strict=True))
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _three_ways(

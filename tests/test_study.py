@@ -1,0 +1,503 @@
+"""Studies, at their smallest: what they measure, on what, once only; and what they refuse."""
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cytoforge.cli import main
+from cytoforge.commands.study import generators, segmenters
+from cytoforge.commands.study.folder import Study, difference, estimate, shown, split_test
+from cytoforge.config import StudyDense, StudyLimitedData
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import read_json, write_json
+from cytoforge.data.images import read_image, read_labels, write_image, write_labels
+from cytoforge.metrics.estimates import Estimate
+from cytoforge.metrics.morphology import morphology
+from cytoforge.report import Report
+from cytoforge.simulation.phantom import phantom
+from cytoforge.training import generator, prepare, two_stage
+
+TINY = "--preset tiny --minutes 0.005 --threads 1 --test-share 0.34"
+FLAGS = {
+    "training": "--seeds 2 --few 2 --networks unet --clock processor",
+    "dense": "--seeds 2 --few 3",
+    "limited-data": "--seeds 1 --crops 1 2 --crop 80",
+    "ablation": "--seeds 1 --limit 3",
+    "versatility": "--seeds 1",
+    "extrapolation": "--seeds 1 --densities 0.1 0.3 --count 2",
+}
+Run = Callable[[str], Path]
+
+
+def write_phantoms(folder: Path, seeds: range) -> Path:
+    for seed in seeds:
+        image, labels = phantom(seed, (96, 96), 6 + 3 * (seed % 3))
+        write_image(folder / "images" / f"p{seed}.png", image[None])
+        write_labels(folder / "masks" / f"p{seed}.png", labels)
+    return folder
+
+
+def study(kind: str, data: Path, out: Path, *flags: str) -> int:
+    given = [*TINY.split(), *FLAGS[kind].split(), *flags]
+    more = [str(data.with_name("others"))] if kind == "versatility" else []
+    return main(["study", kind, str(data), *more, "--out", str(out), *given])
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_phantoms(folder / "others", range(10, 14))
+    return write_phantoms(folder / "phantoms", range(6))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(two_stage, "MASKS", 2)
+        patch.delenv("CYTOFORGE_WEIGHTS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return the folder of a finished study of a kind; it runs for the first test that asks for it."""
+    done: dict[str, Path] = {}
+
+    def finished(kind: str) -> Path:
+        if kind not in done:
+            out = tmp_path_factory.mktemp(kind) / "study"
+            assert study(kind, phantoms, out) == 0
+            done[kind] = out
+        return done[kind]
+
+    return finished
+
+
+def forbid(patch: pytest.MonkeyPatch) -> None:
+    """From here on nothing can be trained, segmented, painted or scored."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("this was measured before")
+
+    for place, name in (
+        (segmenters, "train"),
+        (segmenters, "segment"),
+        (segmenters, "score_segmentation"),
+        (generators, "train"),
+        (generator, "train"),
+        (generators, "generate"),
+        (generators, "simulate_masks"),
+        (generators, "score_generation"),
+    ):
+        patch.setattr(place, name, refuse)
+
+
+def configs(folder: Path) -> dict[str, dict[str, Any]]:
+    """config.json of all runs of a study, those of stages too, by their place."""
+    found = sorted((folder / "runs").rglob("config.json"))
+    return {file.parent.relative_to(folder / "runs").as_posix(): read_json(file) for file in found}
+
+
+def names(folder: Path) -> set[str]:
+    return {item.name for item in Dataset.open(folder).items}
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_a_study_is_written_once_and_the_same_command_measures_nothing(
+    kind: str, run: Run, phantoms: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(kind)
+    forbid(monkeypatch)
+    results, page = read_json(out / "results.json"), (out / "report.html").read_text()
+    assert (results["study"], results["settings"]["minutes"]) == (kind, 0.005)
+    for cell in (cell for row in results["rows"] for cell in row.values()):
+        assert isinstance(cell, str | int | float | None) or list(cell) == ["value", "low", "high", "images"]
+    assert "data:image/png;base64," in page
+    (out / "report.html").unlink()
+    capsys.readouterr()
+    assert study(kind, phantoms, out) == 0
+    assert read_json(out / "results.json") == results
+    assert (out / "report.html").read_text() == page
+    header, *lines, last = capsys.readouterr().out.splitlines()
+    assert last == f"{out / 'report.html'}: tables, figures and pictures"
+    starts = [found.start() for found in re.finditer(r"(?<=  )\S", header)]  # columns are aligned
+    assert len(lines) == len(results["rows"])
+    assert all(line[start - 2 : start].strip() == "" for line in lines for start in starts)
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_nothing_is_trained_on_test_images(kind: str, run: Run) -> None:
+    out = run(kind)
+    trained = 0
+    for data in sorted((out / "data").glob("*-[01]")):
+        if not (data / "test").is_dir():
+            continue  # crops and simulated masks
+        dataset, _, seed = data.name.rpartition("-")
+        test = names(data / "test")
+        assert len(test) >= 1 and not test & names(data / "train")
+        for place, config in configs(out).items():
+            own = dataset in place.split("/")[0] or kind != "versatility"
+            if own and place.split("/")[0].endswith(f"-{seed}"):
+                used = {*config["training_images"], *config["validation_images"]}
+                assert used and not test & used, place
+                trained += 1
+    assert trained == len(configs(out))
+
+
+def test_seeds_draw_other_images(run: Run) -> None:
+    data = run("training") / "data"
+    assert names(data / "phantoms-0" / "test") != names(data / "phantoms-1" / "test")
+    records = {file.stem: read_json(file) for file in (run("training") / "results").glob("*.json")}
+    assert len(records) == 6
+    few = [set(records[f"phantoms-unet-conventional-2-images-{seed}"]["trained_on"]) for seed in (0, 1)]
+    assert few[0] != few[1]
+    for seed in (0, 1):
+        same = records[f"phantoms-unet-cyclegan-2-images-{seed}"]
+        assert set(same["trained_on"]) == few[seed] and len(few[seed]) == 2
+        whole = records[f"phantoms-unet-conventional-all-images-{seed}"]
+        assert set(whole["trained_on"]) == names(data / f"phantoms-{seed}" / "train")
+        assert same["images"].keys() == whole["images"].keys() == names(data / f"phantoms-{seed}" / "test")
+
+
+def test_ways_of_training_are_those_of_the_table(run: Run) -> None:
+    found = configs(run("training"))
+    assert found["phantoms-unet-cyclegan-2-images-0"]["config"]["method"] == "cyclegan"
+    assert found["phantoms-unet-cyclegan-2-images-0"]["config"]["warm_start"] is True
+    assert {config["config"]["clock"] for config in found.values()} == {"processor"}
+    out = run("dense")
+    found = configs(out)
+    assert found["two-stage-0"]["config"]["synthetic"] == str(out / "runs/two-stage-0/stages/synthetic")
+    assert found["two-stage-0/stages/generator"]["condition"] == "instances"
+    assert found["conventional-0"]["config"]["synthetic"] is None
+    for seed in (0, 1):
+        control, two = (read_json(out / "results" / f"{way}-{seed}.json") for way in ("control", "two-stage"))
+        assert found[f"control-{seed}"]["config"]["steps"] == control["steps"] == two["steps"]
+        assert control["trained_on"] == two["trained_on"]
+
+
+def test_hard_images_are_the_half_that_touches_more(run: Run) -> None:
+    out = run("dense")
+    results = read_json(out / "results.json")
+    touching = results["touching"]
+    tests = {
+        name: out / "data" / f"phantoms-{seed}" / "test"
+        for seed in (0, 1)
+        for name in read_json(out / "data" / f"phantoms-{seed}" / "test" / "study-items.json")["items"]
+    }
+    assert touching.keys() == tests.keys()
+    for name, folder in tests.items():
+        assert touching[name] == morphology(read_labels(folder / "masks" / f"{name}.png")).touching
+    counts = {row["test images"]: row["images"] for row in results["rows"]}
+    assert counts == {"all": len(tests), "easy": len(tests) // 2, "hard": len(tests) - len(tests) // 2}
+    hard = sorted(tests, key=lambda name: (touching[name], name))[len(tests) // 2 :]
+    records = [read_json(out / "results" / f"conventional-{seed}.json") for seed in (0, 1)]
+    scores = [r["images"][name]["dice"] for r in records for name in hard if name in r["images"]]
+    assert len(scores) >= len(hard)  # an image may be drawn by both seeds
+    row = next(row for row in results["rows"] if (row["test images"], row["training"]) == ("hard", "conventional"))
+    assert row["F at IoU 0.5"]["images"] == len(hard)
+
+
+def test_a_single_test_image_is_hard(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"steps": 1, "images": {"p10": {"f_score": [0.5] * 5, "precision": [1.0] * 5, "recall": [0.5] * 5}}}
+    monkeypatch.setattr(segmenters, "measure", lambda *arguments: record)
+    shutil.copytree(write_phantoms(tmp_path / "one", range(10, 11)), tmp_path / "test")
+    segmenters.study_dense(StudyDense((phantoms,), tmp_path / "out", test=tmp_path / "test"))
+    rows = read_json(tmp_path / "out" / "results.json")["rows"]
+    assert [row["test images"] for row in rows] == ["all"] * 3 + ["hard"] * 3
+    assert rows[0]["F at IoU 0.5"] == {"value": 0.5, "low": None, "high": None, "images": 1}
+
+
+def test_crops_are_nested_and_hold_cells(run: Run, phantoms: Path, tmp_path: Path) -> None:
+    data = run("limited-data") / "data"
+    one, two = data / "crops-1-0", data / "crops-2-0"
+    assert (len(names(one)), len(names(two))) == (1, 2)
+    for file in one.glob("*/*.tif"):
+        assert file.read_bytes() == (two / file.parent.name / file.name).read_bytes()
+    for item in Dataset.open(two).items:
+        image, labels = read_image(item.image), read_labels(item.mask)
+        assert image.shape[1:] == labels.shape == (80, 80) and labels.any()
+        whole = read_image(phantoms / "images" / f"{item.name}.png")[0]
+        windows = np.lib.stride_tricks.sliding_window_view(whole, (80, 80))
+        assert (windows == image[0]).all(axis=(2, 3)).any()
+    config = StudyLimitedData((phantoms,), tmp_path / "out", crop=80)
+    drawn = {
+        tuple(names(segmenters.write_crops(Dataset.open(phantoms), tmp_path / f"{seed}", 1, config, seed)))
+        for seed in range(5)
+    }
+    assert len(drawn) > 1
+
+
+def test_crops_pass_over_images_without_cells_and_count_pixels_at_scale(tmp_path: Path) -> None:
+    data = write_phantoms(tmp_path / "data", range(2))
+    for number in range(6):
+        write_image(data / "images" / f"empty{number}.png", read_image(data / "images" / "p0.png"))
+        write_labels(data / "masks" / f"empty{number}.png", np.zeros((96, 96), np.int32))
+    config = StudyLimitedData((data,), tmp_path / "out", crop=32, scale=0.5)
+    crops = segmenters.write_crops(Dataset.open(data), tmp_path / "crops", 2, config, 0)
+    assert names(crops) == {"p0", "p1"}
+    assert {read_labels(file).shape for file in (crops / "masks").iterdir()} == {(64, 64)}
+    line = ["study", "limited-data", str(data), "--out", str(tmp_path / "out"), "--crops", "3", "--crop", "32"]
+    assert main([*line, "--test", str(write_phantoms(tmp_path / "test", range(5, 6)))]) == 2
+    assert not (tmp_path / "out" / "runs").exists()  # before any training
+
+
+def test_the_ablation_trains_what_it_says(run: Run) -> None:
+    out = run("ablation")
+    found = configs(out)
+    unet, style = found["1-0"], found["2-0"]
+    assert (unet["config"]["network"], unet["config"]["loss"]) == ("unet", "l1")
+    assert (style["config"]["network"], style["config"]["loss"]) == ("style-unet", "l1")
+    assert unet["perceptual"] is style["perceptual"] is None
+    rows = read_json(out / "results.json")["rows"]
+    numbers = {row["generator"]: list(generators.ARMS).index(row["generator"]) + 1 for row in rows}
+    assert {f"{number}-0" for number in numbers.values()} | {"judge-0"} == found.keys()
+    for number in set(numbers.values()) - {1, 2}:
+        assert found[f"{number}-0"]["config"]["network"] == "style-unet"
+        assert found[f"{number}-0"]["config"]["loss"] == "l1+perceptual"
+        assert found[f"{number}-0"]["perceptual"]
+    last = [found[f"{number}-0"]["condition"] for number in sorted(numbers.values())]
+    assert last == ["mask"] * (len(last) - 1) + ["instances"]
+    for config in found.values():
+        assert len(config["training_images"] + config["validation_images"]) == 3
+    columns = set(rows[0])
+    assert {"SSIM", "PSNR", "faithfulness"} <= columns and not columns & {"KID", "FID", "LPIPS"}  # no weights here
+    made = names(out / "data" / "phantoms-0" / "test")
+    assert all(names(out / "work" / f"{number}-0") == made for number in numbers.values())
+
+
+def test_versatility_has_a_generator_for_each_data_set(run: Run) -> None:
+    out = run("versatility")
+    assert configs(out).keys() == {f"{name}{kind}-0" for name in ("phantoms", "others") for kind in ("", "-judge")}
+    assert [row["data"] for row in read_json(out / "results.json")["rows"]] == ["phantoms", "others"]
+    assert names(out / "work" / "others-0") == names(out / "data" / "others-0" / "test")
+
+
+def test_extrapolation_tells_faithfulness_without_weights(run: Run) -> None:
+    out = run("extrapolation")
+    rows = read_json(out / "results.json")["rows"]
+    assert [(row["layout"], row["share of cell"]) for row in rows] == [
+        (layout, share) for layout in ("scattered", "colony") for share in (0.1, 0.3)
+    ]
+    for row in rows:
+        assert row.keys() == {"layout", "share of cell", "reached", "faithfulness"}
+        assert 0 <= row["faithfulness"]["value"] <= 1
+        masks = [
+            read_labels(file) for file in (out / "data").glob(f"{row['layout']}-{row['share of cell']:g}-0/masks/*")
+        ]
+        assert row["reached"] == pytest.approx(np.mean([labels > 0 for labels in masks]))
+        assert row["reached"] == pytest.approx(row["share of cell"], abs=0.05)
+    assert {file.stem for file in (out / "pictures").iterdir()} == {"scattered", "colony"}
+
+
+@pytest.mark.parametrize("kind", ["ablation", "versatility"])
+def test_pictures_show_mask_image_and_paintings(kind: str, run: Run) -> None:
+    out = run(kind)
+    paintings = len(read_json(out / "results.json")["rows"]) if kind == "ablation" else 1
+    pictures = sorted((out / "pictures").iterdir())
+    assert [file.stem for file in pictures] == {"ablation": ["ablation"], "versatility": ["others", "phantoms"]}[kind]
+    for file in pictures:
+        folder = "phantoms-0" if kind == "ablation" else f"{file.stem}-0"
+        count = len(names(out / "data" / folder / "test"))
+        assert read_image(file).shape == (3, 96 * min(count, generators.SHOWN), 96 * (2 + paintings))
+
+
+def test_an_interrupted_study_goes_on(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    out, trained = tmp_path / "study", []
+
+    def stop_at_the_third(settings: Any) -> Any:
+        trained.append(settings.out.name)
+        if len(trained) == 3:
+            write_json(settings.out / "provenance.json", {})  # what a kill before config.json leaves
+            raise KeyboardInterrupt
+        return train(settings)
+
+    train = segmenters.train
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenters, "train", stop_at_the_third)
+        assert study("dense", phantoms, out, "--seeds", "1") == 130
+    assert trained == ["conventional-0", "two-stage-0", "control-0"]
+    (out / "results" / "two-stage-0.json").unlink()  # as if stopped after the training, before the scores
+    shutil.rmtree(out / "work" / "two-stage-0")
+    (out / ".results.json.part").write_text("{")  # what a kill in the middle of a write leaves
+    before = {name: (out / "runs" / name / "provenance.json").read_text() for name in trained[:2]}
+    assert study("dense", phantoms, out, "--seeds", "1") == 0
+    assert before == {name: (out / "runs" / name / "provenance.json").read_text() for name in trained[:2]}
+    rows, others = (read_json(folder / "results.json")["rows"] for folder in (out, run("dense")))
+    assert [row["training"] for row in rows] == [row["training"] for row in others]
+
+
+def test_painting_goes_on_where_it_was_interrupted(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    out, flags = tmp_path / "study", ("--densities", "0.1", "--count", "1")
+    for name in ("simulate_masks", "generate", "score_generation"):
+        with monkeypatch.context() as patch:
+            patch.setattr(generators, name, stop)
+            patch.setattr(generators, "weights_file", lambda *wanted: Path("weights"))  # as if sets could be scored
+            assert study("extrapolation", phantoms, out, *flags) == 130
+    before = {file: file.stat().st_mtime_ns for part in ("runs", "data") for file in (out / part).rglob("*.*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(generators, "train", stop)
+        patch.setattr(generator, "train", stop)
+        assert study("extrapolation", phantoms, out, *flags) == 0
+    assert len(list((out / "results").iterdir())) == 2
+    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+
+
+def test_other_settings_and_other_folders_are_refused(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], run: Run
+) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(run("training"), out)
+    forbid(monkeypatch)
+
+    def refusal(kind: str, *flags: str, data: Path = phantoms, folder: Path = out) -> str:
+        capsys.readouterr()
+        assert study(kind, data, folder, *flags) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert refusal("training", "--minutes", "1", "--seed", "3") == (
+        f"cytoforge: {out}: holds a study with another minutes, seed; give another --out, or --overwrite"
+    )
+    assert "another question (training)" in refusal("dense")
+    (out / "thesis.txt").write_text("mine")
+    for flags in ((), ("--overwrite",)):
+        assert "holds something else than a study" in refusal("training", *flags)
+    assert (out / "results.json").exists()
+    (out / "thesis.txt").unlink()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "results").mkdir()
+    assert "holds something else than a study" in refusal("training", "--overwrite", folder=tmp_path / "mine")
+    assert (tmp_path / "mine" / "results").is_dir()
+    assert study("training", phantoms, out, "--threads", "2") == 0  # where it computes may differ
+    with pytest.raises(AssertionError, match="measured before"):
+        study("training", phantoms, out, "--minutes", "1", "--overwrite")
+    assert read_json(out / "study.json")["settings"]["minutes"] == 1
+    assert not (out / "results").exists() and not (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "sentence"),
+    [
+        ("training", "--few 5", "4 images are left to train on, 6 are needed"),
+        ("dense", "--few 5", "4 images are left to train on, 5 are needed"),
+        ("limited-data", "--crops 1 5", "4 images are left to train on, 5 are needed"),
+        ("ablation", "--limit 5", "4 images are left to train on, 5 are needed"),
+        ("training", "--condition mask", "--condition has no part in this study"),
+        ("extrapolation", "--densities 0.9", "--densities go from 0.01 to 0.7"),
+        ("versatility", "--test TEST", "--test belongs to a single DATA"),
+        ("dense", "--test SAME", "p0.png: is in"),
+        ("dense", "--test MASKS", "p20.png: has no image to test on"),
+        ("dense", "--test SYNTHETIC", "a study wants annotated real ones"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_any_work(
+    kind: str, flags: str, sentence: str, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("TEST", "MASKS", "SYNTHETIC"):
+        write_phantoms(tmp_path / name, range(20, 22))
+    (tmp_path / "MASKS" / "images" / "p20.png").unlink()
+    write_json(tmp_path / "SYNTHETIC" / "dataset.json", {"synthetic": True})
+    shutil.copytree(write_phantoms(tmp_path / "SAME", range(20, 21)), tmp_path / "copy")
+    shutil.copy(phantoms / "images" / "p0.png", tmp_path / "SAME" / "images")
+    shutil.copy(phantoms / "masks" / "p0.png", tmp_path / "SAME" / "masks")
+    words = [str(tmp_path / word) if word.isupper() else word for word in flags.split()]
+    assert study(kind, phantoms, tmp_path / "out", *words) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_movie_wants_another_one_to_test_on(tiny_movie: Path, tmp_path: Path, capsys) -> None:
+    assert study("dense", tiny_movie, tmp_path / "out") == 2
+    assert "is a movie, whose frames are too alike" in capsys.readouterr().err
+
+
+def test_a_test_is_never_nothing_and_never_all(phantoms: Path) -> None:
+    dataset = Dataset.open(phantoms)
+    for share, count in ((0.01, 1), (0.5, 3), (0.99, 5)):
+        pool, test = split_test(dataset, share, 0)
+        assert len(test) == count
+        assert {*pool, *test} == {*dataset.items} and not {*pool} & {*test}
+
+
+def test_copies_keep_scale_and_groups(phantoms: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    write_json(data / "dataset.json", {"scale": 0.5, "groups": "prefix", "licence": "none"})
+    config = StudyDense((data,), tmp_path / "out")
+    pool, test = segmenters.subset(Study.open("dense", config), Dataset.open(data), config, 0)
+    for folder in (pool, test):
+        assert read_json(folder / "dataset.json") == {"scale": 0.5, "groups": "prefix"}
+
+
+def test_minutes_of_the_processor_are_its_own(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock takes a second: four steps, a save after the first, and the first and last validation."""
+    ticks = itertools.count()
+    monkeypatch.setattr(prepare.time, "process_time", lambda: float(next(ticks)))
+    line = [
+        "train",
+        "segmentation",
+        str(phantoms),
+        "--out",
+        str(tmp_path / "run"),
+        "--preset",
+        "tiny",
+        "--threads",
+        "1",
+    ]
+    assert main([*line, "--minutes", "0.1", "--clock", "processor"]) == 0
+    facts = read_json(tmp_path / "run" / "provenance.json")
+    assert (facts["steps"], facts["seconds"]) == (4, 7)
+    seen = next(ticks)
+    assert main([*line[:4], str(tmp_path / "wall"), *line[5:], "--minutes", "0.001"]) == 0
+    assert next(ticks) == seen + 1  # nobody looked
+
+
+def test_means_and_differences_by_hand() -> None:
+    values = [{"a": 1.0, "b": 0.5}, {"b": 0.25, "c": None}]
+    others = [{"b": 0.0, "a": 0.5}, {"b": 0.5, "c": 1.0}]
+    mean, gain = estimate(values), difference(values, others)
+    assert (mean.value, mean.images) == (pytest.approx((1 + 0.5 + 0.25) / 3), 2)
+    assert (gain.value, gain.images) == (pytest.approx((0.5 + 0.5 - 0.25) / 3), 2)
+    assert mean.low == 0.25 and mean.high == 1.0
+    backwards = [dict(reversed(scores.items())) for scores in values]
+    assert estimate(backwards) == mean and difference(backwards, others) == gain
+    same = difference(values, values)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert np.isnan(estimate([{"a": None}]).value)
+    with pytest.raises(ValueError, match="got 2 and 1 seeds"):
+        difference(values, others[:1])
+
+
+def test_tables_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Study("dense", tmp_path, {})
+    table.row(training="conventional", F=Estimate(0.5, 0.25, 0.75, 3), gain=None)
+    table.row(training="two-stage", F=Estimate(0.625, float("nan"), float("nan"), 1), steps=12)
+    assert table.table() == [
+        "training      F                     gain  steps",
+        "conventional  0.500 [0.250, 0.750]  -     -",
+        "two-stage     0.625                 -     12",
+    ]
+    table.finish(Report("a"), {"touching": {}})
+    assert capsys.readouterr().out.startswith("training      F ")
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored["rows"][1] == {
+        "training": "two-stage",
+        "F": {"value": 0.625, "low": None, "high": None, "images": 1},
+        "steps": 12,
+    }
+    assert shown(Estimate(float("nan"), float("nan"), float("nan"), 0)) == "-"
+    assert shown(0.12345) == "0.123" and shown("a") == "a"
