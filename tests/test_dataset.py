@@ -412,3 +412,19 @@ def test_real_datasets(real_data: Path, name: str, count: int, shape: tuple[int,
     assert dataset.read_labels(dataset.items[0]).shape == shape[1:]
     with pytest.raises(UserError, match="give one of them: test, train, val"):
         Dataset.open(real_data / name)
+
+
+@pytest.mark.parametrize("limits", [[3], [5, 5], "bright", [0, "a"], [9, 1]])
+def test_limits_of_a_dataset_are_two_ascending_numbers(tiny_dataset: Path, limits: Any) -> None:
+    (tiny_dataset / "dataset.json").write_text(json.dumps({"limits": limits}))
+    dataset = Dataset.open(tiny_dataset)
+    with pytest.raises(UserError, match=r"dataset.json: limits must (be two numbers|ascend)"):
+        dataset.read_image(dataset.items[0])
+
+
+def test_limits_of_a_dataset_hold_for_all_its_images(tiny_dataset: Path) -> None:
+    (tiny_dataset / "dataset.json").write_text(json.dumps({"limits": [0, 510]}))
+    dataset = Dataset.open(tiny_dataset)
+    for item in dataset.items:
+        assert item.image is not None
+        np.testing.assert_allclose(dataset.read_image(item), read_image(item.image) / 255 - 1, atol=1e-6)

@@ -197,6 +197,7 @@ def test_a_dataset_with_its_origin_is_written(
         assert read_header(item.image) == ((1, *labels.shape), np.dtype(np.uint16))
         expected = paint(random_generator(), labels, "mask", item_draw(5, item.name[0], int(item.name[-1])))
         shown = read_image(item.image) / 65535 * 2 - 1
+        np.testing.assert_allclose(dataset.read_image(item), shown, atol=1e-6)  # not stretched to percentiles
         np.testing.assert_allclose(shown, expected, atol=2e-5)
         for path in (item.image, item.mask):
             mark = read_mark(path)

@@ -226,6 +226,21 @@ class Dataset:
             raise UserError(f"{self.path / INFO}: scale must be a number above 0, not {scale!r}; mend it")
         return float(scale)
 
+    @property
+    def limits(self) -> np.ndarray | None:
+        """Grey values that stand for -1 and 1 in all images: `limits` of dataset.json, None without it.
+
+        Raises UserError when they are no two ascending numbers.
+        """
+        limits = self.info.get("limits")
+        if limits is None:
+            return None
+        if not isinstance(limits, list) or not all(isinstance(n, int | float) for n in limits) or len(limits) != 2:
+            raise UserError(f"{self.path / INFO}: limits must be two numbers, not {limits!r}; mend it")
+        if not limits[0] < limits[1]:
+            raise UserError(f"{self.path / INFO}: limits must ascend, not {limits!r}; mend it")
+        return np.array(limits, dtype=np.float64)
+
     def synthetic(self) -> Path | None:
         """Return the first file that says that an item is synthetic, or None: dataset.json, an image or a mask.
 
@@ -248,14 +263,16 @@ class Dataset:
         """Read an item's image as float32 (C, H, W) in [-1, 1], resized by `scale`.
 
         The limits of the normalisation (percentiles 0.1 and 99.9 unless given) are those of the whole file, also for
-        a strip of it, or `limits` (C, 2) such as a whole set of images has. Raises UserError when the item has no image
-        or it cannot be read.
+        a strip of it; or `limits` (C, 2) such as a whole set of images has; or those of dataset.json, which synthetic
+        images have: they are painted in [-1, 1], and a painting without bright dirt must not be stretched for it.
+        Raises UserError when the item has no image or it cannot be read.
         """
         if item.image is None:
             raise UserError(f"{item.mask}: has no image; put it into {self.path / 'images'}")
         normalisation = normalisation or Normalisation()
         image = read_image(item.image)
-        limits = normalisation.measure(image) if limits is None else limits
+        if limits is None:
+            limits = normalisation.measure(image) if self.limits is None else np.tile(self.limits, (len(image), 1))
         start, stop = item.rows or (0, image.shape[1])
         image = normalisation.apply(image[:, start:stop], limits)
         return resize_image(image, scaled_shape(image.shape, scale))

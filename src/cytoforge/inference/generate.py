@@ -26,6 +26,7 @@ from cytoforge.instances import CONDITIONS, DEEPEST, condition, relabel
 from cytoforge.networks.style_unet import ImageGenerator, draw_styles
 from cytoforge.progress import Progress
 
+WHITE = int(np.iinfo(np.uint16).max)  # what 1 is written as; -1 is 0
 TILE = 256  # px, where none is stored
 
 
@@ -191,7 +192,7 @@ def _plan(
             name = item.name if config.variants == 1 else f"{item.name}-v{variant}"
             files[name] = {**source, "variant": variant}
             paintings.append(Painting(name, item, variant, {"synthetic": True, **origin, **files[name]}))
-    info = {"synthetic": origin, "scale": painter.scale, "files": files}
+    info = {"synthetic": origin, "scale": painter.scale, "limits": [0, WHITE], "files": files}
     if segmenter is not None:
         run = (config.segmenter or config.run).resolve().name
         info["curation"] = {"keep": config.keep, "segmenter": run, "fingerprint": segmenter.fingerprint}
@@ -200,4 +201,4 @@ def _plan(
 
 def _grey(image: Floats) -> NDArray[np.uint16]:
     """Map an image in [-1, 1] to the whole range of 16 bits."""
-    return np.asarray(np.round((image + 1) * (np.iinfo(np.uint16).max / 2)), dtype=np.uint16)
+    return np.asarray(np.round((image + 1) * (WHITE / 2)), dtype=np.uint16)
