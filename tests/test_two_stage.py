@@ -8,11 +8,13 @@ import pytest
 
 from cytoforge.cli import main
 from cytoforge.config import TrainSegmentation
-from cytoforge.data.dataset import Dataset
+from cytoforge.data.dataset import INFO, Dataset
+from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training import two_stage
+from cytoforge.training.prepare import open_data
 from cytoforge.training.two_stage import finished, simulate
 
 
@@ -37,7 +39,16 @@ def train(data: Path, out: Path, *flags: str) -> int:
     return main([*line, "--preset", "tiny", "--threads", "1", "--steps", "10", *flags])
 
 
-def test_the_stages_share_one_budget_and_one_split(phantoms: Path, tmp_path: Path) -> None:
+def trust(patch: pytest.MonkeyPatch, painted: float, real: float) -> None:
+    """Let the judge find these shares of the cells: after ten steps it finds none."""
+    patch.setattr(two_stage, "recognised", lambda *_: painted)
+    patch.setattr(two_stage, "judge_recall", lambda *_: real)
+
+
+def test_the_stages_share_one_budget_and_one_split(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, 0.2, 0.4)
     assert train(phantoms, tmp_path / "run", "--condition", "instances") == 0
     run, stages = Run.open(tmp_path / "run"), tmp_path / "run" / "stages"
     generator, judge = Run.open(stages / "generator"), Run.open(stages / "judge")
@@ -51,6 +62,40 @@ def test_the_stages_share_one_budget_and_one_split(phantoms: Path, tmp_path: Pat
     assert run.provenance["started_from"] == judge.fingerprint("segmenter", ("target", "scale", "normalisation"))
     assert set(run.config["networks"]) == {"segmenter"}
     assert json.loads((stages / "settings.json").read_text())["method"] == "two-stage"
+
+
+def test_paintings_that_the_judge_does_not_recognise_are_left_out(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trust(monkeypatch, 0.19, 0.4)
+    assert train(phantoms, tmp_path / "run") == 0
+    run = Run.open(tmp_path / "run")
+    assert run.provenance["synthetic_data"] is None and run.provenance["started_from"] is not None
+    sentence = "finds 19% of the painted cells and 40% of the real ones of validation: the painted images were left out"
+    assert sentence in capsys.readouterr().err
+    assert sentence in run.provenance["notes"][-1]
+
+
+def test_a_judge_that_finds_nothing_vouches_for_nothing(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(phantoms, tmp_path / "run") == 0
+    assert Run.open(tmp_path / "run").provenance["synthetic_data"] is None
+    config = TrainSegmentation(data=phantoms, out=tmp_path / "run", preset="tiny")
+    judge = tmp_path / "run" / "stages" / "judge"
+    assert two_stage.judge_recall(config, judge) == 0
+    truth = {image.tobytes(): labels for _, image, labels in open_data(config).validation}
+    monkeypatch.setattr(two_stage, "segment_array", lambda network, image, target, tile: truth[image.tobytes()])
+    assert two_stage.judge_recall(config, judge) == 1
+
+
+def test_recognition_is_the_mean_over_the_images_that_were_kept(tmp_path: Path) -> None:
+    def written(faithfulness: dict[str, float | None]) -> float:
+        write_json(tmp_path / INFO, {"curation": {"faithfulness": faithfulness, "dropped": ["c"]}})
+        return two_stage.recognised(tmp_path)
+
+    assert written({"a": 0.2, "b": 0.6, "c": 0.0, "empty": None}) == pytest.approx(0.4)
+    assert written({"c": 0.5, "empty": None}) == 0
 
 
 def test_it_goes_on_stage_by_stage(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

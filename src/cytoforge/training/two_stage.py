@@ -16,7 +16,12 @@ from cytoforge.data.dataset import INFO, DatasetWriter
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.run import STAGES, Run
 from cytoforge.errors import UserError
+from cytoforge.inference.curation import IOU
 from cytoforge.inference.generate import generate
+from cytoforge.inference.load import load_network
+from cytoforge.inference.segment import segment_array
+from cytoforge.instances import TARGETS
+from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training import generator
 from cytoforge.training.prepare import DEFAULT_MINUTES, open_data, say
@@ -24,6 +29,7 @@ from cytoforge.training.prepare import DEFAULT_MINUTES, open_data, say
 GENERATOR, JUDGE = 0.4, 0.25  # shares of the budget; the segmenter, which goes on from the judge, gets the rest
 MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each
 KEPT = 0.75  # share of the painted images in which the judge finds most of the cells
+TRUSTED = 0.5  # of the judge's recall on real images, which it must reach on the painted ones for them to be used
 DENSER, DENSEST = 2.0, 0.6  # up to so many times the coverage of the annotated images, and no more than this
 LONGEST = 512  # px, side of a simulated mask
 
@@ -63,8 +69,37 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
             )
         )
     say(["5 of 5: the segmenter"])
-    last = _segmenter(config, config.out, 1 - GENERATOR - JUDGE)
-    return train(replace(last, synthetic=stages / "synthetic", start=stages / "judge"))
+    painted, real = recognised(stages / "synthetic"), judge_recall(config, stages / "judge")
+    last = replace(_segmenter(config, config.out, 1 - GENERATOR - JUDGE), start=stages / "judge")
+    if real > 0 and painted >= TRUSTED * real:
+        return train(replace(last, synthetic=stages / "synthetic"))
+    reason = (
+        f"the first segmenter finds {painted:.0%} of the painted cells and {real:.0%} of the real ones of validation: "
+        "the painted images were left out; give more minutes"
+    )
+    say([reason])
+    run = train(last)
+    run.note(reason)
+    return run
+
+
+def recognised(synthetic: Path) -> float:
+    """Return the mean share of the mask's cells that the judge found in the images that were kept, 0 without any."""
+    curation = read_json(synthetic / INFO)["curation"]
+    shares = [s for name, s in curation["faithfulness"].items() if name not in curation["dropped"] and s is not None]
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def judge_recall(config: TrainSegmentation, judge: Path) -> float:
+    """Return the mean share of the cells of the validation images that the judge finds, at the same IoU."""
+    run, target = Run.open(judge), TARGETS[config.target]
+    network = load_network(run)
+    found = [
+        segmentation_scores(labels, segment_array(network, image, target, run.config["tile"]), thresholds=(IOU,))
+        for _, image, labels in open_data(config).validation
+    ]
+    recalls = [scores.recall[0] for scores in found if scores.truth_cells]
+    return float(np.mean(recalls)) if recalls else 0.0
 
 
 def open_stages(config: TrainSegmentation, stages: Path) -> None:
