@@ -72,3 +72,14 @@ def test_configurations_are_frozen() -> None:
     settings = config.Check(data=Path("x"))
     with pytest.raises(AttributeError):
         settings.data = Path("y")  # type: ignore[misc]
+
+
+def test_an_interrupt_says_something(
+    tiny_dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cytoforge.commands.check.check_command", interrupted)
+    assert cli.main(["check", str(tiny_dataset)]) == 130
+    assert capsys.readouterr().err == "cytoforge: interrupted; what is done is kept\n"

@@ -428,3 +428,15 @@ def test_limits_of_a_dataset_hold_for_all_its_images(tiny_dataset: Path) -> None
     for item in dataset.items:
         assert item.image is not None
         np.testing.assert_allclose(dataset.read_image(item), read_image(item.image) / 255 - 1, atol=1e-6)
+
+
+def test_a_folder_of_images_is_not_taken_for_masks(tiny_dataset: Path) -> None:
+    with pytest.raises(UserError, match=r"images: holds images, not masks; give .*tiny or .*masks"):
+        Dataset.open(tiny_dataset / "images", holds="masks")
+
+
+def test_a_dataset_is_not_written_into_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="out: is a file; give a folder"):
+        DatasetWriter(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"

@@ -488,3 +488,9 @@ def test_published_weights_paint(masks: Path, tmp_path: Path) -> None:
     assert main(["import", str(tmp_path / "Gen.pth"), "--network", "style-unet", "--out", str(tmp_path / "gen")]) == 0
     assert cytoforge.generate(settings_of(tmp_path / "gen", masks / "a.png", tmp_path / "out"))
     assert read_header(tmp_path / "out" / "images" / "a.png") == ((1, 60, 70), np.dtype(np.uint16))
+
+
+def test_masks_without_background_are_refused(run: Path, tmp_path: Path) -> None:
+    write_labels(tmp_path / "photographs" / "a.png", np.arange(1, 1025).reshape(32, 32))
+    with pytest.raises(UserError, match=r"a\.png: has no background; is it an image"):
+        generate(settings_of(run, tmp_path / "photographs", tmp_path / "out"))

@@ -193,6 +193,18 @@ class TestScores:
         assert read_json(tmp_path / "s.json")["styles"]["masks"] == 2
         assert score_generation(ScoreGeneration(real, real, threads=1)).styles is None
 
+    def test_paintings_are_compared_as_painted_unless_told(self, real: Path, tmp_path: Path) -> None:
+        for file in (real / "images").iterdir():
+            image = Dataset.open(file).read_image(Dataset.open(file).items[0])
+            write_image(tmp_path / "painted" / "images" / file.name, np.round((image + 1) * 32767.5).astype(np.uint16))
+        write_json(tmp_path / "painted" / "dataset.json", {"synthetic": {}, "limits": [0, 65535]})
+        found = score_generation(ScoreGeneration(tmp_path / "painted", real, threads=1))
+        assert found.normalisation == "image"
+        assert found.pairs and found.pairs.ssim.value == pytest.approx(1, abs=1e-6)
+        told = score_generation(ScoreGeneration(tmp_path / "painted", real, normalisation="set", threads=1))
+        assert told.normalisation == "set" and any("other units" in note for note in told.notes)
+        assert score_generation(ScoreGeneration(real, real, threads=1)).normalisation == "set"
+
     def test_table_marks_what_is_undefined(self, real: Path, capsys: pytest.CaptureFixture[str]) -> None:
         one = str(real / "images" / "p000.png")
         assert main(["score", "generation", one, one]) == 0

@@ -257,3 +257,11 @@ def test_a_training_starts_from_another_run(
         assert "--start needs a segmenter of the same kind" in capsys.readouterr().err
     assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(phantoms)) == 2
     assert not (tmp_path / "third").exists()
+
+
+def test_a_training_starts_from_no_generator(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run.create(tmp_path / "painter", {"networks": {"generator": {}}})
+    assert train(phantoms, tmp_path / "run", "--steps", "1", "--start", str(tmp_path / "painter")) == 2
+    assert "--start needs a segmenter, and this run has none" in capsys.readouterr().err

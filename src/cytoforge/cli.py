@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cytoforge: {error}", file=sys.stderr)
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"cytoforge: {error or 'interrupted'}", file=sys.stderr)
+        print(f"cytoforge: {str(error) or 'interrupted; what is done is kept'}", file=sys.stderr)
         return 130
     return status if isinstance(status, int) else 0
 

@@ -36,7 +36,7 @@ from cytoforge.progress import Progress
 
 MAPPINGS = {
     "set": "all images between the limits of the real ones together",
-    "image": "each image between its own limits: brightness is not compared",
+    "image": "each real image between its own limits, paintings as painted: brightness is hardly compared",
 }
 
 
@@ -48,6 +48,8 @@ class GenerationResults:
     pairs: PairScores | None
     copying: Copying | None
     styles: StyleScores | None
+    normalisation: str
+    """how grey values were mapped, a key of MAPPINGS"""
     notes: tuple[str, ...]
 
 
@@ -81,6 +83,7 @@ class _Inputs:
     generated: _Side
     real: _Side
     training: _Side | None
+    normalisation: str
     notes: tuple[str, ...]
 
 
@@ -121,7 +124,7 @@ def score_generation(config: ScoreGeneration) -> GenerationResults:
         read = ((inputs.generated.read(a, device), inputs.real.read(b, device)) for a, b in pairs)
         paired = pair_scores(read, generator, lpips.to(device) if lpips else None)
     varied = _diversity(inputs.generated, lpips, device, generator) if lpips else None
-    results = GenerationResults(sets, paired, copies, varied, tuple(notes))
+    results = GenerationResults(sets, paired, copies, varied, inputs.normalisation, tuple(notes))
     if config.json is not None:
         write_json(config.json, _record(inputs, config, results))
     return results
@@ -140,14 +143,17 @@ def _open(config: ScoreGeneration) -> _Inputs:
     training = Dataset.open(config.training).images() if config.training else None
     for data in (truth, generated, training):
         _check_channels(data, truth)
+    # what cytoforge painted is in the units of images that are each between their own limits
+    normalisation = config.normalisation or ("set" if generated.limits is None else "image")
     limits, notes = None, list[str]()
-    if config.normalisation == "set":
+    if normalisation == "set":
         limits = _limits(truth)
         notes = _unit_remarks(config, _limits(generated), limits)
     return _Inputs(
         _Side(config.prediction, generated, 1.0, limits),
         _Side(config.truth, truth, config.scale, limits),
         _Side(config.training, training, config.scale, limits) if config.training and training else None,
+        normalisation,
         tuple(notes),
     )
 
@@ -289,7 +295,7 @@ def _record(inputs: _Inputs, config: ScoreGeneration, results: GenerationResults
         "version": version("cytoforge"),
         "seed": config.seed,
         "scale": config.scale,
-        "normalisation": config.normalisation,
+        "normalisation": inputs.normalisation,
         "limits": None if inputs.real.limits is None else inputs.real.limits.tolist(),
         "prediction": inputs.generated.data.fingerprint(),
         "truth": inputs.real.data.fingerprint(),
@@ -319,7 +325,7 @@ def _named(copies: Copying, inputs: _Inputs) -> dict[str, Any]:
 
 
 def _table(results: GenerationResults, config: ScoreGeneration) -> Iterator[str]:
-    yield f"grey values: {MAPPINGS[config.normalisation]}"
+    yield f"grey values: {MAPPINGS[results.normalisation]}"
     yield "[95 % interval, images resampled]; - where undefined"
     if sets := results.sets:
         yield from ("", f"sets: {sets.generated} generated, {sets.real} real images, features {sets.network}")

@@ -126,8 +126,9 @@ class ScoreGeneration:
     """images that the generator was trained on: are generated ones copies of these?"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize real images on reading, to the scale at which the others were generated"""
-    normalisation: Literal["set", "image"] = "set"
-    """set: all images between the limits of the real ones together; image: each between its own, as in training"""
+    normalisation: Literal["set", "image"] | None = None
+    """set: all images between the limits of the real ones together; image: real ones each between its own limits, as in
+    training; without it image for what cytoforge painted, else set"""
     weights_dir: Path | None = None
     """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
     json: Path | None = None

@@ -69,6 +69,8 @@ class Dataset:
         """
         if not path.exists():
             raise UserError(f"{path}: does not exist; check the name")
+        if holds == "masks" and path.is_dir() and path.name == "images":
+            raise UserError(f"{path}: holds images, not masks; give {path.parent} or {path.with_name('masks')}")
         if _is_dataset(path):
             return _open_folder(path)
         if movie.is_movie(path):
@@ -414,6 +416,8 @@ class DatasetWriter:
         self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False, suffix: str = ".png"
     ) -> None:
         """`suffix`: .png or .tif, the format of all files."""
+        if path.is_file():
+            raise UserError(f"{path}: is a file; give a folder to write into")
         self.path, self.suffix = path, suffix
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self.done: frozenset[str] = frozenset()

@@ -147,6 +147,8 @@ def generate(config: GenerateImages) -> Path:
     for position, painting in enumerate(waiting, 1):
         mask = replace(painting.item, image=None)
         labels = relabel(masks.read_labels(mask, painter.scale / masks.scale))
+        if labels.min() > 0:
+            raise UserError(f"{mask.mask}: has no background; is it an image? give masks, 0 outside the cells")
         draw = item_draw(config.seed, painting.item.name, painting.variant)
         image = paint(painter.network, labels, painter.kind, draw, mixing=config.style_mixing, tile=painter.tile)
         writer.add(painting.name, _grey(image), labels, painting.mark)

@@ -183,6 +183,8 @@ def load_start(config: TrainSegmentation, described: dict[str, Any], recipe: Rec
         return None
     run = Run.open(config.start)
     former, target = run.config["networks"].get("segmenter"), run.config.get("target")
+    if former is None:
+        raise UserError(f"{config.start}: --start needs a segmenter, and this run has none; name one that segments")
     if former != described or target != config.target:
         raise UserError(
             f"{config.start}: --start needs a segmenter of the same kind, {described} for target {config.target}, "

@@ -69,7 +69,6 @@ def paint_and_score(
                 out,
                 real,
                 scale=config.scale,
-                normalisation="image",
                 weights_dir=config.weights_dir,
                 device=config.device,
                 threads=config.threads,
