@@ -418,7 +418,7 @@ def test_real_datasets(real_data: Path, name: str, count: int, shape: tuple[int,
 def test_limits_of_a_dataset_are_two_ascending_numbers(tiny_dataset: Path, limits: Any) -> None:
     (tiny_dataset / "dataset.json").write_text(json.dumps({"limits": limits}))
     dataset = Dataset.open(tiny_dataset)
-    with pytest.raises(UserError, match=r"dataset.json: limits must (be two numbers|ascend)"):
+    with pytest.raises(UserError, match=r"dataset.json: limits must be two ascending numbers"):
         dataset.read_image(dataset.items[0])
 
 

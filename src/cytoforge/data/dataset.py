@@ -237,10 +237,9 @@ class Dataset:
         limits = self.info.get("limits")
         if limits is None:
             return None
-        if not isinstance(limits, list) or not all(isinstance(n, int | float) for n in limits) or len(limits) != 2:
-            raise UserError(f"{self.path / INFO}: limits must be two numbers, not {limits!r}; mend it")
-        if not limits[0] < limits[1]:
-            raise UserError(f"{self.path / INFO}: limits must ascend, not {limits!r}; mend it")
+        numbers = isinstance(limits, list) and len(limits) == 2 and all(isinstance(n, int | float) for n in limits)
+        if not numbers or not limits[0] < limits[1]:
+            raise UserError(f"{self.path / INFO}: limits must be two ascending numbers, not {limits!r}; mend it")
         return np.array(limits, dtype=np.float64)
 
     def synthetic(self) -> Path | None:
