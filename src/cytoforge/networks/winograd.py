@@ -4,9 +4,9 @@ Winograd's minimal filtering algorithm F(4x4, 3x3) (Lavin and Gray, "Fast algori
 networks", CVPR 2016, section 4.3): a map is cut into tiles of 6 x 6 that overlap by 2, and with g a kernel
 and d a tile, 4 x 4 outputs are A^T [(G g G^T) * (B^T d B)] A. Summed over input channels, the product in the middle
 is one matrix product for each of 36 points: 36 multiplications for 16 outputs instead of 144. All three passes of
-training use it: the gradient of the input is a convolution with the turned kernels, and that of the kernels goes
-through the same points backwards, G^T [(A dy A^T) * (B^T d B)] G. Rounding errors are a few 1e-6 of the largest
-output, those of the direct way about 1e-6.
+training use it: with dy the gradient of a tile's outputs, that of the kernels is G^T [(A dy A^T) * (B^T d B)] G, and
+that of the tile B [(G g G^T) * (A dy A^T)] B^T, added up where tiles overlap. Rounding errors are a few 1e-6 of the
+largest output, those of the direct way about 1e-6.
 
 Transforms cost memory traffic, so each pass uses it only where the matrices are large enough for it to pay; small
 maps instead take the gradient of their kernels, and the other passes if there are many kernels, as one matrix product
@@ -88,19 +88,15 @@ class _Conv3x3(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
         grad = grad.contiguous()
-        grad_x = grad_weight = None
-        if for_x and _pays(grad, x.shape[1], WORTH):
-            grad_x = _convolve(grad, weight.flip(2, 3).transpose(0, 1), None)
-        elif for_x and _is_heavy(x, weight):
-            grad_x = _small_map_gradient(grad, weight)
-        elif for_x:
-            grad_x = _direct_backward(grad, x, weight, (True, False, False))[0]
-        if for_weight and _pays(x, len(weight), WORTH_FOR_KERNELS):
-            grad_weight = _kernel_gradient(x, grad)
-        elif for_weight and _is_small(x):
-            grad_weight = _small_kernel_gradient(x, grad)
-        elif for_weight:
-            grad_weight = _direct_backward(grad, x, weight, (False, True, False))[1]
+        fast_x = for_x and _pays(x, len(weight), WORTH)
+        fast_weight = for_weight and _pays(x, len(weight), WORTH_FOR_KERNELS)
+        grad_x, grad_weight = _gradients(x, weight, grad, fast_x, fast_weight)
+        if for_x and not fast_x:
+            heavy = _is_heavy(x, weight)
+            grad_x = _small_map_gradient(grad, weight) if heavy else _direct_map_gradient(x, weight, grad)
+        if for_weight and not fast_weight:
+            small = _is_small(x)
+            grad_weight = _small_kernel_gradient(x, grad) if small else _direct_kernel_gradient(x, weight, grad)
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if for_bias else None
 
 
@@ -141,28 +137,71 @@ def _points(maps: Tensor, first: int, last: int, transform: Tensor) -> Tensor:
     return points.view(*maps.shape[:2], POINTS, -1).permute(2, 1, 0, 3).flatten(2)
 
 
+def _kernel_points(weight: Tensor) -> Tensor:
+    return torch.mm(KERNEL_TRANSFORM, weight.reshape(-1, 9).t()).unflatten(1, weight.shape[:2])
+
+
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     (rows, columns), height, width = _tiles(x), *x.shape[2:]
-    kernels = torch.mm(KERNEL_TRANSFORM, weight.reshape(-1, 9).t()).unflatten(1, weight.shape[:2])
+    kernels = _kernel_points(weight)
     out = x.new_empty(len(x), len(weight), rows * TILE, columns * TILE)
     for items, first, last in _pieces(x, max(weight.shape[:2])):
         product = torch.bmm(kernels, _points(x[items], first, last, MAP_TRANSFORM))
         if bias is not None:
             product[CENTRE] += bias[:, None]
         tiles = torch.mm(OUTPUT_TRANSFORM.flatten(1).t(), product.flatten(1))
-        target = out[items, :, TILE * first : TILE * last].unflatten(3, (columns, TILE)).unflatten(2, (-1, TILE))
+        target = _by_tile(out[items, :, TILE * first : TILE * last])
         target.copy_(tiles.view(TILE, TILE, -1, len(target), last - first, columns).permute(3, 2, 4, 0, 5, 1))
-    return out if out.shape[2:] == (height, width) else out[..., :height, :width].contiguous()
+    return _cut(out, 0, height, width)
 
 
-def _kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    kernels = x.new_zeros(POINTS, grad.shape[1], x.shape[1])
-    for items, first, last in _pieces(x, max(x.shape[1], grad.shape[1])):
-        maps = _points(x[items], first, last, MAP_TRANSFORM)
-        kernels.baddbmm_(_points(grad[items], first, last, OUTPUT_TRANSFORM), maps.transpose(1, 2))
-    gradient = x.new_empty(grad.shape[1], x.shape[1], 3, 3)
+def _gradients(
+    x: Tensor, weight: Tensor, grad: Tensor, for_x: bool, for_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of x and of weight, each if it is wanted, from that of the output."""
+    (rows, columns), (outputs, inputs) = _tiles(x), weight.shape[:2]
+    kernels = _kernel_points(weight).transpose(1, 2) if for_x else None
+    # tiles reach one pixel beyond the map; each adds to its own 4 x 4 pixels and to the two next in both directions
+    spread = x.new_zeros(len(x), inputs, (rows + 1) * TILE, (columns + 1) * TILE) if for_x else None
+    products = x.new_empty(POINTS, outputs, inputs) if for_weight else None
+    for number, (items, first, last) in enumerate(_pieces(x, max(outputs, inputs)) if for_x or for_weight else ()):
+        slopes = _points(grad[items], first, last, OUTPUT_TRANSFORM)
+        if products is not None:
+            maps = _points(x[items], first, last, MAP_TRANSFORM)
+            products.baddbmm_(slopes, maps.transpose(1, 2), beta=min(number, 1))
+        if kernels is not None and spread is not None:
+            tiles = torch.mm(MAP_TRANSFORM.flatten(1).t(), torch.bmm(kernels, slopes).flatten(1))
+            tiles = tiles.view(TILE + 2, TILE + 2, inputs, -1, last - first, columns).permute(3, 2, 4, 0, 5, 1)
+            target = _by_tile(spread[items, :, TILE * first : TILE * (last + 1)])
+            for own_rows, place_rows, part_rows in _OVERLAPS:
+                for own_columns, place_columns, part_columns in _OVERLAPS:
+                    place = target[:, :, own_rows, place_rows, own_columns, place_columns]
+                    place += tiles[:, :, :, part_rows, :, part_columns]
+    grad_x = None if spread is None else _cut(spread, 1, *x.shape[2:])
+    return grad_x, None if products is None else _kernel_gradient(products)
+
+
+_OVERLAPS = (  # tiles of the target, pixels in them, pixels of the 6 of a tile
+    (slice(None, -1), slice(None), slice(None, TILE)),
+    (slice(1, None), slice(None, 2), slice(TILE, None)),
+)
+
+
+def _by_tile(maps: Tensor) -> Tensor:
+    """View maps (B, C, H, W) as (B, C, rows, 4, columns, 4)."""
+    return maps.unflatten(3, (-1, TILE)).unflatten(2, (-1, TILE))
+
+
+def _cut(maps: Tensor, margin: int, height: int, width: int) -> Tensor:
+    if maps.shape[2:] == (height, width):  # no view: the layers that follow compute in place
+        return maps
+    return maps[..., margin : margin + height, margin : margin + width].contiguous()
+
+
+def _kernel_gradient(products: Tensor) -> Tensor:
+    gradient = products.new_empty(*products.shape[1:], 3, 3)
     # copied into place: autograd adds up the gradients of several passes in place if none is a view
-    gradient.view(-1, 9).copy_(torch.mm(KERNEL_TRANSFORM.t(), kernels.flatten(1)).t())
+    gradient.view(-1, 9).copy_(torch.mm(KERNEL_TRANSFORM.t(), products.flatten(1)).t())
     return gradient
 
 
@@ -189,8 +228,16 @@ def _small_kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
     return gradient
 
 
+def _direct_map_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+    return _direct_backward(x, weight, grad, (True, False, False))[0]
+
+
+def _direct_kernel_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+    return _direct_backward(x, weight, grad, (False, True, False))[1]
+
+
 def _direct_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
+    x: Tensor, weight: Tensor, grad: Tensor, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         grad, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, wanted
