@@ -177,6 +177,32 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     assert not torch.equal(kept[1]["0.weight"], kept[-1]["0.weight"])
 
 
+def test_what_training_starts_from_is_kept_if_it_is_not_surpassed(tmp_path: Path) -> None:
+    recipe, asked = Toy(), list[float]()
+    start = {name: t.clone() for name, t in recipe.net.state_dict().items()}
+
+    def falling(networks: dict[str, nn.Module]) -> float:
+        asked.append(1.0 / (len(asked) + 1))
+        return asked[-1]
+
+    state = train(tmp_path / "run", recipe, Budget(steps=20), validate=falling, validate_start=True)
+    assert (state.best, state.best_step, state.history[0]) == (1.0, 0, [0.0, 1.0])
+    assert all(torch.equal(t, start[name]) for name, t in weights(tmp_path / "run").items())
+    assert verdict(state).startswith("Training did not improve on what it started from (validation score 1.000)")
+    assert [int(row.split(",")[0]) for row in table(tmp_path / "run")[1:3]] == [0, 1]
+
+
+def test_a_start_is_validated_once_however_often_training_is_begun(tmp_path: Path) -> None:
+    def stop(share: float, state: State) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", Toy(), Budget(steps=20), stop, validate_start=True)
+    state = train(tmp_path / "run", Toy(), Budget(steps=20), validate_start=True)
+    assert [share for share, _ in state.history][:2] == [0.0, 0.05]
+    assert [int(row.split(",")[0]) for row in table(tmp_path / "run")[1:]] == list(range(21))
+
+
 def test_the_moving_average_by_hand() -> None:
     recipe = Toy()
     trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.5, anneal=False)
@@ -219,5 +245,5 @@ def test_every_image_is_seen_once_a_pass() -> None:
     ],
 )
 def test_the_verdict(history: list[list[float]], words: str) -> None:
-    state = State(history=history, best=max((s for _, s in history), default=-math.inf))
+    state = State(history=history, best=max((s for _, s in history), default=-math.inf), best_step=1)
     assert verdict(state).startswith(words)

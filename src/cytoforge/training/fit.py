@@ -153,6 +153,7 @@ def fit(
     *,
     seed: int,
     patience: int | None = None,
+    validate_start: bool = False,
     now: Callable[[], float] = time.monotonic,
     announce: Callable[[float, State], None] = lambda progress, state: None,
     picture: Callable[[dict[str, nn.Module], int], None] = lambda networks, step: None,
@@ -163,15 +164,20 @@ def fit(
     run killed at any step and started again ends, with a budget in steps on a CPU, bit for bit as if it had not been.
     A batch with a result that is not finite is rolled back to the last saved state and left out.
 
-    `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better; `now`
-    is the clock of a budget in seconds. `announce` is called after every step, `picture` after every validation.
+    `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better; with
+    `validate_start` it is also asked before the first step, so that what training starts from is kept if it is not
+    surpassed. `now` is the clock of a budget in seconds. `announce` is called after every step, `picture` after every validation.
     Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0
     state = _restore(trainer, run)
-    if state.step == 0 and main:
-        _save(trainer, run, state)
-    run.truncate_metrics(state.step)
+    fresh = trainer.fabric.broadcast(not run.has_state)
+    run.truncate_metrics(-1 if fresh else state.step)
+    if fresh:
+        if validate_start:
+            _evaluate(trainer, validate, run, state, 0.0, patience)
+        if main:
+            _save(trainer, run, state)
     saved = clock = now()
     next_validation = _next_validation(state.history)
     with _signals() as received:
@@ -223,6 +229,8 @@ def verdict(state: State) -> str:
     best = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}"
     if state.best < 0.05:
         return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
+    if state.best_step == 0:
+        return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."
     if gain > 0.01:
         return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."
     return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."

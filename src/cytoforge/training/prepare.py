@@ -243,6 +243,7 @@ def train_recipe(
     words: str,
     validate: Callable[[dict[str, nn.Module]], float],
     picture: Callable[[dict[str, nn.Module], int], None],
+    validate_start: bool = False,
 ) -> State:
     """Run the loop with a configuration's budget; say how it goes and record how it ended. See `fit.fit`."""
     preset, main = sizes(config), fabric.global_rank == 0
@@ -258,6 +259,7 @@ def train_recipe(
         _budget(config),
         seed=config.seed,
         patience=config.patience,
+        validate_start=validate_start,
         now=time.process_time if config.clock == "processor" else time.monotonic,
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
         picture=picture,

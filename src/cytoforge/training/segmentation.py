@@ -128,6 +128,7 @@ def train(config: TrainSegmentation) -> Run:
         words=f"train {config.method}",
         validate=validate,
         picture=lambda averages, step: write_picture(run, averages, data, target, step, config),
+        validate_start=started is not None,
     )
     if fabric.global_rank == 0:
         write_report(run, data, target, state)
