@@ -17,7 +17,7 @@ class FlowNet(nn.Module):
     """Seven 3 x 3 convolutions at full resolution, all but the last with normalisation and ReLU.
 
     It looks 7 px far. With `half_resolution` frames are halved first and the flow is scaled up, in size and in length:
-    it looks 14 px far at a quarter of the cost. Raises ValueError for impossible sizes.
+    it looks 16 px far at a quarter of the cost. Raises ValueError for impossible sizes.
     """
 
     def __init__(
