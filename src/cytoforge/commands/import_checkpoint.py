@@ -178,7 +178,7 @@ def _super_resolution_sizes(state: State) -> Sizes:
 
 def _flow_sizes(state: State) -> Sizes:
     sizes = _first_conv(state, "conv1.weight")
-    return {**sizes, "channels": sizes.pop("in_channels") // 2}
+    return {"channels": sizes.pop("in_channels") // 2, **sizes}
 
 
 def _cellpose_sizes(state: State) -> Sizes:
