@@ -1,8 +1,9 @@
 """Golden networks: weights that are a pure function of name and shape, and what the published networks make of them.
 
-The `cgan_*` and `vgg_loss` files of golden/ were computed with the published cGAN-Seg networks filled in this way
-(torch 2.13 CPU, float32). Their float32 results differ from float64 by 4e-6 at most (CellPose 4e-4 at outputs up to
-315); the tolerance of `assert_equal_to_golden` leaves room for another order of summation and for nothing else.
+The `cgan_*`, `tgan_*` and `vgg_loss` files of golden/ were computed with the published networks of cGAN-Seg and tGAN
+filled in this way (torch 2.13 CPU, float32). Their float32 results differ from float64 by 4e-6 at most (CellPose 4e-4
+at outputs up to 315); the tolerance of `assert_equal_to_golden` leaves room for another order of summation and for
+nothing else.
 """
 
 import json
@@ -16,10 +17,16 @@ import torch
 from torch import Tensor, nn
 
 GOLDEN = Path(__file__).parent / "golden"
+PUBLISHED = {
+    **dict.fromkeys(["style-unet", "unet", "cellpose", "deepsea", "patchgan-image", "patchgan-mask"], "cgan_seg"),
+    **dict.fromkeys(["movie", "super-resolution", "flow", "patchgan-movie", "patchgan-super-resolution"], "tgan"),
+}
 
 
 def fill(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Weights of a tensor, drawn from a generator seeded with its name."""
+    """Weights of a tensor, drawn from a generator seeded with its name, without prefix and the same for both twins."""
+    name = name.removeprefix("module.")
+    name = f"model.{name.removeprefix('layers.')}" if name.startswith("layers.") else name
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "num_batches_tracked":
         return torch.zeros(shape, dtype=torch.int64)
@@ -50,8 +57,8 @@ def filled(kind: Callable[..., nn.Module], **sizes: Any) -> Any:
 
 
 def published_shapes(name: str) -> dict[str, list[int]]:
-    """Names and shapes of a published checkpoint: style-unet, unet, cellpose, deepsea, patchgan-image or -mask."""
-    shapes: dict[str, list[int]] = json.loads((GOLDEN / "cgan_seg_shapes.json").read_text())[name]
+    """Names and shapes of a published checkpoint: those of PUBLISHED."""
+    shapes: dict[str, list[int]] = json.loads((GOLDEN / f"{PUBLISHED[name]}_shapes.json").read_text())[name]
     return shapes
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cytoforge.cli import main
-from cytoforge.commands.import_checkpoint import NETWORKS, import_checkpoint, misfit, read_checkpoint
+from cytoforge.commands.import_checkpoint import NETWORKS, ROLES, import_checkpoint, misfit, read_checkpoint
 from cytoforge.config import ImportCheckpoint
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
@@ -22,7 +22,7 @@ from cytoforge.inference.load import load_network
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet
-from parity import filled_state, published_shapes
+from parity import PUBLISHED, filled_state, published_shapes
 
 SIZES: dict[str, dict[str, Any]] = {
     "unet": {"width": 4, "depth": 3},
@@ -30,6 +30,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "deepsea": {"width": 4, "depth": 2, "norm": "group"},
     "style-unet": {"width": 4, "depth": 2, "latent": 16, "out_channels": 3},
     "patchgan": {"width": 4, "heads": 2},
+    "movie": {"width": 4, "depth": 2, "latent": 16, "in_channels": 3, "out_channels": 2},
+    "super-resolution": {"width": 8, "depth": 2, "latent": 16, "factor": 4},
+    "flow": {"width": 4, "channels": 3},
 }
 
 
@@ -37,6 +40,17 @@ def network(name: str, **other: Any) -> nn.Module:
     built = NETWORKS[name](**{**SIZES[name], **other})
     initialise(built, torch.Generator().manual_seed(0))
     return built.eval()
+
+
+def kind_of(published: str) -> str:
+    """The --network of a published checkpoint; there are several discriminators."""
+    return "patchgan" if published.startswith("patchgan") else published
+
+
+def shrunk(published: str) -> dict[str, Tensor]:
+    """A published checkpoint of tGAN with an eighth of its channels, filled."""
+    shapes = published_shapes(published)
+    return filled_state({key: [n // 8 if n >= 16 else n for n in shape] for key, shape in shapes.items()})
 
 
 @pytest.fixture
@@ -61,16 +75,16 @@ class TestImport:
         original = network(name)
         run = run_of(saved(original.state_dict()), name)
         (role,) = run.config["networks"]
-        assert role == {"style-unet": "generator", "patchgan": "discriminator"}.get(name, "segmenter")
+        assert role == ROLES.get(name, "segmenter")
         assert run.config["networks"][role].items() >= {"network": name, **SIZES[name]}.items()
         restored = load_network(run, role).state_dict()
         assert all(torch.equal(tensor, restored[key]) for key, tensor in original.state_dict().items())
 
-    @pytest.mark.parametrize("name", ["style-unet", "unet", "cellpose", "deepsea", "patchgan-image", "patchgan-mask"])
+    @pytest.mark.parametrize("name", PUBLISHED)
     def test_published_checkpoints_fit_their_network_and_no_other(self, name: str) -> None:
-        state = {key: torch.empty(shape, device="meta") for key, shape in published_shapes(name).items()}
-        kind = name.removesuffix("-image").removesuffix("-mask")
-        assert [other for other in NETWORKS if misfit(other, state) is None] == [kind]
+        shapes = published_shapes(name)
+        state = {key.removeprefix("module."): torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        assert [other for other in NETWORKS if misfit(other, state) is None] == [kind_of(name)]
 
     def test_discriminator_without_attention(self, saved: Callable[[object], Path]) -> None:
         run = run_of(saved(PatchGAN(width=4, heads=0).state_dict()), "patchgan")
@@ -81,6 +95,53 @@ class TestImport:
         weights = run_of(saved(wrapped), "unet").load_weights("segmenter")
         assert weights.keys() == network("unet").state_dict().keys()
         assert weights["outputs.weight"].dtype == torch.float32
+
+    @pytest.mark.parametrize("name", ["movie", "super-resolution", "flow", "patchgan-movie"])
+    def test_checkpoints_of_tgan(self, name: str, saved: Callable[[object], Path]) -> None:
+        state, kind = shrunk(name), kind_of(name)
+        assert all(key.startswith("module.") for key in state)
+        run = run_of(saved(state), kind)
+        (described,) = run.config["networks"].values()
+        sizes = {
+            "movie": {"in_channels": 2, "out_channels": 1, "width": 8, "depth": 4, "latent": 16},
+            "super-resolution": {"in_channels": 1, "out_channels": 1, "width": 8, "depth": 4, "factor": 2},
+            "flow": {"channels": 1, "width": 8},
+            "patchgan-movie": {"in_channels": 4, "width": 8, "heads": 1, "dropout": 0.3},
+        }
+        assert described.items() >= sizes[name].items()
+        assert run.config.get("mask_value") == (0.4 if name == "movie" else None)
+        loaded = load_network(run, next(iter(run.config["networks"]))).state_dict()
+        for key, tensor in state.items():
+            own = key.removeprefix("module.")
+            if name == "movie" and own not in loaded:
+                if own.startswith("be"):  # published, it was never used
+                    continue
+                own = {"e": "", "p": "previous.", "b": "background."}[own[0]] + own[1:]
+            assert torch.equal(loaded[own.replace("layers.", "model.")], tensor)
+        if name == "movie":
+            used = {key: tensor for key, tensor in loaded.items() if key.startswith("previous.e")}
+            assert used and all(torch.equal(loaded[k.replace("previous", "background")], t) for k, t in used.items())
+
+    def test_a_tensor_of_a_discriminator_that_is_no_twin_is_named(self, saved: Callable[[object], Path]) -> None:
+        state = {**shrunk("patchgan-movie"), "module.layers.17.weight": torch.zeros(1)}
+        with pytest.raises(UserError, match=r"is no patchgan \(layers\.17\.weight is not part of it\)"):
+            run_of(saved(state), "patchgan")
+
+    def test_generators_of_movies_are_loaded_without_a_name(
+        self, saved: Callable[[object], Path], tmp_path: Path
+    ) -> None:
+        path = saved(shrunk("movie"))
+        assert main(["import", str(path), "--network", "movie", "--out", str(tmp_path / "low")]) == 0
+        masks, frames, noise = torch.ones(1, 2, 20, 17), torch.zeros(2, 1, 1, 20, 17), torch.rand(1, 1, 40, 34)
+        frame = load_network(tmp_path / "low")(masks, *frames, torch.randn(1, 4, 16), noise[..., :20, :17])
+        path = saved(shrunk("super-resolution"))
+        assert main(["import", str(path), "--network", "super-resolution", "--out", str(tmp_path / "high")]) == 0
+        for name in (None, "super-resolution"):
+            large = load_network(tmp_path / "high", name)(frame, torch.randn(1, 5, 16), noise)
+            assert large.shape == (1, 1, 40, 34)
+        run_of(saved(shrunk("flow")), "flow")
+        with pytest.raises(UserError, match="neither segmenter nor generator, only flow; name one of them"):
+            load_network(tmp_path / "run")
 
     def test_run_says_what_it_came_from(self, saved: Callable[[object], Path]) -> None:
         run = run_of(saved(network("unet").state_dict()), "unet")

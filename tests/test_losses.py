@@ -1,4 +1,4 @@
-"""Equations 6 to 17 of cGAN-Seg, by hand and against the published code's numbers."""
+"""Equations 6 to 17 of cGAN-Seg and 1 to 3 of tGAN, by hand and against the published code's numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +12,27 @@ from torch.nn import functional as F
 from cytoforge.losses import (
     IGNORED,
     CycleWeights,
+    MovieWeights,
+    SuperResolutionWeights,
     adversarial,
     cross_entropy_dice,
     dice_loss,
     discriminator_loss,
+    flow_loss,
     foreground_probability,
     image_loss,
+    mean_difference,
+    movie_generator_loss,
     perceptual,
     straight_through_mask,
+    super_resolution_loss,
+    temporal_loss,
     texture_loss,
     total_generator_loss,
 )
+from cytoforge.networks.flow import FlowNet, warp
+from cytoforge.networks.layers import initialise
+from cytoforge.networks.movie import MovieGenerator
 
 GOLDEN = Path(__file__).parent / "golden" / "combined_loss.npz"
 
@@ -142,6 +152,10 @@ def test_total_generator_loss_has_the_papers_weights() -> None:
 def test_weights_may_not_be_negative(weight: float) -> None:
     with pytest.raises(ValueError, match=f"cycle_mask must be 0 or more, got {weight}"):
         CycleWeights(cycle_mask=weight)
+    with pytest.raises(ValueError, match=f"flow must be 0 or more, got {weight}"):
+        MovieWeights(flow=weight)
+    with pytest.raises(ValueError, match=f"pixels must be 0 or more, got {weight}"):
+        SuperResolutionWeights(pixels=weight)
 
 
 def test_foreground_is_everything_but_background() -> None:
@@ -184,6 +198,82 @@ def test_mask_domain_losses_reach_the_segmenter_only_through_the_estimator(
     assert (segmenter.weight.grad is not None) == reaches
 
 
+def test_loss_of_the_movie_generator_weighs_its_terms() -> None:
+    terms = [torch.tensor(10.0**-k, dtype=torch.float64) for k in range(5)]
+    assert movie_generator_loss(*terms).item() == pytest.approx(1 + 100 * 0.1 + 50 * 0.01 + 100 * 1e-3 + 50 * 1e-4)
+    own = MovieWeights(adversarial=2, flow=3, pixels=5, perceptual=7, temporal=11)
+    assert movie_generator_loss(*terms, weights=own).item() == pytest.approx(2 + 0.3 + 0.05 + 0.007 + 0.0011)
+
+
+def test_loss_of_the_super_resolution_weighs_its_terms() -> None:
+    terms = [torch.tensor(10.0**-k, dtype=torch.float64) for k in range(3)]
+    assert super_resolution_loss(*terms).item() == pytest.approx(1 + 25 * 0.1 + 50 * 0.01)
+    own = SuperResolutionWeights(adversarial=2, pixels=3, perceptual=5)
+    assert super_resolution_loss(*terms, weights=own).item() == pytest.approx(2 + 0.3 + 0.05)
+
+
+def test_flow_loss_by_hand() -> None:
+    flow = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).requires_grad_()
+    real_flow = torch.tensor([1.5, 1.0]).view(1, 2, 1, 1).requires_grad_()
+    loss = flow_loss(flow, real_flow)
+    assert loss.item() == pytest.approx((0.5 + 3) / 2)
+    loss.backward()
+    assert flow.grad is not None and flow.grad.flatten().tolist() == [-0.5, -0.5]
+    assert real_flow.grad is None
+
+
+def test_temporal_loss_follows_what_moves() -> None:
+    """A bright pixel goes one to the right; where it came from and where it is are told by the flow or are wrong."""
+    earlier, later = torch.zeros(2, 1, 1, 3, 6)
+    earlier[..., 1, 2] = later[..., 1, 3] = 4.0
+    still, right = torch.zeros(1, 2, 3, 6), torch.zeros(1, 2, 3, 6)
+    right[:, 0] = -1
+    assert temporal_loss(later, earlier, right) == 0
+    assert temporal_loss(later, earlier, still).item() == pytest.approx(8 / 18)
+    assert temporal_loss(earlier, earlier, still) == 0
+
+
+def movie_gradients(term: str) -> tuple[bool, bool]:
+    """Whether a term reaches the movie generator and the flow network; `published` is that of the published code."""
+    generator, flows = MovieGenerator(width=8, depth=2), FlowNet(width=4)
+    draw = torch.Generator().manual_seed(0)
+    for network in (generator, flows):
+        initialise(network, draw)
+    masks, real = torch.rand(1, 2, 16, 24, generator=draw), torch.rand(2, 1, 1, 16, 24, generator=draw) * 2 - 1
+    background, styles = torch.zeros(1, 1, 16, 24), torch.randn(1, 2, 128, generator=draw)
+    painted = generator(masks, real[0], background, styles, torch.rand(1, 1, 16, 24, generator=draw))
+    real_flow = flows(*real)
+    loss = {
+        "flow": lambda: flow_loss(flows(real[0], painted), real_flow),
+        "temporal": lambda: temporal_loss(painted, real[0], real_flow.detach()),
+        "training of the flow network": lambda: temporal_loss(real[1], real[0], real_flow),
+        "published": lambda: mean_difference(real[1], warp(real[0], real_flow)),
+    }[term]()
+    loss.backward()
+    reached = [[p.grad is not None and bool(p.grad.any()) for p in n.parameters()] for n in (generator, flows)]
+    return any(reached[0]), any(reached[1])
+
+
+@pytest.mark.parametrize(
+    ("term", "to_generator", "to_flows"),
+    [
+        ("flow", True, True),
+        ("temporal", True, False),
+        ("training of the flow network", False, True),
+        ("published", False, True),
+    ],
+)
+def test_losses_of_motion_reach_whom_they_are_for(term: str, to_generator: bool, to_flows: bool) -> None:
+    """The published temporal term holds no painted frame, and its flow network is in no optimiser."""
+    assert movie_gradients(term) == (to_generator, to_flows)
+
+
+def test_temporal_loss_reaches_back_in_time() -> None:
+    frames = torch.rand(2, 1, 1, 6, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    temporal_loss(frames[1], frames[0], torch.full((1, 2, 6, 7), 0.3)).backward()
+    assert frames.grad is not None and frames.grad[0].any() and frames.grad[1].any()
+
+
 def test_losses_are_float32_under_autocast() -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 1, 16, 16, generator=generator)
@@ -206,4 +296,7 @@ def _every_loss(logits: Tensor, target: Tensor) -> list[Tensor]:
         image_loss(logits, torch.zeros_like(logits), torch.tensor(0.0)),
         foreground_probability(logits),
         straight_through_mask(logits),
+        flow_loss(logits[:, :2], torch.zeros_like(logits[:, :2])),
+        temporal_loss(logits, logits.flip(3), logits[:, :2]),
+        mean_difference(logits, torch.zeros_like(logits)),
     ]

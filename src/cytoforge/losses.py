@@ -1,7 +1,7 @@
-"""The losses of cGAN-Seg, Equations 6 to 17, as functions of tensors.
+"""The losses of cGAN-Seg, Equations 6 to 17, and of tGAN, Equations 1 to 3, as functions of tensors.
 
-All compute in float32 whatever precision the networks ran in, and return a scalar. "Image" stands for the image domain
-(generator and D1), "mask" for the mask domain (segmenter and D2).
+All compute in float32 whatever precision the networks ran in, and return a scalar. In cGAN-Seg "image" stands for the
+image domain (generator and D1), "mask" for the mask domain (segmenter and D2).
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cytoforge.networks.flow import warp
+
 DICE_SMOOTHING = 1e-6
 IGNORED = -100
 """Class of pixels that the segmentation losses leave out."""
 
 
 @dataclass(frozen=True)
-class CycleWeights:
+class _Weights:
+    """Weights of the terms of a loss; none may be negative."""
+
+    def __post_init__(self) -> None:
+        for weight in fields(self):
+            if not getattr(self, weight.name) >= 0:
+                raise ValueError(f"{weight.name} must be 0 or more, got {getattr(self, weight.name)}")
+
+
+@dataclass(frozen=True)
+class CycleWeights(_Weights):
     """Weights of the terms of the generator's and segmenter's loss (cGAN-Seg, Eq. 16); none may be negative."""
 
     adversarial: float = 1.0
@@ -31,30 +43,65 @@ class CycleWeights:
     identity_mask: float = 50.0
     """Id_S, Eq. 11."""
 
-    def __post_init__(self) -> None:
-        for weight in fields(self):
-            if not getattr(self, weight.name) >= 0:
-                raise ValueError(f"{weight.name} must be 0 or more, got {getattr(self, weight.name)}")
-
 
 PAPER_WEIGHTS = CycleWeights()
 
 
+@dataclass(frozen=True)
+class MovieWeights(_Weights):
+    """Weights of the terms of the movie generator's loss (tGAN, Eq. 1); none may be negative.
+
+    The paper gives no numbers. These are those of its published code, but for `pixels`, which that sets to 0: here it
+    has the share of `perceptual` that the published super-resolution gives it.
+    """
+
+    adversarial: float = 1.0
+    """D_MSE."""
+    flow: float = 100.0
+    """w1, `flow_loss`."""
+    pixels: float = 50.0
+    """w2, L1."""
+    perceptual: float = 100.0
+    """w3, VGG."""
+    temporal: float = 50.0
+    """`temporal_loss`, which the text calls temporal consistency and Eq. 1 leaves out."""
+
+
+@dataclass(frozen=True)
+class SuperResolutionWeights(_Weights):
+    """Weights of the terms of the super-resolution generator's loss (tGAN, Eq. 2); numbers of its published code."""
+
+    adversarial: float = 1.0
+    """D_Fake_MSE."""
+    pixels: float = 25.0
+    """w2, L1."""
+    perceptual: float = 50.0
+    """w3, VGG."""
+
+
+MOVIE_WEIGHTS = MovieWeights()
+SUPER_RESOLUTION_WEIGHTS = SuperResolutionWeights()
+
+
 def adversarial(prediction: Tensor, target: float) -> Tensor:
-    """Mean squared distance of a discriminator's patches to 1 (real) or 0 (fake) (cGAN-Seg, Eq. 6, 7, 12 to 15)."""
+    """Mean squared distance of a discriminator's patches to 1 (real) or 0 (fake).
+
+    cGAN-Seg, Eq. 6, 7, 12 to 15; the terms D_MSE of tGAN, Eq. 1 to 3.
+    """
     return (prediction.float() - target).square().mean()
 
 
 def perceptual(features: Sequence[Tensor], targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Weighted sum over layers of the mean absolute difference of features: the VGG term of cGAN-Seg, Eq. 8 and 10.
+    """Weighted sum over layers of the mean absolute difference of features.
 
+    The VGG term of cGAN-Seg, Eq. 8 and 10, and of tGAN, Eq. 1 and 2.
     Features and targets are of equal shapes, layer by layer. No gradient flows into `targets`. ValueError unless there
     are as many targets and weights as features.
     """
     if not len(features) == len(targets) == len(weights):
         raise ValueError(f"got {len(features)} features, {len(targets)} targets and {len(weights)} weights")
     layers = zip(features, targets, weights, strict=True)
-    return torch.stack([weight * _mean_difference(one, other.detach()) for one, other, weight in layers]).sum()
+    return torch.stack([weight * mean_difference(one, other.detach()) for one, other, weight in layers]).sum()
 
 
 def texture_loss(maps: Sequence[Tensor], targets: Sequence[Tensor], windows: Sequence[int]) -> Tensor:
@@ -69,7 +116,7 @@ def texture_loss(maps: Sequence[Tensor], targets: Sequence[Tensor], windows: Seq
     terms = []
     for one, other, window in zip(maps, targets, windows, strict=True):
         pairs = zip(_local_statistics(one, window), _local_statistics(other.detach(), window), strict=True)
-        terms += [_mean_difference(a, b) for a, b in pairs]
+        terms += [mean_difference(a, b) for a, b in pairs]
     return torch.stack(terms).sum()
 
 
@@ -90,7 +137,7 @@ def image_loss(image: Tensor, target: Tensor, perceptual_term: Tensor) -> Tensor
     Eq. 8 with image = Gen(Seg(real image)), Eq. 10 with image = Gen(real mask); the target is the real image, both
     (B,C,H,W).
     """
-    return _mean_difference(image, target) + perceptual_term
+    return mean_difference(image, target) + perceptual_term
 
 
 def cross_entropy_dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -153,12 +200,60 @@ def total_generator_loss(
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Half of `adversarial` on each side, for one discriminator; Eq. 17 of cGAN-Seg is the sum of D1's and D2's.
+    """Half of `adversarial` on each side, for one discriminator (tGAN, Eq. 3; cGAN-Seg, Eq. 17: D1's plus D2's).
 
     `real` and `fake` are patches predicted for real and for generated (and detached) input.
     """
     return 0.5 * adversarial(real, 1.0) + 0.5 * adversarial(fake, 0.0)
 
 
-def _mean_difference(one: Tensor, other: Tensor) -> Tensor:
+def flow_loss(flow: Tensor, real_flow: Tensor) -> Tensor:
+    """Mean absolute difference in px between the flow into a painted frame and that into the real one (tGAN, Eq. 1).
+
+    Both (B,2,H,W) from the same flow network and the same earlier frame. The generator learns through `flow`, and the
+    network through neither if its parameters are held; no gradient flows into `real_flow`.
+    """
+    return mean_difference(flow, real_flow.detach())
+
+
+def temporal_loss(frame: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
+    """Mean absolute difference between a frame and the previous one moved along the flow (tGAN, temporal consistency).
+
+    Frames (B,C,H,W), flow (B,2,H,W) as in `networks.flow`. Of real frames it trains the flow network: the brightness
+    of what moves stays. Of painted frames and the flow of real ones, detached, it trains the generator to move texture
+    along with the cells.
+    """
+    return mean_difference(frame, warp(previous, flow))
+
+
+def movie_generator_loss(
+    adversarial: Tensor,
+    flow: Tensor,
+    pixels: Tensor,
+    perceptual: Tensor,
+    temporal: Tensor,
+    weights: MovieWeights = MOVIE_WEIGHTS,
+) -> Tensor:
+    """Weighted sum of `adversarial`, `flow_loss`, `mean_difference`, `perceptual` and `temporal_loss` (tGAN, Eq. 1)."""
+    return (
+        weights.adversarial * adversarial
+        + weights.flow * flow
+        + weights.pixels * pixels
+        + weights.perceptual * perceptual
+        + weights.temporal * temporal
+    )
+
+
+def super_resolution_loss(
+    adversarial: Tensor,
+    pixels: Tensor,
+    perceptual: Tensor,
+    weights: SuperResolutionWeights = SUPER_RESOLUTION_WEIGHTS,
+) -> Tensor:
+    """Weighted sum of `adversarial`, `mean_difference` and `perceptual` (tGAN, Eq. 2)."""
+    return weights.adversarial * adversarial + weights.pixels * pixels + weights.perceptual * perceptual
+
+
+def mean_difference(one: Tensor, other: Tensor) -> Tensor:
+    """Mean absolute difference of two tensors of one shape: the L1 term of tGAN, Eq. 1 and 2."""
     return F.l1_loss(one.float(), other.float())

@@ -1,4 +1,4 @@
-"""`cytoforge import`: a published cGAN-Seg checkpoint becomes a run folder that the other commands understand."""
+"""`cytoforge import`: a published checkpoint of cGAN-Seg or tGAN becomes a run folder for the other commands."""
 
 import re
 from collections.abc import Callable
@@ -14,6 +14,8 @@ from cytoforge.data.images import Normalisation
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.instances import TARGETS
+from cytoforge.networks.flow import FlowNet
+from cytoforge.networks.movie import MovieGenerator, SuperResolution
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import SEGMENTERS
 from cytoforge.networks.style_unet import StyleUNet
@@ -22,14 +24,25 @@ State = dict[str, Tensor]
 Sizes = dict[str, Any]
 TILE = 512  # px: the height of the images that the published networks were trained on
 HEAD_WIDTH = 64  # channels of an attention head of the published discriminator; shapes tell the product only
+DROPOUT = 0.3  # of the discriminators of tGAN; it is in no tensor
+MASK_VALUE = 0.4  # of cells in the masks that the published movie generator was trained on
+ROLES = {
+    "style-unet": "generator",
+    "patchgan": "discriminator",
+    "movie": "low-resolution",
+    "super-resolution": "super-resolution",
+    "flow": "flow",
+}
+BOTTLENECKS = {"eb": "b", "pb": "previous.b", "bb": "background.b"}  # of the movie generator: published name, own name
 
 
 def import_checkpoint(config: ImportCheckpoint) -> Path:
     """Write a run folder with the network of a .pth checkpoint, and return its path.
 
     Sizes are read from the shapes of the tensors. Segmenters become runs for `segment`: two classes, each image
-    stretched from its minimum to its maximum, no resizing. Raises UserError when the file cannot be read safely, when
-    it holds something else than the named network (then it says what, if known), or when the run folder exists.
+    stretched from its minimum to its maximum, no resizing. Movie generators were trained on masks of `mask_value` in
+    config.json, not 1. Raises UserError when the file cannot be read safely, when it holds something else than the
+    named network (then it says what, if known), or when the run folder exists.
     """
     state = read_checkpoint(config.checkpoint)
     problem = misfit(config.network, state)
@@ -37,8 +50,9 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
         others = [name for name in SIZES if misfit(name, state) is None]
         remedy = f"it fits --network {' or '.join(others)}" if others else "it fits no other network either"
         raise UserError(f"{config.checkpoint}: is no {config.network} ({problem}); {remedy}")
+    state = own_names(config.network, state)
     sizes = SIZES[config.network](state)
-    role = {"style-unet": "generator", "patchgan": "discriminator"}.get(config.network, "segmenter")
+    role = ROLES.get(config.network, "segmenter")
     target = TARGETS["semantic"]
     if role == "segmenter" and sizes["classes"] != target.classes:
         raise UserError(
@@ -54,6 +68,8 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
         "normalisation": Normalisation(kind="min-max").to_json(),
         "tile": TILE,
     }
+    if config.network == "movie":
+        content["mask_value"] = MASK_VALUE
     run = Run.create(config.out, content, overwrite=config.overwrite)
     run.save_weights(role, state)
     run.finish({"checkpoint_sha256": digest(config.checkpoint)})
@@ -87,6 +103,7 @@ def read_checkpoint(path: Path) -> State:
 
 def misfit(network: str, state: State) -> str | None:
     """Return the first thing in which a state dict differs from a network of its own sizes, or None if it fits."""
+    state = own_names(network, state)
     try:
         sizes = SIZES[network](state)
         with torch.device("meta"):
@@ -103,6 +120,30 @@ def misfit(network: str, state: State) -> str | None:
         if expected[name].shape != state[name].shape:
             return f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
     return None
+
+
+def own_names(network: str, state: State) -> State:
+    """Give the tensors of a published state dict the names that they have here; other names stay as they are.
+
+    Discriminators of tGAN hold every tensor twice, as `model.` and as `layers.`. Its movie generator encodes the
+    background with the encoder of the previous frame and leaves the background's own, `be1` and so on, untrained: here
+    the background's encoder gets the weights that were used in its place, and so computes what was published.
+    """
+    if network == "patchgan":
+        twins = {name.replace("model.", "layers.", 1) for name in state if name.startswith("model.")}
+        return {name: tensor for name, tensor in state.items() if name not in twins}
+    if network != "movie":
+        return state
+    own: State = {}
+    for name, tensor in state.items():
+        part, _, rest = name.partition(".")
+        if re.fullmatch(r"pe\d+", part):
+            own |= {f"{encoder}.{part[1:]}.{rest}": tensor for encoder in ("previous", "background")}
+        elif part in BOTTLENECKS:
+            own[f"{BOTTLENECKS[part]}.{rest}"] = tensor
+        elif not re.fullmatch(r"be\d+", part):
+            own[name] = tensor
+    return own
 
 
 def _first_conv(state: State, name: str) -> Sizes:
@@ -130,6 +171,16 @@ def _style_unet_sizes(state: State) -> Sizes:
     return {**sizes, "out_channels": out_channels, "latent": len(state["StyleNet.net.0.bias"])}
 
 
+def _super_resolution_sizes(state: State) -> Sizes:
+    sizes = _style_unet_sizes(state)
+    return {**sizes, "factor": 2 ** (_count(state, r"d\d+\.conv\.conv1\.weight") - sizes["depth"])}
+
+
+def _flow_sizes(state: State) -> Sizes:
+    sizes = _first_conv(state, "conv1.weight")
+    return {"channels": sizes.pop("in_channels") // 2, **sizes}
+
+
 def _cellpose_sizes(state: State) -> Sizes:
     first = _first_conv(state, "downsample.down.res_down_0.conv.conv_0.2.weight")
     depth = _count(state, r"downsample\.down\.res_down_\d+\.conv\.conv_0\.2\.weight")
@@ -142,16 +193,27 @@ def _deepsea_sizes(state: State) -> Sizes:
 
 
 def _patchgan_sizes(state: State) -> Sizes:
-    query = state.get("model.2.fn.fn.to_q.weight")
+    dropout = DROPOUT if "model.16.weight" in state else 0.0  # layers without tensors in between shift the numbers
+    query = state.get(f"model.{3 if dropout else 2}.fn.fn.to_q.weight")
     heads = 0 if query is None else len(query) // HEAD_WIDTH
-    return {**_first_conv(state, "model.0.weight"), "heads": heads, "head_width": HEAD_WIDTH}
+    return {**_first_conv(state, "model.0.weight"), "heads": heads, "head_width": HEAD_WIDTH, "dropout": dropout}
 
 
-NETWORKS: dict[str, type[nn.Module]] = {**SEGMENTERS, "style-unet": StyleUNet, "patchgan": PatchGAN}
+NETWORKS: dict[str, type[nn.Module]] = {
+    **SEGMENTERS,
+    "style-unet": StyleUNet,
+    "patchgan": PatchGAN,
+    "movie": MovieGenerator,
+    "super-resolution": SuperResolution,
+    "flow": FlowNet,
+}
 SIZES: dict[str, Callable[[State], Sizes]] = {
     "style-unet": _style_unet_sizes,
     "unet": _unet_sizes,
     "cellpose": _cellpose_sizes,
     "deepsea": _deepsea_sizes,
     "patchgan": _patchgan_sizes,
+    "movie": _style_unet_sizes,
+    "super-resolution": _super_resolution_sizes,
+    "flow": _flow_sizes,
 }

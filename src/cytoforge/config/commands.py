@@ -165,15 +165,16 @@ class Check:
 
 @command
 class ImportCheckpoint:
-    """Turn a published cGAN-Seg checkpoint into a run folder.
+    """Turn a published checkpoint of cGAN-Seg or tGAN into a run folder.
 
     Examples:
       cytoforge import Seg.pth --network unet --out RUN
+      cytoforge import low_res_Gen.pth --network movie --out RUN
     """
 
     checkpoint: Positional[Path]
     """the .pth file; only tensors are read from it"""
-    network: Literal["style-unet", "unet", "cellpose", "deepsea", "patchgan"]
+    network: Literal["style-unet", "unet", "cellpose", "deepsea", "patchgan", "movie", "super-resolution", "flow"]
     """what the file holds"""
     out: Path
     """run folder to write"""

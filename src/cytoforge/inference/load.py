@@ -18,15 +18,20 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "style-unet": ("style_unet", "StyleUNet"),
     "unet-generator": ("style_unet", "UNetGenerator"),
     "patchgan": ("patchgan", "PatchGAN"),
+    "movie": ("movie", "MovieGenerator"),
+    "super-resolution": ("movie", "SuperResolution"),
+    "flow": ("flow", "FlowNet"),
 }
-PREFERRED = ("segmenter", "generator")
+PREFERRED = ("segmenter", "generator", "low-resolution", "super-resolution")
 
 
 def load_network(run: Path | str | Run, name: str | None = None, device: str | torch.device = "cpu") -> nn.Module:
-    """Load a network of a run in eval mode; without a name the segmenter, or else the generator.
+    """Load a network of a run in eval mode; without a name the segmenter, or else the generator, of movies the first.
 
     A segmenter takes images float32 (B, C, H, W) in [-1, 1] and returns logits (B, classes, H, W); a generator takes
-    (condition (B, C, H, W) in [0, 1], styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W).
+    (condition (B, C, H, W) in [0, 1], styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W). In runs
+    of movies `low-resolution` takes (masks, previous, background, styles, noise), see `networks.movie.MovieGenerator`,
+    and `super-resolution` (image, styles, noise).
     Raises UserError when the run does not hold the network, or config.json and weights do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))

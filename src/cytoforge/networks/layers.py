@@ -42,16 +42,18 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     return pad_to(image, height, width)
 
 
-def unet_radius(depth: int) -> int:
-    """Return the pixels on each side of an output pixel that a U-shaped network of `depth` poolings can look at.
+def unet_radius(depth: int, beyond: int = 0) -> int:
+    """Return the input pixels on each side of an output pixel that a U-shaped network of `depth` poolings can look at.
 
-    Exact for two 3 x 3 convolutions per level, 2 x 2 poolings and 2 x 2 transposed convolutions of stride 2. Where
-    the pixel lies in the coarsest cell matters; this is the largest over all places.
+    `beyond` upsamplings by 2 follow those that undo the poolings; the output pixel counts as the input pixel in which
+    it lies. Exact for two 3 x 3 convolutions per level, 2 x 2 poolings and 2 x 2 transposed convolutions of stride 2.
+    Where the pixel lies in the coarsest cell matters; this is the largest over all places.
     """
     radius = 0
-    for pixel in range(2**depth):
-        low = high = pixel
-        for _ in range(depth):  # expanding half
+    for place in range(2 ** (depth + beyond)):
+        low = high = place
+        pixel = place >> beyond
+        for _ in range(depth + beyond):  # expanding half
             low, high = (low - 2) // 2, (high + 2) // 2
         low, high = low - 2, high + 2
         for _ in range(depth):  # contracting half

@@ -1,4 +1,4 @@
-"""PatchGAN: the discriminator that judges an image patch by patch (cGAN-Seg, Figure 1A and Methods)."""
+"""PatchGAN: the discriminator that judges images or pieces of movies patch by patch (cGAN-Seg, Figure 1A; tGAN)."""
 
 from itertools import pairwise
 
@@ -13,18 +13,27 @@ class PatchGAN(nn.Module):
     """Four 4 x 4 convolutions and a fifth for the scores, with linear attention at half resolution (`heads` 0: none).
 
     Takes (B, in_channels, H, W) and returns one unbounded score per patch, (B, 1, H // 8 - 2, W // 8 - 2); smaller
-    images than 24 px are padded by repeating their edge. A least-squares discriminator: 1 is real, 0 is fake.
+    images than 24 px are padded by repeating their edge. A least-squares discriminator: 1 is real, 0 is fake. With
+    `dropout` (0.3 in tGAN, none in cGAN-Seg) that share of each hidden map is dropped in training.
     """
 
     def __init__(
-        self, in_channels: int = 1, width: int = 64, heads: int = 8, head_width: int = 64, norm: Norm = "batch"
+        self,
+        in_channels: int = 1,
+        width: int = 64,
+        heads: int = 8,
+        head_width: int = 64,
+        norm: Norm = "batch",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if min(in_channels, width, head_width) < 1 or heads < 0:
             raise ValueError(f"need channels of 1 or more, got {in_channels}, {width}, {heads} heads of {head_width}")
+        dropped = [nn.Dropout(dropout)] if dropout else []  # without parameters: one module can stand in several places
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
+            *dropped,
             ResidualAttention(width, heads, head_width) if heads else nn.Identity(),
         ]
         for (before, after), stride in zip(pairwise([width, 2 * width, 4 * width, 8 * width]), (2, 2, 1), strict=True):
@@ -32,6 +41,7 @@ class PatchGAN(nn.Module):
                 nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False),
                 norm_layer(norm, after),
                 nn.LeakyReLU(0.2, inplace=True),
+                *dropped,
             ]
         self.model = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))
 

@@ -6,7 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cytoforge.networks.layers import Norm, StyleDoubleConv, StyleMapping, UNetEncoder, pad_to, pad_to_multiple
+from cytoforge.networks.layers import (
+    Norm,
+    StyleDoubleConv,
+    StyleMapping,
+    UNetEncoder,
+    pad_to,
+    pad_to_multiple,
+    unet_radius,
+)
 from cytoforge.networks.segmentation import UNet
 
 
@@ -37,8 +45,10 @@ class StyleUp(nn.Module):
     Deconvolution and checkerboard artifacts); its reach is the same.
     """
 
-    def __init__(self, channels: int, latent: int, upsampling: Upsampling = "transposed") -> None:
-        """`channels` come in, half of them go out."""
+    def __init__(
+        self, channels: int, latent: int, upsampling: Upsampling = "transposed", *, with_skip: bool = True
+    ) -> None:
+        """`channels` come in, half of them go out; `with_skip` says whether the encoder has a map of this size."""
         super().__init__()
         if upsampling == "transposed":
             self.up: nn.Module = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
@@ -46,15 +56,95 @@ class StyleUp(nn.Module):
             self.up = nn.Sequential(nn.Conv2d(channels, channels // 2, 1), nn.Upsample(scale_factor=2))
         else:
             raise ValueError(f"upsampling must be 'transposed' or 'nearest', got {upsampling!r}")
-        self.conv = StyleDoubleConv(channels, channels // 2, latent)
+        self.conv = StyleDoubleConv(channels if with_skip else channels // 2, channels // 2, latent)
 
-    def forward(self, x: Tensor, skip: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None, style: Tensor, noise: Tensor) -> Tensor:
         """Return (B, channels / 2, 2 h, 2 w) of x (B, channels, h, w), skip and noise of the new size, and style."""
-        out: Tensor = self.conv(torch.cat([self.up(x), skip], dim=1), style, noise)
+        x = self.up(x)
+        out: Tensor = self.conv(x if skip is None else torch.cat([x, skip], dim=1), style, noise)
         return out
 
 
-class StyleUNet(UNetEncoder):
+class StyleGenerator(UNetEncoder):
+    """What generators with styles have in common: an encoder, and a decoder whose blocks take style and noise.
+
+    `depth` poolings; `blocks` decoder blocks, with `upsampling` as in StyleUp: one for each pooling, then one for each
+    doubling of the input's size up to `factor` times, which has no skip. Level k has width * 2**k channels, down to
+    width / factor at the end. Raises ValueError unless the factor is a power of two that leaves channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        depth: int,
+        latent: int,
+        norm: Norm,
+        upsampling: Upsampling,
+        factor: int = 1,
+    ) -> None:
+        super().__init__(in_channels, width, depth, norm)
+        if factor < 1 or factor & (factor - 1) or width % factor:
+            raise ValueError(f"factor must be a power of two that divides the width of {width}, got {factor}")
+        beyond = factor.bit_length() - 1
+        if self.receptive_radius is not None:
+            self.receptive_radius = unet_radius(depth, beyond)
+        self.latent, self.factor, self.blocks = latent, factor, depth + beyond
+        self.StyleNet = StyleMapping(latent)
+        for block in range(self.blocks):
+            channels = (width << depth) >> block
+            self.add_module(f"d{block + 1}", StyleUp(channels, latent, upsampling, with_skip=block < depth))
+        self.outputs = nn.Conv2d(width // factor, out_channels, 1)
+
+    def decode(
+        self,
+        skips: Sequence[Tensor],
+        x: Tensor,
+        styles: Tensor,
+        noise: Tensor | Sequence[Tensor],
+        height: int,
+        width: int,
+    ) -> Tensor:
+        """Return images (B, out, height, width) of the maps of all levels, finest first, and of the bottleneck x.
+
+        `styles` (B, L, latent) are latents z before the mapping network; decoder block k takes entry k, entries from
+        `blocks` on are ignored. `noise` (B, 1, height, width) is used at full size by the last block and cropped to
+        the top left corner for coarser ones; or a sequence of one map per block, coarsest first, each at least as
+        large as its level (`noise_shapes`). Raises ValueError when styles or noise are too few or too small.
+        """
+        if styles.dim() != 3 or styles.shape[1] < self.blocks:
+            raise ValueError(f"styles must be (B, L >= {self.blocks}, latent), got {tuple(styles.shape)}")
+        w = self.StyleNet(styles[:, : self.blocks])
+        maps = self._noise_maps(noise, height, width)
+        for block in range(self.blocks):
+            rows, columns = 2 * x.shape[2], 2 * x.shape[3]
+            level = pad_to(maps[block], rows, columns)[..., :rows, :columns]
+            skip = skips[self.depth - 1 - block] if block < self.depth else None
+            x = self.get_submodule(f"d{block + 1}")(x, skip, w[:, block], level)
+        out: Tensor = self.outputs(x)
+        return out[..., :height, :width]
+
+    def noise_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Return the least (h, w) of the noise maps of all decoder blocks, coarsest first, for an H x W output."""
+        factors = [2**level for level in reversed(range(self.blocks))]
+        return [(-(-height // factor), -(-width // factor)) for factor in factors]
+
+    def _noise_maps(self, noise: Tensor | Sequence[Tensor], height: int, width: int) -> Sequence[Tensor]:
+        shapes = self.noise_shapes(height, width)
+        if isinstance(noise, Tensor):
+            # the single map is made for the finest level: all others are corners of it
+            noise, shapes = [noise] * self.blocks, shapes[-1:] * self.blocks
+        fits = (
+            n.shape[1] == 1 and n.shape[2] >= h and n.shape[3] >= w for n, (h, w) in zip(noise, shapes, strict=False)
+        )
+        if len(noise) != self.blocks or not all(fits):
+            given = [tuple(n.shape) for n in noise]
+            raise ValueError(f"noise must be (B, 1, h, w) with h, w of at least {shapes}, got {given}")
+        return noise
+
+
+class StyleUNet(StyleGenerator):
     """U-shaped generator whose decoder blocks take a style each and a common noise map; no output activation.
 
     `depth` poolings and as many decoder blocks, with `upsampling` as in StyleUp; width * 2**depth channels at the
@@ -71,51 +161,15 @@ class StyleUNet(UNetEncoder):
         norm: Norm = "batch",
         upsampling: Upsampling = "transposed",
     ) -> None:
-        super().__init__(in_channels, width, depth, norm)
-        self.latent = latent
-        self.StyleNet = StyleMapping(latent)
-        for block in range(depth):
-            self.add_module(f"d{block + 1}", StyleUp(width << (depth - block), latent, upsampling))
-        self.outputs = nn.Conv2d(width, out_channels, 1)
+        super().__init__(in_channels, out_channels, width, depth, latent, norm, upsampling)
 
     def forward(self, condition: Tensor, styles: Tensor, noise: Tensor | Sequence[Tensor]) -> Tensor:
         """Paint images (B, out, H, W), about [-1, 1] but not bounded, on a condition (B, in, H, W) of any size.
 
-        `styles` (B, L, latent) are latents z before the mapping network; decoder block k takes entry k, entries from
-        `depth` on are ignored. `noise` (B, 1, H, W) is used at full size by the last block and cropped to the top
-        left corner for coarser ones; or a sequence of one map per block, coarsest first, each at least as large as
-        its level (`noise_shapes`). Raises ValueError when styles or noise are too few or too small.
+        Styles and noise as in `decode`.
         """
-        height, width = condition.shape[2:]
         skips, x = self.encode(pad_to_multiple(condition, self.stride))
-        if styles.dim() != 3 or styles.shape[1] < self.depth:
-            raise ValueError(f"styles must be (B, L >= {self.depth}, latent), got {tuple(styles.shape)}")
-        w = self.StyleNet(styles[:, : self.depth])
-        maps = self._noise_maps(noise, height, width)
-        for block in range(self.depth):
-            skip = skips.pop()
-            level = pad_to(maps[block], *skip.shape[2:])[..., : skip.shape[2], : skip.shape[3]]
-            x = self.get_submodule(f"d{block + 1}")(x, skip, w[:, block], level)
-        out: Tensor = self.outputs(x)
-        return out[..., :height, :width]
-
-    def noise_shapes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return the least (h, w) of the noise maps of all decoder blocks, coarsest first, for an H x W output."""
-        factors = [2**level for level in reversed(range(self.depth))]
-        return [(-(-height // factor), -(-width // factor)) for factor in factors]
-
-    def _noise_maps(self, noise: Tensor | Sequence[Tensor], height: int, width: int) -> Sequence[Tensor]:
-        shapes = self.noise_shapes(height, width)
-        if isinstance(noise, Tensor):
-            # the single map is made for the finest level: all others are corners of it
-            noise, shapes = [noise] * self.depth, shapes[-1:] * self.depth
-        fits = (
-            n.shape[1] == 1 and n.shape[2] >= h and n.shape[3] >= w for n, (h, w) in zip(noise, shapes, strict=False)
-        )
-        if len(noise) != self.depth or not all(fits):
-            given = [tuple(n.shape) for n in noise]
-            raise ValueError(f"noise must be (B, 1, h, w) with h, w of at least {shapes}, got {given}")
-        return noise
+        return self.decode(skips, x, styles, noise, *condition.shape[2:])
 
 
 class UNetGenerator(UNet):
