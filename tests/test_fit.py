@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cytoforge.data.run import Run
+from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.training.batches import Batch, Batches, item_generator
 from cytoforge.training.fit import Budget, NotFinite, State, Trainer, Update, fit, verdict
@@ -201,6 +201,15 @@ def test_a_start_is_validated_once_however_often_training_is_begun(tmp_path: Pat
     state = train(tmp_path / "run", Toy(), Budget(steps=20), validate_start=True)
     assert [share for share, _ in state.history][:2] == [0.0, 0.05]
     assert [int(row.split(",")[0]) for row in table(tmp_path / "run")[1:]] == list(range(21))
+
+
+def test_the_weights_of_the_end_are_kept_when_asked_for(tmp_path: Path) -> None:
+    recipe, fall = Toy(), iter(range(100, 0, -1))
+    state = train(tmp_path / "run", recipe, Budget(steps=20), validate=lambda networks: float(next(fall)), keep_last=True)
+    assert (state.best, state.best_step) == (100, 1)
+    tensors, meta = Run.open(tmp_path / "run").load_state()
+    end = unflatten_state(tensors, meta["structure"])["average"]["net"]
+    assert all(torch.equal(t, end[name]) for name, t in weights(tmp_path / "run").items())
 
 
 def test_the_moving_average_by_hand() -> None:

@@ -100,8 +100,9 @@ class Training:
     """k-fold validation: 2/5 holds out the second of five parts"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading; stored with the run, segment returns masks of the original size"""
-    condition: Condition = "mask"
-    """what a generator is told of cells: mask, as in cGAN-Seg; instances: also where they touch, and their depth"""
+    condition: Condition | None = None
+    """what a generator is told of cells: mask, as in cGAN-Seg; instances: also where they touch, and their depth;
+    without it: instances for --method two-stage, else mask"""
     perceptual: Perceptual = "auto"
     """what paintings are compared in beside pixels: vgg, VGG-19 as in cGAN-Seg; features, those of the discriminator;
     auto: vgg with preset paper if its weights are there, else features"""
@@ -129,6 +130,11 @@ class Training:
     """what --minutes are: time on the wall, or time of the processor, which other work on the computer does not cut"""
     overwrite: bool = False
     """replace an existing run folder"""
+
+    @property
+    def told(self) -> Condition:
+        """What the generator of this very training is told of cells."""
+        return self.condition or "mask"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":
@@ -190,7 +196,7 @@ class TrainSegmentation(Training):
         problems = super()._problems()
         if self.warm_start and self.method != "cyclegan":
             problems.append("--warm-start belongs to --method cyclegan")
-        if self.condition != "mask" and self.method == "conventional":
+        if self.condition is not None and self.method == "conventional":
             problems.append("--condition belongs to --method cyclegan or two-stage")
         if self.synthetic is not None and self.method != "conventional":
             problems.append(f"--with belongs to --method conventional, not {self.method}")

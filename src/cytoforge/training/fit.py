@@ -154,6 +154,7 @@ def fit(
     seed: int,
     patience: int | None = None,
     validate_start: bool = False,
+    keep_last: bool = False,
     now: Callable[[], float] = time.monotonic,
     announce: Callable[[float, State], None] = lambda progress, state: None,
     picture: Callable[[dict[str, nn.Module], int], None] = lambda networks, step: None,
@@ -166,7 +167,7 @@ def fit(
 
     `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better; with
     `validate_start` it is also asked before the first step, so that what training starts from is kept if it is not
-    surpassed. `now` is the clock of a budget in seconds. `announce` is called after every step, `picture` after every validation.
+    surpassed. `keep_last` keeps the weights of the end, not those that were best on validation. `now` is the clock of a budget in seconds. `announce` is called after every step, `picture` after every validation.
     Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0
@@ -175,7 +176,7 @@ def fit(
     run.truncate_metrics(-1 if fresh else state.step)
     if fresh:
         if validate_start:
-            _evaluate(trainer, validate, run, state, 0.0, patience)
+            _evaluate(trainer, validate, run, state, 0.0, patience, keep_last)
         if main:
             _save(trainer, run, state)
     saved = clock = now()
@@ -199,7 +200,7 @@ def fit(
             progress = trainer.fabric.broadcast(budget.progress(state))
             announce(progress, state)
             if validated := progress >= next_validation:
-                _evaluate(trainer, validate, run, state, progress, patience)
+                _evaluate(trainer, validate, run, state, progress, patience, keep_last)
                 if main:
                     picture(trainer.average, state.step)
                 spent = now() - clock
@@ -243,6 +244,7 @@ def _evaluate(
     state: State,
     progress: float,
     patience: int | None,
+    keep_last: bool,
 ) -> None:
     main = trainer.fabric.global_rank == 0
     for network in trainer.average.values():
@@ -252,9 +254,9 @@ def _evaluate(
     state.since_best += 1
     if score > state.best:
         state.best, state.best_step, state.since_best = score, state.step, 0
-        if main:
-            for name, network in trainer.average.items():
-                run.save_weights(name, network.state_dict())
+    if main and (keep_last or state.since_best == 0):
+        for name, network in trainer.average.items():
+            run.save_weights(name, network.state_dict())
     means = {name: total / number for name, (total, number) in state.sums.items()}
     if main:
         run.append_metrics({"step": state.step, "seconds": round(state.seconds, 2), "validation": score, **means})

@@ -57,7 +57,7 @@ def train(config: TrainGenerator) -> Run:
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of validation images and of what is painted on their masks."""
         generator, pairs = averages["generator"], [pair for pair in data.validation for _ in range(SHOWN)]
-        painted = [paint(generator, labels, config.condition, _draw(i)) for i, (_, _, labels) in enumerate(pairs)]
+        painted = [paint(generator, labels, config.told, _draw(i)) for i, (_, _, labels) in enumerate(pairs)]
         real = [image for _, image, _ in pairs]
         return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
 
@@ -70,10 +70,10 @@ def train(config: TrainGenerator) -> Run:
         run,
         words="train generator",
         validate=validate,
-        picture=lambda averages, step: write_picture(run, averages["generator"], data, step, config.condition),
+        picture=lambda averages, step: write_picture(run, averages["generator"], data, step, config.told),
     )
     if fabric.global_rank == 0:
-        write_report(run, data, verdict(state), config.condition)
+        write_report(run, data, verdict(state), config.told)
         print(f"{config.out}: generator trained in {state.step} steps")
     return run
 
@@ -83,7 +83,7 @@ def describe_generator(config: Training, channels: int, network: str = "style-un
     preset = sizes(config)
     described = {
         "network": f"{network}-generator" if network == "unet" else network,
-        "in_channels": CONDITIONS[config.condition],
+        "in_channels": CONDITIONS[config.told],
         "out_channels": channels,
         "width": preset.width,
         "depth": preset.depth,
@@ -153,7 +153,7 @@ def perceptual_network(config: Training) -> dict[str, Any]:
 
 def image_options(config: Training) -> dict[str, Any]:
     """Return the arguments of the recipes that settle how images are painted and shown to the discriminator."""
-    return {"kind": config.condition, "p_diff": config.p_diff, "mixing": config.style_mixing}
+    return {"kind": config.told, "p_diff": config.p_diff, "mixing": config.style_mixing}
 
 
 def write_picture(run: Run, generator: nn.Module, data: Data, step: int, kind: str, side: int = 256) -> None:

@@ -208,7 +208,7 @@ def open_run(config: Training, fabric: Fabric, data: Data, content: dict[str, An
         "config": described,
         "scale": config.scale,
         "normalisation": Normalisation().to_json(),
-        "condition": config.condition,
+        "condition": config.told,
         "tile": max(2 * max(sizes(config).crop), 256),
         "precision": fabric._precision.precision,
         "threads": torch.get_num_threads(),
@@ -244,6 +244,7 @@ def train_recipe(
     validate: Callable[[dict[str, nn.Module]], float],
     picture: Callable[[dict[str, nn.Module], int], None],
     validate_start: bool = False,
+    keep_last: bool = False,
 ) -> State:
     """Run the loop with a configuration's budget; say how it goes and record how it ended. See `fit.fit`."""
     preset, main = sizes(config), fabric.global_rank == 0
@@ -260,6 +261,7 @@ def train_recipe(
         seed=config.seed,
         patience=config.patience,
         validate_start=validate_start,
+        keep_last=keep_last,
         now=time.process_time if config.clock == "processor" else time.monotonic,
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
         picture=picture,

@@ -129,8 +129,11 @@ def train(config: TrainSegmentation) -> Run:
         validate=validate,
         picture=lambda averages, step: write_picture(run, averages, data, target, step, config),
         validate_start=started is not None,
+        keep_last=synthetic is not None,
     )
     if fabric.global_rank == 0:
+        if synthetic is not None:
+            run.note("with synthetic images the weights of the end are kept, not those that were best on validation")
         write_report(run, data, target, state)
         print(f"{config.out}: segmenter trained in {state.step} steps; cytoforge segment {config.out} IMAGES --out OUT")
     return run
@@ -214,7 +217,7 @@ def write_picture(
     panels = [to_rgb(image), overlay(image, labels), outcome_overlay(image, labels, predicted)]
     if "generator" in averages:
         draw = item_generator(config.seed, 0, 0, "picture")
-        painted = paint(averages["generator"], labels, config.condition, draw, tile=run.config["tile"])
+        painted = paint(averages["generator"], labels, config.told, draw, tile=run.config["tile"])
         panels.append(to_rgb(painted))
     write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
 

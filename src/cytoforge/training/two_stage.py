@@ -26,7 +26,7 @@ from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training import generator
 from cytoforge.training.prepare import DEFAULT_MINUTES, open_data, say
 
-GENERATOR, JUDGE = 0.4, 0.25  # shares of the budget; the segmenter, which goes on from the judge, gets the rest
+GENERATOR, JUDGE = 0.45, 0.15  # shares of the budget; the segmenter gets the rest
 MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each
 KEPT = 0.75  # share of the painted images in which the judge finds most of the cells
 TRUSTED = 0.5  # of the judge's recall on real images, which it must reach on the painted ones for them to be used
@@ -70,7 +70,7 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
         )
     say(["5 of 5: the segmenter"])
     painted, real = recognised(stages / "synthetic"), judge_recall(config, stages / "judge")
-    last = replace(_segmenter(config, config.out, 1 - GENERATOR - JUDGE), start=stages / "judge")
+    last = _segmenter(config, config.out, 1 - GENERATOR - JUDGE)
     if real > 0 and painted >= TRUSTED * real:
         return train(replace(last, synthetic=stages / "synthetic"))
     reason = (
@@ -78,7 +78,7 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
         "the painted images were left out; give more minutes"
     )
     say([reason])
-    run = train(last)
+    run = train(replace(last, start=stages / "judge"))
     run.note(reason)
     return run
 
@@ -165,13 +165,14 @@ def simulate(config: TrainSegmentation, out: Path) -> None:
 def _generator(config: TrainSegmentation, out: Path) -> TrainGenerator:
     """Return the settings of the generator's training: what all trainings have in common, as for the whole."""
     common = {entry.name: getattr(config, entry.name) for entry in fields(Training)}
-    return TrainGenerator(**{**common, "out": out, "overwrite": False, **_share(config, GENERATOR)})
+    told = config.condition or "instances"
+    return TrainGenerator(**{**common, "out": out, "overwrite": False, "condition": told, **_share(config, GENERATOR)})
 
 
 def _segmenter(config: TrainSegmentation, out: Path, share: float) -> TrainSegmentation:
     """Return the settings of a segmenter's training on annotated images with this share of the budget."""
     budget = _share(config, share)
-    return replace(config, out=out, method="conventional", condition="mask", overwrite=False, **budget)
+    return replace(config, out=out, method="conventional", condition=None, overwrite=False, **budget)
 
 
 def _share(config: TrainSegmentation, share: float) -> dict[str, Any]:
