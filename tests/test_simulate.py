@@ -14,6 +14,7 @@ from cytoforge.commands import simulate as command
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.config import SimulateMasks
 from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import morphology
@@ -165,6 +166,8 @@ def test_interrupted_work_goes_on(phantoms: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(command, "_simulated", stops)
     assert main(["simulate", "masks", "--like", str(phantoms), "--out", str(out), "--count", "4"]) == 130
     assert len(written(out)) == 2
+    with pytest.raises(UserError, match="unfinished work with another density, seed; repeat its command to go on"):
+        simulate_masks(SimulateMasks(out=out, like=phantoms, count=4, seed=1, density=0.3))
     assert same(whole, run(out, like=phantoms, count=4))
     assert len(made) == 3 + 2
     for name in ("statistics.json", "dataset.json"):
@@ -181,8 +184,18 @@ def test_nothing_is_replaced_unless_told(phantoms: Path, tmp_path: Path) -> None
     assert not same(first, run(out, like=phantoms, count=2, seed=1, overwrite=True))
     mine = tmp_path / "mine"
     write_labels(mine / "masks" / "a.png", NOTHING)
-    with pytest.raises(UserError, match="did not write"):
-        simulate_masks(SimulateMasks(out=mine, like=phantoms, count=1, overwrite=True))
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "report.html").write_text("mine")
+    write_json(tmp_path / "painted" / "dataset.json", {"written_by": "cytoforge", "synthetic": {"by": "a painter"}})
+    for name, sentence in (
+        ("mine", "did not write"),
+        ("foreign", r"holds report.html and is no dataset"),
+        ("painted", "another kind, by a painter; choose another folder"),
+    ):
+        before = {path: path.stat() for path in (tmp_path / name).rglob("*")}
+        with pytest.raises(UserError, match=sentence):
+            simulate_masks(SimulateMasks(out=tmp_path / name, like=phantoms, count=1, overwrite=True))
+        assert {path: path.stat() for path in (tmp_path / name).rglob("*")} == before
 
 
 @pytest.mark.parametrize("part", [".", "masks", "new"])

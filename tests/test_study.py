@@ -373,7 +373,8 @@ def test_other_settings_and_other_folders_are_refused(
         return line
 
     assert refusal("training", "--minutes", "1", "--seed", "3") == (
-        f"cytoforge: {out}: holds a study with another minutes, seed; give another --out, or --overwrite"
+        f"cytoforge: {out}: holds a study with another minutes, seed; repeat its command to go on with it, "
+        "give another --out, or --overwrite"
     )
     assert "another question (training)" in refusal("dense")
     (out / "thesis.txt").write_text("mine")

@@ -10,8 +10,9 @@ import torch
 from cells import draw
 from conftest import picture, squares
 from cytoforge.cli import main
-from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
+from cytoforge.data.writer import DatasetWriter
 from cytoforge.instances import TARGETS
 from cytoforge.losses import IGNORED
 from cytoforge.training.batches import Batch, Batches, Synthetic

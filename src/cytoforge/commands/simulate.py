@@ -12,15 +12,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.config import FITTING_DIAMETER, SimulateMasks
-from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, morphology, pooled, summary
 from cytoforge.progress import Progress
 from cytoforge.report import Pixels, Report, colour_labels
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
 
+BY = "cytoforge simulate masks"
 FORMAT = 1  # of statistics.json
 FEWEST = 10  # whole cells of an image, below which cells of the next images serve too
 SIZE, DENSITY, TOUCHING = (256, 256), 0.2, 0.5  # without data
@@ -110,9 +112,10 @@ def simulate_masks(config: SimulateMasks) -> Path:
     unfinished run of the same command has not written.
     """
     _keep_apart(config)
+    check_target(config.out, BY, overwrite=config.overwrite)  # before much is read
     data = Annotated(config.like, config.sequence, config.scale) if config.like else None
     source = data.dataset.fingerprint() if data else None
-    info = {"by": "cytoforge simulate masks", "version": version("cytoforge"), "settings": _settings(config)}
+    info = {"by": BY, "version": version("cytoforge"), "settings": _settings(config)}
     content = {"synthetic": {**info, "source": source}, "scale": config.scale}
     writer = DatasetWriter(config.out, content, overwrite=config.overwrite)
     notes = list(data.dataset.notes) if data else []

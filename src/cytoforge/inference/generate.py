@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.config import GenerateImages, Segment
-from cytoforge.data.dataset import PARTS, Dataset, DatasetWriter, Item
+from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest
 from cytoforge.data.run import Run
+from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import curate
 from cytoforge.inference.load import choose_device, load_network
@@ -26,6 +27,7 @@ from cytoforge.instances import CONDITIONS, DEEPEST, condition, relabel
 from cytoforge.networks.style_unet import ImageGenerator, draw_styles
 from cytoforge.progress import Progress
 
+BY = "cytoforge generate images"
 WHITE = int(np.iinfo(np.uint16).max)  # what 1 is written as; -1 is 0
 TILE = 256  # px, where none is stored
 
@@ -132,11 +134,12 @@ def generate(config: GenerateImages) -> Path:
     An interrupted command goes on. Raises UserError when the run has no generator, there are no masks, OUT holds
     anything but an unfinished result of the same command, or curation is asked for and there is no segmenter.
     """
-    painter = Painter.open(config)
     masks = Dataset.open(config.masks, holds="masks").masks()
     for item in masks.items:
         if item.mask and item.mask.parent.resolve() in {(config.out / part).resolve() for part in PARTS}:
             raise UserError(f"{config.out}: holds the masks to paint on; give another --out")
+    check_target(config.out, BY, overwrite=config.overwrite)  # before networks are loaded
+    painter = Painter.open(config)
     segmenter = None if config.keep is None else _open_segmenter(config)
     paintings, info = _plan(config, painter, segmenter, masks)
     # what PNG cannot hold goes into TIFF
@@ -178,7 +181,7 @@ def _plan(
 ) -> tuple[list[Painting], dict[str, Any]]:
     """Return the images to be made, in order, and what dataset.json says of them; equal for equal commands."""
     origin = {
-        "by": "cytoforge generate images",
+        "by": BY,
         "version": version("cytoforge"),
         "run": config.run.resolve().name,
         "fingerprint": painter.fingerprint,

@@ -51,7 +51,10 @@ class Study:
                 shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
         former = read_json(record) if record.exists() else {"study": kind, "settings": settings}
         if different := _differences(former, kind, settings):
-            raise UserError(f"{out}: holds a study with another {different}; give another --out, or --overwrite")
+            raise UserError(
+                f"{out}: holds a study with another {different}; repeat its command to go on with it, "
+                "give another --out, or --overwrite"
+            )
         write_json(record, {"study": kind, "settings": settings, "cytoforge": version("cytoforge")})
         return cls(kind, out, settings)
 
