@@ -82,13 +82,13 @@ class Training:
     """run folder to write"""
     preset: Literal["tiny", "small", "paper"] = "small"
     """size of networks, windows and batches"""
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0, examples=[10])] | None = None
     """training time in minutes; 10 if neither this nor --steps is given"""
     steps: Count | None = None
     """number of training steps, instead of a time"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of everything random"""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, examples=[5])] | None = None
     """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
     validation: Path | None = None
     """annotated images for choosing the best weights (of DATA itself: other sequences), or else a seeded fifth"""
@@ -96,15 +96,14 @@ class Training:
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
     split_by: Literal["image", "group"] = "image"
     """hold out single images, or whole groups (wells, sequences) as dataset.json names them"""
-    fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = None
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$", examples=["2/5 for the second of five"])] | None = None
     """k-fold validation: 2/5 holds out the second of five parts"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading; stored with the run, segment returns masks of the original size"""
     condition: Condition = "mask"
     """what a generator is told of cells: mask, as in cGAN-Seg; instances: also where they touch, and their depth"""
     perceptual: Perceptual = "auto"
-    """what paintings are compared in beside pixels: vgg, VGG-19 as in cGAN-Seg; features, those of the discriminator;
-    auto: vgg with preset paper if its weights are there, else features"""
+    """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     norm: Norm = "batch"
     """normalisation layers: the paper's batch norm, or group norm"""
     attention: bool = True
