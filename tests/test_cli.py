@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from cytoforge import cli, config
 from cytoforge.config.base import _declared
+from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
 
 
@@ -84,6 +86,46 @@ def test_configurations_are_frozen() -> None:
         settings.data = Path("y")  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train generator nowhere --out y", "nowhere: does not exist; check the name"),
+        ("train segmentation data --out y --with nowhere", "nowhere: does not exist; check the name"),
+        ("train segmentation data --out y --start data", "data: is no run folder (config.json is missing); give"),
+        ("train segmentation data --out trained", "trained: holds results already; choose another folder or give --ov"),
+        ("generate images nowhere data --out y", "nowhere: is no run folder (config.json is missing); give the folder"),
+        ("generate images trained data --out painted", "painted: holds results already; choose another folder or give"),
+        ("study versatility data nowhere --out y", "nowhere: does not exist"),
+        ("score generation data nowhere", "nowhere: does not exist; check the name"),
+        ("score segmentation data data --json data/scores.json", "scores.json: exists already; choose another --json"),
+    ],
+)
+def test_a_wrong_place_is_said_before_anything_is_loaded(
+    line: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in (
+        ("data/scores.json", {}),
+        ("trained/config.json", {}),
+        ("trained/provenance.json", {"finished": "yesterday"}),
+        ("painted/dataset.json", {"complete": True}),
+        ("damaged/dataset.json", []),
+    ):
+        write_json(tmp_path / name, content)
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(module: str) -> None:
+        raise AssertionError(f"{module} is loaded")
+
+    monkeypatch.setattr("importlib.import_module", refuse)
+    assert cli.main(line.split()) == 2
+    assert sentence in capsys.readouterr().err
+    if "results already" in sentence or "exists already" in sentence:
+        with pytest.raises(AssertionError, match="is loaded"):
+            cli.main([*line.split(), "--overwrite"])
+    with pytest.raises(AssertionError, match="is loaded"):
+        cli.main(["generate", "images", "trained", "data", "--out", "damaged"])
+
+
 def test_an_interrupt_says_something(
     tiny_dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +140,7 @@ def test_an_interrupt_says_something(
 def test_every_pattern_has_an_example_that_fits_it() -> None:
     for kind, _, _ in cli.COMMANDS.values():
         for name, hint in get_type_hints(getattr(config, kind), include_extras=True).items():
-            for declared in _declared(hint):
+            for declared in _declared(hint, FieldInfo):
                 for pattern in (limit.pattern for limit in declared.metadata if getattr(limit, "pattern", None)):
                     assert declared.examples, f"{kind}.{name}"
                     assert re.match(pattern, re.split("[, ]", declared.examples[0])[0])

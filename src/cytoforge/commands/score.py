@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.config import ScoreSegmentation
+from cytoforge.config import ABSENT, ScoreSegmentation
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
@@ -69,8 +69,8 @@ def table(results: SegmentationResults) -> str:
 
 
 def _open(config: ScoreSegmentation) -> _Inputs:
-    if config.json is not None and config.json.exists() and not config.overwrite:
-        raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
+    if config.json is not None:
+        ABSENT.check(config.json, overwrite=config.overwrite)
     prediction = Dataset.open(config.prediction, holds="masks").masks()
     truth = Dataset.open(config.truth, holds="masks").masks()
     if not config.allow_synthetic and (witness := truth.synthetic()):

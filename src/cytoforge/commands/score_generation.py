@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.config import ScoreGeneration
+from cytoforge.config import ABSENT, ScoreGeneration
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.images import Normalisation, read_header, read_image, scaled_shape
@@ -131,8 +131,8 @@ def score_generation(config: ScoreGeneration) -> GenerationResults:
 
 
 def _open(config: ScoreGeneration) -> _Inputs:
-    if config.json is not None and config.json.exists() and not config.overwrite:
-        raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
+    if config.json is not None:
+        ABSENT.check(config.json, overwrite=config.overwrite)
     truth = Dataset.open(config.truth).images()
     if not config.allow_synthetic and (witness := truth.synthetic()):
         raise UserError(

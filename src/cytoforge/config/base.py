@@ -1,8 +1,11 @@
-"""How settings are declared and checked: dataclasses whose errors speak of flags."""
+"""How settings are declared and checked: dataclasses whose errors speak of flags, paths that are looked at first."""
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Annotated, Any, dataclass_transform, get_args, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
@@ -14,6 +17,59 @@ Fraction = Annotated[float, Field(ge=0, le=1, examples=[0.5])]
 Count = Annotated[int, Field(ge=1)]
 RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "string_pattern_mismatch")
 BOUNDS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a path must be: known from the settings alone, so that nobody waits for libraries and data to be refused."""
+
+    fits: Callable[[Path], bool]
+    wrong: str
+    """what is wrong otherwise, and the remedy"""
+    written: bool = False
+    """whether it is written to: then --overwrite makes it fit"""
+
+    def check(self, path: Path, *, overwrite: bool = False) -> None:
+        """Raise UserError when the path does not fit."""
+        if not (self.written and overwrite) and not self.fits(path):
+            raise UserError(f"{path}: {self.wrong}")
+
+
+def _unfinished(folder: Path) -> bool:
+    for file, mark in (("provenance.json", "finished"), ("dataset.json", "complete")):
+        try:
+            stored = json.loads((folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # whoever reads it has more to say
+        if isinstance(stored, dict) and stored.get(mark):
+            return False
+    return True
+
+
+PRESENT = Place(Path.exists, "does not exist; check the name")
+RUN = Place(
+    lambda path: (path / "config.json").is_file(),
+    "is no run folder (config.json is missing); give the folder that a training wrote",
+)
+UNFINISHED = Place(_unfinished, "holds results already; choose another folder or give --overwrite", written=True)
+ABSENT = Place(
+    lambda path: not path.exists(), "exists already; choose another --json file or give --overwrite", written=True
+)
+Present = Annotated[Path, PRESENT]
+RunFolder = Annotated[Path, RUN]
+ResultFolder = Annotated[Path, UNFINISHED]
+NewFile = Annotated[Path, ABSENT]
+Kind = TypeVar("Kind")
+
+
+def check_places(settings: Any) -> None:
+    """Look at the paths of a command's settings; raises UserError when one does not fit its Place. Reads no data."""
+    overwrite = getattr(settings, "overwrite", False)
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        given = getattr(settings, name)
+        for place in _declared(hint, Place):
+            for path in given if isinstance(given, tuple) else () if given is None else (given,):
+                place.check(path, overwrite=overwrite)
 
 
 @dataclass_transform(frozen_default=True)
@@ -50,7 +106,7 @@ def _problem(kind: type, details: Any) -> str:
 
 def _wanted(kind: Any, name: str) -> str:
     """Say what values a field takes that declares bounds or a pattern, with an example."""
-    declared = list(_declared(get_type_hints(kind, include_extras=True)[name]))
+    declared = list(_declared(get_type_hints(kind, include_extras=True)[name], FieldInfo))
     bounds = [
         f"{words} {getattr(limit, bound):g}"
         for field in declared
@@ -68,13 +124,13 @@ def _wanted(kind: Any, name: str) -> str:
     return f"must be {' and '.join(bounds)}{example}"
 
 
-def _declared(hint: Any) -> Iterator[FieldInfo]:
-    """Yield what Field() says anywhere in a type hint."""
+def _declared(hint: Any, kind: type[Kind]) -> Iterator[Kind]:
+    """Yield the remarks of a kind that are made anywhere in a type hint."""
     for part in get_args(hint):
-        if isinstance(part, FieldInfo):
+        if isinstance(part, kind):
             yield part
         else:
-            yield from _declared(part)
+            yield from _declared(part, kind)
 
 
 def _shown(value: Any) -> str:

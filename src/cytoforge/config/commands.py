@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.config.base import Count, Fraction, command
+from cytoforge.config.base import Count, Fraction, NewFile, Present, ResultFolder, RunFolder, command
 
 
 @command
@@ -20,9 +20,9 @@ class Segment:
       cytoforge segment RUN IMAGES --out OUT
     """
 
-    run: Positional[Path]
+    run: Positional[RunFolder]
     """run folder of train segmentation or import"""
-    images: Positional[Path]
+    images: Positional[Present]
     """what to segment"""
     out: Path
     """folder to write masks/ into"""
@@ -50,11 +50,11 @@ class GenerateImages:
       cytoforge generate images RUN MASKS --out OUT --variants 3 --keep 0.9
     """
 
-    run: Positional[Path]
+    run: Positional[RunFolder]
     """run folder with a generator: train segmentation --method cyclegan, train generator or import"""
-    masks: Positional[Path]
+    masks: Positional[Present]
     """what to paint on"""
-    out: Path
+    out: ResultFolder
     """dataset folder to write"""
     variants: Count = 1
     """images per mask, each in a style of its own; NAME-v1, NAME-v2 ... from 2 on"""
@@ -64,7 +64,7 @@ class GenerateImages:
     """probability that two styles are mixed in an image"""
     keep: Annotated[float, Field(gt=0, le=1, examples=[0.75])] | None = None
     """share of images to keep: near-duplicates go first, then where a segmenter misses most; 1: only measure"""
-    segmenter: Path | None = None
+    segmenter: RunFolder | None = None
     """with --keep: run whose segmenter looks at the images, instead of the generator's own run"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
@@ -89,13 +89,13 @@ class ScoreSegmentation:
       cytoforge score segmentation OUT DATA --protocol paper --json scores.json
     """
 
-    prediction: Positional[Path]
+    prediction: Positional[Present]
     """dataset folder, folder of masks, one mask or a movie folder"""
-    truth: Positional[Path]
+    truth: Positional[Present]
     """the same, with the true masks"""
     protocol: Literal["instances", "paper"] = "instances"
     """instances: true cells, optimally matched; paper: connected components of at least 15 px, as cGAN-Seg scores"""
-    json: Path | None = None
+    json: NewFile | None = None
     """write everything, image by image, to this file"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of the bootstrap"""
@@ -117,11 +117,11 @@ class ScoreGeneration:
       cytoforge score generation OUT DATA --training TRAINED --json scores.json
     """
 
-    prediction: Positional[Path]
+    prediction: Positional[Present]
     """generated images: dataset folder, folder of images, one image or a movie folder"""
-    truth: Positional[Path]
+    truth: Positional[Present]
     """the same, with real images"""
-    training: Path | None = None
+    training: Present | None = None
     """images that the generator was trained on: are generated ones copies of these?"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize real images on reading, to the scale at which the others were generated"""
@@ -129,7 +129,7 @@ class ScoreGeneration:
     """real images between the limits of all (set) or of each (image); without it image for what cytoforge painted"""
     weights_dir: Path | None = None
     """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
-    json: Path | None = None
+    json: NewFile | None = None
     """write everything to this file"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of the bootstrap"""
@@ -153,7 +153,7 @@ class Check:
       cytoforge check DATA
     """
 
-    data: Positional[Path]
+    data: Positional[Present]
     """dataset or movie folder"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
@@ -169,7 +169,7 @@ class ImportCheckpoint:
       cytoforge import Seg.pth --network unet --out RUN
     """
 
-    checkpoint: Positional[Path]
+    checkpoint: Positional[Present]
     """the .pth file; only tensors are read from it"""
     network: Literal["style-unet", "unet", "cellpose", "deepsea", "patchgan"]
     """what the file holds"""
@@ -193,9 +193,9 @@ class SimulateMasks:
       cytoforge simulate masks --out OUT --size 512x768 --density 150 --diameter 24
     """
 
-    out: Path
+    out: ResultFolder
     """folder to write"""
-    like: Path | None = None
+    like: Present | None = None
     """annotated masks whose cells, density and share of touching cells are taken as a model"""
     count: Count = 10
     """number of masks"""

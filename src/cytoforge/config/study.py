@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional
 
-from cytoforge.config.base import Count, Fraction, command
+from cytoforge.config.base import Count, Fraction, Present, command
 from cytoforge.config.training import Clock, Condition, Network
 
 
@@ -14,11 +14,11 @@ from cytoforge.config.training import Clock, Condition, Network
 class StudySegmenters:
     """What every study asks for."""
 
-    data: Positional[tuple[Path, ...]]
+    data: Positional[tuple[Present, ...]]
     """annotated images: dataset or movie folder"""
     out: Path
     """folder to write"""
-    test: Path | None = None
+    test: Present | None = None
     """annotated images to test on; without it every seed draws its own from DATA"""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """share of DATA's images that are for testing, without --test"""

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cytoforge.config.base import Count, Fraction, command
+from cytoforge.config.base import Count, Fraction, Present, ResultFolder, RunFolder, command
 
 Method = Literal["conventional", "cyclegan", "two-stage"]
 Condition = Literal["mask", "instances"]
@@ -76,9 +76,9 @@ PRESETS: dict[str, Preset] = {
 class Training:
     """What every training on annotated images asks for."""
 
-    data: Positional[Path]
+    data: Positional[Present]
     """dataset or movie folder"""
-    out: Path
+    out: ResultFolder
     """run folder to write"""
     preset: Literal["tiny", "small", "paper"] = "small"
     """size of networks, windows and batches"""
@@ -90,7 +90,7 @@ class Training:
     """seed of everything random"""
     limit: Annotated[int, Field(ge=1, examples=[5])] | None = None
     """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
-    validation: Path | None = None
+    validation: Present | None = None
     """annotated images for choosing the best weights (of DATA itself: other sequences), or else a seeded fifth"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
@@ -174,11 +174,11 @@ class TrainSegmentation(Training):
     """boundary: background, interior, border (touching cells stay apart); semantic: the paper's two classes"""
     augmentation: Augmentation = "strong"
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
-    start: Path | None = None
+    start: RunFolder | None = None
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
     warm_start: bool = False
     """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
-    synthetic: Annotated[Path | None, arg(name="with")] = None
+    synthetic: Annotated[Present | None, arg(name="with")] = None
     """synthetic annotated images to learn from beside DATA; never validated on"""
     schedule: Schedule = "mix"
     """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first, as many in all"""

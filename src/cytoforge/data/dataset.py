@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cytoforge.config import PRESENT
 from cytoforge.data import movie
 from cytoforge.data.files import digest, read_json
 from cytoforge.data.formats import by_stem, image_files, read_mark
@@ -64,8 +65,7 @@ class Dataset:
         `holds` says so. dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
         of the name before its last "_". Raises UserError when nothing is found or a name occurs twice.
         """
-        if not path.exists():
-            raise UserError(f"{path}: does not exist; check the name")
+        PRESENT.check(path)
         if holds == "masks" and path.is_dir() and path.name == "images":
             raise UserError(f"{path}: holds images, not masks; give {path.parent} or {path.with_name('masks')}")
         if _is_dataset(path):
