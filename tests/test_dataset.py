@@ -60,8 +60,8 @@ def test_missing_partners_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert names(dataset.masks()) == ["b", "d"]
     assert names(dataset.pairs()) == ["b"]
     assert dataset.pairs().notes == (
-        f"{tmp_path}: 2 images have no mask, left out",
-        f"{tmp_path}: 1 masks have no image, left out",
+        f"{tmp_path}: 2 images without mask, left out",
+        f"{tmp_path}: 1 mask without image, left out",
     )
 
 

@@ -276,7 +276,7 @@ def test_generators_of_instances_and_of_other_channels(masks: Path, tmp_path: Pa
     assert read_header(path)[0] == (2, 60, 70)
     assert read_mark(path)["mask"] == "a"
     wrong = write_run(tmp_path / "wrong", kind="instances", in_channels=1)
-    with pytest.raises(UserError, match="its generator takes 1 channels, which is no condition 'instances'"):
+    with pytest.raises(UserError, match="its generator takes 1 channel, which is no condition 'instances'"):
         generate(settings_of(wrong, masks, tmp_path / "no"))
 
 

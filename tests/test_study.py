@@ -396,10 +396,10 @@ def test_other_settings_and_other_folders_are_refused(
 @pytest.mark.parametrize(
     ("kind", "flags", "sentence"),
     [
-        ("training", "--few 5", "4 images are left to train on, 6 are needed"),
-        ("dense", "--few 5", "4 images are left to train on, 5 are needed"),
-        ("limited-data", "--crops 1 5", "4 images are left to train on, 5 are needed"),
-        ("ablation", "--limit 5", "4 images are left to train on, 5 are needed"),
+        ("training", "--few 5", "leaves 4 images to train on, 6 are needed"),
+        ("dense", "--few 5", "leaves 4 images to train on, 5 are needed"),
+        ("limited-data", "--crops 1 5", "leaves 4 images to train on, 5 are needed"),
+        ("ablation", "--limit 5", "leaves 4 images to train on, 5 are needed"),
         ("training", "--condition mask", "--condition has no part in this study"),
         ("extrapolation", "--densities 0.9", "--densities go from 0.01 to 0.7"),
         ("versatility", "--test TEST", "--test belongs to a single DATA"),

@@ -16,7 +16,7 @@ from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
 from cytoforge.errors import UserError
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
 SHOWN = 3  # findings of one kind that are printed in full
 # share of border pixels that lie strictly between their two neighbours: below 0.012 in hand-drawn and silver masks
@@ -227,7 +227,7 @@ def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...]
         found.warn(file, f"uses all {top} ids that {stored} holds", "are cells missing? save ids with more bits")
     broken = regions.ids[regions.pieces > 1]
     if broken.size:
-        what = f"{_some('id', broken.tolist())} in several pieces, of {regions.ids.size} cells"
+        what = f"{_some('id', broken.tolist())} in several pieces, of {counted(regions.ids.size, 'cell')}"
         found.warn(file, what, "remove stray pixels, or give each piece that is a cell an id of its own")
     return regions
 
@@ -303,7 +303,7 @@ def _look_at_sequence(found: Survey, path: Path, sequence: movie.Sequence, known
 def _some(noun: str, things: list[Any]) -> str:
     """Count and name things: 12 frames (3, 4, 5 ...)."""
     names = ", ".join(map(str, things[:3])) + (" ..." if len(things) > 3 else "")
-    return f"{len(things)} {noun}{'s' * (len(things) != 1)} ({names})"
+    return f"{counted(len(things), noun)} ({names})"
 
 
 def report(found: Survey) -> Iterator[str]:
@@ -324,14 +324,15 @@ def report(found: Survey) -> Iterator[str]:
                 yield f"{severity}: ... and {len(findings) - SHOWN} more like these"
             yield f"    {remedy}"
     counts = Counter(finding.severity for finding in found.findings)
-    yield f"{counts['error']} errors, {counts['warning']} warnings"
+    yield f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"
 
 
 def _describe(facts: Facts) -> Iterator[str]:
-    yield f"{facts.path}: {facts.pairs} pairs of image and mask ({facts.images} images, {facts.masks} masks)"
+    parts = f"{counted(facts.images, 'image')}, {counted(facts.masks, 'mask')}"
+    yield f"{facts.path}: {counted(facts.pairs, 'pair')} of image and mask ({parts})"
     yield from (f"    {note}" for note in facts.notes)
     if facts.images:
-        channels = ", ".join(f"{count} channel{'s' * (count != 1)}" for count in sorted(facts.channels))
+        channels = ", ".join(counted(count, "channel") for count in sorted(facts.channels))
         yield f"    images: {_list(facts.sizes)} px, {_list(facts.image_types)}, {channels}"
     if facts.cells:
         spread = f"{min(facts.cells)} to {max(facts.cells)} cells an image (median {np.median(facts.cells):g})"

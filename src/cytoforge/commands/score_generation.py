@@ -32,7 +32,7 @@ from cytoforge.metrics.generation import (
     set_scores,
 )
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
 MAPPINGS = {
     "set": "all images between the limits of the real ones together",
@@ -163,10 +163,13 @@ def _check_channels(data: Dataset | None, truth: Dataset) -> None:
         return
     count, wanted = data.channels(), truth.channels()
     if count not in (1, 3):
-        raise UserError(f"{data.path}: images have {count} channels, scores take grey or RGB ones; save one channel")
+        raise UserError(
+            f"{data.items[0].image}: has {count} channels, scores take grey or RGB images; save one channel of every "
+            "image as a file, and train, generate and score with these"
+        )
     if count != wanted:
         raise UserError(
-            f"{data.path}: images have {count} channel{'s' if count > 1 else ''}, those of {truth.path} {wanted}; "
+            f"{data.path}: images have {counted(count, 'channel')}, those of {truth.path} {wanted}; "
             "convert one side to the other's"
         )
 
@@ -196,7 +199,7 @@ def _size_remarks(inputs: _Inputs, sets: SetScores, width: int) -> list[str]:
     fewest = min(sets.generated, sets.real)
     if fewest < width:
         notes.append(
-            f"FID of {fewest} images is too high, as {width} features want {width} images or more a side: "
+            f"FID of {counted(fewest, 'image')} is too high, as {width} features want {width} images or more a side: "
             "compare it between sets of these sizes only, and look at KID first"
         )
     ours, real = (set(side.shapes.values()) for side in (inputs.generated, inputs.real))
@@ -328,7 +331,10 @@ def _table(results: GenerationResults, config: ScoreGeneration) -> Iterator[str]
     yield f"grey values: {MAPPINGS[results.normalisation]}"
     yield "[95 % interval, images resampled]; - where undefined"
     if sets := results.sets:
-        yield from ("", f"sets: {sets.generated} generated, {sets.real} real images, features {sets.network}")
+        yield from (
+            "",
+            f"sets: {sets.generated} generated, {counted(sets.real, 'real image')}, features {sets.network}",
+        )
         kid = sets.kid
         yield _row("KID x 1000", Estimate(1000 * kid.value, 1000 * kid.low, 1000 * kid.high, kid.images))
         for title in ("FID", "precision", "recall", "density", "coverage"):
@@ -340,10 +346,10 @@ def _table(results: GenerationResults, config: ScoreGeneration) -> Iterator[str]
         yield _row("SSIM", pairs.ssim)
         yield _row("PSNR", pairs.psnr, unit=" dB", digits=1)
     if styles := results.styles:
-        yield from ("", f"styles: {styles.masks} masks with several images")
+        yield from ("", f"styles: {counted(styles.masks, 'mask')} with several images")
         yield f"{_row('diversity', styles.lpips)}  {styles.lpips_network}"
     if copies := results.copying:
-        yield from ("", f"copying: nearest of {copies.training} training images, features {copies.network}")
+        yield from ("", f"copying: nearest of {counted(copies.training, 'training image')}, features {copies.network}")
         yield _row("distance", copies.median) + "  (median)"
         yield _row("theirs", copies.training_median) + "  (median, from training image to training image)"
         yield _row("closer", copies.closer) + "  (0.5: as training images to each other; towards 1: copies)"

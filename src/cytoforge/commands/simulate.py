@@ -18,7 +18,7 @@ from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, morphology, pooled, summary
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 from cytoforge.report import Pixels, Report, colour_labels
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
 
@@ -139,7 +139,7 @@ def simulate_masks(config: SimulateMasks) -> Path:
     _write_report(config, data, measures, files, notes)
     writer.finish({"files": files})
     cells = sum(measure.count for measure in measures)
-    print("\n".join([*notes, f"{config.out / 'masks'}: {_count(config.count, 'mask')} with {_count(cells, 'cell')}"]))
+    print("\n".join([*notes, f"{config.out / 'masks'}: {counted(config.count, 'mask')} with {counted(cells, 'cell')}"]))
     return config.out
 
 
@@ -183,11 +183,9 @@ def _written(out: Path, name: str) -> NDArray[Any]:
 
 
 def _reached(density: float, count: int, coverage: float) -> str:
-    return f"{count} of {density:.0f} cells" if density >= 1 else f"coverage {coverage:.3f} of {density:.3f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return (
+        f"{count} of {counted(round(density), 'cell')}" if density >= 1 else f"coverage {coverage:.3f} of {density:.3f}"
+    )
 
 
 def _statistics(config: SimulateMasks, simulated: Sequence[Morphology], real: Sequence[Morphology]) -> dict[str, Any]:
@@ -211,7 +209,7 @@ def _write_report(
 ) -> None:
     real = data.measures if data else ()
     cells = sum(measure.count for measure in simulated)
-    report = Report("Simulated masks", f"{_count(len(simulated), 'mask')} with {_count(cells, 'cell')}")
+    report = Report("Simulated masks", f"{counted(len(simulated), 'mask')} with {counted(cells, 'cell')}")
     if data:
         report.verdict(_verdict(simulated, real, config.like))
     for note in notes:
@@ -238,8 +236,8 @@ def _verdict(simulated: Sequence[Morphology], real: Sequence[Morphology], like: 
     known = {name: value for name, value in distances(simulated, real).items() if value is not None}
     worst = max(known, key=lambda name: known[name])
     return (
-        f"Compared with the {len(real)} masks of {like}, simulated masks differ most in the {TITLES[worst]}: "
-        f"Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
+        f"Compared with the {counted(len(real), 'mask')} of {like}, simulated masks differ most in the "
+        f"{TITLES[worst]}: Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
     )
 
 

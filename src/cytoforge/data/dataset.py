@@ -23,6 +23,7 @@ from cytoforge.data.images import (
 )
 from cytoforge.data.writer import INFO, PARTS, DatasetWriter
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 
 __all__ = ["INFO", "PARTS", "By", "Dataset", "DatasetWriter", "Item", "parts"]
 
@@ -87,10 +88,10 @@ class Dataset:
         if not whole:
             raise UserError(self._no_pairs())
         notes = [
-            f"{self.path}: {count} {kind}, left out"
-            for kind, count in (
-                ("images have no mask", sum(item.mask is None for item in self.items)),
-                ("masks have no image", sum(item.image is None for item in self.items)),
+            f"{self.path}: {counted(count, kind)} without {other}, left out"
+            for kind, other, count in (
+                ("image", "mask", sum(item.mask is None for item in self.items)),
+                ("mask", "image", sum(item.image is None for item in self.items)),
             )
             if count
         ]
@@ -168,7 +169,7 @@ class Dataset:
             blocks = [[units[i] for i in np.random.default_rng(seed).permutation(len(units))]]
         count = max(map(len, blocks))
         if count < k:
-            raise UserError(f"{self.path}: {count} {by}s cannot be cut into {k} folds; ask for fewer")
+            raise UserError(f"{self.path}: {counted(count, by)} cannot be cut into {k} folds; ask for fewer")
         parts: list[set[str]] = [set() for _ in range(k)]
         for block in blocks:
             borders = np.linspace(0, len(block), k + 1).round().astype(int)
@@ -373,10 +374,8 @@ def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
         if source:
             notes.append(f"sequence {sequence.name}: masks from {source}")
         for name, partial in {} if source else sequence.masks.items():
-            covered = len(partial.keys() & sequence.frames.keys())
-            notes.append(
-                f"sequence {sequence.name}: {name} covers {covered} of {len(sequence.frames)} frames, not used"
-            )
+            covered, all_of_them = len(partial.keys() & sequence.frames.keys()), counted(len(sequence.frames), "frame")
+            notes.append(f"sequence {sequence.name}: {name} covers {covered} of {all_of_them}, not used")
     if not items:
         raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
     return Dataset(path, tuple(items), notes=tuple(notes))

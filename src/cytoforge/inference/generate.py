@@ -25,7 +25,7 @@ from cytoforge.inference.segment import Model
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, DEEPEST, condition, relabel
 from cytoforge.networks.style_unet import ImageGenerator, draw_styles
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
 BY = "cytoforge generate images"
 WHITE = int(np.iinfo(np.uint16).max)  # what 1 is written as; -1 is 0
@@ -111,8 +111,8 @@ class Painter:
         told = stored["networks"]["generator"].get("in_channels", 1)
         if not isinstance(network, ImageGenerator) or told != CONDITIONS.get(kind):
             raise UserError(
-                f"{run.path / 'config.json'}: its generator takes {told} channels, which is no condition {kind!r}; "
-                "give a run that was trained to paint single images"
+                f"{run.path / 'config.json'}: its generator takes {counted(told, 'channel')}, which is no condition "
+                f"{kind!r}; give a run that was trained to paint single images"
             )
         fingerprint = run.fingerprint("generator", ("condition", "scale"))
         return cls(network, kind, stored.get("scale", 1.0), stored.get("tile", TILE), fingerprint)
@@ -165,7 +165,8 @@ def generate(config: GenerateImages) -> Path:
             writer.remove(name)
         writer.finish({"curation": {**info["curation"], **asdict(curation)}})
         facts += f", {len(curation.dropped)} of them dropped"
-    print(f"{config.out}: {len(paintings)} images painted on {len(masks.items)} masks{facts}")
+    made, on = counted(len(paintings), "image"), counted(len(masks.items), "mask")
+    print(f"{config.out}: {made} painted on {on}{facts}")
     return config.out
 
 

@@ -33,7 +33,7 @@ from cytoforge.inference.tiling import (
     tile_disagreement,
 )
 from cytoforge.instances import TARGETS, Target
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
@@ -79,7 +79,7 @@ def segment(config: Segment) -> Path:
     record.finish()
     kept = f", {len(items) - len(waiting)} of them made before" if len(waiting) < len(items) else ""
     cells = sum(record.masks[item.name]["cells"] for item in items)
-    print(f"{config.out / 'masks'}: {len(items)} masks with {cells} cells{kept}")
+    print(f"{config.out / 'masks'}: {counted(len(items), 'mask')} with {counted(cells, 'cell')}{kept}")
     return config.out
 
 
@@ -144,7 +144,8 @@ def _segment_item(
     with RowReader(path) as reader:
         if reader.shape[0] != model.channels:
             raise UserError(
-                f"{path}: has {reader.shape[0]} channels, the run was trained on {model.channels}; convert the image"
+                f"{path}: has {counted(reader.shape[0], 'channel')}, the run was trained on {model.channels}; "
+                "convert the image"
             )
         limits = model.normalisation.measure(reader)
         if is_blank(limits):

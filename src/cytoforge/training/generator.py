@@ -19,6 +19,7 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import GENERATORS, ImageGenerator
+from cytoforge.progress import counted
 from cytoforge.report import colour_labels, run_report, to_rgb
 from cytoforge.training.batches import Batches, item_generator
 from cytoforge.training.fit import verdict
@@ -74,7 +75,8 @@ def train(config: TrainGenerator) -> Run:
     )
     if fabric.global_rank == 0:
         write_report(run, data, verdict(state), config.condition)
-        print(f"{config.out}: generator trained in {state.step} steps")
+        steps, proceed = counted(state.step, "step"), f"cytoforge generate images {config.out} MASKS --out OUT"
+        print(f"{config.out}: generator trained in {steps}; {proceed}")
     return run
 
 

@@ -23,7 +23,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
 from cytoforge.networks.layers import initialise
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 from cytoforge.training.batches import Batches, Synthetic, item_generator
 from cytoforge.training.fit import Budget, Recipe, State, Trainer, fit, verdict
 
@@ -120,7 +120,7 @@ def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic 
         raise UserError(f"{config.synthetic}: is not finished; repeat the command that began to write it")
     if (found := dataset.channels()) != channels:
         raise UserError(
-            f"{config.synthetic}: has images of {found} channels, {config.data} of {channels}; convert them"
+            f"{config.synthetic}: has images of {counted(found, 'channel')}, {config.data} of {channels}; convert them"
         )
     names = tuple(item.name for item in dataset.items)
     synthetic = Synthetic(
@@ -247,8 +247,8 @@ def train_recipe(
     """Run the loop with a configuration's budget; say how it goes and record how it ended. See `fit.fit`."""
     preset, main = sizes(config), fabric.global_rank == 0
     if main:
-        counts = f"{len(data.names)} images to train on, {len(data.validation)} for validation, {data.cells} cells"
-        say([*data.notes, *_notices(config, recipe), counts])
+        counts = f"{counted(len(data.names), 'image')} to train on, {len(data.validation)} for validation"
+        say([*data.notes, *_notices(config, recipe), f"{counts}, {counted(data.cells, 'cell')}"])
     progress = Progress(words)
     state = fit(
         Trainer(recipe, fabric, decay=preset.average, anneal=preset.anneal),

@@ -18,6 +18,7 @@ from cytoforge.instances import TARGETS, Target, outer_contour
 from cytoforge.losses import IGNORED, CycleWeights, cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.segmentation import SEGMENTERS
+from cytoforge.progress import counted
 from cytoforge.report import outcome_overlay, overlay, run_report, to_rgb
 from cytoforge.training.batches import Batch, Batches, item_generator
 from cytoforge.training.cyclegan import CycleGAN
@@ -131,7 +132,8 @@ def train(config: TrainSegmentation) -> Run:
     )
     if fabric.global_rank == 0:
         write_report(run, data, target, state)
-        print(f"{config.out}: segmenter trained in {state.step} steps; cytoforge segment {config.out} IMAGES --out OUT")
+        steps, proceed = counted(state.step, "step"), f"cytoforge segment {config.out} IMAGES --out OUT"
+        print(f"{config.out}: segmenter trained in {steps}; {proceed}")
     return run
 
 

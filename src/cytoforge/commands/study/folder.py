@@ -15,6 +15,7 @@ from cytoforge.data.files import atomic, digest, make_folder, read_json, write_j
 from cytoforge.data.images import write_image
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate, nested_estimate, to_json
+from cytoforge.progress import counted
 from cytoforge.report import Report
 
 RECORD = "study.json"
@@ -163,7 +164,9 @@ def subset(
     """
     pool, test = (dataset.items, ()) if config.test else split_test(dataset, config.test_share, seed)
     if len(pool) < (least or 1):
-        raise UserError(f"{dataset.path}: {len(pool)} images are left to train on, {least} are needed; ask for fewer")
+        raise UserError(
+            f"{dataset.path}: leaves {counted(len(pool), 'image')} to train on, {least} are needed; ask for fewer"
+        )
     if config.test is not None:
         return dataset.path, config.test
     folder = study.out / "data" / f"{dataset.path.resolve().name}-{seed}"
