@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.measure import label
 
 from cells import NOTHING
 from cytoforge.cli import main
@@ -19,6 +20,9 @@ from cytoforge.data.images import write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import morphology
 from cytoforge.simulation.phantom import phantom
+
+BINARY = np.zeros((40, 60), np.int32)
+BINARY[5:15, 5:17] = BINARY[5:15, 30:42] = BINARY[22:34, 30:40] = 255
 
 
 @pytest.fixture(scope="session")
@@ -213,6 +217,12 @@ def test_masks_without_cells_or_without_whole_cells_are_refused(tmp_path: Path) 
     write_labels(tmp_path / "cut" / "masks" / "a.png", np.ones((30, 30), np.int32))
     with pytest.raises(UserError, match="every cell is cut by the edge of its image"):
         simulate_masks(SimulateMasks(out=tmp_path / "out2", like=tmp_path / "cut"))
+    for name, labels in (("a", BINARY), ("b", BINARY.T), ("nothing", NOTHING)):
+        write_labels(tmp_path / "binary" / "masks" / f"{name}.png", labels)
+    with pytest.raises(UserError, match=r"binary: the masks look binary, one number .* cytoforge check .* says how"):
+        simulate_masks(SimulateMasks(out=tmp_path / "out2", like=tmp_path / "binary"))
+    write_labels(tmp_path / "binary" / "masks" / "b.png", label(BINARY.T))
+    simulate_masks(SimulateMasks(out=tmp_path / "mixed", like=tmp_path / "binary", count=1))
     (tmp_path / "pictures" / "images").mkdir(parents=True)
     write_image(tmp_path / "pictures" / "images" / "a.png", np.zeros((1, 30, 30), np.uint8))
     with pytest.raises(UserError, match="holds no masks"):

@@ -229,7 +229,16 @@ def test_binary_masks_are_noticed(phantoms: Path, tmp_path: Path, capsys: pytest
         write_image(tmp_path / "data" / "images" / f"{item.name}.png", (9 + labels[None]).astype(np.uint8))
         write_labels(tmp_path / "data" / "masks" / f"{item.name}.png", 255 * (labels > 0))
     assert train(tmp_path / "data", tmp_path / "run", "--steps", "1") == 0
-    assert "one cell in several pieces; if it is a binary mask, give every cell a number" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.count("the masks look binary, one number for all cells of an image") == 1
+    assert f"cytoforge check {tmp_path / 'data'} says how to number them" in said
+    for name in ("p0", "p1"):  # some of them only
+        labels = dataset.read_labels(next(item for item in dataset.items if item.name == name))
+        write_labels(tmp_path / "data" / "masks" / f"{name}.png", labels)
+    assert train(tmp_path / "data", tmp_path / "mixed", "--steps", "1", "--validation", str(phantoms)) == 0
+    said = capsys.readouterr().err
+    assert said.count("one cell in several pieces; if it is a binary mask, give every cell a number") == 2
+    assert "look binary" not in said
 
 
 def test_a_training_starts_from_another_run(

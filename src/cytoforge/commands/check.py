@@ -16,13 +16,13 @@ from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
 from cytoforge.errors import UserError
+from cytoforge.metrics.morphology import is_binary
 from cytoforge.progress import Progress, counted
 
 SHOWN = 3  # findings of one kind that are printed in full
 # share of border pixels that lie strictly between their two neighbours: below 0.012 in hand-drawn and silver masks
 # (usiigaci, dsb256, u373, hela), above 0.24 in the same masks resized with any interpolation
 INTERPOLATED = 0.1
-SPECK = 0.05  # a region below this share of the largest one is a stray, no cell
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def mistake(labels: np.ndarray, regions: Regions, stored: np.dtype[Any]) -> tupl
             f"ids run in ramps along {share:.0%} of the cells' borders: it was resized or smoothed with interpolation",
             "export the mask anew, resizing by nearest neighbour only",
         )
-    if regions.ids.size == 1 and (regions.sizes > SPECK * regions.sizes.max()).sum() > 1:
+    if is_binary(labels):
         return (
             f"one value ({regions.ids[0]}) for {regions.sizes.size} separate regions: a binary mask",
             "number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch",

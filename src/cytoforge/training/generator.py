@@ -1,5 +1,6 @@
 """`cytoforge train generator`: from annotated images to a run folder with an image generator in it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ def train(config: TrainGenerator) -> Run:
     """
     fabric = launch(config)
     data = open_data(config)
+    if data.channels not in (1, 3):
+        note = f"{config.data}: images have {data.channels} channels; score generation takes only grey or RGB images"
+        data = replace(data, notes=(*data.notes, note))
     described = describe_generator(config, data.channels, config.network)
     recipe = build_recipe(config, described)
     content = {"command": "train generator", "networks": {"generator": described}, "perceptual": recipe.perceptual}

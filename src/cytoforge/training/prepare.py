@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from scipy import ndimage
 from torch import nn
 
 from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, Training, TrainSegmentation, fitting_scale
@@ -22,6 +21,7 @@ from cytoforge.data.weights import VARIABLE
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
+from cytoforge.metrics.morphology import is_binary
 from cytoforge.networks.layers import initialise
 from cytoforge.progress import Progress, counted
 from cytoforge.training.batches import Batches, Synthetic, item_generator
@@ -64,7 +64,7 @@ def open_data(config: Training) -> Data:
 
     training, held = _split(config, dataset)
     validation = tuple(load(held, item) for item in held.items)
-    kept, diameters = [], []
+    kept, diameters, binary = [], [], []
     for item in training.items:
         _, image, labels = load(training, item)
         if min(image.shape[1:]) < SMALLEST:
@@ -73,10 +73,16 @@ def open_data(config: Training) -> Data:
         if is_blank(image):
             notes.append(f"{item.image}: one grey value or NaN all over, left out of training")
             continue
-        if len(np.unique(labels)) == 2 and ndimage.label(labels)[1] > 1:
-            notes.append(f"{item.mask}: one cell in several pieces; if it is a binary mask, give every cell a number")
+        if is_binary(labels):
+            binary.append(f"{item.mask}: one cell in several pieces; if it is a binary mask, give every cell a number")
         kept.append(item)
         diameters.append(cell_diameters(labels))
+    if len(binary) == len(kept) > 1:
+        binary = [
+            f"{config.data}: the masks look binary, one number for all cells of an image, so that touching cells cannot "
+            f"be told apart; cytoforge check {config.data} says how to number them"
+        ]
+    notes += binary
     sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
     if training.items[0].rows is not None:
         notes.append(f"{config.data}: holds a single image; one strip of it is for training, the other for validation")
