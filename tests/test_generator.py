@@ -212,8 +212,10 @@ def test_vgg_is_for_long_trainings_and_for_who_asks(
     assert network(real_weights, preset="paper", perceptual="features") == {}
     for asked in ({"preset": "paper"}, {"perceptual": "vgg"}):
         assert isinstance(network(real_weights, **asked)["features"], VGG19Features)
-    with pytest.raises(UserError, match="--perceptual vgg: needs VGG-19 weights"):
+    with pytest.raises(UserError, match=r"--perceptual vgg: this needs vgg19\.safetensors .*; name the folder"):
         network(None, perceptual="vgg")
+    with pytest.raises(UserError, match=f"which {tmp_path} does not hold; name another folder with --weights-dir"):
+        network(tmp_path, perceptual="vgg")
 
 
 def test_what_cannot_be_scored_later_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

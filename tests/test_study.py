@@ -13,11 +13,12 @@ import pytest
 
 from cytoforge.cli import main
 from cytoforge.commands.study import generators, segmenters
-from cytoforge.commands.study.folder import Study, difference, estimate, shown, split_test
-from cytoforge.config import StudyDense, StudyLimitedData
+from cytoforge.commands.study.folder import Study, difference, estimate, open_all, shown, split_test, subset
+from cytoforge.config import StudyDense, StudyLimitedData, StudyTraining, StudyVersatility
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
+from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.morphology import morphology
 from cytoforge.report import Report
@@ -280,6 +281,23 @@ def test_versatility_has_a_generator_for_each_data_set(run: Run) -> None:
     assert configs(out).keys() == {f"{name}{kind}-0" for name in ("phantoms", "others") for kind in ("", "-judge")}
     assert [row["data"] for row in read_json(out / "results.json")["rows"]] == ["phantoms", "others"]
     assert names(out / "work" / "others-0") == names(out / "data" / "others-0" / "test")
+
+
+def test_data_of_one_name_are_told_apart_by_the_folder_above(phantoms: Path, tmp_path: Path) -> None:
+    for name in ("cells", "nuclei"):
+        write_phantoms(tmp_path / name / "train", range(3))
+    data = (tmp_path / "cells" / "train", tmp_path / "nuclei" / "train", phantoms)
+    config = StudyVersatility(data=data, out=tmp_path / "study")
+    datasets = open_all(config)
+    assert list(datasets) == ["cells-train", "nuclei-train", "phantoms"]
+    study = Study.open("versatility", config)
+    for name, dataset in datasets.items():
+        for part in subset(study, dataset, config, seed=0):
+            assert part.parent == tmp_path / "study" / "data" / f"{name}-0"
+    with pytest.raises(UserError, match="several DATA have one name and lie in folders of one name; rename one"):
+        StudyVersatility(data=(data[0], data[0]), out=tmp_path)
+    with pytest.raises(UserError, match="several DATA have one name; rename one"):
+        StudyTraining(data=data, out=tmp_path)
 
 
 def test_extrapolation_tells_faithfulness_without_weights(run: Run) -> None:

@@ -15,10 +15,11 @@ import torch
 
 from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training.segmentation import Conventional
+from cytoforge.training.segmentation import Conventional, _start_differences
 
 TINY = ["--preset", "tiny", "--threads", "1"]
 
@@ -261,11 +262,57 @@ def test_a_training_starts_from_another_run(
     assert Run.open(second).provenance["started_from"] == fingerprint
     assert Run.open(first).provenance["started_from"] is None
     capsys.readouterr()
-    for flag in ("--target=semantic", "--network=deepsea", "--preset=small"):
+    for flag, words in (
+        ("--target=semantic", "target boundary there, semantic here: use --target boundary"),
+        ("--network=deepsea", "network unet there, deepsea here: use --network unet"),
+        ("--preset=small", "width 8 there, 16 here: use --preset tiny"),
+        ("--norm=group", "norm batch there, group here: use --norm batch"),
+    ):
         assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(first), flag) == 2
-        assert "--start needs a segmenter of the same kind" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert said == f"cytoforge: {first}: --start needs a segmenter of the same kind; {words}\n"
     assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(phantoms)) == 2
     assert not (tmp_path / "third").exists()
+
+
+def test_a_start_at_another_scale_is_said_and_noted_once(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(phantoms, first, "--steps", "1") == 0
+    note = f"{first}: was trained at --scale 1, and goes on at --scale 0.5: cells of the same images had another size"
+    flags = ("--steps", "2", "--start", str(first), "--scale", "0.5")
+    assert train(phantoms, second, *flags) == 0
+    assert note in capsys.readouterr().err
+    run = Run.open(second)
+    provenance = {key: value for key, value in run.provenance.items() if key != "finished"}
+    write_json(second / "provenance.json", provenance)
+    assert train(phantoms, second, *flags) == 0  # goes on
+    assert sum(text.startswith(note) for text in run.provenance["notes"]) == 1
+    capsys.readouterr()
+    assert train(phantoms, tmp_path / "same", "--steps", "1", "--start", str(first)) == 0
+    assert "was trained at" not in capsys.readouterr().err
+    assert "notes" not in Run.open(tmp_path / "same").provenance
+
+
+def test_what_no_flag_changes_is_said_when_starting() -> None:
+    here = {
+        "network": "unet",
+        "in_channels": 1,
+        "classes": 3,
+        "width": 8,
+        "depth": 3,
+        "norm": "batch",
+        "target": "boundary",
+    }
+    assert _start_differences(here, here) == []
+    assert _start_differences({**here, "depth": 2}, here) == [
+        "depth 2 there, 3 here: no flag changes that, train another one to start from"
+    ]
+    assert _start_differences({**here, "in_channels": 3, "width": 9}, here) == [
+        "width 9 there, 8 here: no preset has that, train another one to start from",
+        "channels of images 3 there, 1 here: convert the images",
+    ]
 
 
 def test_a_training_starts_from_no_generator(

@@ -17,7 +17,7 @@ from cytoforge.config import ABSENT, ScoreGeneration
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.images import Normalisation, read_header, read_image, scaled_shape
-from cytoforge.data.weights import FILES, VARIABLE, FeatureNetwork, load_features, weights_file
+from cytoforge.data.weights import FeatureNetwork, lacking, load_features, weights_file
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.metrics.copying import Copying, copying
@@ -106,8 +106,12 @@ def score_generation(config: ScoreGeneration) -> GenerationResults:
     pairs, unpaired = _pairs(inputs)
     inception, lpips = _inception(config.weights_dir), _lpips(config.weights_dir)
     notes = [*inputs.notes, *unpaired]
-    notes += [] if inception else [_without("inception", "no KID, FID, precision, recall, density, coverage, copying")]
-    notes += [_without("squeezenet", "no LPIPS", "lpips")] if pairs and not lpips else []
+    notes += (
+        []
+        if inception
+        else [f"no KID, FID, precision, recall, density, coverage, copying: {lacking(config.weights_dir, 'inception')}"]
+    )
+    notes += [f"no LPIPS: {lacking(config.weights_dir, 'squeezenet', 'lpips')}"] if pairs and not lpips else []
     if not inception and not pairs:
         raise UserError("; ".join(["nothing can be scored", *unpaired, notes[-1]]))
     generator = np.random.default_rng(config.seed)
@@ -252,11 +256,6 @@ def _lpips(directory: Path | None) -> LPIPS | None:
         return LPIPS(squeezenet, heads) if squeezenet and heads else None
     except RuntimeError as error:
         raise UserError(f"{weights_file('squeezenet', directory)}: is no SqueezeNet 1.1; copy it anew") from error
-
-
-def _without(network: FeatureNetwork, scores: str, *others: FeatureNetwork) -> str:
-    files = " and ".join(FILES[name][0] for name in (network, *others))
-    return f"{scores}: they need {files}; name the folder that holds it with --weights-dir or {VARIABLE}"
 
 
 def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:

@@ -127,7 +127,7 @@ class ScoreGeneration:
     """resize real images on reading, to the scale at which the others were generated"""
     normalisation: Literal["set", "image"] | None = None
     """real images between the limits of all (set) or of each (image); without it image for what cytoforge painted"""
-    weights_dir: Path | None = None
+    weights_dir: Present | None = None
     """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
     json: NewFile | None = None
     """write everything to this file"""

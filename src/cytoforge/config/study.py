@@ -36,7 +36,7 @@ class StudySegmenters:
     """resize images on reading"""
     condition: Condition = "instances"
     """what generators are told of cells"""
-    weights_dir: Path | None = None
+    weights_dir: Present | None = None
     """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
@@ -56,9 +56,9 @@ class StudySegmenters:
         problems = [] if self.data else ["name a dataset"]
         if self.test is not None and len(self.data) > 1:
             problems.append("--test belongs to a single DATA")
-        names = [path.resolve().name for path in self.data]
-        if len(set(names)) < len(names):
-            problems.append("several DATA have one name; rename one")
+        named = [path.resolve().parts[-2:] for path in self.data]
+        if len(set(named)) < len(named):
+            problems.append("several DATA have one name and lie in folders of one name; rename one")
         return problems
 
     def _single(self) -> list[str]:
@@ -87,8 +87,10 @@ class StudyTraining(StudySegmenters):
 
     def _problems(self) -> list[str]:
         told = self.condition != "instances"
+        alike = len({path.resolve().name for path in self.data}) < len(self.data)
         return [
             *super()._problems(),
+            *(["several DATA have one name; rename one"] if alike else []),
             *(["--condition has no part in this study: cyclegan is told masks"] if told else []),
         ]
 

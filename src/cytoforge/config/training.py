@@ -1,6 +1,5 @@
 """Settings of trainings, and the presets of sizes and rates."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -114,7 +113,7 @@ class Training:
     """probability of the differentiable augmentation before the image discriminator"""
     patience: Count | None = None
     """stop after this many validations (of about 20 in a run) without improvement"""
-    weights_dir: Path | None = None
+    weights_dir: Present | None = None
     """folder with pretrained VGG-19 for the perceptual loss; also from CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""

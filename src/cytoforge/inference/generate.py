@@ -1,6 +1,5 @@
 """`cytoforge generate images`: masks of any size to painted images, an annotated dataset that says it is synthetic."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -20,7 +19,7 @@ from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import curate
-from cytoforge.inference.load import choose_device, load_network
+from cytoforge.inference.load import open_network
 from cytoforge.inference.segment import Model
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, DEEPEST, condition, relabel
@@ -102,10 +101,7 @@ class Painter:
     @classmethod
     def open(cls, config: GenerateImages) -> Self:
         """Load what the configuration names; raises UserError when run or device do not serve."""
-        device = choose_device(config.device)
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
-        run = Run.open(config.run)
-        network = load_network(run, "generator", device)
+        run, network = open_network(config, "generator")
         stored = run.config
         kind = stored.get("condition", "mask")
         told = stored["networks"]["generator"].get("in_channels", 1)

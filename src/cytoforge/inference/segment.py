@@ -1,6 +1,5 @@
 """`cytoforge segment`: images of any size to label images of the same size, in bounded memory."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,8 @@ from cytoforge.config import Segment
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json, write_json
 from cytoforge.data.images import Normalisation, RowReader, is_blank, resize_rows, scaled_shape, write_labels
-from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.load import choose_device, load_network
+from cytoforge.inference.load import open_network
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
@@ -105,10 +103,7 @@ class Model:
     @classmethod
     def open(cls, config: Segment) -> Self:
         """Load what the configuration names; raises UserError when run, device or tile do not serve."""
-        device = choose_device(config.device)
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
-        run = Run.open(config.run)
-        network = load_network(run, "segmenter", device)
+        run, network = open_network(config, "segmenter")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
         stored = run.config
         tile = config.tile or default_tile(network, stored["tile"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cytoforge.config import TrainGenerator, Training
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
-from cytoforge.data.weights import VARIABLE, load_features
+from cytoforge.data.weights import lacking, load_features
 from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
@@ -22,10 +22,20 @@ from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import GENERATORS, ImageGenerator
 from cytoforge.progress import counted
 from cytoforge.report import colour_labels, run_report, to_rgb
-from cytoforge.training.batches import Batches, item_generator
+from cytoforge.training.batches import item_generator
 from cytoforge.training.fit import verdict
 from cytoforge.training.paired import PairedGAN
-from cytoforge.training.prepare import Data, build, launch, open_data, open_run, prefers_vgg, sizes, train_recipe
+from cytoforge.training.prepare import (
+    Data,
+    build,
+    cut_batches,
+    launch,
+    open_data,
+    open_run,
+    prefers_vgg,
+    sizes,
+    train_recipe,
+)
 
 # for trainings of minutes; docs/decisions.md says how they were found
 QUICK = CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0)
@@ -48,16 +58,7 @@ def train(config: TrainGenerator) -> Run:
     recipe = build_recipe(config, described)
     content = {"command": "train generator", "networks": {"generator": described}, "perceptual": recipe.perceptual}
     run = open_run(config, fabric, data, content)
-    preset = sizes(config)
-    batches = Batches(
-        data.names,
-        data.read,
-        size=preset.crop,
-        count=preset.cycle_batch,
-        policy=config.augmentation,
-        seed=config.seed,
-        ranks=(fabric.global_rank, fabric.world_size),
-    )
+    batches = cut_batches(config, fabric, data, sizes(config).cycle_batch)
 
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of validation images and of what is painted on their masks."""
@@ -151,7 +152,7 @@ def perceptual_network(config: Training) -> dict[str, Any]:
     vgg = load_features("vgg19", config.weights_dir) if prefers_vgg(config) else None
     if vgg is None:
         if config.perceptual == "vgg":
-            raise UserError(f"--perceptual vgg: needs VGG-19 weights; name their folder by --weights-dir or {VARIABLE}")
+            raise UserError(f"--perceptual vgg: {lacking(config.weights_dir, 'vgg19')}")
         return {}
     features = VGG19Features(vgg)
     return {"features": features, "feature_weights": features.weights}

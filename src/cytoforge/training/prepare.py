@@ -13,11 +13,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, Training, TrainSegmentation, fitting_scale
+from cytoforge.config import (
+    FITTING_DIAMETER,
+    PRESETS,
+    Preset,
+    TrainGenerator,
+    Training,
+    TrainSegmentation,
+    fitting_scale,
+)
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
-from cytoforge.data.weights import VARIABLE
+from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
@@ -79,8 +87,8 @@ def open_data(config: Training) -> Data:
         diameters.append(cell_diameters(labels))
     if len(binary) == len(kept) > 1:
         binary = [
-            f"{config.data}: the masks look binary, one number for all cells of an image, so that touching cells cannot "
-            f"be told apart; cytoforge check {config.data} says how to number them"
+            f"{config.data}: the masks look binary, one number for all cells of an image: cells that touch cannot be "
+            f"told apart; cytoforge check {config.data} says how to number them"
         ]
     notes += binary
     sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
@@ -238,6 +246,26 @@ def build(kind: Callable[..., nn.Module], seed: int, purpose: str, described: di
     return network
 
 
+def cut_batches(
+    config: TrainSegmentation | TrainGenerator,
+    fabric: Fabric,
+    data: Data,
+    count: int,
+    synthetic: Synthetic | None = None,
+) -> Batches:
+    """Return this process's share of batches of `count` windows, cut and augmented as a configuration says."""
+    return Batches(
+        data.names,
+        data.read,
+        size=sizes(config).crop,
+        count=count,
+        policy=config.augmentation,
+        seed=config.seed,
+        ranks=(fabric.global_rank, fabric.world_size),
+        synthetic=synthetic,
+    )
+
+
 def train_recipe(
     config: Training,
     fabric: Fabric,
@@ -290,8 +318,8 @@ def _notices(config: Training, recipe: Recipe) -> list[str]:
     if recipe.perceptual in (None, "VGG-19") or not prefers_vgg(config):
         return []
     return [
-        f"no VGG-19 weights (--weights-dir or {VARIABLE}): "
-        "the perceptual loss falls back to matching the discriminator's features"
+        "the perceptual loss falls back to matching the discriminator's features: "
+        f"{lacking(config.weights_dir, 'vgg19')}"
     ]
 
 

@@ -1,6 +1,7 @@
 """The folder of a study: what was measured stays, so that the same command goes on where it stopped."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -155,6 +156,20 @@ def open_data(data: Path, config: StudySegmenters) -> Dataset:
     return dataset
 
 
+def data_names(config: StudySegmenters) -> dict[Path, str]:
+    """Name each DATA by its folder, with the folder above where several would be called alike: `cells-train`."""
+    paths = {path: path.resolve() for path in config.data}
+    alike = Counter(path.name for path in paths.values())
+    return {
+        path: full.name if alike[full.name] == 1 else f"{full.parent.name}-{full.name}" for path, full in paths.items()
+    }
+
+
+def open_all(config: StudySegmenters) -> dict[str, Dataset]:
+    """Open every DATA of a study, by its name in results; raises as open_data."""
+    return {name: open_data(path, config) for path, name in data_names(config).items()}
+
+
 def subset(
     study: Study, dataset: Dataset, config: StudySegmenters, seed: int, least: int | None = None
 ) -> tuple[Path, Path]:
@@ -169,7 +184,7 @@ def subset(
         )
     if config.test is not None:
         return dataset.path, config.test
-    folder = study.out / "data" / f"{dataset.path.resolve().name}-{seed}"
+    folder = study.out / "data" / f"{data_names(config)[dataset.path]}-{seed}"
     return copy_items(dataset, pool, folder / "train"), copy_items(dataset, test, folder / "test")
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cytoforge.commands.score_generation import GenerationResults, score_generation
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.commands.study.folder import Study, open_data, shown, subset
+from cytoforge.commands.study.folder import Study, open_all, open_data, shown, subset
 from cytoforge.commands.study.segmenters import base_settings, trained
 from cytoforge.config import (
     GenerateImages,
@@ -121,7 +121,7 @@ def study_ablation(config: StudyAblation) -> Path:
 
 def study_versatility(config: StudyVersatility) -> Path:
     """Train a generator on each data set and score what it paints on the masks of its test images (Figure 4)."""
-    datasets = {data.resolve().name: open_data(data, config) for data in config.data}
+    datasets = open_all(config)
     study = Study.open("versatility", config)
     report = Report("Versatility", f"one generator per data set, {_limit(config)} each")
     rows = []
