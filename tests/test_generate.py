@@ -429,7 +429,8 @@ def test_the_faithful_and_different_images_are_kept(
         return iter([16, 16, 12, 16, 16, 16, 4, 15]), iter([0.4, 0.4, 0.4, 0.4, 0, 0, 0.4, 0.4])
 
     monkeypatch.setattr(module, "paint", painted)
-    monkeypatch.setattr("cytoforge.inference.segment.load_network", lambda *_: Seer().eval())
+    networks = {"segmenter": Seer().eval(), "generator": cytoforge.load_network(run, "generator")}
+    monkeypatch.setattr("cytoforge.inference.load.load_network", lambda run, name, device: networks[name])
     results = []
     for out in (tmp_path / "one", tmp_path / "two"):
         shares, patchy = inputs()

@@ -183,7 +183,10 @@ def test_interrupted_and_continued_equals_uninterrupted(
         ("--with nowhere", "nowhere: does not exist"),
         ("--validation {painted}", "which is no measure of a segmenter"),
         ("--with {painted} --method cyclegan", "--with belongs to --method conventional, not cyclegan"),
-        ("--with {painted} --synthetic-share 1.5", "--synthetic-share 1.5: input should be less than or equal to 1"),
+        (
+            "--with {painted} --synthetic-share 1.5",
+            "--synthetic-share 1.5: must be at least 0 and at most 1",
+        ),
         ("--condition instances", "--condition belongs to --method cyclegan or two-stage"),
     ],
 )
