@@ -178,7 +178,7 @@ def test_one_cell_is_no_binary_mask(tmp_path: Path) -> None:
     assert check(Check(tmp_path)) == []
     labels[50:53, 50:53] = 1  # a stray of a hundredth of the cell
     write_labels(tmp_path / "masks" / "a.png", labels)
-    assert only(check(Check(tmp_path))).what == "1 id (1) in several pieces, of 1 cells"
+    assert only(check(Check(tmp_path))).what == "1 id (1) in several pieces, of 1 cell"
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.75, 1.5, 3])
@@ -305,7 +305,7 @@ def test_findings_of_one_kind_are_printed_together(tmp_path: Path) -> None:
         for i, line in enumerate(errors[:3])
     ] == [True] * 3
     assert errors[3] == "error: ... and 2 more like these"
-    assert lines[-1] == "6 errors, 1 warnings"
+    assert lines[-1] == "6 errors, 1 warning"
     assert lines.index(errors[3]) + 1 == lines.index(
         "    number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch"
     )

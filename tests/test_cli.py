@@ -1,10 +1,17 @@
+import ast
 import importlib
+import itertools
+import re
 from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from cytoforge import cli, config
+from cytoforge.config.base import _declared
+from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
 
 
@@ -39,7 +46,12 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
     [
         ("trian segmentation x", "there is no command 'trian'"),
         ("train", "cytoforge train needs a second word: segmentation"),
-        ("train segmentation x --out y --minutes -1", "--minutes -1.0: input should be greater than 0"),
+        ("train segmentation x --out y --minutes -1", "--minutes -1: must be above 0, such as 10"),
+        ("generate images r m --out y --keep 50", "--keep 50: must be above 0 and at most 1, such as 0.75"),
+        ("train generator x --out y --fold 3", "--fold 3: must be written like 2/5 for the second of five"),
+        ("study extrapolation x --out y --densities 0.1 7", "--densities 7: must be at least 0 and at most 1, such as"),
+        ("study training x --out y --networks", "--networks: name at least one"),
+        ("segment r i --out y --tile 8", "--tile 8: must be at least 32, such as 256"),
         ("train segmentation x --out y --steps 5 --minutes 1", "give --minutes or --steps, not both"),
         ("train segmentation x --out y --warm-start", "--warm-start belongs to --method cyclegan"),
         ("train segmentation x --out y --fold 6/5", "--fold 6/5 names no part"),
@@ -74,6 +86,46 @@ def test_configurations_are_frozen() -> None:
         settings.data = Path("y")  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("train generator nowhere --out y", "nowhere: does not exist; check the name"),
+        ("train segmentation data --out y --with nowhere", "nowhere: does not exist; check the name"),
+        ("train segmentation data --out y --start data", "data: is no run folder (config.json is missing); give"),
+        ("train segmentation data --out trained", "trained: holds results already; choose another folder or give --ov"),
+        ("generate images nowhere data --out y", "nowhere: is no run folder (config.json is missing); give the folder"),
+        ("generate images trained data --out painted", "painted: holds results already; choose another folder or give"),
+        ("study versatility data nowhere --out y", "nowhere: does not exist"),
+        ("score generation data nowhere", "nowhere: does not exist; check the name"),
+        ("score segmentation data data --json data/scores.json", "scores.json: exists already; choose another --json"),
+    ],
+)
+def test_a_wrong_place_is_said_before_anything_is_loaded(
+    line: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in (
+        ("data/scores.json", {}),
+        ("trained/config.json", {}),
+        ("trained/provenance.json", {"finished": "yesterday"}),
+        ("painted/dataset.json", {"complete": True}),
+        ("damaged/dataset.json", []),
+    ):
+        write_json(tmp_path / name, content)
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(module: str) -> None:
+        raise AssertionError(f"{module} is loaded")
+
+    monkeypatch.setattr("importlib.import_module", refuse)
+    assert cli.main(line.split()) == 2
+    assert sentence in capsys.readouterr().err
+    if "results already" in sentence or "exists already" in sentence:
+        with pytest.raises(AssertionError, match="is loaded"):
+            cli.main([*line.split(), "--overwrite"])
+    with pytest.raises(AssertionError, match="is loaded"):
+        cli.main(["generate", "images", "trained", "data", "--out", "damaged"])
+
+
 def test_an_interrupt_says_something(
     tiny_dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,3 +135,21 @@ def test_an_interrupt_says_something(
     monkeypatch.setattr("cytoforge.commands.check.check_command", interrupted)
     assert cli.main(["check", str(tiny_dataset)]) == 130
     assert capsys.readouterr().err == "cytoforge: interrupted; what is done is kept\n"
+
+
+def test_every_pattern_has_an_example_that_fits_it() -> None:
+    for kind, _, _ in cli.COMMANDS.values():
+        for name, hint in get_type_hints(getattr(config, kind), include_extras=True).items():
+            for declared in _declared(hint, FieldInfo):
+                for pattern in (limit.pattern for limit in declared.metadata if getattr(limit, "pattern", None)):
+                    assert declared.examples, f"{kind}.{name}"
+                    assert re.match(pattern, re.split("[, ]", declared.examples[0])[0])
+
+
+def test_every_field_is_told_in_one_line() -> None:
+    """A line that is broken in the source is broken in --help, too, wherever that may be."""
+    for source in Path(config.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            for field, told in itertools.pairwise(node.body if isinstance(node, ast.ClassDef) else []):
+                if isinstance(field, ast.AnnAssign) and isinstance(told, ast.Expr):
+                    assert "\n" not in ast.literal_eval(told.value), f"{source.name}, line {told.lineno}"

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cytoforge.data import dataset as module
-from cytoforge.data.dataset import Dataset, DatasetWriter, Item, parts
+from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
+from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 
 
@@ -59,8 +60,8 @@ def test_missing_partners_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert names(dataset.masks()) == ["b", "d"]
     assert names(dataset.pairs()) == ["b"]
     assert dataset.pairs().notes == (
-        f"{tmp_path}: 2 images have no mask, left out",
-        f"{tmp_path}: 1 masks have no image, left out",
+        f"{tmp_path}: 2 images without mask, left out",
+        f"{tmp_path}: 1 mask without image, left out",
     )
 
 
@@ -346,8 +347,8 @@ def test_pairing_takes_one_look_at_each_folder(tmp_path: Path, monkeypatch: pyte
         for i in range(2000):
             (tmp_path / part / f"{i}.png").touch()
     listed: list[Path] = []
-    plain = module._files
-    monkeypatch.setattr(module, "_files", lambda folder: listed.append(folder) or plain(folder))
+    plain = module.image_files
+    monkeypatch.setattr(module, "image_files", lambda folder: listed.append(folder) or plain(folder))
     assert len(Dataset.open(tmp_path).pairs().items) == 2000
     assert listed == [tmp_path / "images", tmp_path / "masks"]
 
@@ -361,7 +362,8 @@ def test_written_dataset_opens(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path / "out", {"synthetic": {"seed": 3}}, suffix=".tif")
     writer.add("a", IMAGE, LABELS)
     writer.add("b", IMAGE, LABELS)
-    dataset = writer.finish()
+    writer.finish()
+    dataset = Dataset.open(tmp_path / "out")
     assert names(dataset.pairs()) == ["a", "b"]
     assert dataset.info == {"written_by": "cytoforge", "synthetic": {"seed": 3}, "complete": True}
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "images" / "a.tif"), IMAGE)
@@ -383,7 +385,7 @@ def test_interrupted_writing_goes_on(tmp_path: Path) -> None:
 def test_results_are_not_replaced_unless_told(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path, {"seed": 1})
     writer.add("a", IMAGE, LABELS)
-    with pytest.raises(UserError, match=r"holds results already; .*--overwrite"):
+    with pytest.raises(UserError, match=r"unfinished work with another seed; repeat its command to go on .*--over"):
         DatasetWriter(tmp_path, {"seed": 2})
     writer.finish()
     with pytest.raises(UserError, match="holds results already"):
@@ -391,13 +393,42 @@ def test_results_are_not_replaced_unless_told(tmp_path: Path) -> None:
     again = DatasetWriter(tmp_path, {"seed": 1}, overwrite=True)
     assert again.done == frozenset()
     again.add("b", labels=LABELS)
-    assert names(again.finish()) == ["b"]
+    again.finish()
+    assert names(Dataset.open(tmp_path)) == ["b"]
 
 
-def test_foreign_files_are_never_replaced(tiny_dataset: Path) -> None:
+def test_foreign_files_are_never_replaced(tiny_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds images or masks that cytoforge did not write; choose another folder"):
         DatasetWriter(tiny_dataset, overwrite=True)
     assert len(Dataset.open(tiny_dataset).items) == 6
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"thesis: holds notes.txt and is no dataset; choose another folder"):
+        DatasetWriter(tmp_path / "thesis", overwrite=True)
+    assert [file.name for file in (tmp_path / "thesis").iterdir()] == ["notes.txt"]
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info" / "dataset.json").write_text('{"groups": "prefix"}')
+    with pytest.raises(UserError, match=r"info: holds dataset.json and is no dataset"):
+        DatasetWriter(tmp_path / "info", overwrite=True)
+
+
+@pytest.mark.parametrize("other", [{"synthetic": {"by": "b"}}, {"synthetic": True}, {"crops_of": "a"}])
+def test_a_command_replaces_its_own_kind_of_dataset_only(other: dict[str, Any], tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path, {"synthetic": {"by": "a"}})
+    writer.add("a", labels=LABELS)
+    writer.finish()
+    with pytest.raises(UserError, match="holds a dataset of another kind, by a; choose another folder"):
+        DatasetWriter(tmp_path, other, overwrite=True)
+    assert names(Dataset.open(tmp_path)) == ["a"]
+    DatasetWriter(tmp_path, {"synthetic": {"by": "a"}, "scale": 2}, overwrite=True)
+
+
+def test_what_differs_is_said_in_words(tmp_path: Path) -> None:
+    former = {"synthetic": {"by": "a", "settings": {"like": "x", "seed": 1}, "source": {"sha256": "1"}}, "files": {}}
+    DatasetWriter(tmp_path, former).add("a", labels=LABELS)
+    wanted = {"synthetic": {"by": "a", "settings": {"like": "y", "seed": 1}, "source": {"sha256": "2"}}}
+    with pytest.raises(UserError, match="with another content of like, like, set of masks or variants; repeat"):
+        DatasetWriter(tmp_path, wanted)
 
 
 @pytest.mark.parametrize(

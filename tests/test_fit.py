@@ -205,7 +205,9 @@ def test_a_start_is_validated_once_however_often_training_is_begun(tmp_path: Pat
 
 def test_the_weights_of_the_end_are_kept_when_asked_for(tmp_path: Path) -> None:
     recipe, fall = Toy(), iter(range(100, 0, -1))
-    state = train(tmp_path / "run", recipe, Budget(steps=20), validate=lambda networks: float(next(fall)), keep_last=True)
+    state = train(
+        tmp_path / "run", recipe, Budget(steps=20), validate=lambda networks: float(next(fall)), keep_last=True
+    )
     assert (state.best, state.best_step) == (100, 1)
     tensors, meta = Run.open(tmp_path / "run").load_state()
     end = unflatten_state(tensors, meta["structure"])["average"]["net"]

@@ -14,11 +14,13 @@ import cytoforge
 from conftest import squares
 from cytoforge.cli import main
 from cytoforge.commands.score import score_segmentation
-from cytoforge.config import GenerateImages, ScoreSegmentation, Segment, TrainSegmentation
-from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.commands.simulate import simulate_masks
+from cytoforge.config import GenerateImages, ScoreSegmentation, Segment, SimulateMasks, TrainSegmentation
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels, write_image, write_labels
 from cytoforge.data.run import Run
+from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference import curation, tiling
 from cytoforge.inference import generate as module
@@ -274,7 +276,7 @@ def test_generators_of_instances_and_of_other_channels(masks: Path, tmp_path: Pa
     assert read_header(path)[0] == (2, 60, 70)
     assert read_mark(path)["mask"] == "a"
     wrong = write_run(tmp_path / "wrong", kind="instances", in_channels=1)
-    with pytest.raises(UserError, match="its generator takes 1 channels, which is no condition 'instances'"):
+    with pytest.raises(UserError, match="its generator takes 1 channel, which is no condition 'instances'"):
         generate(settings_of(wrong, masks, tmp_path / "no"))
 
 
@@ -296,8 +298,11 @@ def test_an_interrupted_command_goes_on(
             generate(config)
     assert not info_of(tmp_path / "out")["complete"]
     first = (tmp_path / "out" / "images" / "a.png").stat()
-    with pytest.raises(UserError, match="holds results already"):
-        generate(settings_of(run, masks, tmp_path / "out", seed=1))
+    for flags, what in (({"seed": 1}, "seed"), ({"keep": 0.5}, "keep or segmenter"), ({"variants": 2}, ".* variants")):
+        with pytest.raises(
+            UserError, match=f"unfinished work with another {what}; repeat its command to go on with it"
+        ):
+            generate(settings_of(run, masks, tmp_path / "out", **flags))
     generate(config)
     assert "1 of them made before" in capsys.readouterr().out
     assert (tmp_path / "out" / "images" / "a.png").stat() == first
@@ -329,6 +334,11 @@ def test_what_does_not_serve_is_refused(run: Path, masks: Path, tiny_dataset: Pa
             generate(settings_of(run, tiny_dataset, tiny_dataset, overwrite=overwrite))
         with pytest.raises(UserError, match="holds images or masks that cytoforge did not write"):
             generate(settings_of(run, masks, tiny_dataset, overwrite=overwrite))
+    simulated = simulate_masks(SimulateMasks(out=tmp_path / "simulated", count=1, size="64x64"))
+    before = {path: path.stat() for path in sorted(simulated.rglob("*"))}
+    with pytest.raises(UserError, match="dataset of another kind, by cytoforge simulate masks; choose another folder"):
+        generate(settings_of(run, masks, simulated, overwrite=True))
+    assert {path: path.stat() for path in sorted(simulated.rglob("*"))} == before
     with pytest.raises(UserError, match="--segmenter belongs to --keep"):
         settings_of(run, masks, out, segmenter=run)
     assert not out.exists()
@@ -419,7 +429,8 @@ def test_the_faithful_and_different_images_are_kept(
         return iter([16, 16, 12, 16, 16, 16, 4, 15]), iter([0.4, 0.4, 0.4, 0.4, 0, 0, 0.4, 0.4])
 
     monkeypatch.setattr(module, "paint", painted)
-    monkeypatch.setattr("cytoforge.inference.segment.load_network", lambda *_: Seer().eval())
+    networks = {"segmenter": Seer().eval(), "generator": cytoforge.load_network(run, "generator")}
+    monkeypatch.setattr("cytoforge.inference.load.load_network", lambda run, name, device: networks[name])
     results = []
     for out in (tmp_path / "one", tmp_path / "two"):
         shares, patchy = inputs()

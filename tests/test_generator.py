@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.cli import main
 from cytoforge.config import TrainGenerator
+from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
@@ -24,6 +25,7 @@ from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
+from cytoforge.simulation.phantom import phantom
 from cytoforge.training import prepare
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Trainer
@@ -140,7 +142,7 @@ def test_the_run_tells_how_to_paint(trained, capsys: pytest.CaptureFixture[str],
     monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
     out = trained("--condition", "instances")
     shown = capsys.readouterr()
-    assert "generator trained in 3 steps" in shown.out
+    assert "generator trained in 3 steps; cytoforge generate images " in shown.out
     assert "VGG" not in shown.err  # not asked for, so not missed
     described = json.loads((out / "config.json").read_text())
     assert described["command"] == "train generator"
@@ -210,8 +212,20 @@ def test_vgg_is_for_long_trainings_and_for_who_asks(
     assert network(real_weights, preset="paper", perceptual="features") == {}
     for asked in ({"preset": "paper"}, {"perceptual": "vgg"}):
         assert isinstance(network(real_weights, **asked)["features"], VGG19Features)
-    with pytest.raises(UserError, match="--perceptual vgg: needs VGG-19 weights"):
+    with pytest.raises(UserError, match=r"--perceptual vgg: this needs vgg19\.safetensors .*; name the folder"):
         network(None, perceptual="vgg")
+    with pytest.raises(UserError, match=f"which {tmp_path} does not hold; name another folder with --weights-dir"):
+        network(tmp_path, perceptual="vgg")
+
+
+def test_what_cannot_be_scored_later_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(2):
+        image, labels = phantom(seed, (64, 64), 6)
+        write_image(tmp_path / "two" / "images" / f"{seed}.tif", np.stack([image, image[::-1]]))
+        write_labels(tmp_path / "two" / "masks" / f"{seed}.tif", labels)
+    flags = ["--preset", "tiny", "--steps", "1", "--threads", "1"]
+    assert main(["train", "generator", str(tmp_path / "two"), "--out", str(tmp_path / "run"), *flags]) == 0
+    assert "two: images have 2 channels; score generation takes only grey or RGB images" in capsys.readouterr().err
 
 
 def test_a_missing_vgg_is_missed(trained, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

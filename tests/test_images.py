@@ -679,3 +679,12 @@ def test_same_size_is_untouched() -> None:
     np.testing.assert_array_equal(resize_image(image, (6, 7)), image)
     assert scaled_shape((3, 100, 31), 0.333) == (33, 10)
     assert scaled_shape((1, 1), 0.1) == (1, 1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_views_are_written_as_they_look(suffix: str, tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    write_labels(tmp_path / f"labels.{suffix}", values.T)
+    np.testing.assert_array_equal(read_labels(tmp_path / f"labels.{suffix}"), values.T)
+    write_image(tmp_path / f"image.{suffix}", values[None, ::-1])
+    np.testing.assert_array_equal(read_image(tmp_path / f"image.{suffix}"), values[None, ::-1])

@@ -259,7 +259,7 @@ class TestScores:
         with pytest.raises(UserError, match="convert one side"):
             score_generation(config(tmp_path / "colour"))
         write_image(tmp_path / "two" / "a.tif", np.zeros((2, 20, 20), np.uint8))
-        with pytest.raises(UserError, match="two: images have 2 channels, scores take grey or RGB ones"):
+        with pytest.raises(UserError, match=r"two.*\.tif: has 2 channels, scores take grey or RGB images; save one"):
             score_generation(config(tmp_path / "two"))
         (tmp_path / "masks").mkdir()
         with pytest.raises(UserError, match="masks: holds no files"):
@@ -273,8 +273,8 @@ class TestWithoutWeights:
         file = tmp_path / "scores.json"
         assert main(["score", "generation", str(noisy), str(real), "--training", str(real), "--json", str(file)]) == 0
         shown = capsys.readouterr().out
-        assert "no KID, FID, precision, recall, density, coverage, copying: they need inception_v3_fid_768" in shown
-        assert "no LPIPS: they need squeezenet1_1.safetensors and lpips_squeeze_v0.1.safetensors" in shown
+        assert "no KID, FID, precision, recall, density, coverage, copying: this needs inception_v3_fid_768" in shown
+        assert "no LPIPS: this needs squeezenet1_1.safetensors and lpips_squeeze_v0.1.safetensors" in shown
         assert shown.count("--weights-dir or CYTOFORGE_WEIGHTS") == 2
         stored = read_json(file)
         assert set(stored["pairs"]) == {"pairs", "ssim", "psnr"}

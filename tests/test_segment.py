@@ -361,7 +361,7 @@ def test_public_names() -> None:
 def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     """Lets every run's segmenter be one `Toy`, whose masks are known."""
     network = Toy()
-    monkeypatch.setattr(module, "load_network", lambda run, name, device: network)
+    monkeypatch.setattr("cytoforge.inference.load.load_network", lambda run, name, device: network)
     return network
 
 

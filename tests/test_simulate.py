@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.measure import label
 
 from cells import NOTHING
 from cytoforge.cli import main
@@ -14,10 +15,14 @@ from cytoforge.commands import simulate as command
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.config import SimulateMasks
 from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import morphology
 from cytoforge.simulation.phantom import phantom
+
+BINARY = np.zeros((40, 60), np.int32)
+BINARY[5:15, 5:17] = BINARY[5:15, 30:42] = BINARY[22:34, 30:40] = 255
 
 
 @pytest.fixture(scope="session")
@@ -165,6 +170,8 @@ def test_interrupted_work_goes_on(phantoms: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(command, "_simulated", stops)
     assert main(["simulate", "masks", "--like", str(phantoms), "--out", str(out), "--count", "4"]) == 130
     assert len(written(out)) == 2
+    with pytest.raises(UserError, match="unfinished work with another density, seed; repeat its command to go on"):
+        simulate_masks(SimulateMasks(out=out, like=phantoms, count=4, seed=1, density=0.3))
     assert same(whole, run(out, like=phantoms, count=4))
     assert len(made) == 3 + 2
     for name in ("statistics.json", "dataset.json"):
@@ -181,8 +188,18 @@ def test_nothing_is_replaced_unless_told(phantoms: Path, tmp_path: Path) -> None
     assert not same(first, run(out, like=phantoms, count=2, seed=1, overwrite=True))
     mine = tmp_path / "mine"
     write_labels(mine / "masks" / "a.png", NOTHING)
-    with pytest.raises(UserError, match="did not write"):
-        simulate_masks(SimulateMasks(out=mine, like=phantoms, count=1, overwrite=True))
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "report.html").write_text("mine")
+    write_json(tmp_path / "painted" / "dataset.json", {"written_by": "cytoforge", "synthetic": {"by": "a painter"}})
+    for name, sentence in (
+        ("mine", "did not write"),
+        ("foreign", r"holds report.html and is no dataset"),
+        ("painted", "another kind, by a painter; choose another folder"),
+    ):
+        before = {path: path.stat() for path in (tmp_path / name).rglob("*")}
+        with pytest.raises(UserError, match=sentence):
+            simulate_masks(SimulateMasks(out=tmp_path / name, like=phantoms, count=1, overwrite=True))
+        assert {path: path.stat() for path in (tmp_path / name).rglob("*")} == before
 
 
 @pytest.mark.parametrize("part", [".", "masks", "new"])
@@ -200,6 +217,12 @@ def test_masks_without_cells_or_without_whole_cells_are_refused(tmp_path: Path) 
     write_labels(tmp_path / "cut" / "masks" / "a.png", np.ones((30, 30), np.int32))
     with pytest.raises(UserError, match="every cell is cut by the edge of its image"):
         simulate_masks(SimulateMasks(out=tmp_path / "out2", like=tmp_path / "cut"))
+    for name, labels in (("a", BINARY), ("b", BINARY.T), ("nothing", NOTHING)):
+        write_labels(tmp_path / "binary" / "masks" / f"{name}.png", labels)
+    with pytest.raises(UserError, match=r"binary: the masks look binary, one number .* cytoforge check .* says how"):
+        simulate_masks(SimulateMasks(out=tmp_path / "out2", like=tmp_path / "binary"))
+    write_labels(tmp_path / "binary" / "masks" / "b.png", label(BINARY.T))
+    simulate_masks(SimulateMasks(out=tmp_path / "mixed", like=tmp_path / "binary", count=1))
     (tmp_path / "pictures" / "images").mkdir(parents=True)
     write_image(tmp_path / "pictures" / "images" / "a.png", np.zeros((1, 30, 30), np.uint8))
     with pytest.raises(UserError, match="holds no masks"):
@@ -209,16 +232,19 @@ def test_masks_without_cells_or_without_whole_cells_are_refused(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("--density 0.8", "--density 0.8: coverage goes up to 0.7"),
-        ("--density 0", "--density 0.0: input should be greater than 0"),
-        ("--density 20.5", "--density 20.5: from 1 on it is a whole number"),
-        ("--size 512", "--size 512: string should match pattern"),
+        (
+            "--density 0.8",
+            "--density 0.8: below 1 it is the share of the image that cells cover, at most 0.7",
+        ),
+        ("--density 0", "--density 0: must be above 0, such as 0.3 for coverage or 150 for cells an image"),
+        ("--density 20.5", "--density 20.5: from 1 on it is a whole number of cells, such as 150"),
+        ("--size 512", "--size 512: must be written like 512x768, height x width in pixels"),
         ("--size 0x5", "--size 0x5"),
         ("--like x --diameter 20", "--diameter is for cells without --like"),
         ("--scale 0.5", "--scale resizes the masks of --like, which is not given"),
         ("--sequence 01", "--sequence picks from the movie folder of --like"),
-        ("--gap -1", "--gap -1"),
-        ("--count 0", "--count 0"),
+        ("--gap -1", "--gap -1: must be at least 0 and at most 100, such as 0"),
+        ("--count 0", "--count 0: must be at least 1, such as 10"),
         ("--magnification 0", "--magnification 0"),
         ("--like no/such/folder", "no/such/folder: does not exist"),
     ],

@@ -13,11 +13,12 @@ import pytest
 
 from cytoforge.cli import main
 from cytoforge.commands.study import generators, segmenters
-from cytoforge.commands.study.folder import Study, difference, estimate, shown, split_test
-from cytoforge.config import StudyDense, StudyLimitedData
+from cytoforge.commands.study.folder import Study, difference, estimate, open_all, shown, split_test, subset
+from cytoforge.config import StudyDense, StudyLimitedData, StudyVersatility
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
+from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.morphology import morphology
 from cytoforge.report import Report
@@ -282,6 +283,21 @@ def test_versatility_has_a_generator_for_each_data_set(run: Run) -> None:
     assert names(out / "work" / "others-0") == names(out / "data" / "others-0" / "test")
 
 
+def test_data_of_one_name_are_told_apart_by_the_folder_above(phantoms: Path, tmp_path: Path) -> None:
+    for name in ("cells", "nuclei"):
+        write_phantoms(tmp_path / name / "train", range(3))
+    data = (tmp_path / "cells" / "train", tmp_path / "nuclei" / "train", phantoms)
+    config = StudyVersatility(data=data, out=tmp_path / "study")
+    datasets = open_all(config)
+    assert list(datasets) == ["cells-train", "nuclei-train", "phantoms"]
+    study = Study.open("versatility", config)
+    for name, dataset in datasets.items():
+        for part in subset(study, dataset, config, seed=0):
+            assert part.parent == tmp_path / "study" / "data" / f"{name}-0"
+    with pytest.raises(UserError, match="several DATA have one name and lie in folders of one name; rename one"):
+        StudyVersatility(data=(data[0], data[0]), out=tmp_path)
+
+
 def test_extrapolation_tells_faithfulness_without_weights(run: Run) -> None:
     out = run("extrapolation")
     rows = read_json(out / "results.json")["rows"]
@@ -373,7 +389,8 @@ def test_other_settings_and_other_folders_are_refused(
         return line
 
     assert refusal("training", "--minutes", "1", "--seed", "3") == (
-        f"cytoforge: {out}: holds a study with another minutes, seed; give another --out, or --overwrite"
+        f"cytoforge: {out}: holds a study with another minutes, seed; repeat its command to go on with it, "
+        "give another --out, or --overwrite"
     )
     assert "another question (training)" in refusal("dense")
     (out / "thesis.txt").write_text("mine")
@@ -395,10 +412,10 @@ def test_other_settings_and_other_folders_are_refused(
 @pytest.mark.parametrize(
     ("kind", "flags", "sentence"),
     [
-        ("training", "--few 5", "4 images are left to train on, 6 are needed"),
-        ("dense", "--few 5", "4 images are left to train on, 5 are needed"),
-        ("limited-data", "--crops 1 5", "4 images are left to train on, 5 are needed"),
-        ("ablation", "--limit 5", "4 images are left to train on, 5 are needed"),
+        ("training", "--few 5", "leaves 4 images to train on, 6 are needed"),
+        ("dense", "--few 5", "leaves 4 images to train on, 5 are needed"),
+        ("limited-data", "--crops 1 5", "leaves 4 images to train on, 5 are needed"),
+        ("ablation", "--limit 5", "leaves 4 images to train on, 5 are needed"),
         ("training", "--condition mask", "--condition has no part in this study"),
         ("extrapolation", "--densities 0.9", "--densities go from 0.01 to 0.7"),
         ("versatility", "--test TEST", "--test belongs to a single DATA"),

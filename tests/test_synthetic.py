@@ -10,8 +10,9 @@ import torch
 from cells import draw
 from conftest import picture, squares
 from cytoforge.cli import main
-from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
+from cytoforge.data.writer import DatasetWriter
 from cytoforge.instances import TARGETS
 from cytoforge.losses import IGNORED
 from cytoforge.training.batches import Batch, Batches, Synthetic
@@ -182,7 +183,10 @@ def test_interrupted_and_continued_equals_uninterrupted(
         ("--with nowhere", "nowhere: does not exist"),
         ("--validation {painted}", "which is no measure of a segmenter"),
         ("--with {painted} --method cyclegan", "--with belongs to --method conventional, not cyclegan"),
-        ("--with {painted} --synthetic-share 1.5", "--synthetic-share 1.5: input should be less than or equal to 1"),
+        (
+            "--with {painted} --synthetic-share 1.5",
+            "--synthetic-share 1.5: must be at least 0 and at most 1",
+        ),
         ("--condition instances", "--condition belongs to --method cyclegan or two-stage"),
     ],
 )

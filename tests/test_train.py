@@ -15,10 +15,11 @@ import torch
 
 from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training.segmentation import Conventional
+from cytoforge.training.segmentation import Conventional, _start_differences
 
 TINY = ["--preset", "tiny", "--threads", "1"]
 
@@ -144,8 +145,9 @@ def test_another_command_on_an_unfinished_run_is_refused(
     tensors, meta = run.load_state()
     meta["counters"]["finished"] = False
     run.save_state(tensors, meta)
+    write_json(run.path / "provenance.json", {k: v for k, v in run.provenance.items() if k != "finished"})
     assert train(phantoms, tmp_path / "run", "--steps", "3", "--seed", "1") == 2
-    assert "seed" in capsys.readouterr().err
+    assert "holds a run with another seed; repeat its command to go on with it" in capsys.readouterr().err
 
 
 def test_a_black_image_is_left_out_with_a_warning(
@@ -229,7 +231,16 @@ def test_binary_masks_are_noticed(phantoms: Path, tmp_path: Path, capsys: pytest
         write_image(tmp_path / "data" / "images" / f"{item.name}.png", (9 + labels[None]).astype(np.uint8))
         write_labels(tmp_path / "data" / "masks" / f"{item.name}.png", 255 * (labels > 0))
     assert train(tmp_path / "data", tmp_path / "run", "--steps", "1") == 0
-    assert "one cell in several pieces; if it is a binary mask, give every cell a number" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.count("the masks look binary, one number for all cells of an image") == 1
+    assert f"cytoforge check {tmp_path / 'data'} says how to number them" in said
+    for name in ("p0", "p1"):  # some of them only
+        labels = dataset.read_labels(next(item for item in dataset.items if item.name == name))
+        write_labels(tmp_path / "data" / "masks" / f"{name}.png", labels)
+    assert train(tmp_path / "data", tmp_path / "mixed", "--steps", "1", "--validation", str(phantoms)) == 0
+    said = capsys.readouterr().err
+    assert said.count("one cell in several pieces; if it is a binary mask, give every cell a number") == 2
+    assert "look binary" not in said
 
 
 def test_a_training_starts_from_another_run(
@@ -252,11 +263,57 @@ def test_a_training_starts_from_another_run(
     assert Run.open(second).provenance["started_from"] == fingerprint
     assert Run.open(first).provenance["started_from"] is None
     capsys.readouterr()
-    for flag in ("--target=semantic", "--network=deepsea", "--preset=small"):
+    for flag, words in (
+        ("--target=semantic", "target boundary there, semantic here: use --target boundary"),
+        ("--network=deepsea", "network unet there, deepsea here: use --network unet"),
+        ("--preset=small", "width 8 there, 16 here: use --preset tiny"),
+        ("--norm=group", "norm batch there, group here: use --norm batch"),
+    ):
         assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(first), flag) == 2
-        assert "--start needs a segmenter of the same kind" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert said == f"cytoforge: {first}: --start needs a segmenter of the same kind; {words}\n"
     assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(phantoms)) == 2
     assert not (tmp_path / "third").exists()
+
+
+def test_a_start_at_another_scale_is_said_and_noted_once(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(phantoms, first, "--steps", "1") == 0
+    note = f"{first}: was trained at --scale 1, and goes on at --scale 0.5: cells of the same images had another size"
+    flags = ("--steps", "2", "--start", str(first), "--scale", "0.5")
+    assert train(phantoms, second, *flags) == 0
+    assert note in capsys.readouterr().err
+    run = Run.open(second)
+    provenance = {key: value for key, value in run.provenance.items() if key != "finished"}
+    write_json(second / "provenance.json", provenance)
+    assert train(phantoms, second, *flags) == 0  # goes on
+    assert sum(text.startswith(note) for text in run.provenance["notes"]) == 1
+    capsys.readouterr()
+    assert train(phantoms, tmp_path / "same", "--steps", "1", "--start", str(first)) == 0
+    assert "was trained at" not in capsys.readouterr().err
+    assert "notes" not in Run.open(tmp_path / "same").provenance
+
+
+def test_what_no_flag_changes_is_said_when_starting() -> None:
+    here = {
+        "network": "unet",
+        "in_channels": 1,
+        "classes": 3,
+        "width": 8,
+        "depth": 3,
+        "norm": "batch",
+        "target": "boundary",
+    }
+    assert _start_differences(here, here) == []
+    assert _start_differences({**here, "depth": 2}, here) == [
+        "depth 2 there, 3 here: no flag changes that, train another one to start from"
+    ]
+    assert _start_differences({**here, "in_channels": 3, "width": 9}, here) == [
+        "width 9 there, 8 here: no preset has that, train another one to start from",
+        "channels of images 3 there, 1 here: convert the images",
+    ]
 
 
 def test_a_training_starts_from_no_generator(

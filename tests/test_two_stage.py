@@ -116,7 +116,7 @@ def test_it_goes_on_stage_by_stage(phantoms: Path, tmp_path: Path, monkeypatch: 
     assert train(phantoms, out) == 0
     assert (out / "stages" / "generator" / "weights" / "generator.safetensors").stat().st_mtime_ns == weights
     assert train(phantoms, out) == 2
-    assert "holds this run, finished" in capsys.readouterr().err
+    assert "holds results already" in capsys.readouterr().err
     assert train(phantoms, out, "--overwrite") == 0
     assert (out / "stages" / "generator" / "weights" / "generator.safetensors").stat().st_mtime_ns != weights
 

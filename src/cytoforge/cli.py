@@ -80,7 +80,9 @@ def _parse(words: str, rest: list[str]) -> object:
     from cytoforge import config
 
     kind = getattr(config, COMMANDS[words][0])
-    return tyro.cli(kind, args=rest, prog=f"cytoforge {words}", description=inspect.cleandoc(kind.__doc__))
+    settings = tyro.cli(kind, args=rest, prog=f"cytoforge {words}", description=inspect.cleandoc(kind.__doc__))
+    config.check_places(settings)
+    return settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

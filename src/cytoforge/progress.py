@@ -1,4 +1,4 @@
-"""One line of progress with the time left, for long work in a terminal or a log file."""
+"""One line of progress with the time left, for long work in a terminal or a log file; times and counts in words."""
 
 import sys
 import time
@@ -12,6 +12,11 @@ def clock(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}:{rest:02d} min"
     return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: 1 image, 2 images."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Progress:

@@ -16,13 +16,13 @@ from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
 from cytoforge.errors import UserError
-from cytoforge.progress import Progress
+from cytoforge.metrics.morphology import is_binary
+from cytoforge.progress import Progress, counted
 
 SHOWN = 3  # findings of one kind that are printed in full
 # share of border pixels that lie strictly between their two neighbours: below 0.012 in hand-drawn and silver masks
 # (usiigaci, dsb256, u373, hela), above 0.24 in the same masks resized with any interpolation
 INTERPOLATED = 0.1
-SPECK = 0.05  # a region below this share of the largest one is a stray, no cell
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...]
         found.warn(file, f"uses all {top} ids that {stored} holds", "are cells missing? save ids with more bits")
     broken = regions.ids[regions.pieces > 1]
     if broken.size:
-        what = f"{_some('id', broken.tolist())} in several pieces, of {regions.ids.size} cells"
+        what = f"{_some('id', broken.tolist())} in several pieces, of {counted(regions.ids.size, 'cell')}"
         found.warn(file, what, "remove stray pixels, or give each piece that is a cell an id of its own")
     return regions
 
@@ -240,7 +240,7 @@ def mistake(labels: np.ndarray, regions: Regions, stored: np.dtype[Any]) -> tupl
             f"ids run in ramps along {share:.0%} of the cells' borders: it was resized or smoothed with interpolation",
             "export the mask anew, resizing by nearest neighbour only",
         )
-    if regions.ids.size == 1 and (regions.sizes > SPECK * regions.sizes.max()).sum() > 1:
+    if is_binary(labels):
         return (
             f"one value ({regions.ids[0]}) for {regions.sizes.size} separate regions: a binary mask",
             "number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch",
@@ -303,7 +303,7 @@ def _look_at_sequence(found: Survey, path: Path, sequence: movie.Sequence, known
 def _some(noun: str, things: list[Any]) -> str:
     """Count and name things: 12 frames (3, 4, 5 ...)."""
     names = ", ".join(map(str, things[:3])) + (" ..." if len(things) > 3 else "")
-    return f"{len(things)} {noun}{'s' * (len(things) != 1)} ({names})"
+    return f"{counted(len(things), noun)} ({names})"
 
 
 def report(found: Survey) -> Iterator[str]:
@@ -324,14 +324,15 @@ def report(found: Survey) -> Iterator[str]:
                 yield f"{severity}: ... and {len(findings) - SHOWN} more like these"
             yield f"    {remedy}"
     counts = Counter(finding.severity for finding in found.findings)
-    yield f"{counts['error']} errors, {counts['warning']} warnings"
+    yield f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"
 
 
 def _describe(facts: Facts) -> Iterator[str]:
-    yield f"{facts.path}: {facts.pairs} pairs of image and mask ({facts.images} images, {facts.masks} masks)"
+    parts = f"{counted(facts.images, 'image')}, {counted(facts.masks, 'mask')}"
+    yield f"{facts.path}: {counted(facts.pairs, 'pair')} of image and mask ({parts})"
     yield from (f"    {note}" for note in facts.notes)
     if facts.images:
-        channels = ", ".join(f"{count} channel{'s' * (count != 1)}" for count in sorted(facts.channels))
+        channels = ", ".join(counted(count, "channel") for count in sorted(facts.channels))
         yield f"    images: {_list(facts.sizes)} px, {_list(facts.image_types)}, {channels}"
     if facts.cells:
         spread = f"{min(facts.cells)} to {max(facts.cells)} cells an image (median {np.median(facts.cells):g})"

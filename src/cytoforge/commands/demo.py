@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from cytoforge.config import Demo, Segment, TrainSegmentation
-from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.run import Run
+from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
 from cytoforge.inference.generate import paint

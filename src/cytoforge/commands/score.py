@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.config import ScoreSegmentation
+from cytoforge.config import ABSENT, ScoreSegmentation
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
@@ -20,6 +20,7 @@ from cytoforge.metrics.segmentation import (
     segmentation_scores,
     summarise,
 )
+from cytoforge.progress import counted
 
 COLUMNS = {"F": "f_score", "precision": "precision", "recall": "recall", "AP": "average_precision"}
 
@@ -52,12 +53,12 @@ def score_segmentation(config: ScoreSegmentation) -> SegmentationResults:
 
 def table(results: SegmentationResults) -> str:
     """Return the scores as text: mean over the images and pooled over all cells, with 95 % intervals."""
-    cells = f"{results.truth_cells} true and {results.predicted_cells} predicted cells"
+    cells = f"{results.truth_cells} true and {counted(results.predicted_cells, 'predicted cell')}"
     return "\n".join(
         [
             f"protocol {results.protocol}; [95 % interval, images resampled]; - where undefined",
             "",
-            f"mean over {_count(len(results.images), 'image')}",
+            f"mean over {counted(len(results.images), 'image')}",
             *_block(results.thresholds, results.mean),
             "",
             f"pooled over {cells}",
@@ -69,8 +70,8 @@ def table(results: SegmentationResults) -> str:
 
 
 def _open(config: ScoreSegmentation) -> _Inputs:
-    if config.json is not None and config.json.exists() and not config.overwrite:
-        raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
+    if config.json is not None:
+        ABSENT.check(config.json, overwrite=config.overwrite)
     prediction = Dataset.open(config.prediction, holds="masks").masks()
     truth = Dataset.open(config.truth, holds="masks").masks()
     if not config.allow_synthetic and (witness := truth.synthetic()):
@@ -82,7 +83,7 @@ def _open(config: ScoreSegmentation) -> _Inputs:
     predicted = _predictions_for(truth, prediction)
     if len(predicted) < len(prediction.items):
         extra = len(prediction.items) - len(predicted)
-        notes.append(f"prediction: {_count(extra, 'mask')} without a true mask, not scored")
+        notes.append(f"prediction: {counted(extra, 'mask')} without a true mask, not scored")
     for found, true in zip(predicted, truth.items, strict=True):
         if found.mask and true.mask and found.mask.samefile(true.mask):
             raise UserError(
@@ -101,7 +102,7 @@ def _predictions_for(truth: Dataset, prediction: Dataset) -> tuple[Item, ...]:
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
         raise UserError(
-            f"{prediction.path}: has no prediction for {len(missing)} of {_count(len(truth.items), 'true mask')} "
+            f"{prediction.path}: has no prediction for {len(missing)} of {counted(len(truth.items), 'true mask')} "
             f"({shown}); segment these images too, or take their masks out of {truth.path}"
         )
     return tuple(named[item.name] for item in truth.items)
@@ -170,7 +171,3 @@ def _shown(estimate: Estimate) -> str:
         return f"{estimate.value:.3f}"
     low, high = (f"{bound:.2f}".removeprefix("0") for bound in (estimate.low, estimate.high))
     return f"{estimate.value:.3f} [{low} {high}]"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.config import ScoreGeneration
+from cytoforge.config import ABSENT, ScoreGeneration
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.images import Normalisation, read_header, read_image, scaled_shape
-from cytoforge.data.weights import FILES, VARIABLE, FeatureNetwork, load_features, weights_file
+from cytoforge.data.weights import FeatureNetwork, lacking, load_features, weights_file
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.metrics.copying import Copying, copying
@@ -32,7 +32,7 @@ from cytoforge.metrics.generation import (
     set_scores,
 )
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
 MAPPINGS = {
     "set": "all images between the limits of the real ones together",
@@ -106,8 +106,12 @@ def score_generation(config: ScoreGeneration) -> GenerationResults:
     pairs, unpaired = _pairs(inputs)
     inception, lpips = _inception(config.weights_dir), _lpips(config.weights_dir)
     notes = [*inputs.notes, *unpaired]
-    notes += [] if inception else [_without("inception", "no KID, FID, precision, recall, density, coverage, copying")]
-    notes += [_without("squeezenet", "no LPIPS", "lpips")] if pairs and not lpips else []
+    notes += (
+        []
+        if inception
+        else [f"no KID, FID, precision, recall, density, coverage, copying: {lacking(config.weights_dir, 'inception')}"]
+    )
+    notes += [f"no LPIPS: {lacking(config.weights_dir, 'squeezenet', 'lpips')}"] if pairs and not lpips else []
     if not inception and not pairs:
         raise UserError("; ".join(["nothing can be scored", *unpaired, notes[-1]]))
     generator = np.random.default_rng(config.seed)
@@ -131,8 +135,8 @@ def score_generation(config: ScoreGeneration) -> GenerationResults:
 
 
 def _open(config: ScoreGeneration) -> _Inputs:
-    if config.json is not None and config.json.exists() and not config.overwrite:
-        raise UserError(f"{config.json}: exists already; choose another --json file or give --overwrite")
+    if config.json is not None:
+        ABSENT.check(config.json, overwrite=config.overwrite)
     truth = Dataset.open(config.truth).images()
     if not config.allow_synthetic and (witness := truth.synthetic()):
         raise UserError(
@@ -163,10 +167,13 @@ def _check_channels(data: Dataset | None, truth: Dataset) -> None:
         return
     count, wanted = data.channels(), truth.channels()
     if count not in (1, 3):
-        raise UserError(f"{data.path}: images have {count} channels, scores take grey or RGB ones; save one channel")
+        raise UserError(
+            f"{data.items[0].image}: has {count} channels, scores take grey or RGB images; save one channel of every "
+            "image as a file, and train, generate and score with these"
+        )
     if count != wanted:
         raise UserError(
-            f"{data.path}: images have {count} channel{'s' if count > 1 else ''}, those of {truth.path} {wanted}; "
+            f"{data.path}: images have {counted(count, 'channel')}, those of {truth.path} {wanted}; "
             "convert one side to the other's"
         )
 
@@ -196,7 +203,7 @@ def _size_remarks(inputs: _Inputs, sets: SetScores, width: int) -> list[str]:
     fewest = min(sets.generated, sets.real)
     if fewest < width:
         notes.append(
-            f"FID of {fewest} images is too high, as {width} features want {width} images or more a side: "
+            f"FID of {counted(fewest, 'image')} is too high, as {width} features want {width} images or more a side: "
             "compare it between sets of these sizes only, and look at KID first"
         )
     ours, real = (set(side.shapes.values()) for side in (inputs.generated, inputs.real))
@@ -249,11 +256,6 @@ def _lpips(directory: Path | None) -> LPIPS | None:
         return LPIPS(squeezenet, heads) if squeezenet and heads else None
     except RuntimeError as error:
         raise UserError(f"{weights_file('squeezenet', directory)}: is no SqueezeNet 1.1; copy it anew") from error
-
-
-def _without(network: FeatureNetwork, scores: str, *others: FeatureNetwork) -> str:
-    files = " and ".join(FILES[name][0] for name in (network, *others))
-    return f"{scores}: they need {files}; name the folder that holds it with --weights-dir or {VARIABLE}"
 
 
 def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
@@ -328,7 +330,10 @@ def _table(results: GenerationResults, config: ScoreGeneration) -> Iterator[str]
     yield f"grey values: {MAPPINGS[results.normalisation]}"
     yield "[95 % interval, images resampled]; - where undefined"
     if sets := results.sets:
-        yield from ("", f"sets: {sets.generated} generated, {sets.real} real images, features {sets.network}")
+        yield from (
+            "",
+            f"sets: {sets.generated} generated, {counted(sets.real, 'real image')}, features {sets.network}",
+        )
         kid = sets.kid
         yield _row("KID x 1000", Estimate(1000 * kid.value, 1000 * kid.low, 1000 * kid.high, kid.images))
         for title in ("FID", "precision", "recall", "density", "coverage"):
@@ -340,10 +345,10 @@ def _table(results: GenerationResults, config: ScoreGeneration) -> Iterator[str]
         yield _row("SSIM", pairs.ssim)
         yield _row("PSNR", pairs.psnr, unit=" dB", digits=1)
     if styles := results.styles:
-        yield from ("", f"styles: {styles.masks} masks with several images")
+        yield from ("", f"styles: {counted(styles.masks, 'mask')} with several images")
         yield f"{_row('diversity', styles.lpips)}  {styles.lpips_network}"
     if copies := results.copying:
-        yield from ("", f"copying: nearest of {copies.training} training images, features {copies.network}")
+        yield from ("", f"copying: nearest of {counted(copies.training, 'training image')}, features {copies.network}")
         yield _row("distance", copies.median) + "  (median)"
         yield _row("theirs", copies.training_median) + "  (median, from training image to training image)"
         yield _row("closer", copies.closer) + "  (0.5: as training images to each other; towards 1: copies)"

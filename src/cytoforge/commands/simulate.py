@@ -12,15 +12,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.config import FITTING_DIAMETER, SimulateMasks
-from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
-from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, morphology, pooled, summary
-from cytoforge.progress import Progress
+from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, is_binary, morphology, pooled, summary
+from cytoforge.progress import Progress, counted
 from cytoforge.report import Pixels, Report, colour_labels
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
 
+BY = "cytoforge simulate masks"
 FORMAT = 1  # of statistics.json
 FEWEST = 10  # whole cells of an image, below which cells of the next images serve too
 SIZE, DENSITY, TOUCHING = (256, 256), 0.2, 0.5  # without data
@@ -53,23 +55,30 @@ class Annotated:
     """The masks of --like: their cells' shapes at full resolution, and their measures at --scale."""
 
     def __init__(self, path: Path, sequences: tuple[str, ...], scale: float) -> None:
-        """Raises UserError when there are no masks, or no cells in them."""
+        """Raises UserError when there are no masks, no cells in them, or one number for all cells."""
         found = Dataset.open(path, sequences, holds="masks").masks()
         # without its image an item stands for the mask alone, in reading and in the fingerprint
         self.dataset = replace(found, items=tuple(replace(item, image=None) for item in found.items))
         self.scale = scale
         measures: list[Morphology] = []
+        binary = 0
         self.sizes: list[tuple[int, int]] = []
         progress = Progress("measure")
         for number, item in enumerate(self.dataset.items, 1):
             labels = self.labels(number - 1)
             measures.append(morphology(labels))
+            binary += is_binary(labels)
             self.sizes.append(labels.shape)
             progress(number / len(self.dataset.items), item.name)
         self.measures = tuple(measures)
         self.populated = [number for number, measure in enumerate(measures) if measure.count]
         if not self.populated:
             raise UserError(f"{path}: the masks hold no cells; annotate some, or leave out --like")
+        if binary == len(self.populated):
+            raise UserError(
+                f"{path}: the masks look binary, one number for all cells of an image, and give no shapes of cells; "
+                f"cytoforge check {path} says how to number them"
+            )
         self.shapes = lru_cache(maxsize=None)(self._shapes)
 
     def labels(self, number: int) -> NDArray[Any]:
@@ -110,9 +119,10 @@ def simulate_masks(config: SimulateMasks) -> Path:
     unfinished run of the same command has not written.
     """
     _keep_apart(config)
+    check_target(config.out, BY, overwrite=config.overwrite)  # before much is read
     data = Annotated(config.like, config.sequence, config.scale) if config.like else None
     source = data.dataset.fingerprint() if data else None
-    info = {"by": "cytoforge simulate masks", "version": version("cytoforge"), "settings": _settings(config)}
+    info = {"by": BY, "version": version("cytoforge"), "settings": _settings(config)}
     content = {"synthetic": {**info, "source": source}, "scale": config.scale}
     writer = DatasetWriter(config.out, content, overwrite=config.overwrite)
     notes = list(data.dataset.notes) if data else []
@@ -136,7 +146,7 @@ def simulate_masks(config: SimulateMasks) -> Path:
     _write_report(config, data, measures, files, notes)
     writer.finish({"files": files})
     cells = sum(measure.count for measure in measures)
-    print("\n".join([*notes, f"{config.out / 'masks'}: {_count(config.count, 'mask')} with {_count(cells, 'cell')}"]))
+    print("\n".join([*notes, f"{config.out / 'masks'}: {counted(config.count, 'mask')} with {counted(cells, 'cell')}"]))
     return config.out
 
 
@@ -180,11 +190,9 @@ def _written(out: Path, name: str) -> NDArray[Any]:
 
 
 def _reached(density: float, count: int, coverage: float) -> str:
-    return f"{count} of {density:.0f} cells" if density >= 1 else f"coverage {coverage:.3f} of {density:.3f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return (
+        f"{count} of {counted(round(density), 'cell')}" if density >= 1 else f"coverage {coverage:.3f} of {density:.3f}"
+    )
 
 
 def _statistics(config: SimulateMasks, simulated: Sequence[Morphology], real: Sequence[Morphology]) -> dict[str, Any]:
@@ -208,7 +216,7 @@ def _write_report(
 ) -> None:
     real = data.measures if data else ()
     cells = sum(measure.count for measure in simulated)
-    report = Report("Simulated masks", f"{_count(len(simulated), 'mask')} with {_count(cells, 'cell')}")
+    report = Report("Simulated masks", f"{counted(len(simulated), 'mask')} with {counted(cells, 'cell')}")
     if data:
         report.verdict(_verdict(simulated, real, config.like))
     for note in notes:
@@ -235,8 +243,8 @@ def _verdict(simulated: Sequence[Morphology], real: Sequence[Morphology], like: 
     known = {name: value for name, value in distances(simulated, real).items() if value is not None}
     worst = max(known, key=lambda name: known[name])
     return (
-        f"Compared with the {len(real)} masks of {like}, simulated masks differ most in the {TITLES[worst]}: "
-        f"Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
+        f"Compared with the {counted(len(real), 'mask')} of {like}, simulated masks differ most in the "
+        f"{TITLES[worst]}: Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
     )
 
 

@@ -1,5 +1,6 @@
 """One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
 
+from cytoforge.config.base import ABSENT, PRESENT, RUN, check_places
 from cytoforge.config.commands import (
     Check,
     Demo,
@@ -31,8 +32,11 @@ from cytoforge.config.training import (
 )
 
 __all__ = [
+    "ABSENT",
     "FITTING_DIAMETER",
+    "PRESENT",
     "PRESETS",
+    "RUN",
     "Check",
     "Demo",
     "GenerateImages",
@@ -53,5 +57,6 @@ __all__ = [
     "TrainGenerator",
     "TrainSegmentation",
     "Training",
+    "check_places",
     "fitting_scale",
 ]

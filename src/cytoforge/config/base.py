@@ -1,16 +1,75 @@
-"""How settings are declared and checked: dataclasses whose errors speak of flags."""
+"""How settings are declared and checked: dataclasses whose errors speak of flags, paths that are looked at first."""
 
-from collections.abc import Callable
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Annotated, Any, dataclass_transform
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 from cytoforge.errors import UserError
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1, examples=[0.5])]
 Count = Annotated[int, Field(ge=1)]
+RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "string_pattern_mismatch")
+BOUNDS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a path must be: known from the settings alone, so that nobody waits for libraries and data to be refused."""
+
+    fits: Callable[[Path], bool]
+    wrong: str
+    """what is wrong otherwise, and the remedy"""
+    written: bool = False
+    """whether it is written to: then --overwrite makes it fit"""
+
+    def check(self, path: Path, *, overwrite: bool = False) -> None:
+        """Raise UserError when the path does not fit."""
+        if not (self.written and overwrite) and not self.fits(path):
+            raise UserError(f"{path}: {self.wrong}")
+
+
+def _unfinished(folder: Path) -> bool:
+    for file, mark in (("provenance.json", "finished"), ("dataset.json", "complete")):
+        try:
+            stored = json.loads((folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # whoever reads it has more to say
+        if isinstance(stored, dict) and stored.get(mark):
+            return False
+    return True
+
+
+PRESENT = Place(Path.exists, "does not exist; check the name")
+RUN = Place(
+    lambda path: (path / "config.json").is_file(),
+    "is no run folder (config.json is missing); give the folder that a training wrote",
+)
+UNFINISHED = Place(_unfinished, "holds results already; choose another folder or give --overwrite", written=True)
+ABSENT = Place(
+    lambda path: not path.exists(), "exists already; choose another --json file or give --overwrite", written=True
+)
+Present = Annotated[Path, PRESENT]
+RunFolder = Annotated[Path, RUN]
+ResultFolder = Annotated[Path, UNFINISHED]
+NewFile = Annotated[Path, ABSENT]
+Kind = TypeVar("Kind")
+
+
+def check_places(settings: Any) -> None:
+    """Look at the paths of a command's settings; raises UserError when one does not fit its Place. Reads no data."""
+    overwrite = getattr(settings, "overwrite", False)
+    for name, hint in get_type_hints(type(settings), include_extras=True).items():
+        given = getattr(settings, name)
+        for place in _declared(hint, Place):
+            for path in given if isinstance(given, tuple) else () if given is None else (given,):
+                place.check(path, overwrite=overwrite)
 
 
 @dataclass_transform(frozen_default=True)
@@ -27,14 +86,52 @@ def command(kind: type) -> Any:
         try:
             build(self, *args, **values)
         except ValidationError as error:
-            raise UserError("; ".join(map(_problem, error.errors()))) from None
+            raise UserError("; ".join(_problem(checked, details) for details in error.errors())) from None
 
     checked.__init__ = __init__  # type: ignore[method-assign]
     return checked
 
 
-def _problem(details: Any) -> str:
+def _problem(kind: type, details: Any) -> str:
+    """Say in a user's words what is wrong with a value, by what pydantic tells of it."""
     sentence = details["msg"].removeprefix("Value error, ")
     if not details["loc"]:
         return str(sentence)
-    return f"--{str(details['loc'][0]).replace('_', '-')} {details['input']}: {sentence[0].lower()}{sentence[1:]}"
+    name = str(details["loc"][0])
+    if details["type"] == "too_short":
+        return f"--{name.replace('_', '-')}: name at least one"
+    sentence = _wanted(kind, name) if details["type"] in RANGES else f"{sentence[0].lower()}{sentence[1:]}"
+    return f"--{name.replace('_', '-')} {_shown(details['input'])}: {sentence}"
+
+
+def _wanted(kind: Any, name: str) -> str:
+    """Say what values a field takes that declares bounds or a pattern, with an example."""
+    declared = list(_declared(get_type_hints(kind, include_extras=True)[name], FieldInfo))
+    bounds = [
+        f"{words} {getattr(limit, bound):g}"
+        for field in declared
+        for limit in field.metadata
+        for bound, words in BOUNDS.items()
+        if hasattr(limit, bound)
+    ]
+    default = kind.__dataclass_fields__[name].default
+    examples = [_shown(example) for field in declared for example in field.examples or []]
+    if isinstance(default, int | float):
+        examples.insert(0, _shown(default))
+    if not bounds:
+        return f"must be written like {examples[0]}"
+    example = f", such as {examples[0]}" if examples else ""
+    return f"must be {' and '.join(bounds)}{example}"
+
+
+def _declared(hint: Any, kind: type[Kind]) -> Iterator[Kind]:
+    """Yield the remarks of a kind that are made anywhere in a type hint."""
+    for part in get_args(hint):
+        if isinstance(part, kind):
+            yield part
+        else:
+            yield from _declared(part, kind)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

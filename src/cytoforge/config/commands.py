@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.config.base import Count, Fraction, command
+from cytoforge.config.base import Count, Fraction, NewFile, Present, ResultFolder, RunFolder, command
 
 
 @command
@@ -20,15 +20,15 @@ class Segment:
       cytoforge segment RUN IMAGES --out OUT
     """
 
-    run: Positional[Path]
+    run: Positional[RunFolder]
     """run folder of train segmentation or import"""
-    images: Positional[Path]
+    images: Positional[Present]
     """what to segment"""
     out: Path
     """folder to write masks/ into"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
-    tile: Annotated[int, Field(ge=32)] | None = None
+    tile: Annotated[int, Field(ge=32, examples=[256])] | None = None
     """tile side in pixels at the run's scale; without it the size stored with the run"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
@@ -50,11 +50,11 @@ class GenerateImages:
       cytoforge generate images RUN MASKS --out OUT --variants 3 --keep 0.9
     """
 
-    run: Positional[Path]
+    run: Positional[RunFolder]
     """run folder with a generator: train segmentation --method cyclegan, train generator or import"""
-    masks: Positional[Path]
+    masks: Positional[Present]
     """what to paint on"""
-    out: Path
+    out: ResultFolder
     """dataset folder to write"""
     variants: Count = 1
     """images per mask, each in a style of its own; NAME-v1, NAME-v2 ... from 2 on"""
@@ -62,10 +62,9 @@ class GenerateImages:
     """seed of styles and noise; an image depends on it, the name of its mask and its variant only"""
     style_mixing: Fraction = 0.9
     """probability that two styles are mixed in an image"""
-    keep: Annotated[float, Field(gt=0, le=1)] | None = None
-    """keep this share of the images: near-duplicates go first, then those in which a segmenter finds fewest cells of
-    the mask; 1 keeps all and only measures"""
-    segmenter: Path | None = None
+    keep: Annotated[float, Field(gt=0, le=1, examples=[0.75])] | None = None
+    """share of images to keep: near-duplicates go first, then where a segmenter misses most; 1: only measure"""
+    segmenter: RunFolder | None = None
     """with --keep: run whose segmenter looks at the images, instead of the generator's own run"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
@@ -90,13 +89,13 @@ class ScoreSegmentation:
       cytoforge score segmentation OUT DATA --protocol paper --json scores.json
     """
 
-    prediction: Positional[Path]
+    prediction: Positional[Present]
     """dataset folder, folder of masks, one mask or a movie folder"""
-    truth: Positional[Path]
+    truth: Positional[Present]
     """the same, with the true masks"""
     protocol: Literal["instances", "paper"] = "instances"
     """instances: true cells, optimally matched; paper: connected components of at least 15 px, as cGAN-Seg scores"""
-    json: Path | None = None
+    json: NewFile | None = None
     """write everything, image by image, to this file"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of the bootstrap"""
@@ -118,20 +117,19 @@ class ScoreGeneration:
       cytoforge score generation OUT DATA --training TRAINED --json scores.json
     """
 
-    prediction: Positional[Path]
+    prediction: Positional[Present]
     """generated images: dataset folder, folder of images, one image or a movie folder"""
-    truth: Positional[Path]
+    truth: Positional[Present]
     """the same, with real images"""
-    training: Path | None = None
+    training: Present | None = None
     """images that the generator was trained on: are generated ones copies of these?"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize real images on reading, to the scale at which the others were generated"""
     normalisation: Literal["set", "image"] | None = None
-    """set: all images between the limits of the real ones together; image: real ones each between its own limits, as in
-    training; without it image for what cytoforge painted, else set"""
-    weights_dir: Path | None = None
+    """real images between the limits of all (set) or of each (image); without it image for what cytoforge painted"""
+    weights_dir: Present | None = None
     """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
-    json: Path | None = None
+    json: NewFile | None = None
     """write everything to this file"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of the bootstrap"""
@@ -155,7 +153,7 @@ class Check:
       cytoforge check DATA
     """
 
-    data: Positional[Path]
+    data: Positional[Present]
     """dataset or movie folder"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
@@ -172,7 +170,7 @@ class ImportCheckpoint:
       cytoforge import low_res_Gen.pth --network movie --out RUN
     """
 
-    checkpoint: Positional[Path]
+    checkpoint: Positional[Present]
     """the .pth file; only tensors are read from it"""
     network: Literal["style-unet", "unet", "cellpose", "deepsea", "patchgan", "movie", "super-resolution", "flow"]
     """what the file holds"""
@@ -196,13 +194,13 @@ class SimulateMasks:
       cytoforge simulate masks --out OUT --size 512x768 --density 150 --diameter 24
     """
 
-    out: Path
+    out: ResultFolder
     """folder to write"""
-    like: Path | None = None
+    like: Present | None = None
     """annotated masks whose cells, density and share of touching cells are taken as a model"""
     count: Count = 10
     """number of masks"""
-    density: Annotated[float, Field(gt=0)] | None = None
+    density: Annotated[float, Field(gt=0, examples=["0.3 for coverage or 150 for cells an image"])] | None = None
     """below 1 coverage, up to 0.7; from 1 on cells an image; without it that of DATA's images (0.2 without DATA)"""
     layout: Literal["scattered", "colony", "mixed"] = "mixed"
     """scattered: single cells; colony: packed colonies; mixed: groups and single cells, as many touching as in DATA"""
@@ -210,11 +208,14 @@ class SimulateMasks:
     """background pixels, at least, between cells; 0 lets cells touch"""
     magnification: Annotated[float, Field(gt=0, le=8)] = 1.0
     """enlarge the cells, not the image"""
-    size: Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$")] | None = None
+    size: (
+        Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$", examples=["512x768, height x width in pixels"])]
+        | None
+    ) = None
     """height x width in pixels, such as 512x768; without it that of DATA's images at --scale (256x256 without DATA)"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize DATA's masks on reading, as in the training that the simulated masks are for"""
-    diameter: Annotated[float, Field(ge=4, le=1000)] | None = None
+    diameter: Annotated[float, Field(ge=4, le=1000, examples=[24])] | None = None
     """median diameter of the model's cells in pixels, without --like; 16 if not given"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
@@ -227,9 +228,12 @@ class SimulateMasks:
     def _consistent(self) -> "SimulateMasks":
         problems = []
         if self.density is not None and 0.7 < self.density < 1:
-            problems.append(f"--density {self.density}: coverage goes up to 0.7")
+            problems.append(
+                f"--density {self.density:g}: below 1 it is the share of the image that cells cover, at most 0.7, such "
+                "as 0.5; from 1 on the number of cells an image, such as 150"
+            )
         if self.density is not None and self.density > 1 and self.density != int(self.density):
-            problems.append(f"--density {self.density}: from 1 on it is a whole number of cells")
+            problems.append(f"--density {self.density:g}: from 1 on it is a whole number of cells, such as 150")
         if self.like is not None and self.diameter is not None:
             problems.append("--diameter is for cells without --like; --magnification enlarges those of DATA")
         if self.like is None and self.scale != 1:

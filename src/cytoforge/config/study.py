@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional
 
-from cytoforge.config.base import Count, Fraction, command
+from cytoforge.config.base import Count, Fraction, Present, command
 from cytoforge.config.training import Clock, Condition, Network
 
 
@@ -14,11 +14,11 @@ from cytoforge.config.training import Clock, Condition, Network
 class StudySegmenters:
     """What every study asks for."""
 
-    data: Positional[tuple[Path, ...]]
+    data: Positional[tuple[Present, ...]]
     """annotated images: dataset or movie folder"""
     out: Path
     """folder to write"""
-    test: Path | None = None
+    test: Present | None = None
     """annotated images to test on; without it every seed draws its own from DATA"""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """share of DATA's images that are for testing, without --test"""
@@ -36,7 +36,7 @@ class StudySegmenters:
     """resize images on reading"""
     condition: Condition = "instances"
     """what generators are told of cells"""
-    weights_dir: Path | None = None
+    weights_dir: Present | None = None
     """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
@@ -56,9 +56,9 @@ class StudySegmenters:
         problems = [] if self.data else ["name a dataset"]
         if self.test is not None and len(self.data) > 1:
             problems.append("--test belongs to a single DATA")
-        names = [path.resolve().name for path in self.data]
-        if len(set(names)) < len(names):
-            problems.append("several DATA have one name; rename one")
+        named = [path.resolve().parts[-2:] for path in self.data]
+        if len(set(named)) < len(named):
+            problems.append("several DATA have one name and lie in folders of one name; rename one")
         return problems
 
     def _single(self) -> list[str]:

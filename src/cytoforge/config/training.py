@@ -1,13 +1,12 @@
 """Settings of trainings, and the presets of sizes and rates."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cytoforge.config.base import Count, Fraction, command
+from cytoforge.config.base import Count, Fraction, Present, ResultFolder, RunFolder, command
 
 Method = Literal["conventional", "cyclegan", "two-stage"]
 Condition = Literal["mask", "instances"]
@@ -76,27 +75,27 @@ PRESETS: dict[str, Preset] = {
 class Training:
     """What every training on annotated images asks for."""
 
-    data: Positional[Path]
+    data: Positional[Present]
     """dataset or movie folder"""
-    out: Path
+    out: ResultFolder
     """run folder to write"""
     preset: Literal["tiny", "small", "paper"] = "small"
     """size of networks, windows and batches"""
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0, examples=[10])] | None = None
     """training time in minutes; 10 if neither this nor --steps is given"""
     steps: Count | None = None
     """number of training steps, instead of a time"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of everything random"""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, examples=[5])] | None = None
     """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
-    validation: Path | None = None
+    validation: Present | None = None
     """annotated images for choosing the best weights (of DATA itself: other sequences), or else a seeded fifth"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
     split_by: Literal["image", "group"] = "image"
     """hold out single images, or whole groups (wells, sequences) as dataset.json names them"""
-    fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = None
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$", examples=["2/5 for the second of five"])] | None = None
     """k-fold validation: 2/5 holds out the second of five parts"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading; stored with the run, segment returns masks of the original size"""
@@ -104,8 +103,7 @@ class Training:
     """what a generator is told of cells: mask, as in cGAN-Seg; instances: also where they touch, and their depth;
     without it: instances for --method two-stage, else mask"""
     perceptual: Perceptual = "auto"
-    """what paintings are compared in beside pixels: vgg, VGG-19 as in cGAN-Seg; features, those of the discriminator;
-    auto: vgg with preset paper if its weights are there, else features"""
+    """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     norm: Norm = "batch"
     """normalisation layers: the paper's batch norm, or group norm"""
     attention: bool = True
@@ -116,7 +114,7 @@ class Training:
     """probability of the differentiable augmentation before the image discriminator"""
     patience: Count | None = None
     """stop after this many validations (of about 20 in a run) without improvement"""
-    weights_dir: Path | None = None
+    weights_dir: Present | None = None
     """folder with pretrained VGG-19 for the perceptual loss; also from CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
@@ -181,11 +179,11 @@ class TrainSegmentation(Training):
     """boundary: background, interior, border (touching cells stay apart); semantic: the paper's two classes"""
     augmentation: Augmentation = "strong"
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
-    start: Path | None = None
+    start: RunFolder | None = None
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
     warm_start: bool = False
     """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
-    synthetic: Annotated[Path | None, arg(name="with")] = None
+    synthetic: Annotated[Present | None, arg(name="with")] = None
     """synthetic annotated images to learn from beside DATA; never validated on"""
     schedule: Schedule = "mix"
     """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first, as many in all"""

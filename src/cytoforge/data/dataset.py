@@ -1,7 +1,6 @@
 """Datasets: annotated images, images alone or masks alone, found in a folder, a file or a movie; split and read."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cytoforge.config import PRESENT
 from cytoforge.data import movie
-from cytoforge.data.files import digest, make_folder, read_json, write_json
-from cytoforge.data.formats import SUFFIXES, read_mark
+from cytoforge.data.files import digest, read_json
+from cytoforge.data.formats import by_stem, image_files, read_mark
 from cytoforge.data.images import (
-    Mark,
     Normalisation,
     read_header,
     read_image,
@@ -21,14 +20,14 @@ from cytoforge.data.images import (
     resize_image,
     resize_labels,
     scaled_shape,
-    write_image,
-    write_labels,
 )
+from cytoforge.data.writer import INFO, PARTS
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
+
+__all__ = ["INFO", "PARTS", "By", "Dataset", "Item", "parts"]
 
 By = Literal["image", "group"]
-INFO = "dataset.json"
-PARTS = ("images", "masks")
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ class Dataset:
         `holds` says so. dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
         of the name before its last "_". Raises UserError when nothing is found or a name occurs twice.
         """
-        if not path.exists():
-            raise UserError(f"{path}: does not exist; check the name")
+        PRESENT.check(path)
         if holds == "masks" and path.is_dir() and path.name == "images":
             raise UserError(f"{path}: holds images, not masks; give {path.parent} or {path.with_name('masks')}")
         if _is_dataset(path):
@@ -77,11 +75,11 @@ class Dataset:
             return _open_movie(path, sequences)
         if sequences:
             raise UserError(f"{path}: is no movie folder (01/t000.tif ...), so leave out --sequence")
-        files = [path] if path.is_file() or path.suffix.lower() == ".zarr" else _files(path)
+        files = [path] if path.is_file() or path.suffix.lower() == ".zarr" else image_files(path)
         if not files:
             raise UserError(_nothing_in(path))
         masks = holds == "masks" or path.name == "masks"
-        found = _by_stem(files)
+        found = by_stem(files)
         return cls(path, tuple(Item(n, None, f) if masks else Item(n, f) for n, f in found.items()))
 
     def pairs(self) -> "Dataset":
@@ -90,10 +88,10 @@ class Dataset:
         if not whole:
             raise UserError(self._no_pairs())
         notes = [
-            f"{self.path}: {count} {kind}, left out"
-            for kind, count in (
-                ("images have no mask", sum(item.mask is None for item in self.items)),
-                ("masks have no image", sum(item.image is None for item in self.items)),
+            f"{self.path}: {counted(count, kind)} without {other}, left out"
+            for kind, other, count in (
+                ("image", "mask", sum(item.mask is None for item in self.items)),
+                ("mask", "image", sum(item.image is None for item in self.items)),
             )
             if count
         ]
@@ -171,7 +169,7 @@ class Dataset:
             blocks = [[units[i] for i in np.random.default_rng(seed).permutation(len(units))]]
         count = max(map(len, blocks))
         if count < k:
-            raise UserError(f"{self.path}: {count} {by}s cannot be cut into {k} folds; ask for fewer")
+            raise UserError(f"{self.path}: {counted(count, by)} cannot be cut into {k} folds; ask for fewer")
         parts: list[set[str]] = [set() for _ in range(k)]
         for block in blocks:
             borders = np.linspace(0, len(block), k + 1).round().astype(int)
@@ -334,24 +332,6 @@ def _is_dataset(path: Path) -> bool:
     return (path / "images").is_dir() or (path / "masks").is_dir()
 
 
-def _files(folder: Path) -> list[Path]:
-    """List the image files of a folder, hidden ones left out."""
-    if not folder.is_dir():
-        return []
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
-
-
-def _by_stem(files: list[Path]) -> dict[str, Path]:
-    """Map names without endings to files; raises UserError when two files have one name."""
-    found: dict[str, Path] = {}
-    for file in files:
-        stem = file.stem.removesuffix(".ome")
-        if stem in found:
-            raise UserError(f"{file}: {found[stem].name} has the same name; remove or rename one")
-        found[stem] = file
-    return found
-
-
 def _nothing_in(path: Path) -> str:
     inside = parts(path)
     if inside:
@@ -363,7 +343,7 @@ def _nothing_in(path: Path) -> str:
 
 def _open_folder(path: Path) -> Dataset:
     info = read_json(path / INFO) if (path / INFO).exists() else {}
-    images, masks = _by_stem(_files(path / "images")), _by_stem(_files(path / "masks"))
+    images, masks = by_stem(image_files(path / "images")), by_stem(image_files(path / "masks"))
     if not images and not masks:
         raise UserError(_nothing_in(path))
     group = _grouping(path, info)
@@ -394,67 +374,8 @@ def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
         if source:
             notes.append(f"sequence {sequence.name}: masks from {source}")
         for name, partial in {} if source else sequence.masks.items():
-            covered = len(partial.keys() & sequence.frames.keys())
-            notes.append(
-                f"sequence {sequence.name}: {name} covers {covered} of {len(sequence.frames)} frames, not used"
-            )
+            covered, all_of_them = len(partial.keys() & sequence.frames.keys()), counted(len(sequence.frames), "frame")
+            notes.append(f"sequence {sequence.name}: {name} covers {covered} of {all_of_them}, not used")
     if not items:
         raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
     return Dataset(path, tuple(items), notes=tuple(notes))
-
-
-class DatasetWriter:
-    """Writes a dataset folder, file by file; an interrupted writing of the same content goes on.
-
-    `info` goes into dataset.json and says what is written (run, seed ...). Items that an unfinished earlier writing
-    with the same `info` left are in `done` and need not be added again. Raises UserError when `path` holds anything
-    else, unless `overwrite` is set; files that cytoforge did not write are never replaced.
-    """
-
-    def __init__(
-        self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False, suffix: str = ".png"
-    ) -> None:
-        """`suffix`: .png or .tif, the format of all files."""
-        if path.is_file():
-            raise UserError(f"{path}: is a file; give a folder to write into")
-        self.path, self.suffix = path, suffix
-        self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
-        self.done: frozenset[str] = frozenset()
-        files = [file for part in PARTS for file in _files(path / part)]
-        former = read_json(path / INFO) if (path / INFO).exists() else {}
-        if files and former.get("written_by") != "cytoforge":
-            raise UserError(f"{path}: holds images or masks that cytoforge did not write; choose another folder")
-        if former == {**self._info, "complete": False} and not overwrite:
-            started = [_by_stem(_files(path / part)).keys() for part in PARTS if (path / part).is_dir()]
-            self.done = frozenset.intersection(*map(frozenset, started)) if started else frozenset()
-        elif files and not overwrite:
-            raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
-        else:
-            for file in files:
-                file.unlink()
-        write_json(path / INFO, {**self._info, "complete": False})
-
-    def add(
-        self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None, mark: Mark | None = None
-    ) -> None:
-        """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as write_image and write_labels.
-
-        `mark` goes into each file.
-        """
-        for part, array in zip(PARTS, (image, labels), strict=True):
-            if array is not None:
-                make_folder(self.path / part)  # both before either file: `done` compares them
-        if image is not None:
-            write_image(self.path / "images" / f"{name}{self.suffix}", image, mark)
-        if labels is not None:
-            write_labels(self.path / "masks" / f"{name}{self.suffix}", labels, mark)
-
-    def remove(self, name: str) -> None:
-        """Delete what was written as NAME."""
-        for part in PARTS:
-            (self.path / part / f"{name}{self.suffix}").unlink(missing_ok=True)
-
-    def finish(self, facts: Mapping[str, Any] | None = None) -> Dataset:
-        """Mark the dataset as complete, with its closing facts in dataset.json, and open it."""
-        write_json(self.path / INFO, {**self._info, **(facts or {}), "complete": True})
-        return Dataset.open(self.path)

@@ -1,4 +1,4 @@
-"""PNG, TIFF and zarr files: what a file says of itself, and the pixels of any range of its rows."""
+"""PNG, TIFF and zarr files: where they lie, what a file says of itself, the pixels of any range of its rows."""
 
 import contextlib
 import io
@@ -26,6 +26,24 @@ MARK = "cytoforge"  # under this word a file says where it comes from: a text of
 PNG_COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # colour type -> channels without alpha
 # tifffile reports a damaged file in its log and fills the gap with zeros or drops pages
 DAMAGE = ("invalid page offset", "corrupt", "missing", "Missing", "failed to read", "TiffTag 270")  # 270: description
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the image files of a folder, hidden ones left out; none when there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+
+
+def by_stem(files: list[Path]) -> dict[str, Path]:
+    """Map names without endings to files; raises UserError when two files have one name."""
+    found: dict[str, Path] = {}
+    for file in files:
+        stem = file.stem.removesuffix(".ome")
+        if stem in found:
+            raise UserError(f"{file}: {found[stem].name} has the same name; remove or rename one")
+        found[stem] = file
+    return found
 
 
 class Pixels:

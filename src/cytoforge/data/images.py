@@ -156,7 +156,7 @@ def write_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> No
 
 
 def _write_png(path: Path, array: np.ndarray, mark: Mark | None) -> None:
-    content = imagecodecs.png_encode(array, level=3)
+    content = imagecodecs.png_encode(np.ascontiguousarray(array), level=3)
     write_bytes(path, content if mark is None else with_png_text(content, MARK, json.dumps(mark)))
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cytoforge.config import RUN
 from cytoforge.data.files import atomic, digest, make_folder, read_json, write_bytes, write_json
 from cytoforge.errors import UserError
 
@@ -74,8 +75,7 @@ class Run:
     @classmethod
     def open(cls, path: Path) -> "Run":
         """Open a run folder; raises UserError when it is none, is damaged, or was written in another format."""
-        if not (path / "config.json").is_file():
-            raise UserError(f"{path}: is no run folder (config.json is missing); give the folder that a training wrote")
+        RUN.check(path)
         run = cls(path)
         found = run.config.get("format")
         if found != FORMAT:

@@ -42,8 +42,21 @@ def find_weights(directory: Path | None = None) -> Path | None:
             return None
         directory = Path(named)
     if not directory.is_dir():
-        raise UserError(f"{source} {directory}: is no folder; name the one that holds {FILES['vgg19'][0]} and the like")
+        known = ", ".join(file for files in FILES.values() for file in files)
+        raise UserError(f"{source} {directory}: is no folder; name the one that holds pretrained weights ({known})")
     return directory
+
+
+def lacking(directory: Path | None, *names: FeatureNetwork) -> str:
+    """Say which files of these networks are needed and missing, and where to put them.
+
+    `directory` as for `find_weights`.
+    """
+    files = " and ".join(" or ".join(FILES[name]) for name in names if weights_file(name, directory) is None)
+    folder = find_weights(directory)
+    if folder is None:
+        return f"this needs {files}; name the folder that holds it with --weights-dir or {VARIABLE}"
+    return f"this needs {files}, which {folder} does not hold; name another folder with --weights-dir or {VARIABLE}"
 
 
 def weights_file(name: FeatureNetwork, directory: Path | None = None) -> Path | None:

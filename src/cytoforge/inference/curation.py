@@ -11,7 +11,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference.segment import Model, segment_array
 from cytoforge.inference.tiling import Floats
 from cytoforge.metrics.segmentation import segmentation_scores
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
 IOU = 0.5  # at which a cell of the mask counts as seen
 BLUR = 16  # px that are averaged before images are compared, so that noise alone makes no difference
@@ -36,8 +36,8 @@ def curate(dataset: Dataset, model: Model, keep: float) -> Curation:
     """
     if (channels := dataset.channels()) != model.channels:
         raise UserError(
-            f"{dataset.path}: its images have {channels} channels, the segmenter was trained on {model.channels}; "
-            "give another --segmenter"
+            f"{dataset.path}: its images have {counted(channels, 'channel')}, the segmenter was trained on "
+            f"{model.channels}; give another --segmenter"
         )
     siblings: dict[str, list[Item]] = {}
     for item in dataset.items:

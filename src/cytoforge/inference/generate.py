@@ -1,6 +1,5 @@
 """`cytoforge generate images`: masks of any size to painted images, an annotated dataset that says it is synthetic."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -14,18 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.config import GenerateImages, Segment
-from cytoforge.data.dataset import PARTS, Dataset, DatasetWriter, Item
+from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest
 from cytoforge.data.run import Run
+from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import curate
-from cytoforge.inference.load import choose_device, load_network
+from cytoforge.inference.load import open_network
 from cytoforge.inference.segment import Model
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, DEEPEST, condition, relabel
 from cytoforge.networks.style_unet import ImageGenerator, draw_styles
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
+BY = "cytoforge generate images"
 WHITE = int(np.iinfo(np.uint16).max)  # what 1 is written as; -1 is 0
 TILE = 256  # px, where none is stored
 
@@ -100,17 +101,14 @@ class Painter:
     @classmethod
     def open(cls, config: GenerateImages) -> Self:
         """Load what the configuration names; raises UserError when run or device do not serve."""
-        device = choose_device(config.device)
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
-        run = Run.open(config.run)
-        network = load_network(run, "generator", device)
+        run, network = open_network(config, "generator")
         stored = run.config
         kind = stored.get("condition", "mask")
         told = stored["networks"]["generator"].get("in_channels", 1)
         if not isinstance(network, ImageGenerator) or told != CONDITIONS.get(kind):
             raise UserError(
-                f"{run.path / 'config.json'}: its generator takes {told} channels, which is no condition {kind!r}; "
-                "give a run that was trained to paint single images"
+                f"{run.path / 'config.json'}: its generator takes {counted(told, 'channel')}, which is no condition "
+                f"{kind!r}; give a run that was trained to paint single images"
             )
         fingerprint = run.fingerprint("generator", ("condition", "scale"))
         return cls(network, kind, stored.get("scale", 1.0), stored.get("tile", TILE), fingerprint)
@@ -132,11 +130,12 @@ def generate(config: GenerateImages) -> Path:
     An interrupted command goes on. Raises UserError when the run has no generator, there are no masks, OUT holds
     anything but an unfinished result of the same command, or curation is asked for and there is no segmenter.
     """
-    painter = Painter.open(config)
     masks = Dataset.open(config.masks, holds="masks").masks()
     for item in masks.items:
         if item.mask and item.mask.parent.resolve() in {(config.out / part).resolve() for part in PARTS}:
             raise UserError(f"{config.out}: holds the masks to paint on; give another --out")
+    check_target(config.out, BY, overwrite=config.overwrite)  # before networks are loaded
+    painter = Painter.open(config)
     segmenter = None if config.keep is None else _open_segmenter(config)
     paintings, info = _plan(config, painter, segmenter, masks)
     # what PNG cannot hold goes into TIFF
@@ -162,7 +161,8 @@ def generate(config: GenerateImages) -> Path:
             writer.remove(name)
         writer.finish({"curation": {**info["curation"], **asdict(curation)}})
         facts += f", {len(curation.dropped)} of them dropped"
-    print(f"{config.out}: {len(paintings)} images painted on {len(masks.items)} masks{facts}")
+    made, on = counted(len(paintings), "image"), counted(len(masks.items), "mask")
+    print(f"{config.out}: {made} painted on {on}{facts}")
     return config.out
 
 
@@ -178,7 +178,7 @@ def _plan(
 ) -> tuple[list[Painting], dict[str, Any]]:
     """Return the images to be made, in order, and what dataset.json says of them; equal for equal commands."""
     origin = {
-        "by": "cytoforge generate images",
+        "by": BY,
         "version": version("cytoforge"),
         "run": config.run.resolve().name,
         "fingerprint": painter.fingerprint,

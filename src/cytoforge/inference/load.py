@@ -1,12 +1,14 @@
 """The networks of a run folder, built from its config.json and ready to use."""
 
 import importlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from cytoforge.config import GenerateImages, Segment
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 
@@ -62,6 +64,17 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
             f"{run.path}: the weights of the {name} do not fit config.json; restore or train again"
         ) from error
     return network.requires_grad_(False).eval().to(device)
+
+
+def open_network(config: Segment | GenerateImages, name: str) -> tuple[Run, nn.Module]:
+    """Return the run that a configuration names and a network of it, on its device; sets the number of threads.
+
+    Raises UserError as load_network and choose_device do.
+    """
+    device = choose_device(config.device)
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    run = Run.open(config.run)
+    return run, load_network(run, name, device)
 
 
 def choose_device(wanted: str) -> str:

@@ -1,6 +1,5 @@
 """`cytoforge segment`: images of any size to label images of the same size, in bounded memory."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,8 @@ from cytoforge.config import Segment
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json, write_json
 from cytoforge.data.images import Normalisation, RowReader, is_blank, resize_rows, scaled_shape, write_labels
-from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.load import choose_device, load_network
+from cytoforge.inference.load import open_network
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
@@ -33,7 +31,7 @@ from cytoforge.inference.tiling import (
     tile_disagreement,
 )
 from cytoforge.instances import TARGETS, Target
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
@@ -79,7 +77,7 @@ def segment(config: Segment) -> Path:
     record.finish()
     kept = f", {len(items) - len(waiting)} of them made before" if len(waiting) < len(items) else ""
     cells = sum(record.masks[item.name]["cells"] for item in items)
-    print(f"{config.out / 'masks'}: {len(items)} masks with {cells} cells{kept}")
+    print(f"{config.out / 'masks'}: {counted(len(items), 'mask')} with {counted(cells, 'cell')}{kept}")
     return config.out
 
 
@@ -105,10 +103,7 @@ class Model:
     @classmethod
     def open(cls, config: Segment) -> Self:
         """Load what the configuration names; raises UserError when run, device or tile do not serve."""
-        device = choose_device(config.device)
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
-        run = Run.open(config.run)
-        network = load_network(run, "segmenter", device)
+        run, network = open_network(config, "segmenter")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
         stored = run.config
         tile = config.tile or default_tile(network, stored["tile"])
@@ -144,7 +139,8 @@ def _segment_item(
     with RowReader(path) as reader:
         if reader.shape[0] != model.channels:
             raise UserError(
-                f"{path}: has {reader.shape[0]} channels, the run was trained on {model.channels}; convert the image"
+                f"{path}: has {counted(reader.shape[0], 'channel')}, the run was trained on {model.channels}; "
+                "convert the image"
             )
         limits = model.normalisation.measure(reader)
         if is_blank(limits):

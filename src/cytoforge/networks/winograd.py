@@ -138,7 +138,7 @@ def _points(maps: Tensor, first: int, last: int, transform: Tensor) -> Tensor:
 
 
 def _kernel_points(weight: Tensor) -> Tensor:
-    return torch.mm(KERNEL_TRANSFORM, weight.reshape(-1, 9).t()).unflatten(1, weight.shape[:2])
+    return torch.mm(KERNEL_TRANSFORM, weight.reshape(-1, 9).t()).view(POINTS, *weight.shape[:2])
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -189,7 +189,8 @@ _OVERLAPS = (  # tiles of the target, pixels in them, pixels of the 6 of a tile
 
 def _by_tile(maps: Tensor) -> Tensor:
     """View maps (B, C, H, W) as (B, C, rows, 4, columns, 4)."""
-    return maps.unflatten(3, (-1, TILE)).unflatten(2, (-1, TILE))
+    rows, columns = _tiles(maps)
+    return maps.view(*maps.shape[:2], rows, TILE, columns, TILE)
 
 
 def _cut(maps: Tensor, margin: int, height: int, width: int) -> Tensor:

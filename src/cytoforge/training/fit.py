@@ -167,7 +167,8 @@ def fit(
 
     `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better; with
     `validate_start` it is also asked before the first step, so that what training starts from is kept if it is not
-    surpassed. `keep_last` keeps the weights of the end, not those that were best on validation. `now` is the clock of a budget in seconds. `announce` is called after every step, `picture` after every validation.
+    surpassed; with `keep_last` the weights of the end are kept whatever it says. `now` is the clock of a budget in
+    seconds. `announce` is called after every step, `picture` after every validation.
     Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0

@@ -1,5 +1,6 @@
 """`cytoforge train generator`: from annotated images to a run folder with an image generator in it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from cytoforge.config import TrainGenerator, Training
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
-from cytoforge.data.weights import VARIABLE, load_features
+from cytoforge.data.weights import lacking, load_features
 from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
@@ -19,11 +20,22 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import GENERATORS, ImageGenerator
+from cytoforge.progress import counted
 from cytoforge.report import colour_labels, run_report, to_rgb
-from cytoforge.training.batches import Batches, item_generator
+from cytoforge.training.batches import item_generator
 from cytoforge.training.fit import verdict
 from cytoforge.training.paired import PairedGAN
-from cytoforge.training.prepare import Data, build, launch, open_data, open_run, prefers_vgg, sizes, train_recipe
+from cytoforge.training.prepare import (
+    Data,
+    build,
+    cut_batches,
+    launch,
+    open_data,
+    open_run,
+    prefers_vgg,
+    sizes,
+    train_recipe,
+)
 
 # for trainings of minutes; docs/decisions.md says how they were found
 QUICK = CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0)
@@ -39,20 +51,14 @@ def train(config: TrainGenerator) -> Run:
     """
     fabric = launch(config)
     data = open_data(config)
+    if data.channels not in (1, 3):
+        note = f"{config.data}: images have {data.channels} channels; score generation takes only grey or RGB images"
+        data = replace(data, notes=(*data.notes, note))
     described = describe_generator(config, data.channels, config.network)
     recipe = build_recipe(config, described)
     content = {"command": "train generator", "networks": {"generator": described}, "perceptual": recipe.perceptual}
     run = open_run(config, fabric, data, content)
-    preset = sizes(config)
-    batches = Batches(
-        data.names,
-        data.read,
-        size=preset.crop,
-        count=preset.cycle_batch,
-        policy=config.augmentation,
-        seed=config.seed,
-        ranks=(fabric.global_rank, fabric.world_size),
-    )
+    batches = cut_batches(config, fabric, data, sizes(config).cycle_batch)
 
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of validation images and of what is painted on their masks."""
@@ -74,7 +80,8 @@ def train(config: TrainGenerator) -> Run:
     )
     if fabric.global_rank == 0:
         write_report(run, data, verdict(state), config.told)
-        print(f"{config.out}: generator trained in {state.step} steps")
+        steps, proceed = counted(state.step, "step"), f"cytoforge generate images {config.out} MASKS --out OUT"
+        print(f"{config.out}: generator trained in {steps}; {proceed}")
     return run
 
 
@@ -145,7 +152,7 @@ def perceptual_network(config: Training) -> dict[str, Any]:
     vgg = load_features("vgg19", config.weights_dir) if prefers_vgg(config) else None
     if vgg is None:
         if config.perceptual == "vgg":
-            raise UserError(f"--perceptual vgg: needs VGG-19 weights; name their folder by --weights-dir or {VARIABLE}")
+            raise UserError(f"--perceptual vgg: {lacking(config.weights_dir, 'vgg19')}")
         return {}
     features = VGG19Features(vgg)
     return {"features": features, "feature_weights": features.weights}

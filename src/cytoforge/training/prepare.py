@@ -11,19 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from scipy import ndimage
 from torch import nn
 
-from cytoforge.config import FITTING_DIAMETER, PRESETS, Preset, Training, TrainSegmentation, fitting_scale
+from cytoforge.config import (
+    FITTING_DIAMETER,
+    PRESETS,
+    Preset,
+    TrainGenerator,
+    Training,
+    TrainSegmentation,
+    fitting_scale,
+)
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
-from cytoforge.data.weights import VARIABLE
+from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
+from cytoforge.metrics.morphology import is_binary
 from cytoforge.networks.layers import initialise
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, counted
 from cytoforge.training.batches import Batches, Synthetic, item_generator
 from cytoforge.training.fit import Budget, Recipe, State, Trainer, fit, verdict
 
@@ -64,7 +72,7 @@ def open_data(config: Training) -> Data:
 
     training, held = _split(config, dataset)
     validation = tuple(load(held, item) for item in held.items)
-    kept, diameters = [], []
+    kept, diameters, binary = [], [], []
     for item in training.items:
         _, image, labels = load(training, item)
         if min(image.shape[1:]) < SMALLEST:
@@ -73,10 +81,16 @@ def open_data(config: Training) -> Data:
         if is_blank(image):
             notes.append(f"{item.image}: one grey value or NaN all over, left out of training")
             continue
-        if len(np.unique(labels)) == 2 and ndimage.label(labels)[1] > 1:
-            notes.append(f"{item.mask}: one cell in several pieces; if it is a binary mask, give every cell a number")
+        if is_binary(labels):
+            binary.append(f"{item.mask}: one cell in several pieces; if it is a binary mask, give every cell a number")
         kept.append(item)
         diameters.append(cell_diameters(labels))
+    if len(binary) == len(kept) > 1:
+        binary = [
+            f"{config.data}: the masks look binary, one number for all cells of an image: cells that touch cannot be "
+            f"told apart; cytoforge check {config.data} says how to number them"
+        ]
+    notes += binary
     sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
     if training.items[0].rows is not None:
         notes.append(f"{config.data}: holds a single image; one strip of it is for training, the other for validation")
@@ -120,7 +134,7 @@ def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic 
         raise UserError(f"{config.synthetic}: is not finished; repeat the command that began to write it")
     if (found := dataset.channels()) != channels:
         raise UserError(
-            f"{config.synthetic}: has images of {found} channels, {config.data} of {channels}; convert them"
+            f"{config.synthetic}: has images of {counted(found, 'channel')}, {config.data} of {channels}; convert them"
         )
     names = tuple(item.name for item in dataset.items)
     synthetic = Synthetic(
@@ -232,6 +246,26 @@ def build(kind: Callable[..., nn.Module], seed: int, purpose: str, described: di
     return network
 
 
+def cut_batches(
+    config: TrainSegmentation | TrainGenerator,
+    fabric: Fabric,
+    data: Data,
+    count: int,
+    synthetic: Synthetic | None = None,
+) -> Batches:
+    """Return this process's share of batches of `count` windows, cut and augmented as a configuration says."""
+    return Batches(
+        data.names,
+        data.read,
+        size=sizes(config).crop,
+        count=count,
+        policy=config.augmentation,
+        seed=config.seed,
+        ranks=(fabric.global_rank, fabric.world_size),
+        synthetic=synthetic,
+    )
+
+
 def train_recipe(
     config: Training,
     fabric: Fabric,
@@ -249,8 +283,8 @@ def train_recipe(
     """Run the loop with a configuration's budget; say how it goes and record how it ended. See `fit.fit`."""
     preset, main = sizes(config), fabric.global_rank == 0
     if main:
-        counts = f"{len(data.names)} images to train on, {len(data.validation)} for validation, {data.cells} cells"
-        say([*data.notes, *_notices(config, recipe), counts])
+        counts = f"{counted(len(data.names), 'image')} to train on, {len(data.validation)} for validation"
+        say([*data.notes, *_notices(config, recipe), f"{counts}, {counted(data.cells, 'cell')}"])
     progress = Progress(words)
     state = fit(
         Trainer(recipe, fabric, decay=preset.average, anneal=preset.anneal),
@@ -288,8 +322,8 @@ def _notices(config: Training, recipe: Recipe) -> list[str]:
     if recipe.perceptual in (None, "VGG-19") or not prefers_vgg(config):
         return []
     return [
-        f"no VGG-19 weights (--weights-dir or {VARIABLE}): "
-        "the perceptual loss falls back to matching the discriminator's features"
+        "the perceptual loss falls back to matching the discriminator's features: "
+        f"{lacking(config.weights_dir, 'vgg19')}"
     ]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from cytoforge.config import TrainSegmentation
+from cytoforge.config import PRESETS, TrainSegmentation
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
@@ -18,8 +18,9 @@ from cytoforge.instances import TARGETS, Target, outer_contour
 from cytoforge.losses import IGNORED, CycleWeights, cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.segmentation import SEGMENTERS
+from cytoforge.progress import counted
 from cytoforge.report import outcome_overlay, overlay, run_report, to_rgb
-from cytoforge.training.batches import Batch, Batches, item_generator
+from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.cyclegan import CycleGAN
 from cytoforge.training.fit import Recipe, State, Update, verdict
 from cytoforge.training.generator import (
@@ -32,10 +33,12 @@ from cytoforge.training.generator import (
 from cytoforge.training.prepare import (
     Data,
     build,
+    cut_batches,
     launch,
     open_data,
     open_run,
     open_synthetic,
+    say,
     sizes,
     train_recipe,
 )
@@ -98,16 +101,10 @@ def train(config: TrainSegmentation) -> Run:
         "target": config.target,
     }
     run = open_run(config, fabric, data, content, synthetic_data=fingerprint, started_from=started)
-    batches = Batches(
-        data.names,
-        data.read,
-        size=preset.crop,
-        count=preset.batch if config.method == "conventional" else preset.cycle_batch,
-        policy=config.augmentation,
-        seed=config.seed,
-        ranks=(fabric.global_rank, fabric.world_size),
-        synthetic=synthetic,
-    )
+    if fabric.global_rank == 0:
+        note_start(config, run)
+    count = preset.batch if config.method == "conventional" else preset.cycle_batch
+    batches = cut_batches(config, fabric, data, count, synthetic)
     tile = run.config["tile"]
 
     def validate(averages: dict[str, nn.Module]) -> float:
@@ -135,7 +132,8 @@ def train(config: TrainSegmentation) -> Run:
         if synthetic is not None:
             run.note("with synthetic images the weights of the end are kept, not those that were best on validation")
         write_report(run, data, target, state)
-        print(f"{config.out}: segmenter trained in {state.step} steps; cytoforge segment {config.out} IMAGES --out OUT")
+        steps, proceed = counted(state.step, "step"), f"cytoforge segment {config.out} IMAGES --out OUT"
+        print(f"{config.out}: segmenter trained in {steps}; {proceed}")
     return run
 
 
@@ -189,13 +187,43 @@ def load_start(config: TrainSegmentation, described: dict[str, Any], recipe: Rec
     former, target = run.config["networks"].get("segmenter"), run.config.get("target")
     if former is None:
         raise UserError(f"{config.start}: --start needs a segmenter, and this run has none; name one that segments")
-    if former != described or target != config.target:
-        raise UserError(
-            f"{config.start}: --start needs a segmenter of the same kind, {described} for target {config.target}, "
-            f"and this is {former} for {target}; train one, or change --network, --target, --preset or --norm"
-        )
+    different = _start_differences({**former, "target": target}, {**described, "target": config.target})
+    if different:
+        raise UserError(f"{config.start}: --start needs a segmenter of the same kind; {'; '.join(different)}")
     recipe.networks["segmenter"].load_state_dict(run.load_weights("segmenter"))
     return run.fingerprint("segmenter", ("target", "scale", "normalisation"))
+
+
+def _start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Say in which settings two segmenters differ, and which flag makes this one like the other."""
+    preset = next((name for name, preset in PRESETS.items() if preset.width == there.get("width")), None)
+    remedies = {
+        "network": f"use --network {there.get('network')}",
+        "target": f"use --target {there.get('target')}",
+        "width": f"use --preset {preset}" if preset else "no preset has that, train another one to start from",
+        "norm": f"use --norm {there.get('norm')}",
+        "in_channels": "convert the images",
+    }
+    wrong = [name for name in remedies if there.get(name) != here[name]]
+    if not wrong:  # number of classes and depth follow from target, network and preset
+        remedies = dict.fromkeys(here, "no flag changes that, train another one to start from")
+        wrong = [name for name in here if there.get(name) != here[name]]
+    words = {"in_channels": "channels of images"}
+    return [f"{words.get(name, name)} {there.get(name)} there, {here[name]} here: {remedies[name]}" for name in wrong]
+
+
+def note_start(config: TrainSegmentation, run: Run) -> None:
+    """Say and note that a segmenter goes on at another scale than it was trained at, if it does."""
+    scale = config.scale if config.start is None else Run.open(config.start).config.get("scale", 1.0)
+    if scale == config.scale:
+        return
+    note = (
+        f"{config.start}: was trained at --scale {scale:g}, and goes on at --scale {config.scale:g}: "
+        "cells of the same images had another size in pixels there"
+    )
+    say([note])
+    if not run.has_state:  # a run that goes on has noted it
+        run.note(note)
 
 
 def write_picture(

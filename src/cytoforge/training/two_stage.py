@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cytoforge.config import GenerateImages, TrainGenerator, Training, TrainSegmentation
-from cytoforge.data.dataset import INFO, DatasetWriter
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.run import STAGES, Run
+from cytoforge.data.writer import INFO, DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import IOU
 from cytoforge.inference.generate import generate

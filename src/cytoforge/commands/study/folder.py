@@ -1,6 +1,7 @@
 """The folder of a study: what was measured stays, so that the same command goes on where it stopped."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from cytoforge.data.files import atomic, digest, make_folder, read_json, write_j
 from cytoforge.data.images import write_image
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate, nested_estimate, to_json
+from cytoforge.progress import counted
 from cytoforge.report import Report
 
 RECORD = "study.json"
@@ -51,7 +53,10 @@ class Study:
                 shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
         former = read_json(record) if record.exists() else {"study": kind, "settings": settings}
         if different := _differences(former, kind, settings):
-            raise UserError(f"{out}: holds a study with another {different}; give another --out, or --overwrite")
+            raise UserError(
+                f"{out}: holds a study with another {different}; repeat its command to go on with it, "
+                "give another --out, or --overwrite"
+            )
         write_json(record, {"study": kind, "settings": settings, "cytoforge": version("cytoforge")})
         return cls(kind, out, settings)
 
@@ -151,6 +156,20 @@ def open_data(data: Path, config: StudySegmenters) -> Dataset:
     return dataset
 
 
+def data_names(config: StudySegmenters) -> dict[Path, str]:
+    """Name each DATA by its folder, with the folder above where several would be called alike: `cells-train`."""
+    paths = {path: path.resolve() for path in config.data}
+    alike = Counter(path.name for path in paths.values())
+    return {
+        path: full.name if alike[full.name] == 1 else f"{full.parent.name}-{full.name}" for path, full in paths.items()
+    }
+
+
+def open_all(config: StudySegmenters) -> dict[str, Dataset]:
+    """Open every DATA of a study, by its name in results; raises as open_data."""
+    return {name: open_data(path, config) for path, name in data_names(config).items()}
+
+
 def subset(
     study: Study, dataset: Dataset, config: StudySegmenters, seed: int, least: int | None = None
 ) -> tuple[Path, Path]:
@@ -160,10 +179,12 @@ def subset(
     """
     pool, test = (dataset.items, ()) if config.test else split_test(dataset, config.test_share, seed)
     if len(pool) < (least or 1):
-        raise UserError(f"{dataset.path}: {len(pool)} images are left to train on, {least} are needed; ask for fewer")
+        raise UserError(
+            f"{dataset.path}: leaves {counted(len(pool), 'image')} to train on, {least} are needed; ask for fewer"
+        )
     if config.test is not None:
         return dataset.path, config.test
-    folder = study.out / "data" / f"{dataset.path.resolve().name}-{seed}"
+    folder = study.out / "data" / f"{data_names(config)[dataset.path]}-{seed}"
     return copy_items(dataset, pool, folder / "train"), copy_items(dataset, test, folder / "test")
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cytoforge.commands.score_generation import GenerationResults, score_generation
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.commands.study.folder import Study, open_data, shown, subset
+from cytoforge.commands.study.folder import Study, open_all, open_data, shown, subset
 from cytoforge.commands.study.segmenters import base_settings, trained
 from cytoforge.config import (
     GenerateImages,
@@ -27,6 +27,7 @@ from cytoforge.data.run import Run
 from cytoforge.data.weights import weights_file
 from cytoforge.inference.generate import generate
 from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
+from cytoforge.progress import counted
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import generator
 from cytoforge.training.prepare import say
@@ -110,7 +111,7 @@ def study_ablation(config: StudyAblation) -> Path:
             run = trained(replace(base_generator(config, pool, seed), **ARMS[arm], out=out), generator.train)
             record = paint_and_score(study, f"{number}-{seed}", config, run, judge, test, test)
             records.setdefault(arm, []).append(record)
-    report = Report("Generator ablation", f"{config.limit or 'all'} annotated images, {config.seeds} seeds")
+    report = Report("Generator ablation", f"{_limit(config)}, {counted(config.seeds, 'seed')}")
     _add_table(study, report, [({"generator": arm}, found) for arm, found in records.items()])
     pool, test = subset(study, dataset, config, config.seed)
     works = [study.out / "work" / f"{number}-{config.seed}" for number in arms]
@@ -120,9 +121,9 @@ def study_ablation(config: StudyAblation) -> Path:
 
 def study_versatility(config: StudyVersatility) -> Path:
     """Train a generator on each data set and score what it paints on the masks of its test images (Figure 4)."""
-    datasets = {data.resolve().name: open_data(data, config) for data in config.data}
+    datasets = open_all(config)
     study = Study.open("versatility", config)
-    report = Report("Versatility", f"one generator per data set, {config.limit or 'all'} annotated images each")
+    report = Report("Versatility", f"one generator per data set, {_limit(config)} each")
     rows = []
     for name, dataset in datasets.items():
         records = []
@@ -172,7 +173,9 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
                 simulated = Dataset.open(masks, holds="masks").info["files"].values()
                 reached.setdefault((layout, density), []).extend(file["coverage"] for file in simulated)
                 rows.setdefault((layout, density), []).append(record)
-    report = Report("Extrapolation over density", f"{config.count} masks per density, {config.seeds} seeds")
+    report = Report(
+        "Extrapolation over density", f"{counted(config.count, 'mask')} per density, {counted(config.seeds, 'seed')}"
+    )
     groups = [
         ({"layout": key[0], "share of cell": key[1], "reached": float(np.mean(reached[key]))}, found)
         for key, found in rows.items()
@@ -186,6 +189,10 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
         report.image_grid([pictures], titles, [layout], f"Simulated masks, {layout}, painted.")
         study.picture(layout, np.concatenate(pictures, axis=1))
     return study.finish(report)
+
+
+def _limit(config: StudyGenerators) -> str:
+    return "all annotated images" if config.limit is None else f"{config.limit} annotated images"
 
 
 def _judge(study: Study, config: StudyGenerators, pool: Path, seed: int, prefix: str = "") -> Run:

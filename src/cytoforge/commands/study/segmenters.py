@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from cytoforge.commands.score import score_segmentation
-from cytoforge.commands.study.folder import Study, Values, difference, estimate, open_data, shown, subset
+from cytoforge.commands.study.folder import Study, Values, difference, estimate, open_all, open_data, shown, subset
 from cytoforge.config import (
     ScoreSegmentation,
     Segment,
@@ -25,9 +25,10 @@ from cytoforge.config import (
     Training,
     TrainSegmentation,
 )
-from cytoforge.data.dataset import Dataset, DatasetWriter
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_image, read_labels
 from cytoforge.data.run import STAGES, Run
+from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment
 from cytoforge.metrics.morphology import morphology
@@ -108,7 +109,7 @@ def study_training(config: StudyTraining) -> Path:
     Each seed draws its own test images (`test_share`; none if `test` is given) and its own few. Raises UserError as
     training, segmenting and scoring do.
     """
-    datasets = {data.resolve().name: open_data(data, config) for data in config.data}
+    datasets = open_all(config)
     study = Study.open("training", config)
     report = Report("Training study", f"{config.few} annotated images against all, {config.seeds} random subsets")
     for data, dataset in datasets.items():

@@ -1,0 +1,118 @@
+"""Writing a dataset folder, file by file: images/, masks/ and the dataset.json that says what they are."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytoforge.data.files import make_folder, read_json, write_json
+from cytoforge.data.formats import by_stem, image_files
+from cytoforge.data.images import Mark, write_image, write_labels
+from cytoforge.errors import UserError
+
+INFO = "dataset.json"
+PARTS = ("images", "masks")
+WORDS = {  # entries of dataset.json that are compared as a whole, and what a user calls them
+    "files": "set of masks or variants",
+    "source": "content of like",
+    "curation": "keep or segmenter",
+    "fingerprint": "content of run",
+    "version": "version of cytoforge",
+}
+
+
+class DatasetWriter:
+    """Writes a dataset folder, file by file; an interrupted writing of the same content goes on.
+
+    `info` goes into dataset.json and says what is written (run, seed ...). Items that an unfinished earlier writing
+    with the same `info` left are in `done` and need not be added again. Raises UserError when `path` holds anything
+    else; `overwrite` replaces what the same command wrote, and nothing but that.
+    """
+
+    def __init__(
+        self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False, suffix: str = ".png"
+    ) -> None:
+        """`suffix`: .png or .tif, the format of all files."""
+        self.path, self.suffix = path, suffix
+        self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
+        self.done: frozenset[str] = frozenset()
+        former = check_target(path, _kind(self._info), overwrite=overwrite)
+        files = [file for part in PARTS for file in image_files(path / part)]
+        different = _different(former, {**self._info, "complete": False})
+        if not different and not overwrite:
+            started = [by_stem(image_files(path / part)).keys() for part in PARTS if (path / part).is_dir()]
+            self.done = frozenset.intersection(*map(frozenset, started)) if started else frozenset()
+        elif files and not overwrite:
+            raise UserError(
+                f"{path}: holds unfinished work with another {', '.join(sorted(different))}; "
+                "repeat its command to go on with it, choose another folder, or give --overwrite"
+            )
+        else:
+            for file in files:
+                file.unlink()
+        write_json(path / INFO, {**self._info, "complete": False})
+
+    def add(
+        self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None, mark: Mark | None = None
+    ) -> None:
+        """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as write_image and write_labels.
+
+        `mark` goes into each file.
+        """
+        for part, array in zip(PARTS, (image, labels), strict=True):
+            if array is not None:
+                make_folder(self.path / part)  # both before either file: `done` compares them
+        if image is not None:
+            write_image(self.path / "images" / f"{name}{self.suffix}", image, mark)
+        if labels is not None:
+            write_labels(self.path / "masks" / f"{name}{self.suffix}", labels, mark)
+
+    def remove(self, name: str) -> None:
+        """Delete what was written as NAME."""
+        for part in PARTS:
+            (self.path / part / f"{name}{self.suffix}").unlink(missing_ok=True)
+
+    def finish(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Mark the dataset as complete, with its closing facts in dataset.json."""
+        write_json(self.path / INFO, {**self._info, **(facts or {}), "complete": True})
+
+
+def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, Any]:
+    """Return dataset.json of a folder that the command `by` may write a dataset to, empty if nothing is there yet.
+
+    Raises UserError when the folder holds anything that cytoforge did not write, a dataset of another command, or a
+    complete one (unless told to overwrite).
+    """
+    if path.is_file():
+        raise UserError(f"{path}: is a file; give a folder to write into")
+    former = read_json(path / INFO) if (path / INFO).exists() else {}
+    if former.get("written_by") != "cytoforge":
+        if any(image_files(path / part) for part in PARTS):
+            raise UserError(f"{path}: holds images or masks that cytoforge did not write; choose another folder")
+        found = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".") if path.is_dir() else []
+        if found:
+            raise UserError(f"{path}: holds {', '.join(found[:3])} and is no dataset; choose another folder")
+        return {}
+    if _kind(former) != by:
+        raise UserError(
+            f"{path}: holds a dataset of another kind, by {_kind(former) or 'another command'}; choose another folder"
+        )
+    if former.get("complete") and not overwrite:
+        raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
+    return former
+
+
+def _kind(info: Mapping[str, Any]) -> str | None:
+    """Return the command that a dataset.json says made the dataset."""
+    origin = info.get("synthetic")
+    return origin.get("by") if isinstance(origin, dict) else None
+
+
+def _different(former: Any, wanted: Any, name: str = "") -> set[str]:
+    """Name what differs between two dataset.json, in a user's words."""
+    if isinstance(former, dict) and isinstance(wanted, dict) and name not in WORDS:
+        keys = former.keys() | wanted.keys()
+        return {word for key in keys for word in _different(former.get(key), wanted.get(key), key)}
+    return set() if former == wanted else {WORDS.get(name, name.replace("_", "-"))}
