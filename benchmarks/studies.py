@@ -26,7 +26,7 @@ DATA = Path(os.environ.get("CYTOFORGE_DATA", HERE.parent.parent / "shared" / "da
 WORK = HERE.parent / "scratch" / "studies"
 THIRD = {"scale": 0.333}  # of Usiigaci's resolution
 STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "limited-data-usiigaci": ("limited-data", {"minutes": 1.5, "crops": (1, 2, 4, 8), "crop": 176, **THIRD}),
+    "limited-data-usiigaci": ("limited-data", {"minutes": 2.0, "crops": (1, 2, 4, 8), "crop": 176, **THIRD}),
     "dense-usiigaci": ("dense", {"minutes": 2.0, "few": 5, **THIRD}),
     "dense-dsb256": ("dense", {"minutes": 1.0, "few": 5}),
     "ablation-usiigaci": ("ablation", {"minutes": 3.0, "limit": 5, "seeds": 1, **THIRD}),
