@@ -36,10 +36,11 @@ STUDIES = {  # kind: heading and what to know
         "Crops of 176 x 176 px at the scale given, nested, drawn anew for each seed, training and validation "
         "together; of a single crop a strip is held out. Conventional training has cytoforge's defaults (strong "
         "augmentation, border class). Two-stage training has the same time for everything but simulating and "
-        "painting. The control is the conventional training, ended after as many steps as both segmenters of the "
-        "two stages took. Intervals resample seeds and test images; with three seeds they are narrow. F against "
+        "painting. The control is the conventional training, ended after as many steps as the segmenter of the two "
+        "stages took. Intervals resample seeds and test images; with three seeds they are narrow. F against "
         "conventional is the mean difference by seed and image. "
-        "Two-stage training was changed once after its scores on these test images had been seen, and measured again.",
+        "Two-stage training was changed once after its scores on these test images had been seen, and again on "
+        "other images (docs/decisions.md), and measured anew.",
     ),
     "dense": (
         "Dense synthetic images (cGAN-Seg, Table 2)",
