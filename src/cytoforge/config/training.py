@@ -100,8 +100,7 @@ class Training:
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading; stored with the run, segment returns masks of the original size"""
     condition: Condition | None = None
-    """what a generator is told of cells: mask, as in cGAN-Seg; instances: also where they touch, and their depth;
-    without it: instances for --method two-stage, else mask"""
+    """what a generator is told: mask, as in cGAN-Seg; instances: also contacts, depth (default of two-stage)"""
     perceptual: Perceptual = "auto"
     """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     norm: Norm = "batch"
