@@ -75,9 +75,11 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class _Conv3x3(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        if _pays(x, len(weight), WORTH):
-            return _convolve(x, weight, bias)
+        # kept for the way back, where they serve once more
+        kernels = _kernel_points(weight) if _pays(x, len(weight), WORTH) else None
+        ctx.save_for_backward(x, weight, kernels)
+        if kernels is not None:
+            return _convolve(x, kernels, bias)
         if _is_heavy(x, weight):
             return _small_convolve(x, weight, bias)
         return F.conv2d(x, weight, bias, padding=1)
@@ -85,12 +87,14 @@ class _Conv3x3(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
+        x, weight, kernels = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
         grad = grad.contiguous()
-        fast_x = for_x and _pays(x, len(weight), WORTH)
+        fast_x = for_x and kernels is not None
         fast_weight = for_weight and _pays(x, len(weight), WORTH_FOR_KERNELS)
-        grad_x, grad_weight = _gradients(x, weight, grad, fast_x, fast_weight)
+        grad_x = grad_weight = None
+        if fast_x or fast_weight:
+            grad_x, grad_weight = _gradients(x, kernels if fast_x else None, grad, fast_weight)
         if for_x and not fast_x:
             heavy = _is_heavy(x, weight)
             grad_x = _small_map_gradient(grad, weight) if heavy else _direct_map_gradient(x, weight, grad)
@@ -141,11 +145,10 @@ def _kernel_points(weight: Tensor) -> Tensor:
     return torch.mm(KERNEL_TRANSFORM, weight.reshape(-1, 9).t()).view(POINTS, *weight.shape[:2])
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _convolve(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
     (rows, columns), height, width = _tiles(x), *x.shape[2:]
-    kernels = _kernel_points(weight)
-    out = x.new_empty(len(x), len(weight), rows * TILE, columns * TILE)
-    for items, first, last in _pieces(x, max(weight.shape[:2])):
+    out = x.new_empty(len(x), kernels.shape[1], rows * TILE, columns * TILE)
+    for items, first, last in _pieces(x, max(kernels.shape[1:])):
         product = torch.bmm(kernels, _points(x[items], first, last, MAP_TRANSFORM))
         if bias is not None:
             product[CENTRE] += bias[:, None]
@@ -156,21 +159,20 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _gradients(
-    x: Tensor, weight: Tensor, grad: Tensor, for_x: bool, for_weight: bool
+    x: Tensor, kernels: Tensor | None, grad: Tensor, for_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of x and of weight, each if it is wanted, from that of the output."""
-    (rows, columns), (outputs, inputs) = _tiles(x), weight.shape[:2]
-    kernels = _kernel_points(weight).transpose(1, 2) if for_x else None
+    """Return the gradients of x, if the points of the kernels are given, and of weight, if it is wanted."""
+    (rows, columns), inputs, outputs = _tiles(x), x.shape[1], grad.shape[1]
     # tiles reach one pixel beyond the map; each adds to its own 4 x 4 pixels and to the two next in both directions
-    spread = x.new_zeros(len(x), inputs, (rows + 1) * TILE, (columns + 1) * TILE) if for_x else None
+    spread = None if kernels is None else x.new_zeros(len(x), inputs, (rows + 1) * TILE, (columns + 1) * TILE)
     products = x.new_empty(POINTS, outputs, inputs) if for_weight else None
-    for number, (items, first, last) in enumerate(_pieces(x, max(outputs, inputs)) if for_x or for_weight else ()):
+    for number, (items, first, last) in enumerate(_pieces(x, max(outputs, inputs))):
         slopes = _points(grad[items], first, last, OUTPUT_TRANSFORM)
         if products is not None:
             maps = _points(x[items], first, last, MAP_TRANSFORM)
             products.baddbmm_(slopes, maps.transpose(1, 2), beta=min(number, 1))
         if kernels is not None and spread is not None:
-            tiles = torch.mm(MAP_TRANSFORM.flatten(1).t(), torch.bmm(kernels, slopes).flatten(1))
+            tiles = torch.mm(MAP_TRANSFORM.flatten(1).t(), torch.bmm(kernels.transpose(1, 2), slopes).flatten(1))
             tiles = tiles.view(TILE + 2, TILE + 2, inputs, -1, last - first, columns).permute(3, 2, 4, 0, 5, 1)
             target = _by_tile(spread[items, :, TILE * first : TILE * (last + 1)])
             for own_rows, place_rows, part_rows in _OVERLAPS:
