@@ -9,6 +9,7 @@ from cytoforge.config.commands import (
     ScoreSegmentation,
     Segment,
     SimulateMasks,
+    SimulateMovie,
 )
 from cytoforge.config.study import (
     StudyAblation,
@@ -42,6 +43,7 @@ __all__ = [
     "ScoreSegmentation",
     "Segment",
     "SimulateMasks",
+    "SimulateMovie",
     "StudyAblation",
     "StudyDense",
     "StudyExtrapolation",

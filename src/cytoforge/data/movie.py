@@ -3,8 +3,8 @@
     01/t000.tif  01_GT/SEG/man_seg000.tif  01_GT/TRA/man_track000.tif  01_GT/TRA/man_track.txt
     01_ST/SEG/man_seg000.tif  01_RES/mask000.tif  01_RES/res_track.txt
 
-Numbers have three digits or more, in masks and frames independently. What cytoforge writes is strict: labels of 16 bits,
-and tracks that agree with the masks.
+Numbers have three digits or more, in masks and frames independently. What cytoforge writes is strict: labels of 16
+bits, and tracks that agree with the masks.
 """
 
 import io
@@ -22,6 +22,7 @@ from PIL import Image
 from cytoforge.data.files import read_json, write_bytes, write_json
 from cytoforge.data.images import Mark, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
+from cytoforge.metrics.segmentation import overlap
 
 # in the order in which they are trusted: (name, folder after the sequence, file stem, track file)
 SOURCES = (
@@ -68,20 +69,31 @@ class Sequence:
     def tracked(self) -> Iterator[tuple[int, np.ndarray]]:
         """Read number and labels int32 (H, W) of each frame, numbered as in the track file, in the order of time.
 
-        Where the masks in use are not those of the tracks, each cell gets the id of the marker in it
-        (`relabelled`). Raises UserError without tracks or masks, and as read_labels.
+        Raises UserError without tracks or masks, and as read_labels.
         """
+        for number in self.tracked_frames():
+            yield number, self.read_tracked(number)
+
+    def tracked_frames(self) -> tuple[int, ...]:
+        """Numbers of the frames whose cells have ids of tracks; raises UserError without tracks or masks."""
         if self.track_source is None:
             raise UserError(f"sequence {self.name}: has no man_track.txt or res_track.txt; track its cells first")
         markers = self.masks.get(self.track_source)
         masks = self.masks[self.source] if self.source else markers
         if masks is None:
             raise UserError(f"sequence {self.name}: has tracks but no masks; add them")
-        for number, file in masks.items():
-            if markers is None or masks is markers:
-                yield number, read_labels(file)
-            elif number in markers:
-                yield number, relabelled(read_labels(file), read_labels(markers[number]))
+        return tuple(number for number in masks if markers is None or number in markers)
+
+    def read_tracked(self, number: int) -> np.ndarray:
+        """Read the labels int32 (H, W) of one of `tracked_frames`.
+
+        Where the masks in use are not those of the tracks, each cell gets the id of the marker in it (`relabelled`).
+        """
+        sources = [name for name in (self.source, self.track_source) if name and name in self.masks]
+        labels = read_labels(self.masks[sources[0]][number])
+        if len(set(sources)) < 2:
+            return labels
+        return relabelled(labels, read_labels(self.masks[sources[1]][number]))
 
 
 def is_movie(path: Path) -> bool:
@@ -158,8 +170,7 @@ def read_tracks(path: Path) -> tuple[Track, ...]:
             ) from None
         if track.label < 1 or track.begin < 0 or track.parent < 0:
             raise UserError(
-                f"{path}, line {number}: labels and frames are counted upwards, from 1 and from 0, not {line.strip()!r}; "
-                "mend it"
+                f"{path}, line {number}: {line.strip()!r} has a label below 1, or a frame or parent below 0; mend it"
             )
         if track.end < track.begin:
             raise UserError(f"{path}, line {number}: track {track.label} ends before it begins; mend it")
@@ -176,19 +187,20 @@ def relabelled(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
     one with most of it keeps it, and the others are left out, as are cells without a marker. A marker without a cell
     stands for its cell. Raises ValueError where sizes differ.
     """
-    if labels.shape != markers.shape:
-        raise ValueError(f"labels and markers need the same size, got {labels.shape} and {markers.shape}")
-    both = (labels > 0) & (markers > 0)
-    pairs, shared = np.unique(np.stack([labels[both], markers[both]]), axis=1, return_counts=True)
+    table = overlap(markers, labels)
     ids: dict[int, int] = {}
-    for place in np.argsort(-shared, kind="stable"):
-        cell, marker = pairs[:, place].tolist()
+    for pair in np.argsort(-table.intersection, kind="stable"):
+        cell, marker = (
+            int(table.prediction_ids[table.pair_prediction[pair]]),
+            int(table.truth_ids[table.pair_truth[pair]]),
+        )
         if cell not in ids and marker not in ids.values():
             ids[cell] = marker
-    cells, where = np.unique(labels, return_inverse=True)
-    result: np.ndarray = np.array([ids.get(int(cell), 0) for cell in cells], np.int32)[where].reshape(labels.shape)
-    lone = np.isin(markers, np.setdiff1d(markers, list(ids.values()))) & (markers > 0) & (result == 0)
-    return np.where(lone, markers, result).astype(np.int32)
+    lut = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
+    lut[list(ids)] = list(ids.values())
+    result: np.ndarray = lut[labels]
+    lone = np.setdiff1d(table.truth_ids, list(ids.values()))
+    return np.where(np.isin(markers, lone) & (result == 0), markers, result) if lone.size else result
 
 
 class Inconsistency(NamedTuple):
@@ -264,8 +276,8 @@ def some(noun: str, things: Series[Any]) -> str:
 class MovieWriter:
     """Writes a movie folder, frame by frame; an interrupted writing of the same content goes on.
 
-    `info` goes into dataset.json, as with DatasetWriter, and is kept apart from the frames. Raises UserError when `path`
-    holds anything else, unless `overwrite` is set; files that cytoforge did not write are never replaced.
+    `info` goes into dataset.json, as with DatasetWriter. Raises UserError when `path` holds anything else,
+    unless `overwrite` is set; files that cytoforge did not write are never replaced.
     """
 
     def __init__(self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False) -> None:
@@ -327,7 +339,9 @@ class MovieWriter:
                 cells[number] = np.setdiff1d(read_labels(mask), [0])
         wrong = [problem.what for problem in inconsistencies(rows, cells) if problem.severity == "error"]
         if wrong or len({row.label for row in rows}) < len(rows):
-            raise ValueError(f"{file}: tracks contradict the masks or each other: {'; '.join(wrong) or 'a label twice'}")
+            raise ValueError(
+                f"{file}: tracks contradict the masks or each other: {'; '.join(wrong) or 'a label twice'}"
+            )
         write_bytes(file, "".join(f"{row.label} {row.begin} {row.end} {row.parent}\n" for row in rows).encode())
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Path:
@@ -354,9 +368,12 @@ def _layout(source: str) -> tuple[str, str, str, str | None]:
     return next(layout for layout in (FRAMES, *SOURCES) if layout[0] == source)
 
 
-def write_gif(path: Path, frames: Iterable[np.ndarray], milliseconds: int = 100) -> None:
-    """Write uint8 pictures (H, W, 3) as a film that repeats: for looking at, as GIF has 256 colours a frame."""
-    first, *others = (Image.fromarray(frame) for frame in frames)
+def write_gif(path: Path, frames: Iterable[np.ndarray], colours: np.ndarray, milliseconds: int = 100) -> None:
+    """Write frames uint8 (H, W), numbers of colours uint8 (256, 3), as a film that repeats: for looking at."""
+    pictures = []
+    for frame in frames:
+        pictures.append(Image.fromarray(frame, "P"))
+        pictures[-1].putpalette(colours.tobytes())
     content = io.BytesIO()
-    first.save(content, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
     write_bytes(path, content.getbuffer())

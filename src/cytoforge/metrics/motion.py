@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ Floats = NDArray[np.float64]
 Row = tuple[int, int, int, int]
 """A track: label, first frame, last frame, mother's label or 0 (L B E P of the Cell Tracking Challenge)."""
 
-STATISTICS = ("speed", "turning", "growth", "deformation", "sister_distance", "count", "coverage")
-RATES = ("division_rate", "death_rate")
+STATISTICS = ("speed", "turning", "growth", "deformation", "sister_distance")
 FEWEST_STEPS = 5
 """Steps of a track from which its own speed is told."""
 
@@ -35,10 +35,6 @@ class Motion:
     """1 less the intersection over union of the two masks, laid on each other by their centroids, for each step"""
     sister_distance: Floats
     """pixels between the centroids of two daughters in their first frame, for each division"""
-    count: Floats
-    """cells, for each frame"""
-    coverage: Floats
-    """share of the pixels that are cell, for each frame"""
     diameter: float
     """median diameter in pixels of the circle of a cell's area, of cells that do not touch the edge; nan without"""
     pace: Floats
@@ -83,10 +79,10 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
     Raises:
         ValueError: if labels are not two-dimensional, or numbers do not ascend.
     """
-    past: dict[int, dict[int, _Seen]] = {}  # the last frame, and what later questions need of others
+    past: dict[int, dict[int, _Seen]] = {}
     places: dict[tuple[int, int], tuple[Floats, int, int]] = {}
     steps: dict[int, list[tuple[int, Floats]]] = {}
-    growth, deformation, count, coverage = [], [], [], []
+    growth, deformation = [], []
     last: int | None = None
     for number, labels in frames:
         if labels.ndim != 2 or (last is not None and number <= last):
@@ -99,8 +95,6 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
                 steps.setdefault(label, []).append((number, cell.centroid - before.centroid))
                 growth.append(np.log(cell.area / before.area))
                 deformation.append(_deformation(before, cell))
-        count.append(len(seen))
-        coverage.append(np.count_nonzero(labels) / max(labels.size, 1))
         past, last = {number: seen}, number
     areas = [area for _, area, margin in places.values() if margin > 0]
     diameter = float(2 * np.sqrt(np.median(areas) / np.pi)) if areas else float("nan")
@@ -115,9 +109,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
         turning=np.array([turn for walk in steps.values() for turn in _turns(walk)]),
         growth=np.array(growth),
         deformation=np.array(deformation),
-        sister_distance=_sister_distances(kin, tracks, places),
-        count=np.array(count, float),
-        coverage=np.array(coverage),
+        sister_distance=_sister_distances(kin, places),
         diameter=diameter,
         pace=np.array(paces).reshape(-1, 2),
         cells=sum(number != last for _, number in places),
@@ -127,15 +119,15 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
 
 
 def _look(labels: Labels) -> dict[int, _Seen]:
-    ids, numbers = np.unique(np.append(0, labels), return_inverse=True)  # ids may be large and have gaps
-    numbers = numbers[1:].reshape(labels.shape)
     seen = {}
-    for number, box in enumerate(ndimage.find_objects(numbers.astype(np.int32), ids.size - 1), 1):
-        mask = numbers[box] == number
+    for label, box in enumerate(ndimage.find_objects(labels), 1):
+        if box is None:
+            continue
+        mask = labels[box] == label
         y, x = np.nonzero(mask)
         corner = (box[0].start, box[1].start)
         margin = min(*corner, *(length - part.stop for length, part in zip(labels.shape, box, strict=True)))
-        seen[int(ids[number])] = _Seen(mask, corner, np.array([y.mean(), x.mean()]) + corner, y.size, margin)
+        seen[label] = _Seen(mask, corner, np.array([y.mean(), x.mean()]) + corner, y.size, margin)
     return seen
 
 
@@ -155,7 +147,7 @@ def _deformation(before: _Seen, after: _Seen) -> float:
 
 def _turns(walk: list[tuple[int, Floats]]) -> list[float]:
     found = []
-    for (number, one), (following, two) in zip(walk, walk[1:], strict=False):
+    for (number, one), (following, two) in pairwise(walk):
         if following == number + 1 and one.any() and two.any():
             found.append(float(np.arctan2(abs(one[0] * two[1] - one[1] * two[0]), one @ two)))
     return found
@@ -170,9 +162,7 @@ def _kin(tracks: Sequence[Row]) -> dict[int, list[Row]]:
     return kin
 
 
-def _sister_distances(
-    kin: dict[int, list[Row]], tracks: Sequence[Row], places: dict[tuple[int, int], tuple[Floats, int, int]]
-) -> Floats:
+def _sister_distances(kin: dict[int, list[Row]], places: dict[tuple[int, int], tuple[Floats, int, int]]) -> Floats:
     """Distances in the first frame of both, of daughters that begin together and are whole there."""
     found = []
     for daughters in kin.values():
@@ -206,9 +196,7 @@ def motion_summary(movies: Iterable[Motion]) -> dict[str, dict[str, float | int 
     Undefined is None.
     """
     movies = list(movies)
-    result: dict[str, dict[str, float | int | None]] = {}
-    for statistic in STATISTICS:
-        result[statistic] = quantiles(pooled(movies, statistic))
+    result = {statistic: quantiles(pooled(movies, statistic)) for statistic in STATISTICS}
     cells = sum(movie.cells for movie in movies)
     for name, events in (
         ("division_rate", sum(movie.divisions for movie in movies)),

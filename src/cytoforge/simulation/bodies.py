@@ -263,7 +263,7 @@ def _carried(
 def _into(mask: NDArray[np.intp], places: Point, after: Labels, label: int) -> Point:
     """Bring places that are inside the frame but outside a mask (its pixels (N, 2)) to its nearest pixel."""
     nearest = np.rint(places).astype(np.intp)
-    inside = ((nearest >= 0) & (nearest < after.shape)).all(axis=1)
+    inside: NDArray[np.bool_] = np.all((nearest >= 0) & (nearest < after.shape), axis=1)
     strays = inside.copy()
     strays[inside] = after[tuple(nearest[inside].T)] != label
     if strays.any():

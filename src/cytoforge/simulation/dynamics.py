@@ -35,6 +35,8 @@ class Dynamics:
     """correlation of successive displacements, 0 to below 1"""
     growth: float = 0.01
     """increase of the logarithm of the area a frame"""
+    fluctuation: float = 0.03
+    """standard deviation of that increase"""
     division_rate: float = 0.01
     """divisions by cell and frame"""
     death_rate: float = 0.001
@@ -46,7 +48,7 @@ class Dynamics:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value that makes no sense."""
-        if min(self.speed, self.spread, self.division_rate, self.death_rate, self.deformation) < 0:
+        if min(self.speed, self.spread, self.division_rate, self.death_rate, self.fluctuation, self.deformation) < 0:
             raise ValueError(f"speed, spread, rates and deformation are at least 0, got {self}")
         if not 0 <= self.persistence < 1 or not self.sister_distance > 0 or self.deformation >= 1:
             raise ValueError(f"persistence and deformation are below 1, sister_distance above 0, got {self}")
@@ -73,6 +75,8 @@ class Dynamics:
             values["speed"] = min(float(np.median(known["speed"])) / diameter, FASTEST)
             # the mean: cells that creep spread slowly and draw in fast, so that the median grows where they do not
             values["growth"] = float(np.clip(np.clip(known["growth"], -LEAP, LEAP).mean(), -GROWTH, GROWTH))
+            low, high = np.quantile(known["growth"], (0.25, 0.75))
+            values["fluctuation"] = min(float(high - low) / 1.349, LEAP)
             values["deformation"] = _beyond_pixels(float(np.median(known["deformation"])), diameter)
         if known["turning"].size >= FEWEST:
             values["persistence"] = persistence(float(np.cos(known["turning"]).mean()))

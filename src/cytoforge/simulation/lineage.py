@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from cytoforge.simulation.bodies import DISC, RADIUS, Body, Form, Pose, displacement, share_pixels
+from cytoforge.simulation.bodies import DISC, PAD, RADIUS, Body, Form, Pose, displacement, share_pixels
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.masks import Layout, Shape, lacks, simulate_labels
 
@@ -27,6 +27,10 @@ FORMS = 96
 """Forms drawn for a movie, between which cells change."""
 BORDER = 2.0
 """Median diameters that the field goes on beyond the frame on each side."""
+BREATH = 0.8
+"""Share of a fluctuation of the area that is left in the next frame."""
+SWELL = float(np.sqrt((1 + BREATH) / 2))
+"""Standard deviation of what is added to it, by that of the steps."""
 ROUNDING, SPREADING, DYING = 3, 4, 4
 """Frames in which a cell rounds up to divide, a daughter spreads again, and a dying cell shrinks."""
 CONDENSED = 0.6
@@ -35,6 +39,8 @@ CLEAVAGE = 1.25
 """Stretch of a mother in her last frame, along the axis of her division."""
 DIVERGENCE, FADING = 0.15, 0.8
 """What sisters drift apart by in their first frame, in shown diameters, and what of it is left with each frame."""
+SISTERS = 0.12
+"""Standard deviation of the logarithm of the distance of new sisters."""
 REGULARITY = 0.12
 """Standard deviation of the logarithm of the time between divisions."""
 SPIN = 0.06
@@ -43,10 +49,13 @@ ROUNDS, YIELD = 6, 0.35
 """Rounds in which cells push each other apart a frame, and the share of an overlap that goes with each."""
 PUSH = 0.12
 """Most that a cell is pushed in a round, in median diameters."""
-SOFT = 0.9
-"""Size of the bodies that push by those drawn, where cells may touch: they lie against each other, and give way."""
+SOFT, APART = 0.9, 1.0
+"""Size of the bodies that push, by those drawn: of cells that hold together, which lie against each other and give way
+by this factor; of others by so many pixels more, so that there is background between them."""
 COHESION = 0.8
 """Pull towards neighbours that cells of a colony walk with, by their speed."""
+HOLD = 1.6
+"""Distance in median diameters up to which they hold together."""
 CROWDED, CRUSHED = 0.85, 0.35
 """A cell with less than this share of its pixels left by others does not grow; dies."""
 FULL = 0.7
@@ -162,6 +171,8 @@ class Cell:
     """0 spread out, 1 as small as when rounded"""
     drift: Point = field(default_factory=lambda: np.zeros(2))
     """what parts it from its sister, pixels a frame"""
+    swelling: float = 0.0
+    """logarithm of its area by that which it has on the whole"""
     crowding: float = 1.0
     """share of its pixels that others left it"""
     dying: int = 0
@@ -180,7 +191,7 @@ class Cell:
     def shown_area(self) -> float:
         """Area in pixels as it is now, rounded up or dying."""
         left = max(1 - self.dying / (DYING + 1), 0.05)
-        return self.area * left * (1 - (1 - CONDENSED) * self.condensed)
+        return self.area * float(np.exp(self.swelling)) * left * (1 - (1 - CONDENSED) * self.condensed)
 
 
 class Dish:
@@ -203,7 +214,9 @@ class Dish:
         self.border = int(np.ceil(BORDER * self.diameter))
         self.size = (size[0] + 2 * self.border, size[1] + 2 * self.border)
         gap = 2 if layout == "scattered" else 0
-        wanted = density if density < 1 else density * self.size[0] * self.size[1] / (size[0] * size[1])
+        # cells are seen whose centres lie up to half a diameter beyond the edge
+        seen = (size[0] + self.diameter) * (size[1] + self.diameter)
+        wanted = density if density < 1 else density * self.size[0] * self.size[1] / seen
         start = simulate_labels(
             shapes,
             self.size,
@@ -217,25 +230,21 @@ class Dish:
         self.lacking = lacks(wanted, start.cells, start.coverage)
         drawn = [shapes[int(generator.integers(len(shapes)))].draw(magnification, generator) for _ in range(FORMS)]
         self.forms = [Form.of(depth)[0] for depth in drawn if (depth > 0).any()] or [DISC]
-        self.reach = SOFT if gap == 0 else 1.0
-        self.gap = float(gap)
         self.cells = self._settle(start.labels)
 
     def _settle(self, labels: Labels) -> list[Cell]:
-        """Take the cells of the first label image of the field, each at a random time between two divisions."""
+        """Take the cells of the first label image of the field; the larger ones are nearer to their division."""
+        found = [self._taken(labels, number, box) for number, box in enumerate(ndimage.find_objects(labels), 1)]
+        phases = np.empty(len(found))
+        phases[np.argsort([pose.length for _, pose, _ in found])] = np.sort([self._phase() for _ in found])
         cells = []
-        for number, box in enumerate(ndimage.find_objects(labels), 1):
-            form, pose = Form.of(Shape.of(labels[box] == number).field)
-            window = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-            alone = np.isin(labels[window], (0, number)).all()
-            corner = np.array([part.start for part in box]) - 4  # Shape.of adds four pixels
-            pose = replace(pose, centre=pose.centre + corner - self.border)
-            area, phase = pose.length**2, self._phase()
+        for (form, pose, alone), phase in zip(found, phases.tolist(), strict=True):
+            area, pace = pose.length**2, self._pace()
             cells.append(
                 Cell(
                     pose=pose,
-                    velocity=np.zeros(2),
-                    pace=self._pace(),
+                    velocity=pace * self.generator.standard_normal(2),
+                    pace=pace,
                     form=form,
                     target=self._form(),
                     cohesive=self.layout == "colony" or (self.layout == "mixed" and not alone),
@@ -244,8 +253,15 @@ class Dish:
                     due=self._cycle() * (1 - phase) + 1,
                 )
             )
-            cells[-1].velocity = cells[-1].pace * self.generator.standard_normal(2)
         return cells
+
+    def _taken(self, labels: Labels, number: int, box: tuple[slice, ...]) -> tuple[Form, Pose, bool]:
+        """Form and pose of a cell in its box of the field, and whether it touches no other."""
+        form, pose = Form.of(Shape.of(labels[box] == number).field)
+        corner = np.array([part.start for part in box]) - PAD
+        around = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+        alone = bool(np.isin(labels[around], (0, number)).all())
+        return form, replace(pose, centre=pose.centre + corner - self.border), alone
 
     def _phase(self) -> float:
         """Time since the last division by that between two, in a population that grows steadily: more young than old.
@@ -276,7 +292,7 @@ class Dish:
         for cell, pull in zip(self.cells, pulls, strict=True):
             if cell.due <= 0 and not cell.dying:
                 after += self._divide(cell)
-            elif cell.dying <= DYING:
+            elif cell.dying < DYING:
                 self._live(cell, pull, full)
                 after.append(cell)
         self.cells = after
@@ -284,7 +300,7 @@ class Dish:
 
     def _live(self, cell: Cell, pull: Point, full: bool) -> None:
         """Let a cell age by a frame: move, turn, grow, change its form."""
-        random, dynamics = self.generator.standard_normal(3), self.dynamics
+        random, dynamics = self.generator.standard_normal(4), self.dynamics
         if cell.dying or cell.crowding < CRUSHED or self.generator.random() < dynamics.death_rate:
             cell.dying += 1
         if not (full and 0 < cell.due <= ROUNDING + 1) and not cell.dying:
@@ -297,6 +313,7 @@ class Dish:
         else:
             cell.roundness = max(cell.roundness - 1 / SPREADING, 0.0)
             cell.condensed = max(cell.condensed - 1 / SPREADING, 0.0)
+        cell.swelling = BREATH * cell.swelling + SWELL * dynamics.fluctuation * random[3]
         self._change_form(cell)
         keep = dynamics.persistence
         cell.velocity = keep * cell.velocity + np.sqrt(1 - keep**2) * cell.pace * random[:2]
@@ -319,7 +336,8 @@ class Dish:
         dynamics = self.dynamics
         along = mother.pose.matrix[:, 1] / np.linalg.norm(mother.pose.matrix[:, 1])
         shown = 2 * RADIUS * np.sqrt(CONDENSED * mother.area / 2)
-        half = 0.5 * max(dynamics.sister_distance * self.diameter, 1.05 * shown)
+        apart = dynamics.sister_distance * self.diameter * np.exp(SISTERS * self.generator.standard_normal())
+        half = 0.5 * max(apart, 1.05 * shown)
         share = 0.5 + 0.03 * float(np.clip(self.generator.standard_normal(), -2, 2))
         daughters = []
         for way, part in ((along, share), (-along, 1 - share)):
@@ -355,7 +373,7 @@ class Dish:
             return pulls
         centres = np.array([cell.pose.centre for cell in self.cells])
         tree = KDTree(centres)
-        for index, near in enumerate(tree.query_ball_point(centres, 2.5 * self.diameter)):
+        for index, near in enumerate(tree.query_ball_point(centres, HOLD * self.diameter)):
             if self.cells[index].cohesive and len(near) > 1:
                 offset = (centres[near] - centres[index]).sum(axis=0) / (len(near) - 1) / self.diameter
                 pulls[index] = offset / max(1.0, float(np.linalg.norm(offset)))
@@ -366,12 +384,14 @@ class Dish:
         cells = self.cells
         centres = np.array([cell.pose.centre for cell in cells]).reshape(-1, 2)
         angles = np.array([cell.pose.angle for cell in cells])
-        axes = np.array([cell.body().axes for cell in cells]).reshape(-1, 2) * self.reach
+        axes = np.array([cell.body().axes for cell in cells]).reshape(-1, 2)
+        soft = np.array([[cell.cohesive] for cell in cells]).reshape(-1, 1)
+        axes = np.where(soft, SOFT * axes, axes + APART)
         arms = np.linspace(-1, 1, 5)[:, None] * np.maximum(axes[:, 0] - axes[:, 1], 0)
         low, high = -float(self.border), np.array(self.frame, float) + self.border - 1
         for _ in range(ROUNDS if cells else 0):
             offsets = arms[..., None] * np.stack([np.sin(angles), np.cos(angles)], axis=1)  # (5, N, 2)
-            moves, turns = _pushes(centres, offsets, axes[:, 1], self.gap)
+            moves, turns = _pushes(centres, offsets, axes[:, 1])
             if not moves.any():
                 break
             moves *= np.minimum(1, PUSH * self.diameter / np.maximum(np.hypot(*moves.T), 1e-9))[:, None]
@@ -384,19 +404,19 @@ class Dish:
             cell.pose = replace(cell.pose, centre=np.clip(centre, low, high), angle=float(angle))
 
 
-def _pushes(centres: Point, offsets: Point, radius: Point, gap: float) -> tuple[Point, Point]:
+def _pushes(centres: Point, offsets: Point, radius: Point) -> tuple[Point, Point]:
     """What each of N cells is pushed by, (N, 2), and the torque on it, from the overlaps of its discs with others'.
 
     `offsets` (K, N, 2) are those of the discs from the centres (N, 2), `radius` (N,) theirs.
     """
     count = len(centres)
     points, arms = (centres + offsets).reshape(-1, 2), offsets.reshape(-1, 2)
-    one, two = KDTree(points).query_pairs(2 * float(radius.max()) + gap, output_type="ndarray").T
+    one, two = KDTree(points).query_pairs(2 * float(radius.max()), output_type="ndarray").T
     others = one % count != two % count
     one, two = one[others], two[others]
     apart = points[two] - points[one]
     distance = np.maximum(np.hypot(*apart.T), 1e-6)
-    overlap = radius[one % count] + radius[two % count] + gap - distance
+    overlap = radius[one % count] + radius[two % count] - distance
     meets = overlap > 0
     push = (apart * (overlap / distance)[:, None])[meets]
     disc = np.concatenate([one[meets], two[meets]])
