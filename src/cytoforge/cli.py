@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "denser cells than the generator has seen",
     ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
+    "import movie": ("ImportMovie", "commands.import_movie:import_movie", "a stack of frames to a movie folder"),
 }
 
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"

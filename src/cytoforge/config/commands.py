@@ -182,6 +182,27 @@ class ImportCheckpoint:
 
 
 @command
+class ImportMovie:
+    """Turn a stack, one file with a page per frame, into a movie folder; masks likewise, if there are any.
+
+    Cells of the masks must keep their ids from frame to frame; then OUT/01_RES/res_track.txt has their tracks.
+
+    Examples:
+      cytoforge import movie FRAMES.tif --out OUT
+      cytoforge import movie FRAMES.tif --masks TRACKED.tif --out OUT
+    """
+
+    stack: Positional[Path]
+    """TIFF or zarr of frames"""
+    out: Path
+    """movie folder to write"""
+    masks: Path | None = None
+    """TIFF or zarr of label images, as many as frames"""
+    overwrite: bool = False
+    """replace an imported movie"""
+
+
+@command
 class SimulateMasks:
     """Make label images of simulated cells: shapes of your own cells turned, stretched, bent and put together anew.
 

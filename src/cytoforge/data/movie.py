@@ -203,6 +203,31 @@ def relabelled(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
     return np.where(np.isin(markers, lone) & (result == 0), markers, result) if lone.size else result
 
 
+def tracks_of(cells: Mapping[int, Collection[int]]) -> tuple[tuple[Track, ...], dict[tuple[int, int], int]]:
+    """Tracks of cells that keep their ids, given by frame: one from the first frame of an id to its last.
+
+    What follows a gap is a track of its own, whose parent is the one before. Returns the tracks, and their labels by
+    frame and id where they are not the ids.
+    """
+    frames: dict[int, list[int]] = {}
+    for frame in sorted(cells):
+        for cell in cells[frame]:
+            frames.setdefault(int(cell), []).append(frame)
+    tracks: list[Track] = []
+    renamed: dict[tuple[int, int], int] = {}
+    free = max(frames, default=0) + 1
+    for cell, seen in sorted(frames.items()):
+        tracks.append(Track(cell, seen[0], seen[0], 0))
+        for frame in seen[1:]:
+            if frame > tracks[-1].end + 1:
+                tracks.append(Track(free, frame, frame, tracks[-1].label))
+                free += 1
+            tracks[-1] = tracks[-1]._replace(end=frame)
+            if tracks[-1].label != cell:
+                renamed[frame, cell] = tracks[-1].label
+    return tuple(tracks), renamed
+
+
 class Inconsistency(NamedTuple):
     """What is wrong with tracks or with their masks, and what to do about it."""
 
