@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cytoforge.metrics.motion import motion
-from cytoforge.simulation.bodies import DISC, RADIUS, Body, Form, Pose, displacement, share_pixels
+from cytoforge.simulation.bodies import DISC, RADIUS, Body, Form, Pose, displacement, pushes, share_pixels
 from cytoforge.simulation.dynamics import Dynamics, persistence
 from cytoforge.simulation.lineage import Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes
@@ -81,6 +81,19 @@ def test_displacement_of_a_turned_and_moved_body_by_hand() -> None:
     assert flow[:, 20, 25] == pytest.approx([2 + 5, 5 - 5])  # five to the right becomes five down
     assert (flow[:, before == 0] == 0).all()
     assert np.isnan(displacement(before, np.zeros_like(before), {1: one}, {}, {})[:, 20, 20]).all()
+
+
+def test_pushes_by_hand() -> None:
+    """Discs of radius 5 whose centres are 8 apart overlap by 2; one off the middle of the other cell turns it."""
+    centres = np.array([[10.0, 10.0], [10.0, 18.0], [50.0, 50.0]])
+    moves, turns = pushes(centres, np.zeros((1, 3, 2)), np.full(3, 5.0))
+    assert moves == pytest.approx(np.array([[0, -2], [0, 2], [0, 0]]))
+    assert turns == pytest.approx([0, 0, 0])
+    # the first cell is two discs at columns 0 and 20 of row 10; the second presses on the right one from above
+    offsets = np.array([[[0.0, -10.0], [0.0, 0.0]], [[0.0, 10.0], [90.0, 90.0]]])
+    moves, turns = pushes(np.array([[10.0, 10.0], [2.0, 20.0]]), offsets, np.full(2, 5.0))
+    assert moves == pytest.approx(np.array([[2, 0], [-2, 0]]))
+    assert turns == pytest.approx([20, 0])  # the right end goes down: towards the rows
 
 
 # Movies

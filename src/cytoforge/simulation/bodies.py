@@ -196,6 +196,31 @@ def share_pixels(bodies: Sequence[Body], size: tuple[int, int]) -> tuple[Labels,
     return labels, counts
 
 
+def pushes(centres: Point, offsets: Point, radius: Point) -> tuple[Point, Point]:
+    """What each of N cells is pushed by, (N, 2), and the torque on it, from the overlaps of its discs with others'.
+
+    The sum is shared out among the overlaps, so that many do not add up to a leap. `offsets` (K, N, 2) are
+    those of the discs from the centres (N, 2), `radius` (N,) theirs.
+    """
+    count = len(centres)
+    points, arms = (centres + offsets).reshape(-1, 2), offsets.reshape(-1, 2)
+    one, two = KDTree(points).query_pairs(2 * float(radius.max()), output_type="ndarray").T
+    others = one % count != two % count
+    one, two = one[others], two[others]
+    apart = points[two] - points[one]
+    distance = np.maximum(np.hypot(*apart.T), 1e-6)
+    overlap = radius[one % count] + radius[two % count] - distance
+    meets = overlap > 0
+    push = (apart * (overlap / distance)[:, None])[meets]
+    disc = np.concatenate([one[meets], two[meets]])
+    push = np.concatenate([-push, push])
+    cell = disc % count
+    moves = np.stack([np.bincount(cell, part, count) for part in push.T], axis=1)
+    turns = np.bincount(cell, arms[disc, 1] * push[:, 0] - arms[disc, 0] * push[:, 1], count)
+    hits = np.maximum(np.bincount(cell, minlength=count), 1)
+    return moves / np.sqrt(hits)[:, None], turns / hits
+
+
 def displacement(
     labels: Labels,
     after: Labels,

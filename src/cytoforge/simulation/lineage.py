@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from cytoforge.simulation.bodies import DISC, PAD, RADIUS, Body, Form, Pose, displacement, share_pixels
+from cytoforge.simulation.bodies import DISC, PAD, RADIUS, Body, Form, Pose, displacement, pushes, share_pixels
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.masks import Layout, Shape, lacks, simulate_labels
 
@@ -78,7 +78,7 @@ class Lineage:
     """whether there was no room for the density asked for"""
     coverage: float
     """of the first frame"""
-    field: tuple[int, int] = field(default=(0, 0))
+    field: tuple[int, int]
     """height and width on which the cells live; the frame is its middle"""
 
     def divisions(self) -> dict[int, tuple[int, int]]:
@@ -391,7 +391,7 @@ class Dish:
         low, high = -float(self.border), np.array(self.frame, float) + self.border - 1
         for _ in range(ROUNDS if cells else 0):
             offsets = arms[..., None] * np.stack([np.sin(angles), np.cos(angles)], axis=1)  # (5, N, 2)
-            moves, turns = _pushes(centres, offsets, axes[:, 1])
+            moves, turns = (YIELD * part for part in pushes(centres, offsets, axes[:, 1]))
             if not moves.any():
                 break
             moves *= np.minimum(1, PUSH * self.diameter / np.maximum(np.hypot(*moves.T), 1e-9))[:, None]
@@ -402,30 +402,6 @@ class Dish:
             if bounce.any():
                 cell.velocity = np.where(bounce, -cell.velocity, cell.velocity)
             cell.pose = replace(cell.pose, centre=np.clip(centre, low, high), angle=float(angle))
-
-
-def _pushes(centres: Point, offsets: Point, radius: Point) -> tuple[Point, Point]:
-    """What each of N cells is pushed by, (N, 2), and the torque on it, from the overlaps of its discs with others'.
-
-    `offsets` (K, N, 2) are those of the discs from the centres (N, 2), `radius` (N,) theirs.
-    """
-    count = len(centres)
-    points, arms = (centres + offsets).reshape(-1, 2), offsets.reshape(-1, 2)
-    one, two = KDTree(points).query_pairs(2 * float(radius.max()), output_type="ndarray").T
-    others = one % count != two % count
-    one, two = one[others], two[others]
-    apart = points[two] - points[one]
-    distance = np.maximum(np.hypot(*apart.T), 1e-6)
-    overlap = radius[one % count] + radius[two % count] - distance
-    meets = overlap > 0
-    push = (apart * (overlap / distance)[:, None])[meets]
-    disc = np.concatenate([one[meets], two[meets]])
-    push = np.concatenate([-push, push])
-    cell = disc % count
-    moves = np.stack([np.bincount(cell, part, count) for part in push.T], axis=1)
-    turns = np.bincount(cell, arms[disc, 1] * push[:, 0] - arms[disc, 0] * push[:, 1], count)
-    hits = np.maximum(np.bincount(cell, minlength=count), 1)
-    return YIELD * moves / np.sqrt(hits)[:, None], YIELD * turns / hits
 
 
 class _Book:
