@@ -282,6 +282,27 @@ def test_tracks_without_masks_and_masks_without_tracks(tiny_movie: Path) -> None
     assert finding.remedy == "mend it"
 
 
+def test_missing_frames_gaps_and_parents(tiny_movie: Path) -> None:
+    for part in ("02/t002", "02_ST/SEG/man_seg002"):
+        (tiny_movie / f"{part}.tif").unlink()
+    lacking = check(Check(tiny_movie, ("02",)))
+    assert [finding.what for finding in lacking] == [
+        "1 frame (2) missing from the numbers of frames",
+        "1 frame (2) missing from the numbers of ST/SEG",
+    ]
+    assert all("number what follows a gap as another sequence" in finding.remedy for finding in lacking)
+    tra = tiny_movie / "01_GT" / "TRA"
+    (tra / "man_track.txt").write_text("1 0 2 7\n2 3 4 2\n")
+    write_labels(tra / "man_track001.tif", np.zeros((48, 56), np.int32))
+    said = {finding.what: finding for finding in check(Check(tiny_movie, ("01",))) if finding.severity == "error"}
+    assert set(said) == {
+        "1 cell (1 in frame 1) missing inside a track",
+        "1 track (1 of 7) whose parent has no track",
+        "1 track (2 of 2) that do not begin after their parent's end",
+    }
+    assert all(finding.remedy and finding.file == str(tra / "man_track.txt") for finding in said.values())
+
+
 def test_tracks_without_own_masks_number_the_masks_in_use(tiny_movie: Path) -> None:
     (tiny_movie / "02_RES").mkdir()
     rows = "".join(f"{cell} 0 4 0\n" for cell in range(1, squares((48, 48)).max() + 1))

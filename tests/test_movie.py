@@ -1,13 +1,27 @@
 """Movie folders are read tolerantly, the source of masks is chosen by coverage, and mistakes are named."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cells import draw
+from cytoforge.commands.check import check
+from cytoforge.config import Check
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import write_labels
-from cytoforge.data.movie import Track, is_movie, read_sequences, read_tracks
+from cytoforge.data.images import read_header, read_labels, write_labels
+from cytoforge.data.movie import (
+    MovieWriter,
+    Track,
+    inconsistencies,
+    is_movie,
+    read_sequences,
+    read_tracks,
+    relabelled,
+    write_gif,
+)
 from cytoforge.errors import UserError
 
 
@@ -99,6 +113,9 @@ def test_tracks_between_tabs_and_spaces(tmp_path: Path) -> None:
         ("1 0 x 0", "line 1: '1 0 x 0' is not four"),
         ("1 4 0 0", "line 1: track 1 ends before it begins"),
         ("1 0 4 0\n1 5 6 0", "line 2: track 1 is given twice"),
+        ("0 0 4 0", "line 1: '0 0 4 0' has a label below 1"),
+        ("1 -1 4 0", "line 1: .*, or a frame or parent below 0"),
+        ("1 0 4 -2", "line 1: .*, or a frame or parent below 0"),
     ],
 )
 def test_tracks_with_mistakes(tmp_path: Path, content: str, says: str) -> None:
@@ -135,3 +152,195 @@ def test_real_movies(real_data: Path, name: str, frames: list[int], sources: lis
     assert image.shape[1:] == labels.shape
     assert -1 <= image.min() < image.max() <= 1
     assert labels.max() > 0
+
+
+# Tracked masks
+
+
+def test_cells_get_the_ids_of_their_markers() -> None:
+    labels = draw("""
+        AAAA..BBBB..
+        AAAA..BBBB..
+        AAAA..BBBB..
+        ............
+        CCC...DDDD..
+        CCC...DDDD..
+        """)
+    markers = draw("""
+        ............
+        .GG...HH.I..
+        .GG...HH....
+        ............
+        ......E....Z
+        ...........Z
+        """)
+    expected = draw("""
+        GGGG..HHHH..
+        GGGG..HHHH..
+        GGGG..HHHH..
+        ............
+        ......EEEE.Z
+        ......EEEE.Z
+        """)
+    # I lies in H's cell, C has no marker, Z no cell
+    assert np.array_equal(relabelled(labels, markers), expected)
+    split = draw("AA.BBB")
+    assert np.array_equal(relabelled(split, draw("KKKKKK")), draw("...KKK"))
+    assert not relabelled(np.zeros((3, 3), np.int32), np.zeros((3, 3), np.int32)).any()
+    with pytest.raises(ValueError, match="must have one shape"):
+        relabelled(labels, markers[:3])
+
+
+def test_frames_numbered_as_in_the_track_file(tiny_movie: Path) -> None:
+    first, second = read_sequences(tiny_movie)
+    assert first.track_source == "GT/TRA" and first.source == "ST/SEG"
+    for frame, labels in first.tracked():
+        silver = read_labels(first.masks["ST/SEG"][frame])
+        marker = read_labels(first.masks["GT/TRA"][frame])
+        (label,) = np.unique(marker[marker > 0]).tolist()
+        assert label == (1 if frame < 3 else 2)
+        under = np.bincount(silver[(marker > 0) & (silver > 0)]).argmax()
+        assert np.array_equal(labels == label, silver == under)
+    with pytest.raises(UserError, match=r"sequence 02: has no man_track.txt or res_track.txt"):
+        list(second.tracked())
+    (tiny_movie / "03_RES").mkdir()
+    (tiny_movie / "03_RES" / "res_track.txt").write_text("1 0 0 0\n")
+    with pytest.raises(UserError, match="sequence 03: has tracks but no masks"):
+        list(read_sequences(tiny_movie, ("03",))[0].tracked())
+
+
+# Consistency
+
+
+def two_tracks(*rows: Track) -> dict[int, list[int]]:
+    return {frame: [row.label for row in rows if row.begin <= frame <= row.end] for frame in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "severity", "says"),
+    [
+        ([Track(2, 3, 5, 9)], "error", "1 track (2 of 9) whose parent has no track"),
+        (
+            [Track(1, 0, 4, 0), Track(2, 4, 5, 1)],
+            "error",
+            "1 track (2 of 1) that do not begin after their parent's end",
+        ),
+        ([Track(2, 3, 5, 2)], "error", "1 track (2 of 2) that do not begin after"),
+        (
+            [Track(1, 0, 1, 0), Track(2, 2, 3, 1), Track(3, 2, 3, 1), Track(4, 2, 3, 1)],
+            "warning",
+            "1 track (1) with more than two daughters",
+        ),
+        (
+            [Track(1, 0, 1, 0), Track(2, 2, 3, 1), Track(3, 4, 5, 1)],
+            "warning",
+            "1 mother (1) whose daughters begin later",
+        ),
+    ],
+)
+def test_unlikely_parents(rows: list[Track], severity: str, says: str) -> None:
+    (problem,) = inconsistencies(rows, two_tracks(*rows))
+    assert problem.severity == severity
+    assert problem.what.startswith(says)
+    assert problem.remedy
+
+
+def test_good_tracks_and_reappearances_are_left_in_peace() -> None:
+    rows = [Track(1, 0, 2, 0), Track(2, 3, 4, 1), Track(3, 3, 4, 1), Track(4, 0, 1, 0), Track(5, 6, 9, 4)]
+    assert inconsistencies(rows, two_tracks(*rows)) == []
+
+
+def test_a_gap_is_told_from_an_end() -> None:
+    rows = [Track(1, 0, 9, 0)]
+    cells = two_tracks(*rows)
+    cells[4], cells[9] = [], [7]
+    gap, end, strange = inconsistencies(rows, cells)
+    assert gap.what == "1 cell (1 in frame 4) missing inside a track"
+    assert end.what == "1 cell (1 in frame 9) in the track file without a mask"
+    assert strange.what == "1 cell (7 in frame 9) in the masks without a track"
+
+
+# Writing
+
+
+def write(path: Path, frames: int = 4, **settings: object) -> MovieWriter:
+    writer = MovieWriter(path, {"seed": 1}, **settings)  # type: ignore[arg-type]
+    for frame in range(frames):
+        labels = np.zeros((20, 24), np.int32)
+        labels[3:9, 3 + frame : 9 + frame] = 1 if frame < 2 else 300
+        writer.add_frame("01", frame, np.full((1, 20, 24), 100 + frame, np.uint16))
+        writer.add_masks("01", "RES", frame, labels)
+    return writer
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    writer = write(tmp_path / "out")
+    tracks = (Track(1, 0, 1, 0), Track(300, 2, 3, 1))
+    writer.add_tracks("01", "RES", reversed(tracks))
+    assert (tmp_path / "out" / "01_RES" / "res_track.txt").read_bytes() == b"1 0 1 0\n300 2 3 1\n"
+    assert writer.finish({"found": 2}) == tmp_path / "out"
+    info = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert info == {"written_by": "cytoforge", "seed": 1, "found": 2, "complete": True}
+    (sequence,) = read_sequences(tmp_path / "out")
+    assert read_tracks(sequence.tracks["RES"]) == tracks
+    assert read_header(sequence.masks["RES"][0])[1] == np.uint16
+    assert [int(labels.max()) for _, labels in sequence.tracked()] == [1, 1, 300, 300]
+    assert check(Check(tmp_path / "out")) != []  # frames of one grey value are found, tracks are good
+    assert all("one grey value" in finding.what for finding in check(Check(tmp_path / "out")))
+
+
+def test_interrupted_writing_goes_on_and_nothing_is_replaced_unless_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, frames=3)
+    again = MovieWriter(out, {"seed": 1})
+    assert again.has("01", "RES", 2) and again.has("01", "frames", 2) and not again.has("01", "RES", 3)
+    assert not again.has_tracks("01", "RES")
+    again.add_tracks("01", "RES", [Track(1, 0, 1, 0), Track(300, 2, 2, 0)])  # masks of before are looked at
+    assert MovieWriter(out, {"seed": 1}).has_tracks("01", "RES")
+    with pytest.raises(UserError, match=r"holds results already; .*--overwrite"):
+        MovieWriter(out, {"seed": 2})
+    again.finish()
+    with pytest.raises(UserError, match="holds results already"):
+        MovieWriter(out, {"seed": 1})
+    (out / "01_RES" / "notes.txt").write_text("mine")
+    MovieWriter(out, {"seed": 2}, overwrite=True)
+    assert [file.name for file in sorted(out.rglob("*")) if file.is_file()] == ["notes.txt", "dataset.json"]
+
+
+def test_a_movie_of_the_user_is_never_replaced(tiny_movie: Path) -> None:
+    before = sorted(tiny_movie.rglob("*"))
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds a movie that cytoforge did not write"):
+            MovieWriter(tiny_movie, overwrite=overwrite)
+    assert sorted(tiny_movie.rglob("*")) == before
+    with pytest.raises(UserError, match="is a file"):
+        MovieWriter(tiny_movie / "01" / "t000.tif")
+
+
+def test_the_writer_is_strict(tmp_path: Path) -> None:
+    writer = write(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"contradict the masks .*300 in frame 2"):
+        writer.add_tracks("01", "RES", [Track(1, 0, 1, 0)])
+    with pytest.raises(ValueError, match=r"1 in frame 2, 1 in frame 3"):
+        writer.add_tracks("01", "RES", [Track(1, 0, 3, 0), Track(300, 2, 3, 0)])
+    with pytest.raises(ValueError, match="a label twice"):
+        writer.add_tracks("01", "RES", [Track(1, 0, 1, 0), Track(1, 0, 1, 0), Track(300, 2, 3, 0)])
+    assert not writer.has_tracks("01", "RES")
+    with pytest.raises(ValueError, match=r"frames of \(20, 24\) pixels, got \(20, 25\)"):
+        writer.add_masks("01", "RES", 4, np.zeros((20, 25), np.int32))
+    with pytest.raises(UserError, match="ids up to 65535, these reach 65536"):
+        writer.add_masks("01", "RES", 4, np.full((20, 24), 65536, np.int32))
+    with pytest.raises(ValueError, match="tracks belong to GT/TRA or RES, not to ST/SEG"):
+        writer.add_tracks("01", "ST/SEG", [])
+
+
+def test_a_film_shows_its_frames(tmp_path: Path) -> None:
+    colours = np.zeros((256, 3), np.uint8)
+    colours[1], colours[2] = (250, 10, 10), (10, 10, 250)
+    frames = [np.full((6, 9), number, np.uint8) for number in (1, 2, 1)]
+    write_gif(tmp_path / "film.gif", frames, colours)
+    with Image.open(tmp_path / "film.gif") as film:
+        assert (film.n_frames, film.size) == (3, (9, 6))  # type: ignore[attr-defined]
+        for index, number in enumerate((1, 2, 1)):
+            film.seek(index)
+            assert film.convert("RGB").getpixel((4, 3)) == tuple(colours[number].tolist())

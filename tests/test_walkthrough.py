@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 
 from cytoforge import config
@@ -89,12 +91,16 @@ def run_command(line: str, shown: str, where: str, capsys: pytest.CaptureFixture
 
 
 def lay_out(folder: Path) -> None:
-    """Write what the pages take for granted: folders of annotated images, and a published checkpoint."""
+    """Write what the pages take for granted: folders of annotated images, stacks of a movie, a published checkpoint."""
     for name, seeds in {"my-cells": range(4), "new-cells": range(100, 102)}.items():
         for seed in seeds:
             image, labels = phantom(seed, (96, 96), 10)
             write_image(folder / name / "images" / f"dish{seed}.png", image[None])
             write_labels(folder / name / "masks" / f"dish{seed}.png", labels)
+    image, labels = phantom(7, (96, 96), 10)
+    for name, still in {"frames": image, "tracked": labels.astype(np.uint16)}.items():
+        moving = np.stack([np.roll(still, t, axis=1) for t in range(4)])
+        tifffile.imwrite(folder / f"{name}.tif", moving, photometric="minisblack", metadata={"axes": "TYX"})
     torch.save(UNet(width=4, depth=2).state_dict(), folder / "Seg.pth")
 
 

@@ -16,6 +16,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
+    "simulate movie": (
+        "SimulateMovie",
+        "commands.simulate_movie:simulate_movie",
+        "movies of cells that move and divide like yours",
+    ),
     "score generation": (
         "ScoreGeneration",
         "commands.score_generation:score_generation_command",
@@ -44,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "denser cells than the generator has seen",
     ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
+    "import movie": ("ImportMovie", "commands.import_movie:import_movie", "a stack of frames to a movie folder"),
 }
 
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"

@@ -1,6 +1,6 @@
 """`cytoforge simulate`: label images of cells like the user's own, and how like them they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cytoforge.config import FITTING_DIAMETER, SimulateMasks
+from cytoforge.config import FITTING_DIAMETER, SimulateMasks, SimulateMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, scaled_shape
@@ -118,11 +118,11 @@ def simulate_masks(config: SimulateMasks) -> Path:
     Interrupted work goes on. Raises UserError when --like holds no cells to take the shapes of, or OUT anything that an
     unfinished run of the same command has not written.
     """
-    _keep_apart(config)
+    keep_apart(config)
     check_target(config.out, BY, overwrite=config.overwrite)  # before much is read
     data = Annotated(config.like, config.sequence, config.scale) if config.like else None
     source = data.dataset.fingerprint() if data else None
-    info = {"by": BY, "version": version("cytoforge"), "settings": _settings(config)}
+    info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(config)}
     content = {"synthetic": {**info, "source": source}, "scale": config.scale}
     writer = DatasetWriter(config.out, content, overwrite=config.overwrite)
     notes = list(data.dataset.notes) if data else []
@@ -150,13 +150,14 @@ def simulate_masks(config: SimulateMasks) -> Path:
     return config.out
 
 
-def _keep_apart(config: SimulateMasks) -> None:
+def keep_apart(config: SimulateMasks | SimulateMovie) -> None:
     """Raise UserError when OUT lies where the model's masks do."""
     if config.like is not None and config.out.resolve().is_relative_to(config.like.resolve()):
         raise UserError(f"{config.out}: lies in {config.like}, which --like takes as a model; give another --out")
 
 
-def _settings(config: SimulateMasks) -> dict[str, Any]:
+def settings_of(config: SimulateMasks | SimulateMovie) -> dict[str, Any]:
+    """The settings by the names of their flags, without what does not change the outcome."""
     settings = asdict(config)
     for loose in ("out", "overwrite"):
         settings.pop(loose)
@@ -200,7 +201,7 @@ def _statistics(config: SimulateMasks, simulated: Sequence[Morphology], real: Se
         "format": FORMAT,
         "command": "simulate masks",
         "version": version("cytoforge"),
-        "settings": _settings(config),
+        "settings": settings_of(config),
         "simulated": summary(simulated),
         "real": summary(real) if real else None,
         "distance": distances(simulated, real) if real else None,
@@ -217,13 +218,18 @@ def _write_report(
     real = data.measures if data else ()
     cells = sum(measure.count for measure in simulated)
     report = Report("Simulated masks", f"{counted(len(simulated), 'mask')} with {counted(cells, 'cell')}")
-    if data:
-        report.verdict(_verdict(simulated, real, config.like))
+    apart = distances(simulated, real) if data else None
+    if apart:
+        told = f"the {counted(len(real), 'mask')} of {config.like}, simulated masks"
+        report.verdict(verdict(told, TITLES, apart))
     for note in notes:
         report.text(note)
     report.heading("Statistics")
-    report.table(*_table(simulated, real), caption="Median [quartiles] over all cells, or over all images.")
-    report.figure(_distributions(simulated, real), "How often each value occurs; the area below each line is 1.")
+    table = comparison_table(TITLES, summary(simulated), summary(real) if data else None, apart)
+    report.table(*table, caption="Median [quartiles] over all cells, or over all images.")
+    values, known = ({name: pooled(measures, name) for name in TITLES} for measures in (simulated, real))
+    figure = comparison_figure(TITLES, values, known, PER_CELL)
+    report.figure(figure, "How often each value occurs; the area below each line is 1.")
     report.heading("Masks")
     names = list(files)[:SHOWN]
     rows = [[_picture(_written(config.out, name))] for name in names]
@@ -233,54 +239,65 @@ def _write_report(
             row.append(_picture(data.labels(number[files[name]["model"]])))
     caption = f"A colour per cell. Of masks longer than {WINDOW} px the middle is shown."
     report.image_grid(rows, ["simulated", *(["real, its model"] if data else [])], names, caption)
-    settings = [[name, "none" if value is None else str(value)] for name, value in _settings(config).items()]
+    settings = [[name, "none" if value is None else str(value)] for name, value in settings_of(config).items()]
     report.heading("Settings")
     report.table(["name", "value"], settings)
     report.write(config.out / "report.html")
 
 
-def _verdict(simulated: Sequence[Morphology], real: Sequence[Morphology], like: Path | None) -> str:
-    known = {name: value for name, value in distances(simulated, real).items() if value is not None}
+def verdict(subject: str, titles: Mapping[str, str], apart: Mapping[str, float | None]) -> str:
+    """Say in which statistic the simulated differ most; `subject` is "the real ones, simulated ones"."""
+    known = {name: value for name, value in apart.items() if value is not None}
     worst = max(known, key=lambda name: known[name])
     return (
-        f"Compared with the {counted(len(real), 'mask')} of {like}, simulated masks differ most in the "
-        f"{TITLES[worst]}: Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
+        f"Compared with {subject} differ most in the {titles[worst]}: "
+        f"Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
     )
 
 
-def _table(
-    simulated: Sequence[Morphology], real: Sequence[Morphology]
+def comparison_table(
+    titles: Mapping[str, str],
+    simulated: Mapping[str, Mapping[str, float | None]],
+    real: Mapping[str, Mapping[str, float | None]] | None,
+    apart: Mapping[str, float | None] | None,
 ) -> tuple[list[str], list[list[str | float | None]]]:
-    apart = distances(simulated, real)
-    columns = [summary(simulated), *([summary(real)] if real else [])]
+    """Header and rows of a table of medians and quartiles, with the distances where there are real ones."""
+    columns = [simulated, *([real] if real else [])]
     rows: list[list[str | float | None]] = []
-    for name, title in TITLES.items():
+    for name, title in titles.items():
         cells: list[str | float | None] = []
         for column in columns:
             low, median, high = (column[name][key] for key in ("low", "median", "high"))
             cells.append(None if median is None else f"{median:.3g} [{low:.3g}, {high:.3g}]")
-        rows.append([title, *cells, *([apart[name]] if real else [])])
+        rows.append([title, *cells, *([apart[name]] if apart else [])])
     return ["statistic", "simulated", *(["real", "distance"] if real else [])], rows
 
 
-def _distributions(simulated: Sequence[Morphology], real: Sequence[Morphology]) -> Figure:
-    """A histogram per statistic, cells or images of both sets in the same bins."""
-    figure = Figure(figsize=(9.2, 5.4), layout="constrained")
-    for axes, (name, title) in zip(figure.subplots(2, 3).flat, TITLES.items(), strict=True):
-        sets = {"simulated": pooled(simulated, name), "real": pooled(real, name)}
+def comparison_figure(
+    titles: Mapping[str, str],
+    simulated: Mapping[str, NDArray[np.float64]],
+    real: Mapping[str, NDArray[np.float64]],
+    fine: Collection[str],
+) -> Figure:
+    """A histogram per statistic, both sets in the same bins; in fine ones, without the ends of long tails, if many."""
+    height = -(-len(titles) // 3)
+    figure = Figure(figsize=(9.2, 2.7 * height), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(height, 3).flat, titles.items(), strict=False):
+        sets = {"simulated": simulated[name], "real": real[name]}
         values = np.concatenate(list(sets.values()))
         if values.size:
-            high = float(np.quantile(values, 0.995)) if name in PER_CELL else float(values.max())
-            bins = np.linspace(
-                float(values.min()), max(high, float(values.min()) + 1e-6), 31 if name in PER_CELL else 13
-            )
+            low, high = np.quantile(values, (0.005, 0.995)) if name in fine else (values.min(), values.max())
+            low = float(values.min()) if values.min() >= 0 else float(low)
+            bins = np.linspace(low, max(float(high), low + 1e-6), 31 if name in fine else 13)
             for (kind, numbers), colour in zip(sets.items(), ("#d95f02", "#1f6fb5"), strict=True):
-                if numbers.size:
+                if numbers.size and (numbers <= bins[-1]).any() and (numbers >= bins[0]).any():
                     axes.hist(numbers, bins, density=True, histtype="step", linewidth=1.6, color=colour, label=kind)
         axes.set_title(title, loc="left", fontsize=9)
         axes.set_yticks([])
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(labelsize=8)
+    for axes in figure.axes[len(titles) :]:
+        axes.remove()
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 

@@ -63,12 +63,24 @@ def read_labels(path: Path) -> np.ndarray:
     read_image raises.
     """
     with open_pixels(path, indices=True) as pixels:
-        if _single(pixels).shape[1] != 1:
-            raise UserError(
-                f"{path}: a mask has one channel of cell ids, this has {pixels.shape[1]} (a colour picture of the "
-                "labels?); save the label image itself, as 16-bit grey"
-            )
-        labels: np.ndarray = pixels.read()[0, 0]
+        labels: np.ndarray = _labels(_single(pixels))[0]
+    return labels
+
+
+def read_label_stack(path: Path) -> np.ndarray:
+    """Read all pages of a file of labels as int32 (T, H, W); raises as read_labels."""
+    with open_pixels(path, indices=True) as pixels:
+        return _labels(pixels)
+
+
+def _labels(pixels: Pixels) -> np.ndarray:
+    path = pixels.path
+    if pixels.shape[1] != 1:
+        raise UserError(
+            f"{path}: a mask has one channel of cell ids, this has {pixels.shape[1]} (a colour picture of the "
+            "labels?); save the label image itself, as 16-bit grey"
+        )
+    labels: np.ndarray = pixels.read()[:, 0]
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
         raise UserError(f"{path}: holds fractions or NaN, not cell ids (resized or smoothed?); save the integer labels")
     low, high = labels.min(), labels.max()

@@ -1,0 +1,353 @@
+"""`cytoforge simulate movie`: movies of cells that move, grow and divide like the user's own, and how like them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.commands.simulate import (
+    comparison_figure,
+    comparison_table,
+    keep_apart,
+    settings_of,
+    verdict,
+)
+from cytoforge.config import FITTING_DIAMETER, SimulateMovie
+from cytoforge.data import movie
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import digest, write_json
+from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.errors import UserError
+from cytoforge.metrics import morphology, motion
+from cytoforge.metrics.morphology import Morphology
+from cytoforge.metrics.motion import Motion
+from cytoforge.progress import Progress, counted
+from cytoforge.report import Pixels, Report, label_colours
+from cytoforge.simulation.dynamics import Dynamics
+from cytoforge.simulation.lineage import simulate_lineage
+from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of
+
+FORMAT = 1  # of statistics.json
+SIZE, FRAMES, DENSITY, TOUCHING = (256, 256), 50, 0.2, 0.5  # without data
+FEWEST = 10  # shapes of a sequence, below which those of the others serve too
+SAMPLED = 12  # frames of a sequence that shapes are taken of, as a cell changes little from one to the next
+OPENING = 5  # first frames of a sequence, whose coverage is that of the simulated first one
+REACHED = 0.85  # share of the density asked for that the first frame has, unless there was no room
+SHOWN, MOMENTS, WINDOW = 3, 4, 384  # sequences in the report, frames of each, longest side shown
+FILM = 512  # longest side of a film in pixels
+TITLES = {
+    "speed": "speed (px a frame)",
+    "turning": "turning angle (rad)",
+    "growth": "growth of ln(area) a frame",
+    "deformation": "deformation a frame",
+    "sister_distance": "distance of new sisters (px)",
+    "area": "area of a cell (px)",
+    "eccentricity": "eccentricity of a cell",
+    "neighbour_distance": "distance to the nearest cell (px)",
+    "count": "cells a frame",
+    "coverage": "coverage of a frame",
+    "touching": "share of cells that touch",
+}
+PER_STEP = {"speed", "turning", "growth", "deformation", *morphology.PER_CELL}
+RATES = {"division_rate": "divisions by cell and frame", "death_rate": "deaths by cell and frame"}
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured of one sequence."""
+
+    motion: Motion
+    frames: tuple[Morphology, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one simulated sequence is modelled on."""
+
+    name: str | None
+    """sequence of --like; None without data"""
+    shapes: tuple[Shape, ...]
+    magnification: float
+    """length in the simulated movie by length in the shapes"""
+    size: tuple[int, int]
+    frames: int
+    density: float
+    touching: float
+
+
+class Filmed:
+    """The movie of --like: shapes of its cells at full resolution, measures at --scale, and how its cells behave."""
+
+    def __init__(self, path: Path, names: tuple[str, ...], scale: float) -> None:
+        """Raises UserError when it is no movie, or no sequence has tracks and cells."""
+        if not movie.is_movie(path):
+            raise UserError(
+                f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track.txt ...); simulate masks has none"
+            )
+        self.path, self.scale = path, scale
+        sequences = movie.read_sequences(path, names)
+        self.sequences = [sequence for sequence in sequences if sequence.track_source]
+        self.notes = [f"sequence {one.name}: has no tracks, left out" for one in sequences if not one.track_source]
+        if not self.sequences:
+            raise UserError(
+                f"{path}: has no man_track.txt or res_track.txt to learn motion from; track its cells first"
+            )
+        self.tracks = [movie.read_tracks(one.tracks[one.track_source or ""]) for one in self.sequences]
+        self.shapes: list[tuple[Shape, ...]] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.measures: list[Measures] = []
+        progress = Progress("measure")
+        for number, (sequence, tracks) in enumerate(zip(self.sequences, self.tracks, strict=True)):
+            self.shapes.append(())
+            self.sizes.append((0, 0))
+            self.measures.append(measure(self._watch(number, sequence), tracks))
+            progress((number + 1) / len(self.sequences), sequence.name)
+        if not any(self.shapes):
+            raise UserError(f"{path}: no cell lies whole in its frame; give another movie")
+        self.dynamics = Dynamics.like([one.motion for one in self.measures])
+
+    def _watch(self, number: int, sequence: movie.Sequence) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Go through the frames at scale, and keep the shapes of some."""
+        every = max(1, len(sequence.tracked_frames()) // SAMPLED)
+        for index, (frame, labels) in enumerate(sequence.tracked()):
+            if index % every == 0:
+                self.shapes[number] += shapes_of(labels)
+            self.sizes[number] = scaled_shape(labels.shape, self.scale)
+            yield frame, resize_labels(labels, self.sizes[number])
+
+    def model(self, generator: np.random.Generator) -> Model:
+        """Draw a sequence as a model."""
+        usable = [number for number, one in enumerate(self.measures) if any(frame.count for frame in one.frames)]
+        number = usable[int(generator.integers(len(usable)))]
+        shapes = self.shapes[number]
+        if len(shapes) < FEWEST:
+            shapes = tuple(shape for some in self.shapes for shape in some)
+        frames = self.measures[number].frames
+        populated = [frame.coverage for frame in frames if frame.count]
+        touching = morphology.pooled(frames, "touching")
+        return Model(
+            name=self.sequences[number].name,
+            shapes=shapes,
+            magnification=self.scale,
+            size=self.sizes[number],
+            frames=len(frames),
+            density=float(np.median(populated[:OPENING])),
+            touching=float(np.median(touching)),
+        )
+
+    def source(self) -> dict[str, Any]:
+        """What dataset.json says of the movie: path, frames, hashes of its masks and track files."""
+        masks = Dataset.open(self.path, tuple(one.name for one in self.sequences), holds="masks").masks()
+        alone = replace(masks, items=tuple(replace(item, image=None) for item in masks.items))
+        files = {one.name: digest(one.tracks[one.track_source or ""]) for one in self.sequences}
+        return {**alone.fingerprint(), "tracks": files}
+
+
+def measure(frames: Iterator[tuple[int, NDArray[Any]]], tracks: Sequence[movie.Track]) -> Measures:
+    """Measure motion and shapes in one pass over the frames (number, labels)."""
+    shapes: list[Morphology] = []
+
+    def watched() -> Iterator[tuple[int, NDArray[Any]]]:
+        for number, labels in frames:
+            shapes.append(morphology.morphology(labels))
+            yield number, labels
+
+    return Measures(motion.motion(watched(), tracks), tuple(shapes))
+
+
+def simulate_movie(config: SimulateMovie) -> Path:
+    """Write OUT/NN_GT, OUT/dataset.json, OUT/statistics.json, OUT/report.html and films; return OUT.
+
+    Interrupted work goes on, by whole sequences. Raises UserError when --like is no movie with tracks, or OUT holds
+    anything that an unfinished run of the same command has not written.
+    """
+    keep_apart(config)
+    data = Filmed(config.like, config.sequence, config.scale) if config.like else None
+    dynamics = data.dynamics if data else Dynamics()
+    if config.division_rate is not None:
+        dynamics = replace(dynamics, division_rate=config.division_rate)
+    info = {"by": "cytoforge simulate movie", "version": version("cytoforge"), "settings": settings_of(config)}
+    content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": config.scale}
+    writer = movie.MovieWriter(config.out, content, overwrite=config.overwrite)
+    notes = list(data.notes) if data else []
+    sequences: dict[str, dict[str, Any]] = {}
+    measures: list[Measures] = []
+    progress = Progress("simulate")
+    for index in range(config.count):
+        name = f"{index + 1:02d}"
+        model, generator = _plan(config, data, index)
+        if not writer.has_tracks(name, "GT/TRA"):
+            _write(writer, name, model, dynamics, config, generator)
+        one = _measured(config.out, name)
+        measures.append(one)
+        first, rows = one.frames[0], movie.read_tracks(_read(config.out, name).tracks["GT/TRA"])
+        sequences[name] = {"seed": [config.seed, index], "model": model.name, "density": model.density}
+        sequences[name] |= {"frames": len(one.frames), "cells": first.count, "coverage": first.coverage}
+        sequences[name] |= {"tracks": len(rows), "divisions": one.motion.divisions}
+        if lacks(REACHED * model.density, first.count, first.coverage):
+            reached = f"{first.count} cells, coverage {first.coverage:.3f}"
+            notes.append(f"{name}: no more room; its first frame has {reached}, asked for was {model.density:.3g}")
+        if index < SHOWN:
+            _film(config.out, name)
+        progress((index + 1) / config.count, name)
+    write_json(config.out / "statistics.json", _statistics(config, dynamics, measures, data.measures if data else ()))
+    _write_report(config, data, dynamics, measures, sequences, notes)
+    writer.finish({"sequences": sequences})
+    tracks, divisions = (sum(one[key] for one in sequences.values()) for key in ("tracks", "divisions"))
+    said = f"{counted(config.count, 'sequence')} with {counted(tracks, 'track')} and {counted(divisions, 'division')}"
+    print("\n".join([*notes, f"{config.out}: {said}"]))
+    return config.out
+
+
+def _plan(config: SimulateMovie, data: Filmed | None, index: int) -> tuple[Model, np.random.Generator]:
+    """What a sequence is modelled on where the command line leaves that open, and the generator to draw it by."""
+    generator = np.random.default_rng([config.seed, index])
+    if data:
+        model = data.model(generator)
+    else:
+        magnification = (config.diameter or FITTING_DIAMETER) / MODEL_DIAMETER
+        model = Model(None, parametric_shapes(generator), magnification, SIZE, FRAMES, DENSITY, TOUCHING)
+    height, width = map(int, config.size.split("x")) if config.size else model.size
+    density, frames = config.density or model.density, config.frames or model.frames
+    return replace(model, size=(height, width), density=density, frames=frames), generator
+
+
+def _write(
+    writer: movie.MovieWriter,
+    name: str,
+    model: Model,
+    dynamics: Dynamics,
+    config: SimulateMovie,
+    generator: np.random.Generator,
+) -> None:
+    lineage = simulate_lineage(
+        model.shapes,
+        model.size,
+        model.frames,
+        generator,
+        density=model.density,
+        dynamics=dynamics,
+        layout=config.layout,
+        magnification=config.magnification * model.magnification,
+        touching=model.touching,
+    )
+    mark = {"synthetic": True, "by": "cytoforge simulate movie"}
+    for frame, labels in enumerate(lineage.labels):
+        for source in ("GT/SEG", "GT/TRA"):
+            writer.add_masks(name, source, frame, labels, mark)
+    writer.add_tracks(name, "GT/TRA", [movie.Track(*row) for row in lineage.tracks])
+
+
+def _read(path: Path, name: str) -> movie.Sequence:
+    return movie.read_sequences(path, (name,))[0]
+
+
+def _measured(out: Path, name: str) -> Measures:
+    sequence = _read(out, name)
+    return measure(sequence.tracked(), movie.read_tracks(sequence.tracks["GT/TRA"]))
+
+
+def _film(out: Path, name: str) -> None:
+    """Write OUT/NAME.gif, each track in a colour of its own as far as 255 go."""
+    frames = []
+    for _, labels in _read(out, name).tracked():
+        every = -(-max(labels.shape) // FILM)
+        frames.append(_colours(labels[::every, ::every]))
+    movie.write_gif(out / f"{name}.gif", frames, label_colours(255))
+
+
+def _values(measures: Sequence[Measures]) -> dict[str, NDArray[np.float64]]:
+    frames = [frame for one in measures for frame in one.frames]
+    values = {name: motion.pooled([one.motion for one in measures], name) for name in motion.STATISTICS}
+    return values | {name: morphology.pooled(frames, name) for name in TITLES if name not in values}
+
+
+def _summary(measures: Sequence[Measures]) -> dict[str, dict[str, float | int | None]]:
+    frames = [frame for one in measures for frame in one.frames]
+    return motion.motion_summary([one.motion for one in measures]) | morphology.summary(frames)
+
+
+def _distances(simulated: Sequence[Measures], real: Sequence[Measures]) -> dict[str, float | None]:
+    one, other = _values(simulated), _values(real)
+    return {name: morphology.kolmogorov_smirnov(one[name], other[name]) for name in TITLES}
+
+
+def _statistics(
+    config: SimulateMovie, dynamics: Dynamics, simulated: Sequence[Measures], real: Sequence[Measures]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "command": "simulate movie",
+        "version": version("cytoforge"),
+        "settings": settings_of(config),
+        "dynamics": asdict(dynamics),
+        "simulated": _summary(simulated),
+        "real": _summary(real) if real else None,
+        "distance": _distances(simulated, real) if real else None,
+    }
+
+
+def _write_report(
+    config: SimulateMovie,
+    data: Filmed | None,
+    dynamics: Dynamics,
+    simulated: Sequence[Measures],
+    sequences: Mapping[str, dict[str, Any]],
+    notes: Sequence[str],
+) -> None:
+    real = data.measures if data else []
+    frames = sum(len(one.frames) for one in simulated)
+    report = Report("Simulated movies", f"{counted(len(simulated), 'sequence')} of {frames} frames in all")
+    apart = _distances(simulated, real) if real else None
+    if apart:
+        report.verdict(verdict(f"{counted(len(real), 'sequence')} of {config.like}, simulated ones", TITLES, apart))
+    for note in notes:
+        report.text(note)
+    report.heading("Statistics")
+    columns = [_summary(simulated), *([_summary(real)] if real else [])]
+    header, rows = comparison_table(TITLES, columns[0], columns[1] if real else None, apart)
+    rows += [
+        [title, *(column[name]["value"] for column in columns), *([None] if real else [])]
+        for name, title in RATES.items()
+    ]
+    report.table(header, rows, caption="Median [quartiles] over all cells, steps or frames, and rates.")
+    figure = comparison_figure(TITLES, _values(simulated), _values(real), PER_STEP)
+    report.figure(figure, "How often each value occurs; the area below each line is 1.")
+    report.heading("Frames")
+    grid, names = [], []
+    for name, record in list(sequences.items())[:SHOWN]:
+        grid.append(_moments(_read(config.out, name), 1.0))
+        names.append(f"simulated {name}")
+        if data:
+            number = [one.name for one in data.sequences].index(record["model"])
+            grid.append(_moments(data.sequences[number], config.scale))
+            names.append(f"real {record['model']}, its model")
+    columns_shown = ["first frame", *[""] * (MOMENTS - 2), "last frame"]
+    report.image_grid(grid, columns_shown, names, f"A colour per track. Of frames longer than {WINDOW} px the middle.")
+    report.heading("Settings")
+    settings = {**settings_of(config), **{f"dynamics: {name}": value for name, value in asdict(dynamics).items()}}
+    report.table(
+        ["name", "value"], [[name, "none" if value is None else str(value)] for name, value in settings.items()]
+    )
+    report.write(config.out / "report.html")
+
+
+def _moments(sequence: movie.Sequence, scale: float) -> list[Pixels]:
+    """Colours of the middle of MOMENTS frames at equal intervals of time."""
+    frames = sequence.tracked_frames()
+    shown = []
+    for index in np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int):
+        labels = sequence.read_tracked(frames[index])
+        labels = resize_labels(labels, scaled_shape(labels.shape, scale))
+        middle = tuple(slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in labels.shape)
+        shown.append(label_colours(255)[_colours(labels[middle])])
+    return shown
+
+
+def _colours(labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Number of the colour of each pixel of labels, 0 background, 1 to 255 by track."""
+    return np.where(labels > 0, 1 + (labels - 1) % 255, 0).astype(np.uint8)
