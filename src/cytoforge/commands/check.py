@@ -227,7 +227,7 @@ def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...]
         found.warn(file, f"uses all {top} ids that {stored} holds", "are cells missing? save ids with more bits")
     broken = regions.ids[regions.pieces > 1]
     if broken.size:
-        what = f"{_some('id', broken.tolist())} in several pieces, of {counted(regions.ids.size, 'cell')}"
+        what = f"{movie.some('id', broken.tolist())} in several pieces, of {regions.ids.size} cells"
         found.warn(file, what, "remove stray pixels, or give each piece that is a cell an id of its own")
     return regions
 
@@ -275,35 +275,27 @@ def _look_at_sequence(found: Survey, path: Path, sequence: movie.Sequence, known
     if sequence.frames and sequence.masks and not sequence.source:
         for source, masks in sequence.masks.items():
             lacking = sorted(sequence.frames.keys() - masks.keys())
-            what = f"masks of {source} are missing for {_some('frame', lacking)}"
+            what = f"masks of {source} are missing for {movie.some('frame', lacking)}"
             found.error(path / sequence.name, what, "add them: masks are used where one source covers every frame")
+    for kind, numbers in (("frames", sequence.frames), *sequence.masks.items()):
+        lacking = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - set(numbers))
+        if lacking and kind in ("frames", sequence.source):
+            what = f"{movie.some('frame', lacking)} missing from the numbers of {kind}"
+            found.error(path / sequence.name, what, "add them, or number what follows a gap as another sequence")
     for source, file in sequence.tracks.items():
         try:
             tracks = movie.read_tracks(file)
             # tracks without masks of their own number the cells of the masks in use
             masks = sequence.masks.get(source) or sequence.masks.get(sequence.source or "", {})
-            present = {
-                (int(cell), frame)
+            cells = {
+                frame: known[mask].ids if mask in known else np.setdiff1d(read_labels(mask), [0])
                 for frame, mask in masks.items()
-                for cell in (known[mask].ids if mask in known else np.setdiff1d(read_labels(mask), [0]))
             }
         except UserError as error:
             found.unreadable(file, error)
             continue
-        told = {(track.label, frame) for track in tracks for frame in range(track.begin, track.end + 1)}
-        for missing, what, remedy in (
-            (told - present, "in the track file without a mask", "draw the cell there, or cut the track"),
-            (present - told, "in the masks without a track", "add the track, or remove the cell"),
-        ):
-            if missing:
-                cells = [f"{cell} in frame {frame}" for cell, frame in sorted(missing)]
-                found.error(file, f"{_some('cell', cells)} {what}", remedy)
-
-
-def _some(noun: str, things: list[Any]) -> str:
-    """Count and name things: 12 frames (3, 4, 5 ...)."""
-    names = ", ".join(map(str, things[:3])) + (" ..." if len(things) > 3 else "")
-    return f"{counted(len(things), noun)} ({names})"
+        for severity, what, remedy in movie.inconsistencies(tracks, cells):
+            found.findings.append(Finding(severity, str(file), what, remedy))
 
 
 def report(found: Survey) -> Iterator[str]:

@@ -3,14 +3,24 @@
     01/t000.tif  01_GT/SEG/man_seg000.tif  01_GT/TRA/man_track000.tif  01_GT/TRA/man_track.txt
     01_ST/SEG/man_seg000.tif  01_RES/mask000.tif  01_RES/res_track.txt
 
-Numbers have three digits or more, in masks and frames independently.
+Numbers have three digits or more, in masks and frames independently. What cytoforge writes is strict: labels of 16 bits,
+and tracks that agree with the masks.
 """
 
+import io
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Sequence as Series
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from PIL import Image
+
+from cytoforge.data.files import read_json, write_bytes, write_json
+from cytoforge.data.images import Mark, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
 
 # in the order in which they are trusted: (name, folder after the sequence, file stem, track file)
@@ -20,10 +30,11 @@ SOURCES = (
     ("GT/TRA", "_GT/TRA", "man_track", "man_track.txt"),
     ("RES", "_RES", "mask", "res_track.txt"),
 )
+FRAMES = ("frames", "", "t", None)
+INFO = "dataset.json"
 
 
-@dataclass(frozen=True)
-class Track:
+class Track(NamedTuple):
     """One row of man_track.txt or res_track.txt: label L lives from frame B to frame E, descending from P (0: none)."""
 
     label: int
@@ -48,6 +59,29 @@ class Sequence:
         """The most trusted source whose masks cover every frame (of the others, if there are no frames), or None."""
         wanted = set(self.frames) or {number for masks in self.masks.values() for number in masks}
         return next((name for name, masks in self.masks.items() if wanted <= masks.keys()), None)
+
+    @property
+    def track_source(self) -> str | None:
+        """The most trusted source with a track file, or None."""
+        return next((name for name, *_ in SOURCES if name in self.tracks), None)
+
+    def tracked(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Read number and labels int32 (H, W) of each frame, numbered as in the track file, in the order of time.
+
+        Where the masks in use are not those of the tracks, each cell gets the id of the marker in it
+        (`relabelled`). Raises UserError without tracks or masks, and as read_labels.
+        """
+        if self.track_source is None:
+            raise UserError(f"sequence {self.name}: has no man_track.txt or res_track.txt; track its cells first")
+        markers = self.masks.get(self.track_source)
+        masks = self.masks[self.source] if self.source else markers
+        if masks is None:
+            raise UserError(f"sequence {self.name}: has tracks but no masks; add them")
+        for number, file in masks.items():
+            if markers is None or masks is markers:
+                yield number, read_labels(file)
+            elif number in markers:
+                yield number, relabelled(read_labels(file), read_labels(markers[number]))
 
 
 def is_movie(path: Path) -> bool:
@@ -122,9 +156,207 @@ def read_tracks(path: Path) -> tuple[Track, ...]:
             raise UserError(
                 f"{path}, line {number}: {line.strip()!r} is not four whole numbers L B E P; mend it"
             ) from None
+        if track.label < 1 or track.begin < 0 or track.parent < 0:
+            raise UserError(
+                f"{path}, line {number}: labels and frames are counted upwards, from 1 and from 0, not {line.strip()!r}; "
+                "mend it"
+            )
         if track.end < track.begin:
             raise UserError(f"{path}, line {number}: track {track.label} ends before it begins; mend it")
         if track.label in tracks:
             raise UserError(f"{path}, line {number}: track {track.label} is given twice; mend it")
         tracks[track.label] = track
     return tuple(tracks.values())
+
+
+def relabelled(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
+    """Give each cell of labels (H, W) the id of the marker in it; both are int32, 0 background.
+
+    Of several markers that one counts which shares most pixels with the cell. Of several cells that share a marker the
+    one with most of it keeps it, and the others are left out, as are cells without a marker. A marker without a cell
+    stands for its cell. Raises ValueError where sizes differ.
+    """
+    if labels.shape != markers.shape:
+        raise ValueError(f"labels and markers need the same size, got {labels.shape} and {markers.shape}")
+    both = (labels > 0) & (markers > 0)
+    pairs, shared = np.unique(np.stack([labels[both], markers[both]]), axis=1, return_counts=True)
+    ids: dict[int, int] = {}
+    for place in np.argsort(-shared, kind="stable"):
+        cell, marker = pairs[:, place].tolist()
+        if cell not in ids and marker not in ids.values():
+            ids[cell] = marker
+    cells, where = np.unique(labels, return_inverse=True)
+    result: np.ndarray = np.array([ids.get(int(cell), 0) for cell in cells], np.int32)[where].reshape(labels.shape)
+    lone = np.isin(markers, np.setdiff1d(markers, list(ids.values()))) & (markers > 0) & (result == 0)
+    return np.where(lone, markers, result).astype(np.int32)
+
+
+class Inconsistency(NamedTuple):
+    """What is wrong with tracks or with their masks, and what to do about it."""
+
+    severity: Literal["error", "warning"]
+    what: str
+    remedy: str
+
+
+def inconsistencies(tracks: Iterable[Track], cells: Mapping[int, Collection[int]]) -> list[Inconsistency]:
+    """Compare tracks with the ids in the masks of each frame, and with each other."""
+    known = {track.label: track for track in tracks}
+    present = {(int(cell), frame) for frame, ids in cells.items() for cell in ids}
+    told = {(track.label, frame) for track in known.values() for frame in range(track.begin, track.end + 1)}
+    seen: dict[int, list[int]] = {}
+    for cell, frame in present & told:
+        seen.setdefault(cell, []).append(frame)
+    lost = told - present
+    gaps = {(cell, frame) for cell, frame in lost if cell in seen and min(seen[cell]) < frame < max(seen[cell])}
+    found = []
+    for missing, what, remedy in (
+        (gaps, "missing inside a track", "draw the cell there, or go on after the gap with a new track of that parent"),
+        (lost - gaps, "in the track file without a mask", "draw the cell there, or cut the track"),
+        (present - told, "in the masks without a track", "add the track, or remove the cell"),
+    ):
+        if missing:
+            where = [f"{cell} in frame {frame}" for cell, frame in sorted(missing)]
+            found.append(Inconsistency("error", f"{some('cell', where)} {what}", remedy))
+    return found + _unlikely_parents(known)
+
+
+def _unlikely_parents(known: Mapping[int, Track]) -> list[Inconsistency]:
+    kin: dict[int, list[Track]] = {}
+    for track in known.values():
+        if track.parent:
+            kin.setdefault(track.parent, []).append(track)
+    orphans = [f"{track.label} of {parent}" for parent, kids in kin.items() if parent not in known for track in kids]
+    early = [
+        f"{track.label} of {parent}"
+        for parent, kids in kin.items()
+        for track in kids
+        if parent in known and track.begin <= known[parent].end
+    ]
+    litters = [str(parent) for parent, kids in kin.items() if len(kids) > 2]
+    late = [
+        str(parent)
+        for parent, kids in kin.items()
+        if len(kids) > 1 and parent in known and any(track.begin > known[parent].end + 1 for track in kids)
+    ]
+    found: list[Inconsistency] = []
+    if orphans:
+        what = f"{some('track', orphans)} whose parent has no track"
+        found.append(Inconsistency("error", what, "add the parent's track, or give 0 as parent"))
+    if early:
+        what = f"{some('track', early)} that do not begin after their parent's end"
+        found.append(Inconsistency("error", what, "end the parent in the frame before its daughters begin"))
+    if litters:
+        what = f"{some('track', litters)} with more than two daughters"
+        found.append(Inconsistency("warning", what, "right only if a cell divided into several; else mend the parents"))
+    if late:
+        what = f"{some('mother', late)} whose daughters begin later than in the next frame"
+        found.append(Inconsistency("warning", what, "right only if they were out of sight; else let both begin there"))
+    return found
+
+
+def some(noun: str, things: Series[Any]) -> str:
+    """Count and name things: 12 frames (3, 4, 5 ...)."""
+    names = ", ".join(map(str, things[:3])) + (" ..." if len(things) > 3 else "")
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)} ({names})"
+
+
+class MovieWriter:
+    """Writes a movie folder, frame by frame; an interrupted writing of the same content goes on.
+
+    `info` goes into dataset.json, as with DatasetWriter, and is kept apart from the frames. Raises UserError when `path`
+    holds anything else, unless `overwrite` is set; files that cytoforge did not write are never replaced.
+    """
+
+    def __init__(self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False) -> None:
+        if path.is_file():
+            raise UserError(f"{path}: is a file; give a folder to write into")
+        self.path = path
+        self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
+        self._sizes: dict[str, tuple[int, ...]] = {}
+        self._cells: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+        former = read_json(path / INFO) if (path / INFO).exists() else {}
+        sequences = _sequence_names(path)
+        if sequences and former.get("written_by") != "cytoforge":
+            raise UserError(f"{path}: holds a movie that cytoforge did not write; choose another folder")
+        if former != {**self._info, "complete": False} or overwrite:
+            if sequences and not overwrite:
+                raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
+            self._clear(sequences)
+        write_json(path / INFO, {**self._info, "complete": False})
+
+    def _clear(self, sequences: Iterable[str]) -> None:
+        for sequence in sequences:
+            for _, folder, stem, track_file in (FRAMES, *SOURCES):
+                files = list(_numbered(self.path / f"{sequence}{folder}", stem).values())
+                files += [self.path / f"{sequence}{folder}" / track_file] if track_file else []
+                for file in files:
+                    file.unlink(missing_ok=True)
+
+    def has(self, sequence: str, source: str, number: int) -> bool:
+        """Whether the frame or mask is there already, from an interrupted writing."""
+        return self._file(sequence, source, number).exists()
+
+    def has_tracks(self, sequence: str, source: str) -> bool:
+        """Whether the tracks are, which are written last: then the source is whole."""
+        return self._track_file(sequence, source).exists()
+
+    def add_frame(self, sequence: str, number: int, image: np.ndarray, mark: Mark | None = None) -> None:
+        """Write an image (C, H, W); raises ValueError where its size is not that of the sequence."""
+        self._agree(sequence, image.shape[1:])
+        write_image(self._file(sequence, "frames", number), image, mark)
+
+    def add_masks(self, sequence: str, source: str, number: int, labels: np.ndarray, mark: Mark | None = None) -> None:
+        """Write labels (H, W) of one of SOURCES; raises ValueError as add_frame, UserError for ids beyond 16 bits."""
+        self._agree(sequence, labels.shape)
+        file = self._file(sequence, source, number)
+        if labels.max(initial=0) > np.iinfo(np.uint16).max:
+            raise UserError(f"{file}: a movie holds ids up to 65535, these reach {labels.max()}; cut it in parts")
+        write_labels(file, labels, mark)
+        self._cells.setdefault((sequence, source), {})[number] = np.setdiff1d(labels, [0])
+
+    def add_tracks(self, sequence: str, source: str, tracks: Iterable[Track]) -> None:
+        """Write the track file of GT/TRA or RES, once all masks are there.
+
+        Raises ValueError where tracks do not agree with the masks or with each other.
+        """
+        file, rows = self._track_file(sequence, source), sorted(tracks)
+        cells = self._cells.setdefault((sequence, source), {})
+        for number, mask in _numbered(file.parent, _layout(source)[2]).items():
+            if number not in cells:
+                cells[number] = np.setdiff1d(read_labels(mask), [0])
+        wrong = [problem.what for problem in inconsistencies(rows, cells) if problem.severity == "error"]
+        if wrong or len({row.label for row in rows}) < len(rows):
+            raise ValueError(f"{file}: tracks contradict the masks or each other: {'; '.join(wrong) or 'a label twice'}")
+        write_bytes(file, "".join(f"{row.label} {row.begin} {row.end} {row.parent}\n" for row in rows).encode())
+
+    def finish(self, facts: Mapping[str, Any] | None = None) -> Path:
+        """Mark the movie as complete, with its closing facts in dataset.json; returns the folder."""
+        write_json(self.path / INFO, {**self._info, **(facts or {}), "complete": True})
+        return self.path
+
+    def _agree(self, sequence: str, size: tuple[int, ...]) -> None:
+        if self._sizes.setdefault(sequence, size) != size:
+            raise ValueError(f"sequence {sequence} has frames of {self._sizes[sequence]} pixels, got {size}")
+
+    def _file(self, sequence: str, source: str, number: int) -> Path:
+        _, folder, stem, _ = _layout(source)
+        return self.path / f"{sequence}{folder}" / f"{stem}{number:03d}.tif"
+
+    def _track_file(self, sequence: str, source: str) -> Path:
+        _, folder, _, name = _layout(source)
+        if name is None:
+            raise ValueError(f"tracks belong to GT/TRA or RES, not to {source}")
+        return self.path / f"{sequence}{folder}" / name
+
+
+def _layout(source: str) -> tuple[str, str, str, str | None]:
+    return next(layout for layout in (FRAMES, *SOURCES) if layout[0] == source)
+
+
+def write_gif(path: Path, frames: Iterable[np.ndarray], milliseconds: int = 100) -> None:
+    """Write uint8 pictures (H, W, 3) as a film that repeats: for looking at, as GIF has 256 colours a frame."""
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    content = io.BytesIO()
+    first.save(content, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    write_bytes(path, content.getbuffer())

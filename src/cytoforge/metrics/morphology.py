@@ -101,26 +101,30 @@ def pooled(images: Iterable[Morphology], statistic: str) -> Floats:
 def summary(images: Iterable[Morphology]) -> dict[str, dict[str, float | int | None]]:
     """Return number of values, median and quartiles (`low`, `high`) of every statistic; None without values."""
     images = list(images)
-    result: dict[str, dict[str, float | int | None]] = {}
-    for statistic in (*PER_CELL, *PER_IMAGE):
-        values = pooled(images, statistic)
-        result[statistic] = {"values": values.size}
-        for name, share in QUANTILES.items():
-            result[statistic][name] = float(np.quantile(values, share)) if values.size else None
+    return {statistic: quantiles(pooled(images, statistic)) for statistic in (*PER_CELL, *PER_IMAGE)}
+
+
+def quantiles(values: Floats) -> dict[str, float | int | None]:
+    """Return number of `values`, `median` and quartiles `low` and `high`; None without values."""
+    result: dict[str, float | int | None] = {"values": values.size}
+    for name, share in QUANTILES.items():
+        result[name] = float(np.quantile(values, share)) if values.size else None
     return result
 
 
 def distances(first: Iterable[Morphology], second: Iterable[Morphology]) -> dict[str, float | None]:
-    """Return the Kolmogorov-Smirnov distance of two sets of images for every statistic.
-
-    It is the greatest difference of the two cumulative distributions: 0 where they agree, 1 where they do not overlap;
-    None where a set has no value.
-    """
+    """Return the Kolmogorov-Smirnov distance of two sets of images for every statistic."""
     first, second = list(first), list(second)
-    result: dict[str, float | None] = {}
-    for statistic in (*PER_CELL, *PER_IMAGE):
-        one, other = np.sort(pooled(first, statistic)), np.sort(pooled(second, statistic))
-        values = np.concatenate([one, other])
-        shares = [np.searchsorted(part, values, side="right") / max(part.size, 1) for part in (one, other)]
-        result[statistic] = float(np.abs(shares[0] - shares[1]).max()) if one.size and other.size else None
-    return result
+    return {name: kolmogorov_smirnov(pooled(first, name), pooled(second, name)) for name in (*PER_CELL, *PER_IMAGE)}
+
+
+def kolmogorov_smirnov(one: Floats, other: Floats) -> float | None:
+    """Return the greatest difference of the cumulative distributions of two sets of values.
+
+    It is 0 where they agree, 1 where they do not overlap, and None where a set has no value.
+    """
+    if not one.size or not other.size:
+        return None
+    values = np.concatenate([one, other])
+    shares = [np.searchsorted(np.sort(part), values, side="right") / part.size for part in (one, other)]
+    return float(np.abs(shares[0] - shares[1]).max())

@@ -1,0 +1,224 @@
+"""How tracked cells move, grow, change their form and divide, and how far two sets of movies differ in it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cytoforge.metrics.morphology import kolmogorov_smirnov, quantiles
+
+Labels = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
+Row = tuple[int, int, int, int]
+"""A track: label, first frame, last frame, mother's label or 0 (L B E P of the Cell Tracking Challenge)."""
+
+STATISTICS = ("speed", "turning", "growth", "deformation", "sister_distance", "count", "coverage")
+RATES = ("division_rate", "death_rate")
+FEWEST_STEPS = 5
+"""Steps of a track from which its own speed is told."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Measures of one movie. Steps are from a frame to the next of a cell that in neither touches the image's edge."""
+
+    speed: Floats
+    """pixels between the centroids, for each step"""
+    turning: Floats
+    """radians, 0 straight on to pi back, for each two steps in a row of more than no length"""
+    growth: Floats
+    """difference of the logarithm of the area, for each step"""
+    deformation: Floats
+    """1 less the intersection over union of the two masks, laid on each other by their centroids, for each step"""
+    sister_distance: Floats
+    """pixels between the centroids of two daughters in their first frame, for each division"""
+    count: Floats
+    """cells, for each frame"""
+    coverage: Floats
+    """share of the pixels that are cell, for each frame"""
+    diameter: float
+    """median diameter in pixels of the circle of a cell's area, of cells that do not touch the edge; nan without"""
+    pace: Floats
+    """root mean square speed in pixels and number of steps (K, 2), for each track of at least FEWEST_STEPS"""
+    cells: int
+    """masks of cells in all frames but the last one: those that could divide or die"""
+    divisions: int
+    """mothers with two or more daughters"""
+    deaths: int
+    """tracks that end without a successor, before the last frame and at least a diameter from the edge"""
+
+    @property
+    def division_rate(self) -> float:
+        """Divisions by cell and frame; nan without cells."""
+        return self.divisions / self.cells if self.cells else float("nan")
+
+    @property
+    def death_rate(self) -> float:
+        """Deaths by cell and frame; nan without cells."""
+        return self.deaths / self.cells if self.cells else float("nan")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A cell in a frame."""
+
+    mask: NDArray[np.bool_]
+    corner: tuple[int, int]
+    centroid: Floats
+    area: int
+    margin: int
+    """pixels from its bounding box to the nearest edge of the image"""
+
+
+def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motion:
+    """Measure a movie.
+
+    Args:
+        frames: number and labels (H, W) of each frame, in ascending order; only one is held at a time.
+        tracks: rows L B E P. Cells without a row count as tracks without mother.
+
+    Raises:
+        ValueError: if labels are not two-dimensional, or numbers do not ascend.
+    """
+    past: dict[int, dict[int, _Seen]] = {}  # the last frame, and what later questions need of others
+    places: dict[tuple[int, int], tuple[Floats, int, int]] = {}
+    steps: dict[int, list[tuple[int, Floats]]] = {}
+    growth, deformation, count, coverage = [], [], [], []
+    last: int | None = None
+    for number, labels in frames:
+        if labels.ndim != 2 or (last is not None and number <= last):
+            raise ValueError(f"frames are labels (H, W) with ascending numbers, got {labels.shape} as {number}")
+        seen = _look(labels)
+        for label, cell in seen.items():
+            places[label, number] = (cell.centroid, cell.area, cell.margin)
+            before = past.get(number - 1, {}).get(label)
+            if before and before.margin > 0 and cell.margin > 0:
+                steps.setdefault(label, []).append((number, cell.centroid - before.centroid))
+                growth.append(np.log(cell.area / before.area))
+                deformation.append(_deformation(before, cell))
+        count.append(len(seen))
+        coverage.append(np.count_nonzero(labels) / max(labels.size, 1))
+        past, last = {number: seen}, number
+    areas = [area for _, area, margin in places.values() if margin > 0]
+    diameter = float(2 * np.sqrt(np.median(areas) / np.pi)) if areas else float("nan")
+    paces = [
+        (np.sqrt(np.mean([float(step @ step) for _, step in walk])), len(walk))
+        for walk in steps.values()
+        if len(walk) >= FEWEST_STEPS
+    ]
+    kin = _kin(tracks)
+    return Motion(
+        speed=np.array([np.hypot(*step) for walk in steps.values() for _, step in walk]),
+        turning=np.array([turn for walk in steps.values() for turn in _turns(walk)]),
+        growth=np.array(growth),
+        deformation=np.array(deformation),
+        sister_distance=_sister_distances(kin, tracks, places),
+        count=np.array(count, float),
+        coverage=np.array(coverage),
+        diameter=diameter,
+        pace=np.array(paces).reshape(-1, 2),
+        cells=sum(number != last for _, number in places),
+        divisions=sum(len(daughters) > 1 for daughters in kin.values()),
+        deaths=_deaths(kin, tracks, places, last, diameter),
+    )
+
+
+def _look(labels: Labels) -> dict[int, _Seen]:
+    ids, numbers = np.unique(np.append(0, labels), return_inverse=True)  # ids may be large and have gaps
+    numbers = numbers[1:].reshape(labels.shape)
+    seen = {}
+    for number, box in enumerate(ndimage.find_objects(numbers.astype(np.int32), ids.size - 1), 1):
+        mask = numbers[box] == number
+        y, x = np.nonzero(mask)
+        corner = (box[0].start, box[1].start)
+        margin = min(*corner, *(length - part.stop for length, part in zip(labels.shape, box, strict=True)))
+        seen[int(ids[number])] = _Seen(mask, corner, np.array([y.mean(), x.mean()]) + corner, y.size, margin)
+    return seen
+
+
+def _deformation(before: _Seen, after: _Seen) -> float:
+    """One less the intersection over union, `before` shifted by whole pixels."""
+    shift = np.rint(after.centroid - before.centroid).astype(int)
+    offset = np.array(before.corner) + shift - after.corner
+    low = np.maximum(offset, 0)
+    high = np.minimum(offset + before.mask.shape, after.mask.shape)
+    if (low >= high).any():
+        return 1.0
+    here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    there = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, offset, strict=True))
+    shared = int(np.count_nonzero(after.mask[here] & before.mask[there]))
+    return 1 - shared / (before.area + after.area - shared)
+
+
+def _turns(walk: list[tuple[int, Floats]]) -> list[float]:
+    found = []
+    for (number, one), (following, two) in zip(walk, walk[1:], strict=False):
+        if following == number + 1 and one.any() and two.any():
+            found.append(float(np.arctan2(abs(one[0] * two[1] - one[1] * two[0]), one @ two)))
+    return found
+
+
+def _kin(tracks: Sequence[Row]) -> dict[int, list[Row]]:
+    """Successors by predecessor: two or more are daughters, a single one is the same cell after a gap."""
+    kin: dict[int, list[Row]] = {}
+    for row in tracks:
+        if row[3]:
+            kin.setdefault(row[3], []).append(row)
+    return kin
+
+
+def _sister_distances(
+    kin: dict[int, list[Row]], tracks: Sequence[Row], places: dict[tuple[int, int], tuple[Floats, int, int]]
+) -> Floats:
+    """Distances in the first frame of both, of daughters that begin together and are whole there."""
+    found = []
+    for daughters in kin.values():
+        firsts = [places.get((label, begin)) for label, begin, _, _ in daughters]
+        if len(daughters) == 2 and daughters[0][1] == daughters[1][1] and all(f and f[2] > 0 for f in firsts):
+            one, two = (f[0] for f in firsts if f)
+            found.append(float(np.hypot(*(one - two))))
+    return np.array(found)
+
+
+def _deaths(
+    kin: dict[int, list[Row]],
+    tracks: Sequence[Row],
+    places: dict[tuple[int, int], tuple[Floats, int, int]],
+    last: int | None,
+    diameter: float,
+) -> int:
+    ends = [(label, end) for label, _, end, _ in tracks if label not in kin and end != last]
+    return sum(places[end][2] >= diameter for end in ends if end in places)
+
+
+def pooled(movies: Iterable[Motion], statistic: str) -> Floats:
+    """Collect a statistic of STATISTICS over all movies."""
+    values: Floats = np.concatenate([np.empty(0), *(getattr(movie, statistic) for movie in movies)])
+    return values
+
+
+def motion_summary(movies: Iterable[Motion]) -> dict[str, dict[str, float | int | None]]:
+    """Return number of values, median and quartiles of each statistic, and events, cells and value of each rate.
+
+    Undefined is None.
+    """
+    movies = list(movies)
+    result: dict[str, dict[str, float | int | None]] = {}
+    for statistic in STATISTICS:
+        result[statistic] = quantiles(pooled(movies, statistic))
+    cells = sum(movie.cells for movie in movies)
+    for name, events in (
+        ("division_rate", sum(movie.divisions for movie in movies)),
+        ("death_rate", sum(movie.deaths for movie in movies)),
+    ):
+        result[name] = {"events": events, "cells": cells, "value": events / cells if cells else None}
+    return result
+
+
+def motion_distances(first: Iterable[Motion], second: Iterable[Motion]) -> dict[str, float | None]:
+    """Return the Kolmogorov-Smirnov distance of two sets of movies for each of STATISTICS; None without values."""
+    first, second = list(first), list(second)
+    return {name: kolmogorov_smirnov(pooled(first, name), pooled(second, name)) for name in STATISTICS}

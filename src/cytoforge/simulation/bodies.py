@@ -1,0 +1,272 @@
+"""Bodies of simulated cells that move and change shape: forms, where they lie, the pixels they get, and where these go.
+
+A form is a cell's signed distance field, turned so that its long axis is horizontal, and scaled to area 1. So any two
+forms can be mixed, and a cell goes over from one to another smoothly. A body is a form at a place, turned, scaled and
+stretched. Where bodies overlap, a pixel goes to the one in which it lies deeper below the outline: no pixel has two
+owners, and the border between two cells moves as smoothly as they do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from cytoforge.simulation.masks import Shape
+from cytoforge.simulation.phantom import largest_piece
+
+Labels = NDArray[np.int32]
+Field = NDArray[np.float32]
+Point = NDArray[np.float64]
+Window = tuple[slice, slice]
+
+UNIT = 24
+"""Grid points of a form on the side of a square of area 1."""
+REACH = 2.5
+"""Lengths from the centre of a form to the end of its grid; what is longer is cut off."""
+PAD = 4
+"""Grid points that `Shape.of` adds on each side."""
+HALF = int(UNIT * REACH) + PAD
+RADIUS = 1 / np.sqrt(np.pi)
+"""Radius of a disc of area 1."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A shape of area 1 with its long axis along the columns; lengths are in roots of its area."""
+
+    field: Field
+    """(2 HALF + 1, 2 HALF + 1), UNIT points a length: depth below the outline, negative outside"""
+
+    @classmethod
+    def of(cls, depth: NDArray[np.floating]) -> tuple[Self, "Pose"]:
+        """Take the form of the largest piece of what is positive in (h, w), and how it lies there.
+
+        Raises ValueError when nothing is positive.
+        """
+        inside = largest_piece(depth > 0)
+        points = np.argwhere(inside)
+        if not points.size:
+            raise ValueError("a form needs at least one positive pixel")
+        centre, area = points.mean(axis=0), len(points)
+        dy, dx = (points - centre).T
+        angle = 0.5 * float(np.arctan2(2 * np.mean(dy * dx), np.mean(dx * dx) - np.mean(dy * dy)))
+        pose = Pose(centre, angle, float(np.sqrt(area)))
+        reach = HALF - PAD
+        grid = np.arange(-reach, reach + 1) / UNIT
+        places = pose.place(np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1))
+        alone = np.where(inside | (depth <= 0), depth, -1.0)
+        drawn = ndimage.map_coordinates(alone, np.moveaxis(places, -1, 0), order=1, mode="constant", cval=-1.0) > 0
+        if not drawn.any():  # thinner than the grid
+            drawn[reach, reach] = True
+        return cls(Shape.of(largest_piece(drawn)).field / np.float32(UNIT)), pose
+
+    @cached_property
+    def axes(self) -> tuple[float, float]:
+        """Semi-axes, along and across, of the ellipse of equal second moments."""
+        y, x = np.nonzero(self.field > 0)
+        return 2 * float(x.std()) / UNIT, 2 * float(y.std()) / UNIT
+
+    @cached_property
+    def extent(self) -> tuple[float, float]:
+        """Greatest distance of the outline from the centre, across and along."""
+        y, x = np.nonzero(self.field > 0)
+        return float(np.abs(y - HALF).max() + 1) / UNIT, float(np.abs(x - HALF).max() + 1) / UNIT
+
+    def apart(self, other: "Form") -> float:
+        """One less the intersection over union of two forms laid on each other."""
+        one, two = self.field > 0, other.field > 0
+        return 1 - float(np.count_nonzero(one & two)) / max(int(np.count_nonzero(one | two)), 1)
+
+
+def disc() -> Form:
+    """The round form."""
+    grid = np.arange(-HALF, HALF + 1) / UNIT
+    return Form((RADIUS - np.hypot(grid[:, None], grid)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a form lies in an image: a map from its coordinates to pixels. Both are (row, column)."""
+
+    centre: Point
+    angle: float
+    """radians from the columns' direction towards the rows'"""
+    length: float
+    """pixels for the root of the area"""
+    stretch: float = 1.0
+    """along the long axis, at constant area"""
+
+    @property
+    def matrix(self) -> Point:
+        """(2, 2), from form to pixels."""
+        sine, cosine = np.sin(self.angle), np.cos(self.angle)
+        turn = np.array([[cosine, sine], [-sine, cosine]])
+        return turn * (self.length * np.array([1 / self.stretch, self.stretch]))
+
+    def place(self, points: Point) -> Point:
+        """Map points (..., 2) of the form to pixels."""
+        placed: Point = points @ self.matrix.T + self.centre
+        return placed
+
+    def back(self, pixels: Point) -> Point:
+        """Map pixels (..., 2) to points of the form."""
+        points: Point = (pixels - self.centre) @ np.linalg.inv(self.matrix).T
+        return points
+
+
+@dataclass(frozen=True)
+class Body:
+    """A mixture of two forms, rounded to some part, that lies somewhere."""
+
+    form: Form
+    target: Form
+    mixture: float
+    """0 for `form`, 1 for `target`"""
+    roundness: float
+    """0 as it is, 1 for a disc"""
+    pose: Pose
+
+    @property
+    def axes(self) -> tuple[float, float]:
+        """Semi-axes in pixels, along and across."""
+        one, two = (1 - self.roundness) * (1 - self.mixture), (1 - self.roundness) * self.mixture
+        along, across = (
+            one * first + two * second + self.roundness * RADIUS
+            for first, second in zip(self.form.axes, self.target.axes, strict=True)
+        )
+        return along * self.pose.length * self.pose.stretch, across * self.pose.length / self.pose.stretch
+
+    def depth(self, size: tuple[int, int]) -> tuple[Window, Field] | None:
+        """Depth below the outline in pixels, in the window of an image (H, W) that holds the body; None outside."""
+        extent = np.maximum(np.maximum(self.form.extent, self.target.extent), RADIUS + 1 / UNIT)
+        matrix = self.pose.matrix
+        reach = np.abs(matrix) @ extent
+        low = np.clip(np.floor(self.pose.centre - reach).astype(int), 0, size)
+        high = np.clip(np.ceil(self.pose.centre + reach).astype(int) + 1, 0, size)
+        if (low >= high).any():
+            return None
+        back = np.linalg.inv(matrix) * UNIT
+        y, x = (np.arange(a, b) - c for a, b, c in zip(low, high, self.pose.centre, strict=True))
+        places = [m * y[:, None] + n * x + HALF for m, n in back]
+        field = self._field()
+        values: Field = ndimage.map_coordinates(field, places, order=1, mode="constant", cval=-REACH)
+        return (slice(low[0], high[0]), slice(low[1], high[1])), values * np.float32(self.pose.length)
+
+    def _field(self) -> Field:
+        mixed = self.form.field
+        if self.mixture > 0:
+            mixed = mixed + np.float32(self.mixture) * (self.target.field - mixed)
+        if self.roundness > 0:
+            mixed = mixed + np.float32(self.roundness) * (DISC.field - mixed)
+        return mixed
+
+
+DISC = disc()
+
+
+def share_pixels(bodies: Sequence[Body], size: tuple[int, int]) -> tuple[Labels, NDArray[np.intp]]:
+    """Draw bodies into an image.
+
+    Returns labels int32 (H, W), 1..N in the order of the bodies, each connected by pixel sides; and for each body the
+    number of pixels (N, 2) that it would have alone, and that it has. A body outside has none.
+    """
+    depth, labels = np.zeros(size, np.float32), np.zeros(size, np.int32)
+    counts = np.zeros((len(bodies), 2), np.intp)
+    windows: dict[int, Window] = {}
+    for index, body in enumerate(bodies):
+        found = body.depth(size)
+        if found is None:
+            continue
+        window, values = found
+        windows[index] = window
+        counts[index, 0] = np.count_nonzero(values > 0)
+        wins = values > depth[window]
+        depth[window][wins] = values[wins]
+        labels[window][wins] = index + 1
+    for index, window in windows.items():
+        mine = labels[window] == index + 1
+        kept = largest_piece(mine)
+        labels[window][mine & ~kept] = 0
+        counts[index, 1] = np.count_nonzero(kept)
+    return labels, counts
+
+
+def displacement(
+    labels: Labels,
+    after: Labels,
+    poses: Mapping[int, Pose],
+    poses_after: Mapping[int, Pose],
+    daughters: Mapping[int, tuple[int, int]],
+) -> NDArray[np.float32]:
+    """Where each pixel of each cell is in the next frame.
+
+    A pixel goes with its cell's pose. Where that would take it out of its cell's next mask, because the outline changed
+    or another cell pressed, it goes to the nearest pixel of the mask. The halves of a mother go to the daughters.
+
+    Args:
+        labels: (H, W), 0 background.
+        after: (H, W), the next frame.
+        poses: by label, of this frame.
+        poses_after: by label, of the next one.
+        daughters: by label of the mother, of those that begin in the next frame.
+
+    Returns:
+        float32 (2, H, W), rows and columns, in pixels: 0 outside cells, nan where the cell has no next mask.
+    """
+    flow = np.zeros((2, *labels.shape), np.float32)
+    boxes, boxes_after = (ndimage.find_objects(image) for image in (labels, after))
+    for label, box in enumerate(boxes, 1):
+        if box is None:
+            continue
+        corner = [part.start for part in box]
+        pixels = np.argwhere(labels[box] == label) + corner
+        moved = np.full(pixels.shape, np.nan)
+        for kin, part in _heirs(pixels, label, poses, poses_after, daughters):
+            if kin <= len(boxes_after) and boxes_after[kin - 1] is not None:
+                window = boxes_after[kin - 1]
+                mask = np.argwhere(after[window] == kin) + [side.start for side in window]
+                moved[part] = _into(mask, _carried(pixels[part], label, kin, poses, poses_after), after, kin)
+        flow[:, pixels[:, 0], pixels[:, 1]] = (moved - pixels).T
+    return flow
+
+
+def _heirs(
+    pixels: NDArray[np.intp],
+    label: int,
+    poses: Mapping[int, Pose],
+    poses_after: Mapping[int, Pose],
+    daughters: Mapping[int, tuple[int, int]],
+) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Which pixels of a cell belong to which label in the next frame: all to its own, or a half to each daughter."""
+    if label not in daughters:
+        return [(label, np.ones(len(pixels), bool))]
+    one, two = daughters[label]
+    towards = poses_after[one].centre - poses_after[two].centre
+    side = (pixels - poses[label].centre) @ towards > 0
+    return [(one, side), (two, ~side)]
+
+
+def _carried(
+    pixels: NDArray[np.intp], label: int, kin: int, poses: Mapping[int, Pose], poses_after: Mapping[int, Pose]
+) -> Point:
+    if kin == label:
+        return poses_after[kin].place(poses[label].back(pixels.astype(float)))
+    moved: Point = pixels - pixels.mean(axis=0) + poses_after[kin].centre if len(pixels) else pixels.astype(float)
+    return moved
+
+
+def _into(mask: NDArray[np.intp], places: Point, after: Labels, label: int) -> Point:
+    """Bring places that are inside the frame but outside a mask (its pixels (N, 2)) to its nearest pixel."""
+    nearest = np.rint(places).astype(np.intp)
+    inside = ((nearest >= 0) & (nearest < after.shape)).all(axis=1)
+    strays = inside.copy()
+    strays[inside] = after[tuple(nearest[inside].T)] != label
+    if strays.any():
+        places = places.copy()
+        places[strays] = mask[KDTree(mask).query(places[strays])[1]]
+    return places
