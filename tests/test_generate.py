@@ -105,10 +105,10 @@ def test_tiles_of_any_size_equal_one_pass(shape: tuple[int, int], depth: int, ex
 def test_noise_cut_from_elsewhere_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, labels = random_generator(), cells((200, 200))
     whole = one_pass(network, labels, "mask", item_draw(0, "a", 1))
-    cut = module._noise_maps
+    cut = module.noise_maps
     monkeypatch.setattr(tiling, "EXACT_TILE", smallest_tile(network) + 40)
     monkeypatch.setattr(
-        module, "_noise_maps", lambda n, noise, shape, corners: cut(n, noise, shape, [(0, 0)] * len(corners))
+        module, "noise_maps", lambda b, s, noise, shape, corners: cut(b, s, noise, shape, [(0, 0)] * len(corners))
     )
     assert np.abs(paint(network, labels, "mask", item_draw(0, "a", 1), tile=32) - whole).max() > 0.05
 

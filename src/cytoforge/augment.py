@@ -7,7 +7,7 @@ generator alone.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -118,6 +118,11 @@ def apply_diff_augment(images: Tensor, draw: Sequence[DiffAugment]) -> Tensor:
     return torch.stack(augmented)
 
 
+def places_only(draw: Sequence[DiffAugment]) -> tuple[DiffAugment, ...]:
+    """Return what of a draw moves or removes pixels and leaves grey values: what masks go through beside images."""
+    return tuple(replace(item, functions=tuple(f for f in item.functions if f in PLACES)) for item in draw)
+
+
 def _draw_item(generator: Generator, height: int, width: int, p: float) -> DiffAugment:
     augmented = _chance(p, generator)
     names = tuple(DIFFERENTIABLE)
@@ -168,6 +173,7 @@ DIFFERENTIABLE: dict[str, Callable[[Tensor, DiffAugment], Tensor]] = {
     "translation": lambda image, draw: _translate(image, draw.shift),
     "cutout": lambda image, draw: _cut_out(image, draw.cutout),
 }
+PLACES = ("translation", "cutout")
 
 
 def _cut(image: Tensor, labels: Tensor, size: tuple[int, int], generator: Generator) -> Pair:

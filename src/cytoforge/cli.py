@@ -12,8 +12,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("Check", "commands.check:check_command", "lint a dataset or movie and say what to do"),
     "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
     "train generator": ("TrainGenerator", "training.generator:train", "annotated images to an image generator"),
+    "train movie": ("TrainMovie", "training.movie:train", "an annotated movie to a movie generator"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
+    "generate movie": (
+        "GenerateMovie",
+        "inference.generate_movie:generate_movie",
+        "masks of a movie to its frames, with a trained movie generator",
+    ),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "simulate movie": (

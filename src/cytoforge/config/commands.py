@@ -81,6 +81,41 @@ class GenerateImages:
 
 
 @command
+class GenerateMovie:
+    """Paint a movie on masks with a trained movie generator: a movie folder with frames, masks and tracks in OUT.
+
+    MASKS is a movie folder with masks, and tracks if there are any, of any size and length; its own frames are not
+    looked at. The same masks, run and seed give the same movie. Interrupted work goes on when the same command is given
+    again.
+
+    Examples:
+      cytoforge generate movie RUN MASKS --out OUT
+      cytoforge generate movie RUN MASKS --out OUT --sequence 02 --background empty.tif
+    """
+
+    run: Positional[RunFolder]
+    """run folder of train movie, or of an imported movie generator"""
+    masks: Positional[Present]
+    """movie folder to paint on"""
+    out: ResultFolder
+    """movie folder to write"""
+    background: Present | None = None
+    """image without cells that the movie is painted before; without it one of the run's own"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of MASKS to paint, such as 01 (repeatable); all without it"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of style, noise and background; a movie depends on it and the name of its sequence only"""
+    style_mixing: Fraction = 0.9
+    """probability that two styles are mixed in a movie"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing synthetic movie"""
+
+
+@command
 class ScoreSegmentation:
     """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
 

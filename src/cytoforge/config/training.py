@@ -61,13 +61,19 @@ class Preset:
     anneal: bool
     """let the learning rates fall along a cosine (the paper keeps them constant)"""
     paper_weights: bool
-    """loss weights of cGAN-Seg Eq. 16 instead of those found for minutes-long training"""
+    """loss weights of cGAN-Seg Eq. 16 and tGAN instead of those found for minutes-long training"""
+    movie_crop: tuple[int, int]
+    """window cut from a movie, height x width in pixels (tGAN: 256 x 384)"""
+    clip: int
+    """most frames of a movie that are painted in a row in training (tGAN: 10)"""
 
 
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False),
-    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False),
-    "paper": Preset(64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True),
+    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False, (64, 64), 3),
+    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 4),
+    "paper": Preset(
+        64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True, (256, 384), 10
+    ),
 }
 
 
@@ -222,3 +228,30 @@ class TrainGenerator(Training):
     """comparison with the real image: pixel by pixel, or also by --perceptual"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """flip: flips and quarter turns, which keep texture and grey values; else as in train segmentation"""
+
+
+@command
+class TrainMovie(Training):
+    """Train a movie generator: it learns to paint the next frame on the masks of a movie.
+
+    DATA is a movie folder with masks of every frame. The generator sees the masks of the last frames, an earlier frame
+    of its own and a background without cells; it is trained against a discriminator of frames in a row, with a network
+    of optical flow beside it (tGAN). Interrupted training goes on when the same command is given again.
+
+    Examples:
+      cytoforge train movie DATA --out RUN --scale 0.5
+      cytoforge train movie DATA --out RUN --sequence 01 --minutes 30
+    """
+
+    window: Annotated[int, Field(ge=1, le=8)] = 2
+    """frames whose masks the generator sees, and which the discriminator judges together"""
+    lag: Annotated[int, Field(ge=1, le=8)] = 1
+    """how many frames before the one to paint the earlier frame lies that the generator is given"""
+    augmentation: Literal["flip", "strong", "paper"] = "flip"
+    """as in train generator; all frames of a clip are varied alike"""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.limit is not None:
+            problems.append("--limit picks single images, which make no movie; leave it out, or give a shorter movie")
+        return problems

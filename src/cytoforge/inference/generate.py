@@ -60,25 +60,25 @@ def paint(
         return np.asarray(around[:, top - above : bottom - above].numpy())
 
     def evaluate(tiles: Tensor, corners: Sequence[tuple[int, int]]) -> Tensor:
-        maps = _noise_maps(network, noise, tiles.shape[2:], corners)
+        maps = noise_maps(network.depth, network.stride, noise, tiles.shape[2:], corners)
         return network(tiles, styles.expand(len(tiles), -1, -1), maps).clamp(-1, 1)  # type: ignore[no-any-return]
 
     blocks = tiled_rows(network, evaluate, rows, (height, width), default_tile(network, tile))
     return np.concatenate(list(blocks), axis=1)
 
 
-def _noise_maps(
-    network: ImageGenerator, noise: Tensor, shape: Sequence[int], corners: Sequence[tuple[int, int]]
+def noise_maps(
+    blocks: int, stride: int, noise: Tensor, shape: Sequence[int], corners: Sequence[tuple[int, int]]
 ) -> list[Tensor]:
-    """Cut the noise of tiles (h, w) at their corners, one map per decoder block, coarsest first.
+    """Cut the noise of tiles (h, w) at their corners, one map for each of the decoder's blocks, coarsest first.
 
     The coarser blocks use the noise itself, from its top left corner on, not a smaller picture of it: a tile at
     (y, x) takes it there from (y, x) / 2**level on.
     """
-    height, width = (-(-side // network.stride) * network.stride for side in shape)
+    height, width = (-(-side // stride) * stride for side in shape)
     return [
         torch.cat([noise[..., y // f : (y + height) // f, x // f : (x + width) // f] for y, x in corners])
-        for f in (2**level for level in reversed(range(network.depth)))
+        for f in (2**level for level in reversed(range(blocks)))
     ]
 
 
@@ -150,7 +150,7 @@ def generate(config: GenerateImages) -> Path:
             raise UserError(f"{mask.mask}: has no background; is it an image? give masks, 0 outside the cells")
         draw = item_draw(config.seed, painting.item.name, painting.variant)
         image = paint(painter.network, labels, painter.kind, draw, mixing=config.style_mixing, tile=painter.tile)
-        writer.add(painting.name, _grey(image), labels, painting.mark)
+        writer.add(painting.name, grey(image), labels, painting.mark)
         progress(position / len(waiting), painting.name)
     facts = f", {len(writer.done)} of them made before" if writer.done else ""
     if segmenter is None or config.keep is None:
@@ -201,6 +201,6 @@ def _plan(
     return paintings, info
 
 
-def _grey(image: Floats) -> NDArray[np.uint16]:
+def grey(image: Floats) -> NDArray[np.uint16]:
     """Map an image in [-1, 1] to the whole range of 16 bits."""
     return np.asarray(np.round((image + 1) * (WHITE / 2)), dtype=np.uint16)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cytoforge.config import GenerateImages, Segment
+from cytoforge.config import GenerateImages, GenerateMovie, Segment
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 
@@ -66,7 +66,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     return network.requires_grad_(False).eval().to(device)
 
 
-def open_network(config: Segment | GenerateImages, name: str) -> tuple[Run, nn.Module]:
+def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) -> tuple[Run, nn.Module]:
     """Return the run that a configuration names and a network of it, on its device; sets the number of threads.
 
     Raises UserError as load_network and choose_device do.

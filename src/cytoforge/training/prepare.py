@@ -23,7 +23,7 @@ from cytoforge.config import (
     fitting_scale,
 )
 from cytoforge.data.dataset import INFO, Dataset, Item
-from cytoforge.data.images import Normalisation, is_blank
+from cytoforge.data.images import Normalisation, is_blank, read_image
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
@@ -32,7 +32,7 @@ from cytoforge.instances import cell_diameters
 from cytoforge.metrics.morphology import is_binary
 from cytoforge.networks.layers import initialise
 from cytoforge.progress import Progress, counted
-from cytoforge.training.batches import Batches, Synthetic, item_generator
+from cytoforge.training.batches import Batch, Batches, Synthetic, item_generator
 from cytoforge.training.fit import Budget, Recipe, State, Trainer, fit, verdict
 
 SMALLEST = 16  # px
@@ -55,11 +55,18 @@ class Data:
     """what the user should know, a sentence each"""
     fingerprints: tuple[dict[str, Any], ...]
     """path, size and hash of the training and the validation data, for provenance.json"""
+    items: tuple[Item, ...]
+    """the training sources"""
+    held: tuple[Item, ...]
+    """those of validation"""
+    limits: dict[str, list[list[float]]]
+    """grey values (C, 2) of -1 and 1 by sequence, where the frames of each share them"""
 
 
-def open_data(config: Training) -> Data:
+def open_data(config: Training, *, movie: bool = False) -> Data:
     """Read, split and measure the annotated images that a configuration names.
 
+    Of a `movie` all frames of a sequence share the limits of their grey values, so that brightness does not flicker.
     Raises UserError when there are no pairs, no cells, or nothing is left for training or validation.
     """
     dataset = Dataset.open(config.data, config.sequence).pairs()
@@ -67,10 +74,12 @@ def open_data(config: Training) -> Data:
     if dataset.synthetic():
         notes.append(f"{config.data}: these images are synthetic; the validation score says little about real ones")
 
-    def load(source: Dataset, item: Item) -> Example:
-        return item.name, *_read(source, item, config.scale)
-
     training, held = _split(config, dataset)
+    limits = {**common_limits(held), **common_limits(training)} if movie else {}
+
+    def load(source: Dataset, item: Item) -> Example:
+        return item.name, *_read(source, item, config.scale, limits.get(str(item.group)))
+
     validation = tuple(load(held, item) for item in held.items)
     kept, diameters, binary = [], [], []
     for item in training.items:
@@ -113,7 +122,19 @@ def open_data(config: Training) -> Data:
         cells=int(sizes.size),
         notes=tuple(notes),
         fingerprints=(training.fingerprint(), held.fingerprint()),
+        items=tuple(kept),
+        held=held.items,
+        limits={group: between.tolist() for group, between in limits.items()},
     )
+
+
+def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return the grey values (C, 2) that become -1 and 1 in each sequence: medians of the limits of its frames."""
+    found: dict[str, list[np.ndarray]] = {}
+    for item in dataset.items:
+        if item.image is not None:
+            found.setdefault(str(item.group), []).append(Normalisation().measure(read_image(item.image)))
+    return {group: np.median(each, axis=0) for group, each in found.items()}
 
 
 def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic | None, dict[str, Any] | None]:
@@ -143,10 +164,10 @@ def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic 
     return synthetic, dataset.fingerprint()
 
 
-def _read(source: Dataset, item: Item, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _read(source: Dataset, item: Item, scale: float, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read image and labels at `scale` of the original images, of which the files may be resized copies already."""
     scale /= source.scale
-    return source.read_image(item, scale, Normalisation()), source.read_labels(item, scale)
+    return source.read_image(item, scale, Normalisation(), limits), source.read_labels(item, scale)
 
 
 def _split(config: Training, dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -271,7 +292,7 @@ def train_recipe(
     fabric: Fabric,
     recipe: Recipe,
     data: Data,
-    batches: Batches,
+    batches: Callable[[int, float], Batch],
     run: Run,
     *,
     words: str,

@@ -1,0 +1,287 @@
+"""`cytoforge generate movie`: masks of a movie to its frames, painted one after the other, each seen by the next."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from cytoforge.backgrounds import fitted
+from cytoforge.config import GenerateMovie
+from cytoforge.data import movie
+from cytoforge.data.files import digest
+from cytoforge.data.images import (
+    Normalisation,
+    read_image,
+    read_labels,
+    resize_image,
+    resize_labels,
+    scaled_shape,
+)
+from cytoforge.data.writer import check_target
+from cytoforge.errors import UserError
+from cytoforge.inference.generate import TILE, WHITE, grey, item_draw, noise_maps
+from cytoforge.inference.load import open_network
+from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
+from cytoforge.instances import CONDITIONS, condition
+from cytoforge.networks.movie import MovieGenerator
+from cytoforge.networks.style_unet import draw_styles
+from cytoforge.progress import Progress, counted
+
+BY = "cytoforge generate movie"
+BACKGROUNDS = "backgrounds"  # name of the weights file with one reference (C, H, W) for each training sequence
+Labels = NDArray[np.integer[Any]]
+
+
+class FramePainter:
+    """Paints the frames of one sequence in order, in one style and with one noise; holds no more than the last ones.
+
+    `background` (C, H, W) in [-1, 1] is what the generator is given; before the first frame it is also the earlier
+    frame, and the first mask stands for those before it. `draw` (CPU) gives style and noise. Large frames are painted
+    in tiles as in `generate.paint`. The next frame is given what was written of the earlier ones: 16 bits.
+    """
+
+    def __init__(
+        self,
+        network: MovieGenerator,
+        background: Floats,
+        draw: torch.Generator,
+        *,
+        kind: str,
+        window: int,
+        lag: int,
+        mask_value: float = 1.0,
+        mixing: float = 0.9,
+        tile: int = TILE,
+    ) -> None:
+        self.network, self.background, self.kind, self.tile = network, background, kind, tile
+        self.mask_value = mask_value
+        device = next(network.parameters()).device
+        self.styles = draw_styles(1, network.blocks, draw, network.latent, mixing).to(device)
+        self.noise = torch.rand((1, 1, *background.shape[1:]), generator=draw).to(device)
+        self.told: deque[Floats] = deque(maxlen=window)
+        self.painted: deque[Floats] = deque([background] * lag, maxlen=lag)
+
+    def paint(self, labels: Labels) -> NDArray[np.uint16]:
+        """Paint the next frame on labels (H, W): grey values (C, H, W), 0 for -1 and 65535 for 1.
+
+        Raises ValueError when the size is not that of the background, or the network is not in eval mode.
+        """
+        if labels.shape != self.background.shape[1:]:
+            raise ValueError(f"labels {labels.shape} and background {self.background.shape} must have one size")
+        self._look(labels)
+        given = np.concatenate([*self.told, self.painted[0], self.background])
+        masks, channels = len(given) - 2 * len(self.background), len(self.background)
+
+        def evaluate(tiles: Tensor, corners: Sequence[tuple[int, int]]) -> Tensor:
+            noise = noise_maps(self.network.blocks, self.network.stride, self.noise, tiles.shape[2:], corners)
+            sources = tiles.split([masks, channels, channels], dim=1)
+            frames: Tensor = self.network(*sources, self.styles.expand(len(tiles), -1, -1), noise)
+            return frames
+
+        size = (labels.shape[0], labels.shape[1])
+        side = default_tile(self.network, self.tile)
+        rows = tiled_rows(self.network, evaluate, lambda top, bottom: given[:, top:bottom], size, side)
+        image = grey(np.concatenate(list(rows), axis=1).clip(-1, 1))
+        self.painted.append(_seen(image))
+        return image
+
+    def recall(self, labels: Labels, image: NDArray[np.uint16]) -> None:
+        """Take a frame as painted that was painted before."""
+        self._look(labels)
+        self.painted.append(_seen(image))
+
+    def _look(self, labels: Labels) -> None:
+        told = condition(torch.from_numpy(labels.astype(np.int64))[None], self.kind)[0].numpy() * self.mask_value
+        self.told.extend([told] if self.told else [told] * (self.told.maxlen or 1))
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A run's movie generator, and all that its frames follow from."""
+
+    network: MovieGenerator
+    stored: dict[str, Any]
+    backgrounds: dict[str, Floats]
+    fingerprint: str
+
+    @classmethod
+    def open(cls, config: GenerateMovie) -> Self:
+        """Load what the configuration names; raises UserError when run or device do not serve."""
+        run, network = open_network(config, "low-resolution")
+        stored = run.config
+        kind, told = stored.get("condition", "mask"), stored["networks"]["low-resolution"].get("in_channels", 2)
+        if not isinstance(network, MovieGenerator) or told % CONDITIONS.get(kind, told + 1):
+            raise UserError(f"{run.path / 'config.json'}: holds no movie generator; give a run of train movie")
+        file = run.path / "weights" / f"{BACKGROUNDS}.safetensors"
+        bank = run.load_weights(BACKGROUNDS) if file.exists() else {}
+        if not bank and config.background is None:
+            raise UserError(f"{run.path}: has no backgrounds of its own; give an image without cells with --background")
+        settings = ("condition", "scale", "lag", "mask_value", "limits")
+        fingerprint = "-".join([run.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])])
+        return cls(network, stored, {name: tensor.numpy() for name, tensor in bank.items()}, fingerprint)
+
+    @property
+    def scale(self) -> float:
+        """Factor by which masks are resized before they are painted on."""
+        return float(self.stored.get("scale", 1.0))
+
+    def reference(self, config: GenerateMovie, sequence: str, size: tuple[int, int]) -> Floats:
+        """Return the background of a sequence, (C, h, w) in [-1, 1]; raises UserError when --background is no use."""
+        draw = np.random.default_rng([config.seed, *sequence.encode()])
+        if config.background is None:
+            name = sorted(self.backgrounds)[int(draw.integers(len(self.backgrounds)))]
+            return fitted(self.backgrounds[name], size, draw)
+        image, limits = read_image(config.background), list(self.stored.get("limits", {}).values())
+        if len(image) != self.network.outputs.out_channels:
+            found, wanted = counted(len(image), "channel"), self.network.outputs.out_channels
+            raise UserError(f"{config.background}: has {found}, the run paints {wanted}; convert it")
+        between = np.array(limits[0]) if limits else Normalisation().measure(image)
+        image = Normalisation().apply(image, between)
+        if np.mean(np.abs(image) == 1) > 0.5:
+            raise UserError(
+                f"{config.background}: most of its grey values lie beyond {between.tolist()}, those of the training "
+                "movie; give an image of the same microscope and bit depth"
+            )
+        return fitted(resize_image(image, scaled_shape(image.shape, self.scale)), size, draw)
+
+    def painter(self, config: GenerateMovie, sequence: str, size: tuple[int, int]) -> FramePainter:
+        """Return what paints a sequence of frames (h, w)."""
+        kind = self.stored.get("condition", "mask")
+        return FramePainter(
+            self.network,
+            self.reference(config, sequence, size),
+            item_draw(config.seed, sequence, 1),
+            kind=kind,
+            window=self.stored["networks"]["low-resolution"].get("in_channels", 2) // CONDITIONS[kind],
+            lag=self.stored.get("lag", 1),
+            mask_value=self.stored.get("mask_value", 1.0),
+            mixing=config.style_mixing,
+            tile=self.stored.get("tile", TILE),
+        )
+
+
+def generate_movie(config: GenerateMovie) -> Path:
+    """Write OUT/01/t000.tif, OUT/01_GT/TRA/man_track000.tif ... and OUT/dataset.json for every sequence. Returns OUT.
+
+    One frame is in memory at a time. An interrupted command goes on with the next frame. Raises UserError when the run
+    has no movie generator, MASKS no masks, OUT holds anything but an unfinished result of the same command, or the
+    background does not serve.
+    """
+    sequences = [sequence for sequence in _sequences(config) if sequence.masks]
+    if not sequences:
+        raise UserError(f"{config.masks}: holds no masks to paint on; give a movie folder with 01_GT/TRA or 01_ST/SEG")
+    if config.out.resolve() == config.masks.resolve():
+        raise UserError(f"{config.out}: holds the masks to paint on; give another --out")
+    check_target(config.out, BY, overwrite=config.overwrite)
+    studio = Studio.open(config)
+    mark = {
+        "by": BY,
+        "version": version("cytoforge"),
+        "run": config.run.resolve().name,
+        "fingerprint": studio.fingerprint,
+        "seed": config.seed,
+        "style_mixing": config.style_mixing,
+        "background": None if config.background is None else digest(config.background),
+        "masks": {sequence.name: _fingerprint(sequence) for sequence in sequences},
+    }
+    info = {"synthetic": mark, "scale": studio.scale, "limits": [0, WHITE]}
+    writer = movie.MovieWriter(config.out, info, overwrite=config.overwrite)
+    total, done, progress = sum(len(numbers(s)) for s in sequences), 0, Progress("generate movie")
+    for sequence in sequences:
+        for number in _paint_sequence(config, studio, sequence, writer, {**mark, "synthetic": True}):
+            done += 1
+            progress(done / total, f"{sequence.name} frame {number}")
+        if sequence.track_source is not None:
+            _write_tracks(config, sequence, writer)
+    writer.finish()
+    print(f"{config.out}: {counted(total, 'frame')} painted in {counted(len(sequences), 'sequence')}")
+    return config.out
+
+
+def _sequences(config: GenerateMovie) -> tuple[movie.Sequence, ...]:
+    if not movie.is_movie(config.masks):
+        raise UserError(f"{config.masks}: is no movie folder (01_GT/TRA/man_track000.tif ...); give one with masks")
+    return movie.read_sequences(config.masks, config.sequence)
+
+
+def _fingerprint(sequence: movie.Sequence) -> list[str]:
+    files = [file for masks in sequence.masks.values() for file in masks.values()]
+    return [digest(file) for file in (*files, *sequence.tracks.values())]
+
+
+def numbers(sequence: movie.Sequence) -> list[int]:
+    """Return the numbers of the frames that have a mask to paint on, in order."""
+    source = sequence.source or sequence.track_source
+    if source is None or source not in sequence.masks:
+        raise UserError(f"sequence {sequence.name}: has no masks of every frame; add them, or leave the sequence out")
+    markers = sequence.masks.get(sequence.track_source or source, {})
+    return [number for number in sequence.masks[source] if number in markers or not markers]
+
+
+def _masks(sequence: movie.Sequence) -> Iterator[tuple[int, Labels]]:
+    """Yield number and labels of each frame, with the ids of the tracks where there are some."""
+    if sequence.track_source is not None:
+        yield from sequence.tracked()
+    else:
+        yield from ((n, read_labels(sequence.masks[str(sequence.source)][n])) for n in numbers(sequence))
+
+
+def _paint_sequence(
+    config: GenerateMovie,
+    studio: Studio,
+    sequence: movie.Sequence,
+    writer: movie.MovieWriter,
+    mark: dict[str, Any],
+) -> Iterator[int]:
+    """Paint and write a sequence, or what is missing of it; yields each frame's number."""
+    painter: FramePainter | None = None
+    source = "GT/SEG" if sequence.track_source is None else "GT/TRA"
+    for number, original in _masks(sequence):
+        labels = shrunk(original, studio.scale)
+        if labels.min() > 0:
+            raise UserError(f"sequence {sequence.name}, frame {number}: has no background; give masks, 0 outside cells")
+        if painter is None:
+            painter = studio.painter(config, sequence.name, (labels.shape[0], labels.shape[1]))
+        frame = config.out / sequence.name / f"t{number:03d}.tif"
+        if writer.has(sequence.name, "frames", number):
+            painter.recall(labels, read_image(frame))
+        else:
+            if labels.shape != painter.background.shape[1:]:
+                raise UserError(f"sequence {sequence.name}, frame {number}: masks differ in size; export them alike")
+            writer.add_frame(sequence.name, number, painter.paint(labels), mark)
+        if not writer.has(sequence.name, source, number):
+            writer.add_masks(sequence.name, source, number, labels, mark)
+        yield number
+
+
+def _write_tracks(config: GenerateMovie, sequence: movie.Sequence, writer: movie.MovieWriter) -> None:
+    assert sequence.track_source is not None
+    try:
+        writer.add_tracks(sequence.name, "GT/TRA", movie.read_tracks(sequence.tracks[sequence.track_source]))
+    except ValueError as error:
+        raise UserError(
+            f"{sequence.tracks[sequence.track_source]}: does not agree with its masks; run cytoforge check {config.masks}"
+        ) from error
+
+
+def shrunk(labels: Labels, scale: float) -> Labels:
+    """Resize labels (H, W); a cell too small to be left keeps one pixel, at its middle, so that its track stays whole."""
+    small = resize_labels(labels, scaled_shape(labels.shape, scale))
+    for lost in np.setdiff1d(labels, small):
+        middle = ndimage.center_of_mass(labels == lost)
+        y, x = (min(int((m + 0.5) * n / o), n - 1) for m, n, o in zip(middle, small.shape, labels.shape, strict=True))
+        small[y, x] = lost
+    return small
+
+
+def _seen(image: NDArray[np.uint16]) -> Floats:
+    """Return grey values as the generator is given them, in [-1, 1]."""
+    return np.asarray(image, np.float32) * np.float32(2 / WHITE) - 1

@@ -1,0 +1,346 @@
+"""`cytoforge train movie`: from an annotated movie to a run folder with a movie generator in it (tGAN, Figure 1B)."""
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from cytoforge.augment import DiffAugment, apply_diff_augment, draw_diff_augment, places_only
+from cytoforge.backgrounds import fitted
+from cytoforge.config import TrainMovie
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import write_image
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.generate_movie import BACKGROUNDS, WHITE, FramePainter
+from cytoforge.inference.load import load_network
+from cytoforge.instances import CONDITIONS, condition
+from cytoforge.losses import (
+    MOVIE_WEIGHTS,
+    MovieWeights,
+    discriminator_loss,
+    flow_loss,
+    mean_difference,
+    movie_generator_loss,
+    perceptual,
+    temporal_loss,
+    texture_loss,
+)
+from cytoforge.metrics.texture import texture_distance
+from cytoforge.networks.flow import FlowNet
+from cytoforge.networks.movie import MovieGenerator, discriminator_input
+from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.style_unet import draw_styles
+from cytoforge.progress import counted
+from cytoforge.report import colour_labels, run_report, to_rgb
+from cytoforge.training.batches import Batch, item_generator
+from cytoforge.training.clips import ClipBatch, Clips, sequence_backgrounds, takes
+from cytoforge.training.fit import Update, verdict
+from cytoforge.training.generator import QUICK_JUDGE, QUIET, build_discriminator, perceptual_network
+from cytoforge.training.paired import TEXTURE_WINDOWS, Features, frozen_statistics, judge
+from cytoforge.training.prepare import Data, build, launch, open_data, open_run, sizes, train_recipe
+
+# for trainings of minutes, where local statistics take the place of VGG-19; docs/decisions.md
+QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=5.0, perceptual=25.0, temporal=5.0)
+BLUR_OF_MEMORY = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
+SHOWN = 4  # frames of a picture
+VALIDATED = 8  # frames painted in a row for the validation score
+EMPTY = torch.zeros(())
+
+
+class MovieGAN:
+    """Movie generator, discriminator of the last frames and flow network, trained on clips (tGAN, Eq. 1 and 3).
+
+    Each frame of a clip is painted from its masks, an earlier frame, the background, and the clip's one style and noise;
+    the generator, the discriminator and the flow network are then updated. The earlier frame is real for the first
+    frames of a clip (or the background, where the clip begins cold) and a painted one after that, with noise on it; no
+    gradient goes through it. `window` frames are judged, with their masks. Of flow network and real frames
+    `temporal_loss` is the loss; what it makes of a real pair is computed once.
+
+    `features`: VGG-19; without it the discriminator's activations are compared by their local statistics.
+    """
+
+    averaged: tuple[str, ...] = ("low-resolution",)
+
+    def __init__(
+        self,
+        generator: MovieGenerator,
+        discriminator: nn.Module,
+        flow: FlowNet,
+        *,
+        weights: MovieWeights,
+        generator_rate: float,
+        discriminator_rate: float,
+        kind: str = "mask",
+        window: int = 2,
+        lag: int = 1,
+        features: Features | None = None,
+        feature_weights: tuple[float, ...] = (),
+        p_diff: float = 0.2,
+        mixing: float = 0.9,
+    ) -> None:
+        self.generator, self.discriminator, self.flow = generator, discriminator, flow
+        self.weights, self.kind, self.window, self.lag = weights, kind, window, lag
+        self.features, self.feature_weights, self.p_diff, self.mixing = features, feature_weights, p_diff, mixing
+        self.perceptual: str | None = (
+            "local statistics of the discriminator's features" if features is None else "VGG-19"
+        )
+        self.networks: dict[str, nn.Module] = {
+            "low-resolution": generator,
+            "discriminator": discriminator,
+            "flow": flow,
+        }
+        self.optimisers: dict[str, Optimizer] = {
+            "generator": Adam(generator.parameters(), lr=generator_rate, fused=True),
+            "discriminator": Adam(discriminator.parameters(), lr=discriminator_rate, fused=True),
+            "flow": Adam(flow.parameters(), lr=generator_rate, fused=True),
+        }
+
+    def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
+        """Paint the frames of a ClipBatch one after the other, with updates after each; losses are means over them."""
+        if not isinstance(batch, ClipBatch):
+            raise TypeError("movies are trained on clips")
+        frames, lead = batch.images, batch.lead
+        told = torch.stack([condition(labels, self.kind) for labels in batch.labels])
+        generators = batch.generators("paint")
+        styles = torch.cat([draw_styles(1, self.generator.blocks, g, mixing=self.mixing) for g in generators])
+        noise = torch.stack([torch.rand((1, *frames.shape[3:]), generator=g) for g in generators])
+        shift = draw_diff_augment(batch.generators("diff"), frames.shape, self.p_diff)
+        given = [batch.backgrounds if batch.cold else frames[:, t] for t in range(lead)]
+        shown: list[Tensor | None] = [None if batch.cold else frames[:, t] for t in range(lead)]
+        sums: dict[str, Tensor] = {}
+        for t in range(lead, frames.shape[1]):
+            earlier = _noisy(given[t - self.lag], generators)
+            masks = told[:, t + 1 - self.window : t + 1]
+            painted: Tensor = self.generator(
+                masks.flatten(1, 2), earlier, batch.backgrounds, styles.to(frames.device), noise.to(frames.device)
+            )
+            losses = self._update(
+                update, masks, frames[:, t + 1 - self.window : t + 1], painted, shown, shift, batch, t
+            )
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, EMPTY.to(loss.device)) + loss.detach()
+            given.append(painted.detach())
+            shown.append(painted.detach())
+        return {name: total / (frames.shape[1] - lead) for name, total in sums.items()}
+
+    def _update(
+        self,
+        update: Update,
+        masks: Tensor,
+        real: Tensor,
+        painted: Tensor,
+        shown: list[Tensor | None],
+        shift: tuple[DiffAugment, ...],
+        batch: ClipBatch,
+        t: int,
+    ) -> dict[str, Tensor]:
+        """Update all three networks for one painted frame; `real` are the frames (B, window, C, h, w) of its masks."""
+        current, before, w = batch.images[:, t], batch.images[:, t - 1], self.weights
+        past = [painted if frame is None else frame for frame in shown[t + 1 - self.window : t]]
+        seen = _shown(masks, torch.stack([*past, painted], dim=1), shift)
+        adversarial, pull, scores = judge(self.discriminator, seen)
+        zero = adversarial.new_zeros(())
+        losses = {
+            "adversarial": adversarial,
+            "pixels": mean_difference(painted, current),
+            "perceptual": self._comparison(masks, real, past, painted),
+            "flow": zero,
+            "temporal": zero,
+        }
+        painted_before = shown[t - 1]
+        flow_net = None
+        if painted_before is not None:  # a cold clip's first frame moves from nowhere
+            real_flow = self.flow(before, current)
+            with frozen_statistics(self.flow):
+                losses["flow"] = flow_loss(self.flow(before, painted), real_flow)
+            losses["temporal"] = temporal_loss(painted, painted_before, real_flow.detach())
+            flow_net = temporal_loss(current, before, real_flow)
+        terms = (losses[name] for name in ("flow", "pixels", "perceptual", "temporal"))
+        update("generator", movie_generator_loss(zero, *terms, weights=w), given=((seen, w.adversarial * pull),))
+        losses["discriminator"] = discriminator_loss(self.discriminator(_shown(masks, real, shift)), scores)
+        update("discriminator", losses["discriminator"])
+        if flow_net is not None:
+            losses["flow_network"] = flow_net
+            update("flow", flow_net)
+        return losses
+
+    def _comparison(self, masks: Tensor, real: Tensor, past: list[Tensor], painted: Tensor) -> Tensor:
+        """Compare a painted frame with the real one as VGG-19 sees both, or else by texture."""
+        if self.features is not None:
+            with torch.no_grad():
+                target = self.features(real[:, -1])
+            return perceptual(self.features(painted), target, self.feature_weights)
+        with frozen_statistics(self.discriminator):
+            activations: Any = self.discriminator.activations
+            with torch.no_grad():
+                wanted = [real[:, -1], *activations(discriminator_input(masks, real))[:3]]
+            found = activations(discriminator_input(masks, torch.stack([*past, painted], dim=1)))[:3]
+        return texture_loss([painted, *found], wanted, TEXTURE_WINDOWS)
+
+
+def _noisy(frame: Tensor, generators: list[torch.Generator]) -> Tensor:
+    """Add white noise of up to BLUR_OF_MEMORY to each frame of (B, C, h, w), drawn from its own generator."""
+    noise = [
+        BLUR_OF_MEMORY * torch.rand((), generator=g) * torch.randn(frame.shape[1:], generator=g) for g in generators
+    ]
+    return frame + torch.stack(noise).to(frame.device)
+
+
+def _shown(masks: Tensor, frames: Tensor, shift: tuple[DiffAugment, ...]) -> Tensor:
+    """Return what the discriminator is shown of masks and frames (B, n, C, h, w), augmented by one draw for all."""
+    moved = [apply_diff_augment(mask, places_only(shift)) for mask in masks.unbind(1)]
+    varied = [apply_diff_augment(frame, shift) for frame in frames.unbind(1)]
+    return discriminator_input(torch.stack(moved, dim=1), torch.stack(varied, dim=1))
+
+
+def train(config: TrainMovie) -> Run:
+    """Train a movie generator and write its run folder; go on with it if an earlier call was interrupted.
+
+    Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
+    """
+    fabric = launch(config)
+    if any(item.frame is None for item in Dataset.open(config.data, config.sequence).items):
+        raise UserError(f"{config.data}: is no movie folder (01/t000.tif, 01_ST/SEG/man_seg000.tif ...); give one")
+    data = open_data(config, movie=True)
+    preset = sizes(config)
+    clips = Clips(
+        data.items,
+        data.read,
+        lead=max(config.window - 1, config.lag),
+        longest=preset.clip,
+        size=preset.movie_crop,
+        count=preset.cycle_batch,
+        policy=config.augmentation,
+        seed=config.seed,
+        ranks=(fabric.global_rank, fabric.world_size),
+    )
+    described = describe(config, data.channels)
+    recipe = build_recipe(config, described)
+    content = {
+        "command": "train movie",
+        "networks": {"low-resolution": described},
+        "perceptual": recipe.perceptual,
+        "lag": config.lag,
+        "limits": data.limits,
+    }
+    run = open_run(config, fabric, data, content)
+    bank = sequence_backgrounds(data.items, data.read)
+    if fabric.global_rank == 0:
+        run.save_weights(BACKGROUNDS, {name: torch.from_numpy(reference) for name, reference in bank.items()})
+    held = _held(data, bank)
+
+    def validate(averages: dict[str, nn.Module]) -> float:
+        """One less the distance between the textures of held-out frames and of what is painted on their masks."""
+        painted = [frame for take in held for frame in _roll(config, averages, *take[1:])]
+        real = [image for take in held for image in take[0][:VALIDATED]]
+        return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
+
+    def picture(averages: dict[str, nn.Module], step: int) -> None:
+        """Write samples/step-N.png: above each other masks, real and painted frames in a row."""
+        strip = np.concatenate([np.concatenate(row, axis=1) for row in _panels(config, averages, held[0])])
+        write_image(run.samples / f"step-{step:06d}.png", strip.transpose(2, 0, 1))
+
+    state = train_recipe(
+        config, fabric, recipe, data, clips, run, words="train movie", validate=validate, picture=picture
+    )
+    if fabric.global_rank == 0:
+        networks = {"low-resolution": load_network(run, "low-resolution")}
+        masks, real, painted = _panels(config, networks, held[0])
+        names = [name for name, _, _ in data.validation]
+        run_report(
+            run.path / "report.html",
+            title=f"Training of {run.path.name}",
+            config=run.config["config"],
+            provenance=run.provenance,
+            metrics=run.metrics(),
+            paintings=[(n, [r, m, p]) for n, r, m, p in zip(names, real, masks, painted, strict=False)],
+            verdict=verdict(state),
+        )
+        steps, proceed = counted(state.step, "step"), f"cytoforge generate movie {config.out} MASKS --out OUT"
+        print(f"{config.out}: movie generator trained in {steps}; {proceed}")
+    return run
+
+
+Held = tuple[list[np.ndarray], list[np.ndarray], np.ndarray]
+
+
+def _held(data: Data, bank: dict[str, np.ndarray]) -> list[Held]:
+    """Return images, labels and a background, of training frames, for each stretch of validation frames."""
+    found = []
+    for number, take in enumerate(takes(data.held)):
+        images, labels = ([data.validation[i][part] for i in take][:VALIDATED] for part in (1, 2))
+        group = str(data.held[take.start].group)
+        reference = bank[group if group in bank else sorted(bank)[0]]
+        size = (labels[0].shape[0], labels[0].shape[1])
+        found.append((images, labels, fitted(reference, size, np.random.default_rng(number))))
+    return found
+
+
+def _roll(
+    config: TrainMovie,
+    networks: dict[str, nn.Module],
+    labels: list[np.ndarray],
+    background: np.ndarray,
+) -> list[np.ndarray]:
+    """Paint the first frames of a movie (C, H, W) in [-1, 1], as `generate movie` does."""
+    generator = networks["low-resolution"]
+    assert isinstance(generator, MovieGenerator)
+    draw = item_generator(0, 0, 0, "picture")
+    painter = FramePainter(
+        generator, background, draw, kind=config.told, window=config.window, lag=config.lag, mixing=config.style_mixing
+    )
+    return [np.float32(2 / WHITE) * painter.paint(mask) - 1 for mask in islice(labels, VALIDATED)]
+
+
+def _panels(config: TrainMovie, networks: dict[str, nn.Module], held: Held) -> list[list[np.ndarray]]:
+    images, labels, background = held
+    painted = _roll(config, networks, labels[:SHOWN], background)
+    return [
+        [colour_labels(mask) for mask in labels[:SHOWN]],
+        [to_rgb(image) for image in images[:SHOWN]],
+        [to_rgb(image) for image in painted],
+    ]
+
+
+def describe(config: TrainMovie, channels: int) -> dict[str, Any]:
+    """Return the keyword arguments of the movie generator of a training, as config.json stores them."""
+    preset = sizes(config)
+    return {
+        "network": "movie",
+        "in_channels": config.window * CONDITIONS[config.told],
+        "out_channels": channels,
+        "width": preset.width,
+        "depth": preset.depth,
+        "norm": config.norm,
+        "upsampling": preset.upsampling,
+    }
+
+
+def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
+    """Build the networks, initialised from the seed, and the recipe that trains them."""
+    preset, channels = sizes(config), described["out_channels"]
+    generator = build(MovieGenerator, config.seed, "generator", described)
+    if not preset.paper_weights:
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("to_noise1.weight", "to_noise2.weight")):
+                parameter.detach().mul_(QUIET)
+    flow = {"channels": channels, "width": preset.width, "norm": config.norm, "half_resolution": True}
+    judged = config.window * (CONDITIONS[config.told] + channels)
+    return MovieGAN(
+        generator,
+        build_discriminator(config, "movie discriminator", judged),
+        build(FlowNet, config.seed, "flow", flow),
+        weights=MOVIE_WEIGHTS if preset.paper_weights else QUICK,
+        generator_rate=preset.generator_rate,
+        discriminator_rate=preset.discriminator_rate if preset.paper_weights else QUICK_JUDGE,
+        kind=config.told,
+        window=config.window,
+        lag=config.lag,
+        p_diff=config.p_diff,
+        mixing=config.style_mixing,
+        **perceptual_network(config),
+    )

@@ -1,0 +1,259 @@
+"""`train movie` and `generate movie`: what reaches whom in a step, what a clip holds, and a movie from end to end."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cytoforge.backgrounds import background_reference, fitted
+from cytoforge.cli import main
+from cytoforge.config import TrainMovie
+from cytoforge.data import movie
+from cytoforge.data.dataset import Item
+from cytoforge.data.images import read_image, read_labels, write_image
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference import generate_movie as module
+from cytoforge.inference.generate_movie import shrunk
+from cytoforge.losses import MovieWeights
+from cytoforge.training.clips import ClipBatch, Clips, takes
+from cytoforge.training.fit import Trainer
+from cytoforge.training.movie import MovieGAN, build_recipe, describe
+
+FRAMES = 12
+
+
+def read(i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame i of a movie: ground of grey value i / 100, and a cell of 0.9 that moves to the right."""
+    labels = np.zeros((40, 48), np.int32)
+    labels[10:20, 2 * i : 2 * i + 10] = 5
+    return np.where(labels > 0, np.float32(0.9), np.float32(i / 100))[None], labels
+
+
+def items(*runs: range) -> list[Item]:
+    return [Item(f"01_{t}", group="01", frame=t) for run in runs for t in run]
+
+
+def clips(**options) -> Clips:
+    given = {"lead": 1, "longest": 4, "size": (32, 32), "count": 2, "policy": "flip", "seed": 3, **options}
+    return Clips(items(range(FRAMES)), read, **given)
+
+
+def recipe(**weights: float) -> MovieGAN:
+    config = TrainMovie(data=Path("x"), out=Path("y"), preset="tiny", p_diff=0)
+    gan = build_recipe(config, describe(config, 1))
+    if weights:
+        none = dict.fromkeys(("adversarial", "flow", "pixels", "perceptual", "temporal"), 0.0)
+        gan.weights = MovieWeights(**{**none, **weights})
+    return gan
+
+
+def gradients(gan: MovieGAN, batch: ClipBatch) -> dict[str, list[Tensor | None]]:
+    """Gradients of a step, of the last frame of the batch, for each optimiser."""
+    found: dict[str, list[Tensor | None]] = {}
+
+    def record(name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+        parameters = [p for group in gan.optimisers[name].param_groups for p in group["params"]]
+        roots, seeds = [loss, *(t for t, _ in given)], [None, *(g for _, g in given)]
+        found[name] = list(torch.autograd.grad(roots, parameters, seeds, allow_unused=True, retain_graph=True))
+
+    gan.step(batch, 0.5, record)
+    return found
+
+
+def warm(progress: float = 0.0) -> ClipBatch:
+    return next(batch for step in range(50) if not (batch := clips()(step, progress)).cold)
+
+
+@pytest.mark.parametrize("term", ["flow", "temporal", "pixels", "perceptual", "adversarial"])
+def test_each_loss_alone_trains_the_generator(term: str) -> None:
+    gan = recipe(**{term: 1.0})
+    torch.nn.init.normal_(gan.discriminator.model[-1].weight, generator=torch.Generator().manual_seed(0))
+    found = gradients(gan, warm())
+    assert sum(float(g.abs().sum()) for g in found["generator"] if g is not None) > 0
+
+
+def test_the_flow_network_learns_from_real_frames_and_all_networks_change() -> None:
+    gan = recipe()
+    before = {name: {k: v.clone() for k, v in net.named_parameters()} for name, net in gan.networks.items()}
+    losses = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False).step(warm(), 0.5)
+    assert losses["flow_network"] > 0
+    for name, network in gan.networks.items():
+        still = [k for k, v in network.named_parameters() if torch.equal(v, before[name][k])]
+        assert not [k for k in still if not k.endswith("bias")], name  # a bias before batch norm has no gradient
+
+
+def test_a_cold_clip_is_given_the_background_and_no_motion() -> None:
+    batch = next(b for step in range(50) if (b := clips()(step, 1.0)).cold)
+    assert torch.equal(batch.images[:, 0], batch.images[:, 1])
+    gan = recipe()
+    given: list[Tensor] = []
+    gan.generator.register_forward_pre_hook(lambda net, args: given.append(args[1]))
+    gradients(gan, batch)
+    assert (given[0] - batch.backgrounds).abs().max() < 0.7  # the background, with noise on it
+    assert (given[0] - batch.images[:, 0]).abs().max() > 0.7
+
+
+def test_clips_grow_repeat_and_are_varied_alike() -> None:
+    assert [clips().length(p) for p in (0, 0.12, 0.13, 0.5, 1)] == [1, 1, 2, 4, 4]
+    one, again = clips()(7, 0.5), clips()(7, 0.5)
+    assert torch.equal(one.images, again.images) and torch.equal(one.backgrounds, again.backgrounds)
+    assert one.images.shape == (2, 5, 1, 32, 32) and one.labels.shape == (2, 5, 32, 32)
+    alone = clips(count=1)(7, 0.5)
+    assert torch.equal(alone.images[0], one.images[0])  # an item knows nothing of the others
+    corner = torch.where(one.labels > 0, torch.nan, one.images[:, :, 0]).flatten(2).nanmean(2)
+    steps = corner.diff(dim=1)[:, 1:]
+    torch.testing.assert_close(steps, torch.full_like(steps, 0.01), atol=1e-4, rtol=0)  # in a row, nothing stretched
+
+
+def test_the_background_never_comes_from_the_clip_nor_holds_a_cell() -> None:
+    for step in range(30):
+        batch = clips()(step, 1.0)
+        assert batch.backgrounds.max() < 0.2  # cells are 0.9
+        for background, frames in zip(batch.backgrounds, batch.images, strict=True):
+            inside = {round(100 * float(frame.min())) for frame in frames}
+            values = {round(100 * float(v)) for v in background.unique()}
+            assert not inside & values
+
+
+def test_takes_are_torn_where_frames_are_missing() -> None:
+    assert takes(items(range(3), range(5, 7))) == [range(3), range(3, 5)]
+    with pytest.raises(UserError, match="at most 2 frames follow each other .* training needs 3; give a longer movie"):
+        Clips(items(range(2), range(5, 7)), read, lead=1, longest=3, size=(32, 32), count=1, policy="flip", seed=0)
+
+
+def test_a_reference_of_the_background_by_hand() -> None:
+    frames = np.array([[0.1, 0.2, 9], [0.3, 9, 9], [0.5, 0.4, 9]], np.float32)[:, None, None]
+    labels = np.array([[0, 0, 1], [0, 2, 2], [0, 0, 3]])[:, None]
+    reference = background_reference(frames, labels, margin=0)
+    np.testing.assert_allclose(reference[0, 0], [0.3, 0.2, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(background_reference(frames, np.ones_like(labels)), np.full((1, 1, 3), 0.5), rtol=1e-6)
+    with pytest.raises(ValueError, match="must fit"):
+        background_reference(frames, labels[:2])
+
+
+@pytest.mark.parametrize("size", [(3, 9), (5, 2), (8, 8)])
+def test_a_background_is_cut_or_mirrored(size: tuple[int, int]) -> None:
+    reference = np.arange(20, dtype=np.float32).reshape(1, 5, 4)
+    cut = fitted(reference, size, np.random.default_rng(0))
+    assert cut.shape == (1, *size)
+    assert set(cut.ravel()) <= set(reference.ravel())
+
+
+def test_small_cells_keep_a_pixel() -> None:
+    labels = np.zeros((40, 40), np.int32)
+    labels[21, 30], labels[0:10, 0:10] = 7, 3
+    small = shrunk(labels, 0.2)
+    assert set(np.unique(small)) == {0, 3, 7} and small[4, 6] == 7
+
+
+@pytest.fixture
+def run(tiny_movie: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "run"
+    line = ["train", "movie", str(tiny_movie), "--out", str(out), "--preset", "tiny", "--threads", "1", "--steps", "3"]
+    assert main(line) == 0
+    return out
+
+
+def generate(run: Path, masks: Path, out: Path, *flags: str) -> int:
+    return main(["generate", "movie", str(run), str(masks), "--out", str(out), "--threads", "1", *flags])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_from_a_movie_to_a_movie(
+    run: Path, tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = Run.open(run).config
+    assert described["command"] == "train movie" and described["networks"]["low-resolution"]["in_channels"] == 2
+    assert all(0 <= row["validation"] <= 1 for row in Run.open(run).metrics())
+    assert "Painted images" in (run / "report.html").read_text() and list((run / "samples").iterdir())
+    assert generate(run, tiny_movie, tmp_path / "out", "--sequence", "01") == 0
+    assert "5 frames painted in 1 sequence" in capsys.readouterr().out
+    (sequence,) = movie.read_sequences(tmp_path / "out")
+    assert sequence.track_source == "GT/TRA" and len(sequence.frames) == 5
+    assert movie.read_tracks(sequence.tracks["GT/TRA"]) == ((1, 0, 2, 0), (2, 3, 4, 1))
+    images = [read_image(file) for file in sequence.frames.values()]
+    assert images[0].shape == (1, 48, 56) and images[0].dtype == np.uint16
+    assert not np.array_equal(images[0], images[1])
+    info = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert info["synthetic"]["by"] == "cytoforge generate movie" and info["complete"]
+    assert main(["check", str(tmp_path / "out")]) in (0, 1)
+    assert generate(run, tiny_movie, tmp_path / "out", "--sequence", "01") == 2  # finished
+    whole, paint = content(tmp_path / "out"), module.FramePainter.paint
+    for cut in range(5):
+        left = iter(range(cut))
+
+        def stopped(self, labels, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return paint(self, labels)
+
+        out = tmp_path / f"cut{cut}"
+        monkeypatch.setattr(module.FramePainter, "paint", stopped)
+        assert generate(run, tiny_movie, out, "--sequence", "01") == 130
+        monkeypatch.setattr(module.FramePainter, "paint", paint)
+        assert generate(run, tiny_movie, out, "--sequence", "01") == 0
+        assert content(out) == whole
+    assert generate(run, tiny_movie, tmp_path / "other", "--sequence", "01", "--seed", "1") == 0
+    assert not np.array_equal(read_image(tmp_path / "other" / "01" / "t000.tif"), images[0])
+
+
+def test_a_training_that_was_stopped_ends_as_if_it_had_not(
+    run: Path, tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = MovieGAN.step
+
+    def stopped(self, batch, progress, update):
+        if batch.step == 2:
+            raise KeyboardInterrupt
+        return step(self, batch, progress, update)
+
+    out = tmp_path / "again"
+    line = ["train", "movie", str(tiny_movie), "--out", str(out), "--preset", "tiny", "--threads", "1", "--steps", "3"]
+    monkeypatch.setattr(MovieGAN, "step", stopped)
+    assert main(line) == 130
+    monkeypatch.setattr(MovieGAN, "step", step)
+    assert main(line) == 0
+    for file in (run / "weights").iterdir():
+        assert file.read_bytes() == (out / "weights" / file.name).read_bytes(), file.name
+
+
+def test_a_background_of_ones_own(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
+    write_image(tmp_path / "empty.tif", np.full((1, 48, 56), 60, np.uint8))
+    write_image(tmp_path / "wrong.tif", np.full((1, 48, 56), 60000, np.uint16))
+    write_image(tmp_path / "rgb.tif", np.full((3, 48, 56), 60, np.uint8))
+    assert generate(run, tiny_movie, tmp_path / "a", "--sequence", "02") == 0
+    assert (
+        generate(run, tiny_movie, tmp_path / "b", "--sequence", "02", "--background", str(tmp_path / "empty.tif")) == 0
+    )
+    one, other = (read_image(tmp_path / name / "02" / "t000.tif") for name in "ab")
+    assert not np.array_equal(one, other)
+    assert read_labels(tmp_path / "a" / "02_GT" / "SEG" / "man_seg000.tif").max() > 1  # no tracks: masks alone
+    capsys.readouterr()
+    for name, sentence in (("wrong", "most of its grey values lie beyond"), ("rgb", "has 3 channels")):
+        file = tmp_path / f"{name}.tif"
+        assert generate(run, tiny_movie, tmp_path / name, "--background", str(file)) == 2
+        assert sentence in capsys.readouterr().err
+    shutil.rmtree(run / "weights")
+    assert generate(run, tiny_movie, tmp_path / "c") == 2
+
+
+def test_what_is_no_movie_is_refused(run: Path, tiny_dataset: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
+    for line, sentence in (
+        (f"train movie {tiny_dataset} --out {tmp_path / 'x'}", "is no movie folder"),
+        (f"train movie {tiny_movie} --out {tmp_path / 'x'} --limit 3", "--limit picks single images"),
+        (f"train movie {tiny_movie} --out {tmp_path / 'x'} --lag 4 --preset tiny", "training needs 6"),
+        (f"generate movie {run} {tiny_dataset} --out {tmp_path / 'x'}", "is no movie folder"),
+        (f"generate movie {run} {tiny_movie} --out {tiny_movie}", "holds the masks to paint on"),
+    ):
+        capsys.readouterr()
+        assert main(line.split()) == 2
+        assert sentence in capsys.readouterr().err
