@@ -113,17 +113,12 @@ class Clips:
 
     def _windows(self, step: int, place: int, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Cut the same window out of several frames and vary them alike, each from a generator of the same seed."""
-        pairs = [
-            augment(
-                *map(torch.from_numpy, self._read(i)),
-                self.size,
-                self.policy,
-                item_generator(self.seed, step, place, "augment"),
-            )
-            for i in indices
-        ]
-        images, labels = (torch.stack(part) for part in zip(*pairs, strict=True))
-        return images, labels
+        pairs = []
+        for i in indices:
+            image, labels = map(torch.from_numpy, self._read(i))
+            generator = item_generator(self.seed, step, place, "augment")
+            pairs.append(augment(image, labels, self.size, self.policy, generator))
+        return torch.stack([image for image, _ in pairs]), torch.stack([labels for _, labels in pairs])
 
 
 def sequence_backgrounds(items: Sequence[Item], read: Callable[[int], Pair], most: int = 25) -> dict[str, np.ndarray]:
