@@ -99,7 +99,7 @@ class FramePainter:
         self.painted.append(seen(image))
 
     def _look(self, labels: Labels) -> None:
-        told = condition(torch.from_numpy(labels.astype(np.int64))[None], self.kind)[0].numpy() * self.mask_value
+        told = condition(torch.from_numpy(labels.astype(np.int64))[None], self.kind)[0].numpy() * np.float32(self.mask_value)
         self.told.extend([told] if self.told else [told] * (self.told.maxlen or 1))
 
 
@@ -272,7 +272,7 @@ def _write_tracks(config: GenerateMovie, sequence: movie.Sequence, writer: movie
 
 
 def shrunk(labels: Labels, scale: float) -> Labels:
-    """Resize labels (H, W); a cell too small to be left keeps the pixel at its middle, so that its track stays whole."""
+    """Resize labels (H, W); a cell too small to be left keeps the pixel at its middle, for its track."""
     small = resize_labels(labels, scaled_shape(labels.shape, scale))
     for lost in np.setdiff1d(labels, small):
         middle = ndimage.center_of_mass(labels == lost)

@@ -90,10 +90,18 @@ class Clips:
         cold = float(torch.rand((), generator=item_generator(self.seed, step, 0, "start"))) < COLD
         total = self.lead + self.length(progress)
         clips = [self._clip(step, place, total, cold) for place in places]
-        images, labels, backgrounds = (torch.stack([clip[part] for clip in clips]) for part in range(3))
-        names = tuple(name for clip in clips for name in clip[3])
+        images, labels, backgrounds, sources = zip(*clips, strict=True)
+        names = tuple(name for clip in sources for name in clip)
         return ClipBatch(
-            images, labels.long(), self.seed, step, places, names, backgrounds=backgrounds, lead=self.lead, cold=cold
+            torch.stack(images),
+            torch.stack(labels).long(),
+            self.seed,
+            step,
+            places,
+            names,
+            backgrounds=torch.stack(backgrounds),
+            lead=self.lead,
+            cold=cold,
         )
 
     def _clip(self, step: int, place: int, total: int, cold: bool) -> tuple[Tensor, Tensor, Tensor, list[str]]:

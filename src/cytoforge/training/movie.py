@@ -52,8 +52,8 @@ EMPTY = torch.zeros(())
 class MovieGAN:
     """Movie generator, discriminator of the last frames and flow network, trained on clips (tGAN, Eq. 1 and 3).
 
-    Each frame of a clip is painted from its masks, an earlier frame, the background, and the clip's style and noise; the
-    generator, the discriminator and the flow network are then updated. The earlier frame is real for the first
+    Each frame of a clip is painted from its masks, an earlier frame, the background, and the clip's style and noise;
+    the generator, the discriminator and the flow network are then updated. The earlier frame is real for the first
     frames of a clip (or the background, where the clip begins cold) and a painted one after that, with noise on it; no
     gradient goes through it. `window` frames are judged, with their masks. Of flow network and real frames
     `temporal_loss` is the loss; what it makes of a real pair is computed once.
