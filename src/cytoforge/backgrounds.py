@@ -1,4 +1,4 @@
-"""References of the background for generators of movies: what lies behind the cells, and how it is brought to a size."""
+"""References of the background for generators of movies: what lies behind the cells, at any size."""
 
 from typing import Any
 

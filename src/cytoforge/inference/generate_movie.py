@@ -90,16 +90,16 @@ class FramePainter:
         side = default_tile(self.network, self.tile)
         rows = tiled_rows(self.network, evaluate, lambda top, bottom: given[:, top:bottom], size, side)
         image = grey(np.concatenate(list(rows), axis=1).clip(-1, 1))
-        self.painted.append(_seen(image))
+        self.painted.append(seen(image))
         return image
 
     def recall(self, labels: Labels, image: NDArray[np.uint16]) -> None:
         """Take a frame as painted that was painted before."""
         self._look(labels)
-        self.painted.append(_seen(image))
+        self.painted.append(seen(image))
 
     def _look(self, labels: Labels) -> None:
-        told = condition(torch.from_numpy(labels.astype(np.int64))[None], self.kind)[0].numpy() * self.mask_value
+        told = condition(torch.from_numpy(labels.astype(np.int64))[None], self.kind)[0].numpy() * np.float32(self.mask_value)
         self.told.extend([told] if self.told else [told] * (self.told.maxlen or 1))
 
 
@@ -267,13 +267,12 @@ def _write_tracks(config: GenerateMovie, sequence: movie.Sequence, writer: movie
     try:
         writer.add_tracks(sequence.name, "GT/TRA", movie.read_tracks(sequence.tracks[sequence.track_source]))
     except ValueError as error:
-        raise UserError(
-            f"{sequence.tracks[sequence.track_source]}: does not agree with its masks; run cytoforge check {config.masks}"
-        ) from error
+        file = sequence.tracks[sequence.track_source]
+        raise UserError(f"{file}: does not agree with its masks; run cytoforge check {config.masks}") from error
 
 
 def shrunk(labels: Labels, scale: float) -> Labels:
-    """Resize labels (H, W); a cell too small to be left keeps one pixel, at its middle, so that its track stays whole."""
+    """Resize labels (H, W); a cell too small to be left keeps the pixel at its middle, for its track."""
     small = resize_labels(labels, scaled_shape(labels.shape, scale))
     for lost in np.setdiff1d(labels, small):
         middle = ndimage.center_of_mass(labels == lost)
@@ -282,6 +281,6 @@ def shrunk(labels: Labels, scale: float) -> Labels:
     return small
 
 
-def _seen(image: NDArray[np.uint16]) -> Floats:
+def seen(image: NDArray[np.uint16]) -> Floats:
     """Return grey values as the generator is given them, in [-1, 1]."""
     return np.asarray(image, np.float32) * np.float32(2 / WHITE) - 1

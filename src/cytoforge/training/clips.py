@@ -90,10 +90,18 @@ class Clips:
         cold = float(torch.rand((), generator=item_generator(self.seed, step, 0, "start"))) < COLD
         total = self.lead + self.length(progress)
         clips = [self._clip(step, place, total, cold) for place in places]
-        images, labels, backgrounds = (torch.stack([clip[part] for clip in clips]) for part in range(3))
-        names = tuple(name for clip in clips for name in clip[3])
+        images, labels, backgrounds, sources = zip(*clips, strict=True)
+        names = tuple(name for clip in sources for name in clip)
         return ClipBatch(
-            images, labels.long(), self.seed, step, places, names, backgrounds=backgrounds, lead=self.lead, cold=cold
+            torch.stack(images),
+            torch.stack(labels).long(),
+            self.seed,
+            step,
+            places,
+            names,
+            backgrounds=torch.stack(backgrounds),
+            lead=self.lead,
+            cold=cold,
         )
 
     def _clip(self, step: int, place: int, total: int, cold: bool) -> tuple[Tensor, Tensor, Tensor, list[str]]:
@@ -113,17 +121,12 @@ class Clips:
 
     def _windows(self, step: int, place: int, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Cut the same window out of several frames and vary them alike, each from a generator of the same seed."""
-        pairs = [
-            augment(
-                *map(torch.from_numpy, self._read(i)),
-                self.size,
-                self.policy,
-                item_generator(self.seed, step, place, "augment"),
-            )
-            for i in indices
-        ]
-        images, labels = (torch.stack(part) for part in zip(*pairs, strict=True))
-        return images, labels
+        pairs = []
+        for i in indices:
+            image, labels = map(torch.from_numpy, self._read(i))
+            generator = item_generator(self.seed, step, place, "augment")
+            pairs.append(augment(image, labels, self.size, self.policy, generator))
+        return torch.stack([image for image, _ in pairs]), torch.stack([labels for _, labels in pairs])
 
 
 def sequence_backgrounds(items: Sequence[Item], read: Callable[[int], Pair], most: int = 25) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """`cytoforge train movie`: from an annotated movie to a run folder with a movie generator in it (tGAN, Figure 1B)."""
 
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import BACKGROUNDS, WHITE, FramePainter
+from cytoforge.inference.generate_movie import BACKGROUNDS, FramePainter, seen
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS, condition
 from cytoforge.losses import (
@@ -32,7 +31,6 @@ from cytoforge.losses import (
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.flow import FlowNet
 from cytoforge.networks.movie import MovieGenerator, discriminator_input
-from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.progress import counted
 from cytoforge.report import colour_labels, run_report, to_rgb
@@ -54,7 +52,7 @@ EMPTY = torch.zeros(())
 class MovieGAN:
     """Movie generator, discriminator of the last frames and flow network, trained on clips (tGAN, Eq. 1 and 3).
 
-    Each frame of a clip is painted from its masks, an earlier frame, the background, and the clip's one style and noise;
+    Each frame of a clip is painted from its masks, an earlier frame, the background, and the clip's style and noise;
     the generator, the discriminator and the flow network are then updated. The earlier frame is real for the first
     frames of a clip (or the background, where the clip begins cold) and a painted one after that, with noise on it; no
     gradient goes through it. `window` frames are judged, with their masks. Of flow network and real frames
@@ -141,8 +139,8 @@ class MovieGAN:
         """Update all three networks for one painted frame; `real` are the frames (B, window, C, h, w) of its masks."""
         current, before, w = batch.images[:, t], batch.images[:, t - 1], self.weights
         past = [painted if frame is None else frame for frame in shown[t + 1 - self.window : t]]
-        seen = _shown(masks, torch.stack([*past, painted], dim=1), shift)
-        adversarial, pull, scores = judge(self.discriminator, seen)
+        judged = _shown(masks, torch.stack([*past, painted], dim=1), shift)
+        adversarial, pull, scores = judge(self.discriminator, judged)
         zero = adversarial.new_zeros(())
         losses = {
             "adversarial": adversarial,
@@ -159,8 +157,9 @@ class MovieGAN:
                 losses["flow"] = flow_loss(self.flow(before, painted), real_flow)
             losses["temporal"] = temporal_loss(painted, painted_before, real_flow.detach())
             flow_net = temporal_loss(current, before, real_flow)
-        terms = (losses[name] for name in ("flow", "pixels", "perceptual", "temporal"))
-        update("generator", movie_generator_loss(zero, *terms, weights=w), given=((seen, w.adversarial * pull),))
+        flow, pixels, likeness, temporal = (losses[name] for name in ("flow", "pixels", "perceptual", "temporal"))
+        total = movie_generator_loss(zero, flow, pixels, likeness, temporal, w)
+        update("generator", total, given=((judged, w.adversarial * pull),))
         losses["discriminator"] = discriminator_loss(self.discriminator(_shown(masks, real, shift)), scores)
         update("discriminator", losses["discriminator"])
         if flow_net is not None:
@@ -236,7 +235,7 @@ def train(config: TrainMovie) -> Run:
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of held-out frames and of what is painted on their masks."""
         painted = [frame for take in held for frame in _roll(config, averages, *take[1:])]
-        real = [image for take in held for image in take[0][:VALIDATED]]
+        real = [image for take in held for image in take[0]]
         return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
 
     def picture(averages: dict[str, nn.Module], step: int) -> None:
@@ -272,7 +271,8 @@ def _held(data: Data, bank: dict[str, np.ndarray]) -> list[Held]:
     """Return images, labels and a background, of training frames, for each stretch of validation frames."""
     found = []
     for number, take in enumerate(takes(data.held)):
-        images, labels = ([data.validation[i][part] for i in take][:VALIDATED] for part in (1, 2))
+        shown = [data.validation[i] for i in take][:VALIDATED]
+        images, labels = [image for _, image, _ in shown], [mask for _, _, mask in shown]
         group = str(data.held[take.start].group)
         reference = bank[group if group in bank else sorted(bank)[0]]
         size = (labels[0].shape[0], labels[0].shape[1])
@@ -293,7 +293,7 @@ def _roll(
     painter = FramePainter(
         generator, background, draw, kind=config.told, window=config.window, lag=config.lag, mixing=config.style_mixing
     )
-    return [np.float32(2 / WHITE) * painter.paint(mask) - 1 for mask in islice(labels, VALIDATED)]
+    return [seen(painter.paint(mask)) for mask in labels]
 
 
 def _panels(config: TrainMovie, networks: dict[str, nn.Module], held: Held) -> list[list[np.ndarray]]:
