@@ -70,6 +70,16 @@ def warm(progress: float = 0.0) -> ClipBatch:
     return next(batch for step in range(50) if not (batch := clips()(step, progress)).cold)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_painting_is_grey_and_not_where_tanh_has_no_gradient(seed: int) -> None:
+    config = TrainMovie(data=Path("x"), out=Path("y"), preset="small", seed=seed)
+    generator = build_recipe(config, describe(config, 1)).generator
+    masks = (torch.rand(1, config.window, 64, 64, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
+    frame, noise = torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), 0.5)
+    painted = generator(masks, frame, frame, torch.ones(1, generator.blocks, 128), noise)
+    assert painted.abs().max() < 0.9
+
+
 @pytest.mark.parametrize("term", ["flow", "temporal", "pixels", "perceptual", "adversarial"])
 def test_each_loss_alone_trains_the_generator(term: str) -> None:
     gan = recipe(**{term: 1.0})

@@ -365,7 +365,9 @@ class MovieWriter:
                 cells[number] = np.setdiff1d(read_labels(mask), [0])
         wrong = [problem.what for problem in inconsistencies(rows, cells) if problem.severity == "error"]
         if wrong or len({row.label for row in rows}) < len(rows):
-            raise ValueError(f"{file}: tracks contradict the masks or each other: {'; '.join(wrong) or 'a label twice'}")
+            raise ValueError(
+                f"{file}: tracks contradict the masks or each other: {'; '.join(wrong) or 'a label twice'}"
+            )
         write_bytes(file, "".join(f"{row.label} {row.begin} {row.end} {row.parent}\n" for row in rows).encode())
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Path:

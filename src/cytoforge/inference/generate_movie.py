@@ -99,7 +99,8 @@ class FramePainter:
         self.painted.append(seen(image))
 
     def _look(self, labels: Labels) -> None:
-        told = condition(torch.from_numpy(labels.astype(np.int64))[None], self.kind)[0].numpy() * np.float32(self.mask_value)
+        cells = torch.from_numpy(labels.astype(np.int64))[None]
+        told = condition(cells, self.kind)[0].numpy() * np.float32(self.mask_value)
         self.told.extend([told] if self.told else [told] * (self.told.maxlen or 1))
 
 

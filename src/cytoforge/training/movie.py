@@ -320,6 +320,9 @@ def describe(config: TrainMovie, channels: int) -> dict[str, Any]:
     }
 
 
+SMALL = 0.1  # of a standard deviation of 1: paintings start as grey
+
+
 def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
     """Build the networks, initialised from the seed, and the recipe that trains them."""
     preset, channels = sizes(config), described["out_channels"]
@@ -328,6 +331,8 @@ def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
         for name, parameter in generator.named_parameters():
             if name.endswith(("to_noise1.weight", "to_noise2.weight")):
                 parameter.detach().mul_(QUIET)
+    # as drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there
+    generator.outputs.weight.detach().mul_(preset.width**-0.5 * SMALL)
     flow = {"channels": channels, "width": preset.width, "norm": config.norm, "half_resolution": True}
     judged = config.window * (CONDITIONS[config.told] + channels)
     return MovieGAN(
