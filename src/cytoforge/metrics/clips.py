@@ -1,0 +1,88 @@
+"""What fixed filters see in clips of a movie: edges of several sizes and directions, and how they change in time.
+
+No network, no weights: derivatives of Gaussians in space (Koenderink and van Doorn 1987, "Representation of local
+geometry in the visual system") times differences in time, as in spatio-temporal energy models of motion (Adelson and
+Bergen 1985), pooled over tiles.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Image = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
+
+NAME = "clip bank 1 (52 derivatives in space and time, 8 frames x 64 px, not I3D)"
+"""of the extractor; the number changes with anything that changes a feature"""
+FRAMES = 8
+TILE = 64  # px, about: an image is cut into tiles of nearly equal size
+LEVELS = 3  # resolutions, each half of the one before
+FILTERS = 5  # derivatives in space, by level
+FLOOR = 0.01  # added to what is seen before its logarithm is taken: about one grey level of 8 bits
+
+
+def clip_features(frames: Iterable[Image]) -> Floats:
+    """Features (n, 52) of the clips of a movie: FRAMES frames that follow each other, in tiles of about TILE px.
+
+    Frames are (C, H, W) in [-1, 1], their channels averaged, and at most FRAMES are held. Clips do not overlap; frames
+    that do not fill one are left out, so n is 0 for a shorter movie. The first feature is the mean grey value, the
+    others are logarithms of mean absolute responses: of derivatives along four directions and of the Laplacian of a
+    Gaussian of 1 px, at three resolutions, of the frames, their first and their second differences in time; and of the
+    differences in time of the smoothed frames alone.
+    """
+    rows = [_clip(np.stack(clip)) for clip in _clips(frames)]
+    return np.concatenate([np.empty((0, 1 + LEVELS * (3 * FILTERS + 2))), *rows])
+
+
+def texture_features(frame: Image) -> Floats:
+    """What a frame (C, H, W) shows of edges: the 15 features in space of `clip_features`, over the whole frame."""
+    grey = frame.mean(axis=0, dtype=np.float64)[None]
+    return np.log(FLOOR + np.array([np.abs(r).mean() for level in _levels(grey) for r in _edges(level)]))
+
+
+def _clips(frames: Iterable[Image]) -> Iterator[list[Floats]]:
+    clip: list[Floats] = []
+    for frame in frames:
+        clip.append(frame.mean(axis=0, dtype=np.float64))
+        if len(clip) == FRAMES:
+            yield clip
+            clip = []
+
+
+def _clip(clip: Floats) -> Floats:
+    """Features (tiles, d) of one clip (T, H, W)."""
+    grid = tuple(max(1, round(side / TILE)) for side in clip.shape[1:])
+    columns = [_pooled(clip, grid)]
+    for level in _levels(clip):
+        smooth = ndimage.gaussian_filter(level, (0, 1, 1))
+        responses = [np.diff(smooth, order, axis=0) for order in (1, 2)]
+        responses += [np.diff(edges, order, axis=0) for edges in _edges(level) for order in (0, 1, 2)]
+        columns += [np.log(FLOOR + _pooled(np.abs(response), grid)) for response in responses]
+    return np.stack(columns, axis=1)
+
+
+def _levels(movie: Floats) -> Iterator[Floats]:
+    """Yield a movie (T, H, W) at each resolution, finest first."""
+    for level in range(LEVELS):
+        if level:
+            movie = ndimage.gaussian_filter(movie, (0, 1, 1))[:, ::2, ::2]
+        yield movie
+
+
+def _edges(movie: Floats) -> Iterator[Floats]:
+    """Yield the derivatives of a movie (T, H, W) down, across and along both diagonals, and its Laplacian."""
+    down, across = (ndimage.gaussian_filter(movie, (0, 1, 1), (0, *order)) for order in ((1, 0), (0, 1)))
+    yield from (down, across, (down + across) / np.sqrt(2), (down - across) / np.sqrt(2))
+    smooth = ndimage.gaussian_filter(movie, (0, 1, 1))
+    # by differences: the sampled second derivative of a Gaussian does not sum to 0, and would see plain grey
+    yield sum(ndimage.correlate1d(smooth, [1.0, -2.0, 1.0], axis) for axis in (1, 2))
+
+
+def _pooled(values: Floats, grid: tuple[int, ...]) -> Floats:
+    """Means (tiles,) of values (T, H, W) over time and over each tile of a grid."""
+    mean = values.mean(axis=0)
+    parts = (strip for rows in np.array_split(mean, grid[0], axis=0) for strip in np.array_split(rows, grid[1], axis=1))
+    return np.array([part.mean() for part in parts])

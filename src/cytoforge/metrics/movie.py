@@ -1,0 +1,197 @@
+"""Scores of movies: whether cells and background keep their looks from frame to frame, and over many frames.
+
+A movie is frames (C, H, W) in [-1, 1], all through one mapping of grey values, with labels (H, W) whose ids stay with
+their cells over time. Frames are taken one by one, so movies of any length fit. A score without meaning is nan.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cytoforge.metrics.clips import NAME, Image, clip_features, texture_features
+from cytoforge.metrics.generation import frechet_distance
+from cytoforge.metrics.segmentation import match
+
+Labels = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
+Box = tuple[slice, ...]
+
+NAN = float("nan")
+LENGTHS = (10, 30, 100, 300)  # frames at which drift is told
+WINDOW = 10  # frames, the last ones before such a length, whose mean it is
+GREY_LEVELS = 512  # steps from -1 to 1 in which grey values are counted
+
+
+@dataclass(frozen=True)
+class Coherence:
+    """How much a movie changes from frame to frame where it should not; grey values from -1 to 1, 0 is no change."""
+
+    warping_error: float
+    """of the pixels of a cell, moved with it: mean over the steps of all cells"""
+    cell_steps: int
+    """cells that are in a frame and in the next one"""
+    flicker: float
+    """change of the mean of the background: mean over the steps"""
+    background_change: float
+    """change of each pixel of the background, noise included: mean over the steps"""
+    steps: int
+    """from a frame to the next, with some background in both"""
+
+
+@dataclass(frozen=True)
+class VideoDistance:
+    """Frechet distance of the features of generated and real clips, by the extractor named."""
+
+    network: str
+    generated: int  # clips
+    real: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What a segmenter finds of the cells of a movie, at IoU 0.5."""
+
+    instances: tuple[dict[int, float], ...]
+    """for each movie, by id, the share of a cell's frames in which it is found"""
+    mean: float
+    """over all instances"""
+    cells: float
+    """share of the cells of all frames together"""
+
+
+def coherence(movies: Iterable[Iterable[tuple[Image, Labels]]]) -> Coherence:
+    """Measure frames (C, H, W) with labels (H, W) of one or more movies; two frames are held at a time.
+
+    The warping error is that of Lai et al. 2018 (Learning blind video temporal consistency, Eq. 6, here of absolute
+    values) with the true motion: a cell's pixels move as its centroid does (bilinear between pixels), and those that
+    were in the cell before are compared. Raises ValueError where sizes differ.
+    """
+    errors: list[float] = []
+    jumps: list[float] = []
+    changes: list[float] = []
+    for movie in movies:
+        before: tuple[Image, Labels] | None = None
+        for image, labels in movie:
+            if image.ndim != 3 or image.shape[1:] != labels.shape or (before and before[0].shape != image.shape):
+                raise ValueError(f"frames are (C, H, W) of one size with labels (H, W), got {image.shape} and more")
+            if before is not None:
+                errors += _warping_errors(before, (image, labels))
+                ground = (labels == 0) & (before[1] == 0)
+                if ground.any():
+                    difference = np.subtract(image, before[0], dtype=np.float64)[:, ground]
+                    jumps.append(float(np.abs(difference.mean(axis=1)).mean()))
+                    changes.append(float(np.abs(difference).mean()))
+            before = image, labels
+    return Coherence(_mean(errors), len(errors), _mean(jumps), _mean(changes), len(jumps))
+
+
+def _warping_errors(before: tuple[Image, Labels], after: tuple[Image, Labels]) -> list[float]:
+    """Mean absolute difference of each cell that is in two frames, moved from the first to the second."""
+    boxes: Sequence[Box | None] = ndimage.find_objects(before[1])
+    new_boxes: Sequence[Box | None] = ndimage.find_objects(after[1])
+    errors = []
+    for cell, (old, new) in enumerate(zip(boxes, new_boxes, strict=False), 1):
+        if old is None or new is None:
+            continue
+        pixels, former = _pixels(after[1], new, cell), _pixels(before[1], old, cell)
+        source = pixels - (pixels.mean(axis=1) - former.mean(axis=1))[:, None]
+        inside = ndimage.map_coordinates(before[1] == cell, source, order=0, mode="constant")
+        if not inside.any():
+            continue
+        source, (y, x) = source[:, inside], pixels[:, inside].astype(int)
+        for_channels = [
+            ndimage.map_coordinates(c.astype(np.float64), source, order=1, mode="nearest") for c in before[0]
+        ]
+        errors.append(float(np.abs(after[0][:, y, x] - np.stack(for_channels)).mean()))
+    return errors
+
+
+def _pixels(labels: Labels, box: Box, cell: int) -> Floats:
+    """Places (2, n) of the pixels of a cell, as y and x in the frame."""
+    corner = np.array([[side.start] for side in box], dtype=np.float64)
+    places: Floats = np.stack(np.nonzero(labels[box] == cell)) + corner
+    return places
+
+
+def video_distance(generated: Iterable[Iterable[Image]], real: Iterable[Iterable[Image]]) -> VideoDistance:
+    """Frechet distance of the clips of generated and real movies, each an iterable of frames (C, H, W).
+
+    Features are those of `metrics.clips.clip_features`; nan where a side has fewer than two clips.
+    """
+    ours, theirs = (torch.from_numpy(np.concatenate([clip_features(m) for m in side])) for side in (generated, real))
+    return VideoDistance(NAME, len(ours), len(theirs), frechet_distance(ours, theirs))
+
+
+class Reference:
+    """What real frames look like, for `drift`: their grey values counted, and the mean of their texture."""
+
+    def __init__(self, frames: Iterable[Image]) -> None:
+        """`frames`: (C, H, W), of any number of movies; raises ValueError without one."""
+        seen = [(_grey_shares(frame), texture_features(frame)) for frame in frames]
+        if not seen:
+            raise ValueError("need at least one real frame, got none")
+        self.grey: Floats = np.mean([grey for grey, _ in seen], axis=0)
+        self.texture: Floats = np.mean([texture for _, texture in seen], axis=0)
+
+
+def drift(frames: Iterable[Image], reference: Reference) -> Floats:
+    """How far each frame (C, H, W) of a movie is from the real ones: (T, 2), of grey values and of texture.
+
+    Grey: the Wasserstein distance of its grey values to those of all real frames, in [0, 2]: by how much values differ
+    on average, wherever they lie. Texture: root mean square difference of `metrics.clips.texture_features` and their
+    mean over the real frames: 0.1 is about 10 % more or less of edges.
+    """
+    rows = [
+        (
+            float(np.abs(np.cumsum(_grey_shares(frame) - reference.grey, axis=1)).sum(axis=1).mean() * 2 / GREY_LEVELS),
+            float(np.sqrt(np.square(texture_features(frame) - reference.texture).mean())),
+        )
+        for frame in frames
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def at_lengths(curves: Sequence[Floats]) -> dict[int, Floats]:
+    """Mean (2,) of the curves (T, 2) of `drift` over the last WINDOW frames before each of LENGTHS that one reaches."""
+    told = {}
+    for length in LENGTHS:
+        reaching = [curve[length - WINDOW : length] for curve in curves if len(curve) >= length]
+        if reaching:
+            told[length] = np.concatenate(reaching).mean(axis=0)
+    return told
+
+
+def _grey_shares(frame: Image) -> Floats:
+    """Share of the pixels of each channel at each grey level: (C, GREY_LEVELS + 1)."""
+    level = np.rint((np.clip(frame, -1, 1) + 1) * (GREY_LEVELS / 2)).astype(np.intp)
+    counts = [np.bincount(channel.ravel(), minlength=GREY_LEVELS + 1) for channel in level]
+    shares: Floats = np.stack(counts) / level[0].size
+    return shares
+
+
+def faithfulness(movies: Iterable[Iterable[tuple[Labels, Labels]]]) -> Faithfulness:
+    """Compare the labels (H, W) that movies were painted on with what a segmenter finds in their frames.
+
+    Movies are iterables of pairs of labels (H, W), painted and found. Raises ValueError where sizes differ.
+    """
+    instances, hits = list[dict[int, float]](), list[bool]()
+    for movie in movies:
+        seen: dict[int, list[bool]] = {}
+        for truth, found in movie:
+            matched = set(match(truth, found).truth_ids.tolist())
+            for cell in np.unique(truth[truth > 0]).tolist():
+                seen.setdefault(cell, []).append(cell in matched)
+        instances.append({cell: _mean(times) for cell, times in sorted(seen.items())})
+        hits += [hit for times in seen.values() for hit in times]
+    shares = [share for cells in instances for share in cells.values()]
+    return Faithfulness(tuple(instances), _mean(shares), _mean(hits))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else NAN
