@@ -14,7 +14,7 @@ from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.config import Check, SimulateMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_labels
-from cytoforge.data.movie import read_sequences, read_tracks
+from cytoforge.data.movie import MovieWriter, read_sequences, read_tracks
 from cytoforge.errors import UserError
 from cytoforge.simulation.dynamics import Dynamics
 
@@ -210,3 +210,12 @@ def test_like_real_movies(real_data: Path, tmp_path: Path, name: str, scale: flo
         assert stored["distance"]["area"] < 0.25
         sisters = [stored[kind]["sister_distance"]["median"] for kind in ("simulated", "real")]
         assert sisters[0] == pytest.approx(sisters[1], rel=0.1)
+
+
+def test_a_movie_of_another_command_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    painted = MovieWriter(tmp_path / "out", {"synthetic": {"by": "cytoforge generate movie"}})
+    painted.add_frame("01", 0, np.full((1, 64, 64), 7, np.uint16))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert main(["simulate", "movie", "--out", str(tmp_path / "out"), "--frames", "2", "--overwrite"]) == 2
+    assert "holds a dataset of another kind, by cytoforge generate movie" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before

@@ -42,10 +42,10 @@ class Model:
     """What one simulated mask is modelled on."""
 
     name: str | None
-    """annotated mask; None without data"""
+    """annotated mask or sequence; None without data"""
     shapes: tuple[Shape, ...]
     magnification: float
-    """length in the simulated mask by length in the shapes"""
+    """simulated length by length in the shapes"""
     size: tuple[int, int]
     density: float
     touching: float

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.commands.simulate import (
+    Model,
     comparison_figure,
     comparison_table,
     keep_apart,
@@ -21,6 +22,7 @@ from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.metrics import morphology, motion
 from cytoforge.metrics.morphology import Morphology
@@ -31,6 +33,7 @@ from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of
 
+BY = "cytoforge simulate movie"
 FORMAT = 1  # of statistics.json
 SIZE, FRAMES, DENSITY, TOUCHING = (256, 256), 50, 0.2, 0.5  # without data
 FEWEST = 10  # shapes of a sequence, below which those of the others serve too
@@ -65,18 +68,10 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class Model:
-    """What one simulated sequence is modelled on."""
+class MovieModel(Model):
+    """What one simulated sequence is modelled on; all but its length is of a frame."""
 
-    name: str | None
-    """sequence of --like; None without data"""
-    shapes: tuple[Shape, ...]
-    magnification: float
-    """length in the simulated movie by length in the shapes"""
-    size: tuple[int, int]
     frames: int
-    density: float
-    touching: float
 
 
 class Filmed:
@@ -119,7 +114,7 @@ class Filmed:
             self.sizes[number] = scaled_shape(labels.shape, self.scale)
             yield frame, resize_labels(labels, self.sizes[number])
 
-    def model(self, generator: np.random.Generator) -> Model:
+    def model(self, generator: np.random.Generator) -> MovieModel:
         """Draw a sequence as a model."""
         usable = [number for number, one in enumerate(self.measures) if any(frame.count for frame in one.frames)]
         number = usable[int(generator.integers(len(usable)))]
@@ -129,7 +124,7 @@ class Filmed:
         frames = self.measures[number].frames
         populated = [frame.coverage for frame in frames if frame.count]
         touching = morphology.pooled(frames, "touching")
-        return Model(
+        return MovieModel(
             name=self.sequences[number].name,
             shapes=shapes,
             magnification=self.scale,
@@ -166,11 +161,12 @@ def simulate_movie(config: SimulateMovie) -> Path:
     anything that an unfinished run of the same command has not written.
     """
     keep_apart(config)
+    check_target(config.out, BY, overwrite=config.overwrite)  # before much is read
     data = Filmed(config.like, config.sequence, config.scale) if config.like else None
     dynamics = data.dynamics if data else Dynamics()
     if config.division_rate is not None:
         dynamics = replace(dynamics, division_rate=config.division_rate)
-    info = {"by": "cytoforge simulate movie", "version": version("cytoforge"), "settings": settings_of(config)}
+    info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(config)}
     content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": config.scale}
     writer = movie.MovieWriter(config.out, content, overwrite=config.overwrite)
     notes = list(data.notes) if data else []
@@ -203,14 +199,14 @@ def simulate_movie(config: SimulateMovie) -> Path:
     return config.out
 
 
-def _plan(config: SimulateMovie, data: Filmed | None, index: int) -> tuple[Model, np.random.Generator]:
+def _plan(config: SimulateMovie, data: Filmed | None, index: int) -> tuple[MovieModel, np.random.Generator]:
     """What a sequence is modelled on where the command line leaves that open, and the generator to draw it by."""
     generator = np.random.default_rng([config.seed, index])
     if data:
         model = data.model(generator)
     else:
         magnification = (config.diameter or FITTING_DIAMETER) / MODEL_DIAMETER
-        model = Model(None, parametric_shapes(generator), magnification, SIZE, FRAMES, DENSITY, TOUCHING)
+        model = MovieModel(None, parametric_shapes(generator), magnification, SIZE, DENSITY, TOUCHING, FRAMES)
     height, width = map(int, config.size.split("x")) if config.size else model.size
     density, frames = config.density or model.density, config.frames or model.frames
     return replace(model, size=(height, width), density=density, frames=frames), generator
@@ -219,7 +215,7 @@ def _plan(config: SimulateMovie, data: Filmed | None, index: int) -> tuple[Model
 def _write(
     writer: movie.MovieWriter,
     name: str,
-    model: Model,
+    model: MovieModel,
     dynamics: Dynamics,
     config: SimulateMovie,
     generator: np.random.Generator,

@@ -21,6 +21,7 @@ from PIL import Image
 
 from cytoforge.data.files import read_json, write_bytes, write_json
 from cytoforge.data.images import Mark, read_labels, write_image, write_labels
+from cytoforge.data.writer import INFO, check_target, made_by
 from cytoforge.errors import UserError
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
@@ -33,7 +34,6 @@ SOURCES = (
     ("RES", "_RES", "mask", "res_track.txt"),
 )
 FRAMES = ("frames", "", "t", None)
-INFO = "dataset.json"
 
 
 class Track(NamedTuple):
@@ -302,21 +302,20 @@ def some(noun: str, things: Series[Any]) -> str:
 class MovieWriter:
     """Writes a movie folder, frame by frame; an interrupted writing of the same content goes on.
 
-    `info` goes into dataset.json, as with DatasetWriter. Raises UserError when `path` holds anything else,
-    unless `overwrite` is set; files that cytoforge did not write are never replaced.
+    `info` goes into dataset.json, as with DatasetWriter. Raises UserError when `path` holds anything else; `overwrite`
+    replaces what the same command wrote, and nothing but that.
     """
 
     def __init__(self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False) -> None:
-        if path.is_file():
-            raise UserError(f"{path}: is a file; give a folder to write into")
         self.path = path
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._cells: dict[tuple[str, str], dict[int, np.ndarray]] = {}
-        former = read_json(path / INFO) if (path / INFO).exists() else {}
         sequences = _sequence_names(path)
+        former = read_json(path / INFO) if (path / INFO).exists() else {}
         if sequences and former.get("written_by") != "cytoforge":
             raise UserError(f"{path}: holds a movie that cytoforge did not write; choose another folder")
+        check_target(path, made_by(self._info), overwrite=overwrite)
         if former != {**self._info, "complete": False} or overwrite:
             if sequences and not overwrite:
                 raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")

@@ -38,7 +38,7 @@ class DatasetWriter:
         self.path, self.suffix = path, suffix
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self.done: frozenset[str] = frozenset()
-        former = check_target(path, _kind(self._info), overwrite=overwrite)
+        former = check_target(path, made_by(self._info), overwrite=overwrite)
         files = [file for part in PARTS for file in image_files(path / part)]
         different = _different(former, {**self._info, "complete": False})
         if not different and not overwrite:
@@ -95,16 +95,16 @@ def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, An
         if found:
             raise UserError(f"{path}: holds {', '.join(found[:3])} and is no dataset; choose another folder")
         return {}
-    if _kind(former) != by:
+    if made_by(former) != by:
         raise UserError(
-            f"{path}: holds a dataset of another kind, by {_kind(former) or 'another command'}; choose another folder"
+            f"{path}: holds a dataset of another kind, by {made_by(former) or 'another command'}; choose another folder"
         )
     if former.get("complete") and not overwrite:
         raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
     return former
 
 
-def _kind(info: Mapping[str, Any]) -> str | None:
+def made_by(info: Mapping[str, Any]) -> str | None:
     """Return the command that a dataset.json says made the dataset."""
     origin = info.get("synthetic")
     return origin.get("by") if isinstance(origin, dict) else None

@@ -94,8 +94,8 @@ class Batches:
         if not names:
             raise ValueError("no images to train on")
         self.names, self.size, self.count, self.policy, self.seed, self.ranks = names, size, count, policy, seed, ranks
-        self._read = _cached(read)
-        self.synthetic = None if synthetic is None else replace(synthetic, read=_cached(synthetic.read))
+        self._read = cached(read)
+        self.synthetic = None if synthetic is None else replace(synthetic, read=cached(synthetic.read))
 
     def __call__(self, step: int, progress: float = 0.0) -> Batch:
         """Return this process's share of the batch of a step, at `progress` (0 to 1) of the training."""
@@ -124,7 +124,7 @@ class Batches:
         return int(np.random.default_rng([self.seed, epoch, crc32(b"order")]).permutation(len(self.names))[place])
 
 
-def _cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
+def cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
     """Keep what was read, up to MEMORY."""
     bytes_each = max(read(0)[0].nbytes * 2, 1)
     return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read)

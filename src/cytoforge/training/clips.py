@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from cytoforge.augment import Policy, augment
 from cytoforge.backgrounds import background_reference
 from cytoforge.data.dataset import Item
 from cytoforge.errors import UserError
-from cytoforge.training.batches import MEMORY, Batch, Pair, item_generator
+from cytoforge.training.batches import Batch, Pair, cached, item_generator
 
 OTHERS = 9  # frames that the background of a clip is taken from
 COLD = 0.25  # share of the steps whose clips begin as a painted movie does, without an earlier frame
@@ -77,7 +76,7 @@ class Clips:
                 f"{lead + 2}; give a longer movie, or a smaller --window or --lag"
             )
         self.longest = min(longest, room)
-        self._read = lru_cache(maxsize=max(MEMORY // max(read(0)[0].nbytes * 2, 1), 1))(read)
+        self._read = cached(read)
 
     def length(self, progress: float) -> int:
         """Return how many frames of a clip are to paint at `progress` (0 to 1) of the training."""
@@ -106,8 +105,8 @@ class Clips:
 
     def _clip(self, step: int, place: int, total: int, cold: bool) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         draw = np.random.default_rng(item_generator(self.seed, step, place, "clip").initial_seed())
-        starts = [(take, start) for take in self.takes for start in range(take.start, take.stop - total + 1)]
-        starts = [(take, start) for take, start in starts if len(take) > total]
+        roomy = [take for take in self.takes if len(take) > total]  # a frame is left for the background
+        starts = [(take, start) for take in roomy for start in range(take.start, take.stop - total + 1)]
         take, start = starts[int(draw.integers(len(starts)))]
         clip = list(range(start, start + total))
         others = [i for i in take if i not in clip]

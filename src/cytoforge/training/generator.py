@@ -105,9 +105,7 @@ def build_recipe(config: TrainGenerator, described: dict[str, Any]) -> PairedGAN
     seen = {} if pixels_only else perceptual_network(config)
     generator = build_generator(config, described)
     if not preset.paper_weights:
-        for name, parameter in generator.named_parameters():
-            if name.endswith(("to_noise1.weight", "to_noise2.weight")):
-                parameter.detach().mul_(QUIET)
+        quieten(generator)
     return PairedGAN(
         generator,
         build_discriminator(config, "image discriminator", described["out_channels"]),
@@ -119,6 +117,13 @@ def build_recipe(config: TrainGenerator, described: dict[str, Any]) -> PairedGAN
         **seen,
         **image_options(config),
     )
+
+
+def quieten(generator: nn.Module) -> None:
+    """Bring the noise of a generator with styles to QUIET of what was drawn."""
+    for name, parameter in generator.named_parameters():
+        if name.endswith(("to_noise1.weight", "to_noise2.weight")):
+            parameter.detach().mul_(QUIET)
 
 
 def build_generator(config: Training, described: dict[str, Any]) -> ImageGenerator:

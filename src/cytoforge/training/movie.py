@@ -37,16 +37,16 @@ from cytoforge.report import colour_labels, run_report, to_rgb
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.clips import ClipBatch, Clips, sequence_backgrounds, takes
 from cytoforge.training.fit import Update, verdict
-from cytoforge.training.generator import QUICK_JUDGE, QUIET, build_discriminator, perceptual_network
+from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
 from cytoforge.training.paired import TEXTURE_WINDOWS, Features, frozen_statistics, judge
 from cytoforge.training.prepare import Data, build, launch, open_data, open_run, sizes, train_recipe
 
 # for trainings of minutes, where local statistics take the place of VGG-19; docs/decisions.md
 QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=5.0, perceptual=25.0, temporal=5.0)
 BLUR_OF_MEMORY = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
+SMALL = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
 SHOWN = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
-EMPTY = torch.zeros(())
 
 
 class MovieGAN:
@@ -120,7 +120,7 @@ class MovieGAN:
                 update, masks, frames[:, t + 1 - self.window : t + 1], painted, shown, shift, batch, t
             )
             for name, loss in losses.items():
-                sums[name] = sums.get(name, EMPTY.to(loss.device)) + loss.detach()
+                sums[name] = loss.detach() + sums.get(name, 0.0)
             given.append(painted.detach())
             shown.append(painted.detach())
         return {name: total / (frames.shape[1] - lead) for name, total in sums.items()}
@@ -320,17 +320,12 @@ def describe(config: TrainMovie, channels: int) -> dict[str, Any]:
     }
 
 
-SMALL = 0.1  # of a standard deviation of 1: paintings start as grey
-
-
 def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
     """Build the networks, initialised from the seed, and the recipe that trains them."""
     preset, channels = sizes(config), described["out_channels"]
     generator = build(MovieGenerator, config.seed, "generator", described)
     if not preset.paper_weights:
-        for name, parameter in generator.named_parameters():
-            if name.endswith(("to_noise1.weight", "to_noise2.weight")):
-                parameter.detach().mul_(QUIET)
+        quieten(generator)
     # as drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there
     generator.outputs.weight.detach().mul_(preset.width**-0.5 * SMALL)
     flow = {"channels": channels, "width": preset.width, "norm": config.norm, "half_resolution": True}
