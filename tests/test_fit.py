@@ -164,6 +164,21 @@ def test_a_budget_of_time_ends(tmp_path: Path) -> None:
     assert state.history[-1][0] == 1
 
 
+def test_a_validation_that_uses_up_the_time_is_the_last(tmp_path: Path) -> None:
+    clock = [0.0]
+
+    def slow(networks: dict[str, nn.Module]) -> float:
+        clock[0] += 2.0
+        return 0.5
+
+    def tick(share: float, state: State) -> None:
+        clock[0] += 1.0
+
+    state = train(tmp_path / "run", Toy(), Budget(seconds=3.5), tick, validate=slow, now=lambda: clock[0])
+    assert state.history == [[1.0, 0.5]]
+    assert state.finished
+
+
 def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     kept: list[dict[str, Tensor]] = []
 

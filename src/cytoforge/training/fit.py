@@ -206,6 +206,8 @@ def fit(
                     picture(trainer.average, state.step)
                 spent = now() - clock
                 state.seconds, clock = state.seconds + spent, now()
+                # the time of a validation counts, and may end the training
+                state.history[-1][0] = trainer.fabric.broadcast(budget.progress(state))
                 next_validation = _next_validation(state.history)
                 if budget.seconds is not None:  # at most a tenth of the time goes into validation
                     next_validation = min(max(next_validation, progress + 10 * spent / budget.seconds), 1.0)
