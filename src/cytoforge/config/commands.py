@@ -2,7 +2,7 @@
 
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
@@ -237,7 +237,61 @@ class ImportMovie:
 
 
 @command
-class SimulateMasks:
+class Simulation:
+    """What every simulation of cells asks for."""
+
+    out: ResultFolder
+    """folder to write"""
+    like: Present | None = None
+    """annotated masks, of a movie with tracks, whose cells are taken as a model"""
+    density: Annotated[float, Field(gt=0, examples=["0.3 for coverage or 150 for cells"])] | None = None
+    """below 1 coverage, up to 0.7; from 1 on cells an image (first frame); without it as DATA's (0.2 without DATA)"""
+    layout: Literal["scattered", "colony", "mixed"] = "mixed"
+    """scattered: single cells; colony: packed colonies that hold together; mixed: groups and single cells"""
+    magnification: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """enlarge the cells, not the image"""
+    size: (
+        Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$", examples=["512x768, height x width in pixels"])]
+        | None
+    ) = None
+    """height x width in pixels, such as 512x768; without it that of DATA's images at --scale (256x256 without DATA)"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize DATA's masks on reading, as in the training that the simulated ones are for"""
+    diameter: Annotated[float, Field(ge=4, le=1000, examples=[24])] | None = None
+    """median diameter of the model's cells in pixels, without --like; 16 if not given"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of everything random; mask or sequence number k depends on the seed and k only"""
+    overwrite: bool = False
+    """replace what was simulated in OUT before"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Raise ValueError where density is out of range, or a flag does not go with --like or without it."""
+        problems = []
+        if self.density is not None and 0.7 < self.density < 1:
+            problems.append(
+                f"--density {self.density:g}: below 1 it is the share of the image that cells cover, at most 0.7, such "
+                "as 0.5; from 1 on the number of cells an image, such as 150"
+            )
+        if self.density is not None and self.density > 1 and self.density != int(self.density):
+            problems.append(f"--density {self.density:g}: from 1 on it is a whole number of cells, such as 150")
+        if self.like is not None and self.diameter is not None:
+            problems.append("--diameter is for cells without --like; --magnification enlarges those of DATA")
+        if self.like is None and self.scale != 1:
+            problems.append(
+                "--scale resizes the masks of --like, which is not given; --diameter sets the size of cells"
+            )
+        if self.like is None and self.sequence:
+            problems.append("--sequence picks from the movie folder of --like, which is not given")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+@command
+class SimulateMasks(Simulation):
     """Make label images of simulated cells: shapes of your own cells turned, stretched, bent and put together anew.
 
     DATA of --like is a dataset, a folder of masks or a movie folder. Without it cells have shapes of a model. Writes
@@ -250,44 +304,14 @@ class SimulateMasks:
       cytoforge simulate masks --out OUT --size 512x768 --density 150 --diameter 24
     """
 
-    out: ResultFolder
-    """folder to write"""
-    like: Present | None = None
-    """annotated masks whose cells, density and share of touching cells are taken as a model"""
     count: Count = 10
     """number of masks"""
-    density: Annotated[float, Field(gt=0, examples=["0.3 for coverage or 150 for cells an image"])] | None = None
-    """below 1 coverage, up to 0.7; from 1 on cells an image; without it that of DATA's images (0.2 without DATA)"""
-    layout: Literal["scattered", "colony", "mixed"] = "mixed"
-    """scattered: single cells; colony: packed colonies; mixed: groups and single cells, as many touching as in DATA"""
     gap: Annotated[int, Field(ge=0, le=100)] = 0
     """background pixels, at least, between cells; 0 lets cells touch"""
-    magnification: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """enlarge the cells, not the image"""
-    size: (
-        Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$", examples=["512x768, height x width in pixels"])]
-        | None
-    ) = None
-    """height x width in pixels, such as 512x768; without it that of DATA's images at --scale (256x256 without DATA)"""
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """resize DATA's masks on reading, as in the training that the simulated masks are for"""
-    diameter: Annotated[float, Field(ge=4, le=1000, examples=[24])] | None = None
-    """median diameter of the model's cells in pixels, without --like; 16 if not given"""
-    sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of everything random; mask number k depends on the seed and k only"""
-    overwrite: bool = False
-    """replace simulated masks in OUT"""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "SimulateMasks":
-        _check_model(self)
-        return self
 
 
 @command
-class SimulateMovie:
+class SimulateMovie(Simulation):
     """Make movies of simulated cells that move, grow and divide like yours: masks, tracks and divisions, all exact.
 
     DATA of --like is a movie folder with tracks; without it shapes and motion are those of a model. Writes a movie
@@ -301,62 +325,12 @@ class SimulateMovie:
       cytoforge simulate movie --out OUT --size 512x768 --density 200 --diameter 24
     """
 
-    out: ResultFolder
-    """folder to write"""
-    like: Present | None = None
-    """tracked movie whose shapes, density, motion and divisions are taken as a model"""
     count: Count = 1
     """number of sequences"""
     frames: Annotated[int, Field(ge=1, le=10000)] | None = None
     """frames of a sequence; without it as many as DATA's (50 without DATA)"""
-    density: Annotated[float, Field(gt=0, examples=["0.3 for coverage or 150 for cells"])] | None = None
-    """of the first frame: below 1 coverage, up to 0.7; from 1 on cells; without it that of DATA (0.2 without DATA)"""
-    layout: Literal["scattered", "colony", "mixed"] = "mixed"
-    """scattered: cells keep apart; colony: packed colonies that hold together; mixed: groups and single cells"""
     division_rate: Annotated[float, Field(ge=0, le=0.1)] | None = None
     """divisions by cell and frame; without it that of DATA (0.01 without DATA)"""
-    magnification: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """enlarge the cells, not the image"""
-    size: (
-        Annotated[str, Field(pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$", examples=["512x768, height x width in pixels"])]
-        | None
-    ) = None
-    """height x width in pixels, such as 512x768; without it that of DATA's frames at --scale (256x256 without DATA)"""
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """resize DATA's masks on reading, as in the training that the simulated movies are for"""
-    diameter: Annotated[float, Field(ge=4, le=1000, examples=[24])] | None = None
-    """median diameter of the model's cells in pixels, without --like; 16 if not given"""
-    sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence of DATA to use, such as 01 (repeatable); all without it"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of everything random; sequence number k depends on the seed and k only"""
-    overwrite: bool = False
-    """replace simulated movies in OUT"""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "SimulateMovie":
-        _check_model(self)
-        return self
-
-
-def _check_model(config: SimulateMasks | SimulateMovie) -> None:
-    """Raise ValueError where density is out of range, or a flag does not go with --like or without it."""
-    problems = []
-    if config.density is not None and 0.7 < config.density < 1:
-        problems.append(
-            f"--density {config.density:g}: below 1 it is the share of the image that cells cover, at most 0.7, such "
-            "as 0.5; from 1 on the number of cells an image, such as 150"
-        )
-    if config.density is not None and config.density > 1 and config.density != int(config.density):
-        problems.append(f"--density {config.density:g}: from 1 on it is a whole number of cells, such as 150")
-    if config.like is not None and config.diameter is not None:
-        problems.append("--diameter is for cells without --like; --magnification enlarges those of DATA")
-    if config.like is None and config.scale != 1:
-        problems.append("--scale resizes the masks of --like, which is not given; --diameter sets the size of cells")
-    if config.like is None and config.sequence:
-        problems.append("--sequence picks from the movie folder of --like, which is not given")
-    if problems:
-        raise ValueError("; ".join(problems))
 
 
 @command
