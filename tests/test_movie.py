@@ -297,7 +297,7 @@ def test_interrupted_writing_goes_on_and_nothing_is_replaced_unless_told(tmp_pat
     assert not again.has_tracks("01", "RES")
     again.add_tracks("01", "RES", [Track(1, 0, 1, 0), Track(300, 2, 2, 0)])  # masks of before are looked at
     assert MovieWriter(out, {"seed": 1}).has_tracks("01", "RES")
-    with pytest.raises(UserError, match=r"holds results already; .*--overwrite"):
+    with pytest.raises(UserError, match=r"holds unfinished work with another seed; .*--overwrite"):
         MovieWriter(out, {"seed": 2})
     again.finish()
     with pytest.raises(UserError, match="holds results already"):

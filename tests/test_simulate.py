@@ -236,7 +236,7 @@ def test_masks_without_cells_or_without_whole_cells_are_refused(tmp_path: Path) 
             "--density 0.8",
             "--density 0.8: below 1 it is the share of the image that cells cover, at most 0.7",
         ),
-        ("--density 0", "--density 0: must be above 0, such as 0.3 for coverage or 150 for cells an image"),
+        ("--density 0", "--density 0: must be above 0, such as 0.3 for coverage or 150 for cells"),
         ("--density 20.5", "--density 20.5: from 1 on it is a whole number of cells, such as 150"),
         ("--size 512", "--size 512: must be written like 512x768, height x width in pixels"),
         ("--size 0x5", "--size 0x5"),

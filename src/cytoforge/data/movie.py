@@ -21,7 +21,7 @@ from PIL import Image
 
 from cytoforge.data.files import read_json, write_bytes, write_json
 from cytoforge.data.images import Mark, read_labels, write_image, write_labels
-from cytoforge.data.writer import INFO, check_target, made_by
+from cytoforge.data.writer import INFO, check_target, goes_on, made_by
 from cytoforge.errors import UserError
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
@@ -316,11 +316,10 @@ class MovieWriter:
         if sequences and former.get("written_by") != "cytoforge":
             raise UserError(f"{path}: holds a movie that cytoforge did not write; choose another folder")
         check_target(path, made_by(self._info), overwrite=overwrite)
-        if former != {**self._info, "complete": False} or overwrite:
-            if sequences and not overwrite:
-                raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
+        wanted = {**self._info, "complete": False}
+        if not goes_on(path, former, wanted, begun=bool(sequences), overwrite=overwrite):
             self._clear(sequences)
-        write_json(path / INFO, {**self._info, "complete": False})
+        write_json(path / INFO, wanted)
 
     def _clear(self, sequences: Iterable[str]) -> None:
         for sequence in sequences:

@@ -40,15 +40,9 @@ class DatasetWriter:
         self.done: frozenset[str] = frozenset()
         former = check_target(path, made_by(self._info), overwrite=overwrite)
         files = [file for part in PARTS for file in image_files(path / part)]
-        different = _different(former, {**self._info, "complete": False})
-        if not different and not overwrite:
+        if goes_on(path, former, {**self._info, "complete": False}, begun=bool(files), overwrite=overwrite):
             started = [by_stem(image_files(path / part)).keys() for part in PARTS if (path / part).is_dir()]
             self.done = frozenset.intersection(*map(frozenset, started)) if started else frozenset()
-        elif files and not overwrite:
-            raise UserError(
-                f"{path}: holds unfinished work with another {', '.join(sorted(different))}; "
-                "repeat its command to go on with it, choose another folder, or give --overwrite"
-            )
         else:
             for file in files:
                 file.unlink()
@@ -102,6 +96,20 @@ def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, An
     if former.get("complete") and not overwrite:
         raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
     return former
+
+
+def goes_on(path: Path, former: Mapping[str, Any], wanted: Mapping[str, Any], *, begun: bool, overwrite: bool) -> bool:
+    """Whether an interrupted writing goes on, by its dataset.json and the one wanted, or a new one starts.
+
+    Raises UserError where other work was `begun` (there are files) and is not to be overwritten.
+    """
+    different = _different(former, wanted)
+    if different and begun and not overwrite:
+        raise UserError(
+            f"{path}: holds unfinished work with another {', '.join(sorted(different))}; "
+            "repeat its command to go on with it, choose another folder, or give --overwrite"
+        )
+    return not different and not overwrite
 
 
 def made_by(info: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from cytoforge.networks.layers import Norm, UNetEncoder, pad_to_multiple
 from cytoforge.networks.style_unet import StyleGenerator, Upsampling
 
+BRIGHTEST = 0.98  # of a background that something is added to: tanh has a gradient there
+
 
 class SourceAttention(nn.Module):
     """Mean of the maps of several sources, each pixel with weights of its own that follow from all maps there."""
@@ -48,9 +50,15 @@ class MovieGenerator(StyleGenerator):
         latent: int = 128,
         norm: Norm = "batch",
         upsampling: Upsampling = "transposed",
+        residual: bool = False,
     ) -> None:
-        """`in_channels` are those of the window of masks: the frames in it times the channels of each."""
+        """`in_channels` are those of the window of masks: the frames in it times the channels of each.
+
+        `residual`: what the decoder gives is added to the background, before tanh; else it is the whole frame, as in
+        the paper.
+        """
         super().__init__(in_channels, out_channels, width, depth, latent, norm, upsampling)
+        self.residual = residual
         self.previous = UNetEncoder(out_channels, width, depth, norm)
         self.background = UNetEncoder(out_channels, width, depth, norm)
         for block in range(depth):
@@ -85,7 +93,10 @@ class MovieGenerator(StyleGenerator):
             self.get_submodule(f"attention{self.depth + 1 - level}")(maps) for level, maps in enumerate(levels, start=1)
         ]
         bottleneck = self.get_submodule("attention1")([bottom for _, bottom in encoded])
-        return self.decode([finest, *coarser], bottleneck, styles, noise, *masks.shape[2:]).tanh()
+        painted = self.decode([finest, *coarser], bottleneck, styles, noise, *masks.shape[2:])
+        if self.residual:
+            painted = painted + background.clamp(-BRIGHTEST, BRIGHTEST).atanh()
+        return painted.tanh()
 
 
 class SuperResolution(StyleGenerator):

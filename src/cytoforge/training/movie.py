@@ -317,6 +317,7 @@ def describe(config: TrainMovie, channels: int) -> dict[str, Any]:
         "depth": preset.depth,
         "norm": config.norm,
         "upsampling": preset.upsampling,
+        "residual": not preset.paper_weights,
     }
 
 
