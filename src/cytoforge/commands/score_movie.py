@@ -250,7 +250,8 @@ def _table(results: MovieResults) -> Iterator[str]:
         yield _row("PSNR, dB", pairs.psnr, steps.psnr, digits=1)
         if pairs.lpips and steps.lpips:
             yield _row("LPIPS", pairs.lpips, steps.lpips, remark=str(pairs.lpips_network))
-    yield "Frechet distance of generated from real; real: of their earlier from their later half"
+    if results.frames or results.clips:
+        yield "Frechet distance of generated from real; real: of their earlier from their later half"
     for title, score in (("of frames", results.frames), ("of clips", results.clips)):
         if score:
             size = f"{score.generated} against {score.real}, {score.network}"
@@ -259,9 +260,10 @@ def _table(results: MovieResults) -> Iterator[str]:
     yield _row("warping error", ours.coherence.warping_error, real.coherence.warping_error, digits=4)
     yield _row("background flicker", ours.coherence.flicker, real.coherence.flicker, digits=4)
     yield _row("background change", ours.coherence.background_change, real.coherence.background_change, digits=4)
-    for name in ("grey", "texture"):
+    lengths = sorted({*ours.drift, *real.drift})
+    for name in ("grey", "texture") if lengths else ():
         yield f"drift of {name} from the mean of the real frames"
-        for length in sorted({*ours.drift, *real.drift}):
+        for length in lengths:
             a, b = (getattr(side.drift[length], name) if length in side.drift else np.nan for side in (ours, real))
             yield _row(f"{length} frames", a, b)
     if ours.faithfulness and real.faithfulness:
