@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "commands.score_generation:score_generation_command",
         "generated images against real ones",
     ),
+    "score movie": ("ScoreMovie", "commands.score_movie:score_movie_command", "a generated movie against a real one"),
     "study training": (
         "StudyTraining",
         "commands.study.segmenters:study_training",

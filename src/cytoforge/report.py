@@ -347,8 +347,11 @@ def run_report(
         _add_samples(report, samples)
     if paintings:
         report.heading("Painted images")
-        headers = ["Image", "Annotated cells", *(f"Style {k}" for k in range(1, len(paintings[0][1]) - 1))]
-        caption = "Each row: a real image, its annotated cells, and what was painted on these cells in several styles."
+        painted = len(paintings[0][1]) - 2
+        headers = ["Generated"] if painted == 1 else [f"Style {k}" for k in range(1, painted + 1)]
+        headers = ["Image", "Annotated cells", *headers]
+        several = " in several styles" if painted > 1 else ""
+        caption = f"Each row: a real image, its annotated cells, and what was painted on these cells{several}."
         report.image_grid([row for _, row in paintings], headers, [name for name, _ in paintings], caption)
     for heading, values in (("Settings", config), ("Provenance", provenance)):
         if values:

@@ -179,6 +179,44 @@ class ScoreGeneration:
 
 
 @command
+class ScoreMovie:
+    """Compare a generated movie with a real one: frames, clips, coherence over time, drift, faithfulness to its cells.
+
+    Both are movie folders with tracks. Sequences that were painted on masks of TRUTH, under the same names, are also
+    compared frame by frame. The real movie's own values stand beside those of the generated one.
+
+    Examples:
+      cytoforge score movie OUT DATA --sequence 02
+      cytoforge score movie OUT DATA --segmenter RUN --json scores.json
+    """
+
+    prediction: Positional[Present]
+    """generated movie: movie folder with frames, masks and tracks"""
+    truth: Positional[Present]
+    """the same, with real frames"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of TRUTH to compare with, such as 02 (repeatable), and of PREDICTION if it has it; all without it"""
+    scale: Annotated[float, Field(gt=0, le=8, examples=[0.5])] | None = None
+    """resize real frames on reading; without it to the scale that dataset.json tells of PREDICTION"""
+    segmenter: RunFolder | None = None
+    """run whose segmenter looks for the cells in all frames"""
+    weights_dir: Present | None = None
+    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
+    json: NewFile | None = None
+    """write everything to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept a synthetic movie as truth"""
+
+
+@command
 class Check:
     """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
 

@@ -305,6 +305,25 @@ class Dataset:
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
         return next(iter(found))
 
+    def check_looks(self, others: "Dataset") -> None:
+        """Raise UserError unless all images are grey or RGB, as feature networks want them, and `others` alike."""
+        count, wanted = self.channels(), others.channels()
+        if count not in (1, 3):
+            raise UserError(
+                f"{self.items[0].image}: has {count} channels, scores take grey or RGB images; save one channel of "
+                "every image as a file, and train, generate and score with these"
+            )
+        if count != wanted:
+            raise UserError(
+                f"{self.path}: images have {counted(count, 'channel')}, those of {others.path} {wanted}; "
+                "convert one side to the other's"
+            )
+
+    def common_limits(self) -> np.ndarray:
+        """Measure grey values (C, 2) that may stand for -1 and 1 in all images: medians of their own limits."""
+        limits = [Normalisation().measure(read_image(item.image)) for item in self.items if item.image]
+        return np.asarray(np.median(limits, axis=0))
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what provenance.json says of the data: path, number of items, SHA-256 over names and all files."""
         lines = []
@@ -378,4 +397,4 @@ def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
             notes.append(f"sequence {sequence.name}: {name} covers {covered} of {all_of_them}, not used")
     if not items:
         raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
-    return Dataset(path, tuple(items), notes=tuple(notes))
+    return Dataset(path, tuple(items), read_json(path / INFO) if (path / INFO).exists() else {}, tuple(notes))

@@ -89,12 +89,17 @@ class Sequence:
         """Read the labels int32 (H, W) of one of `tracked_frames`.
 
         Where the masks in use are not those of the tracks, each cell gets the id of the marker in it (`relabelled`).
+        Raises UserError where masks and markers differ in size, and as read_labels.
         """
-        sources = [name for name in (self.source, self.track_source) if name and name in self.masks]
-        labels = read_labels(self.masks[sources[0]][number])
-        if len(set(sources)) < 2:
+        sources = dict.fromkeys(name for name in (self.source, self.track_source) if name and name in self.masks)
+        file, *marked = [self.masks[name][number] for name in sources]
+        labels = read_labels(file)
+        if not marked:
             return labels
-        return relabelled(labels, read_labels(self.masks[sources[1]][number]))
+        markers = read_labels(marked[0])
+        if markers.shape != labels.shape:
+            raise UserError(f"{marked[0]}: has another size than {file}; export both at the size of the frame")
+        return relabelled(labels, markers)
 
 
 def is_movie(path: Path) -> bool:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cytoforge.config import (
     fitting_scale,
 )
 from cytoforge.data.dataset import INFO, Dataset, Item
-from cytoforge.data.images import Normalisation, is_blank, read_image
+from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
@@ -130,11 +130,10 @@ def open_data(config: Training, *, movie: bool = False) -> Data:
 
 def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:
     """Return the grey values (C, 2) that become -1 and 1 in each sequence: medians of the limits of its frames."""
-    found: dict[str, list[np.ndarray]] = {}
+    groups: dict[str, list[Item]] = {}
     for item in dataset.items:
-        if item.image is not None:
-            found.setdefault(str(item.group), []).append(Normalisation().measure(read_image(item.image)))
-    return {group: np.median(each, axis=0) for group, each in found.items()}
+        groups.setdefault(str(item.group), []).append(item)
+    return {group: replace(dataset, items=tuple(each)).common_limits() for group, each in groups.items()}
 
 
 def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic | None, dict[str, Any] | None]:
