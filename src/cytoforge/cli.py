@@ -32,6 +32,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "commands.score_generation:score_generation_command",
         "generated images against real ones",
     ),
+    "score tracking": (
+        "ScoreTracking",
+        "commands.score_tracking:score_tracking_command",
+        "predicted tracks and divisions against true ones",
+    ),
     "study training": (
         "StudyTraining",
         "commands.study.segmenters:study_training",

@@ -94,7 +94,11 @@ class Sequence:
         labels = read_labels(self.masks[sources[0]][number])
         if len(set(sources)) < 2:
             return labels
-        return relabelled(labels, read_labels(self.masks[sources[1]][number]))
+        file = self.masks[sources[1]][number]
+        markers = read_labels(file)
+        if markers.shape != labels.shape:
+            raise UserError(f"{file}: is not of the size of {self.masks[sources[0]][number]}; export both at one size")
+        return relabelled(labels, markers)
 
 
 def is_movie(path: Path) -> bool:
