@@ -321,3 +321,26 @@ def test_random_movies_as_traccuracy() -> None:
         assert float(measures["chota"]) == pytest.approx(chota["CHOTA"], abs=1e-12)
         if not isnan(f_score := divisions["Frame Buffer 0"]["Division F1"]):  # nan without any on either side
             assert measures["division_f_0"] == pytest.approx(f_score, abs=1e-12)
+
+
+def by_traccuracy(truth: Movie, prediction: Movie) -> dict[str, float]:
+    results, _ = traccuracy.run_metrics(graph(truth), graph(prediction), CTCMatcher(), [CTCMetrics()])
+    values: dict[str, float] = results[0]["results"]
+    return values
+
+
+def test_three_cells_found_by_one_need_two_splits() -> None:
+    """Of three cells costing 30 two splits cost 10; traccuracy counts one cell to be split."""
+    truth, prediction = drawn(draw_movie("AABBCC  AABBCC")), drawn(draw_movie("DDDDDD  AABBCC"))
+    assert scores(truth, prediction)["det"] == pytest.approx(1 - 10 / 60)
+    assert challenge(truth, prediction)["DET"] == pytest.approx(1 - 10 / 60)
+    assert by_traccuracy(truth, prediction)["DET"] == pytest.approx(1 - 5 / 60)
+
+
+def test_an_only_child_is_a_child_in_the_graph() -> None:
+    """B goes on as C in the truth, in the prediction as B: one link of 12 is of the wrong kind, not for traccuracy."""
+    truth = drawn(draw_movie("AAABBB  AAABBB  AAABBB  AAACCC  AAACCC"), "CB")
+    prediction = drawn(draw_movie("AAABBB  AAABBB  AAABBB  AAABBB  AAABBB"))
+    assert scores(truth, prediction)["lnk"] == pytest.approx(1 - 1 / 12)
+    assert challenge(truth, prediction)["LNK"] == pytest.approx(1 - 1 / 12)
+    assert by_traccuracy(truth, prediction)["LNK"] == 1

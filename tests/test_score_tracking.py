@@ -104,6 +104,18 @@ def test_truth_and_results_may_lie_in_one_folder(truth: Path, capsys: pytest.Cap
     assert "prediction: tracks from RES, masks from RES" in shown
 
 
+def test_results_are_no_part_of_the_truth_nor_the_truth_of_results(truth: Path) -> None:
+    """Masks of RES cover all frames, markers of the truth as many; of results without tracks none are made up."""
+    for t in range(7):
+        write_labels(truth / "01" / f"t{t:03d}.tif", cells.STILL[0])
+    write(truth, "RES", (*cells.SWITCH, *cells.SWITCH[3:]))
+    with pytest.raises(UserError, match=r"truth: sequence 01 has no masks for 2 frames \(5, 6\)"):
+        score_tracking(ScoreTracking(truth, truth))
+    (truth / "01_RES" / "res_track.txt").unlink()
+    with pytest.raises(UserError, match=r"has no man_track.txt or res_track.txt beside its masks"):
+        score_tracking(ScoreTracking(truth, truth))
+
+
 def test_solution_of_a_tracker_and_equal_files_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "movie", "RES", cells.STILL)
     main(["score", "tracking", str(path), str(path)])
@@ -213,13 +225,18 @@ def test_frames_of_one_side_only(tmp_path: Path, truth: Path) -> None:
 def test_sizes_that_differ(tmp_path: Path, truth: Path) -> None:
     found = write(tmp_path / "found", "RES", tuple(frame[:, :6] for frame in cells.STILL))
     says = (
-        r"01_RES/mask000.tif: is 2 x 6 pixels, the first true mask of sequence 01 2 x 7; bring all frames to one size"
+        r"01_RES/mask000.tif: is 2 x 6 pixels, the first true mask of its sequence 2 x 7; bring all frames to one size"
     )
     with pytest.raises(UserError, match=says):
         score_tracking(ScoreTracking(found, truth))
     mixed = write(tmp_path / "mixed", "RES", (*cells.STILL[:4], cells.STILL[4][:, :6]))
     with pytest.raises(UserError, match=r"mask004.tif: is 2 x 6 pixels"):
         score_tracking(ScoreTracking(mixed, truth))
+    gold = truth / "01_GT" / "SEG" / "man_seg002.tif"
+    write_labels(gold, cells.STILL[0][:, :5])
+    with pytest.raises(UserError, match=r"man_seg002.tif: is 2 x 5 pixels"):
+        score_tracking(ScoreTracking(write(tmp_path / "right", "RES", cells.STILL), truth))
+    gold.unlink()
     write(truth, "ST", tuple(frame[:, :6] for frame in cells.STILL))
     with pytest.raises(UserError, match=r"man_track000.tif: is not of the size of .*man_seg000.tif; export both"):
         score_tracking(ScoreTracking(found, truth))
@@ -230,7 +247,9 @@ def test_what_is_no_tracked_movie(tmp_path: Path, truth: Path) -> None:
     with pytest.raises(UserError, match="nothing: is no movie folder"):
         score_tracking(ScoreTracking(tmp_path / "nothing", truth))
     untracked = write(tmp_path / "untracked", "ST", cells.STILL)
-    with pytest.raises(UserError, match=r"untracked: sequence 01 has no man_track.txt or res_track.txt; track its"):
+    with pytest.raises(
+        UserError, match=r"untracked: sequence 01 has no man_track.txt or res_track.txt beside its masks"
+    ):
         score_tracking(ScoreTracking(untracked, truth))
     (tmp_path / "rows" / "01_RES").mkdir(parents=True)
     (tmp_path / "rows" / "01_RES" / "res_track.txt").write_text("1 0 4 0\n")

@@ -144,16 +144,24 @@ def _open(config: ScoreTracking) -> tuple[list[_Pair], list[str]]:
         )
     extra = sorted(found.keys() - {truth.name for truth in truths})
     notes = [f"prediction: {some('sequence', extra)} not scored"] if extra and not config.sequence else []
-    return [_pair(config, _results(found[truth.name]), truth) for truth in truths], notes
+    return [_pair(config, _as_prediction(found[truth.name]), _as_truth(truth)) for truth in truths], notes
 
 
-def _results(sequence: Sequence) -> Sequence:
-    """A sequence as a prediction: its results, where there are any beside the truth."""
-    return replace(
-        sequence,
-        masks={"RES": sequence.masks["RES"]} if {"RES"} <= sequence.masks.keys() else sequence.masks,
-        tracks={"RES": sequence.tracks["RES"]} if {"RES"} <= sequence.tracks.keys() else sequence.tracks,
-    )
+def _as_prediction(sequence: Sequence) -> Sequence:
+    """A sequence without its truth, if it has results."""
+    if "RES" not in sequence.masks and "RES" not in sequence.tracks:
+        return sequence
+    tracks = {name: file for name, file in sequence.tracks.items() if name == "RES"}
+    masks = {"RES": sequence.masks["RES"]} if "RES" in sequence.masks else sequence.masks
+    return replace(sequence, masks=masks, tracks=tracks)
+
+
+def _as_truth(sequence: Sequence) -> Sequence:
+    """A sequence without its results, if it has true tracks."""
+    if sequence.track_source == "RES":
+        return sequence
+    masks = {name: files for name, files in sequence.masks.items() if name != "RES"}
+    return replace(sequence, masks=masks)
 
 
 def _pair(config: ScoreTracking, prediction: Sequence, truth: Sequence) -> _Pair:
@@ -161,8 +169,8 @@ def _pair(config: ScoreTracking, prediction: Sequence, truth: Sequence) -> _Pair
     for path, sequence in ((config.prediction, prediction), (config.truth, truth)):
         if sequence.track_source is None:
             raise UserError(
-                f"{path}: sequence {sequence.name} has no man_track.txt or res_track.txt; track its cells first, or "
-                "pick others by --sequence"
+                f"{path}: sequence {sequence.name} has no man_track.txt or res_track.txt beside its masks; track its "
+                "cells first, or pick others by --sequence"
             )
         if sequence.source is None and sequence.track_source not in sequence.masks:
             raise UserError(f"{path}: sequence {sequence.name} has tracks but no masks for every frame; add them")
@@ -188,8 +196,8 @@ def _scored(pair: _Pair, progress: Callable[[float], None]) -> tuple[SequenceSco
     for k, number in enumerate(numbers):
         truth, found = pair.truth.read_tracked(number), pair.prediction.read_tracked(number)
         size = size or truth.shape
-        _agree(pair, number, truth, size, pair.truth)
-        _agree(pair, number, found, size, pair.prediction)
+        _agree(_mask_file(pair.truth, number), truth, size)
+        _agree(_mask_file(pair.prediction, number), found, size)
         masks[number] = overlap(truth, found)
         marked = _markers(pair.truth, number, truth)
         markers[number] = masks[number] if marked is truth else overlap(marked, found)
@@ -197,7 +205,7 @@ def _scored(pair: _Pair, progress: Callable[[float], None]) -> tuple[SequenceSco
         ids[number] = (masks[number].prediction_ids if own is found else np.setdiff1d(own, [0])).tolist()
         if number in gold:
             drawn = read_labels(gold[number])
-            _agree(pair, number, drawn, size, pair.truth)
+            _agree(gold[number], drawn, size)
             segmentation.append(overlap(drawn, found))
         centres.append((places(truth), places(found)))
         progress((k + 1) / len(numbers))
@@ -211,19 +219,20 @@ def _scored(pair: _Pair, progress: Callable[[float], None]) -> tuple[SequenceSco
         },
         "deepsea_script": script_counts(centres, size),
     }
-    sources = _sources(pair)
     if _same_files(pair):
         notes.append(f"sequence {pair.truth.name}: truth and prediction are the same files")
-    return SequenceScores(len(numbers), sources, counts, _measures(counts)), notes
+    return SequenceScores(len(numbers), _sources(pair), counts, _measures(counts)), notes
 
 
-def _agree(pair: _Pair, number: int, labels: Labels, size: tuple[int, ...], side: Sequence) -> None:
+def _mask_file(sequence: Sequence, number: int) -> Path:
+    return sequence.masks[sequence.source or sequence.track_source or ""][number]
+
+
+def _agree(file: Path, labels: Labels, size: tuple[int, ...]) -> None:
     if labels.shape != size:
-        source = side.source or side.track_source or ""
-        file = side.masks[source][number]
         raise UserError(
-            f"{file}: is {labels.shape[0]} x {labels.shape[1]} pixels, the first true mask of sequence "
-            f"{pair.truth.name} {size[0]} x {size[1]}; bring all frames to one size"
+            f"{file}: is {labels.shape[0]} x {labels.shape[1]} pixels, the first true mask of its sequence "
+            f"{size[0]} x {size[1]}; bring all frames to one size"
         )
 
 
