@@ -33,6 +33,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "generated images against real ones",
     ),
     "score movie": ("ScoreMovie", "commands.score_movie:score_movie_command", "a generated movie against a real one"),
+    "score tracking": (
+        "ScoreTracking",
+        "commands.score_tracking:score_tracking_command",
+        "predicted tracks and divisions against true ones",
+    ),
     "study training": (
         "StudyTraining",
         "commands.study.segmenters:study_training",

@@ -141,6 +141,34 @@ class ScoreSegmentation:
 
 
 @command
+class ScoreTracking:
+    """Compare predicted with true tracks: MOTA, IDF1, HOTA, CHOTA; SEG, DET, TRA, LNK; divisions.
+
+    Both are movie folders with masks and tracks; sequences are paired by name. Of a folder with results (01_RES) and
+    truth (01_GT) the results are the prediction, so both may be one folder.
+
+    Examples:
+      cytoforge score tracking OUT DATA
+      cytoforge score tracking OUT DATA --sequence 02 --json scores.json
+    """
+
+    prediction: Positional[Present]
+    """movie folder with the predicted tracks"""
+    truth: Positional[Present]
+    """movie folder with the true tracks"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence to score, such as 01 (repeatable); all of TRUTH without it"""
+    json: NewFile | None = None
+    """write everything, sequence by sequence, to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept synthetic movies as truth"""
+
+
+@command
 class ScoreGeneration:
     """Compare generated with real images: KID and FID, precision and recall, and LPIPS, SSIM, PSNR of pairs.
 
