@@ -5,12 +5,19 @@ links into tracks that agree with the rules of the Cell Tracking Challenge. Cell
 where they lie, so that nothing depends on the ids that a segmentation happened to give.
 """
 
+import logging
+import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+
+from cytoforge.metrics.segmentation import overlap
 
 Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
@@ -41,7 +48,7 @@ class Links:
 class Linker(Protocol):
     """A way of tracking."""
 
-    wants_images: bool
+    wants_images: ClassVar[bool]
     """whether it looks at images besides the labels"""
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
@@ -53,7 +60,7 @@ class Tracking:
     """Tracks by the rules of the Cell Tracking Challenge, numbered from 1 by first frame and place."""
 
     tracks: Ints
-    """(M, 4) rows L B E P: label, first and last frame, parent (0: none). No gaps; a parent ends before its daughters"""
+    """(M, 4) rows L B E P: label, first and last frame, parent (0: none). No gaps; parents end before their daughters"""
     ids: tuple[Ints, ...]
     """for each frame (N + 1,): the track of each cell, and 0 for background"""
 
@@ -92,7 +99,7 @@ def assemble(links: Links) -> Tracking:
     pairs = links.pairs.reshape(-1, 4)
     frame, cell, later, successor = pairs.T
     if len(pairs) and not (
-        (0 <= frame).all()
+        (frame >= 0).all()
         and (frame < later).all()
         and (later < links.cells.size).all()
         and (np.minimum(cell, successor) > 0).all()
@@ -108,7 +115,7 @@ def assemble(links: Links) -> Tracking:
     goes_on = np.zeros(offsets[-1], bool)
     goes_on[after] = (np.bincount(before, minlength=offsets[-1])[before] == 1) & (later == frame + 1)
     label = np.where(goes_on, 0, np.cumsum(~goes_on))
-    for start, stop in zip(offsets[1:-1], offsets[2:], strict=True):
+    for start, stop in pairwise(offsets):
         on = start + np.flatnonzero(goes_on[start:stop])
         label[on] = label[predecessor[on]]
     starts = np.flatnonzero(~goes_on)
@@ -117,5 +124,253 @@ def assemble(links: Links) -> Tracking:
     np.maximum.at(end, label, time)
     parent = np.where(predecessor[starts] >= 0, label[predecessor[starts]], 0)
     tracks = np.stack([label[starts], time[starts], end[1:], parent], axis=1)
-    ids = tuple(np.concatenate([[0], label[a:b]]) for a, b in zip(offsets[:-1], offsets[1:], strict=True))
+    ids = tuple(np.concatenate([[0], label[a:b]]) for a, b in pairwise(offsets))
     return Tracking(tracks.astype(np.int64), ids)
+
+
+@dataclass(frozen=True)
+class OverlapLinker:
+    """Cells go on where they overlap most; holds the labels of `gap` + 2 frames.
+
+    Links are those of the largest sum of IoU. A cell divides where two cells of the next frame, both clearly smaller,
+    lie on it with a part of their pixels. A cell that vanished is looked for, where it was, in the `gap` frames after.
+    """
+
+    gap: int = 1
+    """frames that a cell may be missing"""
+    least: float = 0.02
+    """IoU that a link needs"""
+    daughter: float = 0.05
+    """share of each daughter's pixels that lies on the mother, at least"""
+    size: float = 0.8
+    """area of each daughter as a share of the mother's, less than"""
+    wants_images: ClassVar[bool] = False
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie; raises ValueError where frames differ in size."""
+        cells: list[int] = []
+        pairs = [np.zeros((0, 4), np.int64)]
+        earlier: deque[tuple[int, Labels]] = deque(maxlen=self.gap + 1)  # newest first; cells that go on are taken out
+        for time, frame in enumerate(frames):
+            cells.append(int(frame.labels.max(initial=0)))
+            unlinked = frame.labels
+            for place, (then, lost) in enumerate(earlier):
+                found = self._link(lost, unlinked, divisions=then == time - 1)
+                earlier[place] = (then, _without(lost, found[:, 0]))
+                unlinked = _without(unlinked, found[:, 1])
+                moments = np.broadcast_to([then, time], found.shape)
+                pairs.append(np.stack([moments[:, 0], found[:, 0], moments[:, 1], found[:, 1]], axis=1))
+            earlier.appendleft((time, frame.labels))
+        settings = {
+            "least IoU": self.least,
+            "daughters: least share on the mother": self.daughter,
+            "daughters: largest area, of the mother's": self.size,
+            "gap in frames": self.gap,
+        }
+        return Links(np.array(cells, np.int64), np.concatenate(pairs), settings)
+
+    def _link(self, before: Labels, after: Labels, *, divisions: bool) -> Ints:
+        """Cells (K, 2) of two frames that belong together."""
+        table = overlap(before, after)
+        left, right = table.truth_ids[table.pair_truth], table.prediction_ids[table.pair_prediction]
+        linked = assignment(table.pair_truth, table.pair_prediction, table.iou(), self.least)
+        if divisions:
+            area = table.prediction_areas[table.pair_prediction]
+            share = table.intersection / area
+            daughter = (share >= self.daughter) & (area < self.size * table.truth_areas[table.pair_truth])
+            (second,) = np.nonzero(daughter & ~np.isin(right, right[linked]) & np.isin(left, left[linked & daughter]))
+            second = second[np.argsort(-share[second], kind="stable")]
+            linked[second[assigned_in_order(left[second], right[second])]] = True
+        return np.stack([left[linked], right[linked]], axis=1).astype(np.int64)
+
+
+def assignment(row: Ints, column: Ints, gain: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """Which of K candidate pairs to take: each row and column at most once, the largest sum of gains.
+
+    Args:
+        row, column: (K,) positions of the partners, from 0; a pair is given once.
+        gain: (K,) above 0; pairs below `least` are never taken.
+        least: above 0.
+    """
+    taken = np.zeros(len(row), bool)
+    (use,) = np.nonzero(gain >= least)
+    if not use.size:
+        return taken
+    rows, row = np.unique(row[use], return_inverse=True)
+    columns, column = np.unique(column[use], return_inverse=True)
+    alone = np.arange(rows.size)  # every row may stay alone for next to no gain
+    values = np.concatenate([gain[use], np.full(rows.size, least * 1e-6)])
+    places = (np.concatenate([row, alone]), np.concatenate([column, columns.size + alone]))
+    graph = sparse.coo_array((values, places), shape=(rows.size, columns.size + rows.size)).tocsr()
+    _, chosen = sparse.csgraph.min_weight_full_bipartite_matching(graph, maximize=True)
+    taken[use] = chosen[row] == column
+    return taken
+
+
+def assigned_in_order(row: Ints, column: Ints) -> Ints:
+    """Which of candidate pairs (K,) to take when the first that is still free on both sides goes first."""
+    taken: list[int] = []
+    rows, columns = set(), set()
+    for position, (one, two) in enumerate(zip(row.tolist(), column.tolist(), strict=True)):
+        if one not in rows and two not in columns:
+            taken.append(position)
+            rows.add(one)
+            columns.add(two)
+    return np.array(taken, np.int64)
+
+
+def _without(labels: Labels, cells: Ints) -> Labels:
+    keep = np.arange(int(labels.max(initial=0)) + 1, dtype=np.int32)
+    keep[cells] = 0
+    result: Labels = keep[labels]
+    return result
+
+
+def _places(frames: Iterator[Frame]) -> tuple[list[NDArray[np.float64]], float, tuple[int, int]]:
+    """For each frame the middles (N, 2) of its cells, y and x in pixels; the median diameter; the largest frame."""
+    middles, areas, size = [], [np.zeros(0)], (1, 1)
+    for labels, _ in frames:
+        count = int(labels.max(initial=0)) + 1
+        y, x = np.nonzero(labels)
+        cell = labels[y, x]
+        area = np.bincount(cell, minlength=count)[1:]
+        sums = [np.bincount(cell, weights=axis, minlength=count)[1:] for axis in (y, x)]
+        middles.append(np.stack(sums, axis=1) / area[:, None])
+        areas.append(area)
+        size = (max(size[0], labels.shape[0]), max(size[1], labels.shape[1]))
+    every = np.concatenate(areas)
+    return middles, float(2 * np.sqrt(np.median(every) / np.pi)) if every.size else 1.0, size
+
+
+@dataclass(frozen=True)
+class LapTrackLinker:
+    """The package laptrack (Fukai and Kawaguchi 2023): nearest places by linear assignment, then gaps and divisions.
+
+    The method is that of Jaqaman et al. 2008. Holds the places of all cells. Distances scale with the median diameter
+    of the cells, that of a disc of their area.
+    """
+
+    gap: int = 1
+    """frames that a cell may be missing"""
+    distance: float | None = None
+    """pixels that a cell may move from frame to frame; without it REACH diameters"""
+    wants_images: ClassVar[bool] = False
+    REACH: ClassVar[float] = 1.0
+    """diameters that a cell may move from frame to frame"""
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie."""
+        from laptrack import LapTrack  # brings pandas; takes seconds
+
+        middles, diameter, _ = _places(frames)
+        reach = self.distance or self.REACH * diameter
+        tracker = LapTrack(
+            cutoff=reach**2,
+            gap_closing_cutoff=reach**2 if self.gap else False,
+            gap_closing_max_frame_count=self.gap + 1,
+            splitting_cutoff=reach**2,
+        )
+        edges = list(tracker.predict(middles).edges()) if middles else []
+        pairs = np.array([(*one, *two) for one, two in edges], np.int64).reshape(-1, 4) + [0, 1, 0, 1]
+        settings = {
+            "median diameter in pixels": round(diameter, 1),
+            "largest distance in pixels": round(reach, 1),
+            "gap in frames": self.gap,
+        }
+        return Links(np.array([len(one) for one in middles], np.int64), pairs, settings)
+
+
+@dataclass(frozen=True)
+class BTrackLinker:
+    """The package btrack (Ulicna et al. 2021): a Kalman filter for each cell, then gaps and divisions by optimisation.
+
+    Holds the places of all cells. The lengths of its models scale with the median diameter of the cells.
+    """
+
+    gap: int = 1
+    """frames that a cell may be missing"""
+    distance: float | None = None
+    """pixels that a cell may move from frame to frame; without it REACH diameters"""
+    wants_images: ClassVar[bool] = False
+    REACH: ClassVar[float] = 1.5
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie; raises RuntimeError where the optimisation finds no solution within a minute."""
+        middles, diameter, size = _places(frames)
+        reach = self.distance or self.REACH * diameter
+        cells = np.array([len(one) for one in middles], np.int64)
+        time = np.repeat(np.arange(len(middles)), cells)
+        cell = np.concatenate([np.arange(1, n + 1) for n in cells] or [time])
+        pairs: list[tuple[int, int]] = []
+        if np.count_nonzero(cells) > 1:
+            places = np.column_stack([time, np.concatenate(middles)[:, ::-1], np.zeros(len(time))])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
+                pairs = _btrack_pairs(places, size, {**_btrack_models(diameter, self.gap), "max_search_radius": reach})
+        one, two = np.array(pairs, np.int64).reshape(-1, 2).T
+        links = np.stack([time[one], cell[one], time[two], cell[two]], axis=1).astype(np.int64)
+        settings = {
+            "median diameter in pixels": round(diameter, 1),
+            "largest distance in pixels": round(reach, 1),
+            "gap in frames": self.gap,
+        }
+        return Links(cells, links, settings)
+
+
+def _btrack_pairs(
+    places: NDArray[np.float64], size: tuple[int, int], configuration: dict[str, Any]
+) -> list[tuple[int, int]]:
+    """Pairs of cells that follow each other, as positions in places (N, 4): frame, x, y, z."""
+    from btrack import BayesianTracker
+
+    logging.getLogger("btrack").setLevel(logging.ERROR)
+    with BayesianTracker() as tracker:
+        tracker.configure(configuration)
+        tracker.append(places)
+        tracker.volume = ((0, size[1]), (0, size[0]))
+        tracker.track()
+        if tracker.hypotheses() and not tracker.optimise():
+            raise RuntimeError("btrack found no best set of tracks within a minute")
+        seen = {track.ID: [cell for cell in track.refs if cell >= 0] for track in tracker.tracks}  # < 0: filled in
+        parents = {track.ID: track.parent for track in tracker.tracks if track.parent != track.ID}
+    mothers = {track: seen.get(parents.get(track), []) for track in seen}
+    return [pair for track, cells in seen.items() for pair in pairwise([*mothers[track][-1:], *cells])]
+
+
+def _btrack_models(diameter: float, gap: int) -> dict[str, Any]:
+    """Motion at constant speed and hypotheses of btrack's published cell model, for cells of another diameter.
+
+    Its lengths in pixels are taken as those of cells 30 pixels wide. Those of links, branches and border are larger
+    than published, and tracks may begin and end anywhere: with less, tracks of real movies break apart.
+    """
+    unit = diameter / 30
+    motion = {
+        "measurements": 3,
+        "states": 6,
+        "accuracy": 7.5,
+        "prob_not_assign": 0.1,
+        "max_lost": gap,
+        "A": np.eye(6) + np.eye(6, k=3),
+        "H": np.eye(3, 6),
+        "P": np.diag([0.1, 0.1, 0.1, 1, 1, 1]) * 150 * unit,
+        "G": np.array([0.5, 0.5, 0.5, 1, 1, 1]) * 15 * unit,
+        "R": np.eye(3) * 5 * unit,
+    }
+    hypotheses = {
+        "hypotheses": ["P_FP", "P_init", "P_term", "P_link", "P_branch", "P_dead"],
+        "lambda_time": 5.0,
+        "lambda_dist": 5.0 * unit,
+        "lambda_link": 20.0 * unit,
+        "lambda_branch": 20.0 * unit,
+        "eta": 1e-10,
+        "theta_dist": 20.0 * unit,
+        "theta_time": 5.0,
+        "dist_thresh": 40.0 * unit,
+        "time_thresh": gap + 1.0,
+        "apop_thresh": 2,
+        "segmentation_miss_rate": 0.1,
+        "apoptosis_rate": 0.1,
+        "relax": True,
+    }
+    quiet = {"msg_lev": "GLP_MSG_OFF", "tm_lim": 60_000}
+    return {"motion_model": motion, "hypothesis_model": hypotheses, "optimizer_options": quiet}
