@@ -5,6 +5,7 @@ links into tracks that agree with the rules of the Cell Tracking Challenge. Cell
 where they lie, so that nothing depends on the ids that a segmentation happened to give.
 """
 
+import importlib
 import logging
 import warnings
 from collections import deque
@@ -21,6 +22,7 @@ from cytoforge.metrics.segmentation import overlap
 
 Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
+Cells = NDArray[np.integer[Any]]
 
 
 class Frame(NamedTuple):
@@ -60,7 +62,7 @@ class Tracking:
     """Tracks by the rules of the Cell Tracking Challenge, numbered from 1 by first frame and place."""
 
     tracks: Ints
-    """(M, 4) rows L B E P: label, first and last frame, parent (0: none). No gaps; parents end before their daughters"""
+    """(M, 4) rows L B E P: label, first and last frame, parent (0: none). No gaps; a parent ends before its kin"""
     ids: tuple[Ints, ...]
     """for each frame (N + 1,): the track of each cell, and 0 for background"""
 
@@ -207,7 +209,7 @@ def assignment(row: Ints, column: Ints, gain: NDArray[np.float64], least: float)
     return taken
 
 
-def assigned_in_order(row: Ints, column: Ints) -> Ints:
+def assigned_in_order(row: Cells, column: Cells) -> Ints:
     """Which of candidate pairs (K,) to take when the first that is still free on both sides goes first."""
     taken: list[int] = []
     rows, columns = set(), set()
@@ -228,7 +230,9 @@ def _without(labels: Labels, cells: Ints) -> Labels:
 
 def _places(frames: Iterator[Frame]) -> tuple[list[NDArray[np.float64]], float, tuple[int, int]]:
     """For each frame the middles (N, 2) of its cells, y and x in pixels; the median diameter; the largest frame."""
-    middles, areas, size = [], [np.zeros(0)], (1, 1)
+    middles: list[NDArray[np.float64]] = []
+    areas: list[Ints] = [np.zeros(0, np.int64)]
+    size = (1, 1)
     for labels, _ in frames:
         count = int(labels.max(initial=0)) + 1
         y, x = np.nonzero(labels)
@@ -236,7 +240,7 @@ def _places(frames: Iterator[Frame]) -> tuple[list[NDArray[np.float64]], float, 
         area = np.bincount(cell, minlength=count)[1:]
         sums = [np.bincount(cell, weights=axis, minlength=count)[1:] for axis in (y, x)]
         middles.append(np.stack(sums, axis=1) / area[:, None])
-        areas.append(area)
+        areas.append(area.astype(np.int64))
         size = (max(size[0], labels.shape[0]), max(size[1], labels.shape[1]))
     every = np.concatenate(areas)
     return middles, float(2 * np.sqrt(np.median(every) / np.pi)) if every.size else 1.0, size
@@ -264,14 +268,14 @@ class LapTrackLinker:
 
         middles, diameter, _ = _places(frames)
         reach = self.distance or self.REACH * diameter
-        tracker = LapTrack(
-            cutoff=reach**2,
-            gap_closing_cutoff=reach**2 if self.gap else False,
-            gap_closing_max_frame_count=self.gap + 1,
-            splitting_cutoff=reach**2,
-        )
-        edges = list(tracker.predict(middles).edges()) if middles else []
-        pairs = np.array([(*one, *two) for one, two in edges], np.int64).reshape(-1, 4) + [0, 1, 0, 1]
+        options: dict[str, Any] = {
+            "cutoff": reach**2,
+            "gap_closing_cutoff": reach**2 if self.gap else False,
+            "gap_closing_max_frame_count": self.gap + 1,
+            "splitting_cutoff": reach**2,
+        }
+        edges = list(LapTrack(**options).predict(middles).edges()) if middles else []
+        pairs = np.array([(then, one + 1, now, two + 1) for (then, one), (now, two) in edges], np.int64)
         settings = {
             "median diameter in pixels": round(diameter, 1),
             "largest distance in pixels": round(reach, 1),
@@ -317,14 +321,23 @@ class BTrackLinker:
         return Links(cells, links, settings)
 
 
+def btrack_engine() -> Any:
+    """Start a tracker of btrack; raises ImportError where it is not installed, or its engine does not run here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
+        package = importlib.import_module("btrack")
+        logging.getLogger("btrack").setLevel(logging.CRITICAL)
+        try:
+            return package.BayesianTracker()
+        except Exception as error:  # a bare Exception where the shared library cannot be loaded
+            raise ImportError("the engine of btrack cannot be loaded", name="btrack.libs") from error
+
+
 def _btrack_pairs(
     places: NDArray[np.float64], size: tuple[int, int], configuration: dict[str, Any]
 ) -> list[tuple[int, int]]:
     """Pairs of cells that follow each other, as positions in places (N, 4): frame, x, y, z."""
-    from btrack import BayesianTracker
-
-    logging.getLogger("btrack").setLevel(logging.ERROR)
-    with BayesianTracker() as tracker:
+    with btrack_engine() as tracker:
         tracker.configure(configuration)
         tracker.append(places)
         tracker.volume = ((0, size[1]), (0, size[0]))

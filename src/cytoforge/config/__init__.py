@@ -2,6 +2,7 @@
 
 from cytoforge.config.base import ABSENT, PRESENT, RUN, check_places
 from cytoforge.config.commands import (
+    TRACKERS,
     Check,
     Demo,
     GenerateImages,
@@ -13,6 +14,7 @@ from cytoforge.config.commands import (
     Segment,
     SimulateMasks,
     SimulateMovie,
+    Track,
 )
 from cytoforge.config.study import (
     StudyAblation,
@@ -41,6 +43,7 @@ __all__ = [
     "PRESENT",
     "PRESETS",
     "RUN",
+    "TRACKERS",
     "Check",
     "Demo",
     "GenerateImages",
@@ -61,6 +64,7 @@ __all__ = [
     "StudySegmenters",
     "StudyTraining",
     "StudyVersatility",
+    "Track",
     "TrainGenerator",
     "TrainMovie",
     "TrainSegmentation",

@@ -107,7 +107,7 @@ def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, An
 def made_by(info: Mapping[str, Any]) -> str | None:
     """Return the command that a dataset.json says made the dataset."""
     origin = info.get("synthetic")
-    return origin.get("by") if isinstance(origin, dict) else None
+    return origin.get("by") if isinstance(origin, dict) else info.get("by")
 
 
 def _different(former: Any, wanted: Any, name: str = "") -> set[str]:
