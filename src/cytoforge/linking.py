@@ -274,7 +274,7 @@ class LapTrackLinker:
             "gap_closing_max_frame_count": self.gap + 1,
             "splitting_cutoff": reach**2,
         }
-        edges = list(LapTrack(**options).predict(middles).edges()) if middles else []
+        edges = list(LapTrack(**options).predict(middles).edges()) if any(map(len, middles)) else []
         pairs = np.array([(then, one + 1, now, two + 1) for (then, one), (now, two) in edges], np.int64)
         settings = {
             "median diameter in pixels": round(diameter, 1),
@@ -288,7 +288,8 @@ class LapTrackLinker:
 class BTrackLinker:
     """The package btrack (Ulicna et al. 2021): a Kalman filter for each cell, then gaps and divisions by optimisation.
 
-    Holds the places of all cells. The lengths of its models scale with the median diameter of the cells.
+    Holds the places of all cells. Its models count in pixels: it is given places in a scale at which the cells have the
+    size that these were published for.
     """
 
     gap: int = 1
@@ -297,6 +298,9 @@ class BTrackLinker:
     """pixels that a cell may move from frame to frame; without it REACH diameters"""
     wants_images: ClassVar[bool] = False
     REACH: ClassVar[float] = 1.5
+    """diameters that a cell may move from frame to frame"""
+    DIAMETER: ClassVar[float] = 30.0
+    """median diameter in pixels at which btrack sees the cells"""
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
         """Link the cells of a movie; raises RuntimeError where the optimisation finds no solution within a minute."""
@@ -307,10 +311,13 @@ class BTrackLinker:
         cell = np.concatenate([np.arange(1, n + 1) for n in cells] or [time])
         pairs: list[tuple[int, int]] = []
         if np.count_nonzero(cells) > 1:
-            places = np.column_stack([time, np.concatenate(middles)[:, ::-1], np.zeros(len(time))])
+            unit = self.DIAMETER / diameter
+            places = np.column_stack([time, unit * np.concatenate(middles)[:, ::-1], np.zeros(len(time))])
+            configuration = {**_btrack_models(self.gap), "max_search_radius": unit * reach}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
-                pairs = _btrack_pairs(places, size, {**_btrack_models(diameter, self.gap), "max_search_radius": reach})
+                pairs = _btrack_pairs(places, (unit * size[0], unit * size[1]), configuration)
+            pairs = [(one, two) for one, two in pairs if time[two] - time[one] <= self.gap + 1]
         one, two = np.array(pairs, np.int64).reshape(-1, 2).T
         links = np.stack([time[one], cell[one], time[two], cell[two]], axis=1).astype(np.int64)
         settings = {
@@ -334,7 +341,7 @@ def btrack_engine() -> Any:
 
 
 def _btrack_pairs(
-    places: NDArray[np.float64], size: tuple[int, int], configuration: dict[str, Any]
+    places: NDArray[np.float64], size: tuple[float, float], configuration: dict[str, Any]
 ) -> list[tuple[int, int]]:
     """Pairs of cells that follow each other, as positions in places (N, 4): frame, x, y, z."""
     with btrack_engine() as tracker:
@@ -350,35 +357,34 @@ def _btrack_pairs(
     return [pair for track, cells in seen.items() for pair in pairwise([*mothers[track][-1:], *cells])]
 
 
-def _btrack_models(diameter: float, gap: int) -> dict[str, Any]:
-    """Motion at constant speed and hypotheses of btrack's published cell model, for cells of another diameter.
+def _btrack_models(gap: int) -> dict[str, Any]:
+    """Motion at constant speed, and hypotheses, of btrack's published model of cells.
 
-    Its lengths in pixels are taken as those of cells 30 pixels wide. Those of links, branches and border are larger
-    than published, and tracks may begin and end anywhere: with less, tracks of real movies break apart.
+    Lengths of links, branches and border are larger than published, and tracks may begin and end anywhere: with less,
+    tracks of real movies break apart.
     """
-    unit = diameter / 30
     motion = {
         "measurements": 3,
         "states": 6,
         "accuracy": 7.5,
         "prob_not_assign": 0.1,
-        "max_lost": gap,
+        "max_lost": max(gap, 1),  # the engine divides by it
         "A": np.eye(6) + np.eye(6, k=3),
         "H": np.eye(3, 6),
-        "P": np.diag([0.1, 0.1, 0.1, 1, 1, 1]) * 150 * unit,
-        "G": np.array([0.5, 0.5, 0.5, 1, 1, 1]) * 15 * unit,
-        "R": np.eye(3) * 5 * unit,
+        "P": np.diag([0.1, 0.1, 0.1, 1, 1, 1]) * 150,
+        "G": np.array([0.5, 0.5, 0.5, 1, 1, 1]) * 15,
+        "R": np.eye(3) * 5,
     }
     hypotheses = {
         "hypotheses": ["P_FP", "P_init", "P_term", "P_link", "P_branch", "P_dead"],
         "lambda_time": 5.0,
-        "lambda_dist": 5.0 * unit,
-        "lambda_link": 20.0 * unit,
-        "lambda_branch": 20.0 * unit,
+        "lambda_dist": 5.0,
+        "lambda_link": 20.0,
+        "lambda_branch": 20.0,
         "eta": 1e-10,
-        "theta_dist": 20.0 * unit,
+        "theta_dist": 20.0,
         "theta_time": 5.0,
-        "dist_thresh": 40.0 * unit,
+        "dist_thresh": 40.0,
         "time_thresh": gap + 1.0,
         "apop_thresh": 2,
         "segmentation_miss_rate": 0.1,

@@ -142,7 +142,7 @@ class Track:
     """run folder of train segmentation or import, to segment the frames with; without it MOVIE's masks are taken"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of MOVIE to track, such as 01 (repeatable); all without it"""
-    gap: Annotated[int, Field(ge=0, le=20)] | None = None
+    gap: Annotated[int, Field(ge=0, le=10)] | None = None
     """frames that a cell may be missing and still be the same; 1 without it"""
     distance: Annotated[float, Field(gt=0, examples=[30])] | None = None
     """laptrack, btrack: pixels that a cell may move from frame to frame; without it by the cells' median diameter"""
