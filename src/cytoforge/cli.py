@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "inference.generate_movie:generate_movie",
         "masks of a movie to its frames, with a trained movie generator",
     ),
+    "track": ("Track", "inference.track:track", "masks of a movie, or its frames, to tracks and lineages"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "simulate movie": (

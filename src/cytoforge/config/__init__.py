@@ -2,6 +2,7 @@
 
 from cytoforge.config.base import ABSENT, PRESENT, RUN, check_places
 from cytoforge.config.commands import (
+    TRACKERS,
     Check,
     Demo,
     GenerateImages,
@@ -15,6 +16,7 @@ from cytoforge.config.commands import (
     Segment,
     SimulateMasks,
     SimulateMovie,
+    Track,
 )
 from cytoforge.config.study import (
     StudyAblation,
@@ -43,6 +45,7 @@ __all__ = [
     "PRESENT",
     "PRESETS",
     "RUN",
+    "TRACKERS",
     "Check",
     "Demo",
     "GenerateImages",
@@ -65,6 +68,7 @@ __all__ = [
     "StudySegmenters",
     "StudyTraining",
     "StudyVersatility",
+    "Track",
     "TrainGenerator",
     "TrainMovie",
     "TrainSegmentation",

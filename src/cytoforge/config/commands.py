@@ -115,6 +115,58 @@ class GenerateMovie:
     """replace an existing synthetic movie"""
 
 
+TRACKERS = ("overlap", "laptrack", "btrack")
+
+
+@command
+class Track:
+    """Track the cells of a movie: masks with an id for each track, and who descends from whom, in OUT/01_RES.
+
+    TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells), btrack (nearest to where a
+    cell should be by its speed; an extra), or a run folder. MOVIE is a movie folder with masks, or with frames that
+    --segment has segmented first. The numbers of the cells in the masks do not matter. Interrupted work goes on when
+    the same command is given again.
+
+    Examples:
+      cytoforge track laptrack MOVIE --out OUT
+      cytoforge track overlap MOVIE --out OUT --segment RUN
+    """
+
+    tracker: Positional[str]
+    """overlap, laptrack, btrack, or run folder of train tracker"""
+    movie: Positional[Present]
+    """movie folder to track"""
+    out: ResultFolder
+    """movie folder to write"""
+    segment: RunFolder | None = None
+    """run folder of train segmentation or import, to segment the frames with; without it MOVIE's masks are taken"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of MOVIE to track, such as 01 (repeatable); all without it"""
+    gap: Annotated[int, Field(ge=0, le=10)] | None = None
+    """frames that a cell may be missing and still be the same; 1 without it"""
+    distance: Annotated[float, Field(gt=0, examples=[30])] | None = None
+    """laptrack, btrack: pixels that a cell may move from frame to frame; without it by the cells' median diameter"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing result of track"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Track":
+        if self.tracker not in TRACKERS and not Path(self.tracker).is_dir():
+            raise ValueError(
+                f"{self.tracker}: is neither a tracker nor a folder; take {', '.join(TRACKERS)}, or the run folder of "
+                "train tracker"
+            )
+        if self.distance is not None and self.tracker not in ("laptrack", "btrack"):
+            raise ValueError(f"--distance: belongs to laptrack and btrack, not to {self.tracker}; leave it out")
+        if self.gap is not None and self.tracker not in TRACKERS:
+            raise ValueError(f"--gap: belongs to {', '.join(TRACKERS)}; leave it out")
+        return self
+
+
 @command
 class ScoreSegmentation:
     """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
