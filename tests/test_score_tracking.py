@@ -238,7 +238,7 @@ def test_sizes_that_differ(tmp_path: Path, truth: Path) -> None:
         score_tracking(ScoreTracking(write(tmp_path / "right", "RES", cells.STILL), truth))
     gold.unlink()
     write(truth, "ST", tuple(frame[:, :6] for frame in cells.STILL))
-    with pytest.raises(UserError, match=r"man_track000.tif: is not of the size of .*man_seg000.tif; export both"):
+    with pytest.raises(UserError, match=r"man_track000.tif: has another size than .*man_seg000.tif; export both"):
         score_tracking(ScoreTracking(found, truth))
 
 
