@@ -32,6 +32,8 @@ from cytoforge.config.training import (
     Training,
     TrainMovie,
     TrainSegmentation,
+    TrainTracker,
+    WithSynthetic,
     fitting_scale,
 )
 
@@ -64,7 +66,9 @@ __all__ = [
     "TrainGenerator",
     "TrainMovie",
     "TrainSegmentation",
+    "TrainTracker",
     "Training",
+    "WithSynthetic",
     "check_places",
     "fitting_scale",
 ]
