@@ -181,7 +181,8 @@ class Examples:
 
     def picture(self, tracker: nn.Module) -> np.ndarray:
         """Picture uint8 (rows, columns, 3) of the samples, above each other, with outlines as in the report."""
-        return np.concatenate([outcome_overlay(*sample) for _, *sample in self.samples(tracker)])
+        rows = [outcome_overlay(crops, truth, found) for _, crops, truth, found in self.samples(tracker)]
+        return np.concatenate(rows)
 
 
 def _found(tracker: nn.Module, previous: Tensor, current: Tensor) -> np.ndarray:
