@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cytoforge.augment import Policy, augment
-from cytoforge.crops import SIDE, Windows, crop_images, crop_labels, windows_around
+from cytoforge.crops import SIDE, crop_images, crop_labels, windows_around
 from cytoforge.data.dataset import Item
 from cytoforge.data.movie import read_tracks
 from cytoforge.training.batches import Batch, Pair, Synthetic, cached, item_generator
@@ -26,8 +26,8 @@ class Move(NamedTuple):
     cell: int
     after: tuple[int, ...]
     """its id in the next frame, or those of its daughters"""
-    window: Windows
-    """(1, 3), see `crops`"""
+    window: tuple[int, ...]
+    """first row, first column, side, as of `crops.windows_around`"""
 
 
 class Moves:
@@ -52,8 +52,8 @@ class Moves:
                 daughters.setdefault(track.parent, []).append(track.label)
         cells = np.setdiff1d(labels, [0])
         return [
-            Move(place, cell, after, window[None])
-            for cell, window in zip(cells.tolist(), windows_around(labels, cells), strict=True)
+            Move(place, cell, after, tuple(window))
+            for cell, window in zip(cells.tolist(), windows_around(labels, cells).tolist(), strict=True)
             if (after := (cell,) if cell in later else tuple(daughters.get(cell, ())))
         ]
 
@@ -73,8 +73,9 @@ class Moves:
         """Return the crops (2 C, SIDE, SIDE), of the cell and of the next frame, and 0 or 1 (SIDE, SIDE): its place."""
         image, labels = self._read(move.place)
         next_image, next_labels = self._read(move.place + 1)
-        shown = crop_images(image, labels, move.window, [move.cell]), crop_images(next_image, next_labels, move.window)
-        target = np.isin(crop_labels(next_labels, move.window)[0], move.after)
+        windows = np.array([move.window])
+        shown = crop_images(image, labels, windows, [move.cell]), crop_images(next_image, next_labels, windows)
+        target = np.isin(crop_labels(next_labels, windows)[0], move.after)
         return torch.cat(shown, dim=1)[0], torch.from_numpy(target.astype(np.int64))
 
 
