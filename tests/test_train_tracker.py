@@ -303,6 +303,8 @@ def test_a_run_from_end_to_end(run: Path, movie: Path) -> None:
     assert counts.tolist() == [3] * 4 + [4] * 6
     assert pairs.shape[1] == 4 and (pairs[:, 2] == pairs[:, 0] + 1).all()
     assert len({tuple(pair) for pair in pairs[:, 2:].tolist()}) == len(pairs)  # one predecessor each
+    with pytest.raises(UserError, match="was trained on images of 1 channel, these have 3; convert them"):
+        deepsea_links(run, ((labels, np.tile(image, (3, 1, 1))) for labels, image in frames))
 
 
 def test_crops_are_predicted_in_parts_as_in_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
