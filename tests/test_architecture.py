@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "cytoforge"
-SCIENCE = {"networks", "losses", "metrics", "simulation", "augment", "instances", "backgrounds", "linking"}
+SCIENCE = {
+    "crops",
+    "linking_deepsea",
+    "networks",
+    "losses",
+    "metrics",
+    "simulation",
+    "augment",
+    "instances",
+    "backgrounds",
+    "linking",
+}
 FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors and its own
     {"cli", "__main__"},
     {"commands"},

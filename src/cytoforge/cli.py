@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
     "train generator": ("TrainGenerator", "training.generator:train", "annotated images to an image generator"),
     "train movie": ("TrainMovie", "training.movie:train", "an annotated movie to a movie generator"),
+    "train tracker": ("TrainTracker", "training.tracker:train", "a tracked movie to a tracker"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
     "generate movie": (

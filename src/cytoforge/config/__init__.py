@@ -36,6 +36,8 @@ from cytoforge.config.training import (
     Training,
     TrainMovie,
     TrainSegmentation,
+    TrainTracker,
+    WithSynthetic,
     fitting_scale,
 )
 
@@ -72,7 +74,9 @@ __all__ = [
     "TrainGenerator",
     "TrainMovie",
     "TrainSegmentation",
+    "TrainTracker",
     "Training",
+    "WithSynthetic",
     "check_places",
     "fitting_scale",
 ]

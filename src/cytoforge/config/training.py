@@ -66,13 +66,15 @@ class Preset:
     """window cut from a movie, height x width in pixels (tGAN: 256 x 384)"""
     clip: int
     """most frames of a movie that are painted in a row in training (tGAN: 10)"""
+    tracker_batch: int
+    """cells per step of the tracker (DeepSea: 16)"""
 
 
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False, (64, 64), 3),
-    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 4),
+    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False, (64, 64), 3, 2),
+    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 4, 4),
     "paper": Preset(
-        64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True, (256, 384), 10
+        64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True, (256, 384), 10, 16
     ),
 }
 
@@ -162,7 +164,19 @@ class Training:
 
 
 @command
-class TrainSegmentation(Training):
+class WithSynthetic(Training):
+    """What trainings ask for that learn from synthetic data, too."""
+
+    synthetic: Annotated[Present | None, arg(name="with")] = None
+    """synthetic annotated images to learn from beside DATA; never validated on"""
+    schedule: Schedule = "mix"
+    """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first, as many in all"""
+    synthetic_share: Fraction = 0.5
+    """share of synthetic windows in the first 70 % of the training; its end sees real ones only"""
+
+
+@command
+class TrainSegmentation(WithSynthetic):
     """Train a segmenter on annotated images.
 
     DATA holds images/ and masks/ (label images: 0 background, 1..N cells) paired by file name, or is a movie folder.
@@ -188,12 +202,6 @@ class TrainSegmentation(Training):
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
     warm_start: bool = False
     """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
-    synthetic: Annotated[Present | None, arg(name="with")] = None
-    """synthetic annotated images to learn from beside DATA; never validated on"""
-    schedule: Schedule = "mix"
-    """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first, as many in all"""
-    synthetic_share: Fraction = 0.5
-    """share of synthetic windows in the first 70 % of the training; its end sees real ones only"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -254,4 +262,28 @@ class TrainMovie(Training):
         problems = super()._problems()
         if self.limit is not None:
             problems.append("--limit picks single images, which make no movie; leave it out, or give a shorter movie")
+        return problems
+
+
+@command
+class TrainTracker(WithSynthetic):
+    """Train a tracker on a tracked movie: it learns where a cell has gone in the next frame, and when it divides.
+
+    DATA is a movie folder with masks and man_track.txt or res_track.txt. Of every cell the network sees a window about
+    it, in its frame and in the next, at one size whatever that of the cell (DeepSea). Interrupted training goes on when
+    the same command is given again.
+
+    Examples:
+      cytoforge train tracker DATA --out RUN --minutes 10
+      cytoforge train tracker DATA --out RUN --sequence 01 --validation DATA
+      cytoforge train tracker DATA --out RUN --limit 20 --with SYNTHETIC
+    """
+
+    augmentation: Augmentation | Literal["flip"] = "strong"
+    """as in train segmentation and train generator; both windows of a cell are varied alike"""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.scale != 1:
+            problems.append("--scale: a tracker sees cells at one size whatever that of the images; leave it out")
         return problems
