@@ -1,0 +1,147 @@
+"""GEFF, the graph exchange file format: a zarr folder with cells as nodes and links between them as edges."""
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from geff import GeffMetadata, GeffReader
+from geff.core_io import check_for_geff, write_arrays
+from geff_spec import Axis, PropMetadata
+from numpy.typing import NDArray
+
+from cytoforge.data.files import atomic
+from cytoforge.data.formats import MAX_BYTES, reading
+from cytoforge.data.tracks import Calibration, Spots, linked
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import Cells
+
+AXES = {"t": ("frame", "time"), "y": ("point_y", "space"), "x": ("point_x", "space")}
+PROPERTIES = {  # our feature: name there, unit, description
+    "label": ("label", None, "id of the cell in the mask of its frame, and of its track"),
+    "cell": ("tracklet", None, "label of the first track of this cell"),
+    "root": ("lineage", None, "label of the first track of the family"),
+    "parent": ("parent", None, "label of the mother, or of the same cell before a gap; 0 without"),
+    "generation": ("generation", None, "divisions since the root"),
+    "age": ("age", "frame", "since the first frame of the cell"),
+    "y": ("centroid_y", "pixel", None),
+    "x": ("centroid_x", "pixel", None),
+    "area": ("area", "pixel^2", None),
+    "perimeter": ("perimeter", "pixel", None),
+    "major_axis": ("major_axis", "pixel", "of the ellipse with the same second moments"),
+    "minor_axis": ("minor_axis", "pixel", "of the ellipse with the same second moments"),
+    "eccentricity": ("eccentricity", None, "of the ellipse with the same second moments"),
+    "solidity": ("solidity", None, "area by that of the convex hull"),
+    "speed": ("speed", "pixel/frame", "from where the cell was seen last"),
+}
+RADIUS = "radius"
+
+
+def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
+    """Write the cells of all frames (`metrics.cells.follow`, gathered) and their links as a directed graph.
+
+    Axes are t in frames, y and x in pixels, with the calibration as their scale. The structure is validated as it is
+    written. A graph that is there already is replaced; raises UserError where anything else is, or the disk is full.
+    """
+    if path.exists() and not is_geff(path):
+        raise UserError(f"{path}: is there and no GEFF; choose another name")
+    names = {name: entry for name, entry in PROPERTIES.items() if name in cells}
+    names |= {name: (name, None, "grey value") for name in cells if name.startswith(("mean_", "sd_"))}
+    values = {axis: cells[name] for axis, (name, _) in AXES.items()} | {
+        there: cells[n] for n, (there, *_) in names.items()
+    }
+    values[RADIUS] = np.sqrt(cells["area"] / np.pi)
+    described = {there: (unit, what) for there, unit, what in names.values()}
+    described |= {"t": ("frame", None), "y": ("pixel", None), "x": ("pixel", None)}
+    described[RADIUS] = ("pixel", "of the disc with the cell's area")
+    metadata = GeffMetadata(
+        directed=True,
+        axes=[_axis(axis, kind, calibration) for axis, (_, kind) in AXES.items()],
+        node_props_metadata={
+            name: PropMetadata(identifier=name, dtype=values[name].dtype, unit=unit, description=what)
+            for name, (unit, what) in described.items()
+        },
+        edge_props_metadata={},
+        sphere=RADIUS,
+        track_node_props={"tracklet": "tracklet", "lineage": "lineage"},
+    )
+    links = np.stack([cells["before"], cells["spot"]], axis=1)[cells["before"] >= 0]
+    with atomic(path) as temporary:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a writing that was killed
+        try:
+            write_arrays(
+                temporary,
+                cells["spot"].astype(np.uint64),
+                {name: _property(column) for name, column in values.items()},
+                links.astype(np.uint64),
+                {},
+                metadata,
+            )
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if path.exists():
+            shutil.rmtree(path)
+
+
+def is_geff(path: Path) -> bool:
+    """Tell whether a folder is a GEFF."""
+    try:
+        return path.is_dir() and bool(check_for_geff(path))
+    except Exception:  # zarr raises what it likes for a folder that is none of its own
+        return False
+
+
+def _axis(name: str, kind: Any, calibration: Calibration) -> Axis:
+    scale = calibration.frame_interval if kind == "time" else calibration.pixel_size
+    unit, scaled = ("frame", "minute") if kind == "time" else ("pixel", "micrometer")
+    return Axis(name=name, type=kind, unit=unit, scale=scale, scaled_unit=scaled if scale else None)
+
+
+def _property(column: NDArray[Any]) -> Any:
+    missing = np.isnan(column) if column.dtype.kind == "f" else np.zeros(len(column), bool)
+    return {"values": np.where(missing, 0, column), "missing": missing if missing.any() else None}
+
+
+def read_geff(path: Path, calibration: Calibration) -> Spots:
+    """Read positions and links; other properties of the nodes are not looked at.
+
+    Times and positions in a unit other than frames and pixels are divided by those of `calibration`. Links of a graph
+    without directions go forward in time.
+
+    Raises UserError for what is no valid GEFF, for axes other than one of time and y, x of space (a z that does not
+    vary is passed over), for times between frames, and as `tracks.linked`.
+    """
+    if not is_geff(path):
+        raise UserError(f"{path}: is no GEFF; give the zarr folder that holds nodes and edges")
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # units that are not among the recommended ones
+        reader = GeffReader(path)
+        axes = {axis.name: axis for axis in reader.metadata.axes or ()}
+        if max(array.nbytes for array in (reader.nodes, reader.edges)) > MAX_BYTES:
+            raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the movie in parts")
+        reader.read_node_props(axes)
+        graph = reader.build()
+    values = {name: np.asarray(graph["node_props"][name]["values"], np.float64) for name in axes}
+    times = [axis for axis in axes.values() if axis.type == "time"]
+    spaces = [axis for axis in axes.values() if axis.type == "space"]
+    if len(spaces) == 3 and np.ptp(values[spaces[0].name]) == 0:
+        del spaces[0]
+    if len(times) != 1 or len(spaces) != 2:
+        raise UserError(f"{path}: has the axes {', '.join(axes) or 'none'}, not one of time and y, x; save it so")
+    time = values[times[0].name] / calibration.frame_in(times[0].unit, path)
+    frame = np.round(time)
+    if not (np.abs(time - frame) < 0.01).all():
+        raise UserError(f"{path}: has times between frames, in {times[0].unit or 'frames'}; is the interval right?")
+    position = np.stack([values[axis.name] / calibration.pixel_in(axis.unit, path) for axis in spaces], axis=1)
+    order = np.argsort(graph["node_ids"])
+    ids = np.asarray(graph["node_ids"])[order]
+    edges = np.asarray(graph["edge_ids"]).reshape(-1, 2)
+    place = np.minimum(np.searchsorted(ids, edges), max(len(ids) - 1, 0))
+    if len(np.unique(ids)) < len(ids) or (len(edges) and not (len(ids) and (ids[place] == edges).all())):
+        raise UserError(f"{path}: has a node twice, or an edge to a node that is not there; save it anew")
+    links = order[place].astype(np.int64)
+    if not reader.metadata.directed:
+        links = np.where((frame[links[:, 0]] > frame[links[:, 1]])[:, None], links[:, ::-1], links)
+    return linked(path, frame.astype(np.int64), position, links)
