@@ -1,5 +1,6 @@
 """`cytoforge export`: the tracks of a movie, and features of its cells, for other tools."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -107,8 +108,8 @@ def _write_ctc(config: Export, movies: Iterable[TrackedMovie], calibration: Cali
 
 def _contents(movies: Iterable[TrackedMovie]) -> str:
     tracks = [track for movie in movies for track in movie.tracks]
-    parents = [track.parent for movie in movies for track in movie.tracks if track.parent]
-    divisions = len({parent for parent in parents if parents.count(parent) > 1})
+    daughters = Counter((movie.sequence.name, track.parent) for movie in movies for track in movie.tracks)
+    divisions = sum(count > 1 for (_, parent), count in daughters.items() if parent)
     cells, frames = sum(movie.spots for movie in movies), sum(len(movie.numbers) for movie in movies)
     return (
         f"{counted(cells, 'cell')} in {counted(frames, 'frame')}, {counted(len(tracks), 'track')} with "

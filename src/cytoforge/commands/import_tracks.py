@@ -46,10 +46,8 @@ def import_tracks(config: ImportTracks) -> Path:
     writer.add_tracks(sequence.name, "RES", placed.tracks)
     writer.finish()
     cells = sum(len(labels) for labels in placed.labels.values())
-    print("".join(f"{config.tracks}: {note}\n" for note in placed.notes), end="")
-    print(
-        f"{config.out}: {counted(len(placed.tracks), 'track')} of {counted(cells, 'cell')} on masks of {sequence.source}"
-    )
+    said = f"{counted(len(placed.tracks), 'track')} of {counted(cells, 'cell')} on masks of {sequence.source}"
+    print("\n".join([*(f"{config.tracks}: {note}" for note in placed.notes), f"{config.out}: {said}"]))
     return config.out
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from geff import GeffMetadata, GeffReader
 from geff.core_io import check_for_geff, write_arrays
-from geff_spec import Axis, PropMetadata
 from numpy.typing import NDArray
 
 from cytoforge.data.files import atomic
@@ -18,8 +17,9 @@ from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells
 
 AXES = {"t": ("frame", "time"), "y": ("point_y", "space"), "x": ("point_x", "space")}
+TRACK = "track_label"
 PROPERTIES = {  # our feature: name there, unit, description
-    "label": ("label", None, "id of the cell in the mask of its frame, and of its track"),
+    "label": (TRACK, None, "id of the cell in the masks, and of its track"),
     "cell": ("tracklet", None, "label of the first track of this cell"),
     "root": ("lineage", None, "label of the first track of the family"),
     "parent": ("parent", None, "label of the mother, or of the same cell before a gap; 0 without"),
@@ -48,9 +48,8 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
         raise UserError(f"{path}: is there and no GEFF; choose another name")
     names = {name: entry for name, entry in PROPERTIES.items() if name in cells}
     names |= {name: (name, None, "grey value") for name in cells if name.startswith(("mean_", "sd_"))}
-    values = {axis: cells[name] for axis, (name, _) in AXES.items()} | {
-        there: cells[n] for n, (there, *_) in names.items()
-    }
+    values = {axis: cells[name] for axis, (name, _) in AXES.items()}
+    values |= {there: cells[name] for name, (there, *_) in names.items()}
     values[RADIUS] = np.sqrt(cells["area"] / np.pi)
     described = {there: (unit, what) for there, unit, what in names.values()}
     described |= {"t": ("frame", None), "y": ("pixel", None), "x": ("pixel", None)}
@@ -59,7 +58,7 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
         directed=True,
         axes=[_axis(axis, kind, calibration) for axis, (_, kind) in AXES.items()],
         node_props_metadata={
-            name: PropMetadata(identifier=name, dtype=values[name].dtype, unit=unit, description=what)
+            name: {"identifier": name, "dtype": values[name].dtype, "unit": unit, "description": what}
             for name, (unit, what) in described.items()
         },
         edge_props_metadata={},
@@ -93,10 +92,10 @@ def is_geff(path: Path) -> bool:
         return False
 
 
-def _axis(name: str, kind: Any, calibration: Calibration) -> Axis:
+def _axis(name: str, kind: Any, calibration: Calibration) -> dict[str, Any]:
     scale = calibration.frame_interval if kind == "time" else calibration.pixel_size
     unit, scaled = ("frame", "minute") if kind == "time" else ("pixel", "micrometer")
-    return Axis(name=name, type=kind, unit=unit, scale=scale, scaled_unit=scaled if scale else None)
+    return {"name": name, "type": kind, "unit": unit, "scale": scale, "scaled_unit": scaled if scale else None}
 
 
 def _property(column: NDArray[Any]) -> Any:
@@ -105,10 +104,11 @@ def _property(column: NDArray[Any]) -> Any:
 
 
 def read_geff(path: Path, calibration: Calibration) -> Spots:
-    """Read positions and links; other properties of the nodes are not looked at.
+    """Read positions and links.
 
-    Times and positions in a unit other than frames and pixels are divided by those of `calibration`. Links of a graph
-    without directions go forward in time.
+    Where nodes have a `track_label`, as those of `write_geff` have, tracks end where it changes. Times and positions in
+    a unit other than frames and pixels are divided by those of `calibration`. Links of a graph without directions go
+    forward in time.
 
     Raises UserError for what is no valid GEFF, for axes other than one of time and y, x of space (a z that does not
     vary is passed over), for times between frames, and as `tracks.linked`.
@@ -121,7 +121,7 @@ def read_geff(path: Path, calibration: Calibration) -> Spots:
         axes = {axis.name: axis for axis in reader.metadata.axes or ()}
         if max(array.nbytes for array in (reader.nodes, reader.edges)) > MAX_BYTES:
             raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the movie in parts")
-        reader.read_node_props(axes)
+        reader.read_node_props([*axes, *({TRACK} & set(reader.node_prop_names))])
         graph = reader.build()
     values = {name: np.asarray(graph["node_props"][name]["values"], np.float64) for name in axes}
     times = [axis for axis in axes.values() if axis.type == "time"]
@@ -144,4 +144,5 @@ def read_geff(path: Path, calibration: Calibration) -> Spots:
     links = order[place].astype(np.int64)
     if not reader.metadata.directed:
         links = np.where((frame[links[:, 0]] > frame[links[:, 1]])[:, None], links[:, ::-1], links)
-    return linked(path, frame.astype(np.int64), position, links)
+    track = np.asarray(graph["node_props"][TRACK]["values"], np.int64) if TRACK in graph["node_props"] else None
+    return linked(path, frame.astype(np.int64), position, links, track)

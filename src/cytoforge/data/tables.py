@@ -41,7 +41,7 @@ def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str,
             columns[name] = ("frame", 1.0)
             columns["time"] = (f"time_{time}", interval)
         elif name not in INNER:
-            columns[name] = (name, 1.0)
+            columns[name] = ("track" if name == "label" else name, 1.0)
     return columns
 
 
@@ -103,8 +103,8 @@ def read_napari(path: Path) -> Spots:
                 rows[track, frame] = y, x
                 if parents.setdefault(track, parent) != parent:
                     raise UserError(
-                        f"{path}, line {line}: track {track} has parents {parents[track]} and {parent}, but cells never "
-                        "merge here; keep one"
+                        f"{path}, line {line}: track {track} has parents {parents[track]} and {parent}, but cells "
+                        "never merge here; keep one"
                     )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error}); save the table anew") from error
@@ -125,7 +125,7 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float
             yield reader.line_num, (track, frame, float(row["y"]), float(row["x"]), max(parent or 0, 0))
         except (ValueError, TypeError, OverflowError):
             raise UserError(
-                f"{path}, line {reader.line_num}: needs whole numbers as track_id and t, and numbers as y and x; mend it"
+                f"{path}, line {reader.line_num}: needs whole numbers as track_id and t, numbers as y and x; mend it"
             ) from None
 
 

@@ -26,6 +26,7 @@ SPOT = (  # TrackMate's key, name, dimension, and whether it is a whole number
     ("FRAME", "Frame", "NONE", True),
     ("RADIUS", "Radius", "LENGTH", False),
     ("VISIBILITY", "Visibility", "NONE", True),
+    ("TRACK_LABEL", "Track label", "NONE", True),  # ours
 )
 MEASURED = {  # our feature: TrackMate's key, name and dimension, and the power of the pixel size that it goes with
     "area": ("AREA", "Area", "AREA", 2),
@@ -105,15 +106,16 @@ def _spot(cells: Cells, k: int, polygon: NDArray[np.float64], features: Iterable
         "ID": int(cells["spot"][k]),
         "name": str(cells["label"][k]),
         "QUALITY": 1.0,
-        "POSITION_X": float(centre[1] * size),
-        "POSITION_Y": float(centre[0] * size),
+        "POSITION_X": f"{centre[1] * size:.12g}",  # places the spot in its pixel whatever the pixel size
+        "POSITION_Y": f"{centre[0] * size:.12g}",
         "POSITION_Z": 0.0,
         "POSITION_T": frame * interval,
         "FRAME": frame,
-        "RADIUS": float(np.sqrt(cells["area"][k] / np.pi) * size),
+        "RADIUS": f"{np.sqrt(cells['area'][k] / np.pi) * size:.6g}",
         "VISIBILITY": 1,
+        "TRACK_LABEL": int(cells["label"][k]),
     }
-    values |= {MEASURED[name][0]: float(cells[name][k] * size ** MEASURED[name][3]) for name in features}
+    values |= {MEASURED[name][0]: f"{cells[name][k] * size ** MEASURED[name][3]:.6g}" for name in features}
     values["ROI_N_POINTS"] = len(polygon)
     around = " ".join(f"{value:.6g}" for value in ((polygon - centre)[:, ::-1] * size).ravel())
     told = " ".join(f"{key}={quoteattr(str(value))}" for key, value in values.items())
@@ -159,8 +161,8 @@ class _Found:
     root: str | None = None
     frame: str | None = None
     track: str | None = None
-    spots: dict[int, tuple[int, float, float]] = field(default_factory=dict)
-    """by id: frame, y, x in the file's unit"""
+    spots: dict[int, tuple[int, float, float, float]] = field(default_factory=dict)
+    """by id: frame, y, x in the file's unit, label of the track or -1"""
     links: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     shown: set[str] = field(default_factory=set)
     """tracks that passed the filters"""
@@ -177,7 +179,8 @@ class _Found:
             frame = int(float(told.get("FRAME") or self.frame or ""))
             if float(told.get("POSITION_Z", 0)) != 0:
                 raise UserError(f"{self.path}: has spots at several depths, but masks are flat; export a projection")
-            self.spots[int(told["ID"])] = frame, float(told["POSITION_Y"]), float(told["POSITION_X"])
+            place = float(told["POSITION_Y"]), float(told["POSITION_X"])
+            self.spots[int(told["ID"])] = frame, *place, float(told.get("TRACK_LABEL", -1))
         elif tag == "Track":
             self.track = told["TRACK_ID"]
             self.links[self.track] = []
@@ -189,6 +192,8 @@ class _Found:
 
 def read_trackmate(path: Path, calibration: Calibration) -> Spots:
     """Read the visible spots and filtered tracks of a TrackMate file; a spot without links is a track of one frame.
+
+    Where spots have a `TRACK_LABEL`, as those of `write_trackmate` have, tracks end where it changes.
 
     Positions are divided by the pixel size of the file's own image, or by that of `calibration` where it tells none.
     The XML goes through a parser that keeps nothing; a DOCTYPE, by which a file could name others or grow without
@@ -228,17 +233,17 @@ def _linked(path: Path, found: _Found, calibration: Calibration) -> Spots:
     pixels = [float(value) for value in found.pixel or ()] or [calibration.pixel_in(found.unit, path)] * 2
     if not all(0 < size < float("inf") for size in pixels):
         raise UserError(f"{path}: has pixels of {pixels[0]} x {pixels[1]}; mend ImageData")
-    hidden = {
-        spot for track, links in found.links.items() if track not in found.shown for link in links for spot in link
-    }
+    filtered = (links for track, links in found.links.items() if track not in found.shown)
+    hidden = {spot for links in filtered for link in links for spot in link}
     kept = {spot: place for spot, place in found.spots.items() if spot not in hidden}
     index = {spot: k for k, spot in enumerate(kept)}
     links = list(_links(path, found, index))
-    places = np.array(list(kept.values()), np.float64).reshape(-1, 3)
+    places = np.array(list(kept.values()), np.float64).reshape(-1, 4)
     frame = places[:, 0].astype(np.int64)
     # a link of TrackMate has no direction
     ordered = [link if frame[link[0]] <= frame[link[1]] else link[::-1] for link in links]
-    return linked(path, frame, places[:, 1:] / pixels[::-1], np.array(ordered, np.int64).reshape(-1, 2))
+    track = places[:, 3].astype(np.int64)
+    return linked(path, frame, places[:, 1:3] / pixels[::-1], np.array(ordered, np.int64).reshape(-1, 2), track)
 
 
 def _links(path: Path, found: _Found, index: Mapping[int, int]) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@
 Inside, positions are y, x in pixels, (0, 0) in the middle of the first one, and times are the numbers of frames.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,8 +143,8 @@ def check_size(sequence: Sequence, number: int, shape: tuple[int, ...], sizes: d
     if shape != first:
         one, other = (" x ".join(map(str, size)) for size in (shape, first))
         raise UserError(
-            f"sequence {sequence.name}, frame {number}: is of {one} pixels and not of {other} as before; bring all frames "
-            "and masks to one size"
+            f"sequence {sequence.name}, frame {number}: is of {one} pixels and not of {other} as before; bring all "
+            "frames and masks to one size"
         )
 
 
@@ -207,7 +208,7 @@ class Spots:
     before: NDArray[np.int64]
     """the spot from which each comes (N,), -1 without"""
     track: NDArray[np.int64] | None = None
-    """(N,), where the format numbers the tracks themselves"""
+    """label of the track (N,), -1 where not known; None where the file numbers no tracks"""
 
 
 def linked(
@@ -255,8 +256,8 @@ class Placed:
 def place(spots: Spots, masks: Iterable[tuple[int, np.ndarray]], path: Path) -> Placed:
     """Give each spot the cell in which it lies in its frame, and number the tracks as their first cells, if possible.
 
-    Tracks are the longest ways without division and gap. A spot that lies on no cell, or on one that has a spot
-    already, is left out, and its track goes on as after a gap.
+    Tracks are the longest ways without division, gap and, where the file has labels, change of label. A spot that lies
+    on no cell, or on one that has a spot already, is left out, and its track goes on as after a gap.
 
     Args:
         spots: from the file `path`.
@@ -294,49 +295,41 @@ def place(spots: Spots, masks: Iterable[tuple[int, np.ndarray]], path: Path) -> 
         raise UserError(f"{path}: none of its spots lies on a cell of the masks; are pixel size and movie right?")
     if count > len(taken):
         notes.append(f"{counted(count - len(taken), 'cell')} without a spot, left out")
-    tracks, labels = _numbered(spots, cell)
-    return Placed(tracks, labels, tuple(notes))
+    tracks, placed = _numbered(spots, cell)
+    return Placed(tracks, placed, tuple(notes))
 
 
 def _numbered(spots: Spots, cell: NDArray[np.int64]) -> tuple[tuple[Track, ...], dict[int, dict[int, int]]]:
     """Cut the spots that have a cell into tracks; return these and by frame the track of each cell."""
-    before = spots.before.copy()
     order = np.argsort(spots.frame, kind="stable").tolist()
+    before = spots.before.copy()
     for k in order:  # over spots without a cell to the last one with one
         if before[k] >= 0 and cell[before[k]] <= 0:
             before[k] = before[before[k]]
     kept = [k for k in order if cell[k] > 0]
     following = np.bincount(before[kept][before[kept] >= 0], minlength=len(cell))
-
-    def goes_on(k: int) -> bool:
-        """Whether a spot belongs to the track of the one before it."""
-        last = before[k]
-        if last < 0 or following[last] > 1 or spots.frame[k] > spots.frame[last] + 1:
-            return False
-        return spots.track is None or spots.track[k] == spots.track[last]
-
-    heads = [k for k in kept if not goes_on(k)]
-    numbers: dict[int, int] = {}
-    used: set[int] = set()
+    heads = [k for k in kept if not _goes_on(spots, k, int(before[k]), following)]
+    own: dict[int, int] = {}
     for k in heads:
-        if int(cell[k]) not in used:
-            numbers[k] = int(cell[k])
-            used.add(numbers[k])
-    free = int(cell.max()) + 1
-    for k in heads:
-        if k not in numbers:
-            numbers[k] = free
-            free += 1
+        own.setdefault(int(cell[k]), k)
+    free = itertools.count(int(cell.max()) + 1)
+    numbers = {k: int(cell[k]) if own[int(cell[k])] == k else next(free) for k in heads}
     of: dict[int, int] = {}
     tracks: dict[int, Track] = {}
     labels: dict[int, dict[int, int]] = {}
     for k in kept:
-        frame, last = int(spots.frame[k]), int(before[k])
+        frame, last = int(spots.frame[k]), of.get(int(before[k]), 0)
+        of[k] = numbers.get(k, last)
         if k in numbers:
-            of[k] = numbers[k]
-            tracks[of[k]] = Track(of[k], frame, frame, of[last] if last >= 0 else 0)
+            tracks[of[k]] = Track(of[k], frame, frame, last)
         else:
-            of[k] = of[last]
             tracks[of[k]] = tracks[of[k]]._replace(end=frame)
         labels.setdefault(frame, {})[int(cell[k])] = of[k]
     return tuple(sorted(tracks.values())), labels
+
+
+def _goes_on(spots: Spots, k: int, last: int, following: NDArray[np.int64]) -> bool:
+    """Whether spot k belongs to the track of the spot `last` before it, which so many follow."""
+    if last < 0 or following[last] > 1 or spots.frame[k] > spots.frame[last] + 1:
+        return False
+    return spots.track is None or spots.track[k] == spots.track[last] or -1 in spots.track[[k, last]]

@@ -143,7 +143,8 @@ def follow(
         told = {name: np.array([getattr(own, name) for own in kin], np.int64) for name in Descent._fields}
         age = number - told.pop("born")
         links = {"spot": spots + np.arange(len(kin)), "before": before}
-        yield number, labels, {"frame": np.full(len(kin), number), **told, "age": age, **cells, "speed": speed, **links}
+        where = {"frame": np.full(len(kin), number), "label": cells["label"]}
+        yield number, labels, {**where, **told, "age": age, **cells, "speed": speed, **links}
         spots += len(kin)
 
 
