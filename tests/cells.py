@@ -101,7 +101,7 @@ GREEDY_TRAP = (
 )
 
 # A moves down by 1, divides into B and D; B moves by 3 down and 4 to the right, D leaves. C is out of sight in the
-# second frame and comes back 1 to the left, as E.
+# second frame and comes back 1 to the left, as E; B hides its upper half in the end.
 DIVISION = (
     draw("""
     ..........

@@ -2,21 +2,24 @@
 
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from geff import GeffMetadata, GeffReader
-from geff.core_io import check_for_geff, write_arrays
+from geff.core_io import write_arrays
 from numpy.typing import NDArray
 
-from cytoforge.data.files import atomic
+from cytoforge.data.files import atomic, read_json
 from cytoforge.data.formats import MAX_BYTES, reading
 from cytoforge.data.tracks import Calibration, Spots, linked
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells
 
 AXES = {"t": ("frame", "time"), "y": ("point_y", "space"), "x": ("point_x", "space")}
+METADATA = (".zattrs", "zarr.json")
+PARTS = {"nodes", "edges", ".zgroup", ".zmetadata", *METADATA}
 TRACK = "track_label"
 PROPERTIES = {  # our feature: name there, unit, description
     "label": (TRACK, None, "id of the cell in the masks, and of its track"),
@@ -44,8 +47,8 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
     Axes are t in frames, y and x in pixels, with the calibration as their scale. The structure is validated as it is
     written. A graph that is there already is replaced; raises UserError where anything else is, or the disk is full.
     """
-    if path.exists() and not is_geff(path):
-        raise UserError(f"{path}: is there and no GEFF; choose another name")
+    if path.exists() and not (is_geff(path) and {entry.name for entry in path.iterdir()} <= PARTS):
+        raise UserError(f"{path}: is there and no mere GEFF; choose another name")
     names = {name: entry for name, entry in PROPERTIES.items() if name in cells}
     names |= {name: (name, None, "grey value") for name in cells if name.startswith(("mean_", "sd_"))}
     values = {axis: cells[name] for axis, (name, _) in AXES.items()}
@@ -85,11 +88,9 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
 
 
 def is_geff(path: Path) -> bool:
-    """Tell whether a folder is a GEFF."""
-    try:
-        return path.is_dir() and bool(check_for_geff(path))
-    except Exception:  # zarr raises what it likes for a folder that is none of its own
-        return False
+    """Tell whether a folder is a zarr group with GEFF's metadata."""
+    files = [path / name for name in METADATA if (path / name).is_file()]
+    return any("geff" in {**(stored := read_json(file)), **stored.get("attributes", {})} for file in files)
 
 
 def _axis(name: str, kind: Any, calibration: Calibration) -> dict[str, Any]:
@@ -124,25 +125,37 @@ def read_geff(path: Path, calibration: Calibration) -> Spots:
         reader.read_node_props([*axes, *({TRACK} & set(reader.node_prop_names))])
         graph = reader.build()
     values = {name: np.asarray(graph["node_props"][name]["values"], np.float64) for name in axes}
-    times = [axis for axis in axes.values() if axis.type == "time"]
-    spaces = [axis for axis in axes.values() if axis.type == "space"]
-    if len(spaces) == 3 and np.ptp(values[spaces[0].name]) == 0:
-        del spaces[0]
-    if len(times) != 1 or len(spaces) != 2:
-        raise UserError(f"{path}: has the axes {', '.join(axes) or 'none'}, not one of time and y, x; save it so")
-    time = values[times[0].name] / calibration.frame_in(times[0].unit, path)
-    frame = np.round(time)
-    if not (np.abs(time - frame) < 0.01).all():
-        raise UserError(f"{path}: has times between frames, in {times[0].unit or 'frames'}; is the interval right?")
-    position = np.stack([values[axis.name] / calibration.pixel_in(axis.unit, path) for axis in spaces], axis=1)
-    order = np.argsort(graph["node_ids"])
-    ids = np.asarray(graph["node_ids"])[order]
-    edges = np.asarray(graph["edge_ids"]).reshape(-1, 2)
-    place = np.minimum(np.searchsorted(ids, edges), max(len(ids) - 1, 0))
-    if len(np.unique(ids)) < len(ids) or (len(edges) and not (len(ids) and (ids[place] == edges).all())):
-        raise UserError(f"{path}: has a node twice, or an edge to a node that is not there; save it anew")
-    links = order[place].astype(np.int64)
+    clock, *plane = _axes(path, axes, values)
+    time = values[clock.name] / calibration.frame_in(clock.unit, path)
+    if not (np.abs(time - np.round(time)) < 0.01).all():
+        raise UserError(f"{path}: has times between frames, in {clock.unit or 'frames'}; is the interval right?")
+    frame = np.round(time).astype(np.int64)
+    position = np.stack([values[axis.name] / calibration.pixel_in(axis.unit, path) for axis in plane], axis=1)
+    links = _links(path, np.asarray(graph["node_ids"]), np.asarray(graph["edge_ids"]).reshape(-1, 2))
     if not reader.metadata.directed:
         links = np.where((frame[links[:, 0]] > frame[links[:, 1]])[:, None], links[:, ::-1], links)
     track = np.asarray(graph["node_props"][TRACK]["values"], np.int64) if TRACK in graph["node_props"] else None
-    return linked(path, frame.astype(np.int64), position, links, track)
+    return linked(path, frame, position, links, track)
+
+
+def _axes(path: Path, axes: Mapping[str, Any], values: Mapping[str, NDArray[np.float64]]) -> tuple[Any, Any, Any]:
+    """Return the axes of time, y and x: by the last letters of their names, else the last two of space."""
+    times = [axis for axis in axes.values() if axis.type == "time"]
+    spaces = [axis for axis in axes.values() if axis.type == "space"]
+    letters = {axis.name.lower()[-1]: axis for axis in spaces}
+    plane = [letters["y"], letters["x"]] if {"y", "x"} <= letters.keys() else spaces[-2:]
+    deep = any(np.unique(values[axis.name]).size > 1 for axis in spaces if axis not in plane)
+    if len(times) != 1 or len(plane) != 2 or deep:
+        raise UserError(
+            f"{path}: its axes are {', '.join(axes) or 'none'}, but tracks have one of time, y and x, and no depth; "
+            "save them so"
+        )
+    return times[0], plane[0], plane[1]
+
+
+def _links(path: Path, nodes: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
+    """Return edges between the ids of nodes as pairs of their indices."""
+    index = {node: k for k, node in enumerate(nodes.tolist())}
+    if len(index) < len(nodes) or not index.keys() >= set(edges.ravel().tolist()):
+        raise UserError(f"{path}: has a node twice, or an edge to a node that is not there; save it anew")
+    return np.array([[index[node] for node in edge] for edge in edges.tolist()], np.int64).reshape(-1, 2)

@@ -81,7 +81,9 @@ def _write_head(file: TextIO, features: Iterable[str], spots: int, calibration: 
     space = "pixel" if calibration.pixel_size is None else "micron"
     time = "frame" if calibration.frame_interval is None else "min"
     declared = [*SPOT, *((*MEASURED[name][:3], False) for name in features)]
-    file.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<TrackMate version="{VERSION}">\n')
+    file.write(
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<TrackMate version="{VERSION}">\n  <Log>Written by cytoforge</Log>\n'
+    )
     file.write(f'  <Model spatialunits="{space}" timeunits="{time}">\n    <FeatureDeclarations>\n')
     for kind, entries in (
         ("SpotFeatures", declared),
@@ -147,7 +149,8 @@ def _write_settings(file: TextIO, images: tuple[int, int, int], calibration: Cal
         '    <DetectorSettings DETECTOR_NAME="MANUAL_DETECTOR" RADIUS="5.0" />\n'
         '    <InitialSpotFilter feature="QUALITY" value="0.0" isabove="true" />\n    <SpotFilterCollection />\n'
         '    <TrackerSettings TRACKER_NAME="MANUAL_TRACKER" />\n    <TrackFilterCollection />\n'
-        "    <AnalyzerCollection />\n  </Settings>\n</TrackMate>\n"
+        "    <AnalyzerCollection />\n  </Settings>\n"
+        '  <GUIState state="ConfigureViews" />\n</TrackMate>\n'
     )
 
 
