@@ -14,6 +14,7 @@ from geff.convert import from_trackmate_xml_to_geff
 from geff.validate.data import ValidationConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import center_of_mass
 from traccuracy.loaders import load_geff_data
 
 from cells import DIVISION, DIVISION_TRACKS
@@ -227,6 +228,34 @@ def lineages(draw: st.DrawFn) -> tuple[Masks, tuple[Track, ...]]:
             for y, x in pixels:
                 masks[number][y, 3 * k + x] = track.label
     return masks, tuple(sorted(tracks))
+
+
+def test_real_cells(real_data: Path, tmp_path: Path) -> None:
+    """The first frames of hela: areas and centroids as counted otherwise, and the way to TrackMate and back."""
+    movie, out, file = tmp_path / "hela", tmp_path / "cells.csv", tmp_path / "tracks.xml"
+    for number in range(2):
+        for name in (f"01/t{number:03d}.tif", f"01_RES/mask{number:03d}.tif"):
+            (movie / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(real_data / "hela" / name, movie / name)
+    rows = [line.split() for line in (real_data / "hela" / "01_RES" / "res_track.txt").read_text().splitlines()]
+    kept = [(*row[:2], str(min(int(row[2]), 1)), row[3]) for row in rows if int(row[1]) < 2]
+    (movie / "01_RES" / "res_track.txt").write_text("".join(f"{' '.join(row)}\n" for row in kept))
+    assert main(["export", str(movie), "--format", "features", "--out", str(out)]) == 0
+    cells = iter(table(out))
+    for number in range(2):
+        labels = read_labels(movie / "01_RES" / f"mask{number:03d}.tif")
+        for label in np.unique(labels[labels > 0]):
+            row = next(cells)
+            assert (row["frame"], row["track"], row["area_px2"]) == (
+                str(number),
+                str(label),
+                str((labels == label).sum()),
+            )
+            assert [float(row["y_px"]), float(row["x_px"])] == pytest.approx(center_of_mass(labels == label), rel=1e-5)
+    assert next(cells, None) is None
+    assert main(["export", str(movie), "--format", "trackmate", "--out", str(file), "--pixel-size", "0.645"]) == 0
+    assert main(["import", "tracks", str(file), "--masks", str(movie), "--out", str(tmp_path / "back")]) == 0
+    assert contents(tmp_path / "back") == contents(movie)
 
 
 Way = Callable[[Path, Masks, tuple[Track, ...], Calibration], Spots]

@@ -12,7 +12,7 @@ from geff.core_io import write_arrays
 
 from cells import DIVISION, DIVISION_TRACKS
 from cytoforge.cli import main
-from cytoforge.data.images import read_labels, write_labels
+from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import Track, read_sequences, read_tracks
 from cytoforge.data.tracks import Spots, linked, place
 from cytoforge.errors import UserError
@@ -211,8 +211,8 @@ def test_movies_that_tracks_cannot_lie_on(movie: Path, tmp_path: Path, capsys: p
         ([str(movie), "--pixel-size", "0"], "--pixel-size 0: must be above 0, such as 0.65"),
         ([str(tmp_path / "sparse"), "--sequence", "01"], "pixel_size is '0.5' and must be a number above 0"),
         ([str(tmp_path / "sparse"), "--sequence", "01", "--pixel-size", "1"], "has no masks for every frame"),
-        ([str(tmp_path / "sizes"), "--sequence", "02"], "frame 1: is of 6 x 8 pixels and not of 6 x 10 as before"),
-        ([str(tmp_path / "frames"), "--sequence", "01"], "frame 4: is of 6 x 8 pixels and not of 6 x 10 as before"),
+        ([str(tmp_path / "sizes"), "--sequence", "02"], "man_track001.tif: is of 6 x 8 pixels, others are of 6 x 10"),
+        ([str(tmp_path / "frames"), "--sequence", "01"], "man_track004.tif: is of 6 x 8 pixels, others are of 6 x 10"),
     ):
         assert main(["import", "tracks", str(file), "--masks", *line, "--out", str(out)]) == 2, line
         said = capsys.readouterr().err
@@ -231,13 +231,16 @@ def test_what_cannot_be_exported(movie: Path, tmp_path: Path, capsys: pytest.Cap
     write_movie(tmp_path / "void", {0: np.zeros((4, 4), int)}, ())
     shutil.copytree(movie, tmp_path / "sizes")
     write_labels(tmp_path / "sizes" / "01_GT" / "TRA" / "man_track003.tif", DIVISION[3][:4])
+    shutil.copytree(movie, tmp_path / "colours")
+    write_image(tmp_path / "colours" / "01" / "t003.tif", np.zeros((2, 6, 10), np.uint8))
     (tmp_path / "no-movie").mkdir()
     (tmp_path / "mine").mkdir()
     for folder, kind, target, sentence in (
         ("two", "features", out, "has the sequences 01, 02, a file holds one; pick it by --sequence"),
         ("untracked", "napari", out, "has no man_track.txt or res_track.txt"),
         ("void", "trackmate", out, "its masks hold no cells with tracks"),
-        ("sizes", "features", out, "frame 3: is of 4 x 10 pixels and not of 6 x 10 as before"),
+        ("sizes", "features", out, "man_track003.tif: is of 4 x 10 pixels, others are of 6 x 10"),
+        ("colours", "ctc", out, "t003.tif: is of 2 x 6 x 10 pixels, others are of 1 x 6 x 10"),
         ("no-movie", "geff", out, "is no movie folder"),
         ("movie", "geff", tmp_path / "mine", "exists already"),
     ):

@@ -107,17 +107,13 @@ class TrackedMovie:
     def read(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
         """Read number, labels int32 (H, W) and image (C, H, W) of each frame, in order; None for all if one is missing.
 
-        Raises UserError where sizes differ, and as read_image and read_labels.
+        Raises as read_image and read_labels.
         """
         files = self.sequence.frames
         seen = set(self.numbers) <= files.keys()
-        sizes: dict[int, tuple[int, ...]] = {}
         for number in self.numbers:
-            labels = self.sequence.read_tracked(number)
-            image = read_image(files[number]) if seen else None
-            for shape in [labels.shape] + ([] if image is None else [image.shape, image.shape[1:]]):
-                check_size(self.sequence, number, shape, sizes)
-            yield number, renumbered(labels, self.renamed.get(number, {}), keep=True), image
+            labels = renumbered(self.sequence.read_tracked(number), self.renamed.get(number, {}), keep=True)
+            yield number, labels, read_image(files[number]) if seen else None
 
 
 def read_masks(sequence: Sequence) -> Iterator[tuple[int, np.ndarray]]:
@@ -128,33 +124,36 @@ def read_masks(sequence: Sequence) -> Iterator[tuple[int, np.ndarray]]:
     """
     if sequence.source is None:
         raise UserError(f"sequence {sequence.name}: has no masks for every frame; segment it first")
-    sizes: dict[int, tuple[int, ...]] = {}
+    check_sizes(sequence)
     for number, file in sequence.masks[sequence.source].items():
-        labels = read_labels(file)
-        check_size(sequence, number, labels.shape, sizes)
-        if number in sequence.frames:
-            check_size(sequence, number, read_header(sequence.frames[number])[0][1:], sizes)
-        yield number, labels
+        yield number, read_labels(file)
 
 
-def check_size(sequence: Sequence, number: int, shape: tuple[int, ...], sizes: dict[int, tuple[int, ...]]) -> None:
-    """Keep the first shape of as many axes in `sizes`; raise UserError where one differs from it."""
-    first = sizes.setdefault(len(shape), shape)
-    if shape != first:
-        one, other = (" x ".join(map(str, size)) for size in (shape, first))
-        raise UserError(
-            f"sequence {sequence.name}, frame {number}: is of {one} pixels and not of {other} as before; bring all "
-            "frames and masks to one size"
-        )
+def check_sizes(sequence: Sequence) -> None:
+    """Raise UserError where frames, and the masks in use for them and for tracks, differ in size or channels."""
+    used = [masks for name, masks in sequence.masks.items() if name in (sequence.source, sequence.track_source)]
+    frames = list(sequence.frames.values())
+    for kind, start in ((frames, 0), (frames + [file for masks in used for file in masks.values()], 1)):
+        first: tuple[int, ...] | None = None
+        for file in kind:
+            shape = read_header(file)[0][start:]
+            first = first or shape
+            if shape != first:
+                one, other = (" x ".join(map(str, size)) for size in (shape, first))
+                raise UserError(
+                    f"{file}: is of {one} pixels, others are of {other}; bring frames and masks to one size"
+                )
 
 
 def open_tracked(sequence: Sequence) -> TrackedMovie:
     """Look through the masks of a sequence with tracks, and mend what tracks and masks contradict each other in.
 
     A gap ends a track; what follows is a new one of that parent. Cells without a row get one, rows without cells go,
-    and a parent that does not end before its daughters is none. Raises UserError without tracks, masks or cells.
+    and a parent that does not end before its daughters is none. Raises UserError without tracks, masks or cells, and
+    where sizes differ.
     """
     numbers = sequence.tracked_frames()
+    check_sizes(sequence)
     cells = {number: np.setdiff1d(labels, [0]) for number, labels in sequence.tracked()}
     source = sequence.track_source
     if not source or not any(ids.size for ids in cells.values()):
