@@ -11,12 +11,12 @@ from geff import GeffMetadata
 from geff.core_io import write_arrays
 
 from cells import DIVISION, DIVISION_TRACKS
+from conftest import write_movie
 from cytoforge.cli import main
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import Track, read_sequences, read_tracks
 from cytoforge.data.tracks import Spots, linked, place
 from cytoforge.errors import UserError
-from test_export import write_movie
 
 HEADER = "track_id,t,y,x,parent_track_id\n"
 
@@ -129,12 +129,14 @@ def mistakes(folder: Path) -> dict[str, str]:
             TRACKMATE.replace("<ImageData", "<Image").replace("micron", "parsec"),
             "is in parsec, a unit that is not known here",
         ),
+        "huge.xml": (TRACKMATE.replace('FRAME="1"', 'FRAME="1e300"', 1), "line 4: lacks or mistells frame 1"),
         "size.xml": (TRACKMATE.replace('width="0.5"', 'width="0"'), "has pixels of 0.0 x 0.5; mend ImageData"),
         "column.csv": ("track_id,t,y\n1,0,1\n", "has no column x; tracks for napari have track_id, t, y, x"),
         "nothing.csv": ("", "has no column track_id, t, y, x"),
         "rows.csv": (HEADER, "holds no spots"),
         "word.csv": (HEADER + "1,0,here,2,0\n", "line 2: needs whole numbers as track_id and t"),
         "half.csv": (HEADER + "1,0.5,1,2,0\n", "line 2: needs whole numbers as track_id and t"),
+        "huge.csv": (HEADER + "1,1e300,1,2,0\n", "line 2: needs whole numbers as track_id and t"),
         "short.csv": (HEADER + "1,0\n", "line 2: needs whole numbers as track_id and t"),
         "nan.csv": (HEADER + "1,0,nan,2,0\n", "a position in frame 0 is no number"),
         "twice.csv": (HEADER + "1,0,1,2,0\n1,0,1,3,0\n", "line 3: track 1 is in frame 0 twice"),
@@ -157,6 +159,7 @@ def mistakes(folder: Path) -> dict[str, str]:
     bad_geff(folder / "cycle.geff", [[0, 1], [1, 0]], [0, 1])
     bad_geff(folder / "merge.geff", [[0, 2], [1, 2]], [0, 0, 1], [1.0, 4.0, 2.0])
     bad_geff(folder / "between.geff", [], [0, 0.5])
+    bad_geff(folder / "huge.geff", [], [0, 1e300])
     bad_geff(folder / "dangling.geff", [[0, 7]], [0, 1])
     bad_geff(folder / "cut.geff", [[0, 1]], [0, 1])
     shutil.rmtree(folder / "cut.geff" / "nodes" / "ids")
@@ -171,6 +174,7 @@ def mistakes(folder: Path) -> dict[str, str]:
         "group.zarr": "is no GEFF",
         "cycle.geff": "leads from frame 1 to frame 0, but time goes forward",
         "merge.geff": "two tracks merge in frame 1 at y 2.0, x 2.0 px",
+        "huge.geff": "has times between frames",
         "between.geff": "has times between frames",
         "dangling.geff": "an edge to a node that is not there",
         "cut.geff": "cannot be read",

@@ -124,18 +124,18 @@ def read_geff(path: Path, calibration: Calibration) -> Spots:
             raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the movie in parts")
         reader.read_node_props([*axes, *({TRACK} & set(reader.node_prop_names))])
         graph = reader.build()
-    values = {name: np.asarray(graph["node_props"][name]["values"], np.float64) for name in axes}
+        values = {name: np.asarray(graph["node_props"][name]["values"], np.float64) for name in axes}
     clock, *plane = _axes(path, axes, values)
     time = values[clock.name] / calibration.frame_in(clock.unit, path)
-    if not (np.abs(time - np.round(time)) < 0.01).all():
+    if not ((np.abs(time - np.round(time)) < 0.01) & (np.abs(time) < 2**31)).all():
         raise UserError(f"{path}: has times between frames, in {clock.unit or 'frames'}; is the interval right?")
     frame = np.round(time).astype(np.int64)
     position = np.stack([values[axis.name] / calibration.pixel_in(axis.unit, path) for axis in plane], axis=1)
     links = _links(path, np.asarray(graph["node_ids"]), np.asarray(graph["edge_ids"]).reshape(-1, 2))
     if not reader.metadata.directed:
         links = np.where((frame[links[:, 0]] > frame[links[:, 1]])[:, None], links[:, ::-1], links)
-    track = np.asarray(graph["node_props"][TRACK]["values"], np.int64) if TRACK in graph["node_props"] else None
-    return linked(path, frame, position, links, track)
+    labels = np.asarray(graph["node_props"][TRACK]["values"] if TRACK in graph["node_props"] else "")
+    return linked(path, frame, position, links, labels.astype(np.int64) if labels.dtype.kind in "iu" else None)
 
 
 def _axes(path: Path, axes: Mapping[str, Any], values: Mapping[str, NDArray[np.float64]]) -> tuple[Any, Any, Any]:

@@ -133,8 +133,8 @@ def _whole(text: str | None) -> int | None:
     """Read a whole number, which other programs may write as 3.0; None where there is nothing."""
     if text is None or not text.strip() or text.strip().lower() == "nan":
         return None
-    number = float(text)
-    if number != int(number):
+    number = int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+    if number != int(number) or abs(number) >= 2**62:
         raise ValueError(text)
     return int(number)
 

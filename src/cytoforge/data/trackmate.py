@@ -180,6 +180,8 @@ class _Found:
             self.frame = told["frame"]
         elif tag == "Spot" and told.get("VISIBILITY", "1") != "0":
             frame = int(float(told.get("FRAME") or self.frame or ""))
+            if abs(frame) >= 2**31:
+                raise ValueError(f"frame {frame}")
             if float(told.get("POSITION_Z", 0)) != 0:
                 raise UserError(f"{self.path}: has spots at several depths, but masks are flat; export a projection")
             place = float(told["POSITION_Y"]), float(told["POSITION_X"])
@@ -245,7 +247,7 @@ def _linked(path: Path, found: _Found, calibration: Calibration) -> Spots:
     frame = places[:, 0].astype(np.int64)
     # a link of TrackMate has no direction
     ordered = [link if frame[link[0]] <= frame[link[1]] else link[::-1] for link in links]
-    track = places[:, 3].astype(np.int64)
+    track = np.nan_to_num(places[:, 3], nan=-1).astype(np.int64)
     return linked(path, frame, places[:, 1:3] / pixels[::-1], np.array(ordered, np.int64).reshape(-1, 2), track)
 
 
