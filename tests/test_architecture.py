@@ -100,6 +100,7 @@ def test_the_rule_finds_what_it_forbids() -> None:
         ("cytoforge.inference.segment", {"lightning_fabric", "kornia", "monai", "matplotlib"}),
         ("cytoforge.commands.score", {"torch", "matplotlib"}),
         ("cytoforge.commands.check", {"torch", "matplotlib"}),
+        ("cytoforge.commands.export", {"torch", "matplotlib", "geff"}),
         ("cytoforge.metrics.copying", {"torchmetrics", "matplotlib"}),
     ],
 )

@@ -64,6 +64,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
     "import movie": ("ImportMovie", "commands.import_movie:import_movie", "a stack of frames to a movie folder"),
+    "import tracks": (
+        "ImportTracks",
+        "commands.import_tracks:import_tracks",
+        "tracks of TrackMate, GEFF or napari to a movie folder",
+    ),
+    "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
 }
 
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"

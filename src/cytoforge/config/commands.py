@@ -355,6 +355,64 @@ class ImportMovie:
 
 
 @command
+class ImportTracks:
+    """Put tracks of other tools on the masks of a movie: a movie folder with frames, masks and tracks in OUT.
+
+    TRACKS is a TrackMate file (.xml), a GEFF (a zarr folder) or a table of tracks for napari (.csv: track_id, t, y, x,
+    and parent_track_id if there are divisions). Each spot gives its track to the cell of the masks in which it lies.
+
+    Examples:
+      cytoforge import tracks TRACKS.xml --masks MOVIE --out OUT
+      cytoforge import tracks TRACKS.geff --masks MOVIE --out OUT --sequence 02
+    """
+
+    tracks: Positional[Present]
+    """TrackMate file, GEFF or CSV"""
+    masks: Present
+    """movie folder that the tracks belong to, with masks of every frame; its own tracks are not looked at"""
+    out: ResultFolder
+    """movie folder to write"""
+    sequence: Annotated[str, Field(pattern=r"^\d{2,}$", examples=["01"])] | None = None
+    """sequence of the movie folder, such as 01; not needed where there is one only"""
+    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    """micrometers, where TRACKS is in these and tells no pixel size; without it that of the movie's dataset.json"""
+    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    """minutes, where TRACKS is in units of time; without it that of the movie's dataset.json"""
+    overwrite: bool = False
+    """replace imported tracks in OUT"""
+
+
+@command
+class Export:
+    """Write the tracks of a movie, or features of its cells, in a format that other tools read.
+
+    trackmate: XML with spots, outlines and links. geff: a zarr folder with the graph of cells and their features.
+    napari: a table for a Tracks layer. features: a table of size, shape, grey values, motion and descent of every cell
+    in every frame. ctc: a movie folder in the strict layout of the Cell Tracking Challenge, with frames and masks.
+    All but ctc hold one sequence a file.
+
+    Examples:
+      cytoforge export MOVIE --format features --out cells.csv --pixel-size 0.65 --frame-interval 15
+      cytoforge export MOVIE --format trackmate --out tracks.xml --sequence 01
+    """
+
+    movie: Positional[Present]
+    """movie folder with masks and tracks"""
+    format: Literal["trackmate", "geff", "napari", "features", "ctc"]
+    """what to write"""
+    out: Path
+    """file to write; folder for geff and ctc"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence to export, such as 01 (repeatable for ctc); not needed where there is one only"""
+    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    """micrometers; without it that of the movie's dataset.json, else lengths are in pixels"""
+    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    """minutes from a frame to the next; without it that of the movie's dataset.json, else times are in frames"""
+    overwrite: bool = False
+    """replace an existing export"""
+
+
+@command
 class Simulation:
     """What every simulation of cells asks for."""
 
