@@ -259,7 +259,7 @@ class TrainMovie(Training):
     lag: Annotated[int, Field(ge=1, le=8)] = 1
     """how many frames before the one to paint the earlier frame lies that the generator is given"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
-    """as in train generator; all frames of a clip are varied alike"""
+    """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()

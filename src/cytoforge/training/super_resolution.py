@@ -72,8 +72,9 @@ class Pairs:
     """Cuts windows out of frames and out of the same frames, small: reduced, or painted on the same masks.
 
     `read(i)` gives image (C, H, W) and labels (H, W) of frame i, `painted[i]` its paintings (C, h, w) as grey values,
-    h and w a `factor`-th of H and W, rounded up. `size` is that of the small windows. Windows are only flipped, and
-    turned by quarters where they are square: whatever resamples a frame softens the detail that is to be learned.
+    h and w a `factor`-th of H and W, rounded up. `size` is that of the small windows; smaller frames are continued by
+    reflection. Windows are only flipped, and turned by quarters where they are square: whatever resamples a frame
+    softens the detail that is to be learned.
     """
 
     def __init__(
@@ -88,10 +89,8 @@ class Pairs:
         seed: int,
         ranks: tuple[int, int] = (0, 1),
     ) -> None:
-        self.names, self.painted, self.factor, self.count, self.seed = names, painted, factor, count, seed
-        self.ranks = ranks
-        height, width = np.max([frames[0].shape[1:] for frames in painted], axis=0).tolist()
-        self.size = (min(size[0], height), min(size[1], width))
+        self.names, self.painted, self.factor, self.size = names, painted, factor, size
+        self.count, self.seed, self.ranks = count, seed, ranks
 
         def whole(i: int) -> Pair:
             image, labels = read(i)
