@@ -85,8 +85,8 @@ class GenerateMovie:
     """Paint a movie on masks with a trained movie generator: a movie folder with frames, masks and tracks in OUT.
 
     MASKS is a movie folder with masks, and tracks if there are any, of any size and length; its own frames are not
-    looked at. The same masks, run and seed give the same movie. Interrupted work goes on when the same command is given
-    again.
+    looked at. Frames have the size of the masks at the run's scale; OUT/01.mp4 is to look at. The same masks, run and
+    seed give the same movie. Interrupted work goes on when the same command is given again.
 
     Examples:
       cytoforge generate movie RUN MASKS --out OUT
@@ -335,17 +335,18 @@ class ImportCheckpoint:
 
 @command
 class ImportMovie:
-    """Turn a stack, one file with a page per frame, into a movie folder; masks likewise, if there are any.
+    """Turn a film or a stack, one file with a page per frame, into a movie folder; a stack of masks, too, if any.
 
     Cells of the masks must keep their ids from frame to frame; then OUT/01_RES/res_track.txt has their tracks.
 
     Examples:
       cytoforge import movie FRAMES.tif --out OUT
       cytoforge import movie FRAMES.tif --masks TRACKED.tif --out OUT
+      cytoforge import movie FILM.mp4 --out OUT
     """
 
     stack: Positional[Present]
-    """TIFF or zarr of frames"""
+    """TIFF or zarr of frames, or a film such as mp4"""
     out: Path
     """movie folder to write"""
     masks: Present | None = None

@@ -240,28 +240,53 @@ class TrainGenerator(Training):
 
 @command
 class TrainMovie(Training):
-    """Train a movie generator: it learns to paint the next frame on the masks of a movie.
+    """Train a movie generator: it learns to paint the next frame on the masks of a movie, and to enlarge frames.
 
     DATA is a movie folder with masks of every frame. The generator sees the masks of the last frames, an earlier frame
     of its own and a background without cells; it is trained against a discriminator of frames in a row, with a network
-    of optical flow beside it (tGAN). Interrupted training goes on when the same command is given again.
+    of optical flow beside it (tGAN). With --stage both it paints on reduced masks, and a super-resolution generator,
+    trained after it against a discriminator of its own, enlarges its frames to --scale. Interrupted training goes on
+    when the same command is given again.
 
     Examples:
       cytoforge train movie DATA --out RUN --scale 0.5
       cytoforge train movie DATA --out RUN --sequence 01 --minutes 30
+      cytoforge train movie DATA --out RUN --stage both --minutes 60
+      cytoforge train movie DATA --out RUN --stage super-resolution --start FIRST --factor 2
     """
+
+    stage: Literal["low-resolution", "super-resolution", "both"] = "low-resolution"
+    """low-resolution: paint at --scale; both: paint smaller by --factor, and enlarge; super-resolution: only enlarge"""
+    factor: Annotated[int, Field(ge=2, examples=[2])] = 2
+    """how many times the super-resolution stage enlarges, a power of two"""
+    start: RunFolder | None = None
+    """with super-resolution: run of the low-resolution stage whose frames are to be enlarged, at --scale / --factor"""
 
     window: Annotated[int, Field(ge=1, le=8)] = 2
     """frames whose masks the generator sees, and which the discriminator judges together"""
     lag: Annotated[int, Field(ge=1, le=8)] = 1
     """how many frames before the one to paint the earlier frame lies that the generator is given"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
-    """as in train generator; all frames of a clip are varied alike"""
+    """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
         if self.limit is not None:
             problems.append("--limit picks single images, which make no movie; leave it out, or give a shorter movie")
+        if self.factor & (self.factor - 1):
+            problems.append(f"--factor {self.factor} is no power of two: give 2, 4 or 8")
+        if self.stage != "low-resolution" and self.factor > (most := PRESETS[self.preset].width):
+            problems.append(f"--factor {self.factor} is too large for --preset {self.preset}: give {most} or less")
+        if self.stage == "super-resolution" and self.start is None:
+            problems.append(
+                "--stage super-resolution needs the run of the first stage: give it with --start, or --stage both"
+            )
+        if self.start is not None and self.stage != "super-resolution":
+            problems.append("--start belongs to --stage super-resolution")
+        if self.start is not None and self.start.resolve() == self.out.resolve():
+            problems.append("--out would replace the run given with --start; choose another folder")
+        if self.stage == "both" and self.devices > 1:
+            problems.append("--stage both trains on one device; leave --devices out, or train the stages one by one")
         return problems
 
 
