@@ -236,17 +236,21 @@ class TrainMovie(Training):
 
     DATA is a movie folder with masks of every frame. The generator sees the masks of the last frames, an earlier frame
     of its own and a background without cells; it is trained against a discriminator of frames in a row, with a network
-    of optical flow beside it (tGAN). Interrupted training goes on when the same command is given again.
+    of optical flow beside it (tGAN). The baseline vid2vid instead moves the last frame and paints anew where that does
+    not do; it knows neither background nor styles. Interrupted training goes on when the same command is given again.
 
     Examples:
       cytoforge train movie DATA --out RUN --scale 0.5
       cytoforge train movie DATA --out RUN --sequence 01 --minutes 30
+      cytoforge train movie DATA --out RUN --method vid2vid
     """
 
+    method: Literal["tgan", "vid2vid"] = "tgan"
+    """tgan: as in tGAN, Fig. 1B; vid2vid: the baseline that it is compared with, three masks and two earlier frames"""
     window: Annotated[int, Field(ge=1, le=8)] = 2
-    """frames whose masks the generator sees, and which the discriminator judges together"""
+    """tgan: frames whose masks the generator sees, and which the discriminator judges together"""
     lag: Annotated[int, Field(ge=1, le=8)] = 1
-    """how many frames before the one to paint the earlier frame lies that the generator is given"""
+    """tgan: how many frames before the one to paint the earlier frame lies that the generator is given"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """as in train generator; all frames of a clip are varied alike"""
 
@@ -254,4 +258,6 @@ class TrainMovie(Training):
         problems = super()._problems()
         if self.limit is not None:
             problems.append("--limit picks single images, which make no movie; leave it out, or give a shorter movie")
+        if self.method == "vid2vid" and (self.window, self.lag) != (2, 1):
+            problems.append("--window and --lag belong to --method tgan")
         return problems

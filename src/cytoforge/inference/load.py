@@ -23,6 +23,7 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "movie": ("movie", "MovieGenerator"),
     "super-resolution": ("movie", "SuperResolution"),
     "flow": ("flow", "FlowNet"),
+    "vid2vid": ("vid2vid", "Vid2Vid"),
 }
 PREFERRED = ("segmenter", "generator", "low-resolution", "super-resolution")
 
@@ -33,7 +34,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     A segmenter takes images float32 (B, C, H, W) in [-1, 1] and returns logits (B, classes, H, W); a generator takes
     (condition (B, C, H, W) in [0, 1], styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W). In runs
     of movies `low-resolution` takes (masks, previous, background, styles, noise), see `networks.movie.MovieGenerator`,
-    and `super-resolution` (image, styles, noise).
+    or of vid2vid (masks, past), see `networks.vid2vid.Vid2Vid`, and `super-resolution` (image, styles, noise).
     Raises UserError when the run does not hold the network, or config.json and weights do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))
