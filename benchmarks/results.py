@@ -214,7 +214,7 @@ def speed() -> list[str]:
                 f" against {one['published_cpu_s']:.2f} s" if "published_cpu_s" in one else ""
             )
             rows.append(
-                [f"train movie, step of one frame, paper's widths, {height} x {width}: FLOPs against the published step",
+                [f"train movie, step of a frame, paper's widths, {height} x {width}: FLOPs against the published step",
                  f"{one['ratio_of_flops']:.2f} ({one['gflop']:.0f} against {one['published_gflop']:.0f} GFLOP{cpu})",
                  f"{found['goal']}"],
             )  # fmt: skip
