@@ -207,6 +207,17 @@ def speed() -> list[str]:
              f"{found['ratio']:.2f} ({found['ours_s']:.2f} s against {found['baseline_s']:.2f} s; "
              f"{found['ours_gflop']:.0f} against {found['baseline_gflop']:.0f} GFLOP counted)", "0.75"],
         )  # fmt: skip
+    for found in load("movie_step.json"):
+        for one in found["results"]:
+            height, width = one["shape"]
+            cpu = f", CPU {one['cpu_s']:.1f} s" + (
+                f" against {one['published_cpu_s']:.2f} s" if "published_cpu_s" in one else ""
+            )
+            rows.append(
+                [f"train movie, step of a frame, paper's widths, {height} x {width}: FLOPs against the published step",
+                 f"{one['ratio_of_flops']:.2f} ({one['gflop']:.0f} against {one['published_gflop']:.0f} GFLOP{cpu})",
+                 f"{found['goal']}"],
+            )  # fmt: skip
     for found in load("simulate_masks.json"):
         times = {result["layout"]: result["median_cpu_s"] for result in found["results"]}
         each = ", ".join(f"{layout} {seconds:.2f} s" for layout, seconds in times.items())

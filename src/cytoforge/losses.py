@@ -1,10 +1,10 @@
-"""The losses of cGAN-Seg, Equations 6 to 17, and of tGAN, Equations 1 to 3, as functions of tensors.
+"""The losses of cGAN-Seg, Equations 6 to 17, of tGAN, Equations 1 to 3, and of vid2vid, as functions of tensors.
 
 All compute in float32 whatever precision the networks ran in, and return a scalar. In cGAN-Seg "image" stands for the
 image domain (generator and D1), "mask" for the mask domain (segmenter and D2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -79,7 +79,28 @@ class SuperResolutionWeights(_Weights):
     """w3, VGG."""
 
 
+@dataclass(frozen=True)
+class Vid2VidWeights(_Weights):
+    """Weights of the terms of vid2vid's generator (Wang et al. 2018); none may be negative."""
+
+    adversarial: float = 1.0
+    """least squares, summed over discriminators and their scales."""
+    matching: float = 10.0
+    """features of the discriminators, averaged over their scales."""
+    perceptual: float = 10.0
+    """VGG, of the frame and of what was painted anew."""
+    flow: float = 10.0
+    """flow against the reference."""
+    warp: float = 10.0
+    """previous real frame, moved along the generator's flow, against the real frame."""
+    consistency: float = 10.0
+    """previous generated frame, moved along the reference, against the generated frame."""
+    mask: float = 10.0
+    """share of what is painted anew where the previous frame could be moved."""
+
+
 MOVIE_WEIGHTS = MovieWeights()
+VID2VID_WEIGHTS = Vid2VidWeights()
 SUPER_RESOLUTION_WEIGHTS = SuperResolutionWeights()
 
 
@@ -257,6 +278,27 @@ def super_resolution_loss(
 ) -> Tensor:
     """Weighted sum of `adversarial`, `mean_difference` and `perceptual` (tGAN, Eq. 2)."""
     return weights.adversarial * adversarial + weights.pixels * pixels + weights.perceptual * perceptual
+
+
+def vid2vid_loss(terms: Mapping[str, Tensor], weights: Vid2VidWeights = VID2VID_WEIGHTS) -> Tensor:
+    """Weighted sum of terms by the names of Vid2VidWeights; ValueError where there is none or one has another name."""
+    if not terms or terms.keys() - {weight.name for weight in fields(weights)}:
+        raise ValueError(f"no terms of vid2vid: {list(terms)}")
+    return torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+
+
+def confidence(frame: Tensor, previous: Tensor, flow: Tensor, tolerance: float = 0.02) -> Tensor:
+    """Return where a flow can be relied on, (B,1,H,W) of 0 and 1: the previous frame, moved, is much like the frame.
+
+    There the squared difference, summed over the channels of frames (B,C,H,W) in [-1, 1], is below the tolerance.
+    """
+    error = (frame.float() - warp(previous, flow)).square().sum(dim=1, keepdim=True)
+    return (error < tolerance).to(error.dtype)
+
+
+def confident_difference(one: Tensor, other: Tensor, confidence: Tensor) -> Tensor:
+    """Mean over all places of the absolute difference where the confidence (B,1,H,W) is 1; elsewhere it counts as 0."""
+    return mean_difference(one.float() * confidence, other.float() * confidence)
 
 
 def mean_difference(one: Tensor, other: Tensor) -> Tensor:

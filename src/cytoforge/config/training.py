@@ -245,27 +245,30 @@ class TrainMovie(Training):
     DATA is a movie folder with masks of every frame. The generator sees the masks of the last frames, an earlier frame
     of its own and a background without cells; it is trained against a discriminator of frames in a row, with a network
     of optical flow beside it (tGAN). With --stage both it paints on reduced masks, and a super-resolution generator,
-    trained after it against a discriminator of its own, enlarges its frames to --scale. Interrupted training goes on
-    when the same command is given again.
+    trained after it against a discriminator of its own, enlarges its frames to --scale. The baseline vid2vid instead
+    moves the last frame and paints anew where that does not do; it knows neither background nor styles. Interrupted
+    training goes on when the same command is given again.
 
     Examples:
       cytoforge train movie DATA --out RUN --scale 0.5
       cytoforge train movie DATA --out RUN --sequence 01 --minutes 30
       cytoforge train movie DATA --out RUN --stage both --minutes 60
       cytoforge train movie DATA --out RUN --stage super-resolution --start FIRST --factor 2
+      cytoforge train movie DATA --out RUN --method vid2vid
     """
 
+    method: Literal["tgan", "vid2vid"] = "tgan"
+    """tgan: as in tGAN, Fig. 1B; vid2vid: the baseline that it is compared with, three masks and two earlier frames"""
     stage: Literal["low-resolution", "super-resolution", "both"] = "low-resolution"
     """low-resolution: paint at --scale; both: paint smaller by --factor, and enlarge; super-resolution: only enlarge"""
     factor: Annotated[int, Field(ge=2, examples=[2])] = 2
     """how many times the super-resolution stage enlarges, a power of two"""
     start: RunFolder | None = None
     """with super-resolution: run of the low-resolution stage whose frames are to be enlarged, at --scale / --factor"""
-
     window: Annotated[int, Field(ge=1, le=8)] = 2
-    """frames whose masks the generator sees, and which the discriminator judges together"""
+    """tgan: frames whose masks the generator sees, and which the discriminator judges together"""
     lag: Annotated[int, Field(ge=1, le=8)] = 1
-    """how many frames before the one to paint the earlier frame lies that the generator is given"""
+    """tgan: how many frames before the one to paint the earlier frame lies that the generator is given"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
 
@@ -273,6 +276,10 @@ class TrainMovie(Training):
         problems = super()._problems()
         if self.limit is not None:
             problems.append("--limit picks single images, which make no movie; leave it out, or give a shorter movie")
+        if self.method == "vid2vid" and (self.window, self.lag) != (2, 1):
+            problems.append("--window and --lag belong to --method tgan")
+        if self.method == "vid2vid" and self.stage != "low-resolution":
+            problems.append("--stage: vid2vid has one stage; leave it out, or take --method tgan")
         if self.factor & (self.factor - 1):
             problems.append(f"--factor {self.factor} is no power of two: give 2, 4 or 8")
         if self.stage != "low-resolution" and self.factor > (most := PRESETS[self.preset].width):

@@ -3,6 +3,7 @@
 A run with both stages of tGAN paints on reduced masks and then enlarges (Figure 1A).
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytoforge.backgrounds import fitted
 from cytoforge.config import GenerateMovie
@@ -34,10 +35,11 @@ from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger, padded
 from cytoforge.inference.generate import TILE, WHITE, grey, item_draw, noise_maps
 from cytoforge.inference.load import load_network, open_network
-from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
+from cytoforge.inference.tiling import Evaluate, Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, condition
 from cytoforge.networks.movie import MovieGenerator, SuperResolution
 from cytoforge.networks.style_unet import draw_styles
+from cytoforge.networks.vid2vid import Sketch, Vid2Vid, compose
 from cytoforge.progress import Progress, counted
 
 BY = "cytoforge generate movie"
@@ -46,13 +48,75 @@ FILM = 768  # longest side of a film in pixels
 Labels = NDArray[np.integer[Any]]
 
 
-class FramePainter:
-    """Paints the frames of one sequence in order, in one style and with one noise; holds no more than the last ones.
+class SequencePainter(ABC):
+    """Paints the frames of one sequence in order; holds no more than the last ones.
+
+    The first mask stands for those before it. Large frames are painted in tiles as in `generate.paint`. The next frame
+    is given what was written of the earlier ones: 16 bits.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        size: tuple[int, ...],
+        *,
+        kind: str,
+        window: int,
+        past: Sequence[Floats],
+        mask_value: float = 1.0,
+        tile: int = TILE,
+    ) -> None:
+        """`size` (H, W) of a frame; `past` frames (C, H, W) are held, at first these."""
+        self.network, self.size, self.kind, self.tile = network, size, kind, tile
+        self.mask_value = mask_value
+        self.told: deque[Floats] = deque(maxlen=window)
+        self.painted: deque[Floats] = deque(past, maxlen=len(past))
+
+    def paint(self, labels: Labels) -> NDArray[np.uint16]:
+        """Paint the next frame on labels (H, W): grey values (C, H, W), 0 for -1 and 65535 for 1.
+
+        Raises ValueError when the size is another, or the network is not in eval mode.
+        """
+        if labels.shape != self.size:
+            raise ValueError(f"labels {labels.shape} and frames {self.size} must have one size")
+        self._look(labels)
+        image = grey(self._frame().clip(-1, 1))
+        self._keep(image)
+        return image
+
+    def recall(self, labels: Labels, image: NDArray[np.uint16]) -> None:
+        """Take a frame as painted that was painted before."""
+        self._look(labels)
+        self._keep(image)
+
+    @abstractmethod
+    def _frame(self) -> Floats:
+        """Return the next frame (C, H, W), of what was told and painted."""
+
+    def _keep(self, image: NDArray[np.uint16]) -> None:
+        self.painted.append(seen(image))
+
+    def _look(self, labels: Labels) -> None:
+        cells = torch.from_numpy(labels.astype(np.int64))[None]
+        told = condition(cells, self.kind)[0].numpy() * np.float32(self.mask_value)
+        self.told.extend([told] if self.told else [told] * (self.told.maxlen or 1))
+
+    def _tiled(self, given: Floats, evaluate: Evaluate) -> Floats:
+        """Run a function of tiles over what the network is given (K, H, W)."""
+        size = (given.shape[1], given.shape[2])
+        side = default_tile(self.network, self.tile)
+        rows = tiled_rows(self.network, evaluate, lambda top, bottom: given[:, top:bottom], size, side)
+        return np.concatenate(list(rows), axis=1)
+
+
+class FramePainter(SequencePainter):
+    """Paints with tGAN's generator, in one style and with one noise, which `draw` (CPU) gives.
 
     `background` (C, H, W) in [-1, 1] is what the generator is given; before the first frame it is also the earlier
-    frame, and the first mask stands for those before it. `draw` (CPU) gives style and noise. Large frames are painted
-    in tiles as in `generate.paint`. The next frame is given what was written of the earlier ones: 16 bits.
+    frame.
     """
+
+    network: MovieGenerator
 
     def __init__(
         self,
@@ -67,22 +131,14 @@ class FramePainter:
         mixing: float = 0.9,
         tile: int = TILE,
     ) -> None:
-        self.network, self.background, self.kind, self.tile = network, background, kind, tile
-        self.mask_value = mask_value
+        size, past = background.shape[1:], [background] * lag
+        super().__init__(network, size, kind=kind, window=window, past=past, mask_value=mask_value, tile=tile)
+        self.background = background
         device = next(network.parameters()).device
         self.styles = draw_styles(1, network.blocks, draw, network.latent, mixing).to(device)
         self.noise = torch.rand((1, 1, *background.shape[1:]), generator=draw).to(device)
-        self.told: deque[Floats] = deque(maxlen=window)
-        self.painted: deque[Floats] = deque([background] * lag, maxlen=lag)
 
-    def paint(self, labels: Labels) -> NDArray[np.uint16]:
-        """Paint the next frame on labels (H, W): grey values (C, H, W), 0 for -1 and 65535 for 1.
-
-        Raises ValueError when the size is not that of the background, or the network is not in eval mode.
-        """
-        if labels.shape != self.background.shape[1:]:
-            raise ValueError(f"labels {labels.shape} and background {self.background.shape} must have one size")
-        self._look(labels)
+    def _frame(self) -> Floats:
         given = np.concatenate([*self.told, self.painted[0], self.background])
         masks, channels = len(given) - 2 * len(self.background), len(self.background)
 
@@ -92,29 +148,54 @@ class FramePainter:
             frames: Tensor = self.network(*sources, self.styles.expand(len(tiles), -1, -1), noise)
             return frames
 
-        size = (labels.shape[0], labels.shape[1])
-        side = default_tile(self.network, self.tile)
-        rows = tiled_rows(self.network, evaluate, lambda top, bottom: given[:, top:bottom], size, side)
-        image = grey(np.concatenate(list(rows), axis=1).clip(-1, 1))
-        self.painted.append(seen(image))
-        return image
+        return self._tiled(given, evaluate)
 
-    def recall(self, labels: Labels, image: NDArray[np.uint16]) -> None:
-        """Take a frame as painted that was painted before."""
-        self._look(labels)
-        self.painted.append(seen(image))
 
-    def _look(self, labels: Labels) -> None:
-        cells = torch.from_numpy(labels.astype(np.int64))[None]
-        told = condition(cells, self.kind)[0].numpy() * np.float32(self.mask_value)
-        self.told.extend([told] if self.told else [told] * (self.told.maxlen or 1))
+class Vid2VidPainter(SequencePainter):
+    """Paints with vid2vid's generator, which knows neither style nor noise nor background.
+
+    The first frame is what is painted anew alone; earlier frames that are not there are zeros.
+    """
+
+    network: Vid2Vid
+
+    def __init__(
+        self,
+        network: Vid2Vid,
+        size: tuple[int, ...],
+        *,
+        kind: str,
+        window: int,
+        mask_value: float = 1.0,
+        tile: int = TILE,
+    ) -> None:
+        past = [np.zeros((network.out_channels, *size), np.float32)] * network.past
+        super().__init__(network, size, kind=kind, window=window, past=past, mask_value=mask_value, tile=tile)
+        self.first = True
+
+    def _keep(self, image: NDArray[np.uint16]) -> None:
+        super()._keep(image)
+        self.first = False
+
+    def _frame(self) -> Floats:
+        given = np.concatenate([*self.told, *self.painted])
+        masks, channels = sum(map(len, self.told)), self.network.out_channels
+
+        def evaluate(tiles: Tensor, corners: Sequence[tuple[int, int]]) -> Tensor:
+            return torch.cat(self.network(tiles[:, :masks], tiles[:, masks:]), dim=1)
+
+        maps = torch.from_numpy(self._tiled(given, evaluate))[None]
+        sketch = Sketch(*maps.split([channels, 2, 1], dim=1))
+        # cells move from tile to tile: the last frame is moved as a whole
+        frame = sketch.raw if self.first else compose(sketch, torch.from_numpy(self.painted[-1])[None])
+        return np.asarray(frame[0].numpy(), np.float32)
 
 
 @dataclass(frozen=True)
 class Studio:
     """A run's movie generator, and all that its frames follow from; `enlarging` is its second stage, if it has one."""
 
-    network: MovieGenerator
+    network: MovieGenerator | Vid2Vid
     enlarging: SuperResolution | None
     stored: dict[str, Any]
     backgrounds: dict[str, Floats]
@@ -129,11 +210,13 @@ class Studio:
             second = load_network(run, "super-resolution", next(network.parameters()).device)
             enlarging = second if isinstance(second, SuperResolution) else None
         kind, told = stored.get("condition", "mask"), stored["networks"]["low-resolution"].get("in_channels", 2)
-        if not isinstance(network, MovieGenerator) or told % CONDITIONS.get(kind, told + 1):
+        if not isinstance(network, MovieGenerator | Vid2Vid) or told % CONDITIONS.get(kind, told + 1):
             raise UserError(f"{run.path / 'config.json'}: holds no movie generator; give a run of train movie")
         file = run.path / "weights" / f"{BACKGROUNDS}.safetensors"
         bank = run.load_weights(BACKGROUNDS) if file.exists() else {}
-        if not bank and config.background is None:
+        if isinstance(network, Vid2Vid) and config.background is not None:
+            raise UserError(f"{run.path}: was trained by vid2vid, which knows no background; leave --background out")
+        if isinstance(network, MovieGenerator) and not bank and config.background is None:
             raise UserError(f"{run.path}: has no backgrounds of its own; give an image without cells with --background")
         settings = ("condition", "scale", "lag", "mask_value", "limits")
         fingerprints = [run.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])]
@@ -152,15 +235,21 @@ class Studio:
         return 1 if self.enlarging is None else self.enlarging.factor
 
     def reference(self, config: GenerateMovie, sequence: str, size: tuple[int, int]) -> Floats:
-        """Return the background of a sequence, (C, h, w) in [-1, 1]; raises UserError when --background is no use."""
+        """Return the background of a sequence, (C, h, w) in [-1, 1]; grey for vid2vid, which knows none.
+
+        Raises UserError when --background is no use.
+        """
+        if isinstance(self.network, Vid2Vid):
+            return np.zeros((1, *size), np.float32)
+        channels = self.network.outputs.out_channels
         draw = np.random.default_rng([config.seed, *sequence.encode()])
         if config.background is None:
             name = sorted(self.backgrounds)[int(draw.integers(len(self.backgrounds)))]
             return fitted(self.backgrounds[name], size, draw)
         image, limits = read_image(config.background), list(self.stored.get("limits", {}).values())
-        if len(image) != self.network.outputs.out_channels:
-            found, wanted = counted(len(image), "channel"), self.network.outputs.out_channels
-            raise UserError(f"{config.background}: has {found}, the run paints {wanted}; convert it")
+        if len(image) != channels:
+            found = counted(len(image), "channel")
+            raise UserError(f"{config.background}: has {found}, the run paints {channels}; convert it")
         between = np.array(limits[0]) if limits else Normalisation().measure(image)
         image = Normalisation().apply(image, between)
         if np.mean(np.abs(image) == 1) > 0.5:
@@ -170,19 +259,24 @@ class Studio:
             )
         return fitted(resize_image(image, scaled_shape(image.shape, self.scale / self.factor)), size, draw)
 
-    def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> FramePainter:
+    def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> SequencePainter:
         """Return what paints a sequence of frames of the size of the background; arguments as of FramePainter."""
         kind = self.stored.get("condition", "mask")
+        told = {
+            "kind": kind,
+            "window": self.stored["networks"]["low-resolution"].get("in_channels", 2) // CONDITIONS[kind],
+            "mask_value": self.stored.get("mask_value", 1.0),
+            "tile": self.stored.get("tile", TILE),
+        }
+        if isinstance(self.network, Vid2Vid):
+            return Vid2VidPainter(self.network, background.shape[1:], **told)
         return FramePainter(
             self.network,
             background,
             draw,
-            kind=kind,
-            window=self.stored["networks"]["low-resolution"].get("in_channels", 2) // CONDITIONS[kind],
             lag=self.stored.get("lag", 1),
-            mask_value=self.stored.get("mask_value", 1.0),
             mixing=mixing,
-            tile=self.stored.get("tile", TILE),
+            **told,
         )
 
 
@@ -264,7 +358,7 @@ def _paint_sequence(
 ) -> Iterator[int]:
     """Paint and write a sequence, or what is missing of it; yields each frame's number."""
     name, second = sequence.name, studio.enlarging
-    painter: FramePainter | None = None
+    painter: SequencePainter | None = None
     enlarger: Enlarger | None = None
     size: tuple[int, ...] = ()
     painted_as, masks_as = movie.FRAMES[0] if second is None else movie.FIRST_STAGE[0], "GT/TRA"

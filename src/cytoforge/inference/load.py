@@ -24,6 +24,7 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "super-resolution": ("movie", "SuperResolution"),
     "flow": ("flow", "FlowNet"),
     "tracker": ("tracker", "Tracker"),
+    "vid2vid": ("vid2vid", "Vid2Vid"),
 }
 PREFERRED = ("segmenter", "generator", "low-resolution", "super-resolution", "tracker")
 
@@ -34,7 +35,8 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     A segmenter takes images float32 (B, C, H, W) in [-1, 1] and returns logits (B, classes, H, W); a generator takes
     (condition (B, C, H, W) in [0, 1], styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W). In runs
     of movies `low-resolution` takes (masks, previous, background, styles, noise), see `networks.movie.MovieGenerator`,
-    and `super-resolution` (image, styles, noise); a `tracker` takes two crops, see `networks.tracker.Tracker`.
+    or of vid2vid (masks, past), see `networks.vid2vid.Vid2Vid`, and `super-resolution` (image, styles, noise); a
+    `tracker` takes two crops, see `networks.tracker.Tracker`.
     Raises UserError when the run does not hold the network, or config.json and weights do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))

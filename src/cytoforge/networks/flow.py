@@ -6,8 +6,10 @@ one: channel 0 is the displacement in x (to the right), channel 1 in y (down), b
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from skimage.registration import optical_flow_tvl1
 from torch import Tensor, nn
 
 from cytoforge.networks.layers import Conv3x3, Norm, norm_layer, pad_to_multiple
@@ -49,6 +51,17 @@ class FlowNet(nn.Module):
             x = F.relu(self.get_submodule(f"bn{layer}")(x), inplace=True)
         flow: Tensor = self.conv7(x)
         return flow
+
+
+def reference_flow(previous: Tensor, current: Tensor) -> Tensor:
+    """Estimate the flow (B, 2, H, W) in px between frames (B, C, H, W) without a network: TV-L1, of the mean channel.
+
+    Zach, Pock and Bischof 2007, by scikit-image on the CPU, with fewer iterations than its defaults, which find the
+    same. The result is on the frames' device.
+    """
+    pairs = zip(current.mean(1).float().cpu().numpy(), previous.mean(1).float().cpu().numpy(), strict=True)
+    found = [optical_flow_tvl1(after, before, num_warp=3, num_iter=5) for after, before in pairs]
+    return torch.from_numpy(np.stack(found)[:, ::-1].copy()).to(current.device)
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """PatchGAN: the discriminator that judges images or pieces of movies patch by patch (cGAN-Seg, Figure 1A; tGAN)."""
 
 from itertools import pairwise
+from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoforge.networks.layers import Norm, ResidualAttention, norm_layer, pad_to
@@ -58,3 +60,22 @@ class PatchGAN(nn.Module):
             if isinstance(layer, nn.LeakyReLU):
                 maps.append(x)
         return maps
+
+
+class MultiscalePatchGAN(nn.Module):
+    """Several PatchGANs, each of which sees the image at half the size of the one before it (vid2vid)."""
+
+    def __init__(self, scales: int = 2, **options: Any) -> None:
+        """`options` are those of each PatchGAN."""
+        super().__init__()
+        self.scales = nn.ModuleList(PatchGAN(**options) for _ in range(scales))
+
+    def forward(self, image: Tensor) -> list[list[Tensor]]:
+        """Return, scale by scale from the full size on, the hidden maps and behind them the scores of all patches."""
+        found = []
+        for scale, patchgan in enumerate(self.scales):
+            if scale:
+                image = F.avg_pool2d(image, 3, stride=2, padding=1, count_include_pad=False)
+            maps = patchgan.activations(image)  # type: ignore[operator]
+            found.append([*maps, patchgan.model[-1](maps[-1])])  # type: ignore[operator, index]
+        return found

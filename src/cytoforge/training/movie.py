@@ -17,7 +17,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import BACKGROUNDS, FramePainter, seen
+from cytoforge.inference.generate_movie import BACKGROUNDS, FramePainter, SequencePainter, Vid2VidPainter, seen
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS, condition
 from cytoforge.losses import (
@@ -35,11 +35,13 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.flow import FlowNet
 from cytoforge.networks.movie import MovieGenerator, discriminator_input
 from cytoforge.networks.style_unet import StyleGenerator, draw_styles
+from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.progress import counted
 from cytoforge.report import colour_labels, run_report, to_rgb
+from cytoforge.training import vid2vid
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.clips import ClipBatch, Clips, sequence_backgrounds, takes
-from cytoforge.training.fit import Update, verdict
+from cytoforge.training.fit import Recipe, Update, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
 from cytoforge.training.paired import TEXTURE_WINDOWS, Features, frozen_statistics, judge
 from cytoforge.training.prepare import Data, build, launch, open_data, open_run, sizes, train_recipe
@@ -210,20 +212,10 @@ def train(config: TrainMovie) -> Run:
         return train_stages(config, train)
     fabric = launch(config)
     data = open_movie(config)
-    preset = sizes(config)
-    clips = Clips(
-        data.items,
-        data.read,
-        lead=max(config.window - 1, config.lag),
-        longest=preset.clip,
-        size=preset.movie_crop,
-        count=preset.cycle_batch,
-        policy=config.augmentation,
-        seed=config.seed,
-        ranks=(fabric.global_rank, fabric.world_size),
-    )
-    described = describe(config, data.channels)
-    recipe = build_recipe(config, described)
+    clips = cut_clips(config, data, (fabric.global_rank, fabric.world_size))
+    tgan = config.method == "tgan"
+    described = (describe if tgan else vid2vid.describe)(config, data.channels)
+    recipe: Recipe = (build_recipe if tgan else vid2vid.build_recipe)(config, described)
     content = {
         "command": "train movie",
         "networks": {"low-resolution": described},
@@ -233,7 +225,7 @@ def train(config: TrainMovie) -> Run:
     }
     run = open_run(config, fabric, data, content)
     bank = sequence_backgrounds(data.items, data.read)
-    if fabric.global_rank == 0:
+    if tgan and fabric.global_rank == 0:
         run.save_weights(BACKGROUNDS, {name: torch.from_numpy(reference) for name, reference in bank.items()})
     held = _held(data, bank)
 
@@ -276,6 +268,21 @@ def open_movie(config: TrainMovie) -> Data:
     return open_data(config, movie=True)
 
 
+def cut_clips(config: TrainMovie, data: Data, ranks: tuple[int, int]) -> Clips:
+    """Return the share of clips of a process (its number, number of processes), cut as a configuration says."""
+    preset = sizes(config)
+    options: dict[str, Any] = {
+        "size": preset.movie_crop,
+        "count": preset.cycle_batch,
+        "policy": config.augmentation,
+        "seed": config.seed,
+        "ranks": ranks,
+    }
+    if config.method == "vid2vid":
+        return vid2vid.Sequences(data.items, data.read, first=preset.clip, **options)
+    return Clips(data.items, data.read, lead=max(config.window - 1, config.lag), longest=preset.clip, **options)
+
+
 Held = tuple[list[np.ndarray], list[np.ndarray], np.ndarray]
 
 
@@ -300,11 +307,14 @@ def _roll(
 ) -> list[np.ndarray]:
     """Paint the first frames of a movie (C, H, W) in [-1, 1], as `generate movie` does."""
     generator = networks["low-resolution"]
-    assert isinstance(generator, MovieGenerator)
-    draw = item_generator(0, 0, 0, "picture")
-    painter = FramePainter(
-        generator, background, draw, kind=config.told, window=config.window, lag=config.lag, mixing=config.style_mixing
-    )
+    if isinstance(generator, Vid2Vid):
+        painter: SequencePainter = Vid2VidPainter(generator, labels[0].shape, kind=config.told, window=vid2vid.WINDOW)
+    else:
+        assert isinstance(generator, MovieGenerator)
+        draw, mixing = item_generator(0, 0, 0, "picture"), config.style_mixing
+        painter = FramePainter(
+            generator, background, draw, kind=config.told, window=config.window, lag=config.lag, mixing=mixing
+        )
     return [seen(painter.paint(mask)) for mask in labels]
 
 
