@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matching import discs, processor
 
 from cytoforge.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
+from matching import discs, processor
 
 SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 10, 2, 20.0
 STEP = 2.0
