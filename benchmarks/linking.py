@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matching import discs, processor
 
 from cytoforge.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
+from matching import discs, processor
 
-SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 20, 3, 20.0
+SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 10, 2, 20.0
 STEP = 2.0
 """pixels by which a cell strays from its place, normal, in each direction"""
 
