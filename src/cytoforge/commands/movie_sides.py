@@ -1,7 +1,7 @@
 """The two sides of `score movie`: frames with tracked cells, one mapping of grey values each, what is paired."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -29,6 +29,8 @@ class TrackedMovie:
     sequence: movie.Sequence
     items: Mapping[int, Item]
     """by frame number, in the order of time"""
+    shape: tuple[int, int]
+    """height and width of the files"""
     scale: float
     limits: np.ndarray
     """(C, 2), of the whole side"""
@@ -46,7 +48,7 @@ class TrackedMovie:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width, as frames are read."""
-        return scaled_shape(_size(next(iter(self.items.values()))), self.scale)
+        return scaled_shape(self.shape, self.scale)
 
     def frames(self, task: str | None = None) -> Iterator[Floats]:
         """Yield frames (C, H, W) in [-1, 1], with a line of progress if the task is long enough to be named."""
@@ -62,11 +64,11 @@ class TrackedMovie:
 
     def labels(self, number: int) -> Labels:
         """Labels (H, W) of a frame with the ids of tracks; raises UserError when their size is not the frame's."""
-        labels, size = self.sequence.read_tracked(number), _size(self.items[number])
-        if labels.shape != size:
+        labels = self.sequence.read_tracked(number)
+        if labels.shape != self.shape:
             raise UserError(
-                f"{self.items[number].image}: is {shown(size)} pixels, its mask {shown(labels.shape)}; export both at "
-                "the same size"
+                f"{self.items[number].image}: is {shown(self.shape)} pixels, its mask {shown(labels.shape)}; export "
+                "both at the same size"
             )
         return shrunk(labels, self.scale)
 
@@ -76,7 +78,7 @@ class TrackedMovie:
 
     def like(self, other: "TrackedMovie") -> "TrackedMovie":
         """Return this sequence with the frames of another only."""
-        return TrackedMovie(self.data, self.sequence, {n: self.items[n] for n in other.items}, self.scale, self.limits)
+        return replace(self, items={number: self.items[number] for number in other.items})
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ class Sides:
             side.check_looks(truth)
         limits, scale = _limits(truth), config.scale or data.scale / truth.scale
         our_limits = limits if data.limits is None else _limits(data)
-        generated = tuple(TrackedMovie(data, sequence, items, 1.0, our_limits) for sequence, items in ours)
-        real = tuple(TrackedMovie(truth, sequence, items, scale, limits) for sequence, items in theirs)
+        generated = tuple(TrackedMovie(data, *found, 1.0, our_limits) for found in ours)
+        real = tuple(TrackedMovie(truth, *found, scale, limits) for found in theirs)
         notes = list(_unit_remarks(data, truth, limits)) if data.limits is None else []
         for each in (*generated, *real):
             if min(each.size) < SQUEEZENET_SMALLEST:
@@ -121,17 +123,19 @@ class Sides:
         return cls(generated, real, pairs, (*notes, *unpaired))
 
 
-def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[tuple[movie.Sequence, dict[int, Item]]]]:
+_Found = tuple[movie.Sequence, dict[int, Item], tuple[int, int]]  # frames by number, and their size
+
+
+def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[_Found]]:
     """The frames of a movie folder that can be scored, all together and by sequence."""
     if not movie.is_movie(path):
         raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track000.tif ...); give one")
     data = Dataset.open(path, names)
-    sequences = [(sequence, _scored(data, sequence)) for sequence in movie.read_sequences(path, names)]
-    items = tuple(item for _, found in sequences for item in found.values())
-    return Dataset(path, items, data.info), sequences
+    found = [_scored(data, sequence) for sequence in movie.read_sequences(path, names)]
+    return Dataset(path, tuple(item for _, items, _ in found for item in items.values()), data.info), found
 
 
-def _scored(data: Dataset, sequence: movie.Sequence) -> dict[int, Item]:
+def _scored(data: Dataset, sequence: movie.Sequence) -> _Found:
     """The frames of a sequence whose cells are tracked: at least two, in a row, of one size."""
     where = f"{data.path}, sequence {sequence.name}"
     try:
@@ -145,14 +149,15 @@ def _scored(data: Dataset, sequence: movie.Sequence) -> dict[int, Item]:
     lost = sorted(set(range(min(found), max(found))) - set(found))
     if lost:
         raise UserError(f"{where}: lacks {movie.some('frame', lost)}, or their masks; add them, or cut the movie there")
-    first, *others = found.values()
-    for item in others:
-        if _size(item) != _size(first):
+    sizes = {number: read_header(item.image)[0][1:] for number, item in found.items() if item.image}
+    first = sizes[min(sizes)]
+    for number, size in sizes.items():
+        if size != first:
             raise UserError(
-                f"{item.image}: is {shown(_size(item))} pixels, the first frame of the movie {shown(_size(first))}; "
-                "export all frames at one size"
+                f"{found[number].image}: is {shown(size)} pixels, the first frame of the movie {shown(first)}; export "
+                "all frames at one size"
             )
-    return found
+    return sequence, found, first
 
 
 def _limits(data: Dataset) -> np.ndarray:
@@ -213,12 +218,6 @@ def _same_labels(ours: TrackedMovie, theirs: TrackedMovie) -> bool:
     return ours.items.keys() <= theirs.items.keys() and all(
         np.array_equal(ours.labels(number), theirs.labels(number)) for number in ours.items
     )
-
-
-def _size(item: Item) -> tuple[int, int]:
-    """Height and width of an item's file."""
-    assert item.image is not None
-    return read_header(item.image)[0][1:]
 
 
 def shown(size: Sequence[int]) -> str:
