@@ -1,6 +1,6 @@
 """The study `movie`: tGAN against vid2vid, other backgrounds, length, density (tGAN, Table 1 and Figures 3 to 5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,10 @@ from cytoforge.commands.study.segmenters import base_settings, trained
 from cytoforge.config import GenerateMovie, ScoreMovie, SimulateMovie, StudyMovie, StudyMovies, TrainMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
-from cytoforge.data.images import read_image, write_image
+from cytoforge.data.images import read_image, resize_image, resize_labels, scaled_shape, write_image
 from cytoforge.data.movie import MovieWriter, Track, is_movie, read_sequences, read_tracks, tracks_of
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.generate import WHITE
 from cytoforge.inference.generate_movie import BACKGROUNDS, generate_movie
 from cytoforge.progress import counted
 from cytoforge.report import Report, colour_labels, to_rgb
@@ -29,8 +28,8 @@ from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 
 LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")
-LEAST = 12  # frames to test on: two clips of the video distance
 SHORT = 10  # frames of a dense movie, and of one before another background
+THREE = (0, SHORT // 2, SHORT - 1)
 SHOWN, SIDE = 4, 192
 ALONE = ("SSIM", "PSNR", "LPIPS", "frames", "clips")  # scores of a movie against the real one
 ALIKE = ("warping error", "flicker", "faithfulness")  # scores of a movie by itself
@@ -76,7 +75,9 @@ def judging_run(study: Study, config: StudyMovies, data: Path, seed: int) -> Run
     return trained(replace(base_settings(config, data, seed), out=study.out / "runs" / f"judge-{seed}"), train)
 
 
-def painted(study: Study, config: StudyMovies, name: str, run: Run, masks: Path, background: Path | None = None) -> Path:
+def painted(
+    study: Study, config: StudyMovies, name: str, run: Run, masks: Path, background: Path | None = None
+) -> Path:
     """Paint all sequences of a movie of masks, once; returns the movie folder."""
     out = study.out / "work" / name
     if not finished(out):
@@ -240,9 +241,11 @@ def _add_strip(study: Study, report: Report, config: StudyMovie, test: Path) -> 
     works = [study.out / "work" / f"{method}-{config.seed}" for method in config.methods]
     sequence = read_sequences(test)[0]
     places = np.linspace(0, len(sequence.frames) - 1, SHOWN).round().astype(int)
-    size = _frame(works[0], sequence.name, 0).shape[1:]
-    masks = [colour_labels(_middle(sequence.read_tracked(int(place)), size)) for place in places]
-    grid = [masks, *(_film(work, sequence.name, places, size) for work in (test, *works))]
+    height, width = read_image(read_sequences(works[0])[0].frames[0]).shape[1:]
+    size = (height, width)
+    labels = [resize_labels(sequence.read_tracked(int(place)), size) for place in places]
+    films = (_film(work, sequence.name, places, size) for work in (test, *works))
+    grid = [[colour_labels(_middle(cells)) for cells in labels], *films]
     titles = ["masks", "real", *config.methods]
     report.image_grid(grid, [f"frame {place}" for place in places], titles, "Frames that no generator has seen.")
     study.picture("movie", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
@@ -314,10 +317,10 @@ def _add_densities(
             study.row(movie=method, layout=layout, **{"share of cell": density}, **row)
             rows.append([layout, f"{density:g}", *(shown(cell) for cell in row.values())])
             work = study.out / "work" / f"{name}-{method}-{config.seed}"
-            films.append(_film(work, "01", [0, SHORT // 2, SHORT - 1], None))
+            films.append(_film(work, "01", THREE))
         pictures = [[film[place] for film in films] for place in range(3)]
         titles = [f"{density:.0%} cell" for density in config.densities]
-        names = [f"frame {place}" for place in (0, SHORT // 2, SHORT - 1)]
+        names = [f"frame {place}" for place in THREE]
         report.image_grid(pictures, titles, names, f"Simulated movies, {layout}, painted by {method}.")
         study.picture(f"dense-{layout}", np.concatenate([np.concatenate(row, axis=1) for row in pictures]))
     header = ["layout", "share of cell", "warping error", "flicker", "faithfulness"]
@@ -336,14 +339,15 @@ def _add_backgrounds(
     for title, file in {"its own": None, **given}.items():
         name = f"background-{title}".replace(" ", "-").replace(",", "")
         work = painted(study, config, name, run, masks, file)
-        sequence = read_sequences(work)[0]
-        grid.append(_film(work, sequence.name, [0, SHORT // 2, SHORT - 1], None))
+        (sequence,) = read_sequences(work)
+        grid.append(_film(work, sequence.name, THREE))
         titles.append(title)
-        behind = [_behind(work, sequence.name, place) for place in range(len(sequence.frames))]
-        deviation = float(np.nanstd(np.stack(behind), axis=0)[~np.isnan(behind[0])].mean())
+        cells = np.any([labels > 0 for _, labels in sequence.tracked()], axis=0)
+        frames = np.stack([image for image in _frames(work, sequence.name)])
+        deviation = float(frames.std(axis=0)[:, ~cells].mean())
         study.row(movie=method, background=title, **{"deviation over time": deviation})
         rows.append([title, f"{deviation:.4f}"])
-    report.image_grid(grid, [f"frame {n}" for n in (0, SHORT // 2, SHORT - 1)], titles, "One movie of masks, painted.")
+    report.image_grid(grid, [f"frame {n}" for n in THREE], titles, "One movie of masks, painted.")
     study.picture("backgrounds", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
     caption = "Deviation of a pixel over time, where no cell ever is; grey values from -1 to 1."
     report.table(["background", "deviation over time"], rows, caption=caption)
@@ -360,8 +364,10 @@ def _mirrored(study: Study, run: Run) -> Path:
     if not file.exists():
         bank = run.load_weights(BACKGROUNDS)
         background = bank[sorted(bank)[0]].numpy()[..., ::-1]
-        low, high = next(iter(run.config["limits"].values()))
-        write_image(file, ((background + 1) / 2 * (high - low) + low).astype(np.float32))
+        limits = np.asarray(next(iter(run.config["limits"].values())))  # (C, 2)
+        low, high = limits.T[..., None, None]
+        size = scaled_shape(background.shape, 1 / run.config["scale"])  # it is resized on reading
+        write_image(file, resize_image((background + 1) / 2 * (high - low) + low, size).astype(np.float32))
     return file
 
 
@@ -370,3 +376,24 @@ def _simulated(study: Study, config: StudyMovie, name: str, real: Path, **how: A
     if not finished(out):
         simulate_movie(SimulateMovie(out, real, seed=config.seed, scale=config.scale, **how))
     return out
+
+
+def _frames(path: Path, sequence: str, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+    """Read the frames of a sequence (C, H, W), all between the same limits of grey values, resized to `size`."""
+    data = Dataset.open(path, (sequence,))
+    limits = data.common_limits() if data.limits is None else None
+    for item in data.items:
+        image = data.read_image(item, limits=limits)
+        yield image if size is None else resize_image(image, size)
+
+
+def _film(path: Path, sequence: str, places: Sequence[int], size: tuple[int, int] | None = None) -> list[np.ndarray]:
+    """Return some frames as pictures (H, W, 3) of their middle."""
+    frames = list(_frames(path, sequence, size))
+    return [to_rgb(_middle(frames[min(place, len(frames) - 1)])) for place in places]
+
+
+def _middle(array: np.ndarray) -> np.ndarray:
+    """Cut at most SIDE x SIDE pixels out of the middle of (..., H, W)."""
+    top, left = ((n - min(n, SIDE)) // 2 for n in array.shape[-2:])
+    return array[..., top : top + SIDE, left : left + SIDE]
