@@ -99,3 +99,121 @@ GREEDY_TRAP = (
     .DDDD.......
     """),
 )
+
+
+def draw_movie(picture: str) -> tuple[Labels, ...]:
+    """Label images of a drawing as of `draw`, with the frames side by side and spaces between them."""
+    rows = [line.split() for line in picture.splitlines() if line.strip()]
+    return tuple(draw("\n".join(frame)) for frame in zip(*rows, strict=True))
+
+
+def tracks(frames: tuple[Labels, ...], parents: str = "") -> tuple[tuple[int, int, int, int], ...]:
+    """Rows L B E P of drawn frames; `parents` names children and parents by their letters: "BA CA"."""
+    symbols = "." + string.ascii_uppercase + string.ascii_lowercase
+    parent = {symbols.index(child): symbols.index(of) for child, of in parents.split()}
+    seen = [(cell, t) for t, frame in enumerate(frames) for cell in np.unique(frame[frame > 0]).tolist()]
+    labels = sorted({cell for cell, _ in seen})
+    times = [[t for cell, t in seen if cell == label] for label in labels]
+    return tuple((label, min(when), max(when), parent.get(label, 0)) for label, when in zip(labels, times, strict=True))
+
+
+# Movies: two cells A and B of six pixels that stay where they are, for five frames, and what a tracker made of them.
+STILL = draw_movie("""
+    AAABBB.  AAABBB.  AAABBB.  AAABBB.  AAABBB.
+    AAABBB.  AAABBB.  AAABBB.  AAABBB.  AAABBB.
+    """)
+
+# B is missed in the third frame; found again it has the track C, whose only parent is B.
+MISS = draw_movie("""
+    AAABBB.  AAABBB.  AAA....  AAACCC.  AAACCC.
+    AAABBB.  AAABBB.  AAA....  AAACCC.  AAACCC.
+    """)
+
+# A third cell that is not there.
+FALSE_ALARM = draw_movie("""
+    AAABBB.  AAABBB.  AAABBBC  AAABBB.  AAABBB.
+    AAABBB.  AAABBB.  AAABBBC  AAABBB.  AAABBB.
+    """)
+
+# A and B are taken for each other from the fourth frame on.
+SWITCH = draw_movie("""
+    AAABBB.  AAABBB.  AAABBB.  BBBAAA.  BBBAAA.
+    AAABBB.  AAABBB.  AAABBB.  BBBAAA.  BBBAAA.
+    """)
+
+# B is found in two parts in the third frame, of four and two pixels.
+SPLIT_ONCE = draw_movie("""
+    AAABBB.  AAABBB.  AAABBC.  AAABBB.  AAABBB.
+    AAABBB.  AAABBB.  AAABBC.  AAABBB.  AAABBB.
+    """)
+
+# Both are found as one cell B in the third frame: its IoU is 6/12 with either. A goes on as C.
+MERGE_ONCE = draw_movie("""
+    AAABBB.  AAABBB.  BBBBBB.  CCCBBB.  CCCBBB.
+    AAABBB.  AAABBB.  BBBBBB.  CCCBBB.  CCCBBB.
+    """)
+
+NEVER_FOUND = draw_movie("""
+    AAA....  AAA....  AAA....  AAA....  AAA....
+    AAA....  AAA....  AAA....  AAA....  AAA....
+    """)
+
+# A mother A of two frames and her daughters B and C.
+DIVISION = draw_movie("""
+    AAAAA  AAAAA  BB.CC  BB.CC  BB.CC
+    AAAAA  AAAAA  BB.CC  BB.CC  BB.CC
+    """)
+
+LATE_DIVISION = draw_movie("""
+    AAAAA  AAAAA  AAAAA  BB.CC  BB.CC
+    AAAAA  AAAAA  AAAAA  BB.CC  BB.CC
+    """)
+
+# Late by two frames.
+LATER_DIVISION = draw_movie("""
+    AAAAA  AAAAA  AAAAA  AAAAA  BB.CC
+    AAAAA  AAAAA  AAAAA  AAAAA  BB.CC
+    """)
+
+EARLY_DIVISION = draw_movie("""
+    AAAAA  BB.CC  BB.CC  BB.CC  BB.CC
+    AAAAA  BB.CC  BB.CC  BB.CC  BB.CC
+    """)
+
+# A moves down by 1, divides into B and D; B moves by 3 down and 4 to the right, D leaves. C is out of sight in the
+# second frame and comes back 1 to the left, as E; B hides its upper half in the end.
+FAMILY = (
+    draw("""
+    ..........
+    .AAAA.....
+    .AAAA.....
+    ..........
+    ......CC..
+    ......CC..
+    """),
+    draw("""
+    ..........
+    ..........
+    .AAAA.....
+    .AAAA.....
+    ..........
+    ..........
+    """),
+    draw("""
+    .BB...DD..
+    .BB...DD..
+    ..........
+    ..........
+    .....EE...
+    .....EE...
+    """),
+    draw("""
+    ..........
+    ..........
+    ..........
+    .....BB...
+    .....BB...
+    .....EE...
+    """),
+)
+FAMILY_TRACKS = ((1, 0, 1, 0), (2, 2, 3, 1), (3, 0, 0, 0), (4, 2, 2, 1), (5, 2, 3, 3))

@@ -1,5 +1,6 @@
 """Fixtures that several test files share: tiny datasets and movies, and the real data where they exist."""
 
+import json
 import os
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def picture(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """A grey image uint8 (1, H, W) of labels: bright noisy cells on a darker noisy ground."""
     noise = np.random.default_rng(seed).normal(0, 8, labels.shape)
     return np.clip(60 + 120 * (labels > 0) + noise, 0, 255).astype(np.uint8)[None]
+
+
+def write_movie(path: Path, masks: dict[int, np.ndarray], tracks: tuple[tuple[int, ...], ...], **info: object) -> Path:
+    """Frames whose grey value is the column, masks and track file."""
+    for number, labels in masks.items():
+        image = np.tile(np.arange(labels.shape[1], dtype=np.uint8), (1, labels.shape[0], 1))
+        write_image(path / "01" / f"t{number:03d}.tif", image)
+        write_labels(path / "01_GT" / "TRA" / f"man_track{number:03d}.tif", labels)
+    (path / "01_GT" / "TRA" / "man_track.txt").write_text("".join(f"{' '.join(map(str, row))}\n" for row in tracks))
+    if info:
+        (path / "dataset.json").write_text(json.dumps(info))
+    return path
 
 
 @pytest.fixture

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "cytoforge"
-SCIENCE = {"networks", "losses", "metrics", "simulation", "augment", "instances", "backgrounds"}
+SCIENCE = {
+    "crops",
+    "linking_deepsea",
+    "networks",
+    "losses",
+    "metrics",
+    "simulation",
+    "augment",
+    "instances",
+    "backgrounds",
+    "linking",
+}
 FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors and its own
     {"cli", "__main__"},
     {"commands"},
@@ -89,6 +100,7 @@ def test_the_rule_finds_what_it_forbids() -> None:
         ("cytoforge.inference.segment", {"lightning_fabric", "kornia", "monai", "matplotlib"}),
         ("cytoforge.commands.score", {"torch", "matplotlib"}),
         ("cytoforge.commands.check", {"torch", "matplotlib"}),
+        ("cytoforge.commands.export", {"torch", "matplotlib", "geff"}),
         ("cytoforge.metrics.copying", {"torchmetrics", "matplotlib"}),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cytoforge.data import dataset as module
 from cytoforge.data.dataset import Dataset, Item, parts
+from cytoforge.data.files import write_json
 from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
@@ -128,6 +129,10 @@ def test_movie(tiny_movie: Path) -> None:
     assert (dataset.items[7].group, dataset.items[7].frame) == ("02", 2)
     assert dataset.notes == ("sequence 01: masks from ST/SEG", "sequence 02: masks from ST/SEG")
     assert len(Dataset.open(tiny_movie, ("02",)).pairs().items) == 5
+    assert (dataset.scale, dataset.limits) == (1, None)
+    write_json(tiny_movie / "dataset.json", {"scale": 0.5, "limits": [0, 65535]})
+    painted = Dataset.open(tiny_movie)
+    assert painted.scale == 0.5 and painted.limits is not None and painted.limits.tolist() == [0, 65535]
     (tiny_movie / "02_ST" / "SEG" / "man_seg000.tif").unlink()
     partial = Dataset.open(tiny_movie, ("02",))
     assert partial.notes == ("sequence 02: ST/SEG covers 4 of 5 frames, not used",)

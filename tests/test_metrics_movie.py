@@ -4,10 +4,11 @@ from math import isnan
 
 import numpy as np
 import pytest
+import torch
 
 from cells import draw
-from cytoforge.metrics.clips import FLOOR, clip_features, texture_features
-from cytoforge.metrics.movie import Reference, at_lengths, coherence, drift, faithfulness, video_distance
+from cytoforge.metrics.clips import FLOOR, NAME, clip_features, texture_features
+from cytoforge.metrics.movie import Reference, at_lengths, coherence, drift, faithfulness, frame_scores, movie_distance
 
 BEFORE = draw("""
     ........
@@ -62,24 +63,64 @@ def test_frames_of_other_sizes_are_refused() -> None:
         coherence([[(TEXTURE, BEFORE), (TEXTURE[:, :3], BEFORE[:3])]])
 
 
-def test_video_distance() -> None:
-    real = [movie(0), movie(1)]
-    same = video_distance(real, real)
+def features(movies: list[np.ndarray]) -> list[np.ndarray]:
+    return [clip_features(m) for m in movies]
+
+
+def test_movie_distance() -> None:
+    movies = [movie(0), movie(1)]
+    real = features(movies)
+    same = movie_distance(NAME, real, real)
     assert same.distance == pytest.approx(0, abs=1e-6)
     assert (same.generated, same.real) == (6, 6) and "not I3D" in same.network
     # brighter by 1 moves the mean of one feature by 1 and no covariance
-    assert video_distance([m + 1 for m in real], real).distance == pytest.approx(1, abs=1e-6)
-    frozen = [np.repeat(m[:1], 24, axis=0) for m in real]
-    assert video_distance(frozen, real).distance > 10
-    assert isnan(video_distance([movie(0, 8)], real).distance)
+    assert movie_distance(NAME, features([m + 1 for m in movies]), real).distance == pytest.approx(1, abs=1e-6)
+    frozen = features([np.repeat(m[:1], 24, axis=0) for m in movies])
+    assert movie_distance(NAME, frozen, real).distance > 10
+    assert isnan(movie_distance(NAME, features([movie(0, 8)]), real).distance)
+
+
+def test_halves_are_of_time_in_each_movie() -> None:
+    """Two movies that both rise by 3 from one half to the other; of three rows the middle one is in the later half."""
+    first, second = np.array([[0.0], [1], [3], [4]]), torch.tensor([[0.0], [3], [4]], dtype=torch.float64)
+    found = movie_distance("rows", [first], [first, second])
+    means = np.mean([0, 1, 0]) - np.mean([3, 4, 3, 4])
+    deviations = np.std([0, 1, 0], ddof=1) - np.std([3, 4, 3, 4], ddof=1)
+    assert found.halves == pytest.approx(means**2 + deviations**2)
+    assert (found.features, found.generated, found.real) == (1, 4, 7)
+    tiles = np.array([[[0.0], [9]], [[1], [8]], [[5], [5]]])  # three clips of two tiles: the first against the others
+    found = movie_distance("tiles", [tiles], [tiles])
+    deviations = np.std([0, 9], ddof=1) - np.std([1, 8, 5, 5], ddof=1)
+    assert found.halves == pytest.approx((9 / 2 - 19 / 4) ** 2 + deviations**2)
+    assert found.real == 6
+
+
+def test_frames_count_by_movie_and_intervals_need_five() -> None:
+    def pairs(difference: float, frames: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(torch.full((1, 20, 20), difference), torch.zeros(1, 20, 20))] * frames
+
+    def psnr(difference: float) -> float:
+        return 10 * np.log10(4 / difference**2)
+
+    two = frame_scores([pairs(0.1, 9), pairs(0.2, 1)], np.random.default_rng(0))
+    assert two.psnr.value == pytest.approx((psnr(0.1) + psnr(0.2)) / 2, rel=1e-5)
+    assert (two.pairs, two.psnr.images, two.lpips) == (10, 2, None)
+    assert isnan(two.psnr.low) and isnan(two.ssim.high)
+    many = [0.1, 0.2, 0.3, 0.4, 0.5]
+    five = frame_scores([pairs(difference, 2) for difference in many], np.random.default_rng(0))
+    assert psnr(0.5) < five.psnr.low < five.psnr.value < five.psnr.high < psnr(0.1)
+    with_equal = frame_scores([pairs(0.0, 3), *(pairs(difference, 1) for difference in many)], np.random.default_rng(0))
+    assert (with_equal.psnr.images, with_equal.psnr.value) == (5, pytest.approx(five.psnr.value))
+    with pytest.raises(ValueError, match="at least one movie"):
+        frame_scores([], np.random.default_rng(0))
 
 
 def test_clips() -> None:
-    assert clip_features(movie(0, 7)).shape == (0, 52)
-    assert clip_features(movie(0, 17, 128)).shape == (2 * 4, 52)
+    assert clip_features(movie(0, 7)).shape == (0, 1, 52)
+    assert clip_features(movie(0, 17, 128)).shape == (2, 4, 52)
     flat = clip_features(np.full((8, 1, 32, 32), 0.25))
-    assert flat[0, 0] == 0.25
-    np.testing.assert_allclose(flat[0, 1:], np.log(FLOOR), atol=1e-9)
+    assert flat[0, 0, 0] == 0.25
+    np.testing.assert_allclose(flat[0, 0, 1:], np.log(FLOOR), atol=1e-9)
 
 
 def test_drift_of_a_movie_that_stays_and_of_one_that_fades() -> None:

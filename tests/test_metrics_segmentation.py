@@ -390,5 +390,5 @@ def test_drawings_are_checked() -> None:
 
 def test_the_example_of_the_documentation_runs() -> None:
     text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
     exec(compile(example, "metrics.md", "exec"), {})

@@ -191,6 +191,14 @@ def test_cells_get_the_ids_of_their_markers() -> None:
         relabelled(labels, markers[:3])
 
 
+def test_masks_and_markers_of_different_sizes_are_refused(tiny_movie: Path) -> None:
+    (first, _) = read_sequences(tiny_movie)
+    assert set(np.unique(first.read_tracked(0)).tolist()) == {0, 1}
+    write_labels(tiny_movie / "01_ST" / "SEG" / "man_seg002.tif", np.zeros((40, 56), np.int32))
+    with pytest.raises(UserError, match=r"man_track002\.tif: has another size than .*man_seg002\.tif; export both"):
+        first.read_tracked(2)
+
+
 def test_frames_numbered_as_in_the_track_file(tiny_movie: Path) -> None:
     first, second = read_sequences(tiny_movie)
     assert first.track_source == "GT/TRA" and first.source == "ST/SEG"

@@ -418,3 +418,14 @@ class TestMovieDiscriminator:
 
 def test_every_published_network_can_be_imported() -> None:
     assert {name.split("-")[0] if "patchgan" in name else name for name in PUBLISHED} <= NETWORKS.keys()
+
+
+def test_a_residual_generator_that_adds_nothing_paints_its_background() -> None:
+    network = built(MovieGenerator, width=8, depth=2, residual=True).eval()
+    given = arguments(network, 32, 48)
+    nn.init.zeros_(network.outputs.weight)
+    nn.init.zeros_(network.outputs.bias)
+    background = given[2].clamp(-0.98, 0.98)
+    torch.testing.assert_close(network(*given), background)
+    white = [*given[:2], torch.ones_like(background), *given[3:]]
+    assert torch.isfinite(network(*white)).all()

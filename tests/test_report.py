@@ -347,6 +347,17 @@ def test_run_report_of_a_run_without_anything_yet(tmp_path: Path) -> None:
     assert page.tags["h2"] == 0
 
 
+@pytest.mark.parametrize(("styles", "headers"), [(1, ["Generated"]), (3, ["Style 1", "Style 2", "Style 3"])])
+def test_paintings_are_named_by_style_where_there_are_several(styles: int, headers: list[str], tmp_path: Path) -> None:
+    pictures = [np.zeros((8, 8, 3), np.uint8)] * (2 + styles)
+    shown = {"title": "t", "config": {}, "provenance": {}, "metrics": [], "verdict": "v"}
+    run_report(tmp_path / "r.html", paintings=[("a", pictures)], **shown)
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    places = [page.text.index(header) for header in ("Image", "Annotated cells", *headers)]
+    assert places == sorted(places)
+    assert ("Generated" in page.text, "in several styles" in page.text) == (styles == 1, styles > 1)
+
+
 def test_of_large_images_the_middle_is_shown_and_all_is_counted(tmp_path: Path) -> None:
     shape = (WINDOW + 40, WINDOW + 101)
     labels = np.zeros(shape, np.int32)

@@ -50,8 +50,8 @@ def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks in the place of the pretrained ones."""
-    monkeypatch.setattr(command, "_inception", lambda directory: Patches())
-    monkeypatch.setattr(command, "_lpips", lambda directory: Difference())
+    monkeypatch.setattr(command, "load_inception", lambda directory: Patches())
+    monkeypatch.setattr(command, "load_lpips", lambda directory: Difference())
 
 
 def pictures(folder: Path, seeds: Any, change: float = 0.0, shape: tuple[int, int] = (48, 56)) -> Path:

@@ -10,7 +10,7 @@ import torch
 from cells import draw
 from conftest import picture, squares
 from cytoforge.cli import main
-from cytoforge.data.dataset import Dataset
+from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.instances import TARGETS
@@ -27,7 +27,7 @@ def source(value: float):
 
 
 def batches(schedule: str = "mix", share: float = 0.5, count: int = 4, ranks: tuple[int, int] = (0, 1)) -> Batches:
-    synthetic = Synthetic(["s0", "s1", "s2"], source(PAINTED), share, schedule)
+    synthetic = Synthetic([Item("s0"), Item("s1"), Item("s2")], source(PAINTED), share, schedule)
     return Batches(
         ["a", "b"], source(REAL), size=(16, 16), count=count, policy="none", seed=3, ranks=ranks, synthetic=synthetic
     )
@@ -80,7 +80,7 @@ def test_a_window_depends_on_its_own_seed_only() -> None:
 
 def test_without_synthetic_images_nothing_changes() -> None:
     plain = Batches(["a", "b"], source(REAL), size=(16, 16), count=4, policy="strong", seed=3)
-    none = Synthetic(["s"], source(PAINTED), 0.0, "mix")
+    none = Synthetic([Item("s")], source(PAINTED), 0.0, "mix")
     with_none = Batches(["a", "b"], source(REAL), size=(16, 16), count=4, policy="strong", seed=3, synthetic=none)
     for step in range(5):
         one, other = plain(step), with_none(step, 0.5)

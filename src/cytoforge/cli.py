@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
     "train generator": ("TrainGenerator", "training.generator:train", "annotated images to an image generator"),
     "train movie": ("TrainMovie", "training.movie:train", "an annotated movie to a movie generator"),
+    "train tracker": ("TrainTracker", "training.tracker:train", "a tracked movie to a tracker"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
     "generate movie": (
@@ -20,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "inference.generate_movie:generate_movie",
         "masks of a movie to its frames, with a trained movie generator",
     ),
+    "track": ("Track", "inference.track:track", "masks of a movie, or its frames, to tracks and lineages"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "simulate movie": (
@@ -31,6 +33,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "ScoreGeneration",
         "commands.score_generation:score_generation_command",
         "generated images against real ones",
+    ),
+    "score movie": ("ScoreMovie", "commands.score_movie:score_movie_command", "a generated movie against a real one"),
+    "score tracking": (
+        "ScoreTracking",
+        "commands.score_tracking:score_tracking_command",
+        "predicted tracks and divisions against true ones",
     ),
     "study training": (
         "StudyTraining",
@@ -57,6 +65,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "study movie": ("StudyMovie", "commands.study.movies:study_movie", "movies of tGAN and vid2vid: Table 1, Fig. 3-5"),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
     "import movie": ("ImportMovie", "commands.import_movie:import_movie", "a stack of frames to a movie folder"),
+    "import tracks": (
+        "ImportTracks",
+        "commands.import_tracks:import_tracks",
+        "tracks of TrackMate, GEFF or napari to a movie folder",
+    ),
+    "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
 }
 
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"

@@ -140,23 +140,28 @@ def image_loss(image: Tensor, target: Tensor, perceptual_term: Tensor) -> Tensor
     return mean_difference(image, target) + perceptual_term
 
 
-def cross_entropy_dice(logits: Tensor, target: Tensor) -> Tensor:
+def cross_entropy_dice(logits: Tensor, target: Tensor, *, background: bool = False) -> Tensor:
     """Mean cross entropy over all classes plus `dice_loss` (cGAN-Seg, Eq. 9 and 11).
 
     Eq. 9 with logits = Seg(Gen(real mask)), Eq. 11 with logits = Seg(real image). Logits (B,K,H,W), target (B,H,W)
     int64 classes, or IGNORED.
     """
-    return F.cross_entropy(logits.float(), target, ignore_index=IGNORED) + dice_loss(logits, target)
+    return F.cross_entropy(logits.float(), target, ignore_index=IGNORED) + dice_loss(
+        logits, target, background=background
+    )
 
 
-def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, target: Tensor, *, background: bool = False) -> Tensor:
     """One minus the soft Dice score, averaged over the classes but background (the Dice term of cGAN-Seg, Eq. 9, 11).
+
+    With `background` that class is among them, as in DeepSea.
 
     Logits (B,K,H,W), target (B,H,W) int64 classes, or IGNORED. The sums run over the whole batch, so that an image
     without cells does not weigh as much as one full of them.
     """
-    probabilities = logits.float().softmax(dim=1)[:, 1:] * (target != IGNORED)[:, None]
-    truth = F.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
+    first, known = 0 if background else 1, (target != IGNORED)[:, None]
+    probabilities = logits.float().softmax(dim=1)[:, first:] * known
+    truth = (F.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, first:] * known).to(probabilities.dtype)
     overlap = (probabilities * truth).sum(dim=(0, 2, 3))
     total = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
     return (1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()

@@ -319,6 +319,7 @@ def run_report(
     scores: tuple[Sequence[str], Sequence[Sequence[Cell]]] | None = None,
     best: int | None = None,
     paintings: Sequence[tuple[str, Sequence[Pixels]]] = (),
+    columns: tuple[Sequence[str], str] | None = None,
 ) -> None:
     """Write report.html of a run: verdict, scores, curves, outlined samples, paintings, settings, provenance.
 
@@ -333,6 +334,7 @@ def run_report(
         scores: header and rows of a table.
         best: index of the row of `scores` to highlight.
         paintings: name, and pictures uint8 (H, W, 3) of a real image, its cells and what was painted on them.
+        columns: headers of the paintings and a sentence, where they show something else.
     """
     report = Report(title)
     report.verdict(verdict)
@@ -347,8 +349,12 @@ def run_report(
         _add_samples(report, samples)
     if paintings:
         report.heading("Painted images")
-        headers = ["Image", "Annotated cells", *(f"Style {k}" for k in range(1, len(paintings[0][1]) - 1))]
-        caption = "Each row: a real image, its annotated cells, and what was painted on these cells in several styles."
+        painted = len(paintings[0][1]) - 2
+        headers: Sequence[str] = ["Generated"] if painted == 1 else [f"Style {k}" for k in range(1, painted + 1)]
+        headers = ["Image", "Annotated cells", *headers]
+        several = " in several styles" if painted > 1 else ""
+        caption = f"Each row: a real image, its annotated cells, and what was painted on these cells{several}."
+        headers, caption = columns or (headers, caption)
         report.image_grid([row for _, row in paintings], headers, [name for name, _ in paintings], caption)
     for heading, values in (("Settings", config), ("Provenance", provenance)):
         if values:

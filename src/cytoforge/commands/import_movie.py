@@ -1,10 +1,11 @@
-"""`cytoforge import movie`: a stack of frames, and of tracked masks, to a movie folder."""
+"""`cytoforge import movie`: a stack or film of frames, and a stack of tracked masks, to a movie folder."""
 
 from pathlib import Path
 
 import numpy as np
 
 from cytoforge.config import ImportMovie
+from cytoforge.data.film import SUFFIXES, read_film
 from cytoforge.data.images import read_label_stack, read_stack
 from cytoforge.data.movie import MovieWriter, tracks_of
 from cytoforge.errors import UserError
@@ -18,7 +19,7 @@ def import_movie(config: ImportMovie) -> Path:
     Raises UserError when a stack cannot be read or has a single frame, or when masks and frames differ in number or
     size.
     """
-    frames = read_stack(config.stack)
+    frames = read_film(config.stack) if config.stack.suffix.lower() in SUFFIXES else read_stack(config.stack)
     labels = read_label_stack(config.masks) if config.masks else None
     if len(frames) < 2:
         raise UserError(f"{config.stack}: is one image, no movie; give a file with a page per frame")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from cytoforge.config import ABSENT, ScoreGeneration
 from cytoforge.data.dataset import Dataset, Item
-from cytoforge.data.files import digest, write_json
-from cytoforge.data.images import Normalisation, read_header, read_image, scaled_shape
-from cytoforge.data.weights import FeatureNetwork, lacking, load_features, weights_file
+from cytoforge.data.files import write_json
+from cytoforge.data.images import Normalisation, read_header, read_image, scaled_shape, units_agree
+from cytoforge.data.weights import FeatureNetwork, lacking, load_inception, load_lpips, used_weights
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.metrics.copying import Copying, copying
@@ -104,7 +104,7 @@ def score_generation(config: ScoreGeneration) -> GenerationResults:
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     inputs = _open(config)
     pairs, unpaired = _pairs(inputs)
-    inception, lpips = _inception(config.weights_dir), _lpips(config.weights_dir)
+    inception, lpips = load_inception(config.weights_dir), load_lpips(config.weights_dir)
     notes = [*inputs.notes, *unpaired]
     notes += (
         []
@@ -146,7 +146,8 @@ def _open(config: ScoreGeneration) -> _Inputs:
     generated = Dataset.open(config.prediction).images()
     training = Dataset.open(config.training).images() if config.training else None
     for data in (truth, generated, training):
-        _check_channels(data, truth)
+        if data is not None:
+            data.check_looks(truth)
     # what cytoforge painted is in the units of images that are each between their own limits
     normalisation = config.normalisation or ("set" if generated.limits is None else "image")
     limits, notes = None, list[str]()
@@ -162,22 +163,6 @@ def _open(config: ScoreGeneration) -> _Inputs:
     )
 
 
-def _check_channels(data: Dataset | None, truth: Dataset) -> None:
-    if data is None:
-        return
-    count, wanted = data.channels(), truth.channels()
-    if count not in (1, 3):
-        raise UserError(
-            f"{data.items[0].image}: has {count} channels, scores take grey or RGB images; save one channel of every "
-            "image as a file, and train, generate and score with these"
-        )
-    if count != wanted:
-        raise UserError(
-            f"{data.path}: images have {counted(count, 'channel')}, those of {truth.path} {wanted}; "
-            "convert one side to the other's"
-        )
-
-
 def _limits(data: Dataset) -> np.ndarray:
     """Limits (C, 2) that hold the percentiles 0.1 and 99.9 of every image of a set."""
     measured = np.stack([Normalisation().measure(read_image(item.image)) for item in data.items if item.image])
@@ -186,9 +171,7 @@ def _limits(data: Dataset) -> np.ndarray:
 
 def _unit_remarks(config: ScoreGeneration, ours: np.ndarray, real: np.ndarray) -> list[str]:
     """What looks like a mistake: ranges of grey values that have less than half in common."""
-    common = np.minimum(ours[:, 1], real[:, 1]) - np.maximum(ours[:, 0], real[:, 0])
-    joint = np.maximum(ours[:, 1], real[:, 1]) - np.minimum(ours[:, 0], real[:, 0])
-    if (2 * common >= joint).all():
+    if units_agree(ours, real):
         return []
     (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (ours, real))
     return [
@@ -242,22 +225,6 @@ def _pairs(inputs: _Inputs) -> tuple[list[tuple[Item, Item]], list[str]]:
     return pairs, []
 
 
-def _inception(directory: Path | None) -> InceptionFeatures | None:
-    state = load_features("inception", directory)
-    try:
-        return InceptionFeatures(state) if state else None
-    except KeyError as error:
-        raise UserError(f"{weights_file('inception', directory)}: lacks the weights {error}; copy it anew") from error
-
-
-def _lpips(directory: Path | None) -> LPIPS | None:
-    squeezenet, heads = load_features("squeezenet", directory), load_features("lpips", directory)
-    try:
-        return LPIPS(squeezenet, heads) if squeezenet and heads else None
-    except RuntimeError as error:
-        raise UserError(f"{weights_file('squeezenet', directory)}: is no SqueezeNet 1.1; copy it anew") from error
-
-
 def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
     return extract_features(network, side.images(device, Progress(f"features of {side.path}")))
 
@@ -279,12 +246,8 @@ def _diversity(generated: _Side, lpips: LPIPS, device: str, generator: np.random
 def _record(inputs: _Inputs, config: ScoreGeneration, results: GenerationResults) -> dict[str, Any]:
     """What the JSON file holds: where the numbers come from, then the numbers that were computed."""
     looked = results.styles is not None or (results.pairs is not None and results.pairs.lpips is not None)
-    used: dict[FeatureNetwork, bool] = {
-        "inception": results.sets is not None,
-        "squeezenet": looked,
-        "lpips": looked,
-    }
-    files = {name: weights_file(name, config.weights_dir) for name, is_used in used.items() if is_used}
+    used: list[FeatureNetwork] = ["inception"] if results.sets is not None else []
+    used += ["squeezenet", "lpips"] if looked else []
     scores = {
         "sets": results.sets and to_json(results.sets),
         "pairs": results.pairs and _present(to_json(results.pairs)),
@@ -302,7 +265,7 @@ def _record(inputs: _Inputs, config: ScoreGeneration, results: GenerationResults
         "prediction": inputs.generated.data.fingerprint(),
         "truth": inputs.real.data.fingerprint(),
         **({"training": inputs.training.data.fingerprint()} if inputs.training else {}),
-        "networks": {name: {"file": file.name, "sha256": digest(file)} for name, file in files.items() if file},
+        "networks": used_weights(used, config.weights_dir),
         "notes": list(results.notes),
         **_present(scores),
     }

@@ -187,8 +187,7 @@ def simulate_movie(config: SimulateMovie) -> Path:
         if lacks(REACHED * model.density, first.count, first.coverage):
             reached = f"{first.count} cells, coverage {first.coverage:.3f}"
             notes.append(f"{name}: no more room; its first frame has {reached}, asked for was {model.density:.3g}")
-        if index < SHOWN:
-            _film(config.out, name)
+        _film(config.out, name)
         progress((index + 1) / config.count, name)
     write_json(config.out / "statistics.json", _statistics(config, dynamics, measures, data.measures if data else ()))
     _write_report(config, data, dynamics, measures, sequences, notes)

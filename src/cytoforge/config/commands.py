@@ -85,8 +85,8 @@ class GenerateMovie:
     """Paint a movie on masks with a trained movie generator: a movie folder with frames, masks and tracks in OUT.
 
     MASKS is a movie folder with masks, and tracks if there are any, of any size and length; its own frames are not
-    looked at. The same masks, run and seed give the same movie. Interrupted work goes on when the same command is given
-    again.
+    looked at. Frames have the size of the masks at the run's scale; OUT/01.mp4 is to look at. The same masks, run and
+    seed give the same movie. Interrupted work goes on when the same command is given again.
 
     Examples:
       cytoforge generate movie RUN MASKS --out OUT
@@ -115,6 +115,58 @@ class GenerateMovie:
     """replace an existing synthetic movie"""
 
 
+TRACKERS = ("overlap", "laptrack", "btrack")
+
+
+@command
+class Track:
+    """Track the cells of a movie: masks with an id for each track, and who descends from whom, in OUT/01_RES.
+
+    TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells), btrack (nearest to where a
+    cell should be by its speed; an extra), or a run folder. MOVIE is a movie folder with masks, or with frames that
+    --segment has segmented first. The numbers of the cells in the masks do not matter. Interrupted work goes on when
+    the same command is given again.
+
+    Examples:
+      cytoforge track laptrack MOVIE --out OUT
+      cytoforge track overlap MOVIE --out OUT --segment RUN
+    """
+
+    tracker: Positional[str]
+    """overlap, laptrack, btrack, or run folder of train tracker"""
+    movie: Positional[Present]
+    """movie folder to track"""
+    out: ResultFolder
+    """movie folder to write"""
+    segment: RunFolder | None = None
+    """run folder of train segmentation or import, to segment the frames with; without it MOVIE's masks are taken"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of MOVIE to track, such as 01 (repeatable); all without it"""
+    gap: Annotated[int, Field(ge=0, le=10)] | None = None
+    """frames that a cell may be missing and still be the same; 1 without it"""
+    distance: Annotated[float, Field(gt=0, examples=[30])] | None = None
+    """laptrack, btrack: pixels that a cell may move from frame to frame; without it by the cells' median diameter"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing result of track"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Track":
+        if self.tracker not in TRACKERS and not Path(self.tracker).is_dir():
+            raise ValueError(
+                f"{self.tracker}: is neither a tracker nor a folder; take {', '.join(TRACKERS)}, or the run folder of "
+                "train tracker"
+            )
+        if self.distance is not None and self.tracker not in ("laptrack", "btrack"):
+            raise ValueError(f"--distance: belongs to laptrack and btrack, not to {self.tracker}; leave it out")
+        if self.gap is not None and self.tracker not in TRACKERS:
+            raise ValueError(f"--gap: belongs to {', '.join(TRACKERS)}; leave it out")
+        return self
+
+
 @command
 class ScoreSegmentation:
     """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
@@ -138,6 +190,34 @@ class ScoreSegmentation:
     """replace an existing file"""
     allow_synthetic: bool = False
     """accept synthetic images as truth"""
+
+
+@command
+class ScoreTracking:
+    """Compare predicted with true tracks: MOTA, IDF1, HOTA, CHOTA; SEG, DET, TRA, LNK; divisions.
+
+    Both are movie folders with masks and tracks; sequences are paired by name. Of a folder with results (01_RES) and
+    truth (01_GT) the results are the prediction, so both may be one folder.
+
+    Examples:
+      cytoforge score tracking OUT DATA
+      cytoforge score tracking OUT DATA --sequence 02 --json scores.json
+    """
+
+    prediction: Positional[Present]
+    """movie folder with the predicted tracks"""
+    truth: Positional[Present]
+    """movie folder with the true tracks"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence to score, such as 01 (repeatable); all of TRUTH without it"""
+    json: NewFile | None = None
+    """write everything, sequence by sequence, to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept synthetic movies as truth"""
 
 
 @command
@@ -179,6 +259,44 @@ class ScoreGeneration:
 
 
 @command
+class ScoreMovie:
+    """Compare a generated movie with a real one: frames, clips, coherence over time, drift, faithfulness to its cells.
+
+    Both are movie folders with tracks. Sequences that were painted on masks of TRUTH, under the same names, are also
+    compared frame by frame. The real movie's own values stand beside those of the generated one.
+
+    Examples:
+      cytoforge score movie OUT DATA --sequence 02
+      cytoforge score movie OUT DATA --segmenter RUN --json scores.json
+    """
+
+    prediction: Positional[Present]
+    """generated movie: movie folder with frames, masks and tracks"""
+    truth: Positional[Present]
+    """the same, with real frames"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of TRUTH to compare with, such as 02 (repeatable), and of PREDICTION if it has it; all without it"""
+    scale: Annotated[float, Field(gt=0, le=8, examples=[0.5])] | None = None
+    """resize real frames on reading; without it to the scale that dataset.json tells of PREDICTION"""
+    segmenter: RunFolder | None = None
+    """run whose segmenter looks for the cells in all frames"""
+    weights_dir: Present | None = None
+    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
+    json: NewFile | None = None
+    """write everything to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept a synthetic movie as truth"""
+
+
+@command
 class Check:
     """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
 
@@ -217,23 +335,82 @@ class ImportCheckpoint:
 
 @command
 class ImportMovie:
-    """Turn a stack, one file with a page per frame, into a movie folder; masks likewise, if there are any.
+    """Turn a film or a stack, one file with a page per frame, into a movie folder; a stack of masks, too, if any.
 
     Cells of the masks must keep their ids from frame to frame; then OUT/01_RES/res_track.txt has their tracks.
 
     Examples:
       cytoforge import movie FRAMES.tif --out OUT
       cytoforge import movie FRAMES.tif --masks TRACKED.tif --out OUT
+      cytoforge import movie FILM.mp4 --out OUT
     """
 
     stack: Positional[Present]
-    """TIFF or zarr of frames"""
+    """TIFF or zarr of frames, or a film such as mp4"""
     out: Path
     """movie folder to write"""
     masks: Present | None = None
     """TIFF or zarr of label images, as many as frames"""
     overwrite: bool = False
     """replace an imported movie"""
+
+
+@command
+class ImportTracks:
+    """Put tracks of other tools on the masks of a movie: a movie folder with frames, masks and tracks in OUT.
+
+    TRACKS is a TrackMate file (.xml), a GEFF (a zarr folder) or a table of tracks for napari (.csv: track_id, t, y, x,
+    and parent_track_id if there are divisions). Each spot gives its track to the cell of the masks in which it lies.
+
+    Examples:
+      cytoforge import tracks TRACKS.xml --masks MOVIE --out OUT
+      cytoforge import tracks TRACKS.geff --masks MOVIE --out OUT --sequence 02
+    """
+
+    tracks: Positional[Present]
+    """TrackMate file, GEFF or CSV"""
+    masks: Present
+    """movie folder that the tracks belong to, with masks of every frame; its own tracks are not looked at"""
+    out: ResultFolder
+    """movie folder to write"""
+    sequence: Annotated[str, Field(pattern=r"^\d{2,}$", examples=["01"])] | None = None
+    """sequence of the movie folder, such as 01; not needed where there is one only"""
+    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    """micrometers, where TRACKS is in these and tells no pixel size; without it that of the movie's dataset.json"""
+    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    """minutes, where TRACKS is in units of time; without it that of the movie's dataset.json"""
+    overwrite: bool = False
+    """replace imported tracks in OUT"""
+
+
+@command
+class Export:
+    """Write the tracks of a movie, or features of its cells, in a format that other tools read.
+
+    trackmate: XML with spots, outlines and links. geff: a zarr folder with the graph of cells and their features.
+    napari: a table for a Tracks layer. features: a table of size, shape, grey values, motion and descent of every cell
+    in every frame. ctc: a movie folder in the strict layout of the Cell Tracking Challenge, with frames and masks.
+    All but ctc hold one sequence a file.
+
+    Examples:
+      cytoforge export MOVIE --format features --out cells.csv --pixel-size 0.65 --frame-interval 15
+      cytoforge export MOVIE --format trackmate --out tracks.xml --sequence 01
+    """
+
+    movie: Positional[Present]
+    """movie folder with masks and tracks"""
+    format: Literal["trackmate", "geff", "napari", "features", "ctc"]
+    """what to write"""
+    out: Path
+    """file to write; folder for geff and ctc"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence to export, such as 01 (repeatable for ctc); not needed where there is one only"""
+    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    """micrometers; without it that of the movie's dataset.json, else lengths are in pixels"""
+    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    """minutes from a frame to the next; without it that of the movie's dataset.json, else times are in frames"""
+    overwrite: bool = False
+    """replace an existing export"""
 
 
 @command

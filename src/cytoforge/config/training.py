@@ -66,13 +66,15 @@ class Preset:
     """window cut from a movie, height x width in pixels (tGAN: 256 x 384)"""
     clip: int
     """most frames of a movie that are painted in a row in training (tGAN: 10)"""
+    tracker_batch: int
+    """cells per step of the tracker (DeepSea: 16)"""
 
 
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False, (64, 64), 3),
-    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 4),
+    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False, (64, 64), 3, 2),
+    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 4, 4),
     "paper": Preset(
-        64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True, (256, 384), 10
+        64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True, (256, 384), 10, 16
     ),
 }
 
@@ -162,7 +164,19 @@ class Training:
 
 
 @command
-class TrainSegmentation(Training):
+class WithSynthetic(Training):
+    """What trainings ask for that learn from synthetic data, too."""
+
+    synthetic: Annotated[Present | None, arg(name="with")] = None
+    """synthetic annotated images to learn from beside DATA; never validated on"""
+    schedule: Schedule = "mix"
+    """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first, as many in all"""
+    synthetic_share: Fraction = 0.5
+    """share of synthetic windows in the first 70 % of the training; its end sees real ones only"""
+
+
+@command
+class TrainSegmentation(WithSynthetic):
     """Train a segmenter on annotated images.
 
     DATA holds images/ and masks/ (label images: 0 background, 1..N cells) paired by file name, or is a movie folder.
@@ -188,12 +202,6 @@ class TrainSegmentation(Training):
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
     warm_start: bool = False
     """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
-    synthetic: Annotated[Present | None, arg(name="with")] = None
-    """synthetic annotated images to learn from beside DATA; never validated on"""
-    schedule: Schedule = "mix"
-    """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first, as many in all"""
-    synthetic_share: Fraction = 0.5
-    """share of synthetic windows in the first 70 % of the training; its end sees real ones only"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -232,26 +240,75 @@ class TrainGenerator(Training):
 
 @command
 class TrainMovie(Training):
-    """Train a movie generator: it learns to paint the next frame on the masks of a movie.
+    """Train a movie generator: it learns to paint the next frame on the masks of a movie, and to enlarge frames.
 
     DATA is a movie folder with masks of every frame. The generator sees the masks of the last frames, an earlier frame
     of its own and a background without cells; it is trained against a discriminator of frames in a row, with a network
-    of optical flow beside it (tGAN). Interrupted training goes on when the same command is given again.
+    of optical flow beside it (tGAN). With --stage both it paints on reduced masks, and a super-resolution generator,
+    trained after it against a discriminator of its own, enlarges its frames to --scale. Interrupted training goes on
+    when the same command is given again.
 
     Examples:
       cytoforge train movie DATA --out RUN --scale 0.5
       cytoforge train movie DATA --out RUN --sequence 01 --minutes 30
+      cytoforge train movie DATA --out RUN --stage both --minutes 60
+      cytoforge train movie DATA --out RUN --stage super-resolution --start FIRST --factor 2
     """
+
+    stage: Literal["low-resolution", "super-resolution", "both"] = "low-resolution"
+    """low-resolution: paint at --scale; both: paint smaller by --factor, and enlarge; super-resolution: only enlarge"""
+    factor: Annotated[int, Field(ge=2, examples=[2])] = 2
+    """how many times the super-resolution stage enlarges, a power of two"""
+    start: RunFolder | None = None
+    """with super-resolution: run of the low-resolution stage whose frames are to be enlarged, at --scale / --factor"""
 
     window: Annotated[int, Field(ge=1, le=8)] = 2
     """frames whose masks the generator sees, and which the discriminator judges together"""
     lag: Annotated[int, Field(ge=1, le=8)] = 1
     """how many frames before the one to paint the earlier frame lies that the generator is given"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
-    """as in train generator; all frames of a clip are varied alike"""
+    """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
         if self.limit is not None:
             problems.append("--limit picks single images, which make no movie; leave it out, or give a shorter movie")
+        if self.factor & (self.factor - 1):
+            problems.append(f"--factor {self.factor} is no power of two: give 2, 4 or 8")
+        if self.stage != "low-resolution" and self.factor > (most := PRESETS[self.preset].width):
+            problems.append(f"--factor {self.factor} is too large for --preset {self.preset}: give {most} or less")
+        if self.stage == "super-resolution" and self.start is None:
+            problems.append(
+                "--stage super-resolution needs the run of the first stage: give it with --start, or --stage both"
+            )
+        if self.start is not None and self.stage != "super-resolution":
+            problems.append("--start belongs to --stage super-resolution")
+        if self.start is not None and self.start.resolve() == self.out.resolve():
+            problems.append("--out would replace the run given with --start; choose another folder")
+        if self.stage == "both" and self.devices > 1:
+            problems.append("--stage both trains on one device; leave --devices out, or train the stages one by one")
+        return problems
+
+
+@command
+class TrainTracker(WithSynthetic):
+    """Train a tracker on a tracked movie: it learns where a cell has gone in the next frame, and when it divides.
+
+    DATA is a movie folder with masks and man_track.txt or res_track.txt. Of every cell the network sees a window about
+    it, in its frame and in the next, at one size whatever that of the cell (DeepSea). Interrupted training goes on when
+    the same command is given again.
+
+    Examples:
+      cytoforge train tracker DATA --out RUN --minutes 10
+      cytoforge train tracker DATA --out RUN --sequence 01 --validation DATA
+      cytoforge train tracker DATA --out RUN --limit 20 --with SYNTHETIC
+    """
+
+    augmentation: Augmentation | Literal["flip"] = "strong"
+    """as in train segmentation and train generator; both windows of a cell are varied alike"""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.scale != 1:
+            problems.append("--scale: a tracker sees cells at one size whatever that of the images; leave it out")
         return problems

@@ -42,6 +42,10 @@ class Item:
     frame: int | None = None
     """frame number in a movie"""
     rows: tuple[int, int] | None = None
+    markers: Path | None = None
+    """file whose ids the cells get, where those of the mask are not the ids of tracks"""
+    tracks: Path | None = None
+    """file of the tracks whose ids the labels have"""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,33 @@ class Dataset:
         ]
         return replace(self, items=tuple(whole), notes=(*self.notes, *notes))
 
+    def tracked(self) -> "Dataset":
+        """Keep frames of movies with image and tracks; their labels are then read with the ids of the tracks.
+
+        Raises UserError when this is no movie, or none of its sequences has tracks, masks and images.
+        """
+        if not self._is_movie():
+            raise UserError(f"{self.path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track.txt ...); give one")
+        kept, notes, groups = [], list(self.notes), self._groups()
+        for sequence in movie.read_sequences(self.path, groups):
+            source = sequence.track_source
+            if source is None:
+                notes.append(f"sequence {sequence.name}: has no tracks (man_track.txt or res_track.txt), left out")
+                continue
+            markers, numbers = sequence.masks.get(source, {}), set(sequence.tracked_frames())
+            for item in groups[sequence.name]:
+                if item.image and item.frame in numbers:
+                    marker = markers.get(item.frame)
+                    mask = item.mask or marker
+                    tracks = sequence.tracks[source]
+                    kept.append(replace(item, mask=mask, markers=None if marker == mask else marker, tracks=tracks))
+        if not kept:
+            raise UserError(
+                f"{self.path}: holds no tracked frames, which are images with masks and man_track.txt or "
+                "res_track.txt; track its cells first"
+            )
+        return replace(self, items=tuple(kept), notes=tuple(notes))
+
     def images(self) -> "Dataset":
         """Keep what has an image; raises UserError when nothing has."""
         return self._having("image")
@@ -133,8 +164,20 @@ class Dataset:
         drawn = np.random.default_rng(seed).permutation(len(self.items))[:n]
         return replace(self, items=tuple(self.items[i] for i in sorted(drawn)))
 
-    def split(self, seed: int, fraction: float = 0.2, by: By = "image") -> tuple["Dataset", "Dataset"]:
-        """Return (training, validation): `fraction` of the items are held out, at least one.
+    def in_a_row(self, n: int, seed: int) -> "Dataset":
+        """Draw n frames of movies that follow each other, of one sequence as far as it goes; nested as `limited`."""
+        rng = np.random.default_rng(seed)
+        groups = list(self._groups().values())
+        kept: set[str] = set()
+        for place in rng.permutation(len(groups)):
+            frames = groups[place]
+            count = min(n - len(kept), len(frames))
+            start = min(max(int(rng.integers(len(frames))) - count // 2, 0), len(frames) - count)
+            kept |= {item.name for item in frames[start : start + count]}
+        return replace(self, items=tuple(item for item in self.items if item.name in kept))
+
+    def split(self, seed: int, fraction: float = 0.2, by: By = "image", least: int = 1) -> tuple["Dataset", "Dataset"]:
+        """Return (training, validation): `fraction` of the items are held out, at least one, of a movie `least`.
 
         Of a movie each sequence gives up its first or its last frames (a block of time has one border to leak
         across); by="group" holds out whole groups. A single image gives up a strip at its top or bottom.
@@ -147,7 +190,7 @@ class Dataset:
         if by == "image" and self._is_movie():
             for frames in self._groups().values():
                 if len(frames) > 1:
-                    count = _share(len(frames), fraction)
+                    count = _share(len(frames), fraction, least)
                     held |= {item.name for item in (frames[:count] if rng.random() < 0.5 else frames[-count:])}
         if not held:
             units = self._units(by)
@@ -279,11 +322,15 @@ class Dataset:
     def read_labels(self, item: Item, scale: float = 1.0) -> np.ndarray:
         """Read an item's labels as int32 (H, W), resized by `scale` to the size that read_image gives.
 
+        Of a tracked item the cells have the ids of their tracks; cells without a track are left out.
+
         Raises UserError when the item has no mask, it cannot be read, or its size is not that of the image.
         """
         if item.mask is None:
             raise UserError(f"{item.image}: has no mask; put it into {self.path / 'masks'}")
         labels = read_labels(item.mask)
+        if item.markers is not None:
+            labels = movie.relabelled(labels, read_labels(item.markers))
         if item.image is not None:
             size = read_header(item.image)[0][1:]
             if labels.shape != size:
@@ -305,11 +352,31 @@ class Dataset:
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
         return next(iter(found))
 
+    def check_looks(self, others: "Dataset") -> None:
+        """Raise UserError unless all images are grey or RGB, as feature networks want them, and `others` alike."""
+        count, wanted = self.channels(), others.channels()
+        if count not in (1, 3):
+            raise UserError(
+                f"{self.items[0].image}: has {count} channels, scores take grey or RGB images; save one channel of "
+                "every image as a file, and train, generate and score with these"
+            )
+        if count != wanted:
+            raise UserError(
+                f"{self.path}: images have {counted(count, 'channel')}, those of {others.path} {wanted}; "
+                "convert one side to the other's"
+            )
+
+    def common_limits(self) -> np.ndarray:
+        """Measure grey values (C, 2) that may stand for -1 and 1 in all images: medians of their own limits."""
+        limits = [Normalisation().measure(read_image(item.image)) for item in self.items if item.image]
+        return np.asarray(np.median(limits, axis=0))
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what provenance.json says of the data: path, number of items, SHA-256 over names and all files."""
         lines = []
         for item in self.items:
             parts = [digest(part) if part else "-" for part in (item.image, item.mask)]
+            parts += [digest(part) for part in (item.markers, item.tracks) if part]
             lines.append(" ".join([item.name, *parts, str(item.rows)]))
         return {
             "path": str(self.path),
@@ -318,9 +385,9 @@ class Dataset:
         }
 
 
-def _share(count: int, fraction: float) -> int:
-    """Return how many of `count` are held out: at least one, never all."""
-    return min(max(1, round(count * fraction)), count - 1) if count > 1 else 1
+def _share(count: int, fraction: float, least: int = 1) -> int:
+    """Return how many of `count` are held out: at least `least`, never all."""
+    return min(max(least, round(count * fraction)), count - 1) if count > 1 else 1
 
 
 def parts(path: Path) -> list[Path]:
@@ -378,4 +445,4 @@ def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
             notes.append(f"sequence {sequence.name}: {name} covers {covered} of {all_of_them}, not used")
     if not items:
         raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
-    return Dataset(path, tuple(items), notes=tuple(notes))
+    return Dataset(path, tuple(items), read_json(path / INFO) if (path / INFO).exists() else {}, tuple(notes))

@@ -269,6 +269,13 @@ class Normalisation:
         return cls(**stored)
 
 
+def units_agree(limits: np.ndarray, others: np.ndarray) -> bool:
+    """Tell whether limits (C, 2) of two sets of images have half of their joint range in common, in each channel."""
+    common = np.minimum(limits[:, 1], others[:, 1]) - np.maximum(limits[:, 0], others[:, 0])
+    joint = np.maximum(limits[:, 1], others[:, 1]) - np.minimum(limits[:, 0], others[:, 0])
+    return bool((2 * common >= joint).all())
+
+
 def _strips(source: np.ndarray | RowReader) -> Iterator[tuple[int, np.ndarray]]:
     """Go through all rows in strips of bounded memory: (first row, pixels (C, h, W))."""
     channels, height, width = source.shape

@@ -34,6 +34,9 @@ SOURCES = (
     ("RES", "_RES", "mask", "res_track.txt"),
 )
 FRAMES = ("frames", "", "t", None)
+# frames of a first stage, that a second one has enlarged to those of the movie; no program of the CTC looks there
+FIRST_STAGE = ("first stage", "_LOW", "t", None)
+WRITTEN = (FRAMES, FIRST_STAGE, *SOURCES)
 
 
 class Track(NamedTuple):
@@ -89,12 +92,17 @@ class Sequence:
         """Read the labels int32 (H, W) of one of `tracked_frames`.
 
         Where the masks in use are not those of the tracks, each cell gets the id of the marker in it (`relabelled`).
+        Raises UserError where masks and markers differ in size, and as read_labels.
         """
-        sources = [name for name in (self.source, self.track_source) if name and name in self.masks]
-        labels = read_labels(self.masks[sources[0]][number])
-        if len(set(sources)) < 2:
+        sources = dict.fromkeys(name for name in (self.source, self.track_source) if name and name in self.masks)
+        file, *marked = [self.masks[name][number] for name in sources]
+        labels = read_labels(file)
+        if not marked:
             return labels
-        return relabelled(labels, read_labels(self.masks[sources[1]][number]))
+        markers = read_labels(marked[0])
+        if markers.shape != labels.shape:
+            raise UserError(f"{marked[0]}: has another size than {file}; export both at the size of the frame")
+        return relabelled(labels, markers)
 
 
 def is_movie(path: Path) -> bool:
@@ -311,7 +319,7 @@ class MovieWriter:
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._cells: dict[tuple[str, str], dict[int, np.ndarray]] = {}
-        sequences = _sequence_names(path)
+        sequences = {*_sequence_names(path), *(folder.name[: -len("_LOW")] for folder in path.glob("*_LOW"))}
         former = read_json(path / INFO) if (path / INFO).exists() else {}
         if sequences and former.get("written_by") != "cytoforge":
             raise UserError(f"{path}: holds a movie that cytoforge did not write; choose another folder")
@@ -323,7 +331,8 @@ class MovieWriter:
 
     def _clear(self, sequences: Iterable[str]) -> None:
         for sequence in sequences:
-            for _, folder, stem, track_file in (FRAMES, *SOURCES):
+            film(self.path, sequence).unlink(missing_ok=True)
+            for _, folder, stem, track_file in WRITTEN:
                 files = list(_numbered(self.path / f"{sequence}{folder}", stem).values())
                 files += [self.path / f"{sequence}{folder}" / track_file] if track_file else []
                 for file in files:
@@ -331,21 +340,28 @@ class MovieWriter:
 
     def has(self, sequence: str, source: str, number: int) -> bool:
         """Whether the frame or mask is there already, from an interrupted writing."""
-        return self._file(sequence, source, number).exists()
+        return self.file(sequence, source, number).exists()
 
     def has_tracks(self, sequence: str, source: str) -> bool:
         """Whether the tracks are, which are written last: then the source is whole."""
         return self._track_file(sequence, source).exists()
 
-    def add_frame(self, sequence: str, number: int, image: np.ndarray, mark: Mark | None = None) -> None:
-        """Write an image (C, H, W); raises ValueError where its size is not that of the sequence."""
-        self._agree(sequence, image.shape[1:])
-        write_image(self._file(sequence, "frames", number), image, mark)
+    def add_frame(
+        self, sequence: str, number: int, image: np.ndarray, mark: Mark | None = None, source: str = FRAMES[0]
+    ) -> None:
+        """Write an image (C, H, W) of the movie or its FIRST_STAGE; raises ValueError unless all have one size."""
+        self._agree(f"{sequence}{_layout(source)[1]}", image.shape[1:])
+        write_image(self.file(sequence, source, number), image, mark)
+
+    def file(self, sequence: str, source: str, number: int) -> Path:
+        """Return where the frame or mask lies, or will lie."""
+        _, folder, stem, _ = _layout(source)
+        return self.path / f"{sequence}{folder}" / f"{stem}{number:03d}.tif"
 
     def add_masks(self, sequence: str, source: str, number: int, labels: np.ndarray, mark: Mark | None = None) -> None:
         """Write labels (H, W) of one of SOURCES; raises ValueError as add_frame, UserError for ids beyond 16 bits."""
         self._agree(sequence, labels.shape)
-        file = self._file(sequence, source, number)
+        file = self.file(sequence, source, number)
         if labels.max(initial=0) > np.iinfo(np.uint16).max:
             raise UserError(f"{file}: a movie holds ids up to 65535, these reach {labels.max()}; cut it in parts")
         write_labels(file, labels, mark)
@@ -377,10 +393,6 @@ class MovieWriter:
         if self._sizes.setdefault(sequence, size) != size:
             raise ValueError(f"sequence {sequence} has frames of {self._sizes[sequence]} pixels, got {size}")
 
-    def _file(self, sequence: str, source: str, number: int) -> Path:
-        _, folder, stem, _ = _layout(source)
-        return self.path / f"{sequence}{folder}" / f"{stem}{number:03d}.tif"
-
     def _track_file(self, sequence: str, source: str) -> Path:
         _, folder, _, name = _layout(source)
         if name is None:
@@ -389,7 +401,12 @@ class MovieWriter:
 
 
 def _layout(source: str) -> tuple[str, str, str, str | None]:
-    return next(layout for layout in (FRAMES, *SOURCES) if layout[0] == source)
+    return next(layout for layout in WRITTEN if layout[0] == source)
+
+
+def film(path: Path, sequence: str) -> Path:
+    """Return where the film of a sequence lies, which is for looking at only."""
+    return path / f"{sequence}.mp4"
 
 
 def write_gif(path: Path, frames: Iterable[np.ndarray], colours: np.ndarray, milliseconds: int = 100) -> None:

@@ -5,6 +5,7 @@ as .safetensors files.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cytoforge.data.files import digest
 from cytoforge.errors import UserError
+from cytoforge.networks.features import LPIPS, InceptionFeatures
 
 VARIABLE = "CYTOFORGE_WEIGHTS"
 FeatureNetwork = Literal["vgg19", "squeezenet", "lpips", "inception"]
@@ -80,3 +83,27 @@ def load_features(name: FeatureNetwork, directory: Path | None = None) -> dict[s
     if TELLING[name] not in state:
         raise UserError(f"{path}: holds no {name} weights ({TELLING[name]} is missing); put the right file there")
     return {key: tensor.float() for key, tensor in state.items()}
+
+
+def load_inception(directory: Path | None = None) -> InceptionFeatures | None:
+    """Return the Inception network of FID and its kin on the CPU, or None without its file; raises as load_features."""
+    state = load_features("inception", directory)
+    try:
+        return InceptionFeatures(state) if state else None
+    except KeyError as error:
+        raise UserError(f"{weights_file('inception', directory)}: lacks the weights {error}; copy it anew") from error
+
+
+def load_lpips(directory: Path | None = None) -> LPIPS | None:
+    """Return LPIPS on the CPU, or None without its two files; raises as load_features."""
+    squeezenet, heads = load_features("squeezenet", directory), load_features("lpips", directory)
+    try:
+        return LPIPS(squeezenet, heads) if squeezenet and heads else None
+    except RuntimeError as error:
+        raise UserError(f"{weights_file('squeezenet', directory)}: is no SqueezeNet 1.1; copy it anew") from error
+
+
+def used_weights(names: Iterable[FeatureNetwork], directory: Path | None = None) -> dict[str, dict[str, str]]:
+    """Return name and SHA-256 of the files of networks that were used, as results record them."""
+    files = {name: weights_file(name, directory) for name in names}
+    return {name: {"file": file.name, "sha256": digest(file)} for name, file in files.items() if file}

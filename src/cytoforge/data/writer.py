@@ -115,7 +115,7 @@ def goes_on(path: Path, former: Mapping[str, Any], wanted: Mapping[str, Any], *,
 def made_by(info: Mapping[str, Any]) -> str | None:
     """Return the command that a dataset.json says made the dataset."""
     origin = info.get("synthetic")
-    return origin.get("by") if isinstance(origin, dict) else None
+    return origin.get("by") if isinstance(origin, dict) else info.get("by")
 
 
 def _different(former: Any, wanted: Any, name: str = "") -> set[str]:

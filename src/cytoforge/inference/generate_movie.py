@@ -1,4 +1,7 @@
-"""`cytoforge generate movie`: masks of a movie to its frames, painted one after the other, each seen by the next."""
+"""`cytoforge generate movie`: masks of a movie to its frames, painted one after the other, each seen by the next.
+
+A run with both stages of tGAN paints on reduced masks and then enlarges (Figure 1A).
+"""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,6 +20,7 @@ from cytoforge.backgrounds import fitted
 from cytoforge.config import GenerateMovie
 from cytoforge.data import movie
 from cytoforge.data.files import digest
+from cytoforge.data.film import write_film
 from cytoforge.data.images import (
     Normalisation,
     read_image,
@@ -27,16 +31,18 @@ from cytoforge.data.images import (
 )
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
+from cytoforge.inference.enlarge import Enlarger, padded
 from cytoforge.inference.generate import TILE, WHITE, grey, item_draw, noise_maps
-from cytoforge.inference.load import open_network
+from cytoforge.inference.load import load_network, open_network
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, condition
-from cytoforge.networks.movie import MovieGenerator
+from cytoforge.networks.movie import MovieGenerator, SuperResolution
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.progress import Progress, counted
 
 BY = "cytoforge generate movie"
 BACKGROUNDS = "backgrounds"  # name of the weights file with one reference (C, H, W) for each training sequence
+FILM = 768  # longest side of a film in pixels
 Labels = NDArray[np.integer[Any]]
 
 
@@ -106,9 +112,10 @@ class FramePainter:
 
 @dataclass(frozen=True)
 class Studio:
-    """A run's movie generator, and all that its frames follow from."""
+    """A run's movie generator, and all that its frames follow from; `enlarging` is its second stage, if it has one."""
 
     network: MovieGenerator
+    enlarging: SuperResolution | None
     stored: dict[str, Any]
     backgrounds: dict[str, Floats]
     fingerprint: str
@@ -117,7 +124,10 @@ class Studio:
     def open(cls, config: GenerateMovie) -> Self:
         """Load what the configuration names; raises UserError when run or device do not serve."""
         run, network = open_network(config, "low-resolution")
-        stored = run.config
+        stored, enlarging = run.config, None
+        if "super-resolution" in stored["networks"]:
+            second = load_network(run, "super-resolution", next(network.parameters()).device)
+            enlarging = second if isinstance(second, SuperResolution) else None
         kind, told = stored.get("condition", "mask"), stored["networks"]["low-resolution"].get("in_channels", 2)
         if not isinstance(network, MovieGenerator) or told % CONDITIONS.get(kind, told + 1):
             raise UserError(f"{run.path / 'config.json'}: holds no movie generator; give a run of train movie")
@@ -126,13 +136,20 @@ class Studio:
         if not bank and config.background is None:
             raise UserError(f"{run.path}: has no backgrounds of its own; give an image without cells with --background")
         settings = ("condition", "scale", "lag", "mask_value", "limits")
-        fingerprint = "-".join([run.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])])
-        return cls(network, stored, {name: tensor.numpy() for name, tensor in bank.items()}, fingerprint)
+        fingerprints = [run.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])]
+        fingerprints += [run.fingerprint("super-resolution", ("scale",))] if enlarging else []
+        backgrounds = {name: tensor.numpy() for name, tensor in bank.items()}
+        return cls(network, enlarging, stored, backgrounds, "-".join(fingerprints))
 
     @property
     def scale(self) -> float:
-        """Factor by which masks are resized before they are painted on."""
+        """Factor by which masks are resized to the size of the frames to be written."""
         return float(self.stored.get("scale", 1.0))
+
+    @property
+    def factor(self) -> int:
+        """Factor by which frames are enlarged after they were painted; 1 without a second stage."""
+        return 1 if self.enlarging is None else self.enlarging.factor
 
     def reference(self, config: GenerateMovie, sequence: str, size: tuple[int, int]) -> Floats:
         """Return the background of a sequence, (C, h, w) in [-1, 1]; raises UserError when --background is no use."""
@@ -151,20 +168,20 @@ class Studio:
                 f"{config.background}: most of its grey values lie beyond {between.tolist()}, those of the training "
                 "movie; give an image of the same microscope and bit depth"
             )
-        return fitted(resize_image(image, scaled_shape(image.shape, self.scale)), size, draw)
+        return fitted(resize_image(image, scaled_shape(image.shape, self.scale / self.factor)), size, draw)
 
-    def painter(self, config: GenerateMovie, sequence: str, size: tuple[int, int]) -> FramePainter:
-        """Return what paints a sequence of frames (h, w)."""
+    def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> FramePainter:
+        """Return what paints a sequence of frames of the size of the background; arguments as of FramePainter."""
         kind = self.stored.get("condition", "mask")
         return FramePainter(
             self.network,
-            self.reference(config, sequence, size),
-            item_draw(config.seed, sequence, 1),
+            background,
+            draw,
             kind=kind,
             window=self.stored["networks"]["low-resolution"].get("in_channels", 2) // CONDITIONS[kind],
             lag=self.stored.get("lag", 1),
             mask_value=self.stored.get("mask_value", 1.0),
-            mixing=config.style_mixing,
+            mixing=mixing,
             tile=self.stored.get("tile", TILE),
         )
 
@@ -172,7 +189,8 @@ class Studio:
 def generate_movie(config: GenerateMovie) -> Path:
     """Write OUT/01/t000.tif, OUT/01_GT/TRA/man_track000.tif ... and OUT/dataset.json for every sequence. Returns OUT.
 
-    One frame is in memory at a time. An interrupted command goes on with the next frame. Raises UserError when the run
+    With a second stage OUT/01_LOW has the frames before they were enlarged; OUT/01.mp4 is for looking at. One frame is
+    in memory at a time. An interrupted command goes on with the next frame. Raises UserError when the run
     has no movie generator, MASKS no masks, OUT holds anything but an unfinished result of the same command, or the
     background does not serve.
     """
@@ -202,6 +220,8 @@ def generate_movie(config: GenerateMovie) -> Path:
             progress(done / total, f"{sequence.name} frame {number}")
         if sequence.track_source is not None:
             _write_tracks(config, sequence, writer)
+        if not (film := movie.film(config.out, sequence.name)).exists():
+            write_film(film, _filmed(writer, sequence))
     writer.finish()
     print(f"{config.out}: {counted(total, 'frame')} painted in {counted(len(sequences), 'sequence')}")
     return config.out
@@ -243,24 +263,46 @@ def _paint_sequence(
     mark: dict[str, Any],
 ) -> Iterator[int]:
     """Paint and write a sequence, or what is missing of it; yields each frame's number."""
+    name, second = sequence.name, studio.enlarging
     painter: FramePainter | None = None
-    source = "GT/SEG" if sequence.track_source is None else "GT/TRA"
+    enlarger: Enlarger | None = None
+    size: tuple[int, ...] = ()
+    painted_as, masks_as = movie.FRAMES[0] if second is None else movie.FIRST_STAGE[0], "GT/TRA"
+    if sequence.track_source is None:
+        masks_as = "GT/SEG"
     for number, original in _masks(sequence):
         labels = shrunk(original, studio.scale)
         if labels.min() > 0:
-            raise UserError(f"sequence {sequence.name}, frame {number}: has no background; give masks, 0 outside cells")
+            raise UserError(f"sequence {name}, frame {number}: has no background; give masks, 0 outside cells")
+        told = reduced(labels, studio.factor)
         if painter is None:
-            painter = studio.painter(config, sequence.name, (labels.shape[0], labels.shape[1]))
-        frame = config.out / sequence.name / f"t{number:03d}.tif"
-        if writer.has(sequence.name, "frames", number):
-            painter.recall(labels, read_image(frame))
+            size = labels.shape
+            background = studio.reference(config, name, (told.shape[0], told.shape[1]))
+            painter = studio.painter(background, item_draw(config.seed, name, 1), config.style_mixing)
+            if second is not None:
+                draw, tile = item_draw(config.seed, name, 2), studio.stored.get("tile", TILE)
+                enlarger = Enlarger(second, (size[0], size[1]), draw, mixing=config.style_mixing, tile=tile)
+        if labels.shape != size:
+            raise UserError(f"sequence {name}, frame {number}: masks differ in size; export them alike")
+        if writer.has(name, painted_as, number):
+            image = read_image(writer.file(name, painted_as, number))
+            painter.recall(told, image)
         else:
-            if labels.shape != painter.background.shape[1:]:
-                raise UserError(f"sequence {sequence.name}, frame {number}: masks differ in size; export them alike")
-            writer.add_frame(sequence.name, number, painter.paint(labels), mark)
-        if not writer.has(sequence.name, source, number):
-            writer.add_masks(sequence.name, source, number, labels, mark)
+            image = painter.paint(told)
+            writer.add_frame(name, number, image, mark, painted_as)
+        if enlarger is not None and not writer.has(name, "frames", number):
+            writer.add_frame(name, number, enlarger.enlarge(seen(image)), mark)
+        if not writer.has(name, masks_as, number):
+            writer.add_masks(name, masks_as, number, labels, mark)
         yield number
+
+
+def _filmed(writer: movie.MovieWriter, sequence: movie.Sequence) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames written of a sequence as a film shows them, grey or RGB."""
+    for number in numbers(sequence):
+        image = read_image(writer.file(sequence.name, "frames", number))
+        every = -(-max(image.shape[1:]) // FILM)
+        yield (image[: 3 if len(image) == 3 else 1, ::every, ::every] >> 8).astype(np.uint8)
 
 
 def _write_tracks(config: GenerateMovie, sequence: movie.Sequence, writer: movie.MovieWriter) -> None:
@@ -280,6 +322,11 @@ def shrunk(labels: Labels, scale: float) -> Labels:
         y, x = (min(int((m + 0.5) * n / o), n - 1) for m, n, o in zip(middle, small.shape, labels.shape, strict=True))
         small[y, x] = lost
     return small
+
+
+def reduced(labels: Labels, factor: int) -> Labels:
+    """Reduce labels (H, W) to those that a first stage paints on, (H / factor, W / factor) rounded up; as `shrunk`."""
+    return shrunk(padded(labels, factor), 1 / factor)
 
 
 def seen(image: NDArray[np.uint16]) -> Floats:

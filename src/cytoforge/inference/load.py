@@ -23,8 +23,9 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "movie": ("movie", "MovieGenerator"),
     "super-resolution": ("movie", "SuperResolution"),
     "flow": ("flow", "FlowNet"),
+    "tracker": ("tracker", "Tracker"),
 }
-PREFERRED = ("segmenter", "generator", "low-resolution", "super-resolution")
+PREFERRED = ("segmenter", "generator", "low-resolution", "super-resolution", "tracker")
 
 
 def load_network(run: Path | str | Run, name: str | None = None, device: str | torch.device = "cpu") -> nn.Module:
@@ -33,7 +34,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     A segmenter takes images float32 (B, C, H, W) in [-1, 1] and returns logits (B, classes, H, W); a generator takes
     (condition (B, C, H, W) in [0, 1], styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W). In runs
     of movies `low-resolution` takes (masks, previous, background, styles, noise), see `networks.movie.MovieGenerator`,
-    and `super-resolution` (image, styles, noise).
+    and `super-resolution` (image, styles, noise); a `tracker` takes two crops, see `networks.tracker.Tracker`.
     Raises UserError when the run does not hold the network, or config.json and weights do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))
@@ -45,6 +46,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
             raise UserError(
                 f"{config_path}: holds neither segmenter nor generator, only {_list(stored)}; name one of them"
             )
+    name = name if name in stored else name.replace("_", "-")  # as Python writes names
     if name not in stored:
         raise UserError(f"{config_path}: holds no {name}, only {_list(stored)}; give a run that was trained for it")
     options = dict(stored[name])

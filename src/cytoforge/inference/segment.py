@@ -49,11 +49,12 @@ def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) 
     return target.decode(np.concatenate(list(blocks), axis=1))
 
 
-def segment(config: Segment) -> Path:
+def segment(config: Segment, *, silent: bool = False) -> Path:
     """Write OUT/masks/NAME.tif (.png for a PNG) for every image, and OUT/segment.json, which says what made them.
 
-    Masks that the same run made of the same images are kept, so an interrupted command goes on. Returns OUT.
-    Raises UserError when images do not suit the run, or masks of another origin would be replaced.
+    Masks that the same run made of the same images are kept, so an interrupted command goes on. Returns OUT, and prints
+    what was made unless `silent`. Raises UserError when images do not suit the run, or masks of another origin would
+    be replaced.
     """
     model = Model.open(config)
     images = Dataset.open(config.images, config.sequence).images()
@@ -77,7 +78,8 @@ def segment(config: Segment) -> Path:
     record.finish()
     kept = f", {len(items) - len(waiting)} of them made before" if len(waiting) < len(items) else ""
     cells = sum(record.masks[item.name]["cells"] for item in items)
-    print(f"{config.out / 'masks'}: {counted(len(items), 'mask')} with {counted(cells, 'cell')}{kept}")
+    if not silent:
+        print(f"{config.out / 'masks'}: {counted(len(items), 'mask')} with {counted(cells, 'cell')}{kept}")
     return config.out
 
 

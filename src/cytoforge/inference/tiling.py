@@ -23,7 +23,8 @@ Floats = NDArray[np.float32]
 Rows = Callable[[int, int], Floats]
 """`rows(top, bottom)` gives these rows of an image as float32 (C, bottom - top, W) in [-1, 1]"""
 Evaluate = Callable[[Tensor, Sequence[tuple[int, int]]], Tensor]
-"""`evaluate(tiles, corners)` gives maps (B, K, h, w) of tiles (B, C, h, w), whose top left pixels lie at (y, x)"""
+"""`evaluate(tiles, corners)` gives maps (B, K, f h, f w) of tiles (B, C, h, w), whose top left pixels lie at (y, x);
+f is the factor by which the network enlarges, 1 for most"""
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,22 @@ def probability_rows(network: nn.Module, rows: Rows, shape: tuple[int, int], sid
 def tiled_rows(
     network: nn.Module, evaluate: Evaluate, rows: Rows, shape: tuple[int, int], side: int
 ) -> Iterator[Floats]:
-    """The same for any function of tiles that calls the network: float32 (K, h, W)."""
+    """The same for any function of tiles that calls the network: float32 (K, h, W), enlarged where it enlarges."""
     if network.training:
         raise ValueError("the network is in training mode: call eval() first")
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    factor: int = getattr(network, "factor", 1)
     horizontal = axis_tiles(network, shape[1], side)
     bands = axis_tiles(network, shape[0], side)
     pending: Floats | None = None
     for band, following in zip(bands, [*bands[1:], None], strict=True):
-        strip = _run_band(lambda t, c: evaluate(t.to(device), c), rows(band.start, band.stop), band.start, horizontal)
-        strip *= band.weight[:, None]
+        strip = _run_band(
+            lambda t, c: evaluate(t.to(device), c), rows(band.start, band.stop), band.start, horizontal, factor
+        )
+        strip *= band.weight.repeat(factor)[:, None]
         if pending is not None:
             strip[:, : pending.shape[1]] += pending
-        done = (band.stop if following is None else following.start) - band.start
+        done = ((band.stop if following is None else following.start) - band.start) * factor
         pending = strip[:, done:].copy()
         if done:
             yield strip[:, :done]
@@ -151,19 +155,22 @@ def _blended_tiles(length: int, side: int, stride: int) -> list[Tile]:
 
 
 @torch.inference_mode()
-def _run_band(evaluate: Evaluate, image: Floats, top: int, tiles: list[Tile]) -> Floats:
-    """Maps (K, h, W) of image rows (C, h, W), the first of which is row `top`; tiles are weighted along the width."""
+def _run_band(evaluate: Evaluate, image: Floats, top: int, tiles: list[Tile], factor: int) -> Floats:
+    """Maps (K, f h, f W) of image rows (C, h, W), the first of which is row `top`; tiles are weighted along the width.
+
+    `factor` f is that of `evaluate`.
+    """
     strip: Floats | None = None
     for width, group in groupby(tiles, key=lambda tile: tile.stop - tile.start):
         equal = list(group)
-        count = max(BATCH_PIXELS // (width * image.shape[1]), 1)
+        count = max(BATCH_PIXELS // (width * image.shape[1] * factor**2), 1)
         for first in range(0, len(equal), count):
             batch = equal[first : first + count]
             stack = torch.from_numpy(np.stack([image[:, :, t.start : t.stop] for t in batch]))
             maps = evaluate(stack, [(top, t.start) for t in batch]).float().cpu().numpy()
             if strip is None:
-                strip = np.zeros((maps.shape[1], *image.shape[1:]), np.float32)
+                strip = np.zeros((maps.shape[1], factor * image.shape[1], factor * image.shape[2]), np.float32)
             for tile, part in zip(batch, maps, strict=True):
-                strip[:, :, tile.start : tile.stop] += part * tile.weight
+                strip[:, :, factor * tile.start : factor * tile.stop] += part * tile.weight.repeat(factor)
     assert strip is not None
     return strip

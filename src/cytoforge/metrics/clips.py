@@ -25,16 +25,16 @@ FLOOR = 0.01  # added to what is seen before its logarithm is taken: about one g
 
 
 def clip_features(frames: Iterable[Image]) -> Floats:
-    """Features (n, 52) of the clips of a movie: FRAMES frames that follow each other, in tiles of about TILE px.
+    """Features (T, tiles, 52) of the clips of a movie: FRAMES frames that follow each other, in tiles of about TILE px.
 
     Frames are (C, H, W) in [-1, 1], their channels averaged, and at most FRAMES are held. Clips do not overlap; frames
-    that do not fill one are left out, so n is 0 for a shorter movie. The first feature is the mean grey value, the
+    that do not fill one are left out, so T is 0 for a shorter movie. The first feature is the mean grey value, the
     others are logarithms of mean absolute responses: of derivatives along four directions and of the Laplacian of a
     Gaussian of 1 px, at three resolutions, of the frames, their first and their second differences in time; and of the
     differences in time of the smoothed frames alone.
     """
     rows = [_clip(np.stack(clip)) for clip in _clips(frames)]
-    return np.concatenate([np.empty((0, 1 + LEVELS * (3 * FILTERS + 2))), *rows])
+    return np.stack(rows) if rows else np.empty((0, 1, 1 + LEVELS * (3 * FILTERS + 2)))
 
 
 def texture_features(frame: Image) -> Floats:

@@ -5,25 +5,29 @@ their cells over time. Frames are taken one by one, so movies of any length fit.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
-from cytoforge.metrics.clips import NAME, Image, clip_features, texture_features
-from cytoforge.metrics.generation import frechet_distance
+from cytoforge.metrics.clips import Image, texture_features
+from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
+from cytoforge.metrics.generation import PairScores, PerceptualDistance, frechet_distance, pair_scores
 from cytoforge.metrics.segmentation import match
 
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 Box = tuple[slice, ...]
+Features = Floats | Tensor
 
 NAN = float("nan")
 LENGTHS = (10, 30, 100, 300)  # frames at which drift is told
 WINDOW = 10  # frames, the last ones before such a length, whose mean it is
+RESAMPLED = 5  # movies from which on an interval can be had by resampling them
 GREY_LEVELS = 512  # steps from -1 to 1 in which grey values are counted
 
 
@@ -44,13 +48,18 @@ class Coherence:
 
 
 @dataclass(frozen=True)
-class VideoDistance:
-    """Frechet distance of the features of generated and real clips, by the extractor named."""
+class MovieDistance:
+    """Frechet distance of the features of generated and real frames or clips, by the extractor named."""
 
     network: str
-    generated: int  # clips
+    features: int
+    """by frame or clip"""
+    generated: int
+    """frames, or tiles of clips"""
     real: int
     distance: float
+    halves: float
+    """the same between the earlier and the later half of each real movie: what time alone changes"""
 
 
 @dataclass(frozen=True)
@@ -119,13 +128,47 @@ def _pixels(labels: Labels, box: Box, cell: int) -> Floats:
     return places
 
 
-def video_distance(generated: Iterable[Iterable[Image]], real: Iterable[Iterable[Image]]) -> VideoDistance:
-    """Frechet distance of the clips of generated and real movies, each an iterable of frames (C, H, W).
+def movie_distance(network: str, generated: Sequence[Features], real: Sequence[Features]) -> MovieDistance:
+    """Compare features (T, d) of the frames, or (T, tiles, d) of the clips, of generated and of real movies.
 
-    Features are those of `metrics.clips.clip_features`; nan where a side has fewer than two clips.
+    `network` names their extractor. nan where a side has fewer than two rows. Raises ValueError when d differs.
     """
-    ours, theirs = (torch.from_numpy(np.concatenate([clip_features(m) for m in side])) for side in (generated, real))
-    return VideoDistance(NAME, len(ours), len(theirs), frechet_distance(ours, theirs))
+    ours, theirs = ([torch.as_tensor(features) for features in side] for side in (generated, real))
+    earlier, later = [each[: len(each) // 2] for each in theirs], [each[len(each) // 2 :] for each in theirs]
+    all_ours, all_theirs, first, second = (
+        torch.cat([each.flatten(0, -2) for each in side]) for side in (ours, theirs, earlier, later)
+    )
+    distance, halves = frechet_distance(all_ours, all_theirs), frechet_distance(first, second)
+    return MovieDistance(network, all_theirs.shape[1], len(all_ours), len(all_theirs), distance, halves)
+
+
+def frame_scores(
+    movies: Iterable[Iterable[tuple[Tensor, Tensor]]],
+    generator: np.random.Generator,
+    lpips: PerceptualDistance | None = None,
+) -> PairScores:
+    """`metrics.generation.pair_scores` of movies of pairs (C, H, W): means over each movie's frames, then over movies.
+
+    Intervals come from resampling movies, as frames of one movie are alike, and are nan for fewer than RESAMPLED. An
+    estimate's `images` are movies. Raises ValueError as pair_scores, and without a movie.
+    """
+    scores = [pair_scores(movie, generator, lpips) for movie in movies]
+    if not scores:
+        raise ValueError("need at least one movie, got none")
+    draws = resample(len(scores), generator)
+
+    def joint(estimates: Iterable[Estimate]) -> Estimate:
+        estimate = mean_estimate([each.value for each in estimates], draws)
+        return estimate if estimate.images >= RESAMPLED else replace(estimate, low=NAN, high=NAN)
+
+    perceptual = [score.lpips for score in scores if score.lpips is not None]
+    return PairScores(
+        sum(score.pairs for score in scores),
+        joint(score.ssim for score in scores),
+        joint(score.psnr for score in scores),
+        joint(perceptual) if perceptual else None,
+        scores[0].lpips_network,
+    )
 
 
 class Reference:

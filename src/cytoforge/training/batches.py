@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cytoforge.augment import Policy, augment
+from cytoforge.data.dataset import Item
 
 MEMORY = 2**32  # bytes of decoded images kept between steps
 
@@ -51,24 +52,28 @@ REAL_AT_THE_END = 0.3  # share of a training whose windows are all real
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Synthetic images to cut windows from, `read(i)` as in Batches, and when.
+    """Synthetic images to cut windows from, `read(i)` of item i as in Batches, and when.
 
     In the first 70 % of the training `share` of the windows are synthetic: with `mix` each with this probability, with
     `pretrain` all up to this share of these 70 % and none after it. The last 30 % are real.
     """
 
-    names: Sequence[str]
+    items: Sequence[Item]
     read: Callable[[int], Pair]
     share: float
     schedule: Literal["mix", "pretrain"]
 
-    def draw(self, progress: float, generator: torch.Generator) -> int | None:
-        """Return the source of one window at `progress` (0 to 1) of the training, or None if it shall be real."""
+    def due(self, progress: float, generator: torch.Generator) -> bool:
+        """Tell whether a window at `progress` (0 to 1) of the training shall be synthetic."""
         place = progress / (1 - REAL_AT_THE_END)
         chance = self.share if self.schedule == "mix" else float(place < self.share)
-        if place >= 1 or float(torch.rand((), generator=generator)) >= chance:
+        return place < 1 and float(torch.rand((), generator=generator)) < chance
+
+    def draw(self, progress: float, generator: torch.Generator) -> int | None:
+        """Return the source of one window at `progress` (0 to 1) of the training, or None if it shall be real."""
+        if not self.due(progress, generator):
             return None
-        return int(torch.randint(len(self.names), (), generator=generator))
+        return int(torch.randint(len(self.items), (), generator=generator))
 
 
 class Batches:
@@ -107,7 +112,7 @@ class Batches:
             if self.synthetic is not None:
                 drawn = self.synthetic.draw(progress, item_generator(self.seed, step, item, "synthetic"))
             if self.synthetic is not None and drawn is not None:
-                pair, name = self.synthetic.read(drawn), self.synthetic.names[drawn]
+                pair, name = self.synthetic.read(drawn), self.synthetic.items[drawn].name
             else:
                 source = self._source(step * self.count * world + item)
                 pair, name = self._read(source), self.names[source]

@@ -83,8 +83,18 @@ class NotFinite(Exception):
 class Trainer:
     """A recipe with the moving average of its weights and everything that must be saved to go on exactly."""
 
-    def __init__(self, recipe: Recipe, fabric: Fabric, *, decay: float, anneal: bool) -> None:
-        self.recipe, self.fabric, self.decay, self.anneal = recipe, fabric, decay, anneal
+    def __init__(
+        self,
+        recipe: Recipe,
+        fabric: Fabric,
+        *,
+        decay: float,
+        anneal: bool,
+        schedule: Callable[[float], float] | None = None,
+    ) -> None:
+        """`schedule` gives the factor of the learning rates by progress, at each step; else a cosine if `anneal`."""
+        self.recipe, self.fabric, self.decay = recipe, fabric, decay
+        self.schedule = schedule or (_cosine if anneal else lambda progress: 1.0)
         for network in recipe.networks.values():
             network.to(fabric.device)
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in recipe.optimisers.items()}
@@ -117,7 +127,7 @@ class Trainer:
         """Run the recipe on one batch and follow its weights with the moving average."""
         for name, optimiser in self.recipe.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
-                group["lr"] = rate * (_cosine(progress) if self.anneal else 1.0)
+                group["lr"] = rate * self.schedule(progress)
         for network in self.recipe.networks.values():
             network.train()
         with self.fabric.autocast():

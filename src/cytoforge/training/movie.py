@@ -1,4 +1,7 @@
-"""`cytoforge train movie`: from an annotated movie to a run folder with a movie generator in it (tGAN, Figure 1B)."""
+"""`cytoforge train movie`: from an annotated movie to a run folder with a movie generator in it (tGAN, Figure 1B).
+
+The second stage is that of `super_resolution`.
+"""
 
 from typing import Any
 
@@ -31,7 +34,7 @@ from cytoforge.losses import (
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.flow import FlowNet
 from cytoforge.networks.movie import MovieGenerator, discriminator_input
-from cytoforge.networks.style_unet import draw_styles
+from cytoforge.networks.style_unet import StyleGenerator, draw_styles
 from cytoforge.progress import counted
 from cytoforge.report import colour_labels, run_report, to_rgb
 from cytoforge.training.batches import Batch, item_generator
@@ -197,14 +200,16 @@ def _shown(masks: Tensor, frames: Tensor, shift: tuple[DiffAugment, ...]) -> Ten
 
 
 def train(config: TrainMovie) -> Run:
-    """Train a movie generator and write its run folder; go on with it if an earlier call was interrupted.
+    """Train the stages asked for and write their run folder; go on with it if an earlier call was interrupted.
 
     Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
     """
+    if config.stage != "low-resolution":
+        from cytoforge.training.super_resolution import train_stages  # it trains first stages with this very function
+
+        return train_stages(config, train)
     fabric = launch(config)
-    if any(item.frame is None for item in Dataset.open(config.data, config.sequence).items):
-        raise UserError(f"{config.data}: is no movie folder (01/t000.tif, 01_ST/SEG/man_seg000.tif ...); give one")
-    data = open_data(config, movie=True)
+    data = open_movie(config)
     preset = sizes(config)
     clips = Clips(
         data.items,
@@ -262,6 +267,13 @@ def train(config: TrainMovie) -> Run:
         steps, proceed = counted(state.step, "step"), f"cytoforge generate movie {config.out} MASKS --out OUT"
         print(f"{config.out}: movie generator trained in {steps}; {proceed}")
     return run
+
+
+def open_movie(config: TrainMovie) -> Data:
+    """Read and split the movie that a configuration names; raises UserError when it is none, besides `open_data`."""
+    if any(item.frame is None for item in Dataset.open(config.data, config.sequence).items):
+        raise UserError(f"{config.data}: is no movie folder (01/t000.tif, 01_ST/SEG/man_seg000.tif ...); give one")
+    return open_data(config, movie=True)
 
 
 Held = tuple[list[np.ndarray], list[np.ndarray], np.ndarray]
@@ -327,8 +339,7 @@ def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
     generator = build(MovieGenerator, config.seed, "generator", described)
     if not preset.paper_weights:
         quieten(generator)
-    # as drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there
-    generator.outputs.weight.detach().mul_(preset.width**-0.5 * SMALL)
+    start_grey(generator)
     flow = {"channels": channels, "width": preset.width, "norm": config.norm, "half_resolution": True}
     judged = config.window * (CONDITIONS[config.told] + channels)
     return MovieGAN(
@@ -345,3 +356,11 @@ def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
         mixing=config.style_mixing,
         **perceptual_network(config),
     )
+
+
+def start_grey(generator: StyleGenerator) -> None:
+    """Let a generator with tanh at its end begin with nearly grey paintings.
+
+    As drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there.
+    """
+    generator.outputs.weight.detach().mul_(generator.outputs.in_channels**-0.5 * SMALL)

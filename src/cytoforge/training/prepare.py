@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from cytoforge.config import (
     TrainGenerator,
     Training,
     TrainSegmentation,
+    WithSynthetic,
     fitting_scale,
 )
 from cytoforge.data.dataset import INFO, Dataset, Item
-from cytoforge.data.images import Normalisation, is_blank, read_image
+from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
@@ -63,22 +64,24 @@ class Data:
     """grey values (C, 2) of -1 and 1 by sequence, where the frames of each share them"""
 
 
-def open_data(config: Training, *, movie: bool = False) -> Data:
+def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -> Data:
     """Read, split and measure the annotated images that a configuration names.
 
     Of a `movie` all frames of a sequence share the limits of their grey values, so that brightness does not flicker.
+    `tracked` wants movies with tracks, whose ids the labels have; files are then read as they are, at any scale.
     Raises UserError when there are no pairs, no cells, or nothing is left for training or validation.
     """
-    dataset = Dataset.open(config.data, config.sequence).pairs()
+    dataset = _open(config.data, config.sequence, tracked)
     notes = list(dataset.notes)
     if dataset.synthetic():
         notes.append(f"{config.data}: these images are synthetic; the validation score says little about real ones")
 
-    training, held = _split(config, dataset)
+    training, held = _split(config, dataset, tracked)
     limits = {**common_limits(held), **common_limits(training)} if movie else {}
 
     def load(source: Dataset, item: Item) -> Example:
-        return item.name, *_read(source, item, config.scale, limits.get(str(item.group)))
+        scale = source.scale if tracked else config.scale
+        return item.name, *_read(source, item, scale, limits.get(str(item.group)))
 
     validation = tuple(load(held, item) for item in held.items)
     kept, diameters, binary = [], [], []
@@ -108,7 +111,7 @@ def open_data(config: Training, *, movie: bool = False) -> Data:
     if sizes.size == 0:
         raise UserError(f"{config.data}: the masks hold no cells; run cytoforge check {config.data}")
     diameter = float(np.median(sizes))
-    if (factor := fitting_scale(diameter)) is not None:
+    if not tracked and (factor := fitting_scale(diameter)) is not None:
         proposed = float(f"{config.scale * factor:.2g}")
         notes.append(
             f"cells are {diameter:.0f} px across (median) at scale {config.scale:g}: --scale {proposed:g} "
@@ -130,22 +133,28 @@ def open_data(config: Training, *, movie: bool = False) -> Data:
 
 def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:
     """Return the grey values (C, 2) that become -1 and 1 in each sequence: medians of the limits of its frames."""
-    found: dict[str, list[np.ndarray]] = {}
+    groups: dict[str, list[Item]] = {}
     for item in dataset.items:
-        if item.image is not None:
-            found.setdefault(str(item.group), []).append(Normalisation().measure(read_image(item.image)))
-    return {group: np.median(each, axis=0) for group, each in found.items()}
+        groups.setdefault(str(item.group), []).append(item)
+    return {group: replace(dataset, items=tuple(each)).common_limits() for group, each in groups.items()}
 
 
-def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic | None, dict[str, Any] | None]:
+def _open(path: Path, sequences: tuple[str, ...], tracked: bool) -> Dataset:
+    found = Dataset.open(path, sequences)
+    return found.tracked() if tracked else found.pairs()
+
+
+def open_synthetic(
+    config: WithSynthetic, channels: int, *, tracked: bool = False
+) -> tuple[Synthetic | None, dict[str, Any] | None]:
     """Find the synthetic images that a configuration names, if any: what Batches wants, and their fingerprint.
 
-    Raises UserError when there are no pairs, they have not so many channels, or the folder is unfinished or not marked
-    as synthetic: real images could be those of validation.
+    `tracked` as in open_data. Raises UserError when there are no pairs, they have not so many channels, or the folder
+    is unfinished or not marked as synthetic: real images could be those of validation.
     """
     if config.synthetic is None:
         return None, None
-    dataset = Dataset.open(config.synthetic).pairs()
+    dataset = _open(config.synthetic, (), tracked)
     if not dataset.synthetic():
         raise UserError(
             f'{config.synthetic / INFO}: does not say that these images are synthetic; write {{"synthetic": true}} '
@@ -157,9 +166,9 @@ def open_synthetic(config: TrainSegmentation, channels: int) -> tuple[Synthetic 
         raise UserError(
             f"{config.synthetic}: has images of {counted(found, 'channel')}, {config.data} of {channels}; convert them"
         )
-    names = tuple(item.name for item in dataset.items)
+    scale = dataset.scale if tracked else config.scale
     synthetic = Synthetic(
-        names, lambda i: _read(dataset, dataset.items[i], config.scale), config.synthetic_share, config.schedule
+        dataset.items, lambda i: _read(dataset, dataset.items[i], scale), config.synthetic_share, config.schedule
     )
     return synthetic, dataset.fingerprint()
 
@@ -170,13 +179,18 @@ def _read(source: Dataset, item: Item, scale: float, limits: np.ndarray | None =
     return source.read_image(item, scale, Normalisation(), limits), source.read_labels(item, scale)
 
 
-def _split(config: Training, dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """Return training and validation part; --limit counts both together."""
+def _split(config: Training, dataset: Dataset, tracked: bool) -> tuple[Dataset, Dataset]:
+    """Return training and validation part; --limit counts both together. Tracked frames stay in a row, two at least."""
+    least = 2 if tracked else 1
+
+    def limited(part: Dataset, n: int) -> Dataset:
+        return part.in_a_row(n, config.seed) if tracked else part.limited(n, config.seed)
+
     if config.validation is not None:
         others: tuple[str, ...] = ()
         if config.sequence and config.validation.resolve() == config.data.resolve():
             others = tuple(sorted({str(item.group) for item in Dataset.open(config.data).items} - set(config.sequence)))
-        held = Dataset.open(config.validation, others).pairs()
+        held = _open(config.validation, others, tracked)
         if witness := held.synthetic():
             raise UserError(
                 f"{witness}: says that these images are synthetic, which is no measure of a "
@@ -184,14 +198,14 @@ def _split(config: Training, dataset: Dataset) -> tuple[Dataset, Dataset]:
             )
         if config.limit is None:
             return dataset, held
-        part = max(1, round(0.2 * config.limit))
-        return dataset.limited(config.limit - part, config.seed), held.limited(part, config.seed)
+        part = min(max(least, round(0.2 * config.limit)), config.limit - 1)
+        return limited(dataset, config.limit - part), limited(held, part)
     if config.limit is not None:
-        dataset = dataset.limited(config.limit, config.seed)
+        dataset = limited(dataset, config.limit)
     if config.fold is not None:
         part, parts = map(int, config.fold.split("/"))
         return dataset.folds(parts, config.seed, by=config.split_by)[part - 1]
-    return dataset.split(config.seed, by=config.split_by)
+    return dataset.split(config.seed, by=config.split_by, least=least)
 
 
 def launch(config: Training) -> Fabric:
@@ -300,6 +314,7 @@ def train_recipe(
     picture: Callable[[dict[str, nn.Module], int], None],
     validate_start: bool = False,
     keep_last: bool = False,
+    schedule: Callable[[float], float] | None = None,
 ) -> State:
     """Run the loop with a configuration's budget; say how it goes and record how it ended. See `fit.fit`."""
     preset, main = sizes(config), fabric.global_rank == 0
@@ -308,7 +323,7 @@ def train_recipe(
         say([*data.notes, *_notices(config, recipe), f"{counts}, {counted(data.cells, 'cell')}"])
     progress = Progress(words)
     state = fit(
-        Trainer(recipe, fabric, decay=preset.average, anneal=preset.anneal),
+        Trainer(recipe, fabric, decay=preset.average, anneal=preset.anneal, schedule=schedule),
         batches,
         validate,
         run,

@@ -102,7 +102,7 @@ def judge_recall(config: TrainSegmentation, judge: Path) -> float:
     return float(np.mean(recalls)) if recalls else 0.0
 
 
-def open_stages(config: TrainSegmentation, stages: Path) -> None:
+def open_stages(config: Training, stages: Path) -> None:
     """Make the folder of the stages, or go on with those that the same command has begun.
 
     Raises UserError when the run folder holds another or a finished run (unless told to overwrite), or anything else.
@@ -166,16 +166,19 @@ def _generator(config: TrainSegmentation, out: Path) -> TrainGenerator:
     """Return the settings of the generator's training: what all trainings have in common, as for the whole."""
     common = {entry.name: getattr(config, entry.name) for entry in fields(Training)}
     told = config.condition or "instances"
-    return TrainGenerator(**{**common, "out": out, "overwrite": False, "condition": told, **_share(config, GENERATOR)})
+    return TrainGenerator(
+        **{**common, "out": out, "overwrite": False, "condition": told, **share_of(config, GENERATOR)}
+    )
 
 
 def _segmenter(config: TrainSegmentation, out: Path, share: float) -> TrainSegmentation:
     """Return the settings of a segmenter's training on annotated images with this share of the budget."""
-    budget = _share(config, share)
+    budget = share_of(config, share)
     return replace(config, out=out, method="conventional", condition=None, overwrite=False, **budget)
 
 
-def _share(config: TrainSegmentation, share: float) -> dict[str, Any]:
+def share_of(config: Training, share: float) -> dict[str, Any]:
+    """Return the settings of a share of the budget, in steps or minutes."""
     if config.steps is not None:
         return {"steps": max(round(share * config.steps), 1)}
     return {"minutes": share * (DEFAULT_MINUTES if config.minutes is None else config.minutes)}

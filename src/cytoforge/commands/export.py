@@ -1,0 +1,129 @@
+"""`cytoforge export`: the tracks of a movie, and features of its cells, for other tools."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cytoforge.config import Export
+from cytoforge.data.formats import read_mark
+from cytoforge.data.images import read_image
+from cytoforge.data.movie import MovieWriter, read_sequences
+from cytoforge.data.tables import write_features, write_napari
+from cytoforge.data.trackmate import write_trackmate
+from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tracked, read_calibration
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import Cells, Labels, follow, gathered, outline
+from cytoforge.progress import Progress, counted
+
+Measured = Iterator[tuple[int, Labels, Cells]]
+
+
+def export(config: Export) -> Path:
+    """Write the file or folder and say what it holds, and in which units; return it.
+
+    Raises UserError when the movie has no tracks, when several sequences would go into one file, when there is
+    something at OUT already, and as reading and writing do.
+    """
+    sequences = read_sequences(config.movie, config.sequence)
+    if not sequences:
+        raise UserError(f"{config.movie}: is no movie folder (01/t000.tif, 01_GT, 01_RES ...); give one with tracks")
+    calibration = read_calibration(config.movie, config.pixel_size, config.frame_interval)
+    if config.format != "ctc":
+        if len(sequences) > 1:
+            names = ", ".join(sequence.name for sequence in sequences)
+            raise UserError(f"{config.movie}: has the sequences {names}, a file holds one; pick it by --sequence")
+        if config.out.exists() and not config.overwrite:
+            raise UserError(f"{config.out}: exists already; choose another name or give --overwrite")
+    movies = [open_tracked(sequence) for sequence in sequences]
+    for movie in movies:
+        print("".join(f"sequence {movie.sequence.name}: {note}\n" for note in movie.notes), end="")
+    if config.format == "ctc":
+        _write_ctc(config, movies, calibration)
+    else:
+        _write(config, movies[0], calibration)
+    print(f"{config.out}: {_contents(movies)}; {_units(config.format, calibration)}")
+    return config.out
+
+
+def _write(config: Export, movie: TrackedMovie, calibration: Calibration) -> None:
+    """Write one sequence to a file or a GEFF."""
+    cells = _shown(follow(movie.read(), movie.tracks), len(movie.numbers), config.format)
+    if config.format == "features":
+        write_features(config.out, (table for _, _, table in cells), calibration)
+    elif config.format == "napari":
+        write_napari(config.out, gathered(table for _, _, table in cells), movie.tracks)
+    elif config.format == "geff":
+        from cytoforge.data.graphs import write_geff  # takes a second
+
+        write_geff(config.out, gathered(table for _, _, table in cells), calibration)
+    else:
+        size = movie.sequence.read_tracked(movie.numbers[0]).shape
+        images = (movie.numbers[-1] + 1, size[0], size[1])
+        write_trackmate(config.out, _outlined(cells), movie.spots, images, calibration)
+
+
+def _shown(frames: Measured, count: int, title: str) -> Measured:
+    progress = Progress(title)
+    for done, frame in enumerate(frames, 1):
+        yield frame
+        progress(done / count)
+
+
+def _outlined(frames: Measured) -> Iterator[tuple[Cells, dict[int, NDArray[np.float64]]]]:
+    """The cells of each frame, and their outlines in the pixels of the frame."""
+    for _, labels, cells in frames:
+        boxes = ndimage.find_objects(labels)
+        outlines = {}
+        for label in cells["label"].tolist():
+            box = boxes[label - 1]
+            outlines[label] = outline(labels[box] == label) + [part.start for part in box]
+        yield cells, outlines
+
+
+def _write_ctc(config: Export, movies: Iterable[TrackedMovie], calibration: Calibration) -> None:
+    """Write frames, masks and tracks as they are used: whole cells under the ids of their tracks."""
+    if config.out.resolve() == config.movie.resolve():
+        raise UserError(f"{config.out}: is the movie itself; choose another folder")
+    told = {
+        movie.sequence.name: {"frames": len(movie.numbers), "cells": movie.spots, "tracks": len(movie.tracks)}
+        for movie in movies
+    }
+    info = movie_info(config.movie, calibration) | {"source": config.movie.name, "sequences": told}
+    writer = MovieWriter(config.out, info, overwrite=config.overwrite)
+    for movie in movies:
+        name, source = movie.sequence.name, movie.sequence.track_source or ""
+        files = movie.sequence.masks[movie.sequence.source or source]
+        for number, file in movie.sequence.frames.items():
+            writer.add_frame(name, number, read_image(file), read_mark(file) or None)
+        for done, (number, labels, _) in enumerate(movie.read(), 1):
+            writer.add_masks(name, source, number, labels, read_mark(files[number]) or None)
+            Progress(f"ctc {name}")(done / len(movie.numbers))
+        writer.add_tracks(name, source, movie.tracks)
+    writer.finish()
+
+
+def _contents(movies: Iterable[TrackedMovie]) -> str:
+    tracks = [track for movie in movies for track in movie.tracks]
+    daughters = Counter((movie.sequence.name, track.parent) for movie in movies for track in movie.tracks)
+    divisions = sum(count > 1 for (_, parent), count in daughters.items() if parent)
+    cells, frames = sum(movie.spots for movie in movies), sum(len(movie.numbers) for movie in movies)
+    return (
+        f"{counted(cells, 'cell')} in {counted(frames, 'frame')}, {counted(len(tracks), 'track')} with "
+        f"{counted(divisions, 'division')}"
+    )
+
+
+def _units(kind: str, calibration: Calibration) -> str:
+    """Say which units were written, and how to have others."""
+    if kind in ("napari", "ctc"):
+        return "in pixels and frames"
+    length = "pixels (--pixel-size for micrometers)" if calibration.pixel_size is None else "micrometers"
+    time = "frames (--frame-interval for minutes)" if calibration.frame_interval is None else "minutes"
+    if kind == "geff":
+        told = [unit for unit in (calibration.pixel_size, calibration.frame_interval) if unit is not None]
+        return "in pixels and frames" + (", with their sizes" if told else "")
+    return f"lengths in {length}, times in {time}"

@@ -1,0 +1,226 @@
+"""The two sides of `score movie`: frames with tracked cells, one mapping of grey values each, what is paired."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytoforge.config import ScoreMovie
+from cytoforge.data import movie
+from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.images import read_header, scaled_shape, units_agree
+from cytoforge.errors import UserError
+from cytoforge.inference.generate_movie import Labels, shrunk
+from cytoforge.inference.tiling import Floats
+from cytoforge.networks.features import SQUEEZENET_SMALLEST
+from cytoforge.progress import Progress, counted
+
+
+@dataclass(frozen=True)
+class TrackedMovie:
+    """One sequence of one side: the frames whose cells are tracked, and how they are read."""
+
+    data: Dataset
+    """of the whole side"""
+    sequence: movie.Sequence
+    items: Mapping[int, Item]
+    """by frame number, in the order of time"""
+    scale: float
+    limits: np.ndarray
+    """(C, 2), of the whole side"""
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence."""
+        return self.sequence.name
+
+    @property
+    def where(self) -> str:
+        """Folder and sequence, for messages."""
+        return f"{self.data.path}, sequence {self.name}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, as frames are read."""
+        return scaled_shape(_size(next(iter(self.items.values()))), self.scale)
+
+    def frames(self, task: str | None = None) -> Iterator[Floats]:
+        """Yield frames (C, H, W) in [-1, 1], with a line of progress if the task is long enough to be named."""
+        progress = Progress(f"{task} of {self.data.path} {self.name}")
+        for done, item in enumerate(self.items.values(), 1):
+            yield self.data.read_image(item, self.scale, limits=self.limits)
+            if task:
+                progress(done / len(self.items))
+
+    def tensors(self, device: str, task: str | None = None) -> Iterator[Tensor]:
+        """Yield the same as tensors on a device."""
+        return (torch.from_numpy(frame).to(device) for frame in self.frames(task))
+
+    def labels(self, number: int) -> Labels:
+        """Labels (H, W) of a frame with the ids of tracks; raises UserError when their size is not the frame's."""
+        labels, size = self.sequence.read_tracked(number), _size(self.items[number])
+        if labels.shape != size:
+            raise UserError(
+                f"{self.items[number].image}: is {shown(size)} pixels, its mask {shown(labels.shape)}; export both at "
+                "the same size"
+            )
+        return shrunk(labels, self.scale)
+
+    def labelled(self) -> Iterator[tuple[Floats, Labels]]:
+        """Yield frames with their labels."""
+        return zip(self.frames(), map(self.labels, self.items), strict=True)
+
+    def like(self, other: "TrackedMovie") -> "TrackedMovie":
+        """Return this sequence with the frames of another only."""
+        return TrackedMovie(self.data, self.sequence, {n: self.items[n] for n in other.items}, self.scale, self.limits)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Generated and real sequences, those of them that belong together, and what to say about that."""
+
+    generated: tuple[TrackedMovie, ...]
+    real: tuple[TrackedMovie, ...]
+    pairs: tuple[tuple[TrackedMovie, TrackedMovie], ...]
+    """painted and real frames of the same masks"""
+    notes: tuple[str, ...]
+
+    @classmethod
+    def open(cls, config: ScoreMovie) -> Self:
+        """Find the sequences of both sides. Where all generated ones have a real partner, only partners are compared.
+
+        Grey values of a side are mapped as its dataset.json says, else all between the common limits of the truth.
+        Raises UserError as `score_movie`.
+        """
+        truth, theirs = _open_side(config.truth, config.sequence)
+        if not config.allow_synthetic and (witness := truth.synthetic()):
+            raise UserError(
+                f"{witness}: says that these images are synthetic, which is no ground truth; "
+                "score against a real movie, or give --allow-synthetic"
+            )
+        present = {sequence.name for sequence in movie.read_sequences(config.prediction)}
+        data, ours = _open_side(config.prediction, tuple(name for name in config.sequence if name in present))
+        for side in (truth, data):
+            side.check_looks(truth)
+        limits, scale = _limits(truth), config.scale or data.scale / truth.scale
+        our_limits = limits if data.limits is None else _limits(data)
+        generated = tuple(TrackedMovie(data, sequence, items, 1.0, our_limits) for sequence, items in ours)
+        real = tuple(TrackedMovie(truth, sequence, items, scale, limits) for sequence, items in theirs)
+        notes = list(_unit_remarks(data, truth, limits)) if data.limits is None else []
+        for each in (*generated, *real):
+            if min(each.size) < SQUEEZENET_SMALLEST:
+                raise UserError(f"{each.where}: frames are {shown(each.size)} px, {SQUEEZENET_SMALLEST} are needed")
+            notes += _gaps(each)
+        pairs, unpaired = _pairs(generated, real)
+        if len(pairs) == len(generated):
+            real = tuple(theirs for _, theirs in pairs)
+        return cls(generated, real, pairs, (*notes, *unpaired))
+
+
+def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[tuple[movie.Sequence, dict[int, Item]]]]:
+    """The frames of a movie folder that can be scored, all together and by sequence."""
+    if not movie.is_movie(path):
+        raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track000.tif ...); give one")
+    data = Dataset.open(path, names)
+    sequences = [(sequence, _scored(data, sequence)) for sequence in movie.read_sequences(path, names)]
+    items = tuple(item for _, found in sequences for item in found.values())
+    return Dataset(path, items, data.info), sequences
+
+
+def _scored(data: Dataset, sequence: movie.Sequence) -> dict[int, Item]:
+    """The frames of a sequence whose cells are tracked: at least two, in a row, of one size."""
+    where = f"{data.path}, sequence {sequence.name}"
+    try:
+        numbers = sequence.tracked_frames()
+    except UserError as error:
+        raise UserError(f"{data.path}: {error}") from error
+    items = {item.frame: item for item in data.items if item.group == sequence.name and item.image}
+    found = {number: items[number] for number in numbers if number in items}
+    if len(found) < 2:
+        raise UserError(f"{where}: has {counted(len(found), 'frame')} with tracked cells, two are needed; add frames")
+    lost = sorted(set(range(min(found), max(found))) - set(found))
+    if lost:
+        raise UserError(f"{where}: lacks {movie.some('frame', lost)}, or their masks; add them, or cut the movie there")
+    first, *others = found.values()
+    for item in others:
+        if _size(item) != _size(first):
+            raise UserError(
+                f"{item.image}: is {shown(_size(item))} pixels, the first frame of the movie {shown(_size(first))}; "
+                "export all frames at one size"
+            )
+    return found
+
+
+def _limits(data: Dataset) -> np.ndarray:
+    """Grey values (C, 2) that become -1 and 1 in all frames of a side."""
+    return data.common_limits() if data.limits is None else np.tile(data.limits, (data.channels(), 1))
+
+
+def _unit_remarks(data: Dataset, truth: Dataset, limits: np.ndarray) -> Iterator[str]:
+    """What looks like a mistake: ranges of grey values that have less than half in common."""
+    found = data.common_limits()
+    if not units_agree(found, limits):
+        (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (found, limits))
+        yield (
+            f"grey values run from {low} to {high} in {data.path} and from {real_low} to {real_high} in {truth.path}: "
+            f'if these are other units, not other brightness, write {{"limits": [LOW, HIGH]}}, what stands for the '
+            f"least and greatest of the real ones, into {data.path / 'dataset.json'}"
+        )
+
+
+def _gaps(each: TrackedMovie) -> Iterator[str]:
+    """What is left out of the scores of a movie: frames without masks, without cells, without background."""
+    masked = [each.labels(number) for number in each.items]
+    for count, lacked, scores in (
+        (len(each.sequence.frames) - len(each.items), "masks of tracked cells", "all scores"),
+        (sum(not labels.any() for labels in masked), "cells", "the warping error and faithfulness"),
+        (sum(bool(labels.all()) for labels in masked), "background", "flicker and background change"),
+    ):
+        if count:
+            total = counted(len(each.sequence.frames), "frame")
+            yield f"{each.where}: {count} of {total} without {lacked}, left out of {scores}"
+
+
+def _pairs(
+    generated: Sequence[TrackedMovie], real: Sequence[TrackedMovie]
+) -> tuple[tuple[tuple[TrackedMovie, TrackedMovie], ...], list[str]]:
+    """Generated sequences with the real ones on whose masks they were painted, and why others have none."""
+    named = {theirs.name: theirs for theirs in real}
+    pairs, notes = [], []
+    for ours in generated:
+        theirs = named.get(ours.name)
+        if theirs is None:
+            reason = f"{real[0].data.path} has no sequence {ours.name}, only {', '.join(named)}"
+        elif theirs.size != ours.size:
+            reason = (
+                f"frames are {shown(ours.size)} px, the real ones {shown(theirs.size)} as they are read; give the "
+                "--scale at which they were generated"
+            )
+        elif not _same_labels(ours, theirs):
+            reason = f"its masks are not those of {theirs.where}"
+        else:
+            pairs.append((ours, theirs.like(ours)))
+            continue
+        notes.append(f"no SSIM, PSNR, LPIPS of {ours.where}: {reason}")
+    return tuple(pairs), notes
+
+
+def _same_labels(ours: TrackedMovie, theirs: TrackedMovie) -> bool:
+    return ours.items.keys() <= theirs.items.keys() and all(
+        np.array_equal(ours.labels(number), theirs.labels(number)) for number in ours.items
+    )
+
+
+def _size(item: Item) -> tuple[int, int]:
+    """Height and width of an item's file."""
+    assert item.image is not None
+    return read_header(item.image)[0][1:]
+
+
+def shown(size: Sequence[int]) -> str:
+    """Return height and width in words."""
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,74 @@
+"""Crops around cells, from which the DeepSea tracker tells where a cell has gone (Zargari et al. 2023).
+
+The window of a cell is a square about its centroid, six times as wide as the cell, and the same in the next frame. It
+is brought to 128 x 128 px, so cells are seen at one size whatever that of the images.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+SIDE = 128
+"""px of a crop"""
+REACH = 6
+"""sides of a window, by the longer extent of its cell"""
+BACKGROUND = -1.0
+"""value of an image outside cells and beyond its edges"""
+Labels = NDArray[np.integer[Any]]
+Windows = NDArray[np.int64]
+
+
+def windows_around(labels: Labels, cells: Sequence[int] | NDArray[np.integer[Any]]) -> Windows:
+    """Return the windows (N, 3) of cells in labels (H, W): first row, first column, side, in pixels of the frame.
+
+    They may reach beyond the frame. The extent of a cell is that between the centres of its outermost pixels, and 1 px
+    at least. Raises ValueError for a cell that is not there.
+    """
+    boxes = dict(enumerate(ndimage.find_objects(labels), start=1))
+    found = [box for cell in cells if (box := boxes.get(int(cell))) is not None]
+    if len(found) < len(cells):
+        raise ValueError(f"not all of the cells {list(cells)} are there")
+    extent = [max(1, *(side.stop - side.start - 1 for side in box)) for box in found]
+    side = REACH * np.array(extent, np.int64).reshape(-1)
+    centres = np.reshape(ndimage.center_of_mass(labels > 0, labels, cells) if len(found) else [], (-1, 2))
+    corners = np.floor(centres - (side[:, None] - 1) / 2 + 0.5).astype(np.int64)
+    return np.concatenate([corners, side[:, None]], axis=1)
+
+
+def crop_labels(labels: Labels, windows: Windows) -> Labels:
+    """Cut windows (N, 3) out of labels (H, W), by the nearest pixel: (N, SIDE, SIDE), 0 beyond the edges."""
+    top, left, side = (part[:, None] for part in windows.T)
+    steps = ((np.arange(SIDE) + 0.5) * side / SIDE).astype(np.int64)
+    y, x = (top + steps)[:, :, None], (left + steps)[:, None, :]
+    height, width = labels.shape
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    cut: Labels = labels[y.clip(0, height - 1), x.clip(0, width - 1)]
+    return np.where(inside, cut, 0)
+
+
+def crop_images(
+    image: NDArray[np.float32], labels: Labels, windows: Windows, cells: Sequence[int] | Labels | None = None
+) -> Tensor:
+    """Cut windows (N, 3) out of an image (C, H, W) in [-1, 1]: (N, C, SIDE, SIDE) float32, BACKGROUND outside cells.
+
+    Of window n only cell `cells[n]` of labels (H, W) is shown, or all cells without `cells`. Bilinear; pixels that are
+    brought together are averaged.
+    """
+    shown = np.zeros((len(windows), image.shape[0], SIDE, SIDE), np.float32)
+    crops = torch.from_numpy(shown)
+    for number, (top, left, side) in enumerate(windows.tolist()):  # windows differ in size
+        rows = slice(max(top, 0), max(min(top + side, image.shape[1]), 0))
+        columns = slice(max(left, 0), max(min(left + side, image.shape[2]), 0))
+        part = labels[rows, columns]
+        kept = part > 0 if cells is None else part == cells[number]
+        window = torch.zeros(1, image.shape[0], side, side)
+        inside = window[:, :, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        inside += torch.from_numpy((image[:, rows, columns] - BACKGROUND) * kept)
+        crops[number] = F.interpolate(window, (SIDE, SIDE), mode="bilinear", antialias=True)[0]
+    return crops + BACKGROUND

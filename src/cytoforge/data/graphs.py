@@ -1,0 +1,161 @@
+"""GEFF, the graph exchange file format: a zarr folder with cells as nodes and links between them as edges."""
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from geff import GeffMetadata, GeffReader
+from geff.core_io import write_arrays
+from numpy.typing import NDArray
+
+from cytoforge.data.files import atomic, read_json
+from cytoforge.data.formats import MAX_BYTES, reading
+from cytoforge.data.tracks import Calibration, Spots, linked
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import Cells
+
+AXES = {"t": ("frame", "time"), "y": ("point_y", "space"), "x": ("point_x", "space")}
+METADATA = (".zattrs", "zarr.json")
+PARTS = {"nodes", "edges", ".zgroup", ".zmetadata", *METADATA}
+TRACK = "track_label"
+PROPERTIES = {  # our feature: name there, unit, description
+    "label": (TRACK, None, "id of the cell in the masks, and of its track"),
+    "cell": ("tracklet", None, "label of the first track of this cell"),
+    "root": ("lineage", None, "label of the first track of the family"),
+    "parent": ("parent", None, "label of the mother, or of the same cell before a gap; 0 without"),
+    "generation": ("generation", None, "divisions since the root"),
+    "age": ("age", "frame", "since the first frame of the cell"),
+    "y": ("centroid_y", "pixel", None),
+    "x": ("centroid_x", "pixel", None),
+    "area": ("area", "pixel^2", None),
+    "perimeter": ("perimeter", "pixel", None),
+    "major_axis": ("major_axis", "pixel", "of the ellipse with the same second moments"),
+    "minor_axis": ("minor_axis", "pixel", "of the ellipse with the same second moments"),
+    "eccentricity": ("eccentricity", None, "of the ellipse with the same second moments"),
+    "solidity": ("solidity", None, "area by that of the convex hull"),
+    "speed": ("speed", "pixel/frame", "from where the cell was seen last"),
+}
+RADIUS = "radius"
+
+
+def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
+    """Write the cells of all frames (`metrics.cells.follow`, gathered) and their links as a directed graph.
+
+    Axes are t in frames, y and x in pixels, with the calibration as their scale. The structure is validated as it is
+    written. A graph that is there already is replaced; raises UserError where anything else is, or the disk is full.
+    """
+    if path.exists() and not (is_geff(path) and {entry.name for entry in path.iterdir()} <= PARTS):
+        raise UserError(f"{path}: is there and no mere GEFF; choose another name")
+    names = {name: entry for name, entry in PROPERTIES.items() if name in cells}
+    names |= {name: (name, None, "grey value") for name in cells if name.startswith(("mean_", "sd_"))}
+    values = {axis: cells[name] for axis, (name, _) in AXES.items()}
+    values |= {there: cells[name] for name, (there, *_) in names.items()}
+    values[RADIUS] = np.sqrt(cells["area"] / np.pi)
+    described = {there: (unit, what) for there, unit, what in names.values()}
+    described |= {"t": ("frame", None), "y": ("pixel", None), "x": ("pixel", None)}
+    described[RADIUS] = ("pixel", "of the disc with the cell's area")
+    metadata = GeffMetadata(
+        directed=True,
+        axes=[_axis(axis, kind, calibration) for axis, (_, kind) in AXES.items()],
+        node_props_metadata={
+            name: {"identifier": name, "dtype": values[name].dtype, "unit": unit, "description": what}
+            for name, (unit, what) in described.items()
+        },
+        edge_props_metadata={},
+        sphere=RADIUS,
+        track_node_props={"tracklet": "tracklet", "lineage": "lineage"},
+    )
+    links = np.stack([cells["before"], cells["spot"]], axis=1)[cells["before"] >= 0]
+    with atomic(path) as temporary:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a writing that was killed
+        try:
+            write_arrays(
+                temporary,
+                cells["spot"].astype(np.uint64),
+                {name: _property(column) for name, column in values.items()},
+                links.astype(np.uint64),
+                {},
+                metadata,
+            )
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if path.exists():
+            shutil.rmtree(path)
+
+
+def is_geff(path: Path) -> bool:
+    """Tell whether a folder is a zarr group with GEFF's metadata."""
+    files = [path / name for name in METADATA if (path / name).is_file()]
+    return any("geff" in {**(stored := read_json(file)), **stored.get("attributes", {})} for file in files)
+
+
+def _axis(name: str, kind: Any, calibration: Calibration) -> dict[str, Any]:
+    scale = calibration.frame_interval if kind == "time" else calibration.pixel_size
+    unit, scaled = ("frame", "minute") if kind == "time" else ("pixel", "micrometer")
+    return {"name": name, "type": kind, "unit": unit, "scale": scale, "scaled_unit": scaled if scale else None}
+
+
+def _property(column: NDArray[Any]) -> Any:
+    missing = np.isnan(column) if column.dtype.kind == "f" else np.zeros(len(column), bool)
+    return {"values": np.where(missing, 0, column), "missing": missing if missing.any() else None}
+
+
+def read_geff(path: Path, calibration: Calibration) -> Spots:
+    """Read positions and links.
+
+    Where nodes have a `track_label`, as those of `write_geff` have, tracks end where it changes. Times and positions in
+    a unit other than frames and pixels are divided by those of `calibration`. Links of a graph without directions go
+    forward in time.
+
+    Raises UserError for what is no valid GEFF, for axes other than one of time and y, x of space (a z that does not
+    vary is passed over), for times between frames, and as `tracks.linked`.
+    """
+    if not is_geff(path):
+        raise UserError(f"{path}: is no GEFF; give the zarr folder that holds nodes and edges")
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # units that are not among the recommended ones
+        reader = GeffReader(path)
+        axes = {axis.name: axis for axis in reader.metadata.axes or ()}
+        if max(array.nbytes for array in (reader.nodes, reader.edges)) > MAX_BYTES:
+            raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the movie in parts")
+        reader.read_node_props([*axes, *({TRACK} & set(reader.node_prop_names))])
+        graph = reader.build()
+        values = {name: np.asarray(graph["node_props"][name]["values"], np.float64) for name in axes}
+    clock, *plane = _axes(path, axes, values)
+    time = values[clock.name] / calibration.frame_in(clock.unit, path)
+    if not ((np.abs(time - np.round(time)) < 0.01) & (np.abs(time) < 2**31)).all():
+        raise UserError(f"{path}: has times between frames, in {clock.unit or 'frames'}; is the interval right?")
+    frame = np.round(time).astype(np.int64)
+    position = np.stack([values[axis.name] / calibration.pixel_in(axis.unit, path) for axis in plane], axis=1)
+    links = _links(path, np.asarray(graph["node_ids"]), np.asarray(graph["edge_ids"]).reshape(-1, 2))
+    if not reader.metadata.directed:
+        links = np.where((frame[links[:, 0]] > frame[links[:, 1]])[:, None], links[:, ::-1], links)
+    labels = np.asarray(graph["node_props"][TRACK]["values"] if TRACK in graph["node_props"] else "")
+    return linked(path, frame, position, links, labels.astype(np.int64) if labels.dtype.kind in "iu" else None)
+
+
+def _axes(path: Path, axes: Mapping[str, Any], values: Mapping[str, NDArray[np.float64]]) -> tuple[Any, Any, Any]:
+    """Return the axes of time, y and x: by the last letters of their names, else the last two of space."""
+    times = [axis for axis in axes.values() if axis.type == "time"]
+    spaces = [axis for axis in axes.values() if axis.type == "space"]
+    letters = {axis.name.lower()[-1]: axis for axis in spaces}
+    plane = [letters["y"], letters["x"]] if {"y", "x"} <= letters.keys() else spaces[-2:]
+    deep = any(np.unique(values[axis.name]).size > 1 for axis in spaces if axis not in plane)
+    if len(times) != 1 or len(plane) != 2 or deep:
+        raise UserError(
+            f"{path}: its axes are {', '.join(axes) or 'none'}, but tracks have one of time, y and x, and no depth; "
+            "save them so"
+        )
+    return times[0], plane[0], plane[1]
+
+
+def _links(path: Path, nodes: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
+    """Return edges between the ids of nodes as pairs of their indices."""
+    index = {node: k for k, node in enumerate(nodes.tolist())}
+    if len(index) < len(nodes) or not index.keys() >= set(edges.ravel().tolist()):
+        raise UserError(f"{path}: has a node twice, or an edge to a node that is not there; save it anew")
+    return np.array([[index[node] for node in edge] for edge in edges.tolist()], np.int64).reshape(-1, 2)

@@ -1,0 +1,162 @@
+"""Tables of cells as CSV: features with their units, and tracks as napari's layers take them."""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.data.files import atomic
+from cytoforge.data.formats import MAX_BYTES
+from cytoforge.data.movie import Track
+from cytoforge.data.tracks import Calibration, Spots, linked
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import Cells
+
+LENGTHS = {"y": 1, "x": 1, "area": 2, "perimeter": 1, "major_axis": 1, "minor_axis": 1}
+"""Features in pixels, and their power of it"""
+INNER = {"point_y", "point_x", "spot", "before"}
+"""What `metrics.cells.follow` tells for other formats"""
+NAPARI = ("track_id", "t", "y", "x")
+PARENT = "parent_track_id"
+
+
+def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str, tuple[str, float]]:
+    """Return for each feature the name of its column, which ends in its unit, and what to multiply it by."""
+    size, length = calibration.length
+    interval, time = calibration.time
+    columns = {}
+    for name in cells:
+        if name in LENGTHS:
+            power = LENGTHS[name]
+            columns[name] = (f"{name}_{length}{power if power > 1 else ''}", size**power)
+        elif name == "speed":
+            columns[name] = (f"speed_{length}_per_{time}", size / interval)
+        elif name == "age":
+            columns[name] = (f"age_{time}{'s' if time == 'frame' else ''}", interval)
+        elif name == "frame" and calibration.frame_interval is not None:
+            columns[name] = ("frame", 1.0)
+            columns["time"] = (f"time_{time}", interval)
+        elif name not in INNER:
+            columns[name] = ("track" if name == "label" else name, 1.0)
+    return columns
+
+
+def write_features(path: Path, frames: Iterable[Cells], calibration: Calibration) -> int:
+    """Write a row per cell and frame, in the order of time, as it comes; return their number.
+
+    Numbers have six digits, nan is an empty field. Raises UserError when it cannot be written.
+    """
+    rows = 0
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number, cells in enumerate(frames):
+            columns = feature_columns(cells, calibration)
+            if number == 0:
+                writer.writerow(name for name, _ in columns.values())
+            values = [_texts(cells["frame" if name == "time" else name], by) for name, (_, by) in columns.items()]
+            writer.writerows(zip(*values, strict=True))
+            rows += len(cells["label"])
+    return rows
+
+
+def _texts(values: NDArray[Any], factor: float) -> list[str]:
+    if values.dtype.kind in "iu" and factor == 1:
+        return [str(value) for value in values.tolist()]
+    return ["" if np.isnan(value) else f"{value * factor:.6g}" for value in values.tolist()]
+
+
+def write_napari(path: Path, cells: Cells, tracks: Sequence[Track]) -> None:
+    """Write `track_id,t,y,x,parent_track_id`, sorted by track and frame: pixels, frames, 0 for no parent."""
+    parents = {track.label: track.parent for track in tracks}
+    order = np.lexsort((cells["frame"], cells["label"]))
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*NAPARI, PARENT))
+        for k in order.tolist():
+            label = int(cells["label"][k])
+            place = float(cells["point_y"][k]), float(cells["point_x"][k])
+            writer.writerow((label, int(cells["frame"][k]), *place, parents[label]))
+
+
+def read_napari(path: Path) -> Spots:
+    """Read a table with the columns `track_id`, `t`, `y`, `x` and, if there, `parent_track_id`, in any order.
+
+    Other columns do not count. A parent of 0, below, or without a value is none.
+
+    Raises:
+        UserError: naming the line, for a column or a number that is missing; for a track twice in a frame or with two
+            parents; and as `tracks.linked`.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the tracks in parts")
+    rows: dict[tuple[int, int], tuple[float, float]] = {}
+    parents: dict[int, int] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for line, (track, frame, y, x, parent) in _rows(path, file):
+                if (track, frame) in rows:
+                    raise UserError(f"{path}, line {line}: track {track} is in frame {frame} twice; remove one")
+                rows[track, frame] = y, x
+                if parents.setdefault(track, parent) != parent:
+                    raise UserError(
+                        f"{path}, line {line}: track {track} has parents {parents[track]} and {parent}, but cells "
+                        "never merge here; keep one"
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}); save the table anew") from error
+    return _spots(path, rows, parents)
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float, float, int]]]:
+    reader = csv.DictReader(file)
+    names = reader.fieldnames or []
+    missing = [name for name in NAPARI if name not in names]
+    if missing:
+        raise UserError(f"{path}: has no column {', '.join(missing)}; tracks for napari have {', '.join(NAPARI)}")
+    for row in reader:
+        try:
+            track, frame, parent = (_whole(row.get(name)) for name in ("track_id", "t", PARENT))
+            if track is None or frame is None or frame < 0:
+                raise ValueError
+            yield reader.line_num, (track, frame, float(row["y"]), float(row["x"]), max(parent or 0, 0))
+        except (ValueError, TypeError, OverflowError):
+            raise UserError(
+                f"{path}, line {reader.line_num}: needs whole numbers as track_id and t, numbers as y and x; mend it"
+            ) from None
+
+
+def _whole(text: str | None) -> int | None:
+    """Read a whole number, which other programs may write as 3.0; None where there is nothing."""
+    if text is None or not text.strip() or text.strip().lower() == "nan":
+        return None
+    number = int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+    if number != int(number) or abs(number) >= 2**62:
+        raise ValueError(text)
+    return int(number)
+
+
+def _spots(path: Path, rows: Mapping[tuple[int, int], tuple[float, float]], parents: Mapping[int, int]) -> Spots:
+    places = sorted(rows)
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    links = []
+    for k, (track, _) in enumerate(places):
+        first.setdefault(track, k)
+        last[track] = k
+    links += [(k, k + 1) for k, (one, other) in enumerate(pairwise(places)) if one[0] == other[0]]
+    for track, parent in parents.items():
+        if parent and parent not in last:
+            raise UserError(f"{path}: the parent {parent} of track {track} is not in the table; add it or give 0")
+        if parent:
+            links.append((last[parent], first[track]))
+    return linked(
+        path,
+        np.array([frame for _, frame in places], np.int64),
+        np.array([rows[place] for place in places], np.float64).reshape(-1, 2),
+        np.array(links, np.int64).reshape(-1, 2),
+        np.array([track for track, _ in places], np.int64),
+    )

@@ -1,0 +1,260 @@
+"""TrackMate's XML: spots with features and outlines, links between them, and the image that they belong to."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.data.files import atomic
+from cytoforge.data.formats import MAX_BYTES
+from cytoforge.data.tracks import Calibration, Spots, linked
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import Cells
+
+VERSION = "7.11.1"
+SPOT = (  # TrackMate's key, name, dimension, and whether it is a whole number
+    ("QUALITY", "Quality", "QUALITY", False),
+    ("POSITION_X", "X", "POSITION", False),
+    ("POSITION_Y", "Y", "POSITION", False),
+    ("POSITION_Z", "Z", "POSITION", False),
+    ("POSITION_T", "T", "TIME", False),
+    ("FRAME", "Frame", "NONE", True),
+    ("RADIUS", "Radius", "LENGTH", False),
+    ("VISIBILITY", "Visibility", "NONE", True),
+    ("TRACK_LABEL", "Track label", "NONE", True),  # ours
+)
+MEASURED = {  # our feature: TrackMate's key, name and dimension, and the power of the pixel size that it goes with
+    "area": ("AREA", "Area", "AREA", 2),
+    "perimeter": ("PERIMETER", "Perimeter", "LENGTH", 1),
+    "solidity": ("SOLIDITY", "Solidity", "NONE", 0),
+    "mean_1": ("MEAN_INTENSITY_CH1", "Mean intensity ch1", "INTENSITY", 0),
+    "sd_1": ("STD_INTENSITY_CH1", "Std intensity ch1", "INTENSITY", 0),
+}
+EDGE = (("SPOT_SOURCE_ID", "Source spot ID"), ("SPOT_TARGET_ID", "Target spot ID"))
+TRACK = (("TRACK_INDEX", "Track index"), ("TRACK_ID", "Track ID"))
+
+
+def write_trackmate(
+    path: Path,
+    frames: Iterable[tuple[Cells, Mapping[int, NDArray[np.float64]]]],
+    spots: int,
+    images: tuple[int, int, int],
+    calibration: Calibration,
+) -> None:
+    """Write a file that TrackMate opens, frame by frame.
+
+    Args:
+        path: the file.
+        frames: the cells of each frame as `metrics.cells.follow` gives them, and their outlines y, x (K, 2) by label.
+        spots: number of cells in all frames.
+        images: number of frames, height and width in pixels, of the movie.
+        calibration: positions are in micrometers and minutes where it knows them.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    families: dict[int, list[tuple[int, int]]] = {}
+    features: list[str] | None = None
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for cells, outlines in frames:
+            if features is None:
+                features = [name for name in MEASURED if name in cells]
+                _write_head(file, features, spots, calibration)
+            file.write(f'      <SpotsInFrame frame="{int(cells["frame"][0])}">\n' if len(cells["label"]) else "")
+            for k, label in enumerate(cells["label"].tolist()):
+                file.write(_spot(cells, k, outlines[label], features, calibration))
+                spot, before = int(cells["spot"][k]), int(cells["before"][k])
+                if before >= 0:
+                    families.setdefault(int(cells["root"][k]), []).append((before, spot))
+            file.write("      </SpotsInFrame>\n" if len(cells["label"]) else "")
+        file.write("    </AllSpots>\n")
+        _write_tracks(file, families)
+        _write_settings(file, images, calibration)
+
+
+def _write_head(file: TextIO, features: Iterable[str], spots: int, calibration: Calibration) -> None:
+    space = "pixel" if calibration.pixel_size is None else "micron"
+    time = "frame" if calibration.frame_interval is None else "min"
+    declared = [*SPOT, *((*MEASURED[name][:3], False) for name in features)]
+    file.write(
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<TrackMate version="{VERSION}">\n  <Log>Written by cytoforge</Log>\n'
+    )
+    file.write(f'  <Model spatialunits="{space}" timeunits="{time}">\n    <FeatureDeclarations>\n')
+    for kind, entries in (
+        ("SpotFeatures", declared),
+        ("EdgeFeatures", [(*entry, "NONE", True) for entry in EDGE]),
+        ("TrackFeatures", [(*entry, "NONE", True) for entry in TRACK]),
+    ):
+        file.write(f"      <{kind}>\n")
+        for key, name, dimension, whole in entries:
+            file.write(
+                f'        <Feature feature="{key}" name="{name}" shortname="{name}" dimension="{dimension}" '
+                f'isint="{str(whole).lower()}" />\n'
+            )
+        file.write(f"      </{kind}>\n")
+    file.write(f'    </FeatureDeclarations>\n    <AllSpots nspots="{spots}">\n')
+
+
+def _spot(cells: Cells, k: int, polygon: NDArray[np.float64], features: Iterable[str], calibration: Calibration) -> str:
+    size, interval = calibration.length[0], calibration.time[0]
+    centre = np.array([cells["point_y"][k], cells["point_x"][k]])
+    frame = int(cells["frame"][k])
+    values: dict[str, object] = {
+        "ID": int(cells["spot"][k]),
+        "name": str(cells["label"][k]),
+        "QUALITY": 1.0,
+        "POSITION_X": f"{centre[1] * size:.12g}",  # places the spot in its pixel whatever the pixel size
+        "POSITION_Y": f"{centre[0] * size:.12g}",
+        "POSITION_Z": 0.0,
+        "POSITION_T": frame * interval,
+        "FRAME": frame,
+        "RADIUS": f"{np.sqrt(cells['area'][k] / np.pi) * size:.6g}",
+        "VISIBILITY": 1,
+        "TRACK_LABEL": int(cells["label"][k]),
+    }
+    values |= {MEASURED[name][0]: f"{cells[name][k] * size ** MEASURED[name][3]:.6g}" for name in features}
+    values["ROI_N_POINTS"] = len(polygon)
+    around = " ".join(f"{value:.6g}" for value in ((polygon - centre)[:, ::-1] * size).ravel())
+    told = " ".join(f"{key}={quoteattr(str(value))}" for key, value in values.items())
+    return f"        <Spot {told}>{around}</Spot>\n"
+
+
+def _write_tracks(file: TextIO, families: Mapping[int, list[tuple[int, int]]]) -> None:
+    file.write("    <AllTracks>\n")
+    for index, links in enumerate(families.values()):
+        file.write(f'      <Track name="Track_{index}" TRACK_INDEX="{index}" TRACK_ID="{index}">\n')
+        for source, target in links:
+            file.write(f'        <Edge SPOT_SOURCE_ID="{source}" SPOT_TARGET_ID="{target}" />\n')
+        file.write("      </Track>\n")
+    file.write("    </AllTracks>\n    <FilteredTracks>\n")
+    for index in range(len(families)):
+        file.write(f'      <TrackID TRACK_ID="{index}" />\n')
+    file.write("    </FilteredTracks>\n  </Model>\n")
+
+
+def _write_settings(file: TextIO, images: tuple[int, int, int], calibration: Calibration) -> None:
+    """What TrackMate asks for beside the tracks; the image is to be chosen there."""
+    count, height, width = images
+    size, interval = calibration.length[0], calibration.time[0]
+    file.write(
+        f'  <Settings>\n    <ImageData filename="" folder="" width="{width}" height="{height}" nslices="1" '
+        f'nframes="{count}" pixelwidth="{size}" pixelheight="{size}" voxeldepth="1.0" timeinterval="{interval}" />\n'
+        f'    <BasicSettings xstart="0" xend="{width - 1}" ystart="0" yend="{height - 1}" zstart="0" zend="0" '
+        f'tstart="0" tend="{count - 1}" />\n'
+        '    <DetectorSettings DETECTOR_NAME="MANUAL_DETECTOR" RADIUS="5.0" />\n'
+        '    <InitialSpotFilter feature="QUALITY" value="0.0" isabove="true" />\n    <SpotFilterCollection />\n'
+        '    <TrackerSettings TRACKER_NAME="MANUAL_TRACKER" />\n    <TrackFilterCollection />\n'
+        "    <AnalyzerCollection />\n  </Settings>\n"
+        '  <GUIState state="ConfigureViews" />\n</TrackMate>\n'
+    )
+
+
+@dataclass
+class _Found:
+    """What is taken from the elements of a file as they pass."""
+
+    path: Path
+    unit: str | None = None
+    pixel: tuple[str, str] | None = None
+    root: str | None = None
+    frame: str | None = None
+    track: str | None = None
+    spots: dict[int, tuple[int, float, float, float]] = field(default_factory=dict)
+    """by id: frame, y, x in the file's unit, label of the track or -1"""
+    links: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    shown: set[str] = field(default_factory=set)
+    """tracks that passed the filters"""
+
+    def start(self, tag: str, told: dict[str, str]) -> None:
+        self.root = self.root or tag
+        if tag == "Model":
+            self.unit = told.get("spatialunits")
+        elif tag == "ImageData":
+            self.pixel = told["pixelwidth"], told["pixelheight"]
+        elif tag == "SpotsInFrame":
+            self.frame = told["frame"]
+        elif tag == "Spot" and told.get("VISIBILITY", "1") != "0":
+            frame = int(float(told.get("FRAME") or self.frame or ""))
+            if abs(frame) >= 2**31:
+                raise ValueError(f"frame {frame}")
+            if float(told.get("POSITION_Z", 0)) != 0:
+                raise UserError(f"{self.path}: has spots at several depths, but masks are flat; export a projection")
+            place = float(told["POSITION_Y"]), float(told["POSITION_X"])
+            self.spots[int(told["ID"])] = frame, *place, float(told.get("TRACK_LABEL", -1))
+        elif tag == "Track":
+            self.track = told["TRACK_ID"]
+            self.links[self.track] = []
+        elif tag == "Edge":
+            self.links[self.track or ""].append((int(told["SPOT_SOURCE_ID"]), int(told["SPOT_TARGET_ID"])))
+        elif tag == "TrackID":
+            self.shown.add(told["TRACK_ID"])
+
+
+def read_trackmate(path: Path, calibration: Calibration) -> Spots:
+    """Read the visible spots and filtered tracks of a TrackMate file; a spot without links is a track of one frame.
+
+    Where spots have a `TRACK_LABEL`, as those of `write_trackmate` have, tracks end where it changes.
+
+    Positions are divided by the pixel size of the file's own image, or by that of `calibration` where it tells none.
+    The XML goes through a parser that keeps nothing; a DOCTYPE, by which a file could name others or grow without
+    bounds, is refused.
+
+    Raises:
+        UserError: for what is no whole XML or not of TrackMate, for links to spots that are not there, for depth, and
+            as `tracks.linked`.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the movie in parts")
+    found = _Found(path)
+
+    def refuse(*_: object) -> None:
+        raise UserError(f"{path}: has a DOCTYPE, which TrackMate never writes; save it anew from TrackMate")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = found.start
+    try:
+        with path.open("rb") as file:
+            parser.ParseFile(file)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    except expat.ExpatError as error:
+        raise UserError(f"{path}: is no whole XML ({error}); save it anew from TrackMate") from error
+    except (KeyError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{path}, line {parser.CurrentLineNumber}: lacks or mistells {error}; save it anew from TrackMate"
+        ) from error
+    if found.root != "TrackMate":
+        raise UserError(f"{path}: is XML of {found.root}, not of TrackMate; give a file that TrackMate saved")
+    return _linked(path, found, calibration)
+
+
+def _linked(path: Path, found: _Found, calibration: Calibration) -> Spots:
+    pixels = [float(value) for value in found.pixel or ()] or [calibration.pixel_in(found.unit, path)] * 2
+    if not all(0 < size < float("inf") for size in pixels):
+        raise UserError(f"{path}: has pixels of {pixels[0]} x {pixels[1]}; mend ImageData")
+    filtered = (links for track, links in found.links.items() if track not in found.shown)
+    hidden = {spot for links in filtered for link in links for spot in link}
+    kept = {spot: place for spot, place in found.spots.items() if spot not in hidden}
+    index = {spot: k for k, spot in enumerate(kept)}
+    links = list(_links(path, found, index))
+    places = np.array(list(kept.values()), np.float64).reshape(-1, 4)
+    frame = places[:, 0].astype(np.int64)
+    # a link of TrackMate has no direction
+    ordered = [link if frame[link[0]] <= frame[link[1]] else link[::-1] for link in links]
+    track = np.nan_to_num(places[:, 3], nan=-1).astype(np.int64)
+    return linked(path, frame, places[:, 1:3] / pixels[::-1], np.array(ordered, np.int64).reshape(-1, 2), track)
+
+
+def _links(path: Path, found: _Found, index: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    for track, links in found.links.items():
+        for source, target in links if track in found.shown else ():
+            for spot in (source, target):
+                if spot not in index:
+                    raise UserError(f"{path}: a link leads to spot {spot}, which is not there; save it anew")
+            yield index[source], index[target]

@@ -1,0 +1,334 @@
+"""Tracks between the formats of other tools and the movie folder: mended for them on the way out, on masks coming back.
+
+Inside, positions are y, x in pixels, (0, 0) in the middle of the first one, and times are the numbers of frames.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.data.files import read_json
+from cytoforge.data.images import read_header, read_image, read_labels
+from cytoforge.data.movie import Sequence, Track, inconsistencies, read_tracks, tracks_of
+from cytoforge.data.writer import INFO
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import label_at
+from cytoforge.progress import counted
+
+MICROMETERS = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "nm": 1e-3}
+MICROMETERS |= {"nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3}
+MINUTES = {"min": 1.0, "minute": 1.0, "minutes": 1.0, "s": 1 / 60, "sec": 1 / 60, "second": 1 / 60, "seconds": 1 / 60}
+MINUTES |= {"h": 60.0, "hour": 60.0, "hours": 60.0}
+PIXELS = {None, "", "pixel", "pixels", "px"}
+FRAMES = {None, "", "frame", "frames"}
+OWN = {"written_by", "complete", "sequences", "source"}
+"""Entries of dataset.json that tell of one writing"""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a pixel and a frame stand for, as far as that is known."""
+
+    pixel_size: float | None = None
+    """micrometers"""
+    frame_interval: float | None = None
+    """minutes from a frame to the next"""
+
+    @property
+    def length(self) -> tuple[float, str]:
+        """What to multiply pixels by, and the unit that it gives: um or px."""
+        return (1.0, "px") if self.pixel_size is None else (self.pixel_size, "um")
+
+    @property
+    def time(self) -> tuple[float, str]:
+        """What to multiply frames by, and the unit that it gives: min or frame."""
+        return (1.0, "frame") if self.frame_interval is None else (self.frame_interval, "min")
+
+    def pixel_in(self, unit: str | None, path: Path) -> float:
+        """Return the size of a pixel in a unit that a file uses; raises UserError where it cannot be known."""
+        return self._told(unit, PIXELS, MICROMETERS, self.pixel_size, path, "--pixel-size, in micrometers")
+
+    def frame_in(self, unit: str | None, path: Path) -> float:
+        """Return the time between frames in a unit that a file uses; raises UserError where it cannot be known."""
+        return self._told(unit, FRAMES, MINUTES, self.frame_interval, path, "--frame-interval, in minutes")
+
+    @staticmethod
+    def _told(
+        unit: str | None, ours: set[str | None], known: Mapping[str, float], size: float | None, path: Path, flag: str
+    ) -> float:
+        if unit in ours:
+            return 1.0
+        if unit not in known:
+            raise UserError(f"{path}: is in {unit}, a unit that is not known here; save it in pixels and frames")
+        if size is None:
+            raise UserError(f"{path}: is in {unit}; give {flag}")
+        return size / known[str(unit)]
+
+
+def read_calibration(movie: Path, pixel_size: float | None, frame_interval: float | None) -> Calibration:
+    """Take what is given, else what dataset.json of a movie folder says; raises UserError for what is no number."""
+    stored = read_json(movie / INFO) if (movie / INFO).exists() else {}
+    values: dict[str, float | None] = {}
+    for name, given in (("pixel_size", pixel_size), ("frame_interval", frame_interval)):
+        value = stored.get(name) if given is None else given
+        if value is not None and (type(value) not in (int, float) or not 0 < value < float("inf")):
+            raise UserError(f"{movie / INFO}: {name} is {value!r} and must be a number above 0; mend it")
+        values[name] = value
+    return Calibration(**values)
+
+
+def movie_info(movie: Path, calibration: Calibration) -> dict[str, Any]:
+    """Return what dataset.json of a copy of a movie folder says: as that of the movie, and the calibration."""
+    stored = read_json(movie / INFO) if (movie / INFO).exists() else {}
+    known = {name: value for name, value in asdict(calibration).items() if value is not None}
+    return {name: value for name, value in stored.items() if name not in OWN} | known
+
+
+@dataclass(frozen=True)
+class TrackedMovie:
+    """A sequence as it is given to other tools: every cell of every mask has a track, every track all its masks."""
+
+    sequence: Sequence
+    tracks: tuple[Track, ...]
+    numbers: tuple[int, ...]
+    """frames with masks"""
+    spots: int
+    """cells in all frames"""
+    notes: tuple[str, ...]
+    """what was wrong and is mended"""
+    renamed: Mapping[int, Mapping[int, int]]
+    """by frame, cells that now have another id"""
+
+    def read(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """Read number, labels int32 (H, W) and image (C, H, W) of each frame, in order; None for all if one is missing.
+
+        Raises as read_image and read_labels.
+        """
+        files = self.sequence.frames
+        seen = set(self.numbers) <= files.keys()
+        for number in self.numbers:
+            labels = renumbered(self.sequence.read_tracked(number), self.renamed.get(number, {}), keep=True)
+            yield number, labels, read_image(files[number]) if seen else None
+
+
+def read_masks(sequence: Sequence) -> Iterator[tuple[int, np.ndarray]]:
+    """Read number and labels int32 (H, W) of the masks of a sequence that cover all its frames, as they are.
+
+    Raises UserError without such masks, where sizes differ from each other or from those of the frames, and as
+    read_labels.
+    """
+    if sequence.source is None:
+        raise UserError(f"sequence {sequence.name}: has no masks for every frame; segment it first")
+    check_sizes(sequence)
+    for number, file in sequence.masks[sequence.source].items():
+        yield number, read_labels(file)
+
+
+def check_sizes(sequence: Sequence) -> None:
+    """Raise UserError where frames, and the masks in use for them and for tracks, differ in size or channels."""
+    used = [masks for name, masks in sequence.masks.items() if name in (sequence.source, sequence.track_source)]
+    frames = list(sequence.frames.values())
+    for kind, start in ((frames, 0), (frames + [file for masks in used for file in masks.values()], 1)):
+        first: tuple[int, ...] | None = None
+        for file in kind:
+            shape = read_header(file)[0][start:]
+            first = first or shape
+            if shape != first:
+                one, other = (" x ".join(map(str, size)) for size in (shape, first))
+                raise UserError(
+                    f"{file}: is of {one} pixels, others are of {other}; bring frames and masks to one size"
+                )
+
+
+def open_tracked(sequence: Sequence) -> TrackedMovie:
+    """Look through the masks of a sequence with tracks, and mend what tracks and masks contradict each other in.
+
+    A gap ends a track; what follows is a new one of that parent. Cells without a row get one, rows without cells go,
+    and a parent that does not end before its daughters is none. Raises UserError without tracks, masks or cells, and
+    where sizes differ.
+    """
+    numbers = sequence.tracked_frames()
+    check_sizes(sequence)
+    cells = {number: np.setdiff1d(labels, [0]) for number, labels in sequence.tracked()}
+    source = sequence.track_source
+    if not source or not any(ids.size for ids in cells.values()):
+        raise UserError(f"sequence {sequence.name}: its masks hold no cells with tracks; is this the right movie?")
+    given = read_tracks(sequence.tracks[source])
+    wrong = [problem.what for problem in inconsistencies(given, cells) if problem.severity == "error"]
+    tracks, renamed = mended(given, cells)
+    spots = sum(ids.size for ids in cells.values())
+    return TrackedMovie(sequence, tracks, numbers, spots, tuple(f"mended: {what}" for what in wrong), renamed)
+
+
+def mended(
+    tracks: Iterable[Track], cells: Mapping[int, NDArray[Any]]
+) -> tuple[tuple[Track, ...], dict[int, dict[int, int]]]:
+    """Return tracks that agree with the cells of each frame, and by frame the cells that need another id for it."""
+    parents = {track.label: track.parent for track in tracks}
+    pieces, names = tracks_of(cells)
+    renamed: dict[int, dict[int, int]] = {}
+    origin = {track.label: track.label for track in pieces}
+    for (frame, cell), label in names.items():
+        renamed.setdefault(frame, {})[cell] = label
+        origin[label] = cell
+    family: dict[int, list[Track]] = {}
+    for piece in pieces:
+        family.setdefault(origin[piece.label], []).append(piece)
+    found = []
+    for piece in pieces:
+        before = [one for one in family.get(parents.get(piece.label, 0), []) if one.end < piece.begin]
+        found.append(piece if piece.parent or not before else piece._replace(parent=before[-1].label))
+    return tuple(found), renamed
+
+
+def renumbered(labels: np.ndarray, names: Mapping[int, int], *, keep: bool) -> np.ndarray:
+    """Give cells of labels int32 (H, W) the ids in `names`; the others keep theirs, or become background."""
+    if keep and not names:
+        return labels
+    ids, place = np.unique(labels, return_inverse=True)
+    new = np.array([names.get(old, old if keep else 0) for old in ids.tolist()], np.int32)
+    result: np.ndarray = new[place].reshape(labels.shape)
+    return result
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Tracks as other tools have them: positions, each linked to at most one before it. Built by `linked`."""
+
+    frame: NDArray[np.int64]
+    """(N,)"""
+    position: NDArray[np.float64]
+    """y, x in pixels (N, 2)"""
+    before: NDArray[np.int64]
+    """the spot from which each comes (N,), -1 without"""
+    track: NDArray[np.int64] | None = None
+    """label of the track (N,), -1 where not known; None where the file numbers no tracks"""
+
+
+def linked(
+    path: Path,
+    frame: NDArray[np.int64],
+    position: NDArray[np.float64],
+    links: NDArray[np.int64],
+    track: NDArray[np.int64] | None = None,
+) -> Spots:
+    """Build spots from links (L, 2) between their indices, from the earlier one to the later one.
+
+    Raises UserError, naming the file, for no spots, positions that are no numbers, links that do not lead on in time
+    (as in a cycle), and spots that two links lead to (where cells merge).
+    """
+    if not len(frame):
+        raise UserError(f"{path}: holds no spots; save the tracks anew")
+    if not np.isfinite(position).all():
+        raise UserError(f"{path}: a position in frame {frame[~np.isfinite(position).all(axis=1)][0]} is no number")
+    before = np.full(len(frame), -1, np.int64)
+    for first, second in links.tolist():
+        if frame[first] >= frame[second]:
+            raise UserError(
+                f"{path}: a link leads from frame {frame[first]} to frame {frame[second]}, but time goes forward (is "
+                "there a cycle?); remove the link"
+            )
+        if before[second] not in (-1, first):
+            y, x = position[second]
+            raise UserError(
+                f"{path}: two tracks merge in frame {frame[second]} at y {y:.1f}, x {x:.1f} px, but cells divide and "
+                "never merge here; remove one of the links"
+            )
+        before[second] = first
+    return Spots(frame, position, before, track)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Spots on the cells of masks: tracks, and by frame the label of each cell; cells without one have no spot."""
+
+    tracks: tuple[Track, ...]
+    labels: Mapping[int, Mapping[int, int]]
+    notes: tuple[str, ...]
+
+
+def place(spots: Spots, masks: Iterable[tuple[int, np.ndarray]], path: Path) -> Placed:
+    """Give each spot the cell in which it lies in its frame, and number the tracks as their first cells, if possible.
+
+    Tracks are the longest ways without division, gap and, where the file has labels, change of label. A spot that lies
+    on no cell, or on one that has a spot already, is left out, and its track goes on as after a gap.
+
+    Args:
+        spots: from the file `path`.
+        masks: number and labels (H, W) of each frame.
+
+    Raises:
+        UserError: for spots outside of the images or the movie, and where none lies on a cell.
+    """
+    cell = np.full(len(spots.frame), -2, np.int64)
+    count = 0
+    for number, labels in masks:
+        there = np.flatnonzero(spots.frame == number)
+        cell[there] = label_at(labels, spots.position[there])
+        count += np.unique(labels[labels > 0]).size
+        if (out := there[cell[there] == -1]).size:
+            y, x = spots.position[out[0]]
+            raise UserError(
+                f"{path}: {counted(out.size, 'spot')} of frame {number} lie outside of its {labels.shape[0]} x "
+                f"{labels.shape[1]} pixels (y {y:.1f}, x {x:.1f}); are pixel size and movie the right ones?"
+            )
+    if (lost := spots.frame[cell == -2]).size:
+        raise UserError(f"{path}: has spots in frame {lost[0]}, of which the movie has no mask; is it the right movie?")
+    notes = []
+    if nowhere := int((cell == 0).sum()):
+        notes.append(f"{counted(nowhere, 'spot')} on no cell of their frame, left out")
+    taken: set[tuple[int, int]] = set()
+    for k in np.flatnonzero(cell > 0).tolist():
+        key = int(spots.frame[k]), int(cell[k])
+        if key in taken:
+            cell[k] = -1
+        taken.add(key)
+    if twice := int((cell == -1).sum()):
+        notes.append(f"{counted(twice, 'spot')} on a cell that has one already, left out")
+    if not taken:
+        raise UserError(f"{path}: none of its spots lies on a cell of the masks; are pixel size and movie right?")
+    if count > len(taken):
+        notes.append(f"{counted(count - len(taken), 'cell')} without a spot, left out")
+    tracks, placed = _numbered(spots, cell)
+    return Placed(tracks, placed, tuple(notes))
+
+
+def _numbered(spots: Spots, cell: NDArray[np.int64]) -> tuple[tuple[Track, ...], dict[int, dict[int, int]]]:
+    """Cut the spots that have a cell into tracks; return these and by frame the track of each cell."""
+    order = np.argsort(spots.frame, kind="stable").tolist()
+    before = spots.before.copy()
+    for k in order:  # over spots without a cell to the last one with one
+        if before[k] >= 0 and cell[before[k]] <= 0:
+            before[k] = before[before[k]]
+    kept = [k for k in order if cell[k] > 0]
+    following = np.bincount(before[kept][before[kept] >= 0], minlength=len(cell))
+    heads = [k for k in kept if not _goes_on(spots, k, int(before[k]), following)]
+    own: dict[int, int] = {}
+    for k in heads:
+        own.setdefault(int(cell[k]), k)
+    free = itertools.count(int(cell.max()) + 1)
+    numbers = {k: int(cell[k]) if own[int(cell[k])] == k else next(free) for k in heads}
+    of: dict[int, int] = {}
+    tracks: dict[int, Track] = {}
+    labels: dict[int, dict[int, int]] = {}
+    for k in kept:
+        frame, last = int(spots.frame[k]), of.get(int(before[k]), 0)
+        of[k] = numbers.get(k, last)
+        if k in numbers:
+            tracks[of[k]] = Track(of[k], frame, frame, last)
+        else:
+            tracks[of[k]] = tracks[of[k]]._replace(end=frame)
+        labels.setdefault(frame, {})[int(cell[k])] = of[k]
+    return tuple(sorted(tracks.values())), labels
+
+
+def _goes_on(spots: Spots, k: int, last: int, following: NDArray[np.int64]) -> bool:
+    """Whether spot k belongs to the track of the spot `last` before it, which so many follow."""
+    if last < 0 or following[last] > 1 or spots.frame[k] > spots.frame[last] + 1:
+        return False
+    return spots.track is None or spots.track[k] == spots.track[last] or -1 in spots.track[[k, last]]

@@ -1,0 +1,234 @@
+"""`cytoforge track`: masks of a movie, or its frames, to tracks in the layout of the Cell Tracking Challenge."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytoforge.config import TRACKERS, Segment, Track
+from cytoforge.data import movie
+from cytoforge.data.files import digest
+from cytoforge.data.images import Normalisation, read_header, read_image, read_labels
+from cytoforge.data.run import Run
+from cytoforge.data.writer import check_target
+from cytoforge.errors import UserError
+from cytoforge.linking import (
+    BTrackLinker,
+    Frame,
+    Labels,
+    LapTrackLinker,
+    Linker,
+    OverlapLinker,
+    assemble,
+    btrack_engine,
+    numbered,
+)
+from cytoforge.progress import Progress, counted
+
+BY = "cytoforge track"
+SEGMENTATION = "segmentation"  # masks of --segment before they are tracked; goes when all is done
+LINKERS: dict[str, Callable[..., Linker]] = dict(
+    zip(TRACKERS, (OverlapLinker, LapTrackLinker, BTrackLinker), strict=True)
+)
+RUN_LINKERS: dict[str, Callable[[Run, Track], Linker]] = {}
+"""by the name of a network in a run's config.json: what links cells with that run"""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of a sequence by frame number, and where they come from."""
+
+    name: str
+    source: str
+    files: Mapping[int, Path]
+    frames: Mapping[int, Path]
+
+    def read(self) -> Iterator[tuple[int, Labels]]:
+        """Read number and labels of each frame, cells 1..N by place; raises UserError where sizes differ."""
+        size: tuple[int, ...] | None = None
+        for number, file in self.files.items():
+            labels = numbered(read_labels(file))
+            others = [(file, size)] if size is not None else []
+            if number in self.frames:
+                others.append((self.frames[number], read_header(self.frames[number])[0][1:]))
+            for other, wanted in others:
+                if labels.shape != wanted:
+                    one, two = (f"{height} x {width} pixels" for height, width in (labels.shape, wanted))
+                    raise UserError(
+                        f"{file}: is of {one}, {'the masks before it' if other is file else other} of {two}; "
+                        "export them alike"
+                    )
+            size = labels.shape
+            yield number, labels
+
+
+def track(config: Track) -> Path:
+    """Write OUT/NN_RES/mask000.tif ... and OUT/NN_RES/res_track.txt for every sequence; return OUT.
+
+    Every mask is read twice: to link its cells, and to give them the ids of their tracks; no more frames are in memory
+    than the linker holds. An interrupted command goes on: frames that are segmented or written are not done again.
+    Raises UserError when MOVIE has no masks for all frames, the tracker is not to be had, or OUT holds anything but an
+    unfinished result of the same command.
+    """
+    if not movie.is_movie(config.movie):
+        raise UserError(f"{config.movie}: is no movie folder (01/t000.tif, 01_ST/SEG/man_seg000.tif ...); give one")
+    if config.out.resolve() == config.movie.resolve():
+        raise UserError(f"{config.out}: holds the movie to track; give another --out")
+    check_target(config.out, BY, overwrite=config.overwrite)
+    linker = open_linker(config)
+    sequences = movie.read_sequences(config.movie, config.sequence)
+    given = [None if config.segment else _given(config.movie, sequence) for sequence in sequences]
+    writer = movie.MovieWriter(config.out, _info(config, sequences, given), overwrite=config.overwrite)
+    whole = [masks or _segmented(config, sequence) for masks, sequence in zip(given, sequences, strict=True)]
+    facts: dict[str, Any] = {}
+    for masks in whole:
+        facts[masks.name] = _track_sequence(masks, linker, writer)
+        print(f"{config.out / masks.name}_RES: {_said(masks, facts[masks.name])}")
+    shutil.rmtree(config.out / SEGMENTATION, ignore_errors=True)
+    return writer.finish({"sequences": facts})
+
+
+def open_linker(config: Track) -> Linker:
+    """Return what links cells; raises UserError where it is not installed, or a run folder holds no tracker."""
+    if config.tracker in LINKERS:
+        options = {"gap": config.gap, "distance": config.distance}
+        linker = LINKERS[config.tracker](**{name: value for name, value in options.items() if value is not None})
+        if config.tracker == "btrack":
+            _check_btrack()
+        return linker
+    run = Run.open(Path(config.tracker))
+    networks = run.config.get("networks", {})
+    for name, build in RUN_LINKERS.items():
+        if name in networks:
+            return build(run, config)
+    raise UserError(
+        f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a run of "
+        "train tracker"
+    )
+
+
+def _check_btrack() -> None:
+    try:
+        btrack_engine()
+    except ModuleNotFoundError as error:
+        raise UserError("btrack: is not installed; pip install 'cytoforge[btrack]', or take laptrack") from error
+    except ImportError as error:
+        raise UserError(
+            "btrack: its engine does not run with this system's libstdc++; compile it as docs/walkthrough.md says, or "
+            "take laptrack"
+        ) from error
+
+
+def _given(path: Path, sequence: movie.Sequence) -> Masks:
+    """Masks that the movie has; raises UserError where some are missing."""
+    remedy = "add masks, segment the frames with --segment RUN, or choose others with --sequence"
+    if not sequence.masks:
+        raise UserError(f"{path}: sequence {sequence.name} has no masks; {remedy}")
+    source = sequence.source
+    if source is None:
+        best = max(sequence.masks, key=lambda name: len(sequence.masks[name].keys() & sequence.frames.keys()))
+        every = set(sequence.frames) or {number for masks in sequence.masks.values() for number in masks}
+        lost = sorted(every - sequence.masks[best].keys())
+        raise UserError(
+            f"{path}: sequence {sequence.name} has no mask of {movie.some('frame', lost)} in {best}; {remedy}"
+        )
+    files = sequence.masks[source]
+    return Masks(sequence.name, source, _unbroken(path, sequence, files), sequence.frames)
+
+
+def _unbroken(path: Path, sequence: movie.Sequence, files: Mapping[int, Path]) -> Mapping[int, Path]:
+    lost = sorted(set(range(min(files), max(files) + 1)) - files.keys())
+    if lost:
+        raise UserError(
+            f"{path}: sequence {sequence.name} lacks {movie.some('frame', lost)}; number frames without gaps"
+        )
+    return files
+
+
+def _segmented(config: Track, sequence: movie.Sequence) -> Masks:
+    """Segment the frames of a sequence in OUT/segmentation, or what is missing there."""
+    from cytoforge.inference.segment import segment
+
+    assert config.segment is not None
+    if not sequence.frames:
+        raise UserError(f"{config.movie}: sequence {sequence.name} has no frames for --segment; leave the flag out")
+    _unbroken(config.movie, sequence, sequence.frames)
+    out = config.out / SEGMENTATION / sequence.name
+    work = Segment(
+        run=config.segment,
+        images=config.movie,
+        out=out,
+        sequence=(sequence.name,),
+        device=config.device,
+        threads=config.threads,
+        overwrite=config.overwrite,
+    )
+    segment(work, silent=True)
+    files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
+    return Masks(sequence.name, f"{config.segment}", files, sequence.frames)
+
+
+def _info(config: Track, sequences: tuple[movie.Sequence, ...], given: list[Masks | None]) -> dict[str, Any]:
+    """What the result follows from; a folder with other content is not gone on with."""
+    run = Path(config.tracker)
+    segmenter = Run.open(config.segment) if config.segment else None
+    files = {
+        sequence.name: list((masks.files if masks else sequence.frames).values())
+        for masks, sequence in zip(given, sequences, strict=True)
+    }
+    return {
+        "by": BY,
+        "version": version("cytoforge"),
+        "tracker": config.tracker if config.tracker in LINKERS else run.resolve().name,
+        "gap": config.gap,
+        "distance": config.distance,
+        "run": None if config.tracker in LINKERS else digest(run / "weights"),
+        "segmenter": None if segmenter is None else segmenter.fingerprint("segmenter", ("target", "scale")),
+        "masks": {name: [digest(file) for file in one] for name, one in files.items()},
+    }
+
+
+def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> dict[str, Any]:
+    """Link the cells of a sequence and write its masks and tracks; returns what dataset.json says of it."""
+    progress, total = Progress(f"track {masks.name}"), 2 * len(masks.files)
+
+    def frames() -> Iterator[Frame]:
+        for done, (number, labels) in enumerate(masks.read()):
+            yield Frame(labels, _image(masks, number) if linker.wants_images else None)
+            progress((done + 1) / total, f"linked frame {number}")
+
+    links = linker(frames())
+    tracking, first = assemble(links), min(masks.files)
+    for index, (number, labels) in enumerate(masks.read()):
+        if not writer.has(masks.name, "RES", number):
+            writer.add_masks(masks.name, "RES", number, tracking.relabelled(index, labels))
+        progress((len(masks.files) + index + 1) / total, f"wrote frame {number}")
+    rows = [movie.Track(label, begin + first, end + first, parent) for label, begin, end, parent in tracking.tracks]
+    writer.add_tracks(masks.name, "RES", rows)
+    children = np.bincount([row.parent for row in rows if row.parent] or [0])
+    return {
+        "source": masks.source,
+        "frames": len(masks.files),
+        "cells": int(links.cells.sum()),
+        "tracks": len(rows),
+        "divisions": int(np.count_nonzero(children > 1)),
+        "gaps": int(np.count_nonzero(links.pairs[:, 2] > links.pairs[:, 0] + 1)),
+        "settings": dict(links.settings),
+    }
+
+
+def _image(masks: Masks, number: int) -> np.ndarray:
+    if number not in masks.frames:
+        raise UserError(f"sequence {masks.name}: has no frames, which this tracker looks at; add them")
+    image, normalisation = read_image(masks.frames[number]), Normalisation()
+    return normalisation.apply(image, normalisation.measure(image))
+
+
+def _said(masks: Masks, facts: Mapping[str, Any]) -> str:
+    found = ", ".join(counted(facts[f"{noun}s"], noun) for noun in ("cell", "track", "division", "gap"))
+    settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items())
+    return f"{counted(facts['frames'], 'frame')} with masks from {masks.source}: {found} ({settings})"

@@ -1,0 +1,55 @@
+"""Tracking with a trained DeepSea tracker: frame by frame, all cells of a frame at once."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.load import load_network
+from cytoforge.linking_deepsea import Ints, link_movie
+from cytoforge.progress import counted
+
+TOGETHER = 32  # crops that the network is given at once, for the sake of memory
+
+
+def deepsea_links(
+    run: Path | Run,
+    frames: Iterable[tuple[NDArray[np.integer[Any]], NDArray[np.float32]]],
+    *,
+    device: str | torch.device = "cpu",
+) -> tuple[Ints, Ints]:
+    """Link the cells of a movie with the tracker of a run.
+
+    `frames` gives labels (H, W), numbered 1..N, and image float32 (C, H, W) of each frame, mapped to [-1, 1] as the run
+    says (`normalisation`), at any resolution. Returns cells (T,) and links (K, 4) as `linking_deepsea.link_movie`.
+    Raises UserError when the run holds no tracker, or one of images with another number of channels.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    tracker = load_network(run, "tracker", device)
+    channels = run.config["networks"]["tracker"]["in_channels"]
+
+    def checked() -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.float32]]]:
+        for labels, image in frames:
+            if len(image) != channels:
+                found = f"{counted(channels, 'channel')}, these have {len(image)}"
+                raise UserError(f"{run.path}: was trained on images of {found}; convert them")
+            yield labels, image
+
+    return link_movie(checked(), lambda previous, current: predict(tracker, previous, current))
+
+
+def predict(tracker: nn.Module, previous: Tensor, current: Tensor) -> NDArray[np.bool_]:
+    """Return where cells have gone, (N, H, W), of crops (N, C, H, W) of each and of the next frame (`crops`)."""
+    device = next(tracker.parameters()).device
+    found = [np.zeros((0, *current.shape[2:]), bool)]
+    with torch.inference_mode():
+        for one, other in zip(previous.split(TOGETHER), current.split(TOGETHER), strict=True):
+            logits = tracker(one.to(device), other.to(device)) if len(one) else torch.zeros(0, 2, *current.shape[2:])
+            found.append(logits.argmax(dim=1).bool().cpu().numpy())
+    return np.concatenate(found)

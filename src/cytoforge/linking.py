@@ -1,0 +1,395 @@
+"""Cells of one frame linked with those of later ones: what makes tracks and lineages of masks.
+
+A linker looks at the frames of a movie once, in the order of time, and returns links between cells. `assemble` turns
+links into tracks that agree with the rules of the Cell Tracking Challenge. Cells are numbered 1..N by `numbered`, by
+where they lie, so that nothing depends on the ids that a segmentation happened to give.
+"""
+
+import importlib
+import logging
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cytoforge.metrics.segmentation import overlap
+
+Ints = NDArray[np.int64]
+Labels = NDArray[np.int32]
+Cells = NDArray[np.integer[Any]]
+
+
+class Frame(NamedTuple):
+    """What a linker sees of a moment."""
+
+    labels: Labels
+    """(H, W), 0 background, cells 1..N as of `numbered`"""
+    image: NDArray[np.float32] | None = None
+    """(C, H, W) in [-1, 1]; None unless the linker wants images"""
+
+
+@dataclass(frozen=True)
+class Links:
+    """Which cell goes on as which: K links of a movie of T frames."""
+
+    cells: Ints
+    """(T,) number of cells in each frame"""
+    pairs: Ints
+    """(K, 4) frame, cell, later frame, cell there; frames from 0, cells from 1. Every cell has at most one predecessor;
+    one with several successors divides"""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """what the linker went by, in pixels and frames, for people to read"""
+
+
+class Linker(Protocol):
+    """A way of tracking."""
+
+    wants_images: ClassVar[bool]
+    """whether it looks at images besides the labels"""
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie; takes one frame after the other and holds no more of them than it needs."""
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Tracks by the rules of the Cell Tracking Challenge, numbered from 1 by first frame and place."""
+
+    tracks: Ints
+    """(M, 4) rows L B E P: label, first and last frame, parent (0: none). No gaps; a parent ends before its kin"""
+    ids: tuple[Ints, ...]
+    """for each frame (N + 1,): the track of each cell, and 0 for background"""
+
+    def relabelled(self, frame: int, labels: Labels) -> Labels:
+        """Give each cell of labels (H, W), numbered 1..N, the label of its track."""
+        result: Labels = self.ids[frame].astype(np.int32)[labels]
+        return result
+
+
+def numbered(labels: NDArray[np.integer[Any]]) -> Labels:
+    """Number the cells of labels (H, W) 1..N in the order in which a reader of the rows meets them; 0 stays 0.
+
+    Raises ValueError where there are not two axes, or an id is negative.
+    """
+    if labels.ndim != 2 or labels.min(initial=0) < 0:
+        raise ValueError(f"labels must be (H, W) without negative ids, got {labels.shape} from {labels.min(initial=0)}")
+    flat = labels.ravel()
+    pixels = np.flatnonzero(flat)
+    first = np.full(int(flat.max(initial=0)) + 1, -1, np.int64)
+    first[flat[pixels[::-1]]] = pixels[::-1]  # of several values for a place the last one stays: the first pixel
+    present = np.flatnonzero(first >= 0)
+    number = np.zeros(first.size, np.int32)
+    number[present[np.argsort(first[present])]] = np.arange(1, present.size + 1)
+    result: Labels = number[labels]
+    return result
+
+
+def assemble(links: Links) -> Tracking:
+    """Make tracks of links.
+
+    A track goes on where a cell has one successor and that in the next frame. Else its successors begin tracks of their
+    own, whose parent it is: daughters after a division, the same cell after a gap. Raises ValueError for a link that
+    does not go forward in time or names no cell, and for a cell with two predecessors.
+    """
+    offsets = np.concatenate([[0], np.cumsum(links.cells)])
+    pairs = links.pairs.reshape(-1, 4)
+    frame, cell, later, successor = pairs.T
+    if len(pairs) and not (
+        (frame >= 0).all()
+        and (frame < later).all()
+        and (later < links.cells.size).all()
+        and (np.minimum(cell, successor) > 0).all()
+        and (cell <= links.cells[frame]).all()
+        and (successor <= links.cells[later]).all()
+    ):
+        raise ValueError("a link must go from a cell to one of a later frame")
+    before, after = offsets[frame] + cell - 1, offsets[later] + successor - 1
+    if np.unique(after).size < after.size:
+        raise ValueError("a cell has two predecessors")
+    predecessor = np.full(offsets[-1], -1)
+    predecessor[after] = before
+    goes_on = np.zeros(offsets[-1], bool)
+    goes_on[after] = (np.bincount(before, minlength=offsets[-1])[before] == 1) & (later == frame + 1)
+    label = np.where(goes_on, 0, np.cumsum(~goes_on))
+    for start, stop in pairwise(offsets):
+        on = start + np.flatnonzero(goes_on[start:stop])
+        label[on] = label[predecessor[on]]
+    starts = np.flatnonzero(~goes_on)
+    time = np.repeat(np.arange(links.cells.size), links.cells)
+    end = np.zeros(starts.size + 1, np.int64)
+    np.maximum.at(end, label, time)
+    parent = np.where(predecessor[starts] >= 0, label[predecessor[starts]], 0)
+    tracks = np.stack([label[starts], time[starts], end[1:], parent], axis=1)
+    ids = tuple(np.concatenate([[0], label[a:b]]) for a, b in pairwise(offsets))
+    return Tracking(tracks.astype(np.int64), ids)
+
+
+@dataclass(frozen=True)
+class OverlapLinker:
+    """Cells go on where they overlap most; holds the labels of `gap` + 2 frames.
+
+    Links are those of the largest sum of IoU. A cell divides where two cells of the next frame, both clearly smaller,
+    lie on it with a part of their pixels. A cell that vanished is looked for, where it was, in the `gap` frames after.
+    """
+
+    gap: int = 1
+    """frames that a cell may be missing"""
+    least: float = 0.02
+    """IoU that a link needs"""
+    daughter: float = 0.05
+    """share of each daughter's pixels that lies on the mother, at least"""
+    size: float = 0.8
+    """area of each daughter as a share of the mother's, less than"""
+    wants_images: ClassVar[bool] = False
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie; raises ValueError where frames differ in size."""
+        cells: list[int] = []
+        pairs = [np.zeros((0, 4), np.int64)]
+        earlier: deque[tuple[int, Labels]] = deque(maxlen=self.gap + 1)  # newest first; cells that go on are taken out
+        for time, frame in enumerate(frames):
+            cells.append(int(frame.labels.max(initial=0)))
+            unlinked = frame.labels
+            for place, (then, lost) in enumerate(earlier):
+                found = self._link(lost, unlinked, divisions=then == time - 1)
+                earlier[place] = (then, _without(lost, found[:, 0]))
+                unlinked = _without(unlinked, found[:, 1])
+                moments = np.broadcast_to([then, time], found.shape)
+                pairs.append(np.stack([moments[:, 0], found[:, 0], moments[:, 1], found[:, 1]], axis=1))
+            earlier.appendleft((time, frame.labels))
+        settings = {
+            "least IoU": self.least,
+            "daughters: least share on the mother": self.daughter,
+            "daughters: largest area, of the mother's": self.size,
+            "gap in frames": self.gap,
+        }
+        return Links(np.array(cells, np.int64), np.concatenate(pairs), settings)
+
+    def _link(self, before: Labels, after: Labels, *, divisions: bool) -> Ints:
+        """Cells (K, 2) of two frames that belong together."""
+        table = overlap(before, after)
+        left, right = table.truth_ids[table.pair_truth], table.prediction_ids[table.pair_prediction]
+        linked = assignment(table.pair_truth, table.pair_prediction, table.iou(), self.least)
+        if divisions:
+            area = table.prediction_areas[table.pair_prediction]
+            share = table.intersection / area
+            daughter = (share >= self.daughter) & (area < self.size * table.truth_areas[table.pair_truth])
+            (second,) = np.nonzero(daughter & ~np.isin(right, right[linked]) & np.isin(left, left[linked & daughter]))
+            second = second[np.argsort(-share[second], kind="stable")]
+            linked[second[assigned_in_order(left[second], right[second])]] = True
+        return np.stack([left[linked], right[linked]], axis=1).astype(np.int64)
+
+
+def assignment(row: Ints, column: Ints, gain: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """Which of K candidate pairs to take: each row and column at most once, the largest sum of gains.
+
+    Args:
+        row, column: (K,) positions of the partners, from 0; a pair is given once.
+        gain: (K,) above 0; pairs below `least` are never taken.
+        least: above 0.
+    """
+    taken = np.zeros(len(row), bool)
+    (use,) = np.nonzero(gain >= least)
+    if not use.size:
+        return taken
+    rows, row = np.unique(row[use], return_inverse=True)
+    columns, column = np.unique(column[use], return_inverse=True)
+    alone = np.arange(rows.size)  # every row may stay alone for next to no gain
+    values = np.concatenate([gain[use], np.full(rows.size, least * 1e-6)])
+    places = (np.concatenate([row, alone]), np.concatenate([column, columns.size + alone]))
+    graph = sparse.coo_array((values, places), shape=(rows.size, columns.size + rows.size)).tocsr()
+    _, chosen = sparse.csgraph.min_weight_full_bipartite_matching(graph, maximize=True)
+    taken[use] = chosen[row] == column
+    return taken
+
+
+def assigned_in_order(row: Cells, column: Cells) -> Ints:
+    """Which of candidate pairs (K,) to take when the first that is still free on both sides goes first."""
+    taken: list[int] = []
+    rows, columns = set(), set()
+    for position, (one, two) in enumerate(zip(row.tolist(), column.tolist(), strict=True)):
+        if one not in rows and two not in columns:
+            taken.append(position)
+            rows.add(one)
+            columns.add(two)
+    return np.array(taken, np.int64)
+
+
+def _without(labels: Labels, cells: Ints) -> Labels:
+    keep = np.arange(int(labels.max(initial=0)) + 1, dtype=np.int32)
+    keep[cells] = 0
+    result: Labels = keep[labels]
+    return result
+
+
+def _places(frames: Iterator[Frame]) -> tuple[list[NDArray[np.float64]], float, tuple[int, int]]:
+    """For each frame the middles (N, 2) of its cells, y and x in pixels; the median diameter; the largest frame."""
+    middles: list[NDArray[np.float64]] = []
+    areas: list[Ints] = [np.zeros(0, np.int64)]
+    size = (1, 1)
+    for labels, _ in frames:
+        count = int(labels.max(initial=0)) + 1
+        y, x = np.nonzero(labels)
+        cell = labels[y, x]
+        area = np.bincount(cell, minlength=count)[1:]
+        sums = [np.bincount(cell, weights=axis, minlength=count)[1:] for axis in (y, x)]
+        middles.append(np.stack(sums, axis=1) / area[:, None])
+        areas.append(area.astype(np.int64))
+        size = (max(size[0], labels.shape[0]), max(size[1], labels.shape[1]))
+    every = np.concatenate(areas)
+    return middles, float(2 * np.sqrt(np.median(every) / np.pi)) if every.size else 1.0, size
+
+
+@dataclass(frozen=True)
+class LapTrackLinker:
+    """The package laptrack (Fukai and Kawaguchi 2023): nearest places by linear assignment, then gaps and divisions.
+
+    The method is that of Jaqaman et al. 2008. Holds the places of all cells. Distances scale with the median diameter
+    of the cells, that of a disc of their area.
+    """
+
+    gap: int = 1
+    """frames that a cell may be missing"""
+    distance: float | None = None
+    """pixels that a cell may move from frame to frame; without it REACH diameters"""
+    wants_images: ClassVar[bool] = False
+    REACH: ClassVar[float] = 1.0
+    """diameters that a cell may move from frame to frame"""
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie."""
+        from laptrack import LapTrack  # brings pandas; takes seconds
+
+        middles, diameter, _ = _places(frames)
+        reach = self.distance or self.REACH * diameter
+        options: dict[str, Any] = {
+            "cutoff": reach**2,
+            "gap_closing_cutoff": reach**2 if self.gap else False,
+            "gap_closing_max_frame_count": self.gap + 1,
+            "splitting_cutoff": reach**2,
+        }
+        edges = list(LapTrack(**options).predict(middles).edges()) if any(map(len, middles)) else []
+        pairs = np.array([(then, one + 1, now, two + 1) for (then, one), (now, two) in edges], np.int64)
+        settings = {
+            "median diameter in pixels": round(diameter, 1),
+            "largest distance in pixels": round(reach, 1),
+            "gap in frames": self.gap,
+        }
+        return Links(np.array([len(one) for one in middles], np.int64), pairs, settings)
+
+
+@dataclass(frozen=True)
+class BTrackLinker:
+    """The package btrack (Ulicna et al. 2021): a Kalman filter for each cell, then gaps and divisions by optimisation.
+
+    Holds the places of all cells. Its models count in pixels: it is given places in a scale at which the cells have the
+    size that these were published for.
+    """
+
+    gap: int = 1
+    """frames that a cell may be missing"""
+    distance: float | None = None
+    """pixels that a cell may move from frame to frame; without it REACH diameters"""
+    wants_images: ClassVar[bool] = False
+    REACH: ClassVar[float] = 1.5
+    """diameters that a cell may move from frame to frame"""
+    DIAMETER: ClassVar[float] = 30.0
+    """median diameter in pixels at which btrack sees the cells"""
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie; raises RuntimeError where the optimisation finds no solution within a minute."""
+        middles, diameter, size = _places(frames)
+        reach = self.distance or self.REACH * diameter
+        cells = np.array([len(one) for one in middles], np.int64)
+        time = np.repeat(np.arange(len(middles)), cells)
+        cell = np.concatenate([np.arange(1, n + 1) for n in cells] or [time])
+        pairs: list[tuple[int, int]] = []
+        if np.count_nonzero(cells) > 1:
+            unit = self.DIAMETER / diameter
+            places = np.column_stack([time, unit * np.concatenate(middles)[:, ::-1], np.zeros(len(time))])
+            configuration = {**_btrack_models(self.gap), "max_search_radius": unit * reach}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
+                pairs = _btrack_pairs(places, (unit * size[0], unit * size[1]), configuration)
+            pairs = [(one, two) for one, two in pairs if time[two] - time[one] <= self.gap + 1]
+        one, two = np.array(pairs, np.int64).reshape(-1, 2).T
+        links = np.stack([time[one], cell[one], time[two], cell[two]], axis=1).astype(np.int64)
+        settings = {
+            "median diameter in pixels": round(diameter, 1),
+            "largest distance in pixels": round(reach, 1),
+            "gap in frames": self.gap,
+        }
+        return Links(cells, links, settings)
+
+
+def btrack_engine() -> Any:
+    """Start a tracker of btrack; raises ImportError where it is not installed, or its engine does not run here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
+        package = importlib.import_module("btrack")
+        logging.getLogger("btrack").setLevel(logging.CRITICAL)
+        try:
+            return package.BayesianTracker()
+        except Exception as error:  # a bare Exception where the shared library cannot be loaded
+            raise ImportError("the engine of btrack cannot be loaded", name="btrack.libs") from error
+
+
+def _btrack_pairs(
+    places: NDArray[np.float64], size: tuple[float, float], configuration: dict[str, Any]
+) -> list[tuple[int, int]]:
+    """Pairs of cells that follow each other, as positions in places (N, 4): frame, x, y, z."""
+    with btrack_engine() as tracker:
+        tracker.configure(configuration)
+        tracker.append(places)
+        tracker.volume = ((0, size[1]), (0, size[0]))
+        tracker.track()
+        if tracker.hypotheses() and not tracker.optimise():
+            raise RuntimeError("btrack found no best set of tracks within a minute")
+        seen = {track.ID: [cell for cell in track.refs if cell >= 0] for track in tracker.tracks}  # < 0: filled in
+        parents = {track.ID: track.parent for track in tracker.tracks if track.parent != track.ID}
+    mothers = {track: seen.get(parents.get(track), []) for track in seen}
+    return [pair for track, cells in seen.items() for pair in pairwise([*mothers[track][-1:], *cells])]
+
+
+def _btrack_models(gap: int) -> dict[str, Any]:
+    """Motion at constant speed, and hypotheses, of btrack's published model of cells.
+
+    Lengths of links, branches and border are larger than published, and tracks may begin and end anywhere: with less,
+    tracks of real movies break apart.
+    """
+    motion = {
+        "measurements": 3,
+        "states": 6,
+        "accuracy": 7.5,
+        "prob_not_assign": 0.1,
+        "max_lost": max(gap, 1),  # the engine divides by it
+        "A": np.eye(6) + np.eye(6, k=3),
+        "H": np.eye(3, 6),
+        "P": np.diag([0.1, 0.1, 0.1, 1, 1, 1]) * 150,
+        "G": np.array([0.5, 0.5, 0.5, 1, 1, 1]) * 15,
+        "R": np.eye(3) * 5,
+    }
+    hypotheses = {
+        "hypotheses": ["P_FP", "P_init", "P_term", "P_link", "P_branch", "P_dead"],
+        "lambda_time": 5.0,
+        "lambda_dist": 5.0,
+        "lambda_link": 20.0,
+        "lambda_branch": 20.0,
+        "eta": 1e-10,
+        "theta_dist": 20.0,
+        "theta_time": 5.0,
+        "dist_thresh": 40.0,
+        "time_thresh": gap + 1.0,
+        "apop_thresh": 2,
+        "segmentation_miss_rate": 0.1,
+        "apoptosis_rate": 0.1,
+        "relax": True,
+    }
+    quiet = {"msg_lev": "GLP_MSG_OFF", "tm_lim": 60_000}
+    return {"motion_model": motion, "hypothesis_model": hypotheses, "optimizer_options": quiet}

@@ -1,0 +1,128 @@
+"""Linking as DeepSea does it: for every cell a network says where it has gone, cells of the next frame that lie there
+are its successors, and two of them are its daughters (Zargari et al. 2023).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from cytoforge.crops import SIDE, crop_images, crop_labels, windows_around
+
+COVERAGE = 0.5
+"""share of a cell, as far as the window shows it, above which it is claimed"""
+SMALLEST = 20
+"""px of a crop; smaller spots of a prediction do not count"""
+REFRACTORY = 5
+"""frames after a division before a daughter may divide"""
+TIE = 0.01
+"""what distance counts for beside coverage: it decides between cells that are covered alike"""
+
+Ints = NDArray[np.int64]
+Labels = NDArray[np.integer[Any]]
+Predict = Callable[[Tensor, Tensor], NDArray[np.bool_]]
+"""crops (N, C, SIDE, SIDE) of cells and of the next frame -> where each cell has gone, (N, SIDE, SIDE)"""
+
+
+def link_movie(
+    frames: Iterable[tuple[Labels, NDArray[np.float32]]],
+    predict: Predict,
+    *,
+    coverage: float = COVERAGE,
+    refractory: int = REFRACTORY,
+) -> tuple[Ints, Ints]:
+    """Link the cells of a movie, given as labels (H, W), numbered 1..N, and image (C, H, W) in [-1, 1] of each frame.
+
+    Returns the number of cells in each frame (T,), and links (K, 4): frame, cell, next frame, cell there. A cell in
+    two links divides; no cell has two predecessors; no link goes over a frame. Two frames are held at a time.
+    """
+    counts: list[int] = []
+    links = [np.empty((0, 4), np.int64)]
+    before: tuple[Labels, NDArray[np.float32]] | None = None
+    born = np.empty(0)  # frame of the division that a cell comes from
+    for time, (labels, image) in enumerate(frames):
+        counts.append(int(labels.max(initial=0)))
+        now = np.full(counts[-1], -np.inf)
+        if before is not None and counts[-2] and counts[-1]:
+            pairs = _link(*before, labels, image, predict, coverage, time - born >= refractory)
+            mother = np.bincount(pairs[:, 0], minlength=born.size) > 1
+            now[pairs[:, 1]] = np.where(mother[pairs[:, 0]], time, born[pairs[:, 0]])
+            moment = np.full(len(pairs), time)
+            links.append(np.stack([moment - 1, pairs[:, 0] + 1, moment, pairs[:, 1] + 1], axis=1))
+        before, born = (labels, image), now
+    return np.array(counts, np.int64), np.concatenate(links)
+
+
+def _link(
+    labels: Labels,
+    image: NDArray[np.float32],
+    next_labels: Labels,
+    next_image: NDArray[np.float32],
+    predict: Predict,
+    coverage: float,
+    may_divide: NDArray[np.bool_],
+) -> Ints:
+    cells = np.arange(1, int(labels.max()) + 1)
+    windows = windows_around(labels, cells)
+    predicted = predict(crop_images(image, labels, windows, cells), crop_images(next_image, next_labels, windows))
+    candidates = crop_labels(next_labels, windows)
+    return choose(*claims(without_spots(predicted), candidates, int(next_labels.max())), may_divide, coverage)
+
+
+def without_spots(predicted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drop what is smaller than SMALLEST from predictions (N, H, W): pixels that share a side belong together."""
+    beside = ndimage.generate_binary_structure(3, 1)
+    beside[[0, 2]] = False  # not from one prediction to the next
+    pieces, count = ndimage.label(predicted, beside)
+    large = np.bincount(pieces.ravel(), minlength=count + 1) >= SMALLEST
+    large[0] = False
+    kept: NDArray[np.bool_] = large[pieces]
+    return kept
+
+
+def claims(
+    predicted: NDArray[np.bool_], candidates: Labels, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compare predictions (N, SIDE, SIDE) with crops of labels 0..M of the next frame, M = `count`.
+
+    Returns two (N, M): the share of each cell, as far as it lies in the window, that is predicted, 0 for cells outside
+    it; and the distance of its centroid from the middle of the window, where the cell was, in sides of the window.
+    """
+    number = len(predicted) * (count + 1)
+    place = (np.arange(len(predicted))[:, None, None] * (count + 1) + candidates).ravel()
+
+    def sums(weights: NDArray[Any]) -> NDArray[np.float64]:
+        table = np.bincount(place, weights=np.broadcast_to(weights, candidates.shape).ravel(), minlength=number)
+        return table.astype(np.float64).reshape(-1, count + 1)[:, 1:]
+
+    area = np.maximum(sums(np.ones(1)), 1)
+    offset = (np.arange(SIDE) + 0.5) / SIDE - 0.5
+    return sums(predicted) / area, np.hypot(sums(offset[:, None]) / area, sums(offset) / area)
+
+
+def choose(
+    covered: NDArray[np.float64], distance: NDArray[np.float64], may_divide: NDArray[np.bool_], coverage: float
+) -> Ints:
+    """Choose links (K, 2), rows and columns from 0, of N cells with M cells of the next frame; see `claims`.
+
+    Cells covered by more than `coverage` are claimed. Every cell first gets one of those it claims, so that the sum of
+    coverages is largest (the nearer of equals); then cells that `may_divide` (N,) get a second one of what is left.
+    """
+    score = np.where(covered > coverage, covered - TIE * distance, 0.0)
+    first = _assigned(score)
+    mothers = np.zeros(len(score), bool)
+    mothers[first[:, 0]] = may_divide[first[:, 0]]
+    left = np.ones(score.shape[1], bool)
+    left[first[:, 1]] = False
+    return np.concatenate([first, _assigned(np.where(mothers[:, None] & left, score, 0.0))])
+
+
+def _assigned(score: NDArray[np.float64]) -> Ints:
+    """Return (K, 2) the places of one value above 0 in each row and column at most, with the largest sum."""
+    rows, columns = linear_sum_assignment(score, maximize=True)
+    pairs: Ints = np.stack([rows, columns], axis=1)[score[rows, columns] > 0]
+    return pairs

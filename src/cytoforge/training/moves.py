@@ -1,0 +1,130 @@
+"""What cells of a tracked movie become from one frame to the next, as pairs of crops to train a tracker with."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytoforge.augment import Policy, augment
+from cytoforge.crops import SIDE, crop_images, crop_labels, windows_around
+from cytoforge.data.dataset import Item
+from cytoforge.data.movie import read_tracks
+from cytoforge.training.batches import Batch, Pair, Synthetic, cached, item_generator
+from cytoforge.training.clips import takes
+
+DIVISION_WEIGHT = 50
+"""how many times as often a division is drawn as another move (DeepSea copies them as often)"""
+
+
+class Move(NamedTuple):
+    """A cell of a frame and what becomes of it in the next."""
+
+    place: int
+    """of the frame among the items; the next item is the next frame"""
+    cell: int
+    after: tuple[int, ...]
+    """its id in the next frame, or those of its daughters"""
+    window: tuple[int, ...]
+    """first row, first column, side, as of `crops.windows_around`"""
+
+
+class Moves:
+    """All moves that items, frames of movies with tracks, show; `read(i)` gives image (C, H, W) and labels (H, W).
+
+    Both frames of a move are among the items, so that moves of items that share no frame share none either. A cell
+    that is not in the next frame, and has no daughters there, makes none.
+    """
+
+    def __init__(self, items: Sequence[Item], read: Callable[[int], Pair]) -> None:
+        self.items, self._read = items, cached(read)
+        moves = [move for take in takes(items) for place in take[:-1] for move in self._find(place)]
+        self.single = [move for move in moves if len(move.after) == 1]
+        self.divisions = [move for move in moves if len(move.after) > 1]
+
+    def _find(self, place: int) -> list[Move]:
+        item, labels = self.items[place], self._read(place)[1]
+        later = set(np.setdiff1d(self._read(place + 1)[1], [0]).tolist())
+        daughters: dict[int, list[int]] = {}
+        for track in read_tracks(item.tracks) if item.tracks else ():
+            if track.label in later and track.begin - 1 == item.frame:
+                daughters.setdefault(track.parent, []).append(track.label)
+        cells = np.setdiff1d(labels, [0])
+        return [
+            Move(place, cell, after, tuple(window))
+            for cell, window in zip(cells.tolist(), windows_around(labels, cells).tolist(), strict=True)
+            if (after := (cell,) if cell in later else tuple(daughters.get(cell, ())))
+        ]
+
+    def draw(self, generator: torch.Generator) -> Move:
+        """Draw a move; a division is DIVISION_WEIGHT times as likely as another."""
+        weight = DIVISION_WEIGHT * len(self.divisions)
+        share = weight / (weight + len(self.single))
+        drawn = self.divisions if float(torch.rand((), generator=generator)) < share else self.single
+        return drawn[int(torch.randint(len(drawn), (), generator=generator))]
+
+    def spread(self, count: int) -> list[Move]:
+        """Return up to `count` moves, spread over time: divisions first, which are half of them at most."""
+        divisions = _spread(self.divisions, count // 2)
+        return divisions + _spread(self.single, count - len(divisions))
+
+    def crops(self, move: Move) -> tuple[Tensor, Tensor]:
+        """Return the crops (2 C, SIDE, SIDE), of the cell and of the next frame, and 0 or 1 (SIDE, SIDE): its place."""
+        image, labels = self._read(move.place)
+        next_image, next_labels = self._read(move.place + 1)
+        windows = np.array([move.window])
+        shown = crop_images(image, labels, windows, [move.cell]), crop_images(next_image, next_labels, windows)
+        target = np.isin(crop_labels(next_labels, windows)[0], move.after)
+        return torch.cat(shown, dim=1)[0], torch.from_numpy(target.astype(np.int64))
+
+
+class MoveBatches:
+    """Batches of `count` drawn moves, their crops varied by `policy`, each from its own seed.
+
+    Images (B, 2 C, SIDE, SIDE), labels (B, SIDE, SIDE) as of `Moves.crops`. `synthetic` says when a move of `painted`
+    takes the place of a real one. `ranks` as in Batches.
+    """
+
+    def __init__(
+        self,
+        moves: Moves,
+        *,
+        count: int,
+        policy: Policy,
+        seed: int,
+        ranks: tuple[int, int] = (0, 1),
+        synthetic: Synthetic | None = None,
+    ) -> None:
+        self.moves, self.count, self.policy, self.seed, self.ranks = moves, count, policy, seed, ranks
+        self.synthetic = synthetic
+        self.painted = None if synthetic is None else Moves(synthetic.items, synthetic.read)
+
+    def __call__(self, step: int, progress: float = 0.0) -> Batch:
+        """Return this process's share of the batch of a step, at `progress` (0 to 1) of the training."""
+        rank, world = self.ranks
+        places = tuple(range(rank, self.count * world, world))
+        images, targets, names, synthetic = [], [], [], []
+        for place in places:
+            due = self.synthetic and self.synthetic.due(progress, item_generator(self.seed, step, place, "synthetic"))
+            moves = self.painted if self.painted and due else self.moves
+            move = moves.draw(item_generator(self.seed, step, place, "move"))
+            image, target = self._varied(*moves.crops(move), step, place)
+            images.append(image)
+            targets.append(target)
+            names.append(moves.items[move.place].name)
+            synthetic.append(moves is self.painted)
+        return Batch(torch.stack(images), torch.stack(targets), self.seed, step, places, tuple(names), tuple(synthetic))
+
+    def _varied(self, crops: Tensor, target: Tensor, step: int, place: int) -> tuple[Tensor, Tensor]:
+        """Vary both crops alike, each from a generator of the same seed."""
+        varied = [
+            augment(crop, target, (SIDE, SIDE), self.policy, item_generator(self.seed, step, place, "augment"))
+            for crop in crops.chunk(2)
+        ]
+        return torch.cat([crop for crop, _ in varied]), varied[0][1]
+
+
+def _spread(moves: list[Move], count: int) -> list[Move]:
+    places = np.unique(np.linspace(0, len(moves) - 1, min(count, len(moves))).round().astype(int))
+    return [moves[place] for place in places]

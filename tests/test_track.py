@@ -1,0 +1,265 @@
+"""`cytoforge track`: movie folders in, tracks by the rules of the Cell Tracking Challenge out."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cells import draw
+from cytoforge.cli import main
+from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.config import Segment, SimulateMovie, Track
+from cytoforge.data import movie
+from cytoforge.data.images import read_labels, write_image, write_labels
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference import track as module
+from cytoforge.inference.segment import segment
+from cytoforge.inference.track import track
+from cytoforge.linking import Frame, Links, OverlapLinker
+from test_segment import Toy, painted, write_run
+
+FIRST = draw("""
+    AA......
+    AA..BB..
+    ....BB..
+    """)
+THEN = draw("""
+    .BB.....
+    .BB.AA..
+    ....AA..
+    """)
+
+
+def write_movie(path: Path, *pictures: np.ndarray, source: str = "01_ST/SEG") -> Path:
+    for number, labels in enumerate(pictures):
+        write_image(path / "01" / f"t{number:03d}.tif", (100 * (labels > 0)).astype(np.uint8)[None])
+        write_labels(path / source / f"man_seg{number:03d}.tif", labels)
+    return path
+
+
+def result(out: Path, name: str = "01") -> movie.Sequence:
+    return movie.read_sequences(out, [name])[0]
+
+
+def tracks(out: Path, name: str = "01") -> list[tuple[int, ...]]:
+    return [tuple(row) for row in movie.read_tracks(result(out, name).tracks["RES"])]
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.suffix in {".tif", ".txt"}}
+
+
+@pytest.mark.parametrize("tracker", ["overlap", "laptrack"])
+def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["track", tracker, str(tiny_movie), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{out / '01_RES'}: 5 frames with masks from ST/SEG: 45 cells, 9 tracks, 0 divisions, 0 gaps" in printed
+    assert "gap in frames 1" in printed
+    assert sorted(path.name for path in out.iterdir()) == ["01_RES", "02_RES", "dataset.json"]
+    assert tracks(out) == [(label, 0, 4, 0) for label in range(1, 10)]
+    for number, labels in result(out).tracked():
+        given = read_labels(tiny_movie / "01_ST" / "SEG" / f"man_seg{number:03d}.tif")
+        assert np.array_equal(labels, given)  # squares are numbered as they are read, and keep their numbers
+    facts = json.loads((out / "dataset.json").read_text())["sequences"]["01"]
+    assert facts["source"] == "ST/SEG" and facts["tracks"] == 9 and facts["settings"]["gap in frames"] == 1
+    assert main(["check", str(out)]) == 0
+    assert main(["track", tracker, str(tiny_movie), "--out", str(out)]) == 2
+    assert "holds results already" in capsys.readouterr().err
+    line = ["track", tracker, str(tiny_movie), "--out", str(out), "--overwrite", "--sequence", "02"]
+    assert main(line) == 0
+    assert not (out / "01_RES" / "mask000.tif").exists() and len(tracks(out, "02")) == 9
+
+
+def test_frames_may_be_empty_or_one_and_begin_anywhere(tmp_path: Path) -> None:
+    nothing = np.zeros_like(FIRST)
+    path = write_movie(tmp_path / "movie", FIRST, nothing, nothing, THEN)
+    track(Track("overlap", path, tmp_path / "out"))
+    assert tracks(tmp_path / "out") == [(1, 0, 0, 0), (2, 0, 0, 0), (3, 3, 3, 0), (4, 3, 3, 0)]
+    track(Track("overlap", write_movie(tmp_path / "one", FIRST), tmp_path / "single"))
+    assert tracks(tmp_path / "single") == [(1, 0, 0, 0), (2, 0, 0, 0)]
+    for number in (1, 2, 0):
+        (path / "01" / f"t{number:03d}.tif").unlink()
+        (path / "01_ST" / "SEG" / f"man_seg{number:03d}.tif").unlink()
+    track(Track("overlap", path, tmp_path / "late"))
+    assert tracks(tmp_path / "late") == [(1, 3, 3, 0), (2, 3, 3, 0)]
+
+
+def test_lineages_of_simulated_cells(tmp_path: Path) -> None:
+    """Cells that do not divide: every one is found again from beginning to end."""
+    settings = {"size": "96x96", "density": 12, "frames": 8, "layout": "scattered"}
+    for kind, rate in (("simulate", 0.0), ("with", 0.05)):
+        simulate_movie(SimulateMovie(tmp_path / kind, **{**settings, "division_rate": rate}))  # type: ignore[arg-type]
+    track(Track("overlap", tmp_path / "simulate", tmp_path / "out"))
+    truth = movie.read_sequences(tmp_path / "simulate")[0]
+    known = {(row.begin, row.end) for row in movie.read_tracks(truth.tracks["GT/TRA"])}
+    assert {(begin, end) for _, begin, end, _ in tracks(tmp_path / "out")} == known
+    pairs = {
+        (int(one), int(other))
+        for (_, true), (_, found) in zip(truth.tracked(), result(tmp_path / "out").tracked(), strict=True)
+        for one, other in np.unique(np.stack([true, found]).reshape(2, -1), axis=1).T
+    }
+    assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
+    track(Track("laptrack", tmp_path / "with", tmp_path / "divided"))
+    mothers = {parent for *_, parent in tracks(tmp_path / "divided") if parent}
+    true = movie.read_tracks(movie.read_sequences(tmp_path / "with")[0].tracks["GT/TRA"])
+    assert len(mothers) == len({row.parent for row in true if row.parent}) > 0
+
+
+def test_frames_are_segmented_first(tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = write_run(tmp_path / "run"), tmp_path / "out"
+    monkeypatch.setattr("cytoforge.inference.load.load_network", lambda run, name, device: Toy())
+    for number, file in movie.read_sequences(tiny_movie)[0].frames.items():
+        write_image(file, painted(read_labels(tiny_movie / "01_ST" / "SEG" / f"man_seg{number:03d}.tif")))
+    shutil.rmtree(tiny_movie / "01_ST")
+    config = Track("overlap", tiny_movie, out, segment=run, sequence=("01",), threads=1)
+    calls = []
+
+    def stopped(*values: Any) -> Links:
+        calls.append(values)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OverlapLinker, "__call__", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            track(config)
+    assert calls and len(list((out / "segmentation" / "01" / "masks").iterdir())) == 5
+    with monkeypatch.context() as patch:
+        patch.setattr("cytoforge.inference.segment._segment_item", stopped)  # nothing is segmented again
+        track(config)
+    assert not (out / "segmentation").exists()
+    segment(Segment(run, tiny_movie, tmp_path / "masks", sequence=("01",), threads=1))
+    for number, labels in result(out).tracked():
+        plain = read_labels(tmp_path / "masks" / "masks" / f"01_t{number:03d}.tif")
+        partners = np.unique(np.stack([plain, labels]).reshape(2, -1), axis=1)
+        assert partners.shape[1] == np.unique(plain).size == np.unique(labels).size == 10
+    assert tracks(out) == [(label, 0, 4, 0) for label in range(1, 10)]
+    assert "run" in json.loads((out / "dataset.json").read_text())["sequences"]["01"]["source"]
+
+
+def test_an_interrupted_call_goes_on(tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    track(Track("overlap", tiny_movie, tmp_path / "whole"))
+    config, add = Track("overlap", tiny_movie, tmp_path / "out"), movie.MovieWriter.add_masks
+    written: list[tuple[Any, ...]] = []
+
+    def some(writer: movie.MovieWriter, *values: Any) -> None:
+        if len(written) == 7:
+            raise KeyboardInterrupt
+        written.append(values)
+        add(writer, *values)
+
+    monkeypatch.setattr(movie.MovieWriter, "add_masks", some)
+    with pytest.raises(KeyboardInterrupt):
+        track(config)
+    with pytest.raises(UserError, match="holds results already"):
+        track(Track("overlap", tiny_movie, tmp_path / "out", gap=2))
+    written.clear()
+    track(config)
+    assert [values[2] for values in written] == [2, 3, 4]  # 01 and two frames of 02 were there
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_run_with_a_tracker_is_handed_the_images(
+    tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Looking:
+        wants_images = True
+
+        def __call__(self, frames: Iterator[Frame]) -> Links:
+            seen = list(frames)
+            assert all(image is not None and image.shape == (1, *labels.shape) for labels, image in seen)
+            assert all(image is not None and image.min() == -1 and image.max() == 1 for _, image in seen)
+            return Links(np.array([labels.max() for labels, _ in seen]), np.zeros((0, 4), np.int64))
+
+    run = write_run(tmp_path / "run", networks={"judge": {}})
+    monkeypatch.setitem(module.RUN_LINKERS, "judge", lambda run, config: Looking())
+    track(Track(str(run), tiny_movie, tmp_path / "out", sequence=("01",)))
+    assert len(tracks(tmp_path / "out")) == 45
+    for frame in (tiny_movie / "02").iterdir():
+        frame.unlink()
+    with pytest.raises(UserError, match="sequence 02: has no frames, which this tracker looks at"):
+        track(Track(str(run), tiny_movie, tmp_path / "other", sequence=("02",)))
+
+
+def test_btrack_that_does_not_run_is_explained(
+    tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, sentence in (
+        (ModuleNotFoundError("btrack"), "btrack: is not installed; pip install 'cytoforge[btrack]', or take laptrack"),
+        (ImportError("engine"), "btrack: its engine does not run with this system's libstdc++; compile it"),
+    ):
+
+        def engine(error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(module, "btrack_engine", engine)
+        assert main(["track", "btrack", str(tiny_movie), "--out", str(tmp_path / "out")]) == 2
+        assert sentence in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    holed = shutil.copytree(tiny_movie, tmp_path / "holed")
+    (holed / "02_ST" / "SEG" / "man_seg003.tif").unlink()
+    bare = shutil.copytree(tiny_movie, tmp_path / "bare", ignore=shutil.ignore_patterns("*_ST", "*_GT"))
+    uneven = shutil.copytree(tiny_movie, tmp_path / "uneven")
+    write_labels(uneven / "02_ST" / "SEG" / "man_seg002.tif", np.ones((48, 50), np.int32))
+    shifted = write_movie(tmp_path / "shifted", FIRST, THEN)
+    write_labels(shifted / "01_ST" / "SEG" / "man_seg000.tif", FIRST[:, 1:])
+    skipping = write_movie(tmp_path / "skipping", FIRST, THEN, FIRST)
+    (skipping / "01" / "t001.tif").unlink()
+    (skipping / "01_ST" / "SEG" / "man_seg001.tif").unlink()
+    only_masks = shutil.copytree(tiny_movie, tmp_path / "masks", ignore=shutil.ignore_patterns("t0*.tif"))
+    run = write_run(tmp_path / "run")
+    for line, sentence in (
+        (["magic", tiny_movie], "magic: is neither a tracker nor a folder; take overlap, laptrack, btrack, or the run"),
+        (
+            [run, tiny_movie],
+            "holds no tracker but segmenter; take overlap, laptrack, btrack, or a run of train tracker",
+        ),
+        ([tmp_path / "bare", tiny_movie], "is no run folder"),
+        (["overlap", tmp_path], "is no movie folder"),
+        (["overlap", holed], "sequence 02 has no mask of 1 frame (3) in ST/SEG; add masks, segment the frames with"),
+        (["overlap", bare], "sequence 01 has no masks; add masks, segment the frames with --segment RUN"),
+        (["overlap", uneven], "man_seg002.tif: is of 48 x 50 pixels"),
+        (["overlap", shifted], "man_seg000.tif: is of 3 x 7 pixels"),
+        (["overlap", skipping], "sequence 01 lacks 1 frame (1); number frames without gaps"),
+        (["overlap", only_masks, "--segment", run], "sequence 01 has no frames for --segment; leave the flag out"),
+        (["overlap", tiny_movie, "--distance", "4"], "--distance: belongs to laptrack and btrack, not to overlap"),
+        ([run, tiny_movie, "--gap", "2"], "--gap: belongs to overlap, laptrack, btrack; leave it out"),
+        (["overlap", tiny_movie, "--gap", "11"], "--gap 11: must be at least 0 and at most 10"),
+        (["overlap", tiny_movie, "--sequence", "07"], "has no sequence 07"),
+    ):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert main(["track", *map(str, line), "--out", str(tmp_path / "out")]) == 2, line
+        printed = capsys.readouterr().err
+        assert sentence in printed and "Traceback" not in printed
+    assert main(["track", "overlap", str(tiny_movie), "--out", str(tiny_movie), "--overwrite"]) == 2
+    assert "holds the movie to track" in capsys.readouterr().err
+    assert Run.open(run).config["networks"]  # nothing was touched
+
+
+def test_movies_of_others_are_not_replaced(
+    tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(tiny_movie, tmp_path / "other")
+    assert main(["track", "overlap", str(tiny_movie), "--out", str(other), "--overwrite"]) == 2
+    (other / "dataset.json").write_text('{"written_by": "cytoforge", "source": "stack.tif", "complete": true}')
+    assert main(["track", "overlap", str(tiny_movie), "--out", str(other), "--overwrite"]) == 2
+    assert "holds a dataset of another kind" in capsys.readouterr().err
+    assert len(list((other / "01").iterdir())) == 5
+
+
+@pytest.mark.parametrize(("name", "sequence", "cells"), [("u373", "02", 692), ("hela", "01", 3069)])
+def test_real_movies(name: str, sequence: str, cells: int, real_data: Path, tmp_path: Path) -> None:
+    """All cells of silver masks are in tracks that CTC's rules allow; u373 has no divisions, hela many."""
+    out = track(Track("laptrack", real_data / name, tmp_path / "out", sequence=(sequence,)))
+    facts = json.loads((out / "dataset.json").read_text())["sequences"][sequence]
+    assert facts["cells"] == cells == sum(end - begin + 1 for _, begin, end, _ in tracks(out, sequence))
+    assert facts["divisions"] == 0 if name == "u373" else facts["divisions"] > 40
+    assert main(["check", str(out)]) == 0
