@@ -232,6 +232,17 @@ def speed() -> list[str]:
                 "equal",
             ],
         ]
+    for found in load("linking.json"):
+        setting = found["setting"]
+        rows += [
+            [
+                f"link {setting['cells']:,} cells a frame of {setting['height']} x {setting['width']}: "
+                f"{result['linker']}, CPU time",
+                f"{result['frames_per_second']:.0f} frames a second",
+                f"{result['goal_frames_per_second']:g}",
+            ]
+            for result in found["results"]
+        ]
     for found in load("start.json"):
         rows.append(["cytoforge --help", f"{found['help_s']:.2f} s", "0.7 s"])
     for found in load("demo.json"):

@@ -20,6 +20,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference import track as module
 from cytoforge.inference.segment import segment
 from cytoforge.inference.track import track
+from cytoforge.inference.track_deepsea import DeepSeaLinker
 from cytoforge.linking import Frame, Links, OverlapLinker
 from test_segment import Toy, painted, write_run
 
@@ -176,8 +177,8 @@ def test_a_run_with_a_tracker_is_handed_the_images(
             assert all(image is not None and image.min() == -1 and image.max() == 1 for _, image in seen)
             return Links(np.array([labels.max() for labels, _ in seen]), np.zeros((0, 4), np.int64))
 
-    run = write_run(tmp_path / "run", networks={"judge": {}})
-    monkeypatch.setitem(module.RUN_LINKERS, "judge", lambda run, config: Looking())
+    run = write_run(tmp_path / "run", networks={"tracker": {}})
+    monkeypatch.setattr(DeepSeaLinker, "open", lambda run, config: Looking())
     track(Track(str(run), tiny_movie, tmp_path / "out", sequence=("01",)))
     assert len(tracks(tmp_path / "out")) == 45
     for frame in (tiny_movie / "02").iterdir():

@@ -18,6 +18,7 @@ from cytoforge.config import TrainTracker
 from cytoforge.crops import SIDE
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import write_image, write_labels
+from cytoforge.data.movie import read_sequences, read_tracks
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import load_network
@@ -280,6 +281,14 @@ def run(movie: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     assert train(movie, out, "--steps", "3") == 0
     return out
+
+
+def test_its_run_tracks_movies(run: Path, movie: Path, tmp_path: Path) -> None:
+    assert main(["track", str(run), str(movie), "--out", str(tmp_path / "out"), "--threads", "1"]) == 0
+    (first, second) = read_sequences(tmp_path / "out")
+    for sequence in (first, second):
+        found = {label for _, labels in sequence.tracked() for label in np.unique(labels[labels > 0])}
+        assert found == {track.label for track in read_tracks(sequence.tracks["RES"])}
 
 
 def test_a_run_from_end_to_end(run: Path, movie: Path) -> None:

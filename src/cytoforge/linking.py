@@ -157,6 +157,8 @@ class OverlapLinker:
             cells.append(int(frame.labels.max(initial=0)))
             unlinked = frame.labels
             for place, (then, lost) in enumerate(earlier):
+                if not (lost.any() and unlinked.any()):
+                    continue
                 found = self._link(lost, unlinked, divisions=then == time - 1)
                 earlier[place] = (then, _without(lost, found[:, 0]))
                 unlinked = _without(unlinked, found[:, 1])

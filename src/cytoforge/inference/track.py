@@ -34,8 +34,6 @@ SEGMENTATION = "segmentation"  # masks of --segment before they are tracked; goe
 LINKERS: dict[str, Callable[..., Linker]] = dict(
     zip(TRACKERS, (OverlapLinker, LapTrackLinker, BTrackLinker), strict=True)
 )
-RUN_LINKERS: dict[str, Callable[[Run, Track], Linker]] = {}
-"""by the name of a network in a run's config.json: what links cells with that run"""
 
 
 @dataclass(frozen=True)
@@ -102,13 +100,14 @@ def open_linker(config: Track) -> Linker:
         return linker
     run = Run.open(Path(config.tracker))
     networks = run.config.get("networks", {})
-    for name, build in RUN_LINKERS.items():
-        if name in networks:
-            return build(run, config)
-    raise UserError(
-        f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a run of "
-        "train tracker"
-    )
+    if "tracker" not in networks:
+        raise UserError(
+            f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a run "
+            "of train tracker"
+        )
+    from cytoforge.inference.track_deepsea import DeepSeaLinker
+
+    return DeepSeaLinker.open(run, config)
 
 
 def _check_btrack() -> None:

@@ -1,21 +1,46 @@
 """Tracking with a trained DeepSea tracker: frame by frame, all cells of a frame at once."""
 
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cytoforge.config import Track
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.load import load_network
-from cytoforge.linking_deepsea import Ints, link_movie
+from cytoforge.inference.load import choose_device, load_network
+from cytoforge.linking import Frame, Links
+from cytoforge.linking_deepsea import COVERAGE, REFRACTORY, Ints, link_movie
 from cytoforge.progress import counted
 
 TOGETHER = 32  # crops that the network is given at once, for the sake of memory
+
+
+@dataclass(frozen=True)
+class DeepSeaLinker:
+    """Links cells with the tracker of a run, on a device; see `deepsea_links`."""
+
+    run: Run
+    device: str
+    wants_images: ClassVar[bool] = True
+
+    @classmethod
+    def open(cls, run: Run, config: Track) -> Self:
+        """Return the linker of a run as a configuration wants it; sets the number of threads."""
+        torch.set_num_threads(config.threads or os.cpu_count() or 1)
+        return cls(run, choose_device(config.device))
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie; two frames are held."""
+        given = ((frame.labels, frame.image) for frame in frames if frame.image is not None)
+        cells, pairs = deepsea_links(self.run, given, device=self.device)
+        return Links(cells, pairs, {"coverage": COVERAGE, "frames between divisions": REFRACTORY})
 
 
 def deepsea_links(

@@ -1,0 +1,81 @@
+"""How many frames a second the linkers of `track` take, of 1,000 cells a frame.
+
+    python benchmarks/linking.py
+
+Writes linking.json beside this file. Time is that of the processor, so that other programs do not count.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matching import discs, processor
+
+from cytoforge.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
+
+SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 20, 3, 20.0
+STEP = 2.0
+"""pixels by which a cell strays from its place, normal, in each direction"""
+
+
+def pictures() -> list[Labels]:
+    """Label images of cells that tremble about their places, 28 px wide."""
+    generator = np.random.default_rng(0)
+    return [discs(SIDE, SIDE, CELLS, STEP, generator) for _ in range(FRAMES)]
+
+
+def measure(name: str, linker: Linker, movie: list[Labels]) -> dict[str, Any]:
+    """Frames a second of processor time for numbering, linking and assembling; the median of some repeats."""
+
+    def frames() -> Iterator[Frame]:
+        return (Frame(numbered(labels)) for labels in movie)
+
+    spent = []
+    for _ in range(REPEATS + 1):
+        begin = time.process_time()
+        links = linker(frames())
+        tracking = assemble(links)
+        spent.append(time.process_time() - begin)
+    rate = FRAMES / float(np.median(spent[1:]))
+    return {
+        "linker": name,
+        "frames_per_second": round(rate, 1),
+        "tracks": len(tracking.tracks),
+        "links": len(links.pairs),
+        "goal_frames_per_second": GOAL,
+        "goals_met": rate >= GOAL,
+    }
+
+
+def main() -> int:
+    movie = pictures()
+    results = [
+        measure("overlap", OverlapLinker(), movie),
+        measure("laptrack, no gaps", LapTrackLinker(gap=0), movie),
+        measure("laptrack", LapTrackLinker(), movie),
+    ]
+    provenance = {
+        "command": "python benchmarks/linking.py",
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("cytoforge", "numpy", "scipy", "laptrack")},
+    }
+    setting = {"height": SIDE, "width": SIDE, "cells": CELLS, "frames": FRAMES, "repeats": REPEATS}
+    text = json.dumps({"provenance": provenance, "setting": setting, "results": results}, indent=2)
+    Path(__file__).with_suffix(".json").write_text(text + "\n")
+    print(text)
+    return 0 if all(result["goals_met"] for result in results[:2]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
