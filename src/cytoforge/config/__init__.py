@@ -29,6 +29,7 @@ from cytoforge.config.study import (
     StudyMovie,
     StudyMovies,
     StudySegmenters,
+    StudyTracking,
     StudyTraining,
     StudyVersatility,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "StudyMovie",
     "StudyMovies",
     "StudySegmenters",
+    "StudyTracking",
     "StudyTraining",
     "StudyVersatility",
     "Track",

@@ -216,3 +216,27 @@ class StudyMovie(StudyMovies):
     def _problems(self) -> list[str]:
         too_dense = ["--densities go from 0.01 to 0.7"] if not all(0.01 <= d <= 0.7 for d in self.densities) else []
         return [*super()._problems(), *too_dense]
+
+
+@command
+class StudyTracking(StudyMovies):
+    """Compare trackers on real and on painted movies (tGAN, Tables 2 and 3), and train one on real and painted frames.
+
+    Frames are segmented by a segmenter trained on DATA for the first part; the second links the true masks. Writes
+    OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
+
+    Examples:
+      cytoforge study tracking DATA --out OUT --minutes 10
+      cytoforge study tracking DATA --out OUT --sequence 01 --test-sequence 02 --scale 0.5 --frames 10 30
+    """
+
+    methods: Annotated[tuple[Literal["tgan", "vid2vid"], ...], Field(min_length=1)] = ("tgan", "vid2vid")
+    """generators whose movies are tracked; the first paints what a tracker is trained on"""
+    trackers: Annotated[tuple[Literal["overlap", "laptrack", "btrack", "deepsea"], ...], Field(min_length=1)] = (
+        "overlap",
+        "laptrack",
+        "deepsea",
+    )
+    """trackers to compare"""
+    frames: tuple[Annotated[int, Field(ge=4)], ...] = (10, 30, 100)
+    """numbers of real frames that tracker and generator learn from; more than there are are left out"""

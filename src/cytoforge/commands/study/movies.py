@@ -12,14 +12,22 @@ from cytoforge.commands.score_movie import MovieResults, score_movie
 from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.commands.study.folder import Study, over_seeds, shown
 from cytoforge.commands.study.segmenters import base_settings, trained
-from cytoforge.config import GenerateMovie, ScoreMovie, SimulateMovie, StudyMovie, StudyMovies, TrainMovie
+from cytoforge.config import (
+    GenerateMovie,
+    ScoreMovie,
+    SimulateMovie,
+    StudyMovie,
+    StudyMovies,
+    TrainMovie,
+    TrainSegmentation,
+)
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
-from cytoforge.data.images import read_image, resize_image, resize_labels, scaled_shape, write_image
+from cytoforge.data.images import read_image, resize_image, scaled_shape, write_image
 from cytoforge.data.movie import MovieWriter, Track, is_movie, read_sequences, read_tracks, tracks_of
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import BACKGROUNDS, generate_movie
+from cytoforge.inference.generate_movie import BACKGROUNDS, generate_movie, shrunk
 from cytoforge.progress import counted
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import movie
@@ -59,10 +67,15 @@ def study_movie(config: StudyMovie) -> Path:
     return study.finish(report)
 
 
+def settings_of(config: StudyMovies, data: Path, seed: int) -> TrainSegmentation:
+    """Return what all trainings have in common; the frames are resized already."""
+    return replace(base_settings(config, data, seed), scale=1.0)
+
+
 def generator_run(study: Study, config: StudyMovies, method: Literal["tgan", "vid2vid"], data: Path, seed: int) -> Run:
     """Train a movie generator on a movie folder, once."""
     say([f"{study.kind}: {method} on {data.name}, seed {seed}"])
-    shared = base_settings(config, data, seed)
+    shared = settings_of(config, data, seed)
     common = {name: getattr(shared, name) for name in TrainMovie.__dataclass_fields__ if hasattr(shared, name)}
     told = {"condition": config.condition if method == "tgan" else None}
     own = {"augmentation": "flip", "method": method, "out": study.out / "runs" / f"{method}-{data.name}-{seed}"}
@@ -72,7 +85,7 @@ def generator_run(study: Study, config: StudyMovies, method: Literal["tgan", "vi
 def judging_run(study: Study, config: StudyMovies, data: Path, seed: int) -> Run:
     """Train a segmenter on the same frames, once: what it finds in a painted one tells how faithful that is."""
     say([f"{study.kind}: the segmenter that judges, seed {seed}"])
-    return trained(replace(base_settings(config, data, seed), out=study.out / "runs" / f"judge-{seed}"), train)
+    return trained(replace(settings_of(config, data, seed), out=study.out / "runs" / f"judge-{seed}"), train)
 
 
 def painted(
@@ -108,21 +121,24 @@ def split_movies(study: Study, config: StudyMovies) -> tuple[Path, Path]:
             tested = named[-1:]
         named = [name for name in named if name not in tested] or tested
         span = 1 - config.test_share if named == tested else 1.0
-    train_movie = copy_movie(data, named, study.out / "data" / "train", (0.0, span))
-    test_movie = copy_movie(config.test or data, tested, study.out / "data" / "test", (span % 1.0, 1.0))
+    train_movie = copy_movie(data, named, study.out / "data" / "train", (0.0, span), config.scale)
+    test_movie = copy_movie(config.test or data, tested, study.out / "data" / "test", (span % 1.0, 1.0), config.scale)
     if seen := _digests(train_movie) & _digests(test_movie):
         raise UserError(f"{config.test}: holds {counted(len(seen), 'frame')} of {data}; test on others")
     return train_movie, test_movie
 
 
-def copy_movie(path: Path, names: Sequence[str], out: Path, span: tuple[float, float] = (0.0, 1.0)) -> Path:
+def copy_movie(
+    path: Path, names: Sequence[str], out: Path, span: tuple[float, float] = (0.0, 1.0), scale: float = 1.0
+) -> Path:
     """Copy a share of the frames of sequences, with the masks and tracks there, to a movie folder; what is there stays.
 
-    Frames are numbered from 0. A cell's track is where the masks show it; what follows a gap is a track of its own.
+    Frames are numbered from 0 and resized by `scale`, so that real and painted movies are of one size. A cell's track
+    is where the masks show it; what follows a gap is a track of its own.
     """
     if finished(out):
         return out
-    writer = MovieWriter(out, {"from": path.name, "sequences": list(names), "span": list(span)})
+    writer = MovieWriter(out, {"from": path.name, "sequences": list(names), "span": list(span), "resized": scale})
     for sequence in read_sequences(path, names):
         numbers = [number for number in sequence.tracked_frames() if number in sequence.frames]
         numbers = numbers[round(span[0] * len(numbers)) : round(span[1] * len(numbers))]
@@ -134,14 +150,22 @@ def copy_movie(path: Path, names: Sequence[str], out: Path, span: tuple[float, f
         }
         tracks, renamed = tracks_of(cells)
         for place, number in enumerate(numbers):
-            labels = sequence.read_tracked(number)
+            labels = shrunk(sequence.read_tracked(number), scale)
             for cell in cells[place]:
                 labels[labels == cell] = renamed.get((place, cell), cell)
-            writer.add_frame(sequence.name, place, read_image(sequence.frames[number]))
+            writer.add_frame(sequence.name, place, _resized(read_image(sequence.frames[number]), scale))
             writer.add_masks(sequence.name, "GT/TRA", place, labels)
         known = read_tracks(sequence.tracks[str(sequence.track_source)])
         writer.add_tracks(sequence.name, "GT/TRA", _with_parents(tracks, known, renamed))
     return writer.finish()
+
+
+def _resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """Resize an image (C, H, W) and keep its type."""
+    if scale == 1:
+        return image
+    small = resize_image(image.astype(np.float32), scaled_shape(image.shape, scale))
+    return (small.round() if np.issubdtype(image.dtype, np.integer) else small).astype(image.dtype)
 
 
 def _with_parents(
@@ -188,7 +212,7 @@ def _scored(
 
 
 def movie_scores(results: MovieResults) -> dict[str, Any]:
-    """Return what `score movie` found as numbers by name, None where undefined; those of the real movie under `real`."""
+    """Return what `score movie` found by name, None where undefined; those of the real movie under `real`."""
     found: dict[str, Any] = {"notes": list(results.notes), "real": {}}
     for scores, pairs in ((found, results.pairs), (found["real"], results.neighbours)):
         if pairs is not None:
@@ -230,8 +254,8 @@ def _add_table(study: Study, report: Report, records: Mapping[str, Sequence[dict
         rows.append([shown(cell) for cell in row.values()])
     names = {record[key] for record in every for key in record if key.endswith("_network") and record[key]}
     caption = (
-        f"Means over seeds; intervals resample seeds only. Networks: {', '.join(sorted(names))}. Of the real movie: each "
-        "frame against the next, and its earlier against its later half; coherence is to be read beside its values."
+        f"Means over seeds; intervals resample seeds only. Networks: {', '.join(sorted(names))}. Of the real movie: "
+        "each frame against the next, and its earlier against its later half; read coherence beside its values."
     )
     report.table(["movie", *columns], rows, caption=caption)
 
@@ -240,12 +264,9 @@ def _add_strip(study: Study, report: Report, config: StudyMovie, test: Path) -> 
     """Add a picture: masks, the real movie, and what each method painted, over time."""
     works = [study.out / "work" / f"{method}-{config.seed}" for method in config.methods]
     sequence = read_sequences(test)[0]
-    places = np.linspace(0, len(sequence.frames) - 1, SHOWN).round().astype(int)
-    height, width = read_image(read_sequences(works[0])[0].frames[0]).shape[1:]
-    size = (height, width)
-    labels = [resize_labels(sequence.read_tracked(int(place)), size) for place in places]
-    films = (_film(work, sequence.name, places, size) for work in (test, *works))
-    grid = [[colour_labels(_middle(cells)) for cells in labels], *films]
+    places = [round(place) for place in np.linspace(0, len(sequence.frames) - 1, SHOWN)]
+    masks = [colour_labels(_middle(sequence.read_tracked(place))) for place in places]
+    grid = [masks, *(_film(work, sequence.name, places) for work in (test, *works))]
     titles = ["masks", "real", *config.methods]
     report.image_grid(grid, [f"frame {place}" for place in places], titles, "Frames that no generator has seen.")
     study.picture("movie", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
@@ -343,7 +364,7 @@ def _add_backgrounds(
         grid.append(_film(work, sequence.name, THREE))
         titles.append(title)
         cells = np.any([labels > 0 for _, labels in sequence.tracked()], axis=0)
-        frames = np.stack([image for image in _frames(work, sequence.name)])
+        frames = np.stack(list(_frames(work, sequence.name)))
         deviation = float(frames.std(axis=0)[:, ~cells].mean())
         study.row(movie=method, background=title, **{"deviation over time": deviation})
         rows.append([title, f"{deviation:.4f}"])
@@ -366,30 +387,27 @@ def _mirrored(study: Study, run: Run) -> Path:
         background = bank[sorted(bank)[0]].numpy()[..., ::-1]
         limits = np.asarray(next(iter(run.config["limits"].values())))  # (C, 2)
         low, high = limits.T[..., None, None]
-        size = scaled_shape(background.shape, 1 / run.config["scale"])  # it is resized on reading
-        write_image(file, resize_image((background + 1) / 2 * (high - low) + low, size).astype(np.float32))
+        write_image(file, ((background + 1) / 2 * (high - low) + low).astype(np.float32))
     return file
 
 
 def _simulated(study: Study, config: StudyMovie, name: str, real: Path, **how: Any) -> Path:
     out = study.out / "data" / name
     if not finished(out):
-        simulate_movie(SimulateMovie(out, real, seed=config.seed, scale=config.scale, **how))
+        simulate_movie(SimulateMovie(out, real, seed=config.seed, **how))
     return out
 
 
-def _frames(path: Path, sequence: str, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
-    """Read the frames of a sequence (C, H, W), all between the same limits of grey values, resized to `size`."""
+def _frames(path: Path, sequence: str) -> Iterator[np.ndarray]:
+    """Read the frames of a sequence (C, H, W), all between the same limits of grey values."""
     data = Dataset.open(path, (sequence,))
     limits = data.common_limits() if data.limits is None else None
-    for item in data.items:
-        image = data.read_image(item, limits=limits)
-        yield image if size is None else resize_image(image, size)
+    return (data.read_image(item, limits=limits) for item in data.items)
 
 
-def _film(path: Path, sequence: str, places: Sequence[int], size: tuple[int, int] | None = None) -> list[np.ndarray]:
+def _film(path: Path, sequence: str, places: Sequence[int]) -> list[np.ndarray]:
     """Return some frames as pictures (H, W, 3) of their middle."""
-    frames = list(_frames(path, sequence, size))
+    frames = list(_frames(path, sequence))
     return [to_rgb(_middle(frames[min(place, len(frames) - 1)])) for place in places]
 
 
