@@ -62,6 +62,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "commands.study.generators:study_extrapolation",
         "denser cells than the generator has seen",
     ),
+    "study movie": ("StudyMovie", "commands.study.movies:study_movie", "movies of tGAN and vid2vid: Table 1, Fig. 3-5"),
+    "study tracking": (
+        "StudyTracking",
+        "commands.study.trackers:study_tracking",
+        "trackers on real and painted movies, and trained on them",
+    ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
     "import movie": ("ImportMovie", "commands.import_movie:import_movie", "a stack of frames to a movie folder"),
     "import tracks": (

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.config.base import Count, Fraction, Present, command
 from cytoforge.config.training import Clock, Condition, Network
@@ -173,3 +173,70 @@ class StudyExtrapolation(StudyGenerators):
     def _problems(self) -> list[str]:
         too_dense = ["--densities go from 0.01 to 0.7"] if not all(0.01 <= d <= 0.7 for d in self.densities) else []
         return [*super()._problems(), *self._single(), *too_dense]
+
+
+@command
+class StudyMovies(StudySegmenters):
+    """What studies of movies ask for beside."""
+
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of DATA to train on, such as 01 (repeatable); without it all but those tested on"""
+    test_sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of DATA, or of --test, to test on (repeatable); without it the last of DATA, or all of --test"""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    """share of the frames that are for testing, the last ones, where DATA has a single sequence"""
+    condition: Condition = "mask"
+    """what tGAN is told of cells"""
+
+    def _problems(self) -> list[str]:
+        return [*super()._problems(), *self._single()]
+
+
+@command
+class StudyMovie(StudyMovies):
+    """Compare movies painted by tGAN and vid2vid: quality, length, density, background (tGAN, Table 1, Fig. 3 to 5).
+
+    DATA is a movie folder with tracks. Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the
+    same command is given again.
+
+    Examples:
+      cytoforge study movie DATA --out OUT --minutes 10
+      cytoforge study movie DATA --out OUT --sequence 01 --test-sequence 02 --scale 0.5
+    """
+
+    methods: Annotated[tuple[Literal["tgan", "vid2vid"], ...], Field(min_length=1)] = ("tgan", "vid2vid")
+    """generators to compare; dense movies and other backgrounds are painted by the first"""
+    frames: Annotated[int, Field(ge=10)] = 100
+    """frames of the simulated movie that shows how paintings drift"""
+    densities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.3, 0.5)
+    """shares of the image that are cell, of dense movies"""
+    backgrounds: tuple[Present, ...] = ()
+    """images without cells to paint before; without any the mirrored background of DATA"""
+
+    def _problems(self) -> list[str]:
+        too_dense = ["--densities go from 0.01 to 0.7"] if not all(0.01 <= d <= 0.7 for d in self.densities) else []
+        return [*super()._problems(), *too_dense]
+
+
+@command
+class StudyTracking(StudyMovies):
+    """Compare trackers on real and on painted movies (tGAN, Tables 2 and 3), and train one on real and painted frames.
+
+    Frames are segmented by a segmenter trained on DATA for the first part; the second links the true masks. Writes
+    OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
+
+    Examples:
+      cytoforge study tracking DATA --out OUT --minutes 10
+      cytoforge study tracking DATA --out OUT --sequence 01 --test-sequence 02 --scale 0.5 --frames 10 30
+    """
+
+    methods: Annotated[tuple[Literal["tgan", "vid2vid"], ...], Field(min_length=1)] = ("tgan", "vid2vid")
+    """generators whose movies are tracked; the first paints what a tracker is trained on"""
+    trackers: Annotated[tuple[Literal["overlap", "laptrack", "btrack", "deepsea"], ...], Field(min_length=1)] = (
+        "overlap",
+        "laptrack",
+        "deepsea",
+    )
+    """trackers to compare"""
+    frames: tuple[Annotated[int, Field(ge=4)], ...] = (10, 30, 100)
+    """numbers of real frames that tracker and generator learn from; more than there are are left out"""

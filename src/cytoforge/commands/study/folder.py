@@ -15,7 +15,7 @@ from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import atomic, digest, make_folder, read_json, write_json
 from cytoforge.data.images import write_image
 from cytoforge.errors import UserError
-from cytoforge.metrics.estimates import Estimate, nested_estimate, to_json
+from cytoforge.metrics.estimates import Estimate, mean_estimate, nested_estimate, resample, to_json
 from cytoforge.progress import counted
 from cytoforge.report import Report
 
@@ -121,6 +121,12 @@ def difference(values: Values, others: Values, seed: int = 0) -> Estimate:
         raise ValueError(f"a difference is taken seed by seed, got {len(values)} and {len(others)} seeds")
     images = _images([*values, *others])
     return nested_estimate(_matrix(values, images) - _matrix(others, images), np.random.default_rng(seed))
+
+
+def over_seeds(records: Sequence[Mapping[str, Any]], score: str) -> Estimate | None:
+    """Mean of a score over records, one per seed, with an interval that resamples these; None where none has it."""
+    found = [record[score] for record in records if record.get(score) is not None]
+    return mean_estimate(found, resample(len(found), np.random.default_rng(0))) if found else None
 
 
 def _images(values: Values) -> list[str]:

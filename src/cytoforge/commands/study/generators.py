@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cytoforge.commands.score_generation import GenerationResults, score_generation
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.commands.study.folder import Study, open_all, open_data, shown, subset
+from cytoforge.commands.study.folder import Study, open_all, open_data, over_seeds, shown, subset
 from cytoforge.commands.study.segmenters import base_settings, trained
 from cytoforge.config import (
     GenerateImages,
@@ -26,7 +26,6 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
 from cytoforge.data.weights import weights_file
 from cytoforge.inference.generate import generate
-from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
 from cytoforge.progress import counted
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import generator
@@ -215,17 +214,12 @@ def _scores(results: GenerationResults) -> dict[str, Any]:
     return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in found.items()}
 
 
-def _over_seeds(records: Sequence[dict[str, Any]], score: str) -> Estimate | None:
-    found = [record[score] for record in records if record.get(score) is not None]
-    return mean_estimate(found, resample(len(found), np.random.default_rng(0))) if found else None
-
-
 def _add_table(study: Study, report: Report, groups: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> None:
     """Add a table: a row per group of records (one per seed), a column per score that was computed."""
     columns = [c for c in COLUMNS if any(r.get(c) is not None for _, records in groups for r in records)]
     rows = []
     for lead, records in groups:
-        row = {**lead, **{column: _over_seeds(records, column) for column in columns}}
+        row = {**lead, **{column: over_seeds(records, column) for column in columns}}
         study.row(**row)
         rows.append([shown(cell) for cell in row.values()])
     networks = {r[key] for _, records in groups for r in records for key in ("network", "lpips_network") if r.get(key)}
@@ -271,7 +265,7 @@ def _densities(rows: Mapping[tuple[str, float], list[dict[str, Any]]]) -> Figure
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
     for layout in dict.fromkeys(layout for layout, _ in rows):
-        points = [(d, _over_seeds(r, "faithfulness")) for (other, d), r in rows.items() if other == layout]
+        points = [(d, over_seeds(r, "faithfulness")) for (other, d), r in rows.items() if other == layout]
         known = [(d, e.value) for d, e in points if e is not None]
         axes.plot([d for d, _ in known], [v for _, v in known], marker="o", label=layout)
     axes.set(xlabel="coverage", ylabel="cells found", ylim=(0, 1))

@@ -1,0 +1,417 @@
+"""The study `movie`: tGAN against vid2vid, other backgrounds, length, density (tGAN, Table 1 and Figures 3 to 5)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cytoforge.commands.score_movie import MovieResults, score_movie
+from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.study.folder import Study, over_seeds, shown
+from cytoforge.commands.study.segmenters import base_settings, trained
+from cytoforge.config import (
+    GenerateMovie,
+    ScoreMovie,
+    SimulateMovie,
+    StudyMovie,
+    StudyMovies,
+    TrainMovie,
+    TrainSegmentation,
+)
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import digest
+from cytoforge.data.images import read_image, resize_image, scaled_shape, write_image
+from cytoforge.data.movie import MovieWriter, Track, is_movie, read_sequences, read_tracks, tracks_of
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.generate_movie import BACKGROUNDS, generate_movie, shrunk
+from cytoforge.progress import counted
+from cytoforge.report import Report, colour_labels, to_rgb
+from cytoforge.training import movie
+from cytoforge.training.prepare import say
+from cytoforge.training.segmentation import train
+from cytoforge.training.two_stage import finished
+
+LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")
+SHORT = 10  # frames of a dense movie, and of one before another background
+THREE = (0, SHORT // 2, SHORT - 1)
+SHOWN, SIDE = 4, 192
+ALONE = ("SSIM", "PSNR", "LPIPS", "frames", "clips")  # scores of a movie against the real one
+ALIKE = ("warping error", "flicker", "faithfulness")  # scores of a movie by itself
+
+
+def study_movie(config: StudyMovie) -> Path:
+    """Compare generators of movies trained on the same frames, on masks of a movie that they have not seen.
+
+    Raises UserError as training, simulating, generating and scoring do.
+    """
+    study = Study.open("movie", config)
+    real, test = split_movies(study, config)
+    runs: dict[tuple[str, int], Run] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        judge = judging_run(study, config, real, seed)
+        for method in config.methods:
+            run = runs[method, seed] = generator_run(study, config, method, real, seed)
+            records.setdefault(method, []).append(_scored(study, config, f"{method}-{seed}", run, test, test, judge))
+    title = f"{counted(config.seeds, 'seed')}, trained for {config.minutes:g} min each"
+    report = Report("Movies: tGAN against vid2vid", title)
+    _add_table(study, report, records)
+    _add_strip(study, report, config, test)
+    _add_lengths(study, report, config, runs, real, test)
+    _add_densities(study, report, config, runs, real, test)
+    _add_backgrounds(study, report, config, runs, test)
+    return study.finish(report)
+
+
+def settings_of(config: StudyMovies, data: Path, seed: int) -> TrainSegmentation:
+    """Return what all trainings have in common; the frames are resized already."""
+    return replace(base_settings(config, data, seed), scale=1.0)
+
+
+def generator_run(study: Study, config: StudyMovies, method: Literal["tgan", "vid2vid"], data: Path, seed: int) -> Run:
+    """Train a movie generator on a movie folder, once."""
+    say([f"{study.kind}: {method} on {data.name}, seed {seed}"])
+    shared = settings_of(config, data, seed)
+    common = {name: getattr(shared, name) for name in TrainMovie.__dataclass_fields__ if hasattr(shared, name)}
+    told = {"condition": config.condition if method == "tgan" else None}
+    own = {"augmentation": "flip", "method": method, "out": study.out / "runs" / f"{method}-{data.name}-{seed}"}
+    return trained(TrainMovie(**{**common, **told, **own}), movie.train)
+
+
+def judging_run(study: Study, config: StudyMovies, data: Path, seed: int) -> Run:
+    """Train a segmenter on the same frames, once: what it finds in a painted one tells how faithful that is."""
+    say([f"{study.kind}: the segmenter that judges, seed {seed}"])
+    return trained(replace(settings_of(config, data, seed), out=study.out / "runs" / f"judge-{seed}"), train)
+
+
+def painted(
+    study: Study, config: StudyMovies, name: str, run: Run, masks: Path, background: Path | None = None
+) -> Path:
+    """Paint all sequences of a movie of masks, once; returns the movie folder."""
+    out = study.out / "work" / name
+    if not finished(out):
+        generate_movie(
+            GenerateMovie(run.path, masks, out, background=background, device=config.device, threads=config.threads)
+        )
+    return out
+
+
+def split_movies(study: Study, config: StudyMovies) -> tuple[Path, Path]:
+    """Copy what is trained on and what is tested on into the study, as movie folders with tracks.
+
+    Tested on are the sequences of --test or --test-sequence; else the last sequence of DATA; of a single one its last
+    frames, a share of `test_share`. Raises UserError where a movie has no tracks or too few frames, is synthetic, or
+    would be tested on itself.
+    """
+    (data,) = config.data
+    for path in {data, config.test or data}:
+        if not is_movie(path):
+            raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track000.tif ...); give one")
+        if witness := Dataset.open(path).synthetic():
+            raise UserError(f"{witness}: says that this movie is synthetic; a study wants a real one")
+    named = [sequence.name for sequence in read_sequences(data, config.sequence)]
+    tested = [sequence.name for sequence in read_sequences(config.test or data, config.test_sequence)]
+    span = 1.0
+    if config.test is None or config.test.resolve() == data.resolve():
+        if not config.test_sequence:
+            tested = named[-1:]
+        named = [name for name in named if name not in tested] or tested
+        span = 1 - config.test_share if named == tested else 1.0
+    train_movie = copy_movie(data, named, study.out / "data" / "train", (0.0, span), config.scale)
+    test_movie = copy_movie(config.test or data, tested, study.out / "data" / "test", (span % 1.0, 1.0), config.scale)
+    if seen := _digests(train_movie) & _digests(test_movie):
+        raise UserError(f"{config.test}: holds {counted(len(seen), 'frame')} of {data}; test on others")
+    return train_movie, test_movie
+
+
+def copy_movie(
+    path: Path, names: Sequence[str], out: Path, span: tuple[float, float] = (0.0, 1.0), scale: float = 1.0
+) -> Path:
+    """Copy a share of the frames of sequences, with the masks and tracks there, to a movie folder; what is there stays.
+
+    Frames are numbered from 0 and resized by `scale`, so that real and painted movies are of one size. A cell's track
+    is where the masks show it; what follows a gap is a track of its own.
+    """
+    if finished(out):
+        return out
+    writer = MovieWriter(out, {"from": path.name, "sequences": list(names), "span": list(span), "resized": scale})
+    for sequence in read_sequences(path, names):
+        numbers = [number for number in sequence.tracked_frames() if number in sequence.frames]
+        numbers = numbers[round(span[0] * len(numbers)) : round(span[1] * len(numbers))]
+        if len(numbers) < 2:
+            raise UserError(f"{path}: sequence {sequence.name} has too few frames with masks; give a longer movie")
+        cells = {
+            place: [int(cell) for cell in np.unique(sequence.read_tracked(number)) if cell]
+            for place, number in enumerate(numbers)
+        }
+        tracks, renamed = tracks_of(cells)
+        for place, number in enumerate(numbers):
+            labels = shrunk(sequence.read_tracked(number), scale)
+            for cell in cells[place]:
+                labels[labels == cell] = renamed.get((place, cell), cell)
+            writer.add_frame(sequence.name, place, _resized(read_image(sequence.frames[number]), scale))
+            writer.add_masks(sequence.name, "GT/TRA", place, labels)
+        known = read_tracks(sequence.tracks[str(sequence.track_source)])
+        writer.add_tracks(sequence.name, "GT/TRA", _with_parents(tracks, known, renamed))
+    return writer.finish()
+
+
+def _resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """Resize an image (C, H, W) and keep its type."""
+    if scale == 1:
+        return image
+    small = resize_image(image.astype(np.float32), scaled_shape(image.shape, scale))
+    return (small.round() if np.issubdtype(image.dtype, np.integer) else small).astype(image.dtype)
+
+
+def _with_parents(
+    tracks: Sequence[Track], known: Sequence[Track], renamed: Mapping[tuple[int, int], int]
+) -> list[Track]:
+    """Give tracks the parents that a track file tells, where these are there and end before."""
+    parents = {track.label: track.parent for track in known}
+    last: dict[int, Track] = {track.label: track for track in tracks}
+    for (_, cell), label in renamed.items():  # of a cell with gaps the track after the last one
+        last[cell] = max(last[cell], last[label], key=lambda track: track.end)
+    found = []
+    for track in tracks:
+        mother = last.get(parents.get(track.label, 0))
+        born = track.parent == 0 and mother is not None and mother.end < track.begin
+        found.append(track._replace(parent=mother.label) if mother is not None and born else track)
+    return found
+
+
+def _digests(path: Path) -> set[str]:
+    return {digest(file) for sequence in read_sequences(path) for file in sequence.frames.values()}
+
+
+def _scored(
+    study: Study, config: StudyMovie, name: str, run: Run, masks: Path, test: Path, judge: Run | None
+) -> dict[str, Any]:
+    """Paint a movie and score it against the real one, once."""
+
+    def measure() -> dict[str, Any]:
+        out = painted(study, config, name, run, masks)
+        return movie_scores(
+            score_movie(
+                ScoreMovie(
+                    out,
+                    test,
+                    segmenter=judge.path if judge else None,
+                    weights_dir=config.weights_dir,
+                    device=config.device,
+                    threads=config.threads,
+                )
+            )
+        )
+
+    return study.once(name, measure)
+
+
+def movie_scores(results: MovieResults) -> dict[str, Any]:
+    """Return what `score movie` found by name, None where undefined; those of the real movie under `real`."""
+    found: dict[str, Any] = {"notes": list(results.notes), "real": {}}
+    for scores, pairs in ((found, results.pairs), (found["real"], results.neighbours)):
+        if pairs is not None:
+            scores |= {"SSIM": pairs.ssim.value, "PSNR": pairs.psnr.value}
+            scores |= {"LPIPS": pairs.lpips.value, "lpips_network": pairs.lpips_network} if pairs.lpips else {}
+    for kind in ("frames", "clips"):
+        distance = getattr(results, kind)
+        if distance is not None:
+            found |= {kind: distance.distance, f"{kind}_network": distance.network}
+            found["real"][kind] = distance.halves
+    for scores, side in ((found, results.generated), (found["real"], results.real)):
+        scores |= {"warping error": side.coherence.warping_error, "flicker": side.coherence.flicker}
+        scores["drift"] = {str(length): [drift.grey, drift.texture] for length, drift in side.drift.items()}
+        scores["faithfulness"] = side.faithfulness.mean if side.faithfulness else None
+    return _plain(found)
+
+
+def _plain(scores: dict[str, Any]) -> dict[str, Any]:
+    """Turn estimates into their values and nan into None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _plain(value)
+        value = getattr(value, "value", value)
+        return None if isinstance(value, float) and np.isnan(value) else value
+
+    return {name: plain(value) for name, value in scores.items()}
+
+
+def _add_table(study: Study, report: Report, records: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Add Table 1: a row per method, and one of the real movie, by which the others are to be read."""
+    every = [record for found in records.values() for record in found]
+    groups = {**records, "real movie": [record["real"] for record in every[:1]]}
+    columns = [name for name in (*ALONE, *ALIKE) if any(record.get(name) is not None for record in every)]
+    rows = []
+    for title, found in groups.items():
+        row = {"movie": title, **{column: over_seeds(found, column) for column in columns}}
+        study.row(**row)
+        rows.append([shown(cell) for cell in row.values()])
+    names = {record[key] for record in every for key in record if key.endswith("_network") and record[key]}
+    caption = (
+        f"Means over seeds; intervals resample seeds only. Networks: {', '.join(sorted(names))}. Of the real movie: "
+        "each frame against the next, and its earlier against its later half; read coherence beside its values."
+    )
+    report.table(["movie", *columns], rows, caption=caption)
+
+
+def _add_strip(study: Study, report: Report, config: StudyMovie, test: Path) -> None:
+    """Add a picture: masks, the real movie, and what each method painted, over time."""
+    works = [study.out / "work" / f"{method}-{config.seed}" for method in config.methods]
+    sequence = read_sequences(test)[0]
+    places = [round(place) for place in np.linspace(0, len(sequence.frames) - 1, SHOWN)]
+    masks = [colour_labels(_middle(sequence.read_tracked(place))) for place in places]
+    grid = [masks, *(_film(work, sequence.name, places) for work in (test, *works))]
+    titles = ["masks", "real", *config.methods]
+    report.image_grid(grid, [f"frame {place}" for place in places], titles, "Frames that no generator has seen.")
+    study.picture("movie", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
+
+
+def _add_lengths(
+    study: Study,
+    report: Report,
+    config: StudyMovie,
+    runs: Mapping[tuple[str, int], Run],
+    real: Path,
+    test: Path,
+) -> None:
+    """Add Figure 4: how far painted frames drift from real ones, by length of the movie."""
+    masks = _simulated(study, config, "long", real, frames=config.frames)
+    drifts: dict[str, list[dict[str, Any]]] = {}
+    for (method, seed), run in runs.items():
+        record = _scored(study, config, f"long-{method}-{seed}", run, masks, test, None)
+        drifts.setdefault(method, []).append(record["drift"])
+        drifts.setdefault("real movie", []).append(record["real"]["drift"])
+    rows = []
+    for title, found in drifts.items():
+        for length in sorted({int(length) for drift in found for length in drift}):
+            values = [drift[str(length)] for drift in found if str(length) in drift]
+            kinds = {"drift of grey": 0, "drift of texture": 1}
+            row = {name: over_seeds([{"x": value[place]} for value in values], "x") for name, place in kinds.items()}
+            study.row(movie=title, frames=length, **row)
+            rows.append([title, str(length), *(shown(cell) for cell in row.values())])
+    caption = "Distance of the last frames before a length from the mean of the real ones, on masks of simulated cells."
+    report.table(["movie", "frames", "drift of grey", "drift of texture"], rows, caption=caption)
+    report.figure(_length_figure(drifts), caption)
+
+
+def _length_figure(drifts: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    for place, (axes, title) in enumerate(zip(figure.subplots(1, 2), ("grey", "texture"), strict=True)):
+        for name, found in drifts.items():
+            lengths = sorted({int(length) for drift in found for length in drift})
+            means = [np.mean([d[str(n)][place] for d in found if str(n) in d]) for n in lengths]
+            axes.plot(lengths, means, marker="o", label=name)
+        axes.set(xlabel="frames", ylabel=f"drift of {title}", xscale="log")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
+def _add_densities(
+    study: Study,
+    report: Report,
+    config: StudyMovie,
+    runs: Mapping[tuple[str, int], Run],
+    real: Path,
+    test: Path,
+) -> None:
+    """Add Figure 5: movies denser than any seen, of single cells and of colonies, by the first method."""
+    method, rows = config.methods[0], []
+    for layout in LAYOUTS:
+        films = []
+        for density in config.densities:
+            name = f"{layout}-{density:g}"
+            masks = _simulated(study, config, name, real, frames=SHORT, layout=layout, density=density)
+            found = []
+            for (other, seed), run in runs.items():
+                if other == method:
+                    judge = Run.open(study.out / "runs" / f"judge-{seed}")
+                    found.append(_scored(study, config, f"{name}-{method}-{seed}", run, masks, test, judge))
+            row = {column: over_seeds(found, column) for column in ("warping error", "flicker", "faithfulness")}
+            study.row(movie=method, layout=layout, **{"share of cell": density}, **row)
+            rows.append([layout, f"{density:g}", *(shown(cell) for cell in row.values())])
+            work = study.out / "work" / f"{name}-{method}-{config.seed}"
+            films.append(_film(work, "01", THREE))
+        pictures = [[film[place] for film in films] for place in range(3)]
+        titles = [f"{density:.0%} cell" for density in config.densities]
+        names = [f"frame {place}" for place in THREE]
+        report.image_grid(pictures, titles, names, f"Simulated movies, {layout}, painted by {method}.")
+        study.picture(f"dense-{layout}", np.concatenate([np.concatenate(row, axis=1) for row in pictures]))
+    header = ["layout", "share of cell", "warping error", "flicker", "faithfulness"]
+    report.table(header, rows, caption=f"Movies of {SHORT} frames, painted by {method}.")
+
+
+def _add_backgrounds(
+    study: Study, report: Report, config: StudyMovie, runs: Mapping[tuple[str, int], Run], test: Path
+) -> None:
+    """Add Figure 3: the same masks before other backgrounds, and how much of each is found behind the cells."""
+    method = config.methods[0]
+    run = runs[method, config.seed]
+    masks = copy_movie(test, [read_sequences(test)[0].name], study.out / "data" / "short", _first(test, SHORT))
+    given = {path.stem: path for path in config.backgrounds} or {"its own, mirrored": _mirrored(study, run)}
+    grid, titles, rows = [], [], []
+    for title, file in {"its own": None, **given}.items():
+        name = f"background-{title}".replace(" ", "-").replace(",", "")
+        work = painted(study, config, name, run, masks, file)
+        (sequence,) = read_sequences(work)
+        grid.append(_film(work, sequence.name, THREE))
+        titles.append(title)
+        cells = np.any([labels > 0 for _, labels in sequence.tracked()], axis=0)
+        frames = np.stack(list(_frames(work, sequence.name)))
+        deviation = float(frames.std(axis=0)[:, ~cells].mean())
+        study.row(movie=method, background=title, **{"deviation over time": deviation})
+        rows.append([title, f"{deviation:.4f}"])
+    report.image_grid(grid, [f"frame {n}" for n in THREE], titles, "One movie of masks, painted.")
+    study.picture("backgrounds", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
+    caption = "Deviation of a pixel over time, where no cell ever is; grey values from -1 to 1."
+    report.table(["background", "deviation over time"], rows, caption=caption)
+
+
+def _first(path: Path, frames: int) -> tuple[float, float]:
+    total = len(read_sequences(path)[0].frames)
+    return 0.0, min(frames, total) / total
+
+
+def _mirrored(study: Study, run: Run) -> Path:
+    """Write the run's first background, left and right exchanged, as an image."""
+    file = study.out / "work" / "mirrored.tif"
+    if not file.exists():
+        bank = run.load_weights(BACKGROUNDS)
+        background = bank[sorted(bank)[0]].numpy()[..., ::-1]
+        limits = np.asarray(next(iter(run.config["limits"].values())))  # (C, 2)
+        low, high = limits.T[..., None, None]
+        write_image(file, ((background + 1) / 2 * (high - low) + low).astype(np.float32))
+    return file
+
+
+def _simulated(study: Study, config: StudyMovie, name: str, real: Path, **how: Any) -> Path:
+    out = study.out / "data" / name
+    if not finished(out):
+        simulate_movie(SimulateMovie(out, real, seed=config.seed, **how))
+    return out
+
+
+def _frames(path: Path, sequence: str) -> Iterator[np.ndarray]:
+    """Read the frames of a sequence (C, H, W), all between the same limits of grey values."""
+    data = Dataset.open(path, (sequence,))
+    limits = data.common_limits() if data.limits is None else None
+    return (data.read_image(item, limits=limits) for item in data.items)
+
+
+def _film(path: Path, sequence: str, places: Sequence[int]) -> list[np.ndarray]:
+    """Return some frames as pictures (H, W, 3) of their middle."""
+    frames = list(_frames(path, sequence))
+    return [to_rgb(_middle(frames[min(place, len(frames) - 1)])) for place in places]
+
+
+def _middle(array: np.ndarray) -> np.ndarray:
+    """Cut at most SIDE x SIDE pixels out of the middle of (..., H, W)."""
+    top, left = ((n - min(n, SIDE)) // 2 for n in array.shape[-2:])
+    return array[..., top : top + SIDE, left : left + SIDE]

@@ -1,0 +1,175 @@
+"""The study `tracking`: trackers on real and painted movies (tGAN, Tables 2 and 3), and trained on either."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from cytoforge.commands.score_tracking import score_tracking
+from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.study.folder import Study, over_seeds, shown
+from cytoforge.commands.study.movies import (
+    copy_movie,
+    generator_run,
+    judging_run,
+    painted,
+    settings_of,
+    split_movies,
+)
+from cytoforge.commands.study.segmenters import trained
+from cytoforge.config import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
+from cytoforge.data.movie import read_sequences
+from cytoforge.data.run import Run
+from cytoforge.inference.track import track
+from cytoforge.progress import counted
+from cytoforge.report import Report
+from cytoforge.training import tracker
+from cytoforge.training.prepare import say
+from cytoforge.training.two_stage import finished
+
+TABLES = {"MOTA": "mota", "MT": "mostly_tracked", "ML": "mostly_lost", "precision": "precision", "recall": "recall"}
+LINKS = {
+    "MOTA": "mota",
+    "IDF1": "idf1",
+    "HOTA": "hota",
+    "switches": "switches",
+    "LNK": "lnk",
+    "divisions": "division_f_1",
+}
+SEQUENCES = 2  # of painted movies that a tracker is trained on
+
+
+def study_tracking(config: StudyTracking) -> Path:
+    """Compare trackers on real and painted movies of the same masks, then trackers trained on real and painted frames.
+
+    Raises UserError as training, painting, tracking and scoring do.
+    """
+    study = Study.open("tracking", config)
+    real, test = split_movies(study, config)
+    report = Report("Tracking", f"{counted(config.seeds, 'seed')}, trained for {config.minutes:g} min each")
+    _add_comparison(study, report, config, real, test)
+    _add_training(study, report, config, real, test)
+    return study.finish(report)
+
+
+def _add_comparison(study: Study, report: Report, config: StudyTracking, real: Path, test: Path) -> None:
+    """Add Tables 2 and 3: each tracker on the real movie and on those that are painted on its masks."""
+    records: dict[tuple[str, str], list[dict[str, Any]]] = {}  # by tracker and movie
+    for seed in range(config.seed, config.seed + config.seeds):
+        judge = judging_run(study, config, real, seed)
+        movies = {"real": test}
+        for method in config.methods:
+            movies[method] = painted(
+                study, config, f"{method}-{seed}", generator_run(study, config, method, real, seed), test
+            )
+        for name in config.trackers:
+            linker = str(_tracker(study, config, "all", real, seed).path) if name == "deepsea" else str(name)
+            for kind, movie in movies.items():
+                record = _tracked(study, config, f"{name}-{kind}-{seed}", linker, movie, judge)
+                records.setdefault((name, kind), []).append(record)
+    rows = []
+    for (linked, kind), found in records.items():
+        beside = records[linked, "real"]
+        off = [
+            {title: abs(one[key] - other[key]) for title, key in TABLES.items() if _both(one, other, key)}
+            for one, other in zip(found, beside, strict=True)
+        ]
+        row: dict[str, Any] = {"tracker": linked, "movie": kind, "frames": "all"}
+        for title, key in TABLES.items():
+            row[title] = over_seeds(found, key)
+            if kind != "real":
+                row[f"|{title} - real|"] = over_seeds(off, title)
+        study.row(**row)
+        rows.append([linked, kind, *(shown(over_seeds(found, key)) for key in TABLES.values()), _mean(off)])
+    caption = (
+        "Frames segmented by a segmenter trained on the real ones, then tracked; truth: the masks that were painted "
+        "on. Difference: mean distance of the five scores from those on the real movie. Means over seeds; intervals "
+        "resample seeds only."
+    )
+    report.table(["tracker", "movie", *TABLES, "difference"], rows, caption=caption)
+
+
+def _both(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    return one.get(key) is not None and other.get(key) is not None
+
+
+def _mean(differences: Sequence[Mapping[str, float]]) -> str:
+    means = [{"x": sum(found.values()) / len(found)} for found in differences if found]
+    return shown(over_seeds(means, "x"))
+
+
+def _add_training(study: Study, report: Report, config: StudyTracking, real: Path, test: Path) -> None:
+    """Add what a tracker is worth that has learned from a few real frames, from movies painted after these, or both."""
+    first = read_sequences(real)[0]
+    total = len(first.frames)
+    rows: list[list[str]] = []
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for count in [*(n for n in config.frames if n < total), total]:
+        records: dict[str, list[dict[str, Any]]] = {}
+        for seed in range(config.seed, config.seed + config.seeds):
+            few = copy_movie(real, [first.name], study.out / "data" / f"real-{count}", (0.0, count / total))
+            films = _painted_films(study, config, few, count, seed)
+            for arm, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
+                run = _tracker(study, config, f"{arm}-{count}", data, seed, more)
+                name = f"trained-{arm}-{count}-{seed}"
+                records.setdefault(arm, []).append(_tracked(study, config, name, str(run.path), test, None))
+        for arm, found in records.items():
+            row = {title: over_seeds(found, key) for title, key in LINKS.items()}
+            study.row(tracker=f"deepsea, trained on {arm}", movie="real", frames=count, **row)
+            rows.append([arm, str(count), *map(shown, row.values())])
+            if (scored := row["IDF1"]) is not None:
+                curves.setdefault(arm, []).append((count, scored.value))
+    caption = (
+        f"The DeepSea tracker links the true masks of the test movie. Painted: {SEQUENCES} movies of simulated cells "
+        "like those of the real frames, painted by a generator trained on the same frames; its training comes on top. "
+        "Means over seeds; intervals resample seeds only."
+    )
+    report.table(["trained on", "real frames", *LINKS], rows, caption=caption)
+    report.figure(_figure(curves), "IDF1 by the number of real frames.")
+
+
+def _figure(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for arm, points in curves.items():
+        axes.plot([count for count, _ in points], [value for _, value in points], marker="o", label=arm)
+    axes.set(xlabel="real frames", ylabel="IDF1", xscale="log", ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _painted_films(study: Study, config: StudyTracking, few: Path, count: int, seed: int) -> Path:
+    """Paint movies of simulated cells like those of a few real frames, by a generator trained on these."""
+    masks = study.out / "data" / f"simulated-{count}-{seed}"
+    if not finished(masks):
+        simulate_movie(SimulateMovie(masks, few, count=SEQUENCES, frames=max(count, 10), seed=seed))
+    run = generator_run(study, config, config.methods[0], few, seed)
+    return painted(study, config, f"films-{count}-{seed}", run, masks)
+
+
+def _tracker(study: Study, config: StudyTracking, name: str, data: Path, seed: int, more: Path | None = None) -> Run:
+    """Train the DeepSea tracker, once; `more` are painted movies beside the real one."""
+    say([f"{study.kind}: a tracker trained on {name}, seed {seed}"])
+    shared = settings_of(config, data, seed)
+    common = {key: getattr(shared, key) for key in TrainTracker.__dataclass_fields__ if hasattr(shared, key)}
+    own = {"synthetic": more, "out": study.out / "runs" / f"tracker-{name}-{seed}"}
+    return trained(TrainTracker(**{**common, **own}), tracker.train)
+
+
+def _tracked(
+    study: Study, config: StudyTracking, name: str, linker: str, movie: Path, judge: Run | None
+) -> dict[str, Any]:
+    """Track a movie, segmented by `judge` or by its own masks, and score the tracks, once."""
+
+    def measure() -> dict[str, Any]:
+        out = study.out / "work" / f"tracks-{name}"
+        if not finished(out):
+            segment = judge.path if judge else None
+            track(Track(linker, movie, out, segment=segment, device=config.device, threads=config.threads))
+        results = score_tracking(ScoreTracking(out, movie, allow_synthetic=True))
+        scores = {key: score.value for block in ("ctc", "tracking") for key, score in results.pooled[block].items()}
+        return {key: None if value != value else value for key, value in scores.items()}
+
+    return study.once(name, measure)
