@@ -31,7 +31,7 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "dense-dsb256": ("dense", {"minutes": 1.0, "few": 5}),
     "ablation-usiigaci": ("ablation", {"minutes": 3.0, "limit": 5, "seeds": 1, **THIRD}),
     "ablation-dsb256": ("ablation", {"minutes": 1.0, "limit": 5, "seeds": 1}),
-    "training-usiigaci": ("training", {"minutes": 1.0, "few": 5, "seeds": 3, **THIRD}),
+    "training-usiigaci": ("training", {"minutes": 1.0, "few": 5, "seeds": 1, **THIRD}),
     "versatility-usiigaci-dsb256": ("versatility", {"minutes": 2.0, "limit": 5, "seeds": 1, "scale": 0.5}),
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "limit": 5, "seeds": 1, **THIRD}),
 }
