@@ -31,21 +31,37 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "dense-dsb256": ("dense", {"minutes": 1.0, "few": 5}),
     "ablation-usiigaci": ("ablation", {"minutes": 3.0, "limit": 5, "seeds": 1, **THIRD}),
     "ablation-dsb256": ("ablation", {"minutes": 1.0, "limit": 5, "seeds": 1}),
+    "training-usiigaci": ("training", {"minutes": 1.0, "few": 5, "seeds": 1, **THIRD}),
+    "versatility-usiigaci-dsb256": ("versatility", {"minutes": 2.0, "limit": 5, "seeds": 1, "scale": 0.5}),
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "limit": 5, "seeds": 1, **THIRD}),
 }
 
 
+def named(folder: Path, name: str) -> Path:
+    """Link a folder under another name: studies call data sets by the names of their folders."""
+    link = WORK / "data" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder)
+    return link
+
+
 def run(name: str) -> None:
     kind, own = STUDIES[name]
-    dataset = DATA / name.removeprefix(f"{kind}-")
+    datasets = name.removeprefix(f"{kind}-").split("-")
     config, place, _ = COMMANDS[f"study {kind}"]
     module, function = place.split(":")
     settings = getattr(importlib.import_module("cytoforge.config"), config)
     out = WORK / name
-    common = {"data": (dataset / "train",), "test": dataset / "test", "clock": "processor", "threads": 1}
+    data = tuple(named(DATA / dataset / "train", dataset) for dataset in datasets)
+    common = {"data": data, "clock": "processor", "threads": 1}
+    if len(data) == 1:
+        common["test"] = DATA / datasets[0] / "test"
     getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings(out=out, **{**common, **own}))
     found = read_json(out / "results.json")
-    found["settings"] |= {key: f"{dataset.name}/{part}" for key, part in (("data", "train"), ("test", "test"))}
+    found["settings"]["data"] = ", ".join(f"{dataset}/train" for dataset in datasets)
+    if "test" in common:
+        found["settings"]["test"] = f"{datasets[0]}/test"
     found |= {"command": f"python benchmarks/studies.py {name}", "torch": version("torch")}
     write_json(HERE / "studies" / f"{name}.json", found)
     for picture in (out / "pictures").glob("*.png"):
