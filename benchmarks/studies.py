@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 DATA = Path(os.environ.get("CYTOFORGE_DATA", HERE.parent.parent / "shared" / "data")).resolve()
 WORK = HERE.parent / "scratch" / "studies"
 THIRD = {"scale": 0.333}  # of Usiigaci's resolution
+U373 = {"sequence": ("01",), "test_sequence": ("02",)}
+NO_PICTURES = ("u373", "hela")  # whose conditions do not allow to hand frames on
 STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "limited-data-usiigaci": ("limited-data", {"minutes": 2.0, "crops": (1, 2, 4, 8), "crop": 176, **THIRD}),
     "dense-usiigaci": ("dense", {"minutes": 2.0, "few": 5, **THIRD}),
@@ -34,6 +36,9 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "training-usiigaci": ("training", {"minutes": 1.0, "few": 5, "seeds": 1, **THIRD}),
     "versatility-usiigaci-dsb256": ("versatility", {"minutes": 2.0, "limit": 5, "seeds": 1, "scale": 0.5}),
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "limit": 5, "seeds": 1, **THIRD}),
+    "movie-usiigaci_movie": ("movie", {"minutes": 2.0, "seeds": 1, "scale": 0.5, "frames": 30}),
+    "movie-u373": ("movie", {"minutes": 2.0, "seeds": 1, **THIRD, **U373, "frames": 30}),
+    "tracking-u373": ("tracking", {"minutes": 1.0, "seeds": 1, **THIRD, **U373, "frames": (10, 30)}),
 }
 
 
@@ -53,18 +58,20 @@ def run(name: str) -> None:
     module, function = place.split(":")
     settings = getattr(importlib.import_module("cytoforge.config"), config)
     out = WORK / name
-    data = tuple(named(DATA / dataset / "train", dataset) for dataset in datasets)
+    films = not (DATA / datasets[0] / "train").is_dir()
+    part = "" if films else "train"
+    data = tuple(named(DATA / dataset / part, dataset) for dataset in datasets)
     common = {"data": data, "clock": "processor", "threads": 1}
-    if len(data) == 1:
+    if len(data) == 1 and not films:
         common["test"] = DATA / datasets[0] / "test"
     getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings(out=out, **{**common, **own}))
     found = read_json(out / "results.json")
-    found["settings"]["data"] = ", ".join(f"{dataset}/train" for dataset in datasets)
+    found["settings"]["data"] = ", ".join(f"{dataset}/{part}".rstrip("/") for dataset in datasets)
     if "test" in common:
         found["settings"]["test"] = f"{datasets[0]}/test"
     found |= {"command": f"python benchmarks/studies.py {name}", "torch": version("torch")}
     write_json(HERE / "studies" / f"{name}.json", found)
-    for picture in (out / "pictures").glob("*.png"):
+    for picture in () if datasets[0] in NO_PICTURES else (out / "pictures").glob("*.png"):
         small = Image.open(picture).quantize(128)  # a third of the bytes, and no difference to the eye
         small.save(HERE.parent / "docs" / "images" / f"{name}-{picture.stem}.png", optimize=True)
 
