@@ -74,16 +74,16 @@ STUDIES = {  # kind: heading and what to know
         "Movies painted by tGAN and vid2vid (tGAN, Table 1, Figures 3 to 5)",
         "Both trained on the same frames for the same time, painting the masks of frames that they have not seen; "
         "`score movie` without any stretch of single frames. The row of the real movie is what the others are to be "
-        "read by: each of its frames against the next, its earlier against its later half. Then simulated movies: drift "
-        "by length, dense movies painted by tGAN, other backgrounds. The paper's distances come from other features and "
-        "longer training and do not compare. Minutes of training are far too few for movies that look real.",
+        "read by: each of its frames against the next, its earlier against its later half. Then simulated movies: "
+        "drift by length, dense movies painted by tGAN, other backgrounds. The paper's distances come from other "
+        "features and longer training and do not compare. Minutes of training are far too few for movies that look real.",
     ),
     "tracking": (
         "Trackers on real and painted movies, and trained on them (tGAN, Tables 2 and 3)",
         "First: frames segmented by one segmenter, trained on real frames, and tracked; truth is what was painted on, "
         "and `|x - real|` the distance from the same tracker's score on the real movie. Then: the DeepSea tracker "
-        "trained on a few real frames, on movies painted after these same frames, or on both, linking the true masks of the "
-        "test movie. The generator's time comes on top of the tracker's.",
+        "trained on a few real frames, on movies painted after these same frames, or on both, linking the true masks "
+        "of the test movie. The generator's time comes on top of the tracker's.",
     ),
 }
 CAPTIONS = {
