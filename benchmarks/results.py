@@ -76,7 +76,7 @@ STUDIES = {  # kind: heading and what to know
         "`score movie` without any stretch of single frames. The row of the real movie is what the others are to be "
         "read by: each of its frames against the next, its earlier against its later half. Then simulated movies: "
         "drift by length, dense movies painted by tGAN, other backgrounds. The paper's distances come from other "
-        "features and longer training and do not compare. Minutes of training are far too few for movies that look real.",
+        "features and longer training and do not compare. Minutes are far too few for movies that look real.",
     ),
     "tracking": (
         "Trackers on real and painted movies, and trained on them (tGAN, Tables 2 and 3)",
