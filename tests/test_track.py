@@ -157,7 +157,7 @@ def test_an_interrupted_call_goes_on(tiny_movie: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(movie.MovieWriter, "add_masks", some)
     with pytest.raises(KeyboardInterrupt):
         track(config)
-    with pytest.raises(UserError, match="holds results already"):
+    with pytest.raises(UserError, match="holds unfinished work with another gap"):
         track(Track("overlap", tiny_movie, tmp_path / "out", gap=2))
     written.clear()
     track(config)
