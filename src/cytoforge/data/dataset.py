@@ -124,7 +124,7 @@ class Dataset:
         if not kept:
             raise UserError(
                 f"{self.path}: holds no tracked frames, which are images with masks and man_track.txt or "
-                "res_track.txt; track its cells first"
+                "res_track.txt; add images where they are missing, or track its cells first"
             )
         return replace(self, items=tuple(kept), notes=tuple(notes))
 
