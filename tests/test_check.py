@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,20 @@ def test_missing_masks_of_a_movie(tiny_movie: Path) -> None:
     assert finding.what == "masks of ST/SEG are missing for 2 frames (1, 3)"
 
 
+def test_warns_when_a_hole_makes_a_less_trusted_source_be_used(tiny_movie: Path) -> None:
+    shutil.copytree(tiny_movie / "02_ST" / "SEG", tiny_movie / "02_RES")
+    for file in (tiny_movie / "02_RES").glob("*.tif"):
+        file.rename(file.with_name(file.name.replace("man_seg", "mask")))
+    assert check(Check(tiny_movie)) == []
+    (tiny_movie / "02_ST" / "SEG" / "man_seg003.tif").unlink()
+    finding = only(check(Check(tiny_movie)))
+    assert finding.severity == "warning"
+    assert finding.what == "masks of ST/SEG are missing for 1 frame (3), so that RES is used"
+    for number in (0, 1, 2):  # a few frames only are no oversight
+        (tiny_movie / "02_ST" / "SEG" / f"man_seg{number:03d}.tif").unlink()
+    assert check(Check(tiny_movie)) == []
+
+
 def test_tracks_without_masks_and_masks_without_tracks(tiny_movie: Path) -> None:
     file = tiny_movie / "01_GT" / "TRA" / "man_track.txt"
     file.write_text("1 0 3 0\n9 4 4 1\n")
@@ -278,7 +293,7 @@ def test_tracks_without_masks_and_masks_without_tracks(tiny_movie: Path) -> None
     assert without_track.what == "2 cells (2 in frame 3, 2 in frame 4) in the masks without a track"
     file.write_text("1 0 3\n")
     finding = only(check(Check(tiny_movie)))
-    assert "is not four whole numbers" in finding.what
+    assert finding.what == "line 1: '1 0 3' is not four whole numbers L B E P"
     assert finding.remedy == "mend it"
 
 

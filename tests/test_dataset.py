@@ -78,6 +78,9 @@ def test_images_alone_masks_alone_and_nothing_in_common(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UserError, match=says):
             Dataset.open(tmp_path / folder).pairs()
+    put(tmp_path / "f", "02_ST/SEG/man_seg000.tif")
+    with pytest.raises(UserError, match=r"f: holds masks but no images; put the images into .*f/02/t000.tif"):
+        Dataset.open(tmp_path / "f").pairs()
     with pytest.raises(UserError, match="i: holds no masks; put them into"):
         Dataset.open(tmp_path / "i").masks()
     with pytest.raises(UserError, match="m: holds no images"):

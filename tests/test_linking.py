@@ -255,6 +255,7 @@ def test_empty_frames_and_movies(kind: Kind) -> None:
     assert rows(kind()(frames())) == []
     assert rows(kind()(frames(NOTHING, NOTHING))) == []
     assert rows(kind()(frames(HERE))) == [(1, 0, 0, 0), (2, 0, 0, 0)]
+    assert kind()(frames(HERE)).pairs.shape == kind()(frames(NOTHING, HERE)).pairs.shape == (0, 4)
     assert rows(kind(gap=0)(frames(NOTHING, HERE, NOTHING, HERE))) == [
         (1, 1, 1, 0),
         (2, 1, 1, 0),

@@ -183,7 +183,7 @@ def test_a_run_with_a_tracker_is_handed_the_images(
     assert len(tracks(tmp_path / "out")) == 45
     for frame in (tiny_movie / "02").iterdir():
         frame.unlink()
-    with pytest.raises(UserError, match="sequence 02: has no frames, which this tracker looks at"):
+    with pytest.raises(UserError, match=r"02_ST.*man_seg000.tif: has no frame, which this tracker looks at"):
         track(Track(str(run), tiny_movie, tmp_path / "other", sequence=("02",)))
 
 
@@ -216,7 +216,7 @@ def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     (skipping / "01" / "t001.tif").unlink()
     (skipping / "01_ST" / "SEG" / "man_seg001.tif").unlink()
     only_masks = shutil.copytree(tiny_movie, tmp_path / "masks", ignore=shutil.ignore_patterns("t0*.tif"))
-    run = write_run(tmp_path / "run")
+    run, linking = write_run(tmp_path / "run"), write_run(tmp_path / "linking", name="tracker")
     for line, sentence in (
         (["magic", tiny_movie], "magic: is neither a tracker nor a folder; take overlap, laptrack, btrack, or the run"),
         (
@@ -231,6 +231,10 @@ def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["overlap", shifted], "man_seg000.tif: is of 3 x 7 pixels"),
         (["overlap", skipping], "sequence 01 lacks 1 frame (1); number frames without gaps"),
         (["overlap", only_masks, "--segment", run], "sequence 01 has no frames for --segment; leave the flag out"),
+        (
+            ["overlap", tiny_movie, "--segment", linking],
+            "holds no segmenter, only tracker; give a run that was trained",
+        ),
         (["overlap", tiny_movie, "--distance", "4"], "--distance: belongs to laptrack and btrack, not to overlap"),
         ([run, tiny_movie, "--gap", "2"], "--gap: belongs to overlap, laptrack, btrack; leave it out"),
         (["overlap", tiny_movie, "--gap", "11"], "--gap 11: must be at least 0 and at most 10"),

@@ -258,6 +258,17 @@ def test_a_background_of_ones_own(run: Path, tiny_movie: Path, tmp_path: Path, c
     assert generate(run, tiny_movie, tmp_path / "c") == 2
 
 
+def test_masks_at_the_scale_of_the_run_are_not_shrunk_again(run: Path, tiny_movie: Path, tmp_path: Path) -> None:
+    described = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**described, "scale": 0.5}))
+    for scale, size in ((1.0, (24, 28)), (0.5, (48, 56))):
+        (tiny_movie / "dataset.json").write_text(json.dumps({"scale": scale}))
+        out = tmp_path / f"{scale}"
+        assert generate(run, tiny_movie, out, "--sequence", "01") == 0
+        assert read_image(out / "01" / "t000.tif").shape[1:] == size
+        assert json.loads((out / "dataset.json").read_text())["scale"] == 0.5
+
+
 def test_what_is_no_movie_is_refused(run: Path, tiny_dataset: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
     for line, sentence in (
         (f"train movie {tiny_dataset} --out {tmp_path / 'x'}", "is no movie folder"),

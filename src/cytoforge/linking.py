@@ -277,7 +277,7 @@ class LapTrackLinker:
             "splitting_cutoff": reach**2,
         }
         edges = list(LapTrack(**options).predict(middles).edges()) if any(map(len, middles)) else []
-        pairs = np.array([(then, one + 1, now, two + 1) for (then, one), (now, two) in edges], np.int64)
+        pairs = np.array([(then, one + 1, now, two + 1) for (then, one), (now, two) in edges], np.int64).reshape(-1, 4)
         settings = {
             "median diameter in pixels": round(diameter, 1),
             "largest distance in pixels": round(reach, 1),

@@ -75,7 +75,7 @@ class Survey:
 
     def unreadable(self, file: Path, error: UserError) -> None:
         """Note a file that cannot be used, in the words of the error."""
-        what, _, remedy = str(error).removeprefix(f"{file}: ").rpartition("; ")
+        what, _, remedy = str(error).removeprefix(f"{file}").lstrip(":, ").rpartition("; ")
         self.error(file, what or remedy, remedy)
 
 
@@ -277,6 +277,17 @@ def _look_at_sequence(found: Survey, path: Path, sequence: movie.Sequence, known
             lacking = sorted(sequence.frames.keys() - masks.keys())
             what = f"masks of {source} are missing for {movie.some('frame', lacking)}"
             found.error(path / sequence.name, what, "add them: masks are used where one source covers every frame")
+    for source, masks in sequence.masks.items():
+        if source == sequence.source:
+            break
+        lacking = sorted(sequence.frames.keys() - masks.keys())
+        if (
+            0 < len(lacking) <= len(sequence.frames) / 2 and sequence.source
+        ):  # GT/SEG is meant to hold a few frames only
+            what = (
+                f"masks of {source} are missing for {movie.some('frame', lacking)}, so that {sequence.source} is used"
+            )
+            found.warn(path / sequence.name, what, f"add them, if {source} holds the better outlines")
     for kind, numbers in (("frames", sequence.frames), *sequence.masks.items()):
         lacking = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - set(numbers))
         if lacking and kind in ("frames", sequence.source):

@@ -298,7 +298,8 @@ def comparison_figure(
         axes.tick_params(labelsize=8)
     for axes in figure.axes[len(titles) :]:
         axes.remove()
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    if drawn := next((axes for axes in figure.axes if axes.get_legend_handles_labels()[0]), None):
+        drawn.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -186,7 +186,7 @@ def simulate_movie(config: SimulateMovie) -> Path:
         sequences[name] |= {"tracks": len(rows), "divisions": one.motion.divisions}
         if lacks(REACHED * model.density, first.count, first.coverage):
             reached = f"{first.count} cells, coverage {first.coverage:.3f}"
-            notes.append(f"{name}: no more room; its first frame has {reached}, asked for was {model.density:.3g}")
+            notes.append(f"{name}: its first frame has only {reached}; asked for was {model.density:.3g}")
         _film(config.out, name)
         progress((index + 1) / config.count, name)
     write_json(config.out / "statistics.json", _statistics(config, dynamics, measures, data.measures if data else ()))

@@ -124,7 +124,7 @@ class Dataset:
         if not kept:
             raise UserError(
                 f"{self.path}: holds no tracked frames, which are images with masks and man_track.txt or "
-                "res_track.txt; track its cells first"
+                "res_track.txt; add images where they are missing, or track its cells first"
             )
         return replace(self, items=tuple(kept), notes=tuple(notes))
 
@@ -139,7 +139,7 @@ class Dataset:
     def _having(self, part: Literal["image", "mask"]) -> "Dataset":
         kept = tuple(item for item in self.items if getattr(item, part))
         if not kept:
-            raise UserError(f"{self.path}: holds no {part}s; put them into {self.path / (part + 's')}")
+            raise UserError(f"{self.path}: holds no {part}s; put them into {self._place(part)}")
         return replace(self, items=kept)
 
     def _no_pairs(self) -> str:
@@ -153,9 +153,16 @@ class Dataset:
         if self.path.is_file():
             return f"{self.path}: is a single file; give the folder that holds images/ and masks/"
         if mask:
-            return f"{self.path}: holds masks but no images; put the images into {self.path / 'images'}"
+            return f"{self.path}: holds masks but no images; put the images into {self._place('image')}"
         notes = "".join(f" ({note})" for note in self.notes)
-        return f"{self.path}: holds images but no masks to learn from{notes}; put them into {self.path / 'masks'}"
+        return f"{self.path}: holds images but no masks to learn from{notes}; put them into {self._place('mask')}"
+
+    def _place(self, part: Literal["image", "mask"]) -> Path:
+        """Where images or masks are looked for."""
+        if not movie.is_movie(self.path):
+            return self.path / f"{part}s"
+        sequence = next((item.group for item in self.items), "01")
+        return self.path / (f"{sequence}/t000.tif" if part == "image" else f"{sequence}_ST/SEG/man_seg000.tif")
 
     def limited(self, n: int, seed: int) -> "Dataset":
         """Draw n items; with one seed smaller draws are part of larger ones. All items when there are fewer."""

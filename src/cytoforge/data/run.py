@@ -29,6 +29,7 @@ from cytoforge.errors import UserError
 FORMAT = 1
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
+SPOKEN = {"low-resolution": "movie generator", "super-resolution": "super-resolution generator"}  # what messages say
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,24 @@ class Run:
             raise UserError(f"{file}: is missing (there is {', '.join(present) or 'none'}); train on, or copy it here")
         return _load(file, "restore it from a copy, or train again")[0]
 
+    def network(self, name: str) -> dict[str, Any]:
+        """Return kind and options of a network in config.json; raises UserError when the run does not hold it."""
+        stored: dict[str, Any] = self.config.get("networks", {})
+        if name not in stored:
+            held = ", ".join(SPOKEN.get(other, other) for other in stored) or "nothing"
+            raise UserError(
+                f"{self.path / 'config.json'}: holds no {SPOKEN.get(name, name)}, only {held}; give a run that was "
+                "trained for it"
+            )
+        return dict(stored[name])
+
     def fingerprint(self, name: str, settings: Iterable[str]) -> str:
         """Return the SHA-256 over a network's weights and kind and the named settings of config.json (null if absent).
 
-        The same results come from the same fingerprint.
+        The same results come from the same fingerprint. Raises UserError when the run does not hold the network.
         """
         stored = self.config
-        parts = [stored["networks"][name], *(stored.get(key) for key in settings)]
+        parts = [self.network(name), *(stored.get(key) for key in settings)]
         weights = digest(self.path / "weights" / f"{name}.safetensors")
         return hashlib.sha256(json.dumps([*parts, weights], sort_keys=True).encode()).hexdigest()
 

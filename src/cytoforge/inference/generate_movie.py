@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from cytoforge.backgrounds import fitted
 from cytoforge.config import GenerateMovie
 from cytoforge.data import movie
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.film import write_film
 from cytoforge.data.images import (
@@ -364,8 +365,9 @@ def _paint_sequence(
     painted_as, masks_as = movie.FRAMES[0] if second is None else movie.FIRST_STAGE[0], "GT/TRA"
     if sequence.track_source is None:
         masks_as = "GT/SEG"
+    scale = studio.scale / Dataset.open(config.masks).scale  # simulated masks may be at the run's scale already
     for number, original in _masks(sequence):
-        labels = shrunk(original, studio.scale)
+        labels = shrunk(original, scale)
         if labels.min() > 0:
             raise UserError(f"sequence {name}, frame {number}: has no background; give masks, 0 outside cells")
         told = reduced(labels, studio.factor)

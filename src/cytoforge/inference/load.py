@@ -49,9 +49,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
                 f"{config_path}: holds neither segmenter nor generator, only {_list(stored)}; name one of them"
             )
     name = name if name in stored else name.replace("_", "-")  # as Python writes names
-    if name not in stored:
-        raise UserError(f"{config_path}: holds no {name}, only {_list(stored)}; give a run that was trained for it")
-    options = dict(stored[name])
+    options = run.network(name)
     kind = options.pop("network", None)
     if kind not in NETWORKS:
         raise UserError(f"{config_path}: {name} is of the unknown kind {kind!r}; there are {_list(NETWORKS)}")

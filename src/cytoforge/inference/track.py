@@ -222,7 +222,7 @@ def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> 
 
 def _image(masks: Masks, number: int) -> np.ndarray:
     if number not in masks.frames:
-        raise UserError(f"sequence {masks.name}: has no frames, which this tracker looks at; add them")
+        raise UserError(f"{masks.files[number]}: has no frame, which this tracker looks at; add it")
     image, normalisation = read_image(masks.frames[number]), Normalisation()
     return normalisation.apply(image, normalisation.measure(image))
 
