@@ -57,7 +57,7 @@ def split_movies(config: StudyMovies) -> tuple[Part, Part]:
         if not config.test_sequence:
             tested = ([name for name in tested if name not in named] or named)[-1:]
         others = [name for name in named if name not in tested]
-        if config.sequence and others != named and named != tested:
+        if config.sequence and config.test_sequence and others != named and named != tested:
             shared = ", ".join(name for name in named if name in tested)
             raise UserError(f"--sequence and --test-sequence share {shared}; name others, or the same in both")
         span = 1.0 if others else 1 - config.test_share
