@@ -212,7 +212,8 @@ def _add_lengths(
     for (method, seed), run in runs.items():
         record = _scored(study, config, f"long-{method}-{seed}", run, masks, test, None)
         drifts.setdefault(method, []).append(record["drift"])
-    drifts["real movie"] = [record["real"]["drift"]]  # the same for all
+    if record["real"]["drift"]:  # the same for all; a short movie reaches no length
+        drifts["real movie"] = [record["real"]["drift"]]
     rows = []
     for title, found in drifts.items():
         for length in sorted({int(length) for drift in found for length in drift}):

@@ -79,7 +79,8 @@ def _add_comparison(study: Study, report: Report, config: StudyTracking, real: P
             if kind != "real":
                 row[f"|{title} - real|"] = over_seeds(off, title)
         study.row(**row)
-        rows.append([linked, kind, *(shown(over_seeds(found, key)) for key in TABLES.values()), _mean(off)])
+        beyond = "-" if kind == "real" else _mean(off)
+        rows.append([linked, kind, *(shown(over_seeds(found, key)) for key in TABLES.values()), beyond])
     caption = (
         "Frames segmented by a segmenter trained on the real ones, then tracked; truth: the masks that were painted "
         "on. Difference: mean distance of the five scores from those on the real movie. Means over seeds; intervals "
