@@ -182,9 +182,9 @@ class StudyMovies(StudySegmenters):
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of DATA to train on, such as 01 (repeatable); without it all but those tested on"""
     test_sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence of DATA, or of --test, to test on (repeatable); without it the last of DATA, or all of --test"""
+    """sequence of DATA, or of --test, to test on (repeatable); without it the last not trained on, or all of --test"""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.35
-    """share of the frames that are for testing, the last ones, where DATA has a single sequence"""
+    """share of the frames that are for testing, the last ones, where DATA has no other sequence to test on"""
     condition: Condition = "mask"
     """what tGAN is told of cells"""
 
@@ -205,7 +205,7 @@ class StudyMovie(StudyMovies):
     """
 
     methods: Annotated[tuple[Literal["tgan", "vid2vid"], ...], Field(min_length=1)] = ("tgan", "vid2vid")
-    """generators to compare; dense movies and other backgrounds are painted by the first"""
+    """generators to compare; dense movies are painted by the first, other backgrounds by tgan"""
     frames: Annotated[int, Field(ge=10)] = 100
     """frames of the simulated movie that shows how paintings drift"""
     densities: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.3, 0.5)
@@ -215,7 +215,9 @@ class StudyMovie(StudyMovies):
 
     def _problems(self) -> list[str]:
         too_dense = ["--densities go from 0.01 to 0.7"] if not all(0.01 <= d <= 0.7 for d in self.densities) else []
-        return [*super()._problems(), *too_dense]
+        unheeded = self.backgrounds and "tgan" not in self.methods
+        unknown = ["--backgrounds belong to tgan, which --methods leave out"] if unheeded else []
+        return [*super()._problems(), *too_dense, *unknown]
 
 
 @command
@@ -238,5 +240,5 @@ class StudyTracking(StudyMovies):
         "deepsea",
     )
     """trackers to compare"""
-    frames: tuple[Annotated[int, Field(ge=4)], ...] = (10, 30, 100)
+    frames: tuple[Annotated[int, Field(ge=5)], ...] = (10, 30, 100)
     """numbers of real frames that tracker and generator learn from; more than there are are left out"""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from cytoforge.commands.score_movie import MovieResults, score_movie
 from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.commands.study.folder import Study, over_seeds, shown
+from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.segmenters import base_settings, trained
 from cytoforge.config import (
     GenerateMovie,
@@ -22,12 +23,10 @@ from cytoforge.config import (
     TrainSegmentation,
 )
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import digest
-from cytoforge.data.images import read_image, resize_image, scaled_shape, write_image
-from cytoforge.data.movie import MovieWriter, Track, is_movie, read_sequences, read_tracks, tracks_of
+from cytoforge.data.images import write_image
+from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
-from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import BACKGROUNDS, generate_movie, shrunk
+from cytoforge.inference.generate_movie import BACKGROUNDS, generate_movie
 from cytoforge.progress import counted
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import movie
@@ -48,8 +47,9 @@ def study_movie(config: StudyMovie) -> Path:
 
     Raises UserError as training, simulating, generating and scoring do.
     """
+    parts = split_movies(config)
     study = Study.open("movie", config)
-    real, test = split_movies(study, config)
+    real, test = copies(study, config, parts)
     runs: dict[tuple[str, int], Run] = {}
     records: dict[str, list[dict[str, Any]]] = {}
     for seed in range(config.seed, config.seed + config.seeds):
@@ -63,8 +63,18 @@ def study_movie(config: StudyMovie) -> Path:
     _add_strip(study, report, config, test)
     _add_lengths(study, report, config, runs, real, test)
     _add_densities(study, report, config, runs, real, test)
-    _add_backgrounds(study, report, config, runs, test)
+    if "tgan" in config.methods:
+        _add_backgrounds(study, report, config, runs["tgan", config.seed], test)
     return study.finish(report)
+
+
+def copies(study: Study, config: StudyMovies, parts: tuple[Part, Part]) -> tuple[Path, Path]:
+    """Copy what is trained on and what is tested on into the study, resized."""
+    train_part, test_part = parts
+    return (
+        copy_movie(train_part, study.out / "data" / "train", config.scale),
+        copy_movie(test_part, study.out / "data" / "test", config.scale),
+    )
 
 
 def settings_of(config: StudyMovies, data: Path, seed: int) -> TrainSegmentation:
@@ -98,94 +108,6 @@ def painted(
             GenerateMovie(run.path, masks, out, background=background, device=config.device, threads=config.threads)
         )
     return out
-
-
-def split_movies(study: Study, config: StudyMovies) -> tuple[Path, Path]:
-    """Copy what is trained on and what is tested on into the study, as movie folders with tracks.
-
-    Tested on are the sequences of --test or --test-sequence; else the last sequence of DATA; of a single one its last
-    frames, a share of `test_share`. Raises UserError where a movie has no tracks or too few frames, is synthetic, or
-    would be tested on itself.
-    """
-    (data,) = config.data
-    for path in {data, config.test or data}:
-        if not is_movie(path):
-            raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track000.tif ...); give one")
-        if witness := Dataset.open(path).synthetic():
-            raise UserError(f"{witness}: says that this movie is synthetic; a study wants a real one")
-    named = [sequence.name for sequence in read_sequences(data, config.sequence)]
-    tested = [sequence.name for sequence in read_sequences(config.test or data, config.test_sequence)]
-    span = 1.0
-    if config.test is None or config.test.resolve() == data.resolve():
-        if not config.test_sequence:
-            tested = named[-1:]
-        named = [name for name in named if name not in tested] or tested
-        span = 1 - config.test_share if named == tested else 1.0
-    train_movie = copy_movie(data, named, study.out / "data" / "train", (0.0, span), config.scale)
-    test_movie = copy_movie(config.test or data, tested, study.out / "data" / "test", (span % 1.0, 1.0), config.scale)
-    if seen := _digests(train_movie) & _digests(test_movie):
-        raise UserError(f"{config.test}: holds {counted(len(seen), 'frame')} of {data}; test on others")
-    return train_movie, test_movie
-
-
-def copy_movie(
-    path: Path, names: Sequence[str], out: Path, span: tuple[float, float] = (0.0, 1.0), scale: float = 1.0
-) -> Path:
-    """Copy a share of the frames of sequences, with the masks and tracks there, to a movie folder; what is there stays.
-
-    Frames are numbered from 0 and resized by `scale`, so that real and painted movies are of one size. A cell's track
-    is where the masks show it; what follows a gap is a track of its own.
-    """
-    if finished(out):
-        return out
-    writer = MovieWriter(out, {"from": path.name, "sequences": list(names), "span": list(span), "resized": scale})
-    for sequence in read_sequences(path, names):
-        numbers = [number for number in sequence.tracked_frames() if number in sequence.frames]
-        numbers = numbers[round(span[0] * len(numbers)) : round(span[1] * len(numbers))]
-        if len(numbers) < 2:
-            raise UserError(f"{path}: sequence {sequence.name} has too few frames with masks; give a longer movie")
-        cells = {
-            place: [int(cell) for cell in np.unique(sequence.read_tracked(number)) if cell]
-            for place, number in enumerate(numbers)
-        }
-        tracks, renamed = tracks_of(cells)
-        for place, number in enumerate(numbers):
-            labels = shrunk(sequence.read_tracked(number), scale)
-            for cell in cells[place]:
-                labels[labels == cell] = renamed.get((place, cell), cell)
-            writer.add_frame(sequence.name, place, _resized(read_image(sequence.frames[number]), scale))
-            writer.add_masks(sequence.name, "GT/TRA", place, labels)
-        known = read_tracks(sequence.tracks[str(sequence.track_source)])
-        writer.add_tracks(sequence.name, "GT/TRA", _with_parents(tracks, known, renamed))
-    return writer.finish()
-
-
-def _resized(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize an image (C, H, W) and keep its type."""
-    if scale == 1:
-        return image
-    small = resize_image(image.astype(np.float32), scaled_shape(image.shape, scale))
-    return (small.round() if np.issubdtype(image.dtype, np.integer) else small).astype(image.dtype)
-
-
-def _with_parents(
-    tracks: Sequence[Track], known: Sequence[Track], renamed: Mapping[tuple[int, int], int]
-) -> list[Track]:
-    """Give tracks the parents that a track file tells, where these are there and end before."""
-    parents = {track.label: track.parent for track in known}
-    last: dict[int, Track] = {track.label: track for track in tracks}
-    for (_, cell), label in renamed.items():  # of a cell with gaps the track after the last one
-        last[cell] = max(last[cell], last[label], key=lambda track: track.end)
-    found = []
-    for track in tracks:
-        mother = last.get(parents.get(track.label, 0))
-        born = track.parent == 0 and mother is not None and mother.end < track.begin
-        found.append(track._replace(parent=mother.label) if mother is not None and born else track)
-    return found
-
-
-def _digests(path: Path) -> set[str]:
-    return {digest(file) for sequence in read_sequences(path) for file in sequence.frames.values()}
 
 
 def _scored(
@@ -236,6 +158,8 @@ def _plain(scores: dict[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return _plain(value)
+        if isinstance(value, list):
+            return [plain(one) for one in value]
         value = getattr(value, "value", value)
         return None if isinstance(value, float) and np.isnan(value) else value
 
@@ -254,8 +178,10 @@ def _add_table(study: Study, report: Report, records: Mapping[str, Sequence[dict
         rows.append([shown(cell) for cell in row.values()])
     names = {record[key] for record in every for key in record if key.endswith("_network") and record[key]}
     caption = (
-        f"Means over seeds; intervals resample seeds only. Networks: {', '.join(sorted(names))}. Of the real movie: "
-        "each frame against the next, and its earlier against its later half; read coherence beside its values."
+        "Means over seeds; intervals resample seeds only. "
+        + (f"Networks: {', '.join(sorted(names))}. " if names else "")
+        + "Of the real movie: each frame against the next, and its earlier against its later half; read "
+        "coherence beside its values."
     )
     report.table(["movie", *columns], rows, caption=caption)
 
@@ -286,7 +212,8 @@ def _add_lengths(
     for (method, seed), run in runs.items():
         record = _scored(study, config, f"long-{method}-{seed}", run, masks, test, None)
         drifts.setdefault(method, []).append(record["drift"])
-        drifts.setdefault("real movie", []).append(record["real"]["drift"])
+    if record["real"]["drift"]:  # the same for all; a short movie reaches no length
+        drifts["real movie"] = [record["real"]["drift"]]
     rows = []
     for title, found in drifts.items():
         for length in sorted({int(length) for drift in found for length in drift}):
@@ -305,8 +232,8 @@ def _length_figure(drifts: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
     for place, (axes, title) in enumerate(zip(figure.subplots(1, 2), ("grey", "texture"), strict=True)):
         for name, found in drifts.items():
             lengths = sorted({int(length) for drift in found for length in drift})
-            means = [np.mean([d[str(n)][place] for d in found if str(n) in d]) for n in lengths]
-            axes.plot(lengths, means, marker="o", label=name)
+            means = [over_seeds([{"x": d[str(n)][place]} for d in found if str(n) in d], "x") for n in lengths]
+            axes.plot(lengths, [mean.value if mean else np.nan for mean in means], marker="o", label=name)
         axes.set(xlabel="frames", ylabel=f"drift of {title}", xscale="log")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
@@ -348,27 +275,23 @@ def _add_densities(
     report.table(header, rows, caption=f"Movies of {SHORT} frames, painted by {method}.")
 
 
-def _add_backgrounds(
-    study: Study, report: Report, config: StudyMovie, runs: Mapping[tuple[str, int], Run], test: Path
-) -> None:
-    """Add Figure 3: the same masks before other backgrounds, and how much of each is found behind the cells."""
-    method = config.methods[0]
-    run = runs[method, config.seed]
-    masks = copy_movie(test, [read_sequences(test)[0].name], study.out / "data" / "short", _first(test, SHORT))
-    given = {path.stem: path for path in config.backgrounds} or {"its own, mirrored": _mirrored(study, run)}
+def _add_backgrounds(study: Study, report: Report, config: StudyMovie, run: Run, test: Path) -> None:
+    """Add Figure 3: the same masks before other backgrounds, and how still these are behind the cells; of tGAN."""
+    part = Part(test, [read_sequences(test)[0].name], _first(test, SHORT))
+    masks = copy_movie(part, study.out / "data" / "short")
+    given = [(path.stem, path) for path in config.backgrounds] or [("its own, mirrored", _mirrored(study, run))]
     grid, titles, rows = [], [], []
-    for title, file in {"its own": None, **given}.items():
-        name = f"background-{title}".replace(" ", "-").replace(",", "")
-        work = painted(study, config, name, run, masks, file)
+    for number, (title, file) in enumerate([("its own", None), *given]):
+        work = painted(study, config, f"background-{number}", run, masks, file)
         (sequence,) = read_sequences(work)
         grid.append(_film(work, sequence.name, THREE))
         titles.append(title)
-        cells = np.any([labels > 0 for _, labels in sequence.tracked()], axis=0)
+        ground = ~np.any([labels > 0 for _, labels in sequence.tracked()], axis=0)
         frames = np.stack(list(_frames(work, sequence.name)))
-        deviation = float(frames.std(axis=0)[:, ~cells].mean())
-        study.row(movie=method, background=title, **{"deviation over time": deviation})
-        rows.append([title, f"{deviation:.4f}"])
-    report.image_grid(grid, [f"frame {n}" for n in THREE], titles, "One movie of masks, painted.")
+        deviation = float(frames.std(axis=0)[:, ground].mean()) if ground.any() else None
+        study.row(movie="tgan", background=title, **{"deviation over time": deviation})
+        rows.append([title, "-" if deviation is None else f"{deviation:.4f}"])
+    report.image_grid(grid, [f"frame {n}" for n in THREE], titles, "One movie of masks, painted by tgan.")
     study.picture("backgrounds", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
     caption = "Deviation of a pixel over time, where no cell ever is; grey values from -1 to 1."
     report.table(["background", "deviation over time"], rows, caption=caption)

@@ -9,19 +9,13 @@ from matplotlib.figure import Figure
 from cytoforge.commands.score_tracking import score_tracking
 from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.commands.study.folder import Study, over_seeds, shown
-from cytoforge.commands.study.movies import (
-    copy_movie,
-    generator_run,
-    judging_run,
-    painted,
-    settings_of,
-    split_movies,
-)
+from cytoforge.commands.study.frames import Part, copy_movie, split_movies
+from cytoforge.commands.study.movies import copies, generator_run, judging_run, painted, settings_of
 from cytoforge.commands.study.segmenters import trained
 from cytoforge.config import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
-from cytoforge.inference.track import track
+from cytoforge.inference.track import open_linker, track
 from cytoforge.progress import counted
 from cytoforge.report import Report
 from cytoforge.training import tracker
@@ -45,8 +39,12 @@ def study_tracking(config: StudyTracking) -> Path:
 
     Raises UserError as training, painting, tracking and scoring do.
     """
+    parts = split_movies(config)
+    for name in config.trackers:
+        if name != "deepsea":  # one that is not installed is missed before any training
+            open_linker(Track(name, config.data[0], config.out))
     study = Study.open("tracking", config)
-    real, test = split_movies(study, config)
+    real, test = copies(study, config, parts)
     report = Report("Tracking", f"{counted(config.seeds, 'seed')}, trained for {config.minutes:g} min each")
     _add_comparison(study, report, config, real, test)
     _add_training(study, report, config, real, test)
@@ -81,7 +79,8 @@ def _add_comparison(study: Study, report: Report, config: StudyTracking, real: P
             if kind != "real":
                 row[f"|{title} - real|"] = over_seeds(off, title)
         study.row(**row)
-        rows.append([linked, kind, *(shown(over_seeds(found, key)) for key in TABLES.values()), _mean(off)])
+        beyond = "-" if kind == "real" else _mean(off)
+        rows.append([linked, kind, *(shown(over_seeds(found, key)) for key in TABLES.values()), beyond])
     caption = (
         "Frames segmented by a segmenter trained on the real ones, then tracked; truth: the masks that were painted "
         "on. Difference: mean distance of the five scores from those on the real movie. Means over seeds; intervals "
@@ -105,10 +104,10 @@ def _add_training(study: Study, report: Report, config: StudyTracking, real: Pat
     total = len(first.frames)
     rows: list[list[str]] = []
     curves: dict[str, list[tuple[int, float]]] = {}
-    for count in [*(n for n in config.frames if n < total), total]:
+    for count in [*sorted({n for n in config.frames if n < total}), total]:
         records: dict[str, list[dict[str, Any]]] = {}
         for seed in range(config.seed, config.seed + config.seeds):
-            few = copy_movie(real, [first.name], study.out / "data" / f"real-{count}", (0.0, count / total))
+            few = copy_movie(Part(real, [first.name], (0.0, count / total)), study.out / "data" / f"real-{count}")
             films = _painted_films(study, config, few, count, seed)
             for arm, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
                 run = _tracker(study, config, f"{arm}-{count}", data, seed, more)

@@ -1,0 +1,146 @@
+"""Which frames of a movie a study trains on and which it tests on, and copies of these, of one size."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cytoforge.config import StudyMovies
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.files import digest
+from cytoforge.data.images import read_image, resize_image, scaled_shape
+from cytoforge.data.movie import MovieWriter, Track, is_movie, read_sequences, read_tracks, tracks_of
+from cytoforge.data.movie import Sequence as Filmed
+from cytoforge.errors import UserError
+from cytoforge.inference.generate_movie import shrunk
+from cytoforge.progress import counted
+from cytoforge.training.two_stage import finished
+
+TRAINED, TESTED = 5, 2  # fewest frames of a sequence, of which training keeps one for validation
+
+
+class Part(NamedTuple):
+    """The frames with masks of some sequences of a movie folder, in a share of their time."""
+
+    path: Path
+    names: Sequence[str]
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def frames(self) -> list[tuple[Filmed, list[int]]]:
+        """Return each sequence with the numbers of its frames; raises UserError where it has no tracks."""
+        found = []
+        for sequence in read_sequences(self.path, self.names):
+            numbers = [number for number in sequence.tracked_frames() if number in sequence.frames]
+            start, stop = (round(share * len(numbers)) for share in self.span)
+            found.append((sequence, numbers[start:stop]))
+        return found
+
+
+def split_movies(config: StudyMovies) -> tuple[Part, Part]:
+    """Return what is trained on and what is tested on.
+
+    Tested on are the sequences of --test or --test-sequence, else the last sequence of DATA that is not to be trained
+    on. Where that leaves none to train on, the last frames are tested on, a share of `test_share`. Raises UserError
+    where a movie has no tracks, too few frames or missing ones, is synthetic, or would be tested on itself.
+    """
+    (data,) = config.data
+    test = config.test or data
+    for path in dict.fromkeys((data, test)):
+        if not is_movie(path):
+            raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track000.tif ...); give one")
+        if witness := Dataset.open(path).synthetic():
+            raise UserError(f"{witness}: says that this movie is synthetic; a study wants a real one")
+    named, tested = _names(data, config.sequence), _names(test, config.test_sequence)
+    span = 1.0
+    if test.resolve() == data.resolve():
+        if not config.test_sequence:
+            tested = ([name for name in tested if name not in named] or named)[-1:]
+        others = [name for name in named if name not in tested]
+        if config.sequence and config.test_sequence and others != named and named != tested:
+            shared = ", ".join(name for name in named if name in tested)
+            raise UserError(f"--sequence and --test-sequence share {shared}; name others, or the same in both")
+        span = 1.0 if others else 1 - config.test_share
+        named = others or tested
+    parts = Part(data, named, (0.0, span)), Part(test, tested, (span % 1.0, 1.0))
+    if shared_frames := _checked(parts[0], "train", TRAINED) & _checked(parts[1], "test", TESTED):
+        raise UserError(
+            f"{test}: {counted(len(shared_frames), 'frame')} to test on would be trained on, too; give another movie "
+            "with --test, or other sequences"
+        )
+    return parts
+
+
+def _names(path: Path, given: Sequence[str]) -> list[str]:
+    return [sequence.name for sequence in read_sequences(path, given)]
+
+
+def _checked(part: Part, purpose: str, least: int) -> set[str]:
+    """Return digests of the frames, after a look at whether these are enough and in a row."""
+    digests = set()
+    for sequence, numbers in part.frames():
+        if len(numbers) < least:
+            raise UserError(
+                f"{part.path}: sequence {sequence.name} has {counted(len(numbers), 'frame')} with masks to {purpose} "
+                f"on, {least} are needed; give a longer movie"
+            )
+        if missing := sorted(set(range(numbers[0], numbers[-1])) - set(numbers)):
+            raise UserError(
+                f"{part.path}: sequence {sequence.name} lacks frame or mask {missing[0]}; add it, or cut the movie"
+            )
+        digests |= {digest(sequence.frames[number]) for number in numbers}
+    return digests
+
+
+def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
+    """Copy frames, with the masks and tracks there, to a movie folder; what is there stays.
+
+    Frames are numbered from 0 and resized by `scale`, so that real and painted movies are of one size. A cell's track
+    is where the masks show it; what follows a gap is a track of its own.
+    """
+    if finished(out):
+        return out
+    facts = {"from": part.path.name, "sequences": list(part.names), "span": list(part.span), "resized": scale}
+    writer = MovieWriter(out, facts)
+    for sequence, numbers in part.frames():
+
+        def labels_of(number: int, sequence: Filmed = sequence) -> np.ndarray:
+            return shrunk(sequence.read_tracked(number), scale)
+
+        cells = {place: np.setdiff1d(labels_of(number), [0]).tolist() for place, number in enumerate(numbers)}
+        tracks, renamed = tracks_of(cells)
+        for place, number in enumerate(numbers):
+            labels = labels_of(number)
+            for (frame, cell), label in renamed.items():
+                if frame == place:
+                    labels[labels == cell] = label
+            writer.add_frame(sequence.name, place, _resized(read_image(sequence.frames[number]), scale))
+            writer.add_masks(sequence.name, "GT/TRA", place, labels)
+        known = read_tracks(sequence.tracks[str(sequence.track_source)])
+        writer.add_tracks(sequence.name, "GT/TRA", _with_parents(tracks, known, renamed))
+    return writer.finish()
+
+
+def _resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """Resize an image (C, H, W) and keep its type."""
+    if scale == 1:
+        return image
+    small = resize_image(image.astype(np.float32), scaled_shape(image.shape, scale))
+    return (small.round() if np.issubdtype(image.dtype, np.integer) else small).astype(image.dtype)
+
+
+def _with_parents(
+    tracks: Sequence[Track], known: Sequence[Track], renamed: Mapping[tuple[int, int], int]
+) -> list[Track]:
+    """Give tracks the parents that a track file tells, where these are there and end before."""
+    parents = {track.label: track.parent for track in known}
+    by_label = {track.label: track for track in tracks}
+    last = {label: track for label, track in by_label.items() if label not in renamed.values()}
+    for (_, cell), label in renamed.items():  # of a cell with gaps the track after the last one
+        last[cell] = max(last[cell], by_label[label], key=lambda track: track.end)
+    found = []
+    for track in tracks:
+        mother = last.get(parents.get(track.label, 0))
+        born = track.parent == 0 and mother is not None and mother.end < track.begin
+        found.append(track._replace(parent=mother.label) if mother is not None and born else track)
+    return found

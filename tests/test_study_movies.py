@@ -1,0 +1,455 @@
+"""`study movie` and `study tracking`, at their smallest: frames on either side, what is measured, what is refused."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cells import draw
+from conftest import picture, write_movie
+from cytoforge.cli import main
+from cytoforge.commands.study import movies, trackers
+from cytoforge.commands.study.frames import Part, copy_movie, split_movies
+from cytoforge.config import StudyMovie, StudyTracking
+from cytoforge.data.files import digest, read_json
+from cytoforge.data.images import read_image, read_labels, write_image, write_labels
+from cytoforge.data.movie import read_sequences, read_tracks
+from cytoforge.errors import UserError
+from cytoforge.metrics.estimates import Estimate
+from cytoforge.training import movie, tracker
+
+TINY = "--preset tiny --minutes 0.002 --threads 1 --seeds 1"
+FLAGS = {
+    "movie": "--frames 10 --densities 0.2 --scale 0.75",
+    "tracking": "--methods tgan --trackers overlap deepsea --frames 100",
+}
+FRAMES = {"01": 10, "02": 6}
+ARMS = ("real", "painted", "both")
+Run = Callable[[str], Path]
+
+
+def film(path: Path, frames: dict[str, int] = FRAMES, seed: int = 0) -> Path:
+    """A movie folder: cells 1 and 2 move right; 2 divides into 3 and 4 at frame 2; every frame is another."""
+    for sequence, count in frames.items():
+        for t in range(count):
+            labels = np.zeros((64, 64), np.int32)
+            labels[8:22, 4 + 2 * t : 18 + 2 * t] = 1
+            if t < 2:
+                labels[34:50, 6 + t : 30 + t] = 2
+            else:
+                labels[34:50, 4 + t : 16 + t], labels[34:50, 20 + t : 32 + t] = 3, 4
+            write_image(path / sequence / f"t{t:03d}.tif", picture(labels, seed=seed + 100 * int(sequence) + t))
+            write_labels(path / f"{sequence}_GT" / "TRA" / f"man_track{t:03d}.tif", labels)
+        rows = f"1 0 {count - 1} 0\n2 0 1 0\n3 2 {count - 1} 2\n4 2 {count - 1} 2\n"
+        (path / f"{sequence}_GT" / "TRA" / "man_track.txt").write_text(rows)
+    return path
+
+
+def study(kind: str, data: Path, out: Path, *flags: str) -> int:
+    return main(["study", kind, str(data), "--out", str(out), *TINY.split(), *FLAGS[kind].split(), *flags])
+
+
+def digests(path: Path) -> set[str]:
+    return {digest(file) for sequence in read_sequences(path) for file in sequence.frames.values()}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film(tmp_path_factory.mktemp("films") / "film")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_weights() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CYTOFORGE_WEIGHTS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return the folder of a study of a kind that was interrupted, then finished; it runs for the first to ask."""
+    done: dict[str, Path] = {}
+
+    def finished(kind: str) -> Path:
+        if kind not in done:
+            out = tmp_path_factory.mktemp(kind) / "study"
+            with pytest.MonkeyPatch.context() as patch:
+                stop = {"movie": (movies, "score_movie"), "tracking": (trackers, "score_tracking")}[kind]
+                patch.setattr(*stop, interrupt)
+                assert study(kind, data, out) == 130
+            before = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*.*")}
+            assert before and not (out / "results").exists()
+            assert study(kind, data, out) == 0
+            assert all(file.stat().st_mtime_ns == time for file, time in before.items())  # not trained again
+            done[kind] = out
+        return done[kind]
+
+    return finished
+
+
+def interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def forbid(patch: pytest.MonkeyPatch) -> None:
+    """From here on nothing can be trained, simulated, painted, tracked or scored."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("this was done before")
+
+    for place, name in (
+        (movies, "train"),
+        (movie, "train"),
+        (tracker, "train"),
+        (movies, "simulate_movie"),
+        (movies, "generate_movie"),
+        (movies, "score_movie"),
+        (trackers, "simulate_movie"),
+        (trackers, "track"),
+        (trackers, "score_tracking"),
+    ):
+        patch.setattr(place, name, refuse)
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_a_study_is_written_once_and_the_same_command_measures_nothing(
+    kind: str, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = run(kind)
+    forbid(monkeypatch)
+    results, page = read_json(out / "results.json"), (out / "report.html").read_text()
+    assert "NaN" not in (out / "results.json").read_text()
+    for cell in (cell for row in results["rows"] for cell in row.values()):
+        assert isinstance(cell, str | int | float | None) or list(cell) == ["value", "low", "high", "images"]
+    assert "data:image/png;base64," in page
+    (out / "report.html").unlink()
+    assert study(kind, data, out) == 0
+    assert read_json(out / "results.json") == results
+    assert (out / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_the_last_sequence_is_tested_on_and_none_of_it_trained_on(kind: str, run: Run) -> None:
+    out = run(kind)
+    train, test = out / "data" / "train", out / "data" / "test"
+    assert [(one.name, len(one.frames)) for one in read_sequences(train)] == [("01", 10)]
+    assert [(one.name, len(one.frames)) for one in read_sequences(test)] == [("02", 6)]
+    assert not digests(train) & digests(test)
+    side = {"movie": 48, "tracking": 64}[kind]
+    assert read_image(test / "02" / "t000.tif").shape == (1, side, side)
+    for config in map(read_json, (out / "runs").glob("*/config.json")):
+        used = {*config["training_images"], *config["validation_images"]}
+        real = Path(config["config"]["data"]).parent == out / "data"  # else painted on masks like those of the real
+        assert used and (not real or all(name.startswith("01") for name in used))
+        assert config["config"]["scale"] == 1  # the frames are resized already
+
+
+def test_a_movie_is_painted_by_each_method_and_compared_with_the_real_one(run: Run) -> None:
+    out = run("movie")
+    rows = read_json(out / "results.json")["rows"]
+    table = {row["movie"]: row for row in rows if "SSIM" in row}
+    assert list(table) == ["tgan", "vid2vid", "real movie"]
+    assert all(row["SSIM"]["images"] == 1 and row["flicker"]["value"] >= 0 for row in table.values())
+    assert table["tgan"]["SSIM"]["value"] != table["vid2vid"]["SSIM"]["value"]
+    for method in ("tgan", "vid2vid"):
+        (painted,) = read_sequences(out / "work" / f"{method}-0")
+        (real,) = read_sequences(out / "data" / "test")
+        for number in real.frames:
+            np.testing.assert_array_equal(painted.read_tracked(number), real.read_tracked(number))
+        record = read_json(out / "results" / f"{method}-0.json")
+        assert record["SSIM"] == table[method]["SSIM"]["value"]
+        assert record["real"]["SSIM"] == table["real movie"]["SSIM"]["value"]
+        assert record["faithfulness"] is not None
+        assert read_json(out / "runs" / f"{method}-train-0" / "config.json")["config"]["method"] == method
+
+
+def test_a_movie_study_tells_of_length_density_and_background(run: Run) -> None:
+    out = run("movie")
+    rows = read_json(out / "results.json")["rows"]
+    drifts = [row for row in rows if "drift of grey" in row]
+    assert [(row["movie"], row["frames"]) for row in drifts] == [("tgan", 10), ("vid2vid", 10)]
+    dense = [row for row in rows if "layout" in row]
+    assert [(row["layout"], row["share of cell"]) for row in dense] == [("scattered", 0.2), ("colony", 0.2)]
+    backgrounds = [row for row in rows if "background" in row]
+    assert [row["background"] for row in backgrounds] == ["its own", "its own, mirrored"]
+    assert all(row["movie"] == "tgan" and row["deviation over time"] >= 0 for row in backgrounds)
+    mirrored = read_image(out / "work" / "mirrored.tif")
+    assert mirrored.shape == (1, 48, 48) and 40 < np.median(mirrored) < 80  # the ground of `picture` is 60
+    sizes = {file.stem: read_image(file).shape[1:] for file in (out / "pictures").iterdir()}
+    assert sizes == {
+        "movie": (4 * 48, 4 * 48),  # masks, real and both methods; four frames
+        "dense-scattered": (3 * 48, 48),
+        "dense-colony": (3 * 48, 48),
+        "backgrounds": (2 * 48, 3 * 48),
+    }
+
+
+def test_trackers_are_compared_on_real_and_painted_movies(run: Run) -> None:
+    out = run("tracking")
+    rows = read_json(out / "results.json")["rows"]
+    compared = [row for row in rows if row["frames"] == "all"]
+    assert [(row["tracker"], row["movie"]) for row in compared] == [
+        (name, kind) for name in ("overlap", "deepsea") for kind in ("real", "tgan")
+    ]
+    for row in compared:
+        assert ("|MOTA - real|" in row) == (row["movie"] != "real")
+    pair = {kind: read_json(out / "results" / f"overlap-{kind}-0.json")["mota"] for kind in ("real", "tgan")}
+    assert compared[0]["MOTA"]["value"] == pair["real"]
+    assert compared[1]["|MOTA - real|"]["value"] == pytest.approx(abs(pair["real"] - pair["tgan"]))
+
+
+def test_trackers_are_trained_on_real_and_painted_frames_and_both(run: Run) -> None:
+    out = run("tracking")
+    rows = [row for row in read_json(out / "results.json")["rows"] if row["frames"] != "all"]
+    assert [(row["tracker"], row["frames"]) for row in rows] == [
+        (f"deepsea, trained on {arm}", 10)  # of 100 there are but 10
+        for arm in ARMS
+    ]
+    assert all(0 <= row["IDF1"]["value"] <= 1 for row in rows)
+    configs = {arm: read_json(out / "runs" / f"tracker-{arm}-10-0" / "config.json") for arm in ARMS}
+    few, films = str(out / "data" / "real-10"), str(out / "work" / "films-10-0")
+    told = {arm: (config["config"]["data"], config["config"]["synthetic"]) for arm, config in configs.items()}
+    assert told == {"real": (few, None), "painted": (films, None), "both": (few, films)}
+    assert len(read_sequences(Path(films))) == trackers.SEQUENCES
+
+
+def test_fewer_frames_are_the_first_ones_and_come_in_order(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, list[int]] = {}
+
+    def trained(study: Any, config: Any, name: str, data: Path, seed: int, more: Path | None = None) -> Any:
+        given[f"{name}-{seed}"] = [len(one.frames) for one in read_sequences(data)]
+        return SimpleNamespace(path=tmp_path)
+
+    def painted(study: Any, config: Any, few: Path, count: int, seed: int) -> Path:
+        assert digests(few) <= digests(data)
+        return few
+
+    scores = dict.fromkeys(trackers.LINKS.values(), 0.5)
+    monkeypatch.setattr(trackers, "_add_comparison", lambda *arguments: None)
+    monkeypatch.setattr(trackers, "_painted_films", painted)
+    monkeypatch.setattr(trackers, "_tracker", trained)
+    monkeypatch.setattr(trackers, "_tracked", lambda *arguments: scores)
+    trackers.study_tracking(StudyTracking((data,), tmp_path / "out", frames=(8, 5, 8, 10, 30), seeds=2, seed=3))
+    counts = [row["frames"] for row in read_json(tmp_path / "out" / "results.json")["rows"]]
+    assert counts == [5] * 3 + [8] * 3 + [10] * 3
+    assert given == {f"{arm}-{n}-{seed}": [n] for n in (5, 8, 10) for seed in (3, 4) for arm in ARMS}
+    for number in range(5):
+        copied, real = (folder / "01" / f"t{number:03d}.tif" for folder in (tmp_path / "out/data/real-5", data))
+        np.testing.assert_array_equal(read_image(copied), read_image(real))
+
+
+GAP = {
+    3: draw("AA..\n..B."),
+    4: draw("AA..\n...."),
+    5: draw("AA..\n..B."),
+    6: draw("CC..\n..B."),
+    7: draw("..DD\n..B."),
+}
+
+
+def gap(path: Path) -> Path:
+    """A movie with frames 3 to 7: 1 becomes 3, then 4 comes of 9, which is not there; 2 is missing in frame 4."""
+    large = {number: np.kron(labels, np.ones((4, 4), np.int32)) for number, labels in GAP.items()}
+    return write_movie(path, large, ((1, 3, 5, 0), (2, 3, 7, 0), (3, 6, 6, 1), (4, 7, 7, 9), (9, 0, 2, 0)))
+
+
+def rows_of(path: Path) -> tuple[tuple[int, ...], ...]:
+    (sequence,) = read_sequences(path)
+    return tuple(tuple(row) for row in read_tracks(sequence.tracks["GT/TRA"]))
+
+
+def test_a_copy_is_renumbered_and_a_gap_parts_a_track(tmp_path: Path) -> None:
+    source = gap(tmp_path / "gap")
+    out = copy_movie(Part(source, ["01"]), tmp_path / "copy")
+    (sequence,) = read_sequences(out)
+    assert list(sequence.frames) == [0, 1, 2, 3, 4] == list(sequence.tracked_frames())
+    # 5 is what follows the gap of 2; the parent of 3 is kept, that of 4 dropped
+    assert rows_of(out) == ((1, 0, 2, 0), (2, 0, 0, 0), (3, 3, 3, 1), (4, 4, 4, 0), (5, 2, 4, 2))
+    np.testing.assert_array_equal(read_image(sequence.frames[1]), read_image(source / "01" / "t004.tif"))
+    second = np.kron(draw("AA..\n..E."), np.ones((4, 4), np.int32))
+    np.testing.assert_array_equal(sequence.read_tracked(2), second)
+    assert main(["check", str(out)]) == 0
+    stamp = (out / "01" / "t000.tif").stat().st_mtime_ns
+    assert copy_movie(Part(source, ["01"]), out) == out
+    assert (out / "01" / "t000.tif").stat().st_mtime_ns == stamp
+
+
+def test_the_number_after_a_gap_is_no_parent_that_the_file_tells(tmp_path: Path) -> None:
+    source = gap(tmp_path / "gap")
+    table = source / "01_GT" / "TRA" / "man_track.txt"
+    table.write_text(table.read_text().replace("4 7 7 9", "4 7 7 5").replace("9 0 2 0", "5 0 2 0"))
+    assert (4, 4, 4, 0) in rows_of(copy_movie(Part(source, ["01"]), tmp_path / "copy"))
+
+
+def test_a_daughter_of_a_cell_with_a_gap_descends_from_its_last_track(tmp_path: Path) -> None:
+    masks = {number: np.kron(draw(text), np.ones((4, 4), np.int32)) for number, text in enumerate("A.AB")}
+    source = write_movie(tmp_path / "movie", masks, ((1, 0, 2, 0), (2, 3, 3, 1)))
+    assert rows_of(copy_movie(Part(source, ["01"]), tmp_path / "copy")) == ((1, 0, 0, 0), (2, 3, 3, 3), (3, 2, 2, 1))
+
+
+def test_a_copy_of_a_share_is_resized_and_drops_the_parent_before_it(tmp_path: Path) -> None:
+    source = gap(tmp_path / "gap")
+    out = copy_movie(Part(source, ["01"], (0.6, 1.0)), tmp_path / "copy", 0.5)
+    assert rows_of(out) == ((2, 0, 1, 0), (3, 0, 0, 0), (4, 1, 1, 0))
+    image = read_image(out / "01" / "t000.tif")
+    assert image.shape == (1, 4, 8) and image.dtype == np.uint8
+    assert image[0, 0].tolist()[1:-1] == [2, 4, 6, 8, 10, 12]  # of columns 0 to 15, between two of them
+    np.testing.assert_array_equal(
+        read_labels(out / "01_GT" / "TRA" / "man_track001.tif"), np.kron(draw("..DD\n..B."), np.ones((2, 2), int))
+    )
+    info = json.loads((out / "dataset.json").read_text())
+    assert (info["resized"], info["span"], info["from"]) == (0.5, [0.6, 1.0], "gap")
+
+
+def test_cells_that_vanish_at_scale_have_no_track(tmp_path: Path) -> None:
+    labels = np.zeros((8, 8), np.int32)
+    labels[1, 1], labels[2, 1] = 1, 2  # both have their middle in one pixel of the small mask
+    source = write_movie(tmp_path / "movie", {0: labels, 1: labels}, ((1, 0, 1, 0), (2, 0, 1, 0)))
+    assert len(rows_of(copy_movie(Part(source, ["01"]), tmp_path / "copy", 0.125))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "train", "test"),
+    [
+        ({}, (["01", "02"], (0, 1)), (["03"], (0, 1))),
+        ({"sequence": ("03",)}, (["03"], (0, 1)), (["02"], (0, 1))),
+        ({"test_sequence": ("01",)}, (["02", "03"], (0, 1)), (["01"], (0, 1))),
+        ({"sequence": ("02",), "test_sequence": ("03", "01")}, (["02"], (0, 1)), (["01", "03"], (0, 1))),
+        ({"sequence": ("02",), "test_sequence": ("02",)}, (["02"], (0, 0.65)), (["02"], (0.65, 1))),
+        ({"sequence": ("01", "02", "03")}, (["01", "02"], (0, 1)), (["03"], (0, 1))),
+        ({"test": "film"}, (["01", "02"], (0, 1)), (["03"], (0, 1))),
+        ({"test": "others"}, (["01", "02", "03"], (0, 1)), (["01", "02"], (0, 1))),
+        ({"test": "others", "test_sequence": ("02",)}, (["01", "02", "03"], (0, 1)), (["02"], (0, 1))),
+    ],
+)
+def test_which_sequences_are_trained_and_tested_on(
+    tmp_path: Path, options: dict[str, Any], train: tuple[Any, Any], test: tuple[Any, Any]
+) -> None:
+    source = film(tmp_path / "film", {"01": 8, "02": 8, "03": 8})
+    film(tmp_path / "others", {"01": 2, "02": 2}, seed=1000)
+    given = {**options, "test": tmp_path / options["test"] if "test" in options else None}
+    parts = split_movies(StudyMovie((source,), tmp_path / "out", **given))
+    assert [(part.names, part.span) for part in parts] == [train, test]
+    assert parts[1].path == given["test"] or given["test"] is None
+    sides = [{(one.name, n) for one, numbers in part.frames() for n in numbers} for part in parts]
+    assert sides[0] and sides[1] and (parts[0].path != parts[1].path or not sides[0] & sides[1])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.35, 0.5, 0.77])
+def test_of_a_single_sequence_the_last_frames_are_tested_on(tmp_path: Path, share: float) -> None:
+    source = film(tmp_path / "film", {"01": 23})
+    parts = split_movies(StudyTracking((source,), tmp_path / "out", test_share=max(share, 0.08)))
+    early, late = (numbers for part in parts for _, numbers in part.frames())
+    assert early + late == list(range(23))
+    assert len(late) == pytest.approx(23 * max(share, 0.08), abs=0.51)
+
+
+def test_nan_is_none_in_scores() -> None:
+    nan = float("nan")
+    given = {"a": nan, "b": Estimate(nan, nan, nan, 1), "c": Estimate(0.5, 0, 1, 2), "d": {"10": [nan, 0.25]}, "e": "x"}
+    assert movies._plain(given) == {"a": None, "b": None, "c": 0.5, "d": {"10": [None, 0.25]}, "e": "x"}
+    figure = movies._length_figure({"tgan": [{"10": [None, 0.25], "50": [0.5, 0.5]}]})
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [nan, 0.5])
+
+
+def without_tracks(path: Path) -> None:
+    (path / "02_GT" / "TRA" / "man_track.txt").unlink()
+
+
+def synthetic(path: Path) -> None:
+    (path / "dataset.json").write_text(json.dumps({"synthetic": {"by": "x"}}))
+
+
+def short(path: Path) -> None:
+    shutil.rmtree(path / "01")
+    shutil.rmtree(path / "01_GT")
+    film(path, {"01": 4})
+
+
+def torn(path: Path) -> None:
+    (path / "02" / "t003.tif").unlink()
+
+
+def copied(path: Path) -> None:
+    shutil.copy(path / "01" / "t001.tif", path / "02" / "t001.tif")
+
+
+def no_movie(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+@pytest.mark.parametrize(
+    ("spoil", "flags", "sentence"),
+    [
+        (without_tracks, "", "sequence 02: has no man_track.txt or res_track.txt; track its cells first"),
+        (synthetic, "", "says that this movie is synthetic; a study wants a real one"),
+        (short, "", "sequence 01 has 4 frames with masks to train on, 5 are needed; give a longer movie"),
+        (torn, "", "sequence 02 lacks frame or mask 3; add it, or cut the movie"),
+        (copied, "", "1 frame to test on would be trained on, too; give another movie"),
+        (no_movie, "", "is no movie folder"),
+        (None, "--test {copy}", "to test on would be trained on, too; give another movie"),
+        (None, "--sequence 01 --sequence 02 --test-sequence 02", "--sequence and --test-sequence share 02"),
+        (None, "--sequence 07", "has no sequence 07"),
+        (None, "--test-sequence 07", "has no sequence 07"),
+    ],
+)
+def test_what_cannot_be_studied_is_refused_and_nothing_written(
+    kind: str,
+    spoil: Callable[[Path], None] | None,
+    flags: str,
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = film(tmp_path / "film")
+    if spoil:
+        spoil(path)
+    shutil.copytree(path, tmp_path / "copy")
+    assert study(kind, path, tmp_path / "out", *flags.format(copy=tmp_path / "copy").split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "sentence"),
+    [
+        ("movie", "--densities 0.3 0.9", "--densities go from 0.01 to 0.7"),
+        ("movie", "--methods vid2vid --backgrounds {data}", "--backgrounds belong to tgan"),
+        ("movie", "--frames 9", "--frames"),
+        ("tracking", "--frames 4", "--frames"),
+    ],
+)
+def test_settings_are_refused(
+    kind: str, flags: str, sentence: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study(kind, data, tmp_path / "out", *flags.format(data=data).split()) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_several_data_are_refused(data: Path, tmp_path: Path) -> None:
+    for config in (StudyMovie, StudyTracking):
+        with pytest.raises(UserError, match="give a single DATA"):
+            config((data, tmp_path), tmp_path / "out")
+
+
+def test_a_tracker_that_is_not_installed_is_missed_before_any_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(config: Any) -> None:
+        raise UserError(f"{config.tracker}: is not installed")
+
+    monkeypatch.setattr(trackers, "open_linker", absent)
+    with pytest.raises(UserError, match=re.escape("btrack: is not installed")):
+        trackers.study_tracking(StudyTracking((data,), tmp_path / "out", trackers=("deepsea", "btrack")))
+    assert not (tmp_path / "out").exists()
