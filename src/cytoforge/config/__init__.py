@@ -11,15 +11,12 @@ from cytoforge.config.commands import (
     ImportCheckpoint,
     ImportMovie,
     ImportTracks,
-    ScoreGeneration,
-    ScoreMovie,
-    ScoreSegmentation,
-    ScoreTracking,
     Segment,
     SimulateMasks,
     SimulateMovie,
     Track,
 )
+from cytoforge.config.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
 from cytoforge.config.study import (
     StudyAblation,
     StudyDense,

@@ -1,4 +1,4 @@
-"""Settings of the commands that neither train nor study."""
+"""Settings of the commands that neither train, score nor study."""
 
 from dataclasses import field
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.config.base import Count, Fraction, NewFile, Present, ResultFolder, RunFolder, command
+from cytoforge.config.base import Count, Fraction, Present, ResultFolder, RunFolder, command
 
 
 @command
@@ -165,135 +165,6 @@ class Track:
         if self.gap is not None and self.tracker not in TRACKERS:
             raise ValueError(f"--gap: belongs to {', '.join(TRACKERS)}; leave it out")
         return self
-
-
-@command
-class ScoreSegmentation:
-    """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
-
-    Examples:
-      cytoforge score segmentation OUT DATA
-      cytoforge score segmentation OUT DATA --protocol paper --json scores.json
-    """
-
-    prediction: Positional[Present]
-    """dataset folder, folder of masks, one mask or a movie folder"""
-    truth: Positional[Present]
-    """the same, with the true masks"""
-    protocol: Literal["instances", "paper"] = "instances"
-    """instances: true cells, optimally matched; paper: connected components of at least 15 px, as cGAN-Seg scores"""
-    json: NewFile | None = None
-    """write everything, image by image, to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept synthetic images as truth"""
-
-
-@command
-class ScoreTracking:
-    """Compare predicted with true tracks: MOTA, IDF1, HOTA, CHOTA; SEG, DET, TRA, LNK; divisions.
-
-    Both are movie folders with masks and tracks; sequences are paired by name. Of a folder with results (01_RES) and
-    truth (01_GT) the results are the prediction, so both may be one folder.
-
-    Examples:
-      cytoforge score tracking OUT DATA
-      cytoforge score tracking OUT DATA --sequence 02 --json scores.json
-    """
-
-    prediction: Positional[Present]
-    """movie folder with the predicted tracks"""
-    truth: Positional[Present]
-    """movie folder with the true tracks"""
-    sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence to score, such as 01 (repeatable); all of TRUTH without it"""
-    json: NewFile | None = None
-    """write everything, sequence by sequence, to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept synthetic movies as truth"""
-
-
-@command
-class ScoreGeneration:
-    """Compare generated with real images: KID and FID, precision and recall, and LPIPS, SSIM, PSNR of pairs.
-
-    What needs a pretrained network is scored where its weights are (--weights-dir). Pairs are scored if every
-    generated image has a real one of the same name and size.
-
-    Examples:
-      cytoforge score generation OUT DATA
-      cytoforge score generation OUT DATA --training TRAINED --json scores.json
-    """
-
-    prediction: Positional[Present]
-    """generated images: dataset folder, folder of images, one image or a movie folder"""
-    truth: Positional[Present]
-    """the same, with real images"""
-    training: Present | None = None
-    """images that the generator was trained on: are generated ones copies of these?"""
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """resize real images on reading, to the scale at which the others were generated"""
-    normalisation: Literal["set", "image"] | None = None
-    """real images between the limits of all (set) or of each (image); without it image for what cytoforge painted"""
-    weights_dir: Present | None = None
-    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
-    json: NewFile | None = None
-    """write everything to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where to compute"""
-    threads: Count | None = None
-    """threads of a CPU; all cores without it"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept synthetic images as truth"""
-
-
-@command
-class ScoreMovie:
-    """Compare a generated movie with a real one: frames, clips, coherence over time, drift, faithfulness to its cells.
-
-    Both are movie folders with tracks. Sequences that were painted on masks of TRUTH, under the same names, are also
-    compared frame by frame. The real movie's own values stand beside those of the generated one.
-
-    Examples:
-      cytoforge score movie OUT DATA --sequence 02
-      cytoforge score movie OUT DATA --segmenter RUN --json scores.json
-    """
-
-    prediction: Positional[Present]
-    """generated movie: movie folder with frames, masks and tracks"""
-    truth: Positional[Present]
-    """the same, with real frames"""
-    sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence of TRUTH to compare with, such as 02 (repeatable), and of PREDICTION if it has it; all without it"""
-    scale: Annotated[float, Field(gt=0, le=8, examples=[0.5])] | None = None
-    """resize real frames on reading; without it to the scale that dataset.json tells of PREDICTION"""
-    segmenter: RunFolder | None = None
-    """run whose segmenter looks for the cells in all frames"""
-    weights_dir: Present | None = None
-    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
-    json: NewFile | None = None
-    """write everything to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where to compute"""
-    threads: Count | None = None
-    """threads of a CPU; all cores without it"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept a synthetic movie as truth"""
 
 
 @command
