@@ -135,7 +135,7 @@ def test_the_background_never_comes_from_the_clip_nor_holds_a_cell() -> None:
 
 def test_takes_are_torn_where_frames_are_missing() -> None:
     assert takes(items(range(3), range(5, 7))) == [range(3), range(3, 5)]
-    with pytest.raises(UserError, match=r"at most 2 frames follow each other .* training needs 3; give a longer movie"):
+    with pytest.raises(UserError, match=r"at most 2 frames in a row .* 3 are needed; give a longer movie"):
         Clips(items(range(2), range(5, 7)), read, lead=1, longest=3, size=(32, 32), count=1, policy="flip", seed=0)
 
 

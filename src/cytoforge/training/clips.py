@@ -11,6 +11,7 @@ from cytoforge.augment import Policy, augment
 from cytoforge.backgrounds import background_reference
 from cytoforge.data.dataset import Item
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 from cytoforge.training.batches import Batch, Pair, cached, item_generator
 
 OTHERS = 9  # frames that the background of a clip is taken from
@@ -72,8 +73,8 @@ class Clips:
         room = max(map(len, self.takes)) - lead - 1  # one frame at least is left for the background
         if room < 1:
             raise UserError(
-                f"at most {room + lead + 1} frames follow each other with images and masks, training needs "
-                f"{lead + 2}; give a longer movie, or a smaller --window or --lag"
+                f"at most {counted(room + lead + 1, 'frame')} in a row for training with images and masks, {lead + 2} "
+                "are needed; give a longer movie, or a smaller --window or --lag"
             )
         self.longest = min(longest, room)
         self._read = cached(read)
