@@ -262,14 +262,15 @@ def test_every_image_is_seen_once_a_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "words"),
+    ("history", "steps", "words"),
     [
-        ([], "Training ended before the first validation"),
-        ([[0.25, 0.0], [0.5, 0.0], [1.0, 0.004]], "Not learned yet"),
-        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], "Converged"),
-        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], "Not converged yet"),
+        ([], 0, "Training ended before the first validation"),
+        ([[0.25, 0.0], [0.5, 0.0], [1.0, 0.004]], 9, "Not learned yet"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 100, "Converged"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 9, "Too few steps to tell"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], 100, "Not converged yet"),
     ],
 )
-def test_the_verdict(history: list[list[float]], words: str) -> None:
-    state = State(history=history, best=max((s for _, s in history), default=-math.inf), best_step=1)
+def test_the_verdict(history: list[list[float]], steps: int, words: str) -> None:
+    state = State(step=steps, history=history, best=max((s for _, s in history), default=-math.inf), best_step=1)
     assert verdict(state).startswith(words)

@@ -33,6 +33,7 @@ from cytoforge.config.study import (
 from cytoforge.config.training import (
     FITTING_DIAMETER,
     PRESETS,
+    PainterTraining,
     Preset,
     TrainGenerator,
     Training,
@@ -58,6 +59,7 @@ __all__ = [
     "ImportCheckpoint",
     "ImportMovie",
     "ImportTracks",
+    "PainterTraining",
     "Preset",
     "ScoreGeneration",
     "ScoreMovie",

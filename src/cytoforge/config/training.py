@@ -107,22 +107,10 @@ class Training:
     """k-fold validation: 2/5 holds out the second of five parts"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading; stored with the run, segment returns masks of the original size"""
-    condition: Condition | None = None
-    """what a generator is told: mask, as in cGAN-Seg; instances: also contacts, depth (default of two-stage)"""
-    perceptual: Perceptual = "auto"
-    """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     norm: Norm = "batch"
     """normalisation layers: the paper's batch norm, or group norm"""
-    attention: bool = True
-    """linear attention in the discriminators"""
-    style_mixing: Fraction = 0.9
-    """probability that two styles are mixed in one generated image"""
-    p_diff: Fraction = 0.2
-    """probability of the differentiable augmentation before the image discriminator"""
     patience: Count | None = None
     """stop after this many validations (of about 20 in a run) without improvement"""
-    weights_dir: Present | None = None
-    """folder with pretrained VGG-19 for the perceptual loss; also from CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
     devices: Count = 1
@@ -135,11 +123,6 @@ class Training:
     """what --minutes are: time on the wall, or time of the processor, which other work on the computer does not cut"""
     overwrite: bool = False
     """replace an existing run folder"""
-
-    @property
-    def told(self) -> Condition:
-        """What the generator of this very training is told of cells."""
-        return self.condition or "mask"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":
@@ -164,6 +147,29 @@ class Training:
 
 
 @command
+class PainterTraining(Training):
+    """What trainings ask for that have a generator and its discriminators."""
+
+    condition: Condition | None = None
+    """what a generator is told: mask, as in cGAN-Seg; instances: also contacts, depth (default of two-stage)"""
+    perceptual: Perceptual = "auto"
+    """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
+    attention: bool = True
+    """linear attention in the discriminators"""
+    style_mixing: Fraction = 0.9
+    """probability that two styles are mixed in one generated image"""
+    p_diff: Fraction = 0.2
+    """probability of the differentiable augmentation before the image discriminator"""
+    weights_dir: Present | None = None
+    """folder with pretrained VGG-19 for the perceptual loss; also from CYTOFORGE_WEIGHTS"""
+
+    @property
+    def told(self) -> Condition:
+        """What the generator of this very training is told of cells."""
+        return self.condition or "mask"
+
+
+@command
 class WithSynthetic(Training):
     """What trainings ask for that learn from synthetic data, too."""
 
@@ -176,7 +182,7 @@ class WithSynthetic(Training):
 
 
 @command
-class TrainSegmentation(WithSynthetic):
+class TrainSegmentation(WithSynthetic, PainterTraining):
     """Train a segmenter on annotated images.
 
     DATA holds images/ and masks/ (label images: 0 background, 1..N cells) paired by file name, or is a movie folder.
@@ -219,7 +225,7 @@ class TrainSegmentation(WithSynthetic):
 
 
 @command
-class TrainGenerator(Training):
+class TrainGenerator(PainterTraining):
     """Train an image generator on annotated images: it learns to paint a microscopy image on a mask.
 
     DATA as for train segmentation. The generator is trained against a discriminator and by comparison with the real
@@ -239,7 +245,7 @@ class TrainGenerator(Training):
 
 
 @command
-class TrainMovie(Training):
+class TrainMovie(PainterTraining):
     """Train a movie generator: it learns to paint the next frame on the masks of a movie, and to enlarge frames.
 
     DATA is a movie folder with masks of every frame. The generator sees the masks of the last frames, an earlier frame

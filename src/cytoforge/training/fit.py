@@ -233,6 +233,9 @@ def fit(
     return state
 
 
+FEW = 50  # steps after which nothing has converged
+
+
 def verdict(state: State) -> str:
     """Return one sentence that says whether the validation score had stopped rising when training ended."""
     if not state.history:
@@ -245,6 +248,8 @@ def verdict(state: State) -> str:
         return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
     if state.best_step == 0:
         return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."
+    if state.step < FEW:
+        return f"Too few steps to tell ({best}): give it more minutes, and look at what it makes."
     if gain > 0.01:
         return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."
     return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cytoforge.config import TrainGenerator, Training
+from cytoforge.config import PainterTraining, TrainGenerator
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking, load_features
@@ -85,7 +85,7 @@ def train(config: TrainGenerator) -> Run:
     return run
 
 
-def describe_generator(config: Training, channels: int, network: str = "style-unet") -> dict[str, Any]:
+def describe_generator(config: PainterTraining, channels: int, network: str = "style-unet") -> dict[str, Any]:
     """Return the keyword arguments of the generator of a training, as config.json stores them."""
     preset = sizes(config)
     described = {
@@ -126,13 +126,13 @@ def quieten(generator: nn.Module) -> None:
             parameter.detach().mul_(QUIET)
 
 
-def build_generator(config: Training, described: dict[str, Any]) -> ImageGenerator:
+def build_generator(config: PainterTraining, described: dict[str, Any]) -> ImageGenerator:
     """Build a generator as described for config.json."""
     generator: ImageGenerator = build(GENERATORS[described["network"]], config.seed, "generator", described)
     return generator
 
 
-def build_discriminator(config: Training, purpose: str, channels: int) -> PatchGAN:
+def build_discriminator(config: PainterTraining, purpose: str, channels: int) -> PatchGAN:
     """Build a discriminator of images or masks with so many channels."""
     preset = sizes(config)
     options = {
@@ -149,7 +149,7 @@ def build_discriminator(config: Training, purpose: str, channels: int) -> PatchG
     return discriminator
 
 
-def perceptual_network(config: Training) -> dict[str, Any]:
+def perceptual_network(config: PainterTraining) -> dict[str, Any]:
     """Return the arguments `features` and `feature_weights` of the recipes: VGG-19, or nothing for feature matching.
 
     Raises UserError when VGG-19 is asked for and its weights are missing.
@@ -163,7 +163,7 @@ def perceptual_network(config: Training) -> dict[str, Any]:
     return {"features": features, "feature_weights": features.weights}
 
 
-def image_options(config: Training) -> dict[str, Any]:
+def image_options(config: PainterTraining) -> dict[str, Any]:
     """Return the arguments of the recipes that settle how images are painted and shown to the discriminator."""
     return {"kind": config.told, "p_diff": config.p_diff, "mixing": config.style_mixing}
 

@@ -16,6 +16,7 @@ from torch import nn
 from cytoforge.config import (
     FITTING_DIAMETER,
     PRESETS,
+    PainterTraining,
     Preset,
     TrainGenerator,
     Training,
@@ -250,14 +251,14 @@ def open_run(config: Training, fabric: Fabric, data: Data, content: dict[str, An
     """
     described = asdict(config)
     for loose in ("overwrite", "weights_dir"):
-        described.pop(loose)
+        described.pop(loose, None)
     described = {key: str(value) if isinstance(value, Path) else value for key, value in described.items()}
     content = {
         **content,
         "config": described,
         "scale": config.scale,
         "normalisation": Normalisation().to_json(),
-        "condition": config.told,
+        **({"condition": config.told} if isinstance(config, PainterTraining) else {}),
         "tile": max(2 * max(sizes(config).crop), 256),
         "precision": fabric._precision.precision,
         "threads": torch.get_num_threads(),
@@ -348,14 +349,14 @@ def _budget(config: Training) -> Budget:
     return Budget(seconds=60 * (DEFAULT_MINUTES if config.minutes is None else config.minutes))
 
 
-def prefers_vgg(config: Training) -> bool:
+def prefers_vgg(config: PainterTraining) -> bool:
     """Tell whether paintings shall be compared as VGG-19 sees them, if its weights are there."""
     return config.perceptual == "vgg" or (config.perceptual == "auto" and sizes(config).paper_weights)
 
 
 def _notices(config: Training, recipe: Recipe) -> list[str]:
     """Return what the user should know of a recipe before it starts."""
-    if recipe.perceptual in (None, "VGG-19") or not prefers_vgg(config):
+    if not isinstance(config, PainterTraining) or recipe.perceptual in (None, "VGG-19") or not prefers_vgg(config):
         return []
     return [
         "the perceptual loss falls back to matching the discriminator's features: "
