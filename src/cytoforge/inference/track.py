@@ -16,6 +16,7 @@ from cytoforge.data.images import Normalisation, read_header, read_image, read_l
 from cytoforge.data.run import Run
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
+from cytoforge.inference.track_report import write_report
 from cytoforge.linking import (
     BTrackLinker,
     Frame,
@@ -65,7 +66,7 @@ class Masks:
 
 
 def track(config: Track) -> Path:
-    """Write OUT/NN_RES/mask000.tif ... and OUT/NN_RES/res_track.txt for every sequence; return OUT.
+    """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html; return OUT.
 
     Every mask is read twice: to link its cells, and to give them the ids of their tracks; no more frames are in memory
     than the linker holds. An interrupted command goes on: frames that are segmented or written are not done again.
@@ -86,7 +87,10 @@ def track(config: Track) -> Path:
     for masks in whole:
         facts[masks.name] = _track_sequence(masks, linker, writer)
         print(f"{config.out / masks.name}_RES: {_said(masks, facts[masks.name])}")
+    texts = {masks.name: _said(masks, facts[masks.name]) for masks in whole}
+    page = write_report(config.out, config.movie, [sequence.name for sequence in sequences], texts)
     shutil.rmtree(config.out / SEGMENTATION, ignore_errors=True)
+    print(f"{page}: tracks over the frames, and lineages")
     return writer.finish({"sequences": facts})
 
 
