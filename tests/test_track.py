@@ -62,7 +62,7 @@ def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert f"{out / '01_RES'}: 5 frames with masks from ST/SEG: 45 cells, 9 tracks, 0 divisions, 0 gaps" in printed
     assert "gap in frames 1" in printed
-    assert sorted(path.name for path in out.iterdir()) == ["01_RES", "02_RES", "dataset.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["01_RES", "02_RES", "dataset.json", "report.html"]
     assert tracks(out) == [(label, 0, 4, 0) for label in range(1, 10)]
     for number, labels in result(out).tracked():
         given = read_labels(tiny_movie / "01_ST" / "SEG" / f"man_seg{number:03d}.tif")
