@@ -273,7 +273,7 @@ def test_what_is_no_movie_is_refused(run: Path, tiny_dataset: Path, tiny_movie: 
     for line, sentence in (
         (f"train movie {tiny_dataset} --out {tmp_path / 'x'}", "is no movie folder"),
         (f"train movie {tiny_movie} --out {tmp_path / 'x'} --limit 3", "--limit picks single images"),
-        (f"train movie {tiny_movie} --out {tmp_path / 'x'} --lag 4 --preset tiny", "training needs 6"),
+        (f"train movie {tiny_movie} --out {tmp_path / 'x'} --lag 4 --preset tiny", "6 are needed"),
         (f"generate movie {run} {tiny_dataset} --out {tmp_path / 'x'}", "is no movie folder"),
         (f"generate movie {run} {tiny_movie} --out {tiny_movie}", "holds the masks to paint on"),
     ):
