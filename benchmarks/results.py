@@ -198,6 +198,8 @@ def studies(kind: str, title: str, text: str) -> list[str]:
             lines += table(list(header), [[shown(cell) for cell in row.values()] for row in group])
         for picture in sorted(OUT.parent.glob(f"images/{kind}-{dataset}-*.png")):
             lines += [f"![{CAPTIONS[kind]}](images/{picture.name})", ""]
+        if "stopped" in study:
+            lines += [f"The study was stopped {study['stopped']}.", ""]
         lines += [f"Command: `{study['command']}`", ""]
     return lines
 
