@@ -9,10 +9,8 @@ and on many masks, and on one of 4096 x 4096 pixels. Writes generate.json beside
 """
 
 import json
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from cytoforge.instances import condition
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
 from cytoforge.simulation.phantom import phantom_labels
-from segment_large import peak_of, provenance
+from segment_large import by_turns, peak_of, provenance
 
 SHAPE, BLOCK, CELLS, REPEATS = (512, 768), 256, 60, 3  # masks are made of square blocks of so many px and cells
 GOAL, GOAL_GIB = 1.3, 4.0
@@ -62,15 +60,8 @@ def times(folder: Path) -> dict[str, Any]:
     def forward() -> None:
         painter.network(cells, styles, noise)
 
-    spent: dict[str, list[float]] = {"network": [], "open": [], "generate": []}
     work = {"network": forward, "open": lambda: Painter.open(config), "generate": lambda: generate(config)}
-    for repeat in range(REPEATS + 1):  # the first is not counted
-        for name, function in work.items():
-            begin = time.process_time()
-            function()
-            if repeat:
-                spent[name].append(time.process_time() - begin)
-    network, opening, whole = (statistics.median(spent[name]) for name in ("network", "open", "generate"))
+    network, opening, whole = by_turns(work, REPEATS).values()
     return {
         "shape": SHAPE,
         "width": 64,

@@ -10,10 +10,8 @@ generate_movie.json beside this file.
 """
 
 import json
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.simulation.phantom import phantom_labels
-from segment_large import peak_of, provenance
+from segment_large import by_turns, peak_of, provenance
 
 SHAPE, CELLS, FRAMES, REPEATS, FEW, MANY = (256, 384), 60, 4, 3, 20, 100
 GOAL, GROWTH = 0.8, 1.05
@@ -67,15 +65,8 @@ def rate(folder: Path) -> dict[str, Any]:
         for _ in range(FRAMES):
             network(*given, styles, noise)
 
-    spent: dict[str, list[float]] = {"network": [], "open": [], "generate": []}
     work = {"network": forward, "open": lambda: Studio.open(config), "generate": lambda: generate_movie(config)}
-    for repeat in range(REPEATS + 1):  # the first is not counted
-        for name, function in work.items():
-            begin = time.process_time()
-            function()
-            if repeat:
-                spent[name].append(time.process_time() - begin)
-    alone, opening, whole = (statistics.median(spent[name]) for name in ("network", "open", "generate"))
+    alone, opening, whole = by_turns(work, REPEATS).values()
     return {
         "shape": SHAPE,
         "width": 64,

@@ -10,11 +10,12 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -148,6 +149,18 @@ def provenance(command: str) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("cytoforge", "torch", "numpy", "scikit-image")},
     }
+
+
+def by_turns(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median CPU seconds of each function, run by turns so that a change of the machine's speed hits all alike."""
+    spent: dict[str, list[float]] = {name: [] for name in work}
+    for repeat in range(repeats + 1):  # the first is not counted
+        for name, function in work.items():
+            begin = time.process_time()
+            function()
+            if repeat:
+                spent[name].append(time.process_time() - begin)
+    return {name: statistics.median(values) for name, values in spent.items()}
 
 
 def main() -> int:
