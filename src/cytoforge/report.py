@@ -180,6 +180,11 @@ def to_rgb(image: NDArray[np.floating[Any]]) -> Pixels:
     return np.ascontiguousarray(bytes_[list(shown)].transpose(1, 2, 0))
 
 
+def mosaic(rows: Sequence[Sequence[Pixels]]) -> Pixels:
+    """Picture uint8 (H, W, 3) of pictures put side by side, and their rows above each other."""
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
 def label_colours(count: int) -> Pixels:
     """Colours uint8 (count + 1, 3): black for background, then light ones, unlike for neighbouring ids."""
     number = np.arange(count)

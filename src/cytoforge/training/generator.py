@@ -21,7 +21,7 @@ from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import GENERATORS, ImageGenerator
 from cytoforge.progress import counted
-from cytoforge.report import colour_labels, run_report, to_rgb
+from cytoforge.report import colour_labels, to_rgb
 from cytoforge.training.batches import item_generator
 from cytoforge.training.fit import verdict
 from cytoforge.training.paired import PairedGAN
@@ -33,6 +33,7 @@ from cytoforge.training.prepare import (
     open_data,
     open_run,
     prefers_vgg,
+    report_training,
     sizes,
     train_recipe,
 )
@@ -178,14 +179,10 @@ def write_picture(run: Run, generator: nn.Module, data: Data, step: int, kind: s
 def write_report(run: Run, data: Data, sentence: str, kind: str) -> None:
     """Write report.html: the verdict, the curves, and paintings of the validation masks beside the real images."""
     generator = load_network(run, "generator")
-    run_report(
-        run.path / "report.html",
-        title=f"Training of {run.path.name}",
-        config=run.config["config"],
-        provenance=run.provenance,
-        metrics=run.metrics(),
+    report_training(
+        run,
+        sentence,
         paintings=[(name, _panels(generator, image, labels, kind)) for name, image, labels in data.validation[:4]],
-        verdict=sentence,
     )
 
 

@@ -37,14 +37,14 @@ from cytoforge.networks.movie import MovieGenerator, discriminator_input
 from cytoforge.networks.style_unet import StyleGenerator, draw_styles
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.progress import counted
-from cytoforge.report import colour_labels, run_report, to_rgb
+from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training import vid2vid
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.clips import ClipBatch, Clips, sequence_backgrounds, takes
 from cytoforge.training.fit import Recipe, Update, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
 from cytoforge.training.paired import TEXTURE_WINDOWS, Features, frozen_statistics, judge
-from cytoforge.training.prepare import Data, build, launch, open_data, open_run, sizes, train_recipe
+from cytoforge.training.prepare import Data, build, launch, open_data, open_run, report_training, sizes, train_recipe
 
 # for trainings of minutes, where local statistics take the place of VGG-19; docs/decisions.md
 QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=5.0, perceptual=25.0, temporal=5.0)
@@ -237,7 +237,7 @@ def train(config: TrainMovie) -> Run:
 
     def picture(averages: dict[str, nn.Module], step: int) -> None:
         """Write samples/step-N.png: above each other masks, real and painted frames in a row."""
-        strip = np.concatenate([np.concatenate(row, axis=1) for row in _panels(config, averages, held[0])])
+        strip = mosaic(_panels(config, averages, held[0]))
         write_image(run.samples / f"step-{step:06d}.png", strip.transpose(2, 0, 1))
 
     state = train_recipe(
@@ -247,14 +247,10 @@ def train(config: TrainMovie) -> Run:
         networks = {"low-resolution": load_network(run, "low-resolution")}
         masks, real, painted = _panels(config, networks, held[0])
         names = [name for name, _, _ in data.validation]
-        run_report(
-            run.path / "report.html",
-            title=f"Training of {run.path.name}",
-            config=run.config["config"],
-            provenance=run.provenance,
-            metrics=run.metrics(),
+        report_training(
+            run,
+            verdict(state),
             paintings=[(n, [r, m, p]) for n, r, m, p in zip(names, real, masks, painted, strict=False)],
-            verdict=verdict(state),
         )
         steps, proceed = counted(state.step, "step"), f"cytoforge generate movie {config.out} MASKS --out OUT"
         print(f"{config.out}: movie generator trained in {steps}; {proceed}")

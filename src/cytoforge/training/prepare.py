@@ -34,6 +34,7 @@ from cytoforge.instances import cell_diameters
 from cytoforge.metrics.morphology import is_binary
 from cytoforge.networks.layers import initialise
 from cytoforge.progress import Progress, counted
+from cytoforge.report import run_report
 from cytoforge.training.batches import Batch, Batches, Synthetic, item_generator
 from cytoforge.training.fit import Budget, Recipe, State, Trainer, fit, verdict
 
@@ -362,6 +363,19 @@ def _notices(config: Training, recipe: Recipe) -> list[str]:
         "the perceptual loss falls back to matching the discriminator's features: "
         f"{lacking(config.weights_dir, 'vgg19')}"
     ]
+
+
+def report_training(run: Run, sentence: str, **shown: Any) -> None:
+    """Write report.html of a run: what all trainings tell, and what `run_report` takes besides."""
+    run_report(
+        run.path / "report.html",
+        title=f"Training of {run.path.name}",
+        config=run.config["config"],
+        provenance=run.provenance,
+        metrics=run.metrics(),
+        verdict=sentence,
+        **shown,
+    )
 
 
 def say(lines: Sequence[str]) -> None:

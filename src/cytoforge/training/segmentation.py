@@ -19,7 +19,7 @@ from cytoforge.losses import IGNORED, CycleWeights, cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.segmentation import SEGMENTERS
 from cytoforge.progress import counted
-from cytoforge.report import outcome_overlay, overlay, run_report, to_rgb
+from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.cyclegan import CycleGAN
 from cytoforge.training.fit import Recipe, State, Update, verdict
@@ -38,6 +38,7 @@ from cytoforge.training.prepare import (
     open_data,
     open_run,
     open_synthetic,
+    report_training,
     say,
     sizes,
     train_recipe,
@@ -257,12 +258,8 @@ def write_report(run: Run, data: Data, target: Target, state: State) -> None:
         (name, image, labels, segment_array(segmenter, image, target, run.config["tile"]))
         for name, image, labels in data.validation[:4]
     ]
-    run_report(
-        run.path / "report.html",
-        title=f"Training of {run.path.name}",
-        config=run.config["config"],
-        provenance=run.provenance,
-        metrics=run.metrics(),
+    report_training(
+        run,
+        verdict(state),
         samples=samples,
-        verdict=verdict(state),
     )

@@ -37,14 +37,14 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator, SuperResolution
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.progress import counted
-from cytoforge.report import colour_labels, run_report, to_rgb
+from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training.batches import Batch, Pair, cached, item_generator
 from cytoforge.training.clips import sequence_backgrounds, takes
 from cytoforge.training.fit import Update, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
 from cytoforge.training.movie import SHOWN, VALIDATED, open_movie, start_grey
 from cytoforge.training.paired import TEXTURE_WINDOWS, Features, frozen_statistics, judge
-from cytoforge.training.prepare import Data, build, launch, open_run, say, sizes, train_recipe
+from cytoforge.training.prepare import Data, build, launch, open_run, report_training, say, sizes, train_recipe
 from cytoforge.training.two_stage import finished, open_stages, share_of
 
 FIRST = 0.6  # share of the budget for the first stage, which has more to learn: motion, and cells out of masks
@@ -286,7 +286,7 @@ def _train(config: TrainMovie) -> Run:
     def picture(averages: Mapping[str, nn.Module], step: int) -> None:
         """Write samples/step-N.png: above each other real, painted and enlarged frames in a row."""
         _, *rows = held[0].panels(averages["super-resolution"], config)
-        strip = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+        strip = mosaic(rows)
         write_image(run.samples / f"step-{step:06d}.png", strip.transpose(2, 0, 1))
 
     state = train_recipe(
@@ -294,12 +294,9 @@ def _train(config: TrainMovie) -> Run:
     )
     if fabric.global_rank == 0:
         masks, real, small, enlarged = held[0].panels(load_network(run, "super-resolution"), config)
-        run_report(
-            run.path / "report.html",
-            title=f"Training of {run.path.name}",
-            config=run.config["config"],
-            provenance=run.provenance,
-            metrics=run.metrics(),
+        report_training(
+            run,
+            verdict(state),
             paintings=[
                 (name, row) for (name, _, _), *row in zip(data.validation, real, masks, small, enlarged, strict=False)
             ],
@@ -307,7 +304,6 @@ def _train(config: TrainMovie) -> Run:
                 ["Image", "Annotated cells", "Painted", "Enlarged"],
                 "Each row: a real frame, its annotated cells, what the first stage painted on them, and that enlarged.",
             ),
-            verdict=verdict(state),
         )
         steps, proceed = counted(state.step, "step"), f"cytoforge generate movie {config.out} MASKS --out OUT"
         print(f"{config.out}: super-resolution generator trained in {steps}; {proceed}")

@@ -19,7 +19,7 @@ from cytoforge.losses import cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.tracker import Tracker
 from cytoforge.progress import counted
-from cytoforge.report import outcome_overlay, run_report
+from cytoforge.report import outcome_overlay
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Update, verdict
 from cytoforge.training.moves import MoveBatches, Moves
@@ -29,6 +29,7 @@ from cytoforge.training.prepare import (
     open_data,
     open_run,
     open_synthetic,
+    report_training,
     say,
     sizes,
     train_recipe,
@@ -125,14 +126,10 @@ def train(config: TrainTracker) -> Run:
             run.note("with synthetic frames the weights of the end are kept, not those that were best on validation")
         tracker = load_network(run, "tracker")
         run.record(average_precision=examples.scores(tracker))
-        run_report(
-            run.path / "report.html",
-            title=f"Training of {run.path.name}",
-            config=run.config["config"],
-            provenance=run.provenance,
-            metrics=run.metrics(),
+        report_training(
+            run,
+            verdict(state),
             samples=examples.samples(tracker),
-            verdict=verdict(state),
         )
         steps, proceed = counted(state.step, "step"), f"cytoforge track {config.out} MOVIE --out OUT"
         print(f"{config.out}: tracker trained in {steps}; {proceed}")

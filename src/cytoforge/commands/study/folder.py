@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,12 +17,14 @@ from cytoforge.data.images import write_image
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate, mean_estimate, nested_estimate, resample, to_json
 from cytoforge.progress import counted
-from cytoforge.report import Report
+from cytoforge.report import Report, mosaic
 
 RECORD = "study.json"
 PARTS = ("results", "runs", "data", "work", "pictures")
 FILES = (RECORD, "results.json", "report.html")
 LOOSE = ("out", "overwrite", "threads", "device", "weights_dir")  # settings that may differ when a study goes on
+SIDE = 192  # px of a picture
+LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of what is simulated denser than seen
 Values = Sequence[Mapping[str, float | None]]
 """A score by image (None where undefined), for each seed."""
 
@@ -92,9 +94,9 @@ class Study:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
-    def picture(self, name: str, pixels: np.ndarray) -> None:
-        """Write pictures/NAME.png from pixels uint8 (H, W, 3)."""
-        write_image(self.out / "pictures" / f"{name}.png", pixels.transpose(2, 0, 1))
+    def picture(self, name: str, rows: Sequence[Sequence[np.ndarray]]) -> None:
+        """Write pictures/NAME.png: rows of pictures uint8 (H, W, 3) above each other."""
+        write_image(self.out / "pictures" / f"{name}.png", mosaic(rows).transpose(2, 0, 1))
 
 
 def shown(cell: Any) -> str:
@@ -105,6 +107,12 @@ def shown(cell: Any) -> str:
         interval = "" if np.isnan(cell.low) else f" [{cell.low:.3f}, {cell.high:.3f}]"
         return f"{cell.value:.3f}{interval}"
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def middle(array: np.ndarray) -> np.ndarray:
+    """Cut at most SIDE x SIDE pixels out of the middle of (..., H, W)."""
+    top, left = ((n - min(n, SIDE)) // 2 for n in array.shape[-2:])
+    return array[..., top : top + SIDE, left : left + SIDE]
 
 
 def estimate(values: Values, seed: int = 0) -> Estimate:

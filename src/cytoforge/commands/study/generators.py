@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from cytoforge.commands.score_generation import GenerationResults, score_generation
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.commands.study.folder import Study, open_all, open_data, over_seeds, shown, subset
-from cytoforge.commands.study.segmenters import base_settings, trained
+from cytoforge.commands.study.folder import LAYOUTS, Study, middle, open_all, open_data, over_seeds, shown, subset
+from cytoforge.commands.study.segmenters import alike, base_settings, trained
 from cytoforge.config import (
     GenerateImages,
     ScoreGeneration,
@@ -40,17 +40,15 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "StyleUNet, textures in the discriminator's features": {"perceptual": "features"},
     "the same, told of instances": {"perceptual": "features", "condition": "instances"},
 }
-SHOWN, SIDE = 3, 192
-LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")
+SHOWN = 3
 COLUMNS = ("KID", "FID", "precision", "recall", "density", "coverage", "LPIPS", "SSIM", "PSNR", "faithfulness")
 
 
 def base_generator(config: StudyGenerators, data: Path, seed: int) -> TrainGenerator:
     """Return what all trainings of generators of a study have in common."""
     shared = base_settings(config, data, seed)
-    common = {name: getattr(shared, name) for name in TrainGenerator.__dataclass_fields__ if hasattr(shared, name)}
     own = {"network": "style-unet", "loss": "l1+perceptual", "augmentation": "flip", "condition": config.condition}
-    return TrainGenerator(**{**common, **own, "limit": config.limit})
+    return alike(TrainGenerator, shared, **own, limit=config.limit)
 
 
 def paint_and_score(
@@ -186,7 +184,7 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
         pictures = [_first_picture(work) for work in works]
         titles = [f"{density:.0%} cell" for density in config.densities]
         report.image_grid([pictures], titles, [layout], f"Simulated masks, {layout}, painted.")
-        study.picture(layout, np.concatenate(pictures, axis=1))
+        study.picture(layout, [pictures])
     return study.finish(report)
 
 
@@ -239,26 +237,20 @@ def _add_panel(
     for item in test.items[:SHOWN]:
         factor = scale / test.scale
         image, labels = test.read_image(item, factor), test.read_labels(item, factor)
-        images = [colour_labels(_middle(labels)), to_rgb(_middle(image))]
+        images = [colour_labels(middle(labels)), to_rgb(middle(image))]
         for work in works:
             made = Dataset.open(work)
             (twin,) = (other for other in made.items if other.name == item.name)
-            images.append(to_rgb(_middle(made.read_image(twin))))
+            images.append(to_rgb(middle(made.read_image(twin))))
         grid.append(images)
     names = [item.name for item in test.items[:SHOWN]]
     report.image_grid(grid, ["mask", "real image", *titles], names, "Masks and images that no generator has seen.")
-    study.picture(name, np.concatenate([np.concatenate(row, axis=1) for row in grid]))
+    study.picture(name, grid)
 
 
 def _first_picture(work: Path) -> np.ndarray:
     made = Dataset.open(work)
-    return to_rgb(_middle(made.read_image(made.items[0])))
-
-
-def _middle(array: np.ndarray) -> np.ndarray:
-    """Cut SIDE x SIDE pixels out of the middle of (..., H, W)."""
-    top, left = ((n - min(n, SIDE)) // 2 for n in array.shape[-2:])
-    return array[..., top : top + SIDE, left : left + SIDE]
+    return to_rgb(middle(made.read_image(made.items[0])))
 
 
 def _densities(rows: Mapping[tuple[str, float], list[dict[str, Any]]]) -> Figure:

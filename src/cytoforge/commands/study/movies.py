@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from cytoforge.commands.score_movie import MovieResults, score_movie
 from cytoforge.commands.simulate_movie import simulate_movie
-from cytoforge.commands.study.folder import Study, over_seeds, shown
+from cytoforge.commands.study.folder import LAYOUTS, Study, middle, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
-from cytoforge.commands.study.segmenters import base_settings, trained
+from cytoforge.commands.study.segmenters import alike, base_settings, trained
 from cytoforge.config import (
     GenerateMovie,
     ScoreMovie,
@@ -34,10 +34,9 @@ from cytoforge.training.prepare import say
 from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 
-LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")
 SHORT = 10  # frames of a dense movie, and of one before another background
 THREE = (0, SHORT // 2, SHORT - 1)
-SHOWN, SIDE = 4, 192
+SHOWN = 4
 ALONE = ("SSIM", "PSNR", "LPIPS", "frames", "clips")  # scores of a movie against the real one
 ALIKE = ("warping error", "flicker", "faithfulness")  # scores of a movie by itself
 
@@ -86,10 +85,9 @@ def generator_run(study: Study, config: StudyMovies, method: Literal["tgan", "vi
     """Train a movie generator on a movie folder, once."""
     say([f"{study.kind}: {method} on {data.name}, seed {seed}"])
     shared = settings_of(config, data, seed)
-    common = {name: getattr(shared, name) for name in TrainMovie.__dataclass_fields__ if hasattr(shared, name)}
-    told = {"condition": config.condition if method == "tgan" else None}
-    own = {"augmentation": "flip", "method": method, "out": study.out / "runs" / f"{method}-{data.name}-{seed}"}
-    return trained(TrainMovie(**{**common, **told, **own}), movie.train)
+    told, out = config.condition if method == "tgan" else None, study.out / "runs" / f"{method}-{data.name}-{seed}"
+    settings = alike(TrainMovie, shared, condition=told, augmentation="flip", method=method, out=out)
+    return trained(settings, movie.train)
 
 
 def judging_run(study: Study, config: StudyMovies, data: Path, seed: int) -> Run:
@@ -191,11 +189,11 @@ def _add_strip(study: Study, report: Report, config: StudyMovie, test: Path) -> 
     works = [study.out / "work" / f"{method}-{config.seed}" for method in config.methods]
     sequence = read_sequences(test)[0]
     places = [round(place) for place in np.linspace(0, len(sequence.frames) - 1, SHOWN)]
-    masks = [colour_labels(_middle(sequence.read_tracked(place))) for place in places]
+    masks = [colour_labels(middle(sequence.read_tracked(place))) for place in places]
     grid = [masks, *(_film(work, sequence.name, places) for work in (test, *works))]
     titles = ["masks", "real", *config.methods]
     report.image_grid(grid, [f"frame {place}" for place in places], titles, "Frames that no generator has seen.")
-    study.picture("movie", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
+    study.picture("movie", grid)
 
 
 def _add_lengths(
@@ -270,7 +268,7 @@ def _add_densities(
         titles = [f"{density:.0%} cell" for density in config.densities]
         names = [f"frame {place}" for place in THREE]
         report.image_grid(pictures, titles, names, f"Simulated movies, {layout}, painted by {method}.")
-        study.picture(f"dense-{layout}", np.concatenate([np.concatenate(row, axis=1) for row in pictures]))
+        study.picture(f"dense-{layout}", pictures)
     header = ["layout", "share of cell", "warping error", "flicker", "faithfulness"]
     report.table(header, rows, caption=f"Movies of {SHORT} frames, painted by {method}.")
 
@@ -292,7 +290,7 @@ def _add_backgrounds(study: Study, report: Report, config: StudyMovie, run: Run,
         study.row(movie="tgan", background=title, **{"deviation over time": deviation})
         rows.append([title, "-" if deviation is None else f"{deviation:.4f}"])
     report.image_grid(grid, [f"frame {n}" for n in THREE], titles, "One movie of masks, painted by tgan.")
-    study.picture("backgrounds", np.concatenate([np.concatenate(row, axis=1) for row in grid]))
+    study.picture("backgrounds", grid)
     caption = "Deviation of a pixel over time, where no cell ever is; grey values from -1 to 1."
     report.table(["background", "deviation over time"], rows, caption=caption)
 
@@ -321,20 +319,14 @@ def _simulated(study: Study, config: StudyMovie, name: str, real: Path, **how: A
     return out
 
 
-def _frames(path: Path, sequence: str) -> Iterator[np.ndarray]:
-    """Read the frames of a sequence (C, H, W), all between the same limits of grey values."""
+def _frames(path: Path, sequence: str, places: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+    """Read all or some frames of a sequence (C, H, W), all between the same limits of grey values."""
     data = Dataset.open(path, (sequence,))
-    limits = data.common_limits() if data.limits is None else None
-    return (data.read_image(item, limits=limits) for item in data.items)
+    limits, last = data.common_limits() if data.limits is None else None, len(data.items) - 1
+    wanted = range(last + 1) if places is None else [min(place, last) for place in places]
+    return (data.read_image(data.items[place], limits=limits) for place in wanted)
 
 
 def _film(path: Path, sequence: str, places: Sequence[int]) -> list[np.ndarray]:
-    """Return some frames as pictures (H, W, 3) of their middle."""
-    frames = list(_frames(path, sequence))
-    return [to_rgb(_middle(frames[min(place, len(frames) - 1)])) for place in places]
-
-
-def _middle(array: np.ndarray) -> np.ndarray:
-    """Cut at most SIDE x SIDE pixels out of the middle of (..., H, W)."""
-    top, left = ((n - min(n, SIDE)) // 2 for n in array.shape[-2:])
-    return array[..., top : top + SIDE, left : left + SIDE]
+    """Return some frames as pictures (H, W, 3) of their middle; the last one where there are fewer."""
+    return [to_rgb(middle(frame)) for frame in _frames(path, sequence, places)]

@@ -58,6 +58,12 @@ def base_settings(config: StudySegmenters, data: Path, seed: int) -> TrainSegmen
     )
 
 
+def alike(kind: type[SettingsT], shared: TrainSegmentation, **own: Any) -> SettingsT:
+    """Return settings of another training: what both kinds have is as in `shared`, but for `own`."""
+    common = {name: getattr(shared, name) for name in kind.__dataclass_fields__ if hasattr(shared, name)}
+    return kind(**{**common, **own})
+
+
 def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) -> dict[str, Any]:
     """Train a segmenter, segment and score the test images, once; return steps, seconds, verdict and scores."""
 

@@ -11,7 +11,7 @@ from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.commands.study.folder import Study, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.movies import copies, generator_run, judging_run, painted, settings_of
-from cytoforge.commands.study.segmenters import trained
+from cytoforge.commands.study.segmenters import alike, trained
 from cytoforge.config import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
@@ -152,9 +152,8 @@ def _tracker(study: Study, config: StudyTracking, name: str, data: Path, seed: i
     """Train the DeepSea tracker, once; `more` are painted movies beside the real one."""
     say([f"{study.kind}: a tracker trained on {name}, seed {seed}"])
     shared = settings_of(config, data, seed)
-    common = {key: getattr(shared, key) for key in TrainTracker.__dataclass_fields__ if hasattr(shared, key)}
-    own = {"synthetic": more, "out": study.out / "runs" / f"tracker-{name}-{seed}"}
-    return trained(TrainTracker(**{**common, **own}), tracker.train)
+    out = study.out / "runs" / f"tracker-{name}-{seed}"
+    return trained(alike(TrainTracker, shared, synthetic=more, out=out), tracker.train)
 
 
 def _tracked(
