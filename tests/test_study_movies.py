@@ -212,8 +212,8 @@ def test_trackers_are_trained_on_real_and_painted_frames_and_both(run: Run) -> N
         for arm in ARMS
     ]
     assert all(0 <= row["IDF1"]["value"] <= 1 for row in rows)
-    configs = {arm: read_json(out / "runs" / f"tracker-{arm}-10-0" / "config.json") for arm in ARMS}
-    few, films = str(out / "data" / "real-10"), str(out / "work" / "films-10-0")
+    configs = {arm: read_json(out / "runs" / f"tracker-{arm}-train-0" / "config.json") for arm in ARMS}
+    few, films = str(out / "data" / "train"), str(out / "work" / "films-10-0")  # all frames: no copy of these
     told = {arm: (config["config"]["data"], config["config"]["synthetic"]) for arm, config in configs.items()}
     assert told == {"real": (few, None), "painted": (films, None), "both": (few, films)}
     assert len(read_sequences(Path(films))) == trackers.SEQUENCES
@@ -240,7 +240,8 @@ def test_fewer_frames_are_the_first_ones_and_come_in_order(
     trackers.study_tracking(StudyTracking((data,), tmp_path / "out", frames=(8, 5, 8, 10, 30), seeds=2, seed=3))
     counts = [row["frames"] for row in read_json(tmp_path / "out" / "results.json")["rows"]]
     assert counts == [5] * 3 + [8] * 3 + [10] * 3
-    assert given == {f"{arm}-{n}-{seed}": [n] for n in (5, 8, 10) for seed in (3, 4) for arm in ARMS}
+    names = {"real-5": 5, "real-8": 8, "train": 10}
+    assert given == {f"{arm}-{name}-{seed}": [n] for name, n in names.items() for seed in (3, 4) for arm in ARMS}
     for number in range(5):
         copied, real = (folder / "01" / f"t{number:03d}.tif" for folder in (tmp_path / "out/data/real-5", data))
         np.testing.assert_array_equal(read_image(copied), read_image(real))

@@ -62,7 +62,7 @@ def _add_comparison(study: Study, report: Report, config: StudyTracking, real: P
                 study, config, f"{method}-{seed}", generator_run(study, config, method, real, seed), test
             )
         for name in config.trackers:
-            linker = str(_tracker(study, config, "all", real, seed).path) if name == "deepsea" else str(name)
+            linker = str(_tracker(study, config, f"real-{real.name}", real, seed).path) if name == "deepsea" else name
             for kind, movie in movies.items():
                 record = _tracked(study, config, f"{name}-{kind}-{seed}", linker, movie, judge)
                 records.setdefault((name, kind), []).append(record)
@@ -100,17 +100,19 @@ def _mean(differences: Sequence[Mapping[str, float]]) -> str:
 
 def _add_training(study: Study, report: Report, config: StudyTracking, real: Path, test: Path) -> None:
     """Add what a tracker is worth that has learned from a few real frames, from movies painted after these, or both."""
-    first = read_sequences(real)[0]
+    first, *others = read_sequences(real)
     total = len(first.frames)
     rows: list[list[str]] = []
     curves: dict[str, list[tuple[int, float]]] = {}
     for count in [*sorted({n for n in config.frames if n < total}), total]:
         records: dict[str, list[dict[str, Any]]] = {}
         for seed in range(config.seed, config.seed + config.seeds):
-            few = copy_movie(Part(real, [first.name], (0.0, count / total)), study.out / "data" / f"real-{count}")
+            few = real  # whose generator and tracker the first part has trained
+            if others or count < total:
+                few = copy_movie(Part(real, [first.name], (0.0, count / total)), study.out / "data" / f"real-{count}")
             films = _painted_films(study, config, few, count, seed)
             for arm, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
-                run = _tracker(study, config, f"{arm}-{count}", data, seed, more)
+                run = _tracker(study, config, f"{arm}-{few.name}", data, seed, more)
                 name = f"trained-{arm}-{count}-{seed}"
                 records.setdefault(arm, []).append(_tracked(study, config, name, str(run.path), test, None))
         for arm, found in records.items():
