@@ -20,8 +20,8 @@ import torch
 
 from cytoforge.config import GenerateMovie
 from cytoforge.data.images import Normalisation, write_labels
-from cytoforge.data.run import Run
-from cytoforge.inference.generate_movie import BACKGROUNDS, Studio, generate_movie
+from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.inference.generate_movie import Studio, generate_movie
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.style_unet import draw_styles

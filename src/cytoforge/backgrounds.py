@@ -1,4 +1,4 @@
-"""References of the background for generators of movies: what lies behind the cells, at any size."""
+"""References of the background for generators: what lies behind the cells, of a movie or of one image, at any size."""
 
 from typing import Any
 
@@ -11,6 +11,12 @@ Floats = NDArray[np.float32]
 MARGIN = 4
 """px about each cell that are left out, too: halos belong to cells"""
 PERCENTILE = 50.0
+LIGHT = 8.0
+"""px, standard deviation of the filter that parts light from grain"""
+BLOCKS = (24, 12, 6)
+"""px, sides of the blocks of grain that are laid over cells: the largest that find room between the cells"""
+ORDINARY = 4.0
+"""times the median mean square of blocks: what has more is the edge of a well or a clump, and is not laid"""
 
 
 def background_reference(
@@ -18,9 +24,9 @@ def background_reference(
 ) -> Floats:
     """Return the percentile over time of each pixel, in those frames in which no cell is near it: (C, H, W).
 
-    Frames (T, C, H, W), labels (T, H, W). `margin` px about the cells count as cell. A pixel that is cell in all frames
-    gets the value of the nearest one that is not; where there is none at all, everything is the percentile of all
-    values. So no grey value of a cell, nor its outline, is in the result. Raises ValueError where shapes differ.
+    Frames (T, C, H, W), labels (T, H, W). `margin` px about the cells count as cell. What is cell in all frames is
+    filled as in `without_cells`; where there is nothing else, everything is the percentile of all values. So no grey
+    value of a cell, nor its outline, is in the result. Raises ValueError where shapes differ.
     """
     if len(frames) == 0 or labels.shape != (len(frames), *frames.shape[2:]):
         raise ValueError(f"frames (T,C,H,W) and labels (T,H,W) must fit, got {frames.shape} and {labels.shape}")
@@ -33,10 +39,81 @@ def background_reference(
     ordered = np.sort(np.where(covered[:, None], np.float32(np.inf), frames), axis=0)
     place = (np.maximum(seen - 1, 0) * (percentile / 100)).astype(np.intp)
     reference = np.take_along_axis(ordered, np.broadcast_to(place, frames.shape[1:])[None], axis=0)[0]
-    if not seen.all():
-        nearest = ndimage.distance_transform_edt(seen == 0, return_distances=False, return_indices=True)
-        reference = reference[:, *nearest]
-    return np.asarray(reference, np.float32)
+    reference = np.where(seen == 0, np.float32(0), reference)
+    return _filled(reference, seen == 0, np.random.default_rng(0))
+
+
+def without_cells(
+    image: Floats, labels: NDArray[np.integer[Any]], generator: np.random.Generator, margin: int = MARGIN
+) -> Floats:
+    """Return an image (C, H, W) whose cells, and `margin` px about them, are background; the rest is as it was.
+
+    Raises ValueError where image and labels (H, W) differ in size.
+    """
+    if image.shape[1:] != labels.shape:
+        raise ValueError(f"image (C,H,W) and labels (H,W) must fit, got {image.shape} and {labels.shape}")
+    return _filled(image, ndimage.maximum_filter(labels > 0, size=2 * margin + 1, mode="constant"), generator)
+
+
+def _filled(image: Floats, covered: NDArray[np.bool_], generator: np.random.Generator) -> Floats:
+    """Return an image (C, H, W) with background where it is covered (H, W).
+
+    The light there is that around it. Onto it goes grain from elsewhere in the image: blocks from random places that
+    are not covered, dirt included, which fade into each other without loss of contrast. Without room for a block there
+    is light alone.
+    """
+    if not covered.any():
+        return image.copy()
+    light = _light(image, covered)
+    grain = _grain(np.where(covered, np.float32(0), image - light), covered, generator)
+    return np.where(covered, light + grain, image).astype(np.float32)
+
+
+def _light(image: Floats, covered: NDArray[np.bool_]) -> Floats:
+    """Smooth what is not covered, and continue it under what is."""
+    if covered.all():
+        return np.broadcast_to(np.median(image, axis=(1, 2), keepdims=True), image.shape).astype(np.float32)
+    nearest = ndimage.distance_transform_edt(covered, return_distances=False, return_indices=True)
+    smooth = ndimage.gaussian_filter(np.where(covered, np.float32(0), image), (0, LIGHT, LIGHT))
+    share = ndimage.gaussian_filter((~covered).astype(np.float32), LIGHT)
+    known = smooth / np.maximum(share, 1e-6)
+    # the ring about a cell is known from its surroundings; its inside goes on from there
+    return ndimage.gaussian_filter(np.where(covered, known[:, *nearest], known), (0, LIGHT, LIGHT)).astype(np.float32)
+
+
+def _grain(grain: Floats, covered: NDArray[np.bool_], generator: np.random.Generator) -> Floats:
+    """Lay blocks of uncovered grain (C, H, W) over all that is covered: half a block apart, with sine weights."""
+    _, height, width = grain.shape
+    for side in BLOCKS:
+        corners = np.s_[: max(height - side + 1, 0), : max(width - side + 1, 0)]
+
+        def mean(values: NDArray[Any], side: int = side, corners: Any = corners) -> Floats:
+            means = ndimage.uniform_filter(values.astype(np.float32), side, origin=-(side // 2))
+            return np.asarray(means[corners], np.float32)
+
+        free = mean(covered) < 0.5 / side**2
+        if free.any():
+            power = mean((grain**2).sum(axis=0))
+            tops, lefts = np.nonzero(free & (power <= ORDINARY * np.median(power[free])))
+            break
+    else:
+        return np.zeros_like(grain)
+    ramp = np.sin((np.arange(side) + 0.5) * (np.pi / side)).astype(np.float32)
+    weight = np.outer(ramp, ramp)
+    laid = np.zeros((len(grain), height + 2 * side, width + 2 * side), np.float32)
+    norm = np.zeros(laid.shape[1:], np.float32)
+    padded = np.pad(covered, side)
+    for top in range(side // 2, height + side, side // 2):
+        for left in range(side // 2, width + side, side // 2):
+            place = slice(top, top + side), slice(left, left + side)
+            if padded[place].any():
+                pick = generator.integers(len(tops))
+                source = slice(tops[pick], tops[pick] + side), slice(lefts[pick], lefts[pick] + side)
+                laid[:, *place] += weight * grain[:, *source]
+                norm[place] += weight**2
+    # the root of the squared weights: means of independent blocks would be paler than each
+    laid /= np.sqrt(np.maximum(norm, 1e-6))
+    return laid[:, side:-side, side:-side]
 
 
 def fitted(reference: Floats, size: tuple[int, int], generator: np.random.Generator) -> Floats:

@@ -240,8 +240,24 @@ class TrainGenerator(PainterTraining):
     """style-unet: styles and noise vary the pictures; unet: one picture per mask (cGAN-Seg, Fig. 3)"""
     loss: Literal["l1", "l1+perceptual"] = "l1+perceptual"
     """comparison with the real image: pixel by pixel, or also by --perceptual"""
+    background: Literal["auto", "real", "painted"] = "auto"
+    """real: cells are added to DATA's images without their cells; painted: as in cGAN-Seg, default of preset paper"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """flip: flips and quarter turns, which keep texture and grey values; else as in train segmentation"""
+
+    @property
+    def on_real(self) -> bool:
+        """Whether the generator adds cells to real backgrounds."""
+        able = self.network == "style-unet" and self.augmentation == "flip"
+        return able and self.preset != "paper" if self.background == "auto" else self.background == "real"
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.background == "real" and self.network == "unet":
+            problems.append("--background real belongs to --network style-unet")
+        if self.background == "real" and self.augmentation != "flip":
+            problems.append("--background real: other augmentation than flip would part image and background")
+        return problems
 
 
 @command

@@ -28,6 +28,7 @@ from cytoforge.errors import UserError
 
 FORMAT = 1
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
+BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
 SPOKEN = {"low-resolution": "movie generator", "super-resolution": "super-resolution generator"}  # what messages say
 

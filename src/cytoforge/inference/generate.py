@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cytoforge.backgrounds import fitted
 from cytoforge.config import GenerateImages, Segment
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest
-from cytoforge.data.run import Run
+from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import curate
@@ -37,15 +38,18 @@ def paint(
     kind: str,
     draw: torch.Generator,
     *,
+    bank: Sequence[Floats] = (),
     mixing: float = 0.9,
     tile: int = TILE,
 ) -> Floats:
     """Paint an image float32 (C, H, W) in [-1, 1] on labels (H, W), in a style and with noise from `draw` (CPU).
 
     It is the network's `condition` (of that kind) of all labels, `draw_styles` and noise U[0, 1) of the size of the
-    labels, in one pass (cGAN-Seg, Figure 1A). Large images are painted in tiles that share the style and are cut from
-    the same noise; a larger tile than `tile` is used where that changes nothing. With group norm, tiles fade into each
-    other. Raises ValueError for another network, or one that is not in eval mode.
+    labels, in one pass (cGAN-Seg, Figure 1A). A generator that adds cells to a background gets a window of one of the
+    `bank`, each (C, h, w) in [-1, 1] of any size. Large images are painted in tiles that share the style and are cut
+    from the same noise; a larger tile than `tile` is used where that changes nothing. With group norm, tiles fade into
+    each other. Raises ValueError for another network, for one that is not in eval mode, and without the bank that
+    it needs.
     """
     if not isinstance(network, ImageGenerator):
         raise ValueError(f"an image generator paints, not a {type(network).__name__}")
@@ -53,11 +57,15 @@ def paint(
     height, width = labels.shape
     styles = draw_styles(1, network.depth, draw, network.latent, mixing).to(device)
     noise = torch.rand((1, 1, height, width), generator=draw).to(device)
+    if network.residual and not bank:
+        raise ValueError("this generator adds cells to a background, and there is none")
+    background = background_of(bank, (height, width), draw) if network.residual else np.empty((0, height, width))
 
     def rows(top: int, bottom: int) -> Floats:
         above, below = max(top - DEEPEST, 0), min(bottom + DEEPEST, height)  # farther cells change nothing
         around = condition(torch.from_numpy(labels[above:below])[None], kind)[0]
-        return np.asarray(around[:, top - above : bottom - above].numpy())
+        told = around[:, top - above : bottom - above].numpy()
+        return np.concatenate([told, background[:, top:bottom]], dtype=np.float32)
 
     def evaluate(tiles: Tensor, corners: Sequence[tuple[int, int]]) -> Tensor:
         maps = noise_maps(network.depth, network.stride, noise, tiles.shape[2:], corners)
@@ -65,6 +73,13 @@ def paint(
 
     blocks = tiled_rows(network, evaluate, rows, (height, width), default_tile(network, tile))
     return np.concatenate(list(blocks), axis=1)
+
+
+def background_of(bank: Sequence[Floats], size: tuple[int, int], draw: torch.Generator) -> Floats:
+    """Draw a window of `size` (h, w) of one of some backgrounds, flipped at random: (C, h, w)."""
+    generator = np.random.default_rng(int(torch.randint(2**62, (), generator=draw)))
+    window = fitted(bank[int(generator.integers(len(bank)))], size, generator)
+    return window[:, :: generator.choice([1, -1]), :: generator.choice([1, -1])]
 
 
 def noise_maps(
@@ -95,6 +110,8 @@ class Painter:
     kind: str
     scale: float
     tile: int
+    bank: tuple[Floats, ...]
+    """backgrounds of a generator that adds cells to these, each (C, h, w) in [-1, 1]"""
     fingerprint: str
     """SHA-256 over weights and settings: the same images come from the same fingerprint, masks and seed"""
 
@@ -105,13 +122,23 @@ class Painter:
         stored = run.config
         kind = stored.get("condition", "mask")
         told = stored["networks"]["generator"].get("in_channels", 1)
+        if isinstance(network, ImageGenerator) and network.residual:
+            told -= network.outputs.out_channels
         if not isinstance(network, ImageGenerator) or told != CONDITIONS.get(kind):
             raise UserError(
                 f"{run.path / 'config.json'}: its generator takes {counted(told, 'channel')}, which is no condition "
                 f"{kind!r}; give a run that was trained to paint single images"
             )
         fingerprint = run.fingerprint("generator", ("condition", "scale"))
-        return cls(network, kind, stored.get("scale", 1.0), stored.get("tile", TILE), fingerprint)
+        bank: tuple[Floats, ...] = ()
+        if network.residual:
+            bank = tuple(tensor.numpy() for tensor in run.load_weights(BACKGROUNDS).values())
+            fingerprint += f"-{digest(run.path / 'weights' / f'{BACKGROUNDS}.safetensors')}"
+        return cls(network, kind, stored.get("scale", 1.0), stored.get("tile", TILE), bank, fingerprint)
+
+    def paint(self, labels: NDArray[np.integer[Any]], draw: torch.Generator, mixing: float = 0.9) -> Floats:
+        """Paint labels (H, W) as the function `paint` does, with what the run holds."""
+        return paint(self.network, labels, self.kind, draw, bank=self.bank, mixing=mixing, tile=self.tile)
 
 
 @dataclass(frozen=True)
@@ -149,7 +176,7 @@ def generate(config: GenerateImages) -> Path:
         if labels.min() > 0:
             raise UserError(f"{mask.mask}: has no background; is it an image? give masks, 0 outside the cells")
         draw = item_draw(config.seed, painting.item.name, painting.variant)
-        image = paint(painter.network, labels, painter.kind, draw, mixing=config.style_mixing, tile=painter.tile)
+        image = painter.paint(labels, draw, config.style_mixing)
         writer.add(painting.name, grey(image), labels, painting.mark)
         progress(position / len(waiting), painting.name)
     facts = f", {len(writer.done)} of them made before" if writer.done else ""

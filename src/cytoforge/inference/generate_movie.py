@@ -31,6 +31,7 @@ from cytoforge.data.images import (
     resize_labels,
     scaled_shape,
 )
+from cytoforge.data.run import BACKGROUNDS
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger, padded
@@ -44,7 +45,6 @@ from cytoforge.networks.vid2vid import Sketch, Vid2Vid, compose
 from cytoforge.progress import Progress, counted
 
 BY = "cytoforge generate movie"
-BACKGROUNDS = "backgrounds"  # name of the weights file with one reference (C, H, W) for each training sequence
 FILM = 768  # longest side of a film in pixels
 Labels = NDArray[np.integer[Any]]
 

@@ -148,7 +148,8 @@ class StyleUNet(StyleGenerator):
     """U-shaped generator whose decoder blocks take a style each and a common noise map; no output activation.
 
     `depth` poolings and as many decoder blocks, with `upsampling` as in StyleUp; width * 2**depth channels at the
-    bottleneck.
+    bottleneck. `residual`: the last `out_channels` of the condition are a background to which the decoder's output is
+    added; else that is the whole image, as in the paper.
     """
 
     def __init__(
@@ -160,8 +161,10 @@ class StyleUNet(StyleGenerator):
         latent: int = 128,
         norm: Norm = "batch",
         upsampling: Upsampling = "transposed",
+        residual: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, width, depth, latent, norm, upsampling)
+        self.residual = residual
 
     def forward(self, condition: Tensor, styles: Tensor, noise: Tensor | Sequence[Tensor]) -> Tensor:
         """Paint images (B, out, H, W), about [-1, 1] but not bounded, on a condition (B, in, H, W) of any size.
@@ -169,13 +172,15 @@ class StyleUNet(StyleGenerator):
         Styles and noise as in `decode`.
         """
         skips, x = self.encode(pad_to_multiple(condition, self.stride))
-        return self.decode(skips, x, styles, noise, *condition.shape[2:])
+        painted = self.decode(skips, x, styles, noise, *condition.shape[2:])
+        return painted + condition[:, -painted.shape[1] :] if self.residual else painted
 
 
 class UNetGenerator(UNet):
     """U-Net that paints: the generator without styles and noise of cGAN-Seg, Figure 3."""
 
     latent = 128  # so that the same styles can be handed to either generator
+    residual = False
 
     def __init__(
         self, in_channels: int = 1, out_channels: int = 1, width: int = 64, depth: int = 4, norm: Norm = "batch"

@@ -1,5 +1,6 @@
 """`cytoforge train generator`: from annotated images to a run folder with an image generator in it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cytoforge.backgrounds import without_cells
 from cytoforge.config import PainterTraining, TrainGenerator
 from cytoforge.data.images import write_image
-from cytoforge.data.run import Run
+from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
@@ -42,6 +44,7 @@ from cytoforge.training.prepare import (
 QUICK = CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0)
 QUICK_JUDGE = 2e-3  # learning rate of the discriminator then; at the presets' own it never tells flat from real
 QUIET = 0.3  # of the noise that is drawn for the generator at the start then: cells take shape before they get grain
+BANK = 12  # backgrounds that a run keeps to paint on, those with the fewest cells
 SHOWN = 3  # paintings of one mask in pictures and validation, each in a style of its own
 
 
@@ -56,17 +59,28 @@ def train(config: TrainGenerator) -> Run:
         note = f"{config.data}: images have {data.channels} channels; score generation takes only grey or RGB images"
         data = replace(data, notes=(*data.notes, note))
     described = describe_generator(config, data.channels, config.network)
+    bank: list[np.ndarray] = []
+    if config.on_real:
+        described |= {"in_channels": described["in_channels"] + data.channels, "residual": True}
+        bank = backgrounds(data, config.seed)
+        data = replace(data, read=on_background(data, config.seed))
     recipe = build_recipe(config, described)
     content = {"command": "train generator", "networks": {"generator": described}, "perceptual": recipe.perceptual}
     run = open_run(config, fabric, data, content)
+    if bank and fabric.global_rank == 0:
+        run.save_weights(BACKGROUNDS, {f"{i:02d}": torch.from_numpy(image) for i, image in enumerate(bank)})
     batches = cut_batches(config, fabric, data, sizes(config).cycle_batch)
+
+    def painted(generator: nn.Module, labels: np.ndarray, style: int) -> np.ndarray:
+        """Paint with draws that are the same at each step of a training."""
+        return paint(generator, labels, config.told, item_generator(style, 0, 0, "picture"), bank=bank)
 
     def validate(averages: dict[str, nn.Module]) -> float:
         """One less the distance between the textures of validation images and of what is painted on their masks."""
-        generator, pairs = averages["generator"], [pair for pair in data.validation for _ in range(SHOWN)]
-        painted = [paint(generator, labels, config.told, _draw(i)) for i, (_, _, labels) in enumerate(pairs)]
+        pairs = [pair for pair in data.validation for _ in range(SHOWN)]
+        fakes = [painted(averages["generator"], labels, i) for i, (_, _, labels) in enumerate(pairs)]
         real = [image for _, image, _ in pairs]
-        return max(1 - texture_distance(real, painted, np.random.default_rng(config.seed)), 0.0)
+        return max(1 - texture_distance(real, fakes, np.random.default_rng(config.seed)), 0.0)
 
     state = train_recipe(
         config,
@@ -77,13 +91,30 @@ def train(config: TrainGenerator) -> Run:
         run,
         words="train generator",
         validate=validate,
-        picture=lambda averages, step: write_picture(run, averages["generator"], data, step, config.told),
+        picture=lambda averages, step: write_picture(run, averages["generator"], data, step, painted),
     )
     if fabric.global_rank == 0:
-        write_report(run, data, verdict(state), config.told)
+        write_report(run, data, verdict(state), painted)
         steps, proceed = counted(state.step, "step"), f"cytoforge generate images {config.out} MASKS --out OUT"
         print(f"{config.out}: generator trained in {steps}; {proceed}")
     return run
+
+
+def on_background(data: Data, seed: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Return what reads image and labels of source i, with the image's background as further channels (2 C, H, W)."""
+
+    def read(i: int) -> tuple[np.ndarray, np.ndarray]:
+        image, labels = data.read(i)
+        return np.concatenate([image, without_cells(image, labels, np.random.default_rng([seed, i]))]), labels
+
+    return read
+
+
+def backgrounds(data: Data, seed: int) -> list[np.ndarray]:
+    """Return the backgrounds (C, H, W) of those BANK training images of which cells cover least."""
+    covered = [np.count_nonzero(labels) / labels.size for _, labels in map(data.read, range(len(data.names)))]
+    emptiest = np.argsort(covered, kind="stable")[:BANK]
+    return [on_background(data, seed)(int(i))[0][data.channels :] for i in emptiest]
 
 
 def describe_generator(config: PainterTraining, channels: int, network: str = "style-unet") -> dict[str, Any]:
@@ -169,28 +200,27 @@ def image_options(config: PainterTraining) -> dict[str, Any]:
     return {"kind": config.told, "p_diff": config.p_diff, "mixing": config.style_mixing}
 
 
-def write_picture(run: Run, generator: nn.Module, data: Data, step: int, kind: str, side: int = 256) -> None:
+Painted = Callable[[nn.Module, np.ndarray, int], np.ndarray]
+"""generator, labels (H, W) and number of the style to a painting (C, H, W)"""
+
+
+def write_picture(run: Run, generator: nn.Module, data: Data, step: int, paint: Painted, side: int = 256) -> None:
     """Write samples/step-N.png, side by side: a validation image, its cells, paintings of them in several styles."""
     _, image, labels = data.validation[0]
-    panels = _panels(generator, image[:, :side, :side], labels[:side, :side], kind)
+    panels = _panels(generator, image[:, :side, :side], labels[:side, :side], paint)
     write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
 
 
-def write_report(run: Run, data: Data, sentence: str, kind: str) -> None:
+def write_report(run: Run, data: Data, sentence: str, paint: Painted) -> None:
     """Write report.html: the verdict, the curves, and paintings of the validation masks beside the real images."""
     generator = load_network(run, "generator")
     report_training(
         run,
         sentence,
-        paintings=[(name, _panels(generator, image, labels, kind)) for name, image, labels in data.validation[:4]],
+        paintings=[(name, _panels(generator, image, labels, paint)) for name, image, labels in data.validation[:4]],
     )
 
 
-def _draw(style: int) -> torch.Generator:
-    """Return the generator of the draws of a picture: the same style and noise at each step of a training."""
-    return item_generator(style, 0, 0, "picture")
-
-
-def _panels(generator: nn.Module, image: np.ndarray, labels: np.ndarray, kind: str) -> list[np.ndarray]:
-    painted = [to_rgb(paint(generator, labels, kind, _draw(style))) for style in range(SHOWN)]
+def _panels(generator: nn.Module, image: np.ndarray, labels: np.ndarray, paint: Painted) -> list[np.ndarray]:
+    painted = [to_rgb(paint(generator, labels, style)) for style in range(SHOWN)]
     return [to_rgb(image), colour_labels(labels), *painted]

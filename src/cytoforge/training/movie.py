@@ -15,9 +15,9 @@ from cytoforge.backgrounds import fitted
 from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import write_image
-from cytoforge.data.run import Run
+from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import BACKGROUNDS, FramePainter, SequencePainter, Vid2VidPainter, seen
+from cytoforge.inference.generate_movie import FramePainter, SequencePainter, Vid2VidPainter, seen
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS, condition
 from cytoforge.losses import (

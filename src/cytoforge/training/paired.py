@@ -65,9 +65,13 @@ class PairedGAN:
         }
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
-        """Update generator and discriminator once from images (B, C, h, w) in [-1, 1] and labels (B, h, w)."""
-        image, w = batch.images, self.weights
-        painted = self._generate(condition(batch.labels, self.kind), batch, "forward")
+        """Update generator and discriminator once from images (B, C, h, w) in [-1, 1] and labels (B, h, w).
+
+        Behind the images' own channels are those of their backgrounds, where the generator adds cells to these.
+        """
+        w, channels = self.weights, self.generator.outputs.out_channels
+        image, background = batch.images[:, :channels], batch.images[:, channels:]
+        painted = self._generate(torch.cat([condition(batch.labels, self.kind), background], dim=1), batch, "forward")
         shift = draw_diff_augment(batch.generators("diff"), image.shape, self.p_diff)
         seen = apply_diff_augment(painted, shift)
         image_adversarial, pull, scores = judge(self.image_discriminator, seen)

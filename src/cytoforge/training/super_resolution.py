@@ -19,10 +19,10 @@ from cytoforge.backgrounds import fitted
 from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Item
 from cytoforge.data.images import write_image
-from cytoforge.data.run import STAGES, Run
+from cytoforge.data.run import BACKGROUNDS, STAGES, Run
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger, padded
-from cytoforge.inference.generate_movie import BACKGROUNDS, Studio, reduced, seen
+from cytoforge.inference.generate_movie import Studio, reduced, seen
 from cytoforge.inference.load import load_network
 from cytoforge.losses import (
     SUPER_RESOLUTION_WEIGHTS,

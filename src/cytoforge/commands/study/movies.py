@@ -25,8 +25,8 @@ from cytoforge.config import (
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import write_image
 from cytoforge.data.movie import read_sequences
-from cytoforge.data.run import Run
-from cytoforge.inference.generate_movie import BACKGROUNDS, generate_movie
+from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.inference.generate_movie import generate_movie
 from cytoforge.progress import counted
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import movie
