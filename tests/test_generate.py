@@ -102,6 +102,25 @@ def test_tiles_of_any_size_equal_one_pass(shape: tuple[int, int], depth: int, ex
     np.testing.assert_allclose(tiled, one_pass(network, labels, "mask", item_draw(0, "a", 1)), atol=2e-6)
 
 
+def test_cells_are_added_to_a_window_of_a_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, labels = random_generator(in_channels=2, residual=True), cells((150, 203))
+    bank = [np.random.default_rng(seed).uniform(-0.4, 0.4, (1, 170, 90)).astype(np.float32) for seed in range(3)]
+    whole = paint(network, labels, "mask", item_draw(0, "a", 1), bank=bank)
+    monkeypatch.setattr(tiling, "EXACT_TILE", smallest_tile(network) + 40)
+    tiled = paint(network, labels, "mask", item_draw(0, "a", 1), bank=bank, tile=32)
+    np.testing.assert_allclose(tiled, whole, atol=2e-6)
+    network.outputs.weight.zero_()
+    network.outputs.bias.zero_()
+    seen = [paint(network, labels, "mask", item_draw(0, "a", k), bank=bank) for k in range(12)]
+    for image in seen:  # every row is one of a background, turned or not, and goes on mirrored beyond its edge
+        row = image[0, 0]
+        assert any(np.isin(row, one).all() for one in bank)
+    assert len({image.tobytes() for image in seen}) == 12
+    assert {next(k for k, one in enumerate(bank) if np.isin(image, one).all()) for image in seen} == {0, 1, 2}
+    with pytest.raises(ValueError, match="adds cells to a background, and there is none"):
+        paint(network, labels, "mask", item_draw(0, "a", 1))
+
+
 def test_noise_cut_from_elsewhere_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, labels = random_generator(), cells((200, 200))
     whole = one_pass(network, labels, "mask", item_draw(0, "a", 1))

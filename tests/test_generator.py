@@ -26,11 +26,21 @@ from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
 from cytoforge.simulation.phantom import phantom
+from cytoforge.training import generator as module
 from cytoforge.training import prepare
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Trainer
-from cytoforge.training.generator import QUIET, build_generator, build_recipe, describe_generator, perceptual_network
+from cytoforge.training.generator import (
+    QUIET,
+    backgrounds,
+    build_generator,
+    build_recipe,
+    describe_generator,
+    on_background,
+    perceptual_network,
+)
 from cytoforge.training.paired import TEXTURE_WINDOWS, PairedGAN
+from cytoforge.training.prepare import open_data
 
 WEIGHTS = CycleWeights(adversarial=1, identity_image=3)
 
@@ -94,6 +104,17 @@ def test_gradients_equal_those_of_the_equations_written_out(kind: str, p_diff: f
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+def test_cells_are_added_to_the_background_that_comes_with_the_image() -> None:
+    gan, data = recipe(), batch()
+    gan.generator = StyleUNet(2, width=4, depth=2, upsampling="nearest", residual=True)
+    nn.init.zeros_(gan.generator.outputs.weight)
+    nn.init.zeros_(gan.generator.outputs.bias)
+    background = torch.rand(data.images.shape, generator=torch.Generator().manual_seed(6))
+    losses = gan.step(replace(data, images=torch.cat([data.images, background], 1)), 1.0, lambda *a, **k: None)
+    expected = gan._comparison(data.images)(background)  # nothing is added yet
+    torch.testing.assert_close(losses["identity_image"], expected)
+
+
 def test_l1_alone_compares_pixels_alone() -> None:
     gan = recipe(pixels_only=True)
     image = batch().images
@@ -148,17 +169,49 @@ def test_the_run_tells_how_to_paint(trained, capsys: pytest.CaptureFixture[str],
     assert described["command"] == "train generator"
     assert described["condition"] == "instances"
     assert list(described["networks"]) == ["generator"]
-    assert described["networks"]["generator"]["in_channels"] == 3
+    assert described["networks"]["generator"]["in_channels"] == 4  # instances, and a grey background
+    assert described["networks"]["generator"]["residual"] is True
     assert described["networks"]["generator"]["upsampling"] == "nearest"
-    assert {path.stem for path in (out / "weights").iterdir()} == {"generator"}
+    assert {path.stem for path in (out / "weights").iterdir()} == {"generator", "backgrounds"}
     labels = np.zeros((40, 56), np.int32)
     labels[5:20, 5:20], labels[5:20, 20:35] = 1, 2
     generator = load_network(out)
-    one, other = (paint(generator, labels, "instances", torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    bank = [image.numpy() for image in Run.open(out).load_weights("backgrounds").values()]
+    one, other = (
+        paint(generator, labels, "instances", torch.Generator().manual_seed(seed), bank=bank) for seed in (0, 1)
+    )
     assert one.shape == (1, 40, 56) and not np.array_equal(one, other)
     assert "Painted images" in (out / "report.html").read_text()
     assert len(Run.open(out).metrics()) == 3
     assert all(0 <= row["validation"] <= 1 for row in Run.open(out).metrics())
+
+
+def test_backgrounds_are_painted_on_request_and_as_in_the_paper(trained) -> None:
+    out = trained("--background", "painted")
+    assert json.loads((out / "config.json").read_text())["networks"]["generator"]["in_channels"] == 1
+    assert {path.stem for path in (out / "weights").iterdir()} == {"generator"}
+    default = TrainGenerator(data=Path("x"), out=Path("y"))
+    assert default.on_real and replace(default, preset="paper", background="real").on_real
+    for other in ({"preset": "paper"}, {"network": "unet"}, {"augmentation": "strong"}, {"background": "painted"}):
+        assert not replace(default, **other).on_real
+
+
+def test_the_emptiest_images_are_kept_as_backgrounds(tmp_path: Path, monkeypatch) -> None:
+    for seed, cells in enumerate((5, 9, 2, 7)):
+        image, labels = phantom(seed, (96, 96), cells)
+        write_image(tmp_path / "data" / "images" / f"{seed}.tif", image[None])
+        write_labels(tmp_path / "data" / "masks" / f"{seed}.tif", labels)
+    data = open_data(TrainGenerator(data=tmp_path / "data", out=tmp_path / "run"))
+    monkeypatch.setattr(module, "BANK", 2)
+    kept = backgrounds(data, 0)
+    covered = [np.count_nonzero(data.read(i)[1]) for i in range(len(data.names))]
+    for image, i in zip(kept, np.argsort(covered)[:2], strict=True):
+        whole, labels = data.read(int(i))
+        both, same = on_background(data, 0)(int(i))
+        np.testing.assert_array_equal(both, np.concatenate([whole, image]))
+        np.testing.assert_array_equal(same, labels)
+        gone = np.abs(image - whole)[0]
+        assert gone[labels > 0].mean() > 5 * gone[labels == 0].mean()
 
 
 def test_the_ablation_trains(trained) -> None:
@@ -174,6 +227,8 @@ def test_the_ablation_trains(trained) -> None:
         ("--minutes 1 --steps 2", "give --minutes or --steps, not both"),
         ("--network deepsea", "invalid choice"),
         ("--fold 3/2", "names no part"),
+        ("--background real --network unet", "--background real belongs to --network style-unet"),
+        ("--background real --augmentation strong", "other augmentation than flip would part image and background"),
     ],
 )
 def test_contradictions_are_refused(
@@ -189,7 +244,7 @@ def test_contradictions_are_refused(
 
 
 def test_textures_are_compared_instead_of_pixels_in_short_trainings(tmp_path: Path) -> None:
-    config = TrainGenerator(data=tmp_path, out=tmp_path, preset="tiny")
+    config = TrainGenerator(data=tmp_path, out=tmp_path, preset="tiny", background="painted")
     described = describe_generator(config, 1, "style-unet")
     short = build_recipe(config, described)
     assert short.perceptual == "local statistics of the image discriminator's features"
@@ -199,6 +254,8 @@ def test_textures_are_compared_instead_of_pixels_in_short_trainings(tmp_path: Pa
     maps = [[one, *short._matched(one)] for one in (painted, image)]
     torch.testing.assert_close(found, texture_loss(*maps, TEXTURE_WINDOWS))
     assert build_recipe(replace(config, loss="l1"), described).perceptual is None
+    on_real = build_recipe(replace(config, background="real"), described)  # which need not be invented
+    assert on_real.perceptual == "features of the image discriminator"
 
 
 def test_vgg_is_for_long_trainings_and_for_who_asks(

@@ -78,7 +78,8 @@ def _light(image: Floats, covered: NDArray[np.bool_]) -> Floats:
     share = ndimage.gaussian_filter((~covered).astype(np.float32), LIGHT)
     known = smooth / np.maximum(share, 1e-6)
     # the ring about a cell is known from its surroundings; its inside goes on from there
-    return ndimage.gaussian_filter(np.where(covered, known[:, *nearest], known), (0, LIGHT, LIGHT)).astype(np.float32)
+    known = np.where(covered, known[:, *nearest], known)
+    return np.asarray(ndimage.gaussian_filter(known, (0, LIGHT, LIGHT)), np.float32)
 
 
 def _grain(grain: Floats, covered: NDArray[np.bool_], generator: np.random.Generator) -> Floats:

@@ -145,7 +145,7 @@ def build_recipe(config: TrainGenerator, described: dict[str, Any]) -> PairedGAN
         generator_rate=preset.generator_rate,
         discriminator_rate=preset.discriminator_rate if preset.paper_weights else QUICK_JUDGE,
         pixels_only=pixels_only,
-        textures=not (pixels_only or seen or preset.paper_weights),
+        textures=not (pixels_only or seen or preset.paper_weights or config.on_real),
         **seen,
         **image_options(config),
     )

@@ -34,11 +34,16 @@ from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
-    "U-Net, L1": {"network": "unet", "loss": "l1"},
-    "StyleUNet, L1": {"loss": "l1"},
-    "StyleUNet, L1 + VGG-19": {"perceptual": "vgg"},
-    "StyleUNet, textures in the discriminator's features": {"perceptual": "features"},
-    "the same, told of instances": {"perceptual": "features", "condition": "instances"},
+    "U-Net, L1": {"network": "unet", "loss": "l1", "background": "painted"},
+    "StyleUNet, L1": {"loss": "l1", "background": "painted"},
+    "StyleUNet, L1 + VGG-19": {"perceptual": "vgg", "background": "painted"},
+    "StyleUNet, textures in the discriminator's features": {"perceptual": "features", "background": "painted"},
+    "the same, told of instances": {"perceptual": "features", "background": "painted", "condition": "instances"},
+    "StyleUNet, L1 + features, told of instances, on real backgrounds": {
+        "perceptual": "features",
+        "background": "real",
+        "condition": "instances",
+    },
 }
 SHOWN = 3
 COLUMNS = ("KID", "FID", "precision", "recall", "density", "coverage", "LPIPS", "SSIM", "PSNR", "faithfulness")
