@@ -290,7 +290,7 @@ def speed() -> list[str]:
                 f"link {setting['cells']:,} cells a frame of {setting['height']} x {setting['width']}: "
                 f"{result['linker']}, CPU time",
                 f"{result['frames_per_second']:.0f} frames a second",
-                f"{result['goal_frames_per_second']:g}",
+                f"{goal:g}" if (goal := result["goal_frames_per_second"]) else "none",
             ]
             for result in found["results"]
         ]
