@@ -428,6 +428,9 @@ def test_what_cannot_be_studied_is_refused_and_nothing_written(
         ("movie", "--densities 0.3 0.9", "--densities go from 0.01 to 0.7"),
         ("movie", "--methods vid2vid --backgrounds {data}", "--backgrounds belong to tgan"),
         ("movie", "--frames 9", "--frames"),
+        ("movie", "--methods tgan tgan", "--methods: tgan is named twice; name each once"),
+        ("tracking", "--trackers laptrack overlap laptrack", "--trackers: laptrack is named twice; name each once"),
+        ("tracking", "--test-sequence 02 --test-sequence 02", "--test-sequence: 02 is named twice; name each once"),
         ("tracking", "--frames 4", "--frames"),
     ],
 )
