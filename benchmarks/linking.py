@@ -2,7 +2,8 @@
 
     python benchmarks/linking.py
 
-Writes linking.json beside this file. Time is that of the processor, so that other programs do not count.
+Where all cells stay, laptrack has no gaps or divisions to look for; the movie with holes is there for these. Writes
+linking.json beside this file. Time is that of the processor, so that other programs do not count.
 """
 
 import json
