@@ -62,7 +62,7 @@ class StudySegmenters:
         return problems + self._named_twice()
 
     def _named_twice(self) -> list[str]:
-        """A network, method or tracker that is named twice would be trained once and count as two."""
+        """What is named twice in a list, such as a network or tracker, would be trained once and count as two."""
         lists = {name: given for name, given in vars(self).items() if isinstance(given, tuple) and name != "data"}
         return [
             f"--{name.replace('_', '-')}: {value} is named twice; name each once"
