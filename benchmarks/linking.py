@@ -2,7 +2,8 @@
 
     python benchmarks/linking.py
 
-Writes linking.json beside this file. Time is that of the processor, so that other programs do not count.
+Where all cells stay, laptrack has no gaps or divisions to look for; the movie with holes is there for these. Writes
+linking.json beside this file. Time is that of the processor, so that other programs do not count.
 """
 
 import json
@@ -21,7 +22,8 @@ import numpy as np
 from cytoforge.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
 from matching import discs, processor
 
-SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 10, 2, 20.0
+SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 10, 6, 20.0
+MISSING = 50
 STEP = 2.0
 """pixels by which a cell strays from its place, normal, in each direction"""
 
@@ -32,7 +34,14 @@ def pictures() -> list[Labels]:
     return [discs(SIDE, SIDE, CELLS, STEP, generator) for _ in range(FRAMES)]
 
 
-def measure(name: str, linker: Linker, movie: list[Labels]) -> dict[str, Any]:
+def with_holes(movie: list[Labels]) -> list[Labels]:
+    """The movie without one in MISSING cells of each frame: tracks end, begin, and look like divisions."""
+    generator = np.random.default_rng(1)
+    kept = [np.arange(labels.max() + 1) * (generator.random(labels.max() + 1) >= 1 / MISSING) for labels in movie]
+    return [keep.astype(np.int32)[labels] for keep, labels in zip(kept, movie, strict=True)]
+
+
+def measure(name: str, linker: Linker, movie: list[Labels], goal: float | None = GOAL) -> dict[str, Any]:
     """Frames a second of processor time for numbering, linking and assembling; the median of some repeats."""
 
     def frames() -> Iterator[Frame]:
@@ -50,8 +59,8 @@ def measure(name: str, linker: Linker, movie: list[Labels]) -> dict[str, Any]:
         "frames_per_second": round(rate, 1),
         "tracks": len(tracking.tracks),
         "links": len(links.pairs),
-        "goal_frames_per_second": GOAL,
-        "goals_met": rate >= GOAL,
+        "goal_frames_per_second": goal,
+        "goals_met": goal is None or rate >= goal,
     }
 
 
@@ -61,6 +70,7 @@ def main() -> int:
         measure("overlap", OverlapLinker(), movie),
         measure("laptrack, no gaps", LapTrackLinker(gap=0), movie),
         measure("laptrack", LapTrackLinker(), movie),
+        measure("laptrack, of each frame 2 % of the cells missing", LapTrackLinker(), with_holes(movie), None),
     ]
     provenance = {
         "command": "python benchmarks/linking.py",
@@ -74,7 +84,7 @@ def main() -> int:
     text = json.dumps({"provenance": provenance, "setting": setting, "results": results}, indent=2)
     Path(__file__).with_suffix(".json").write_text(text + "\n")
     print(text)
-    return 0 if all(result["goals_met"] for result in results[:2]) else 1
+    return 0 if all(result["goals_met"] for result in results) else 1
 
 
 if __name__ == "__main__":

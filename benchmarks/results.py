@@ -283,6 +283,19 @@ def speed() -> list[str]:
                 "equal",
             ],
         ]
+    for found in load("generate_movie.json"):
+        rate = found["rate"]
+        height, width = rate["shape"]
+        rows.append(
+            [f"generate movie, paper's width, {height} x {width}, one thread: rate of the bare network, CPU time",
+             f"{rate['rate_of_network_alone']:.2f}", f"{found['goal']:g} or more"],
+        )  # fmt: skip
+        for method, name in {"movie": "tgan", "vid2vid": "vid2vid"}.items():
+            few, many = (m for m in found["memory"] if m["method"] == method)
+            rows.append(
+                [f"the same by {name}, peak memory with {few['frames']} and with {many['frames']} frames, "
+                 f"width {few['width']}", f"{few['peak_gib']:.2f} and {many['peak_gib']:.2f} GiB", "equal"],
+            )  # fmt: skip
     for found in load("linking.json"):
         setting = found["setting"]
         rows += [
@@ -290,7 +303,7 @@ def speed() -> list[str]:
                 f"link {setting['cells']:,} cells a frame of {setting['height']} x {setting['width']}: "
                 f"{result['linker']}, CPU time",
                 f"{result['frames_per_second']:.0f} frames a second",
-                f"{result['goal_frames_per_second']:g}",
+                f"{goal:g}" if (goal := result["goal_frames_per_second"]) else "none",
             ]
             for result in found["results"]
         ]

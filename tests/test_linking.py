@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laptrack import LapTrack
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -289,6 +290,26 @@ def test_distances_scale_with_the_cells() -> None:
     assert ratio == pytest.approx(3, rel=0.02)  # settings are rounded for reading
     still = LapTrackLinker(distance=1.9)(frames(*MOVING))  # they move by 2
     assert not still.pairs.size
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), gap=st.integers(0, 2), distance=st.sampled_from([1.5, 2.5, 4.0]))
+def test_laptrack_in_two_steps_is_laptrack_at_once(seed: int, gap: int, distance: float) -> None:
+    """Cells of one pixel at random places: many ties, gaps and divisions."""
+    generator = np.random.default_rng(seed)
+    side = int(generator.integers(4, 20))
+    places = [np.argwhere(generator.random((side, side)) < generator.uniform(0, 0.2)) for _ in range(6)]
+    pictures = [np.zeros((side, side), np.int32) for _ in places]
+    for picture, cells in zip(pictures, places, strict=True):
+        picture[tuple(cells.T)] = np.arange(1, len(cells) + 1)
+    at_once = LapTrack(
+        cutoff=distance**2,
+        gap_closing_cutoff=distance**2 if gap else False,
+        gap_closing_max_frame_count=gap + 1,
+        splitting_cutoff=distance**2,
+    ).predict(places)
+    expected = sorted((then, one + 1, now, two + 1) for (then, one), (now, two) in at_once.edges())
+    assert pairs(LapTrackLinker(gap, distance)(frames(*pictures))) == expected
 
 
 def test_frames_of_different_sizes_are_refused() -> None:

@@ -418,6 +418,8 @@ def test_other_settings_and_other_folders_are_refused(
         ("ablation", "--limit 5", "leaves 4 images to train on, 5 are needed"),
         ("training", "--condition mask", "--condition has no part in this study"),
         ("extrapolation", "--densities 0.9", "--densities go from 0.01 to 0.7"),
+        ("training", "--networks unet cellpose unet", "--networks: unet is named twice; name each once"),
+        ("limited-data", "--crops 2 4 2", "--crops: 2 is named twice"),
         ("versatility", "--test TEST", "--test belongs to a single DATA"),
         ("dense", "--test SAME", "p0.png: is in"),
         ("dense", "--test MASKS", "p20.png: has no image to test on"),

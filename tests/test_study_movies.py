@@ -237,7 +237,7 @@ def test_fewer_frames_are_the_first_ones_and_come_in_order(
     monkeypatch.setattr(trackers, "_painted_films", painted)
     monkeypatch.setattr(trackers, "_tracker", trained)
     monkeypatch.setattr(trackers, "_tracked", lambda *arguments: scores)
-    trackers.study_tracking(StudyTracking((data,), tmp_path / "out", frames=(8, 5, 8, 10, 30), seeds=2, seed=3))
+    trackers.study_tracking(StudyTracking((data,), tmp_path / "out", frames=(8, 5, 10, 30), seeds=2, seed=3))
     counts = [row["frames"] for row in read_json(tmp_path / "out" / "results.json")["rows"]]
     assert counts == [5] * 3 + [8] * 3 + [10] * 3
     names = {"real-5": 5, "real-8": 8, "train": 10}
@@ -428,6 +428,9 @@ def test_what_cannot_be_studied_is_refused_and_nothing_written(
         ("movie", "--densities 0.3 0.9", "--densities go from 0.01 to 0.7"),
         ("movie", "--methods vid2vid --backgrounds {data}", "--backgrounds belong to tgan"),
         ("movie", "--frames 9", "--frames"),
+        ("movie", "--methods tgan tgan", "--methods: tgan is named twice; name each once"),
+        ("tracking", "--trackers laptrack overlap laptrack", "--trackers: laptrack is named twice; name each once"),
+        ("tracking", "--test-sequence 02 --test-sequence 02", "--test-sequence: 02 is named twice; name each once"),
         ("tracking", "--frames 4", "--frames"),
     ],
 )

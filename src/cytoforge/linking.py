@@ -9,7 +9,7 @@ import importlib
 import logging
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.spatial.distance import cdist
 
 from cytoforge.metrics.segmentation import overlap
 
@@ -79,15 +80,28 @@ def numbered(labels: NDArray[np.integer[Any]]) -> Labels:
     """
     if labels.ndim != 2 or labels.min(initial=0) < 0:
         raise ValueError(f"labels must be (H, W) without negative ids, got {labels.shape} from {labels.min(initial=0)}")
-    flat = labels.ravel()
-    pixels = np.flatnonzero(flat)
-    first = np.full(int(flat.max(initial=0)) + 1, -1, np.int64)
-    first[flat[pixels[::-1]]] = pixels[::-1]  # of several values for a place the last one stays: the first pixel
+    pixels, _, cells = _runs(labels)
+    first = np.full(int(cells.max(initial=0)) + 1, -1, np.int64)
+    first[cells[::-1]] = pixels[::-1]  # of several values for a place the last one stays: the first pixel
     present = np.flatnonzero(first >= 0)
     number = np.zeros(first.size, np.int32)
     number[present[np.argsort(first[present])]] = np.arange(1, present.size + 1)
     result: Labels = number[labels]
     return result
+
+
+def _runs(labels: NDArray[np.integer[Any]]) -> tuple[Ints, Ints, Cells]:
+    """For each run of a cell's pixels in a row of labels (H, W): its first pixel, counted along the rows, length, cell.
+
+    There are some twenty times fewer of them than pixels.
+    """
+    begins = np.ones(labels.shape, bool)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    first = np.flatnonzero(begins)
+    cell = labels.ravel()[first]
+    length = np.diff(first, append=labels.size)
+    on = cell > 0
+    return first[on], length[on], cell[on]
 
 
 def assemble(links: Links) -> Tracking:
@@ -236,16 +250,19 @@ def _places(frames: Iterator[Frame]) -> tuple[list[NDArray[np.float64]], float, 
     areas: list[Ints] = [np.zeros(0, np.int64)]
     size = (1, 1)
     for labels, _ in frames:
-        count = int(labels.max(initial=0)) + 1
-        y, x = np.nonzero(labels)
-        cell = labels[y, x]
-        area = np.bincount(cell, minlength=count)[1:]
-        sums = [np.bincount(cell, weights=axis, minlength=count)[1:] for axis in (y, x)]
+        first, length, cell = _runs(labels)
+        y, x = np.divmod(first, labels.shape[1])
+        area, *sums = (np.bincount(cell, one * length)[1:] for one in (np.ones(1), y, x + (length - 1) / 2))
         middles.append(np.stack(sums, axis=1) / area[:, None])
         areas.append(area.astype(np.int64))
         size = (max(size[0], labels.shape[0]), max(size[1], labels.shape[1]))
     every = np.concatenate(areas)
     return middles, float(2 * np.sqrt(np.median(every) / np.pi)) if every.size else 1.0, size
+
+
+def _settings(diameter: float, reach: float, gap: int) -> dict[str, Any]:
+    distances = {"median diameter in pixels": round(diameter, 1), "largest distance in pixels": round(reach, 1)}
+    return {**distances, "gap in frames": gap}
 
 
 @dataclass(frozen=True)
@@ -266,24 +283,64 @@ class LapTrackLinker:
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
         """Link the cells of a movie."""
-        from laptrack import LapTrack  # brings pandas; takes seconds
-
         middles, diameter, _ = _places(frames)
         reach = self.distance or self.REACH * diameter
-        options: dict[str, Any] = {
-            "cutoff": reach**2,
-            "gap_closing_cutoff": reach**2 if self.gap else False,
-            "gap_closing_max_frame_count": self.gap + 1,
-            "splitting_cutoff": reach**2,
-        }
-        edges = list(LapTrack(**options).predict(middles).edges()) if any(map(len, middles)) else []
-        pairs = np.array([(then, one + 1, now, two + 1) for (then, one), (now, two) in edges], np.int64).reshape(-1, 4)
-        settings = {
-            "median diameter in pixels": round(diameter, 1),
-            "largest distance in pixels": round(reach, 1),
-            "gap in frames": self.gap,
-        }
-        return Links(np.array([len(one) for one in middles], np.int64), pairs, settings)
+        cells = np.array([len(one) for one in middles], np.int64)
+        steps = _laptrack_pairs(middles, cutoff=reach**2, gap_closing_cutoff=False)
+        later = self._gaps_and_divisions(middles, Links(cells, steps), reach)
+        return Links(cells, np.concatenate([steps, later]), _settings(diameter, reach, self.gap))
+
+    def _gaps_and_divisions(self, middles: list[NDArray[np.float64]], steps: Links, reach: float) -> Ints:
+        """Links (K, 4) of tracks that begin late with cells before, given the links from frame to frame.
+
+        laptrack takes milliseconds for each track here, also for those that are no candidates. So it is given only the
+        ends of tracks and the cells near a beginning: the costs and the best choice are those of the whole movie.
+        """
+        tracking = assemble(steps)
+        begin, end = tracking.tracks[:, 1:3].T
+        if not begin.any():
+            return np.zeros((0, 4), np.int64)
+        track = [ids[1:] - 1 for ids in tracking.ids]
+        near = [np.zeros(len(own), bool) for own in track]
+        for time in np.unique(begin[begin > 0]):
+            starts = middles[time][begin[track[time]] == time]
+            near[time - 1] = (cdist(starts, middles[time - 1], "sqeuclidean") < reach**2).any(axis=0)
+        counts = (begin > 0) | (end < len(middles) - 1)
+        counts[np.concatenate(track)[np.concatenate(near)]] = True
+        kept: list[Ints] = []
+        last: dict[int, tuple[int, int]] = {}
+        known = []
+        for time, (own, close) in enumerate(zip(track, near, strict=True)):
+            kept.append(np.flatnonzero(close | (counts[own] & ((begin[own] == time) | (end[own] == time)))))
+            for place, one in enumerate(own[kept[time]].tolist()):
+                if one in last:
+                    known.append((last[one], (time, place)))
+                last[one] = time, place
+        found = _laptrack_pairs(
+            [one[cells] for one, cells in zip(middles, kept, strict=True)],
+            known,
+            cutoff=0,  # no more steps
+            gap_closing_cutoff=reach**2 if self.gap else False,
+            gap_closing_max_frame_count=self.gap + 1,
+            splitting_cutoff=reach**2,
+        )
+        for column in (0, 2):
+            found[:, column + 1] = [kept[time][cell - 1] + 1 for time, cell in found[:, column : column + 2]]
+        return found
+
+
+def _laptrack_pairs(
+    places: list[NDArray[np.float64]], known: Sequence[tuple[tuple[int, int], tuple[int, int]]] = (), **options: Any
+) -> Ints:
+    """Links (K, 4), as of `Links`, that laptrack finds besides the known (frame, cell from 0), (later frame, cell)."""
+    from laptrack import LapTrack  # brings pandas; takes seconds
+
+    if not any(map(len, places)):
+        return np.zeros((0, 4), np.int64)
+    edges = LapTrack(**options).predict(places, known).edges()
+    new = edges - set(known) if known else edges
+    found = [(then, one + 1, now, two + 1) for (then, one), (now, two) in new]
+    return np.array(found, np.int64).reshape(-1, 4)
 
 
 @dataclass(frozen=True)
@@ -322,12 +379,7 @@ class BTrackLinker:
             pairs = [(one, two) for one, two in pairs if time[two] - time[one] <= self.gap + 1]
         one, two = np.array(pairs, np.int64).reshape(-1, 2).T
         links = np.stack([time[one], cell[one], time[two], cell[two]], axis=1).astype(np.int64)
-        settings = {
-            "median diameter in pixels": round(diameter, 1),
-            "largest distance in pixels": round(reach, 1),
-            "gap in frames": self.gap,
-        }
-        return Links(cells, links, settings)
+        return Links(cells, links, _settings(diameter, reach, self.gap))
 
 
 def btrack_engine() -> Any:

@@ -9,7 +9,25 @@ from cytoforge.config.base import Count, NewFile, Present, RunFolder, command
 
 
 @command
-class ScoreSegmentation:
+class Score:
+    """What every score asks for."""
+
+    prediction: Positional[Present]
+    """what is scored"""
+    truth: Positional[Present]
+    """what it is compared with"""
+    json: NewFile | None = None
+    """write everything to this file"""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of the bootstrap"""
+    overwrite: bool = False
+    """replace an existing file"""
+    allow_synthetic: bool = False
+    """accept as truth what is synthetic"""
+
+
+@command
+class ScoreSegmentation(Score):
     """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
 
     Examples:
@@ -23,18 +41,10 @@ class ScoreSegmentation:
     """the same, with the true masks"""
     protocol: Literal["instances", "paper"] = "instances"
     """instances: true cells, optimally matched; paper: connected components of at least 15 px, as cGAN-Seg scores"""
-    json: NewFile | None = None
-    """write everything, image by image, to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept synthetic images as truth"""
 
 
 @command
-class ScoreTracking:
+class ScoreTracking(Score):
     """Compare predicted with true tracks: MOTA, IDF1, HOTA, CHOTA; SEG, DET, TRA, LNK; divisions.
 
     Both are movie folders with masks and tracks; sequences are paired by name. Of a folder with results (01_RES) and
@@ -51,18 +61,22 @@ class ScoreTracking:
     """movie folder with the true tracks"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence to score, such as 01 (repeatable); all of TRUTH without it"""
-    json: NewFile | None = None
-    """write everything, sequence by sequence, to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept synthetic movies as truth"""
 
 
 @command
-class ScoreGeneration:
+class ScorePaintings(Score):
+    """What scores of generated images and movies ask for beside."""
+
+    weights_dir: Present | None = None
+    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+
+
+@command
+class ScoreGeneration(ScorePaintings):
     """Compare generated with real images: KID and FID, precision and recall, and LPIPS, SSIM, PSNR of pairs.
 
     What needs a pretrained network is scored where its weights are (--weights-dir). Pairs are scored if every
@@ -83,24 +97,10 @@ class ScoreGeneration:
     """resize real images on reading, to the scale at which the others were generated"""
     normalisation: Literal["set", "image"] | None = None
     """real images between the limits of all (set) or of each (image); without it image for what cytoforge painted"""
-    weights_dir: Present | None = None
-    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
-    json: NewFile | None = None
-    """write everything to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where to compute"""
-    threads: Count | None = None
-    """threads of a CPU; all cores without it"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept synthetic images as truth"""
 
 
 @command
-class ScoreMovie:
+class ScoreMovie(ScorePaintings):
     """Compare a generated movie with a real one: frames, clips, coherence over time, drift, faithfulness to its cells.
 
     Both are movie folders with tracks. Sequences that were painted on masks of TRUTH, under the same names, are also
@@ -121,17 +121,3 @@ class ScoreMovie:
     """resize real frames on reading; without it to the scale that dataset.json tells of PREDICTION"""
     segmenter: RunFolder | None = None
     """run whose segmenter looks for the cells in all frames"""
-    weights_dir: Present | None = None
-    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
-    json: NewFile | None = None
-    """write everything to this file"""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """seed of the bootstrap"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where to compute"""
-    threads: Count | None = None
-    """threads of a CPU; all cores without it"""
-    overwrite: bool = False
-    """replace an existing file"""
-    allow_synthetic: bool = False
-    """accept a synthetic movie as truth"""

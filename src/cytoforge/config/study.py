@@ -59,7 +59,17 @@ class StudySegmenters:
         named = [path.resolve().parts[-2:] for path in self.data]
         if len(set(named)) < len(named):
             problems.append("several DATA have one name and lie in folders of one name; rename one")
-        return problems
+        return problems + self._named_twice()
+
+    def _named_twice(self) -> list[str]:
+        """What is named twice in a list, such as a network or tracker, would be trained once and count as two."""
+        lists = {name: given for name, given in vars(self).items() if isinstance(given, tuple) and name != "data"}
+        return [
+            f"--{name.replace('_', '-')}: {value} is named twice; name each once"
+            for name, given in lists.items()
+            for value in dict.fromkeys(given)
+            if given.count(value) > 1
+        ]
 
     def _single(self) -> list[str]:
         return ["give a single DATA"] if len(self.data) > 1 else []

@@ -330,7 +330,6 @@ class Dataset:
         """Read an item's labels as int32 (H, W), resized by `scale` to the size that read_image gives.
 
         Of a tracked item the cells have the ids of their tracks; cells without a track are left out.
-
         Raises UserError when the item has no mask, it cannot be read, or its size is not that of the image.
         """
         if item.mask is None:
@@ -350,10 +349,8 @@ class Dataset:
 
     def channels(self) -> int:
         """Return the number of channels of all images; raises UserError when they differ."""
-        found: dict[int, Path] = {}
-        for item in self.items:
-            if item.image is not None:
-                found.setdefault(read_header(item.image)[0][0], item.image)
+        images = [item.image for item in self.items if item.image]
+        found = {read_header(image)[0][0]: image for image in reversed(images)}  # the first of each kind
         if len(found) != 1:
             different = " and ".join(f"{path.name} ({count})" for count, path in sorted(found.items()))
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
@@ -385,11 +382,8 @@ class Dataset:
             parts = [digest(part) if part else "-" for part in (item.image, item.mask)]
             parts += [digest(part) for part in (item.markers, item.tracks) if part]
             lines.append(" ".join([item.name, *parts, str(item.rows)]))
-        return {
-            "path": str(self.path),
-            "items": len(self.items),
-            "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-        }
+        sha256 = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return {"path": str(self.path), "items": len(self.items), "sha256": sha256}
 
 
 def _share(count: int, fraction: float, least: int = 1) -> int:

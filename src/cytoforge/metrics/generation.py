@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from cytoforge.metrics.copying import BLOCK, distances
@@ -258,12 +258,13 @@ def pair_scores(
     for generated, real in pairs:
         if generated.shape != real.shape or min(real.shape[1:]) < WINDOW:
             raise ValueError(f"pairs need one shape of {WINDOW} px or more, got {generated.shape} and {real.shape}")
-        a, b = generated[None].double(), real[None].double()
-        _, similarity = structural_similarity_index_measure(a, b, data_range=GREY_RANGE, return_full_image=True)
-        whole_windows = similarity[:, :, WINDOW // 2 : -(WINDOW // 2), WINDOW // 2 : -(WINDOW // 2)]
-        ratio = NAN if torch.equal(a, b) else float(peak_signal_noise_ratio(a, b, data_range=GREY_RANGE))
+        a, b = (image.double().cpu().numpy() for image in (generated, real))
+        similarity = structural_similarity(
+            a, b, gaussian_weights=True, use_sample_covariance=False, data_range=GREY_RANGE, channel_axis=0
+        )
+        ratio = NAN if np.array_equal(a, b) else float(peak_signal_noise_ratio(b, a, data_range=GREY_RANGE))
         distance = NAN if lpips is None else float(lpips(generated[None], real[None]))
-        rows.append((float(whole_windows.mean()), ratio, distance))
+        rows.append((float(similarity), ratio, distance))
     if not rows:
         raise ValueError("need at least one pair of images, got none")
     draws = resample(len(rows), generator)

@@ -54,16 +54,61 @@ SHOWN = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
 
 
-class MovieGAN:
+class StageGAN:
+    """What both stages have in common: generator, discriminator, and how painted frames are compared with real ones.
+
+    `features`: VGG-19; without it the discriminator's activations are compared by their local statistics.
+    """
+
+    averaged: tuple[str, ...]
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        generator_rate: float,
+        discriminator_rate: float,
+        features: Features | None = None,
+        feature_weights: tuple[float, ...] = (),
+        p_diff: float = 0.2,
+        mixing: float = 0.9,
+    ) -> None:
+        self.discriminator, self.p_diff, self.mixing = discriminator, p_diff, mixing
+        self.features, self.feature_weights = features, feature_weights
+        self.perceptual: str | None = (
+            "local statistics of the discriminator's features" if features is None else "VGG-19"
+        )
+        self.networks: dict[str, nn.Module] = {self.averaged[0]: generator, "discriminator": discriminator}
+        self.optimisers: dict[str, Optimizer] = {
+            "generator": Adam(generator.parameters(), lr=generator_rate, fused=True),
+            "discriminator": Adam(discriminator.parameters(), lr=discriminator_rate, fused=True),
+        }
+
+    def comparison(self, real: Tensor, painted: Tensor, judged: tuple[Tensor, Tensor]) -> Tensor:
+        """Compare frames (B, C, h, w) as VGG-19 sees both, or else by texture.
+
+        `judged` is what the discriminator is shown of the real and of the painted frames.
+        """
+        if self.features is not None:
+            with torch.no_grad():
+                target = self.features(real)
+            return perceptual(self.features(painted), target, self.feature_weights)
+        activations: Any = self.discriminator.activations
+        with frozen_statistics(self.discriminator):
+            with torch.no_grad():
+                wanted = [real, *activations(judged[0])[:3]]
+            return texture_loss([painted, *activations(judged[1])[:3]], wanted, TEXTURE_WINDOWS)
+
+
+class MovieGAN(StageGAN):
     """Movie generator, discriminator of the last frames and flow network, trained on clips (tGAN, Eq. 1 and 3).
 
     Each frame of a clip is painted from its masks, an earlier frame, the background, and the clip's style and noise;
     the generator, the discriminator and the flow network are then updated. The earlier frame is real for the first
     frames of a clip (or the background, where the clip begins cold) and a painted one after that, with noise on it; no
     gradient goes through it. `window` frames are judged, with their masks. Of flow network and real frames
-    `temporal_loss` is the loss; what it makes of a real pair is computed once.
-
-    `features`: VGG-19; without it the discriminator's activations are compared by their local statistics.
+    `temporal_loss` is the loss; what it makes of a real pair is computed once. Other options are those of `StageGAN`.
     """
 
     averaged: tuple[str, ...] = ("low-resolution",)
@@ -76,31 +121,16 @@ class MovieGAN:
         *,
         weights: MovieWeights,
         generator_rate: float,
-        discriminator_rate: float,
         kind: str = "mask",
         window: int = 2,
         lag: int = 1,
-        features: Features | None = None,
-        feature_weights: tuple[float, ...] = (),
-        p_diff: float = 0.2,
-        mixing: float = 0.9,
+        **options: Any,
     ) -> None:
-        self.generator, self.discriminator, self.flow = generator, discriminator, flow
+        super().__init__(generator, discriminator, generator_rate=generator_rate, **options)
+        self.generator, self.flow = generator, flow
         self.weights, self.kind, self.window, self.lag = weights, kind, window, lag
-        self.features, self.feature_weights, self.p_diff, self.mixing = features, feature_weights, p_diff, mixing
-        self.perceptual: str | None = (
-            "local statistics of the discriminator's features" if features is None else "VGG-19"
-        )
-        self.networks: dict[str, nn.Module] = {
-            "low-resolution": generator,
-            "discriminator": discriminator,
-            "flow": flow,
-        }
-        self.optimisers: dict[str, Optimizer] = {
-            "generator": Adam(generator.parameters(), lr=generator_rate, fused=True),
-            "discriminator": Adam(discriminator.parameters(), lr=discriminator_rate, fused=True),
-            "flow": Adam(flow.parameters(), lr=generator_rate, fused=True),
-        }
+        self.networks["flow"] = flow
+        self.optimisers["flow"] = Adam(flow.parameters(), lr=generator_rate, fused=True)
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Paint the frames of a ClipBatch one after the other, with updates after each; losses are means over them."""
@@ -146,11 +176,12 @@ class MovieGAN:
         past = [painted if frame is None else frame for frame in shown[t + 1 - self.window : t]]
         judged = _shown(masks, torch.stack([*past, painted], dim=1), shift)
         adversarial, pull, scores = judge(self.discriminator, judged)
+        both = discriminator_input(masks, real), discriminator_input(masks, torch.stack([*past, painted], dim=1))
         zero = adversarial.new_zeros(())
         losses = {
             "adversarial": adversarial,
             "pixels": mean_difference(painted, current),
-            "perceptual": self._comparison(masks, real, past, painted),
+            "perceptual": self.comparison(current, painted, both),
             "flow": zero,
             "temporal": zero,
         }
@@ -171,19 +202,6 @@ class MovieGAN:
             losses["flow_network"] = flow_net
             update("flow", flow_net)
         return losses
-
-    def _comparison(self, masks: Tensor, real: Tensor, past: list[Tensor], painted: Tensor) -> Tensor:
-        """Compare a painted frame with the real one as VGG-19 sees both, or else by texture."""
-        if self.features is not None:
-            with torch.no_grad():
-                target = self.features(real[:, -1])
-            return perceptual(self.features(painted), target, self.feature_weights)
-        with frozen_statistics(self.discriminator):
-            activations: Any = self.discriminator.activations
-            with torch.no_grad():
-                wanted = [real[:, -1], *activations(discriminator_input(masks, real))[:3]]
-            found = activations(discriminator_input(masks, torch.stack([*past, painted], dim=1)))[:3]
-        return texture_loss([painted, *found], wanted, TEXTURE_WINDOWS)
 
 
 def _noisy(frame: Tensor, generators: list[torch.Generator]) -> Tensor:

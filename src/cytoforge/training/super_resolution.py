@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
 
 from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.backgrounds import fitted
@@ -29,9 +28,7 @@ from cytoforge.losses import (
     SuperResolutionWeights,
     discriminator_loss,
     mean_difference,
-    perceptual,
     super_resolution_loss,
-    texture_loss,
 )
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator, SuperResolution
@@ -42,8 +39,8 @@ from cytoforge.training.batches import Batch, Pair, cached, item_generator
 from cytoforge.training.clips import sequence_backgrounds, takes
 from cytoforge.training.fit import Update, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
-from cytoforge.training.movie import SHOWN, VALIDATED, open_movie, start_grey
-from cytoforge.training.paired import TEXTURE_WINDOWS, Features, frozen_statistics, judge
+from cytoforge.training.movie import SHOWN, VALIDATED, StageGAN, open_movie, start_grey
+from cytoforge.training.paired import judge
 from cytoforge.training.prepare import Data, build, launch, open_run, report_training, say, sizes, train_recipe
 from cytoforge.training.two_stage import finished, open_stages, share_of
 
@@ -137,14 +134,12 @@ def shrink(images: Tensor, factor: int) -> Tensor:
     return F.interpolate(images, scale_factor=1 / factor, mode="bilinear", antialias=True)
 
 
-class SuperResolutionGAN:
+class SuperResolutionGAN(StageGAN):
     """Super-resolution generator and discriminator of single frames (tGAN, Eq. 2 and 3).
 
     Real frames, reduced, are compared with themselves pixel by pixel. A painted frame has no such counterpart: enlarged
     and reduced again, it shall be what it was, so that motion and brightness stay those of the first stage. In look
-    (`perceptual`) and to the discriminator both shall be like the real frame.
-
-    `features`: VGG-19; without it the discriminator's activations are compared by their local statistics.
+    (`comparison`) and to the discriminator both shall be like the real frame. Options are those of `StageGAN`.
     """
 
     averaged: tuple[str, ...] = ("super-resolution",)
@@ -155,23 +150,10 @@ class SuperResolutionGAN:
         discriminator: nn.Module,
         *,
         weights: SuperResolutionWeights,
-        generator_rate: float,
-        discriminator_rate: float,
-        features: Features | None = None,
-        feature_weights: tuple[float, ...] = (),
-        p_diff: float = 0.2,
-        mixing: float = 0.9,
+        **options: Any,
     ) -> None:
-        self.generator, self.discriminator, self.weights = generator, discriminator, weights
-        self.features, self.feature_weights, self.p_diff, self.mixing = features, feature_weights, p_diff, mixing
-        self.perceptual: str | None = (
-            "local statistics of the discriminator's features" if features is None else "VGG-19"
-        )
-        self.networks: dict[str, nn.Module] = {"super-resolution": generator, "discriminator": discriminator}
-        self.optimisers: dict[str, Optimizer] = {
-            "generator": Adam(generator.parameters(), lr=generator_rate, fused=True),
-            "discriminator": Adam(discriminator.parameters(), lr=discriminator_rate, fused=True),
-        }
+        super().__init__(generator, discriminator, **options)
+        self.generator, self.weights = generator, weights
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Enlarge the small windows of a PairBatch and update generator and discriminator once."""
@@ -187,7 +169,7 @@ class SuperResolutionGAN:
         losses = {
             "adversarial": adversarial,
             "pixels": self._pixels(batch, enlarged),
-            "perceptual": self._comparison(real, enlarged),
+            "perceptual": self.comparison(real, enlarged, (real, enlarged)),
         }
         total = super_resolution_loss(adversarial.new_zeros(()), losses["pixels"], losses["perceptual"], w)
         update("generator", total, given=((judged, w.adversarial * pull),))
@@ -203,18 +185,6 @@ class SuperResolutionGAN:
                 for k, painted in enumerate(batch.synthetic)
             ]
         ).mean()
-
-    def _comparison(self, real: Tensor, enlarged: Tensor) -> Tensor:
-        """Compare enlarged frames with the real ones as VGG-19 sees both, or else by texture."""
-        if self.features is not None:
-            with torch.no_grad():
-                target = self.features(real)
-            return perceptual(self.features(enlarged), target, self.feature_weights)
-        activations: Any = self.discriminator.activations
-        with frozen_statistics(self.discriminator):
-            with torch.no_grad():
-                wanted = [real, *activations(real)[:3]]
-            return texture_loss([enlarged, *activations(enlarged)[:3]], wanted, TEXTURE_WINDOWS)
 
 
 def train_stages(config: TrainMovie, train: Callable[[TrainMovie], Run]) -> Run:

@@ -104,7 +104,7 @@ def _add_training(study: Study, report: Report, config: StudyTracking, real: Pat
     total = len(first.frames)
     rows: list[list[str]] = []
     curves: dict[str, list[tuple[int, float]]] = {}
-    for count in [*sorted({n for n in config.frames if n < total}), total]:
+    for count in [*sorted(n for n in config.frames if n < total), total]:
         records: dict[str, list[dict[str, Any]]] = {}
         for seed in range(config.seed, config.seed + config.seeds):
             few = real  # whose generator and tracker the first part has trained
