@@ -11,6 +11,8 @@ Floats = NDArray[np.float32]
 MARGIN = 4
 """px about each cell that are left out, too: halos belong to cells"""
 PERCENTILE = 50.0
+SEEN = 8
+"""a pixel is known where no cell is near in one of so many frames, rounded down: few frames may be lit otherwise"""
 LIGHT = 8.0
 """px, standard deviation of the filter that parts light from grain"""
 BLOCKS = (24, 12, 6)
@@ -24,15 +26,16 @@ def background_reference(
 ) -> Floats:
     """Return the percentile over time of each pixel, in those frames in which no cell is near it: (C, H, W).
 
-    Frames (T, C, H, W), labels (T, H, W). `margin` px about the cells count as cell. What is cell in all frames is
-    filled as in `without_cells`; where there is nothing else, everything is the percentile of all values. So no grey
-    value of a cell, nor its outline, is in the result. Raises ValueError where shapes differ.
+    Frames (T, C, H, W), labels (T, H, W). `margin` px about the cells count as cell. What is cell in all or nearly all
+    frames is filled as in `without_cells`; where there is nothing else, everything is the percentile of all values. So
+    no grey value of a cell, nor its outline, is in the result. Raises ValueError where shapes differ.
     """
     if len(frames) == 0 or labels.shape != (len(frames), *frames.shape[2:]):
         raise ValueError(f"frames (T,C,H,W) and labels (T,H,W) must fit, got {frames.shape} and {labels.shape}")
     side = 2 * margin + 1
     covered = ndimage.maximum_filter(labels > 0, size=(1, side, side), mode="constant")
     seen = (~covered).sum(axis=0)
+    seen = np.where(seen < len(frames) // SEEN, 0, seen)
     if not seen.any():
         values = np.percentile(frames, percentile, axis=(0, 2, 3)).astype(np.float32)
         return np.broadcast_to(values[:, None, None], frames.shape[1:]).copy()

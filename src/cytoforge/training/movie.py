@@ -29,7 +29,6 @@ from cytoforge.losses import (
     movie_generator_loss,
     perceptual,
     temporal_loss,
-    texture_loss,
 )
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.flow import FlowNet
@@ -43,11 +42,11 @@ from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.clips import ClipBatch, Clips, sequence_backgrounds, takes
 from cytoforge.training.fit import Recipe, Update, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
-from cytoforge.training.paired import TEXTURE_WINDOWS, Features, frozen_statistics, judge
+from cytoforge.training.paired import Features, frozen_statistics, judge
 from cytoforge.training.prepare import Data, build, launch, open_data, open_run, report_training, sizes, train_recipe
 
-# for trainings of minutes, where local statistics take the place of VGG-19; docs/decisions.md
-QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=5.0, perceptual=25.0, temporal=5.0)
+# for trainings of minutes, where the discriminator's features take the place of VGG-19; docs/decisions.md
+QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=25.0, perceptual=25.0, temporal=5.0)
 BLUR_OF_MEMORY = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
 SMALL = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
 SHOWN = 4  # frames of a picture
@@ -57,7 +56,7 @@ VALIDATED = 8  # frames painted in a row for the validation score
 class StageGAN:
     """What both stages have in common: generator, discriminator, and how painted frames are compared with real ones.
 
-    `features`: VGG-19; without it the discriminator's activations are compared by their local statistics.
+    `features`: VGG-19; without it the discriminator's activations are matched.
     """
 
     averaged: tuple[str, ...]
@@ -76,9 +75,7 @@ class StageGAN:
     ) -> None:
         self.discriminator, self.p_diff, self.mixing = discriminator, p_diff, mixing
         self.features, self.feature_weights = features, feature_weights
-        self.perceptual: str | None = (
-            "local statistics of the discriminator's features" if features is None else "VGG-19"
-        )
+        self.perceptual: str | None = "features of the discriminator" if features is None else "VGG-19"
         self.networks: dict[str, nn.Module] = {self.averaged[0]: generator, "discriminator": discriminator}
         self.optimisers: dict[str, Optimizer] = {
             "generator": Adam(generator.parameters(), lr=generator_rate, fused=True),
@@ -86,7 +83,7 @@ class StageGAN:
         }
 
     def comparison(self, real: Tensor, painted: Tensor, judged: tuple[Tensor, Tensor]) -> Tensor:
-        """Compare frames (B, C, h, w) as VGG-19 sees both, or else by texture.
+        """Compare frames (B, C, h, w) as VGG-19 sees both, or else the discriminator.
 
         `judged` is what the discriminator is shown of the real and of the painted frames.
         """
@@ -97,8 +94,8 @@ class StageGAN:
         activations: Any = self.discriminator.activations
         with frozen_statistics(self.discriminator):
             with torch.no_grad():
-                wanted = [real, *activations(judged[0])[:3]]
-            return texture_loss([painted, *activations(judged[1])[:3]], wanted, TEXTURE_WINDOWS)
+                wanted = activations(judged[0])[:3]
+            return perceptual(activations(judged[1])[:3], wanted, (1.0,) * 3)
 
 
 class MovieGAN(StageGAN):

@@ -47,7 +47,7 @@ from cytoforge.training.two_stage import finished, open_stages, share_of
 FIRST = 0.6  # share of the budget for the first stage, which has more to learn: motion, and cells out of masks
 PAINTED = 0.5  # share of the windows that the first stage painted; the others are real frames, reduced
 STYLES = 2  # movies painted on the training masks, each in a style of its own
-# for trainings of minutes, where local statistics take the place of VGG-19; docs/decisions.md
+# for trainings of minutes, where the discriminator's features take the place of VGG-19; docs/decisions.md
 QUICK = SuperResolutionWeights(adversarial=5.0, pixels=25.0, perceptual=25.0)
 Frame = NDArray[np.uint16]
 
