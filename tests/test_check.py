@@ -25,6 +25,7 @@ from cytoforge.commands.check import (
 from cytoforge.config import Check
 from cytoforge.data.dataset import Dataset, parts
 from cytoforge.data.images import read_labels, write_image, write_labels
+from cytoforge.data.movie import MovieWriter
 from cytoforge.errors import UserError
 
 
@@ -369,3 +370,16 @@ def test_real_masks_once_interpolated_are_found(real_data: Path) -> None:
             assert interpolated_share(labels) < INTERPOLATED / 5
             half = Image.fromarray(labels.astype(np.float32)).reduce(2)
             assert interpolated_share(np.round(np.asarray(half)).astype(np.int32)) > 2 * INTERPOLATED
+
+
+def test_tracks_and_divisions_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = np.zeros((20, 20), np.uint16)
+    labels[5:10, 5:10] = 1
+    writer = MovieWriter(tmp_path / "movie")
+    writer.add_masks("01", "RES", 0, labels)
+    check_command(Check(tmp_path / "movie"))
+    assert "sequence 01: no tracks (cytoforge track makes them)" in capsys.readouterr().out
+    rows = "1 0 0 0\n2 1 1 1\n3 1 1 1\n"
+    (tmp_path / "movie" / "01_RES" / "res_track.txt").write_text(rows)
+    check_command(Check(tmp_path / "movie"))
+    assert "sequence 01: 3 tracks with 1 division (RES)" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from scipy import ndimage
 from cytoforge.metrics.motion import motion
 from cytoforge.simulation.bodies import DISC, RADIUS, Body, Form, Pose, displacement, pushes, share_pixels
 from cytoforge.simulation.dynamics import Dynamics, persistence
-from cytoforge.simulation.lineage import Lineage, simulate_lineage
+from cytoforge.simulation.lineage import Dish, Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes
 
 LAYOUTS: tuple[Layout, ...] = ("scattered", "colony", "mixed")
@@ -234,6 +234,39 @@ def test_cells_enter_and_leave_at_the_edges() -> None:
     for label, begin in later:
         y, x = np.nonzero(lineage.labels[begin] == label)
         assert min(y.min(), x.min(), 99 - y.max(), 99 - x.max()) < 1.5 * DIAMETER
+
+
+def test_cells_wholly_within_the_inset_have_no_label() -> None:
+    lineage = film(7, (100, 100), 20, density=30, inset=20, dynamics=Dynamics(speed=0.3, division_rate=0, death_rate=0))
+    reached = 0
+    for labels in lineage.labels:
+        assert set(np.unique(labels)) == set(np.unique(labels[20:-20, 20:-20])) | {0}
+        reached += np.count_nonzero(labels) - np.count_nonzero(labels[20:-20, 20:-20])
+    assert reached  # those that reach farther are whole
+    with pytest.raises(ValueError, match="leaves something of the frame"):
+        film(size=(40, 60), inset=20)
+
+
+def test_the_first_frame_is_near_the_density_whatever_the_inset_and_no_cell_begins_cut() -> None:
+    for inset in (0, 20):
+        for seed in range(3):
+            first = film(seed, (128, 128), 1, density=0.15, layout="scattered", inset=inset)
+            assert first.coverage == pytest.approx(0.15, rel=0.11)
+    square = [Shape.of(np.ones((20, 20), bool))]
+    dynamics = Dynamics(speed=0.0, division_rate=0, death_rate=0)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        dish = Dish(square, (80, 80), rng, 0.2, dynamics, "scattered", 1.0, 0.5, 0)
+        assert min(cell.area for cell in dish.cells) > 0.5 * 400  # stretched by 0.75 to 1.25 along two axes
+
+
+def test_a_cell_keeps_its_area_between_two_forms() -> None:
+    cross = np.zeros((61, 61), bool)
+    cross[25:36], cross[:, 25:36] = True, True
+    one, two = (Form.of(Shape.of(mask).field)[0] for mask in (cross, np.ones((12, 80), bool)))
+    drawn = [Body(one, two, mixture, 0, Pose(np.array([60.0, 60.0]), 0.3, 30.0)) for mixture in (0.3, 0.5, 0.7)]
+    areas = [share_pixels([one], (120, 120))[1][0, 1] for one in drawn]
+    assert areas == pytest.approx([900] * 3, rel=0.03)
 
 
 # What is asked for is found again

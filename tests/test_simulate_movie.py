@@ -10,7 +10,7 @@ import pytest
 from cytoforge.cli import main
 from cytoforge.commands import simulate_movie as command
 from cytoforge.commands.check import check
-from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.simulate_movie import least_reach, simulate_movie
 from cytoforge.config import Check, SimulateMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_labels
@@ -216,6 +216,14 @@ def test_like_real_movies(real_data: Path, tmp_path: Path, name: str, scale: flo
         assert stored["distance"]["area"] < 0.25
         sisters = [stored[kind]["sister_distance"]["median"] for kind in ("simulated", "real")]
         assert sisters[0] == pytest.approx(sisters[1], rel=0.1)
+
+
+def test_how_far_cells_reach_into_the_frame() -> None:
+    labels = np.zeros((20, 30), np.int32)
+    labels[8:12, 3:6] = 4  # the last of its columns is the sixth from the edge
+    labels[8:12, 12:18] = 2
+    assert least_reach(labels) == 6
+    assert least_reach(np.zeros((5, 5), np.int32)) == np.inf
 
 
 def test_a_movie_of_another_command_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

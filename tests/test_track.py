@@ -268,3 +268,18 @@ def test_real_movies(name: str, sequence: str, cells: int, real_data: Path, tmp_
     assert facts["cells"] == cells == sum(end - begin + 1 for _, begin, end, _ in tracks(out, sequence))
     assert facts["divisions"] == 0 if name == "u373" else facts["divisions"] > 40
     assert main(["check", str(out)]) == 0
+
+
+def test_frames_that_a_better_source_lacks_and_empty_masks_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = np.zeros((20, 20), np.int32)
+    cell[5:10, 5:10] = 1
+    path = write_movie(tmp_path / "holed", cell, cell, cell)
+    write_movie(path, cell, cell, cell, source="01_GT/SEG")
+    (path / "01_GT/SEG/man_seg001.tif").unlink()
+    assert main(["track", "overlap", str(path), "--out", str(tmp_path / "one")]) == 0
+    assert "sequence 01 has no mask of 1 frame (1) in GT/SEG, so masks of ST/SEG are tracked" in capsys.readouterr().out
+    empty = write_movie(tmp_path / "empty", 0 * cell, 0 * cell)
+    assert main(["track", "overlap", str(empty), "--out", str(tmp_path / "two")]) == 0
+    assert "no mask of sequence 01 holds a cell" in capsys.readouterr().out

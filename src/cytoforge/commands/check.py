@@ -50,6 +50,8 @@ class Facts:
     channels: Counter[int] = field(default_factory=Counter)
     cells: list[int] = field(default_factory=list)
     """cells of each mask"""
+    tracks: list[str] = field(default_factory=list)
+    """of each sequence of a movie, how many tracks and divisions, or that there are none"""
     diameter: float | None = None
     """median diameter in pixels of the circle of a cell's area"""
 
@@ -124,6 +126,7 @@ def survey(config: Check) -> Survey:
         if movie.is_movie(dataset.path):
             for sequence in movie.read_sequences(dataset.path, config.sequence):
                 _look_at_sequence(found, dataset.path, sequence, cells)
+                facts.tracks.append(_tracks_said(sequence))
     areas = np.concatenate(everything)
     if areas.size:
         found.scale = fitting_scale(median_diameter(areas))
@@ -270,6 +273,18 @@ def median_diameter(areas: np.ndarray) -> float:
     return float(np.median(2 * np.sqrt(areas / np.pi)))
 
 
+def _tracks_said(sequence: movie.Sequence) -> str:
+    if sequence.track_source is None:
+        return f"sequence {sequence.name}: no tracks (cytoforge track makes them)"
+    try:
+        tracks = movie.read_tracks(sequence.tracks[sequence.track_source])
+    except UserError:  # among the findings
+        return f"sequence {sequence.name}: tracks that cannot be read"
+    kin = Counter(track.parent for track in tracks if track.parent)
+    divisions = counted(sum(count > 1 for count in kin.values()), "division")
+    return f"sequence {sequence.name}: {counted(len(tracks), 'track')} with {divisions} ({sequence.track_source})"
+
+
 def _look_at_sequence(found: Survey, path: Path, sequence: movie.Sequence, known: Mapping[Path, Regions]) -> None:
     """Examine the masks and tracks of a sequence; `known` holds the masks already read."""
     if sequence.frames and sequence.masks and not sequence.source:
@@ -341,6 +356,7 @@ def _describe(facts: Facts) -> Iterator[str]:
         spread = f"{min(facts.cells)} to {max(facts.cells)} cells an image (median {np.median(facts.cells):g})"
         size = "" if facts.diameter is None else f", {facts.diameter:g} px across (median)"
         yield f"    masks: {_list(facts.mask_types)}, {spread}{size}"
+    yield from (f"    {line}" for line in facts.tracks)
 
 
 def _list(counts: Counter[str]) -> str:

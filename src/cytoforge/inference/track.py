@@ -81,11 +81,16 @@ def track(config: Track) -> Path:
     linker = open_linker(config)
     sequences = movie.read_sequences(config.movie, config.sequence)
     given = [None if config.segment else _given(config.movie, sequence) for sequence in sequences]
+    for masks, sequence in zip(given, sequences, strict=True):
+        if masks and (note := _passed_over(masks, sequence)):
+            print(f"{config.movie}: {note}")
     writer = movie.MovieWriter(config.out, _info(config, sequences, given), overwrite=config.overwrite)
     whole = [masks or _segmented(config, sequence) for masks, sequence in zip(given, sequences, strict=True)]
     facts: dict[str, Any] = {}
     for masks in whole:
         facts[masks.name] = _track_sequence(masks, linker, writer)
+        if not facts[masks.name]["cells"]:
+            print(f"{config.movie}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
         print(f"{config.out / masks.name}_RES: {_said(masks, facts[masks.name])}")
     texts = {masks.name: _said(masks, facts[masks.name]) for masks in whole}
     page = write_report(config.out, config.movie, [sequence.name for sequence in sequences], texts)
@@ -141,6 +146,22 @@ def _given(path: Path, sequence: movie.Sequence) -> Masks:
         )
     files = sequence.masks[source]
     return Masks(sequence.name, source, _unbroken(path, sequence, files), sequence.frames)
+
+
+def _passed_over(masks: Masks, sequence: movie.Sequence) -> str | None:
+    """Say of which frames a more trusted source lacks masks, so that it is not used; None where it has few."""
+    for source, files in sequence.masks.items():
+        if source == masks.source:
+            break
+        lost = sorted(masks.files.keys() - files.keys())
+        if 0 < len(lost) <= len(masks.files) / 2:  # GT/SEG is meant to hold a few frames only
+            return (
+                f"sequence {masks.name} has no mask of {movie.some('frame', lost)} in {source}, so masks of "
+                f"{masks.source} are tracked"
+                + (", perhaps small markers" if masks.source == "GT/TRA" else "")
+                + "; add them"
+            )
+    return None
 
 
 def _unbroken(path: Path, sequence: movie.Sequence, files: Mapping[int, Path]) -> Mapping[int, Path]:

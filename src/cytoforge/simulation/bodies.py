@@ -71,12 +71,6 @@ class Form:
         y, x = np.nonzero(self.field > 0)
         return 2 * float(x.std()) / UNIT, 2 * float(y.std()) / UNIT
 
-    @cached_property
-    def extent(self) -> tuple[float, float]:
-        """Greatest distance of the outline from the centre, across and along."""
-        y, x = np.nonzero(self.field > 0)
-        return float(np.abs(y - HALF).max() + 1) / UNIT, float(np.abs(x - HALF).max() + 1) / UNIT
-
     def apart(self, other: "Form") -> float:
         """One less the intersection over union of two forms laid on each other."""
         one, two = self.field > 0, other.field > 0
@@ -143,9 +137,10 @@ class Body:
 
     def depth(self, size: tuple[int, int]) -> tuple[Window, Field] | None:
         """Depth below the outline in pixels, in the window of an image (H, W) that holds the body; None outside."""
-        extent = np.maximum(np.maximum(self.form.extent, self.target.extent), RADIUS + 1 / UNIT)
+        field = self._field()
+        extent = [np.abs(np.flatnonzero((field > 0).any(axis)) - HALF).max(initial=0) + 1 for axis in (1, 0)]
         matrix = self.pose.matrix
-        reach = np.abs(matrix) @ extent
+        reach = np.abs(matrix) @ extent / UNIT
         low = np.clip(np.floor(self.pose.centre - reach).astype(int), 0, size)
         high = np.clip(np.ceil(self.pose.centre + reach).astype(int) + 1, 0, size)
         if (low >= high).any():
@@ -153,7 +148,6 @@ class Body:
         back = np.linalg.inv(matrix) * UNIT
         y, x = (np.arange(a, b) - c for a, b, c in zip(low, high, self.pose.centre, strict=True))
         places = [m * y[:, None] + n * x + HALF for m, n in back]
-        field = self._field()
         values: Field = ndimage.map_coordinates(field, places, order=1, mode="constant", cval=-REACH)
         return (slice(low[0], high[0]), slice(low[1], high[1])), values * np.float32(self.pose.length)
 
@@ -163,7 +157,11 @@ class Body:
             mixed = mixed + np.float32(self.mixture) * (self.target.field - mixed)
         if self.roundness > 0:
             mixed = mixed + np.float32(self.roundness) * (DISC.field - mixed)
-        return mixed
+        if mixed is self.form.field:
+            return mixed
+        # arms that only one of two forms has vanish between them: the outline moves out until the area is 1 again
+        level: Field = mixed - np.partition(mixed, -(UNIT**2), axis=None)[-(UNIT**2)]
+        return level
 
 
 DISC = disc()

@@ -73,8 +73,9 @@ class Dynamics:
         }
         if known["speed"].size >= FEWEST:
             values["speed"] = min(float(np.median(known["speed"])) / diameter, FASTEST)
+            # not below 0, as cells would dwindle for good: it is what leaves the frame that gets smaller
             # the mean: cells that creep spread slowly and draw in fast, so that the median grows where they do not
-            values["growth"] = float(np.clip(np.clip(known["growth"], -LEAP, LEAP).mean(), -GROWTH, GROWTH))
+            values["growth"] = float(np.clip(np.clip(known["growth"], -LEAP, LEAP).mean(), 0, GROWTH))
             low, high = np.quantile(known["growth"], (0.25, 0.75))
             values["fluctuation"] = min(float(high - low) / 1.349, LEAP)
             values["deformation"] = _beyond_pixels(float(np.median(known["deformation"])), diameter)

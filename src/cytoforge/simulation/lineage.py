@@ -62,6 +62,8 @@ FULL = 0.7
 """Coverage of the field from which no cell divides."""
 SEEN = 0.05
 """Least share of a cell that must be in the frame to be labelled."""
+TRIES, NEAR = 8, 0.1
+"""First frames drawn, and how near to the density asked for (logarithm) one ends that: few cells are many by chance."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def simulate_lineage(
     layout: Layout = "mixed",
     magnification: float = 1.0,
     touching: float = 0.5,
+    inset: int = 0,
 ) -> Lineage:
     """Simulate a movie.
 
@@ -128,21 +131,27 @@ def simulate_lineage(
             begin in groups hold together.
         magnification: length in the movie by length in the shapes.
         touching: share of the cells, 0 to 1, that begin in groups where the layout is mixed.
+        inset: pixels from the edge of the frame; cells that lie wholly within them are not labelled, as in movies with
+            a field of interest.
 
     Raises:
-        ValueError: for fewer than one frame, or as `simulate_labels`.
+        ValueError: for fewer than one frame, an inset that leaves nothing of the frame, or as `simulate_labels`.
     """
     if frames < 1:
         raise ValueError(f"a movie has at least one frame, got {frames}")
-    dish = Dish(shapes, size, generator, density, dynamics or Dynamics(), layout, magnification, touching)
+    if not shapes:
+        raise ValueError("at least one shape is needed, got none")
+    if not 0 <= 2 * inset < min(size):
+        raise ValueError(f"an inset leaves something of the frame of {size}, got {inset}")
+    dish = Dish(shapes, size, generator, density, dynamics or Dynamics(), layout, magnification, touching, inset)
     labels = np.zeros((frames, *size), np.int32)
     book = _Book()
     poses = []
     for frame in range(frames):
         if frame:
             dish.step()
-        numbers, counts = share_pixels([cell.body() for cell in dish.cells], size)
-        labels[frame] = book.enter(frame, dish, counts)[numbers]
+        numbers, counts, seen = dish.draw()
+        labels[frame] = book.enter(frame, dish.cells, counts, seen)[numbers]
         poses.append({cell.label or cell.former: cell.pose for cell in dish.cells if cell.label or cell.former})
     coverage = float(np.count_nonzero(labels[0])) / labels[0].size
     return Lineage(labels, book.rows(), tuple(poses), dish.lacking, coverage, dish.size)
@@ -207,34 +216,68 @@ class Dish:
         layout: Layout,
         magnification: float,
         touching: float,
+        inset: int,
     ) -> None:
         self.frame, self.generator, self.dynamics, self.layout = size, generator, dynamics, layout
+        self.inset = inset
         areas = [np.count_nonzero(shape.field > 0) for shape in shapes]
         self.diameter = 2 * RADIUS * magnification * float(np.sqrt(np.median(areas))) if areas else 1.0
         self.border = int(np.ceil(BORDER * self.diameter))
         self.size = (size[0] + 2 * self.border, size[1] + 2 * self.border)
-        gap = 2 if layout == "scattered" else 0
-        # cells are seen whose centres lie up to half a diameter beyond the edge
-        seen = (size[0] + self.diameter) * (size[1] + self.diameter)
-        wanted = density if density < 1 else density * self.size[0] * self.size[1] / seen
-        start = simulate_labels(
-            shapes,
-            self.size,
-            generator,
-            density=wanted,
-            layout=layout,
-            gap=gap,
-            magnification=magnification,
-            touching=touching,
-        )
-        self.lacking = lacks(wanted, start.cells, start.coverage)
         drawn = [shapes[int(generator.integers(len(shapes)))].draw(magnification, generator) for _ in range(FORMS)]
         self.forms = [Form.of(depth)[0] for depth in drawn if (depth > 0).any()] or [DISC]
-        self.cells = self._settle(start.labels)
+        # the first image goes on beyond the field by a rim, so that those whose centres are on the field are whole
+        rim = int(np.ceil(self.diameter))
+        whole = (self.size[0] + 2 * rim, self.size[1] + 2 * rim)
+        wanted = self._wanted(density, whole)
+        best = np.inf
+        nearest: list[Cell] = []
+        for _ in range(TRIES):
+            start = simulate_labels(
+                shapes,
+                whole,
+                generator,
+                density=wanted,
+                layout=layout,
+                gap=2 if layout == "scattered" else 0,
+                magnification=magnification,
+                touching=touching,
+            )
+            self.cells, self.lacking = self._settle(start.labels, rim), lacks(wanted, start.cells, start.coverage)
+            off = abs(np.log(max(self._shown(density), 1e-9) / density)) if density else 0.0
+            if off < best:
+                best, nearest = off, self.cells
+            if best < NEAR or self.lacking:
+                break
+        self.cells = nearest
 
-    def _settle(self, labels: Labels) -> list[Cell]:
-        """Take the cells of the first label image of the field; the larger ones are nearer to their division."""
-        found = [self._taken(labels, number, box) for number, box in enumerate(ndimage.find_objects(labels), 1)]
+    def _wanted(self, density: float, whole: tuple[int, int]) -> float:
+        """Density of an image of that size, of which so many cells or so much coverage are labelled in the frame."""
+        # labelled are cells whose centres lie up to half a diameter beyond the inset
+        height, width = (side - 2 * self.inset + self.diameter for side in self.frame)
+        if density >= 1:
+            return density * whole[0] * whole[1] / (height * width)
+        height, width = min(height, self.frame[0]), min(width, self.frame[1])
+        return min(density * self.frame[0] * self.frame[1] / (height * width), 0.999)
+
+    def _shown(self, density: float) -> float:
+        """Coverage of the frame, or number of cells in it, as the density is meant."""
+        numbers, _, seen = self.draw()
+        return int(seen.sum()) if density >= 1 else float(np.append(False, seen)[numbers].mean())
+
+    def draw(self) -> tuple[Labels, NDArray[np.intp], NDArray[np.bool_]]:
+        """Numbers of the cells in the frame and counts as `share_pixels` gives them, and which cells are labelled."""
+        numbers, counts = share_pixels([cell.body() for cell in self.cells], self.frame)
+        within = tuple(slice(self.inset, side - self.inset) for side in self.frame)
+        reaches = np.bincount(numbers[within].ravel(), minlength=len(self.cells) + 1)[1:] > 0
+        least = SEEN * np.array([cell.shown_area() for cell in self.cells])
+        return numbers, counts, reaches & (counts[:, 0] >= least)
+
+    def _settle(self, labels: Labels, rim: int) -> list[Cell]:
+        """Take the cells on the field from its first label image; the larger ones are nearer to their division."""
+        found = [self._taken(labels, number, box, rim) for number, box in enumerate(ndimage.find_objects(labels), 1)]
+        low, high = self._walls()
+        found = [one for one in found if ((one[1].centre >= low) & (one[1].centre <= high)).all()]
         phases = np.empty(len(found))
         phases[np.argsort([pose.length for _, pose, _ in found])] = np.sort([self._phase() for _ in found])
         cells = []
@@ -255,13 +298,17 @@ class Dish:
             )
         return cells
 
-    def _taken(self, labels: Labels, number: int, box: tuple[slice, ...]) -> tuple[Form, Pose, bool]:
+    def _taken(self, labels: Labels, number: int, box: tuple[slice, ...], rim: int) -> tuple[Form, Pose, bool]:
         """Form and pose of a cell in its box of the field, and whether it touches no other."""
         form, pose = Form.of(Shape.of(labels[box] == number).field)
         corner = np.array([part.start for part in box]) - PAD
         around = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
         alone = bool(np.isin(labels[around], (0, number)).all())
-        return form, replace(pose, centre=pose.centre + corner - self.border), alone
+        return form, replace(pose, centre=pose.centre + corner - self.border - rim), alone
+
+    def _walls(self) -> tuple[float, Point]:
+        """Lowest and highest places of centres."""
+        return -float(self.border), np.array(self.frame, float) + self.border - 1
 
     def _phase(self) -> float:
         """Time since the last division by that between two, in a population that grows steadily: more young than old.
@@ -388,7 +435,7 @@ class Dish:
         soft = np.array([[cell.cohesive] for cell in cells]).reshape(-1, 1)
         axes = np.where(soft, SOFT * axes, axes + APART)
         arms = np.linspace(-1, 1, 5)[:, None] * np.maximum(axes[:, 0] - axes[:, 1], 0)
-        low, high = -float(self.border), np.array(self.frame, float) + self.border - 1
+        low, high = self._walls()
         for _ in range(ROUNDS if cells else 0):
             offsets = arms[..., None] * np.stack([np.sin(angles), np.cos(angles)], axis=1)  # (5, N, 2)
             moves, turns = (YIELD * part for part in pushes(centres, offsets, axes[:, 1]))
@@ -410,18 +457,14 @@ class _Book:
     def __init__(self) -> None:
         self.tracks: dict[int, list[int]] = {}
 
-    def enter(self, frame: int, dish: Dish, counts: NDArray[np.intp]) -> Labels:
-        """Label the cells of a frame, from the pixels that each would have and has; returns labels by number."""
-        seen = [
-            bool(has) and alone >= SEEN * cell.shown_area()
-            for cell, (alone, has) in zip(dish.cells, counts.tolist(), strict=True)
-        ]
+    def enter(self, frame: int, cells: Sequence[Cell], counts: NDArray[np.intp], seen: NDArray[np.bool_]) -> Labels:
+        """Label the cells that are seen, from the pixels that each would have and has; returns labels by number."""
         mothers: dict[int, list[Cell]] = {}
-        for cell, visible in zip(dish.cells, seen, strict=True):
+        for cell, visible in zip(cells, seen, strict=True):
             if visible and cell.mother is not None and cell.mother.label:
                 mothers.setdefault(cell.mother.label, []).append(cell)
-        numbers = np.zeros(len(dish.cells) + 1, np.int32)
-        for number, (cell, visible, (alone, has)) in enumerate(zip(dish.cells, seen, counts.tolist(), strict=True), 1):
+        numbers = np.zeros(len(cells) + 1, np.int32)
+        for number, (cell, visible, (alone, has)) in enumerate(zip(cells, seen, counts.tolist(), strict=True), 1):
             cell.former = 0 if visible else cell.label
             if not visible:
                 cell.label = 0
