@@ -420,6 +420,18 @@ def test_every_published_network_can_be_imported() -> None:
     assert {name.split("-")[0] if "patchgan" in name else name for name in PUBLISHED} <= NETWORKS.keys()
 
 
+def test_a_residual_enlarger_that_adds_nothing_interpolates() -> None:
+    network = built(SuperResolution, width=8, depth=2, factor=2, residual=True).eval()
+    nn.init.zeros_(network.outputs.weight)
+    nn.init.zeros_(network.outputs.bias)
+    ramp = torch.linspace(-0.5, 0.5, 17).expand(1, 1, 9, 17)
+    with torch.inference_mode():
+        enlarged = network(ramp, torch.zeros(1, network.blocks, 128), torch.zeros(1, 1, 18, 34))
+    steps = enlarged[0, 0].diff(dim=1)
+    assert enlarged.shape == (1, 1, 18, 34)
+    torch.testing.assert_close(steps[:, 1:-1], torch.full_like(steps[:, 1:-1], 1 / 32), rtol=1e-4, atol=1e-5)
+
+
 def test_a_residual_generator_that_adds_nothing_paints_its_background() -> None:
     network = built(MovieGenerator, width=8, depth=2, residual=True).eval()
     given = arguments(network, 32, 48)

@@ -190,6 +190,21 @@ def test_a_movie_study_tells_of_length_density_and_background(run: Run) -> None:
     }
 
 
+def test_a_painted_movie_trains_segmenters_that_are_tested_on_real_frames(run: Run) -> None:
+    out = run("movie")
+    rows = [row for row in read_json(out / "results.json")["rows"] if "segmenter trained on" in row]
+    assert [row["segmenter trained on"] for row in rows] == ["real", "painted", "both"]
+    assert all(0 <= row["F at IoU 0.7"]["value"] <= row["F at IoU 0.5"]["value"] <= 1 for row in rows)
+    films, told = str(out / "work" / "long-tgan-0"), []
+    for name in ("judge-0", "segmenter-painted-0", "segmenter-both-0"):
+        config = read_json(out / "runs" / name / "config.json")["config"]
+        told.append((config["data"], config["synthetic"]))
+        images = read_json(out / "results" / f"{name}.json")["images"]
+        assert set(images) == {f"02_t{number:03d}" for number in range(6)}  # the frames that are tested on
+    real = str(out / "data" / "train")
+    assert told == [(real, None), (films, None), (real, films)]
+
+
 def test_trackers_are_compared_on_real_and_painted_movies(run: Run) -> None:
     out = run("tracking")
     rows = read_json(out / "results.json")["rows"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cytoforge.networks.layers import Norm, UNetEncoder, pad_to_multiple
 from cytoforge.networks.style_unet import StyleGenerator, Upsampling
@@ -112,10 +113,13 @@ class SuperResolution(StyleGenerator):
         norm: Norm = "batch",
         upsampling: Upsampling = "transposed",
         factor: int = 2,
+        residual: bool = False,
     ) -> None:
+        """`residual`: what the decoder gives is added to the image, interpolated, before tanh; else it is the whole."""
         if factor == 1:
             raise ValueError("an image is enlarged by a factor of 2 or more, got 1")
         super().__init__(in_channels, out_channels, width, depth, latent, norm, upsampling, factor)
+        self.residual = residual
 
     def forward(self, image: Tensor, styles: Tensor, noise: Tensor | Sequence[Tensor]) -> Tensor:
         """Return images (B, out, factor * H, factor * W) within [-1, 1] of images (B, in, H, W) in [-1, 1].
@@ -124,7 +128,11 @@ class SuperResolution(StyleGenerator):
         """
         skips, x = self.encode(pad_to_multiple(image, self.stride))
         height, width = (self.factor * side for side in image.shape[2:])
-        return self.decode(skips, x, styles, noise, height, width).tanh()
+        enlarged = self.decode(skips, x, styles, noise, height, width)
+        if self.residual:
+            smooth = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+            enlarged = enlarged + smooth.clamp(-BRIGHTEST, BRIGHTEST).atanh()
+        return enlarged.tanh()
 
 
 def discriminator_input(masks: Tensor, frames: Tensor) -> Tensor:

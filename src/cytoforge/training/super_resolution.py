@@ -371,6 +371,7 @@ def describe(config: TrainMovie, channels: int) -> dict[str, Any]:
         "norm": config.norm,
         "upsampling": preset.upsampling,
         "factor": config.factor,
+        "residual": not preset.paper_weights,
     }
 
 

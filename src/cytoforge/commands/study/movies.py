@@ -12,7 +12,7 @@ from cytoforge.commands.score_movie import MovieResults, score_movie
 from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.commands.study.folder import LAYOUTS, Study, middle, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
-from cytoforge.commands.study.segmenters import alike, base_settings, trained
+from cytoforge.commands.study.segmenters import alike, base_settings, measure, trained, values
 from cytoforge.config import (
     GenerateMovie,
     ScoreMovie,
@@ -62,6 +62,7 @@ def study_movie(config: StudyMovie) -> Path:
     _add_strip(study, report, config, test)
     _add_lengths(study, report, config, runs, real, test)
     _add_densities(study, report, config, runs, real, test)
+    _add_segmentation(study, report, config, real, test)
     if "tgan" in config.methods:
         _add_backgrounds(study, report, config, runs["tgan", config.seed], test)
     return study.finish(report)
@@ -271,6 +272,40 @@ def _add_densities(
         study.picture(f"dense-{layout}", pictures)
     header = ["layout", "share of cell", "warping error", "flicker", "faithfulness"]
     report.table(header, rows, caption=f"Movies of {SHORT} frames, painted by {method}.")
+
+
+def _add_segmentation(study: Study, report: Report, config: StudyMovie, real: Path, test: Path) -> None:
+    """Add what movies of simulated cells, painted by the first method, are worth to a segmenter of real frames."""
+    records: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        films = study.out / "work" / f"long-{config.methods[0]}-{seed}"
+        settings = settings_of(config, real, seed)
+        arms = {  # the one that judges has learned from the real frames
+            "real": measure(study, f"judge-{seed}", settings, test),
+            "painted": measure(study, f"segmenter-painted-{seed}", replace(settings, data=films), test),
+            "both": measure(study, f"segmenter-both-{seed}", replace(settings, synthetic=films), test),
+        }
+        for arm, record in arms.items():
+            records.setdefault(arm, []).append(record)
+    rows = []
+    for arm, found in records.items():
+        row: dict[str, Any] = {"segmenter trained on": arm}
+        for title, threshold in (("F at IoU 0.5", 0), ("F at IoU 0.7", 2)):
+            means = [_mean_score(scores) for scores in values(found, "f_score", threshold)]
+            row[title] = over_seeds([{"x": mean} for mean in means], "x")
+        study.row(**row)
+        rows.append([shown(cell) for cell in row.values()])
+    caption = (
+        f"Segmenters trained for {config.minutes:g} min each on the real frames, on a movie of simulated cells that "
+        f"{config.methods[0]} painted, or on both, and tested on real frames. The painter has seen the real ones, too."
+    )
+    report.table(list(study.rows[-1]), rows, caption=caption)
+
+
+def _mean_score(scores: Mapping[str, float | None]) -> float | None:
+    """Return the mean over the frames in which a score is defined."""
+    known = [score for score in scores.values() if score is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _add_backgrounds(study: Study, report: Report, config: StudyMovie, run: Run, test: Path) -> None:
