@@ -75,8 +75,8 @@ STUDIES = {  # kind: heading and what to know
         "Both trained on the same frames for the same time, painting the masks of frames that they have not seen; "
         "`score movie` without any stretch of single frames. The row of the real movie is what the others are to be "
         "read by: each of its frames against the next, its earlier against its later half. Then simulated movies: "
-        "drift by length, dense movies painted by tGAN, other backgrounds. The paper's distances come from other "
-        "features and longer training and do not compare. Minutes are far too few for movies that look real.",
+        "drift by length, dense movies painted by tGAN, segmenters of real frames trained on a painted movie, other "
+        "backgrounds. The paper's distances come from other features and longer training and do not compare. Minutes are far too few for movies that look real.",
     ),
     "tracking": (
         "Trackers on real and painted movies, and trained on them (tGAN, Tables 2 and 3)",
