@@ -1,6 +1,7 @@
 """`cytoforge track`: movie folders in, tracks by the rules of the Cell Tracking Challenge out."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, caps
     assert main(["track", tracker, str(tiny_movie), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert f"{out / '01_RES'}: 5 frames with masks from ST/SEG: 45 cells, 9 tracks, 0 divisions, 0 gaps" in printed
-    assert "gap in frames 1" in printed
+    assert re.search(rf"\n    linked by {tracker}: .*, gap in frames = 1\n", printed)
+    assert f"and lineages; cytoforge score tracking {out} TRUTH, or cytoforge export {out} " in printed
     assert sorted(path.name for path in out.iterdir()) == ["01_RES", "02_RES", "dataset.json", "report.html"]
     assert tracks(out) == [(label, 0, 4, 0) for label in range(1, 10)]
     for number, labels in result(out).tracked():
