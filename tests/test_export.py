@@ -85,6 +85,21 @@ def test_features_without_frames_have_no_grey_values(movie: Path, tmp_path: Path
     assert len(rows) == 8 and "mean_1" not in rows[0] and rows[6]["area_px2"] == "4"
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "sentence"),
+    [
+        ("geff", "h.csv", "--format geff writes a folder; give another name, or --format napari or features"),
+        ("ctc", "h.XML", "--format ctc writes a folder; give another name, or --format trackmate"),
+        ("trackmate", "h.csv", "--format trackmate writes a file such as h.xml; give another name, or --format nap"),
+    ],
+)
+def test_a_name_that_ends_like_another_format_is_refused(
+    kind: str, name: str, sentence: str, movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(movie), "--format", kind, "--out", str(tmp_path / name)]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_there_and_back(kind: str, movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, back = tmp_path / FORMATS[kind], tmp_path / "back"
@@ -102,9 +117,11 @@ def test_there_and_back(kind: str, movie: Path, tmp_path: Path, capsys: pytest.C
     assert main(["import", "tracks", str(file), "--masks", str(movie), "--out", str(back)]) == 2
 
 
-def test_geff_is_read_by_others(movie: Path, tmp_path: Path) -> None:
+def test_geff_is_read_by_others(movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "tracks.geff"
     assert main(["export", str(movie), "--format", "geff", "--out", str(out), "--pixel-size", "0.5"]) == 0
+    units = "in pixels of 0.5 micrometers and frames (--frame-interval for their distance)\n"
+    assert capsys.readouterr().out.endswith(units)
     everything = ValidationConfig(graph=True, sphere=True, tracklet=True, lineage=True)
     graph = geff.core_io.read_to_memory(out, data_validation=everything)
     axes = {axis.name: (axis.unit, axis.scale, axis.scaled_unit) for axis in graph["metadata"].axes}

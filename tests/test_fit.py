@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.training.batches import Batch, Batches, item_generator
-from cytoforge.training.fit import Budget, NotFinite, State, Trainer, Update, fit, verdict
+from cytoforge.training.fit import Budget, NotFinite, State, Trainer, Update, fit, trained_in, verdict
 
 
 class Toy:
@@ -262,15 +262,15 @@ def test_every_image_is_seen_once_a_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "steps", "words"),
+    ("history", "steps", "words", "last"),
     [
-        ([], 0, "Training ended before the first validation"),
-        ([[0.25, 0.0], [0.5, 0.0], [1.0, 0.004]], 9, "Not learned yet"),
-        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 100, "Converged"),
-        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 9, "Too few steps to tell"),
-        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], 100, "Not converged yet"),
+        ([], 0, "Training ended before the first validation", "0 steps, not enough yet"),
+        ([[0.25, 0.0], [0.5, 0.0], [1.0, 0.004]], 9, "Not learned yet", "9 steps, not enough yet"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 100, "Converged", "100 steps"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 9, "Too few steps to tell", "9 steps"),
+        ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], 100, "Not converged yet", "100 steps"),
     ],
 )
-def test_the_verdict(history: list[list[float]], steps: int, words: str) -> None:
+def test_the_verdict_and_the_last_line(history: list[list[float]], steps: int, words: str, last: str) -> None:
     state = State(step=steps, history=history, best=max((s for _, s in history), default=-math.inf), best_step=1)
-    assert verdict(state).startswith(words)
+    assert verdict(state).startswith(words) and trained_in(state) == last

@@ -165,7 +165,7 @@ def test_the_run_tells_how_to_paint(trained, capsys: pytest.CaptureFixture[str],
     monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
     out = trained("--condition", "instances")
     shown = capsys.readouterr()
-    assert "generator trained in 3 steps; cytoforge generate images " in shown.out
+    assert "generator trained in 3 steps, not enough yet; cytoforge generate images " in shown.out
     assert "VGG" not in shown.err  # not asked for, so not missed
     described = json.loads((out / "config.json").read_text())
     assert described["command"] == "train generator"

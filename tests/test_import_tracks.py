@@ -132,6 +132,7 @@ def mistakes(folder: Path) -> dict[str, str]:
         "huge.xml": (TRACKMATE.replace('FRAME="1"', 'FRAME="1e300"', 1), "line 4: lacks or mistells frame 1"),
         "size.xml": (TRACKMATE.replace('width="0.5"', 'width="0"'), "has pixels of 0.0 x 0.5; mend ImageData"),
         "column.csv": ("track_id,t,y\n1,0,1\n", "has no column x; tracks for napari have track_id, t, y, x"),
+        "features.csv": ("frame,track,generation,area_px2\n0,1,0,8\n", "is a table of features, which tells no tracks"),
         "nothing.csv": ("", "has no column track_id, t, y, x"),
         "rows.csv": (HEADER, "holds no spots"),
         "word.csv": (HEADER + "1,0,here,2,0\n", "line 2: needs whole numbers as track_id and t"),

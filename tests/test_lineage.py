@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from cytoforge.metrics.motion import motion
 from cytoforge.simulation.bodies import DISC, RADIUS, Body, Form, Pose, displacement, pushes, share_pixels
+from cytoforge.simulation.dish import Dish
 from cytoforge.simulation.dynamics import Dynamics, persistence
-from cytoforge.simulation.lineage import Dish, Lineage, simulate_lineage
+from cytoforge.simulation.lineage import Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes
 
 LAYOUTS: tuple[Layout, ...] = ("scattered", "colony", "mixed")

@@ -168,7 +168,9 @@ def test_empty_frames_and_one_frame(tmp_path: Path) -> None:
     assert value(ScoreTracking(found, truth), "ctc", "tra", "02") == 1
     write(truth, "TRA", empty[1:], sequence="03")
     write(found, "RES", empty[1:], sequence="03")
-    assert np.isnan(value(ScoreTracking(found, truth, sequence=("03",)), "tracking", "mota", "03"))
+    results = score_tracking(ScoreTracking(found, truth, sequence=("03",)))
+    assert np.isnan(results.sequences["03"].measures["tracking"]["mota"])
+    assert results.notes[0].startswith("sequence 03: no scores of the DeepSea script, as no true cell lies where it")
 
 
 # STILL has the tracks "1 0 4 0" and "2 0 4 0"

@@ -1,6 +1,7 @@
 """`cytoforge track`: movie folders in, tracks by the rules of the Cell Tracking Challenge out."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, caps
     assert main(["track", tracker, str(tiny_movie), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert f"{out / '01_RES'}: 5 frames with masks from ST/SEG: 45 cells, 9 tracks, 0 divisions, 0 gaps" in printed
-    assert "gap in frames 1" in printed
+    assert re.search(rf"\n    linked by {tracker}: .*, gap in frames = 1\n", printed)
+    assert f"and lineages; cytoforge score tracking {out} TRUTH, or cytoforge export {out} " in printed
     assert sorted(path.name for path in out.iterdir()) == ["01_RES", "02_RES", "dataset.json", "report.html"]
     assert tracks(out) == [(label, 0, 4, 0) for label in range(1, 10)]
     for number, labels in result(out).tracked():
@@ -92,7 +94,7 @@ def test_frames_may_be_empty_or_one_and_begin_anywhere(tmp_path: Path) -> None:
 
 
 def test_lineages_of_simulated_cells(tmp_path: Path) -> None:
-    """Cells that do not divide: every one is found again from beginning to end."""
+    """Cells that do not divide are all found again from beginning to end; of those that do, daughters in the frame."""
     settings = {"size": "96x96", "density": 12, "frames": 8, "layout": "scattered"}
     for kind, rate in (("simulate", 0.0), ("with", 0.05)):
         simulate_movie(SimulateMovie(tmp_path / kind, **{**settings, "division_rate": rate}))  # type: ignore[arg-type]
@@ -107,9 +109,23 @@ def test_lineages_of_simulated_cells(tmp_path: Path) -> None:
     }
     assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
     track(Track("laptrack", tmp_path / "with", tmp_path / "divided"))
-    mothers = {parent for *_, parent in tracks(tmp_path / "divided") if parent}
-    true = movie.read_tracks(movie.read_sequences(tmp_path / "with")[0].tracks["GT/TRA"])
-    assert len(mothers) == len({row.parent for row in true if row.parent}) > 0
+    truth, found = movie.read_sequences(tmp_path / "with")[0], result(tmp_path / "divided")
+    masks = {number: (labels, found.read_tracked(number)) for number, labels in truth.tracked()}
+
+    def tracked(number: int, label: int) -> tuple[int, bool]:
+        """Label that a true cell was given, and whether it lies off the edge of the frame."""
+        true, given = masks[number]
+        edge = np.concatenate([true[0], true[-1], true[:, 0], true[:, -1]])
+        return int(given[true == label][0]), label not in edge
+
+    mothers = {label: parent for label, _, _, parent in tracks(tmp_path / "divided")}
+    inside = 0
+    for row in movie.read_tracks(truth.tracks["GT/TRA"]):
+        if row.parent:
+            (mother, whole), (daughter, also) = tracked(row.begin - 1, row.parent), tracked(row.begin, row.label)
+            inside += whole and also
+            assert not (whole and also) or mothers[daughter] == mother
+    assert inside >= 4
 
 
 def test_frames_are_segmented_first(tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 import torch
 
 from cytoforge.cli import main
+from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
-from cytoforge.data.run import Run
+from cytoforge.data.run import STAGES, Run
 from cytoforge.simulation.phantom import phantom
+from cytoforge.training.prepare import _proposed_scale
 from cytoforge.training.segmentation import Conventional, _start_differences
 
 TINY = ["--preset", "tiny", "--threads", "1"]
@@ -168,6 +171,15 @@ def test_a_black_image_is_left_out_with_a_warning(
 def test_a_fitting_scale_is_proposed(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(phantoms, tmp_path / "run", "--steps", "1", "--scale", "2") == 0
     assert "px across (median) at scale 2: --scale" in capsys.readouterr().err
+
+
+def test_a_scale_is_proposed_in_terms_of_that_which_was_given(tmp_path: Path) -> None:
+    """With --stage both the first stage sees cells of half the size, at half of --scale."""
+    whole = TrainMovie(data=tmp_path, out=tmp_path / "run", scale=0.5, stage="both")
+    first = replace(whole, out=tmp_path / "run" / STAGES / "low-resolution", stage="low-resolution", scale=0.25)
+    (note,) = _proposed_scale(first, 20)
+    assert note.startswith("cells are 40 px across (median) at scale 0.5: --scale 0.2 would")
+    assert _proposed_scale(first, 20) == _proposed_scale(whole, 40) and _proposed_scale(first, 8) == []
 
 
 def test_two_processes_train_together(phantoms: Path, tmp_path: Path) -> None:

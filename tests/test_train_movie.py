@@ -15,7 +15,7 @@ from cytoforge.cli import main
 from cytoforge.config import TrainMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Item
-from cytoforge.data.images import read_image, read_labels, write_image
+from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import generate_movie as module
@@ -256,6 +256,14 @@ def test_a_background_of_ones_own(run: Path, tiny_movie: Path, tmp_path: Path, c
         assert sentence in capsys.readouterr().err
     shutil.rmtree(run / "weights")
     assert generate(run, tiny_movie, tmp_path / "c") == 2
+
+
+def test_that_no_mask_holds_a_cell_is_said(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
+    for file in tiny_movie.glob("02*/SEG/*.tif"):
+        write_labels(file, np.zeros_like(read_labels(file)))
+    assert generate(run, tiny_movie, tmp_path / "out") == 0
+    said = f"{tiny_movie}: no mask of sequence 02 holds a cell; its frames are painted without"
+    assert [line for line in capsys.readouterr().out.splitlines() if "no mask" in line] == [said]
 
 
 def test_masks_at_the_scale_of_the_run_are_not_shrunk_again(run: Path, tiny_movie: Path, tmp_path: Path) -> None:

@@ -181,8 +181,8 @@ class OverlapLinker:
             earlier.appendleft((time, frame.labels))
         settings = {
             "least IoU": self.least,
-            "daughters: least share on the mother": self.daughter,
-            "daughters: largest area, of the mother's": self.size,
+            "least share of a daughter on its mother": self.daughter,
+            "largest area of a daughter by its mother's": self.size,
             "gap in frames": self.gap,
         }
         return Links(np.array(cells, np.int64), np.concatenate(pairs), settings)

@@ -119,11 +119,13 @@ def _contents(movies: Iterable[TrackedMovie]) -> str:
 
 def _units(kind: str, calibration: Calibration) -> str:
     """Say which units were written, and how to have others."""
-    if kind in ("napari", "ctc"):
+    if kind == "napari":
         return "in pixels and frames"
-    length = "pixels (--pixel-size for micrometers)" if calibration.pixel_size is None else "micrometers"
-    time = "frames (--frame-interval for minutes)" if calibration.frame_interval is None else "minutes"
-    if kind == "geff":
-        told = [unit for unit in (calibration.pixel_size, calibration.frame_interval) if unit is not None]
-        return "in pixels and frames" + (", with their sizes" if told else "")
+    pixel, frame = calibration.pixel_size, calibration.frame_interval
+    if kind in ("geff", "ctc"):
+        length = "pixels (--pixel-size for their size)" if pixel is None else f"pixels of {pixel:g} micrometers"
+        time = "frames (--frame-interval for their distance)" if frame is None else f"frames {frame:g} minutes apart"
+        return f"in {length} and {time}"
+    length = "pixels (--pixel-size for micrometers)" if pixel is None else "micrometers"
+    time = "frames (--frame-interval for minutes)" if frame is None else "minutes"
     return f"lengths in {length}, times in {time}"

@@ -219,6 +219,11 @@ def _scored(pair: _Pair, progress: Callable[[float], None]) -> tuple[SequenceSco
         },
         "deepsea_script": script_counts(centres, size),
     }
+    if not counts["deepsea_script"]["true_cells"]:
+        notes.append(
+            f"sequence {pair.truth.name}: no scores of the DeepSea script, as no true cell lies where it looks: "
+            "16 % or more of the width from the left and right edge, 21 % or more of the height from the upper"
+        )
     if _same_files(pair):
         notes.append(f"sequence {pair.truth.name}: truth and prediction are the same files")
     return SequenceScores(len(numbers), _sources(pair), counts, _measures(counts)), notes

@@ -5,11 +5,12 @@ import json
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
+from tyro.conf import Positional, arg
 
 from cytoforge.errors import UserError
 
@@ -78,6 +79,11 @@ def command(kind: type) -> Any:
 
     Raises UserError with all problems at once when it is built from wrong values.
     """
+    for field, hint in kind.__annotations__.items():
+        if Positional in get_args(hint):  # in the usage by its name, RUN, and not by its type, PATH
+            name = field.upper()
+            several = get_origin(get_args(hint)[0]) is tuple
+            kind.__annotations__[field] = Annotated[hint, arg(metavar=f"{name} [{name} ...]" if several else name)]
     checked = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(kind)
     build: Callable[..., None] = checked.__init__
 

@@ -273,15 +273,27 @@ class Export:
     format: Literal["trackmate", "geff", "napari", "features", "ctc"]
     """what to write"""
     out: Path
-    """file to write; folder for geff and ctc"""
+    """file to write, such as tracks.xml for trackmate, cells.csv for napari and features; folder for geff and ctc"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence to export, such as 01 (repeatable for ctc); not needed where there is one only"""
     pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
-    """micrometers; without it that of the movie's dataset.json, else lengths are in pixels"""
+    """micrometers; without it that of the movie's dataset.json, else lengths are in pixels, as always for napari"""
     frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
     """minutes from a frame to the next; without it that of the movie's dataset.json, else times are in frames"""
     overwrite: bool = False
     """replace an existing export"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Export":
+        endings = {"trackmate": ".xml", "napari": ".csv", "features": ".csv"}
+        ending = self.out.suffix.lower()
+        if ending in endings.values() and ending != (own := endings.get(self.format)):
+            writes = "a folder" if own is None else f"a file such as {self.out.stem}{own}"
+            others = " or ".join(name for name, value in endings.items() if value == ending)
+            raise ValueError(
+                f"--out {self.out}: --format {self.format} writes {writes}; give another name, or --format {others}"
+            )
+        return self
 
 
 @command

@@ -115,6 +115,11 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float
     reader = csv.DictReader(file)
     names = reader.fieldnames or []
     missing = [name for name in NAPARI if name not in names]
+    if missing and {"frame", "track", "generation"} <= set(names):
+        raise UserError(
+            f"{path}: is a table of features, which tells no tracks to import; give what cytoforge export MOVIE "
+            "--format napari, trackmate or geff writes"
+        )
     if missing:
         raise UserError(f"{path}: has no column {', '.join(missing)}; tracks for napari have {', '.join(NAPARI)}")
     for row in reader:

@@ -310,6 +310,8 @@ def generate_movie(config: GenerateMovie) -> Path:
     writer = movie.MovieWriter(config.out, info, overwrite=config.overwrite)
     total, done, progress = sum(len(numbers(s)) for s in sequences), 0, Progress("generate movie")
     for sequence in sequences:
+        if not any(labels.any() for _, labels in _masks(sequence)):
+            print(f"{config.masks}: no mask of sequence {sequence.name} holds a cell; its frames are painted without")
         for number in _paint_sequence(config, studio, sequence, writer, {**mark, "synthetic": True}):
             done += 1
             progress(done / total, f"{sequence.name} frame {number}")

@@ -91,11 +91,14 @@ def track(config: Track) -> Path:
         facts[masks.name] = _track_sequence(masks, linker, writer)
         if not facts[masks.name]["cells"]:
             print(f"{config.movie}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
-        print(f"{config.out / masks.name}_RES: {_said(masks, facts[masks.name])}")
-    texts = {masks.name: _said(masks, facts[masks.name]) for masks in whole}
+        print(f"{config.out / masks.name}_RES: " + "\n    ".join(_said(config, masks, facts[masks.name])))
+    texts = {masks.name: "; ".join(_said(config, masks, facts[masks.name])) for masks in whole}
     page = write_report(config.out, config.movie, [sequence.name for sequence in sequences], texts)
     shutil.rmtree(config.out / SEGMENTATION, ignore_errors=True)
-    print(f"{page}: tracks over the frames, and lineages")
+    print(
+        f"{page}: tracks over the frames, and lineages; cytoforge score tracking {config.out} TRUTH, or "
+        f"cytoforge export {config.out} --format trackmate --out FILE"
+    )
     return writer.finish({"sequences": facts})
 
 
@@ -252,7 +255,9 @@ def _image(masks: Masks, number: int) -> np.ndarray:
     return normalisation.apply(image, normalisation.measure(image))
 
 
-def _said(masks: Masks, facts: Mapping[str, Any]) -> str:
+def _said(config: Track, masks: Masks, facts: Mapping[str, Any]) -> Iterator[str]:
+    """What was found in a sequence, then what the linker went by."""
     found = ", ".join(counted(facts[f"{noun}s"], noun) for noun in ("cell", "track", "division", "gap"))
-    settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items())
-    return f"{counted(facts['frames'], 'frame')} with masks from {masks.source}: {found} ({settings})"
+    yield f"{counted(facts['frames'], 'frame')} with masks from {masks.source}: {found}"
+    settings = ", ".join(f"{name} = {value}" for name, value in facts["settings"].items())
+    yield f"linked by {config.tracker}" + (f": {settings}" if settings else "")

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from cytoforge.data.run import Run, flatten_state, unflatten_state
 from cytoforge.errors import Interrupted, UserError
+from cytoforge.progress import counted
 from cytoforge.training.batches import Batch, item_generator
 
 VALIDATIONS = 20  # per run
@@ -234,6 +235,12 @@ def fit(
 
 
 FEW = 50  # steps after which nothing has converged
+LEARNED = 0.05  # validation score from which something has been learned
+
+
+def trained_in(state: State) -> str:
+    """Return what the last line of a training says of its steps, in agreement with `verdict`."""
+    return counted(state.step, "step") + ("" if state.history and state.best >= LEARNED else ", not enough yet")
 
 
 def verdict(state: State) -> str:
@@ -244,7 +251,7 @@ def verdict(state: State) -> str:
     early = [score for progress, score in state.history if progress <= 0.75]
     gain = max(late, default=0.0) - max(early, default=0.0)
     best = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}"
-    if state.best < 0.05:
+    if state.best < LEARNED:
         return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
     if state.best_step == 0:
         return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."

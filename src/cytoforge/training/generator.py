@@ -22,10 +22,9 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import GENERATORS, ImageGenerator
-from cytoforge.progress import counted
 from cytoforge.report import colour_labels, to_rgb
 from cytoforge.training.batches import item_generator
-from cytoforge.training.fit import verdict
+from cytoforge.training.fit import trained_in, verdict
 from cytoforge.training.paired import PairedGAN
 from cytoforge.training.prepare import (
     Data,
@@ -95,7 +94,7 @@ def train(config: TrainGenerator) -> Run:
     )
     if fabric.global_rank == 0:
         write_report(run, data, verdict(state), painted)
-        steps, proceed = counted(state.step, "step"), f"cytoforge generate images {config.out} MASKS --out OUT"
+        steps, proceed = trained_in(state), f"cytoforge generate images {config.out} MASKS --out OUT"
         print(f"{config.out}: generator trained in {steps}; {proceed}")
     return run
 

@@ -35,12 +35,11 @@ from cytoforge.networks.flow import FlowNet
 from cytoforge.networks.movie import MovieGenerator, discriminator_input
 from cytoforge.networks.style_unet import StyleGenerator, draw_styles
 from cytoforge.networks.vid2vid import Vid2Vid
-from cytoforge.progress import counted
 from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training import vid2vid
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.clips import ClipBatch, Clips, sequence_backgrounds, takes
-from cytoforge.training.fit import Recipe, Update, verdict
+from cytoforge.training.fit import Recipe, Update, trained_in, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
 from cytoforge.training.paired import Features, frozen_statistics, judge
 from cytoforge.training.prepare import Data, build, launch, open_data, open_run, report_training, sizes, train_recipe
@@ -267,7 +266,7 @@ def train(config: TrainMovie) -> Run:
             verdict(state),
             paintings=[(n, [r, m, p]) for n, r, m, p in zip(names, real, masks, painted, strict=False)],
         )
-        steps, proceed = counted(state.step, "step"), f"cytoforge generate movie {config.out} MASKS --out OUT"
+        steps, proceed = trained_in(state), f"cytoforge generate movie {config.out} MASKS --out OUT"
         print(f"{config.out}: movie generator trained in {steps}; {proceed}")
     return run
 

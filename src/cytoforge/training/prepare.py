@@ -20,13 +20,14 @@ from cytoforge.config import (
     Preset,
     TrainGenerator,
     Training,
+    TrainMovie,
     TrainSegmentation,
     WithSynthetic,
     fitting_scale,
 )
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
-from cytoforge.data.run import Run
+from cytoforge.data.run import STAGES, Run
 from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
@@ -112,13 +113,8 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
         raise UserError(f"{config.data}: no image is left to train on; run cytoforge check {config.data}")
     if sizes.size == 0:
         raise UserError(f"{config.data}: the masks hold no cells; run cytoforge check {config.data}")
-    diameter = float(np.median(sizes))
-    if not tracked and (factor := fitting_scale(diameter)) is not None:
-        proposed = float(f"{config.scale * factor:.2g}")
-        notes.append(
-            f"cells are {diameter:.0f} px across (median) at scale {config.scale:g}: --scale {proposed:g} "
-            f"would bring them to {FITTING_DIAMETER:.0f} px, which trains faster and often better"
-        )
+    if not tracked:
+        notes += _proposed_scale(config, float(np.median(sizes)))
     return Data(
         names=tuple(item.name for item in kept),
         read=lambda i: load(training, kept[i])[1:],
@@ -131,6 +127,20 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
         held=held.items,
         limits={group: between.tolist() for group, between in limits.items()},
     )
+
+
+def _proposed_scale(config: Training, diameter: float) -> list[str]:
+    """Say which --scale would suit cells of a diameter in pixels better, if another would."""
+    scale = config.scale
+    if isinstance(config, TrainMovie) and config.out.parent.name == STAGES:  # of --stage both: --scale is of the second
+        diameter, scale = diameter * config.factor, scale * config.factor
+    factor = fitting_scale(diameter)
+    if factor is None:
+        return []
+    return [
+        f"cells are {diameter:.0f} px across (median) at scale {scale:g}: --scale {float(f'{scale * factor:.2g}'):g} "
+        f"would bring them to {FITTING_DIAMETER:.0f} px, which trains faster and often better"
+    ]
 
 
 def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:

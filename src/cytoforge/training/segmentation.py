@@ -18,11 +18,10 @@ from cytoforge.instances import TARGETS, Target, outer_contour
 from cytoforge.losses import IGNORED, CycleWeights, cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.segmentation import SEGMENTERS
-from cytoforge.progress import counted
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.cyclegan import CycleGAN
-from cytoforge.training.fit import Recipe, State, Update, verdict
+from cytoforge.training.fit import Recipe, State, Update, trained_in, verdict
 from cytoforge.training.generator import (
     build_discriminator,
     build_generator,
@@ -133,7 +132,7 @@ def train(config: TrainSegmentation) -> Run:
         if synthetic is not None:
             run.note("with synthetic images the weights of the end are kept, not those that were best on validation")
         write_report(run, data, target, state)
-        steps, proceed = counted(state.step, "step"), f"cytoforge segment {config.out} IMAGES --out OUT"
+        steps, proceed = trained_in(state), f"cytoforge segment {config.out} IMAGES --out OUT"
         print(f"{config.out}: segmenter trained in {steps}; {proceed}")
     return run
 

@@ -37,7 +37,7 @@ from cytoforge.progress import counted
 from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training.batches import Batch, Pair, cached, item_generator
 from cytoforge.training.clips import sequence_backgrounds, takes
-from cytoforge.training.fit import Update, verdict
+from cytoforge.training.fit import Update, trained_in, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
 from cytoforge.training.movie import SHOWN, VALIDATED, StageGAN, open_movie, start_grey
 from cytoforge.training.paired import judge
@@ -275,7 +275,7 @@ def _train(config: TrainMovie) -> Run:
                 "Each row: a real frame, its annotated cells, what the first stage painted on them, and that enlarged.",
             ),
         )
-        steps, proceed = counted(state.step, "step"), f"cytoforge generate movie {config.out} MASKS --out OUT"
+        steps, proceed = trained_in(state), f"cytoforge generate movie {config.out} MASKS --out OUT"
         print(f"{config.out}: super-resolution generator trained in {steps}; {proceed}")
     return run
 

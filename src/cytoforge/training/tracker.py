@@ -21,7 +21,7 @@ from cytoforge.networks.tracker import Tracker
 from cytoforge.progress import counted
 from cytoforge.report import outcome_overlay
 from cytoforge.training.batches import Batch
-from cytoforge.training.fit import Update, verdict
+from cytoforge.training.fit import Update, trained_in, verdict
 from cytoforge.training.moves import MoveBatches, Moves
 from cytoforge.training.prepare import (
     build,
@@ -131,7 +131,7 @@ def train(config: TrainTracker) -> Run:
             verdict(state),
             samples=examples.samples(tracker),
         )
-        steps, proceed = counted(state.step, "step"), f"cytoforge track {config.out} MOVIE --out OUT"
+        steps, proceed = trained_in(state), f"cytoforge track {config.out} MOVIE --out OUT"
         print(f"{config.out}: tracker trained in {steps}; {proceed}")
     return run
 
