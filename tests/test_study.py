@@ -266,8 +266,10 @@ def test_the_ablation_trains_what_it_says(run: Run) -> None:
         assert found[f"{number}-0"]["config"]["network"] == "style-unet"
         assert found[f"{number}-0"]["config"]["loss"] == "l1+perceptual"
         assert found[f"{number}-0"]["perceptual"]
-    last = [found[f"{number}-0"]["condition"] for number in sorted(numbers.values())]
-    assert last == ["mask"] * (len(last) - 1) + ["instances"]
+    arms = [found[f"{number}-0"] for number in sorted(numbers.values())]
+    assert [arm["condition"] for arm in arms] == ["mask"] * (len(arms) - 2) + ["instances"] * 2
+    residual = [arm["networks"]["generator"].get("residual", False) for arm in arms]
+    assert residual == [False] * (len(arms) - 1) + [True]  # on real backgrounds
     for config in found.values():
         assert len(config["training_images"] + config["validation_images"]) == 3
     columns = set(rows[0])
