@@ -95,9 +95,7 @@ class MovieGenerator(StyleGenerator):
         ]
         bottleneck = self.get_submodule("attention1")([bottom for _, bottom in encoded])
         painted = self.decode([finest, *coarser], bottleneck, styles, noise, *masks.shape[2:])
-        if self.residual:
-            painted = painted + background.clamp(-BRIGHTEST, BRIGHTEST).atanh()
-        return painted.tanh()
+        return _on_ground(painted, background) if self.residual else painted.tanh()
 
 
 class SuperResolution(StyleGenerator):
@@ -129,10 +127,14 @@ class SuperResolution(StyleGenerator):
         skips, x = self.encode(pad_to_multiple(image, self.stride))
         height, width = (self.factor * side for side in image.shape[2:])
         enlarged = self.decode(skips, x, styles, noise, height, width)
-        if self.residual:
-            smooth = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
-            enlarged = enlarged + smooth.clamp(-BRIGHTEST, BRIGHTEST).atanh()
-        return enlarged.tanh()
+        if not self.residual:
+            return enlarged.tanh()
+        return _on_ground(enlarged, F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False))
+
+
+def _on_ground(added: Tensor, ground: Tensor) -> Tensor:
+    """Add a decoder's output to a ground in [-1, 1], before tanh: images within (-1, 1)."""
+    return (added + ground.clamp(-BRIGHTEST, BRIGHTEST).atanh()).tanh()
 
 
 def discriminator_input(masks: Tensor, frames: Tensor) -> Tensor:

@@ -111,9 +111,8 @@ def on_background(data: Data, seed: int) -> Callable[[int], tuple[np.ndarray, np
 
 def backgrounds(data: Data, seed: int) -> list[np.ndarray]:
     """Return the backgrounds (C, H, W) of those BANK training images of which cells cover least."""
-    covered = [np.count_nonzero(labels) / labels.size for _, labels in map(data.read, range(len(data.names)))]
-    emptiest = np.argsort(covered, kind="stable")[:BANK]
-    return [on_background(data, seed)(int(i))[0][data.channels :] for i in emptiest]
+    emptiest, read = np.argsort(data.coverage, kind="stable")[:BANK], on_background(data, seed)
+    return [read(int(i))[0][data.channels :] for i in emptiest]
 
 
 def describe_generator(config: PainterTraining, channels: int, network: str = "style-unet") -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Data:
     channels: int
     cells: int
     """annotated cells in training and validation images together"""
+    coverage: tuple[float, ...]
+    """share of each training image that is cell"""
     notes: tuple[str, ...]
     """what the user should know, a sentence each"""
     fingerprints: tuple[dict[str, Any], ...]
@@ -87,7 +89,7 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
         return item.name, *_read(source, item, scale, limits.get(str(item.group)))
 
     validation = tuple(load(held, item) for item in held.items)
-    kept, diameters, binary = [], [], []
+    kept, diameters, coverage, binary = [], [], [], []
     for item in training.items:
         _, image, labels = load(training, item)
         if min(image.shape[1:]) < SMALLEST:
@@ -100,6 +102,7 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
             binary.append(f"{item.mask}: one cell in several pieces; if it is a binary mask, give every cell a number")
         kept.append(item)
         diameters.append(cell_diameters(labels))
+        coverage.append(np.count_nonzero(labels) / labels.size)
     if len(binary) == len(kept) > 1:
         binary = [
             f"{config.data}: the masks look binary, one number for all cells of an image: cells that touch cannot be "
@@ -121,6 +124,7 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
         validation=validation,
         channels=training.channels(),
         cells=int(sizes.size),
+        coverage=tuple(coverage),
         notes=tuple(notes),
         fingerprints=(training.fingerprint(), held.fingerprint()),
         items=tuple(kept),

@@ -133,7 +133,12 @@ def difference(values: Values, others: Values, seed: int = 0) -> Estimate:
 
 def over_seeds(records: Sequence[Mapping[str, Any]], score: str) -> Estimate | None:
     """Mean of a score over records, one per seed, with an interval that resamples these; None where none has it."""
-    found = [record[score] for record in records if record.get(score) is not None]
+    return mean_over_seeds([record.get(score) for record in records])
+
+
+def mean_over_seeds(values: Sequence[float | None]) -> Estimate | None:
+    """Mean of values, one per seed, with an interval that resamples these; None where none is defined."""
+    found = [value for value in values if value is not None]
     return mean_estimate(found, resample(len(found), np.random.default_rng(0))) if found else None
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cytoforge.commands.score_movie import MovieResults, score_movie
 from cytoforge.commands.simulate_movie import simulate_movie
-from cytoforge.commands.study.folder import LAYOUTS, Study, middle, over_seeds, shown
+from cytoforge.commands.study.folder import LAYOUTS, Study, mean_over_seeds, middle, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.segmenters import alike, base_settings, measure, trained, values
 from cytoforge.config import (
@@ -218,7 +218,7 @@ def _add_lengths(
         for length in sorted({int(length) for drift in found for length in drift}):
             values = [drift[str(length)] for drift in found if str(length) in drift]
             kinds = {"drift of grey": 0, "drift of texture": 1}
-            row = {name: over_seeds([{"x": value[place]} for value in values], "x") for name, place in kinds.items()}
+            row = {name: mean_over_seeds([value[place] for value in values]) for name, place in kinds.items()}
             study.row(movie=title, frames=length, **row)
             rows.append([title, str(length), *(shown(cell) for cell in row.values())])
     caption = "Distance of the last frames before a length from the mean of the real ones, on masks of simulated cells."
@@ -231,7 +231,7 @@ def _length_figure(drifts: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
     for place, (axes, title) in enumerate(zip(figure.subplots(1, 2), ("grey", "texture"), strict=True)):
         for name, found in drifts.items():
             lengths = sorted({int(length) for drift in found for length in drift})
-            means = [over_seeds([{"x": d[str(n)][place]} for d in found if str(n) in d], "x") for n in lengths]
+            means = [mean_over_seeds([d[str(n)][place] for d in found if str(n) in d]) for n in lengths]
             axes.plot(lengths, [mean.value if mean else np.nan for mean in means], marker="o", label=name)
         axes.set(xlabel="frames", ylabel=f"drift of {title}", xscale="log")
         axes.set_ylim(bottom=0)
@@ -291,8 +291,7 @@ def _add_segmentation(study: Study, report: Report, config: StudyMovie, real: Pa
     for arm, found in records.items():
         row: dict[str, Any] = {"segmenter trained on": arm}
         for title, threshold in (("F at IoU 0.5", 0), ("F at IoU 0.7", 2)):
-            means = [_mean_score(scores) for scores in values(found, "f_score", threshold)]
-            row[title] = over_seeds([{"x": mean} for mean in means], "x")
+            row[title] = mean_over_seeds([_mean_score(scores) for scores in values(found, "f_score", threshold)])
         study.row(**row)
         rows.append([shown(cell) for cell in row.values()])
     caption = (

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cytoforge.commands.score_tracking import score_tracking
 from cytoforge.commands.simulate_movie import simulate_movie
-from cytoforge.commands.study.folder import Study, over_seeds, shown
+from cytoforge.commands.study.folder import Study, mean_over_seeds, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.movies import copies, generator_run, judging_run, painted, settings_of
 from cytoforge.commands.study.segmenters import alike, trained
@@ -94,8 +94,7 @@ def _both(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
 
 
 def _mean(differences: Sequence[Mapping[str, float]]) -> str:
-    means = [{"x": sum(found.values()) / len(found)} for found in differences if found]
-    return shown(over_seeds(means, "x"))
+    return shown(mean_over_seeds([sum(found.values()) / len(found) for found in differences if found]))
 
 
 def _add_training(study: Study, report: Report, config: StudyTracking, real: Path, test: Path) -> None:
