@@ -41,8 +41,7 @@ STUDIES = {  # kind: heading and what to know
         "conventional is the mean difference by seed and image. "
         "Two-stage training was changed once after its scores on these test images had been seen, and again on "
         "other images (docs/decisions.md), and measured anew. All of this was before generators added cells to real "
-        "backgrounds. With these, one training from 4 crops (seed 0) reached F .542 and .262 at IoU 0.5 and 0.7 in 370 "
-        "steps, conventional training .629 and .385 in 923: two minutes are still better spent on real crops.",
+        "backgrounds. One training with these (docs/decisions.md, Two stages in one command) is no better.",
     ),
     "dense": (
         "Dense synthetic images (cGAN-Seg, Table 2)",
