@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from cells import draw
-from cytoforge.crops import BACKGROUND, SIDE, crop_images, crop_labels, windows_around
+from cytoforge.crops import BACKGROUND, DARKEST, SIDE, crop_images, crop_labels, windows_around
 
 
 def field(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def test_crops_equal_those_of_pillow(window: tuple[int, int, int]) -> None:
     box, windows = (left, top, left + side, top + side), np.array([window])
     found = crop_images(image, labels, windows)[0].numpy()
     for channel, crop in zip(image, found, strict=True):
-        cut = Image.fromarray(channel - BACKGROUND).crop(box)  # outside is 0
+        cut = Image.fromarray((channel + 1) / 2 - BACKGROUND).crop(box)  # cells from 0 to 1, outside is 0
         expected = np.asarray(cut.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) + BACKGROUND
         np.testing.assert_allclose(crop, expected, atol=1e-4)
     cut = Image.fromarray(labels).crop(box).resize((SIDE, SIDE), Image.Resampling.NEAREST)
@@ -63,8 +63,15 @@ def test_only_the_cell_itself_or_all_cells_are_shown() -> None:
     alone, together = crop_images(image, labels, windows, [1, 2]), crop_images(image, labels, windows)
     shares = [(crops > BACKGROUND).float().mean((1, 2, 3)) for crops in (alone, together)]
     assert (shares[1] > 1.8 * shares[0]).all()
-    assert together.min() == BACKGROUND and together.max() == pytest.approx(0.5)
+    assert together.min() == BACKGROUND and together.max() == pytest.approx(0.75)
     assert set(np.unique(crop_labels(labels, windows))) == {0, 1, 2}
+
+
+def test_a_cell_as_dark_as_its_ground_is_seen() -> None:
+    labels = np.zeros((30, 30), np.int32)
+    labels[10:15, 10:15] = 1
+    crop = crop_images(np.full((1, 30, 30), -1, np.float32), labels, windows_around(labels, [1]), [1])
+    assert crop.max() == DARKEST > crop.min() == BACKGROUND
 
 
 def test_cells_of_a_frame_come_together_as_each_alone() -> None:

@@ -19,7 +19,9 @@ SIDE = 128
 REACH = 6
 """sides of a window, by the longer extent of its cell"""
 BACKGROUND = -1.0
-"""value of an image outside cells and beyond its edges"""
+"""value of a crop outside cells and beyond the edges of the image"""
+DARKEST = 0.0
+"""value of a crop where a cell is darkest; the step from BACKGROUND shows cells that are as dark as their ground"""
 Labels = NDArray[np.integer[Any]]
 Windows = NDArray[np.int64]
 
@@ -57,9 +59,10 @@ def crop_images(
 ) -> Tensor:
     """Cut windows (N, 3) out of an image (C, H, W) in [-1, 1]: (N, C, SIDE, SIDE) float32, BACKGROUND outside cells.
 
-    Of window n only cell `cells[n]` of labels (H, W) is shown, or all cells without `cells`. Bilinear; pixels that are
-    brought together are averaged.
+    Cells lie between DARKEST and 1. Of window n only cell `cells[n]` of labels (H, W) is shown, or all cells without
+    `cells`. Bilinear; pixels that are brought together are averaged.
     """
+    bright = (image + 1) / 2 * (1 - DARKEST) + DARKEST
     shown = np.zeros((len(windows), image.shape[0], SIDE, SIDE), np.float32)
     crops = torch.from_numpy(shown)
     for number, (top, left, side) in enumerate(windows.tolist()):  # windows differ in size
@@ -69,6 +72,6 @@ def crop_images(
         kept = part > 0 if cells is None else part == cells[number]
         window = torch.zeros(1, image.shape[0], side, side)
         inside = window[:, :, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        inside += torch.from_numpy((image[:, rows, columns] - BACKGROUND) * kept)
+        inside += torch.from_numpy((bright[:, rows, columns] - BACKGROUND) * kept)
         crops[number] = F.interpolate(window, (SIDE, SIDE), mode="bilinear", antialias=True)[0]
     return crops + BACKGROUND
