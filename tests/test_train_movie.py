@@ -21,6 +21,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference import generate_movie as module
 from cytoforge.inference.generate_movie import shrunk
 from cytoforge.losses import MovieWeights
+from cytoforge.training import movie as recipes
 from cytoforge.training.clips import ClipBatch, Clips, takes
 from cytoforge.training.fit import Trainer
 from cytoforge.training.movie import MovieGAN, build_recipe, describe
@@ -107,8 +108,49 @@ def test_a_cold_clip_is_given_the_background_and_no_motion() -> None:
     given: list[Tensor] = []
     gan.generator.register_forward_pre_hook(lambda net, args: given.append(args[1]))
     gradients(gan, batch)
-    assert (given[0] - batch.backgrounds).abs().max() < 0.7  # the background, with noise on it
+    assert (given[0] - batch.backgrounds).abs().max() < 0.7  # the background, with noise on it, and no other contrast
     assert (given[0] - batch.images[:, 0]).abs().max() > 0.7
+
+
+def test_of_a_clip_the_last_frame_is_learned_from_after_frames_painted_as_in_use() -> None:
+    gan, batch = recipe(), warm(1.0)
+    states: list[tuple[bool, bool]] = []
+    gan.generator.register_forward_hook(lambda net, args, out: states.append((net.training, out.requires_grad)))
+    updates: list[str] = []
+    before = {k: v.clone() for k, v in gan.generator.named_buffers()}
+    losses = gan.step(batch, 0.5, lambda name, loss, given=(): updates.append(name))
+    assert states == [(False, False)] * 3 + [(True, True)] and gan.generator.training
+    assert updates == ["generator", "discriminator", "flow"]
+    assert losses["pixels"] > 0
+    assert any(not torch.equal(v, before[k]) for k, v in gan.generator.named_buffers())  # the learned one counts
+    gan.last_only = False
+    updates.clear(), gan.step(batch, 0.5, lambda name, loss, given=(): updates.append(name))
+    assert len(updates) == 12
+
+
+def test_an_earlier_frame_is_remembered_with_noise_and_another_contrast() -> None:
+    background = torch.full((2, 1, 64, 96), -0.5)
+    frame = background.clone()
+    frame[:, :, 20:60, 20:70] = -0.3
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    paper = recipes._remembered(frame, background, generators, 0.0) - frame
+    assert 0 < paper.std() < recipes.BLUR_OF_MEMORY and abs(float(paper.mean())) < 0.005
+    again = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    found = recipes._remembered(frame, background, again, 0.4)
+    torch.testing.assert_close((found - frame)[..., :20], paper[..., :20])  # what equals its background, stays
+    contrast = (found - paper - background)[..., 20:60, 20:70] / 0.2
+    assert (contrast > 0).all() and (contrast[0] - contrast[1]).abs().max() > 0.05
+    assert contrast[0].max() > 1.2 * contrast[0].min()  # it changes over the frame ...
+    assert contrast[0].diff(dim=2).abs().max() < 0.1  # ... and smoothly
+
+
+def test_lengths_are_drawn_once_for_all_items_of_a_step() -> None:
+    drawn = clips(drawn=True)
+    lengths = [drawn(step, 1.0).images.shape[1] - 1 for step in range(60)]
+    assert set(lengths) == {1, 2, 3, 4} and lengths == [drawn(step, 1.0).images.shape[1] - 1 for step in range(60)]
+    assert all(5 < lengths.count(length) < 28 for length in set(lengths))
+    assert {drawn(step, 0.1).images.shape[1] - 1 for step in range(10)} == {1}
+    assert torch.equal(clips(drawn=True, count=1)(9, 1.0).images[0], drawn(9, 1.0).images[0])
 
 
 def test_clips_grow_repeat_and_are_varied_alike() -> None:

@@ -72,7 +72,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False, (64, 64), 3, 2),
-    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 4, 4),
+    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 6, 4),
     "paper": Preset(
         64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True, (256, 384), 10, 16
     ),

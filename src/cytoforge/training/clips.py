@@ -50,7 +50,8 @@ class Clips:
     """Cuts and varies clips of movies; `read(i)` gives image (C, H, W) and labels (H, W) of item i.
 
     A clip has `lead` frames and those to paint: one at first, `longest` from half of the training on, as far as the
-    movie goes. Each clip, its background included, has one window and one draw of the augmentation, from its own seed.
+    movie goes; if `drawn`, a number drawn for each step, these at most. Each clip, its background included, has one
+    window and one draw of the augmentation, from its own seed.
     Raises UserError when no frames follow each other for long enough.
     """
 
@@ -66,7 +67,9 @@ class Clips:
         policy: Policy,
         seed: int,
         ranks: tuple[int, int] = (0, 1),
+        drawn: bool = False,
     ) -> None:
+        self.drawn = drawn
         self.items, self.lead, self.size, self.count, self.policy = items, lead, size, count, policy
         self.seed, self.ranks = seed, ranks
         self.takes = takes(items)
@@ -80,7 +83,7 @@ class Clips:
         self._read = cached(read)
 
     def length(self, progress: float) -> int:
-        """Return how many frames of a clip are to paint at `progress` (0 to 1) of the training."""
+        """Return how many frames of a clip are to paint, at most, at `progress` (0 to 1) of the training."""
         return min(1 + int(progress / GROWN * self.longest), self.longest)
 
     def __call__(self, step: int, progress: float = 0.0) -> ClipBatch:
@@ -88,7 +91,10 @@ class Clips:
         rank, world = self.ranks
         places = tuple(range(rank, self.count * world, world))
         cold = float(torch.rand((), generator=item_generator(self.seed, step, 0, "start"))) < COLD
-        total = self.lead + self.length(progress)
+        length = self.length(progress)
+        if self.drawn:
+            length = 1 + int(torch.randint(length, (), generator=item_generator(self.seed, step, 0, "length")))
+        total = self.lead + length
         clips = [self._clip(step, place, total, cold) for place in places]
         images, labels, backgrounds, sources = zip(*clips, strict=True)
         names = tuple(name for clip in sources for name in clip)

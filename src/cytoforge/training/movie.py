@@ -3,11 +3,15 @@
 The second stage is that of `super_resolution`.
 """
 
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.optim import Adam, Optimizer
 
 from cytoforge.augment import DiffAugment, apply_diff_augment, draw_diff_augment, places_only
@@ -47,6 +51,10 @@ from cytoforge.training.prepare import Data, build, launch, open_data, open_run,
 # for trainings of minutes, where the discriminator's features take the place of VGG-19; docs/decisions.md
 QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=25.0, perceptual=25.0, temporal=5.0)
 BLUR_OF_MEMORY = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
+CONTRAST_OF_MEMORY = (
+    0.4  # how wrong the contrast of an earlier frame is (standard deviation of its logarithm), likewise
+)
+PATCH = 32  # px of a window between the points where that is drawn
 SMALL = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
 SHOWN = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
@@ -105,6 +113,11 @@ class MovieGAN(StageGAN):
     frames of a clip (or the background, where the clip begins cold) and a painted one after that, with noise on it; no
     gradient goes through it. `window` frames are judged, with their masks. Of flow network and real frames
     `temporal_loss` is the loss; what it makes of a real pair is computed once. Other options are those of `StageGAN`.
+
+    `last_only`: of a clip only the last frame is learned from, those before it are painted as `generate movie` does.
+    So every step sees other cells, and errors that grow from frame to frame are those of use. `contrast`: how much the
+    earlier frame departs from its background more or less than it should, all over and in patches (standard deviation
+    of the logarithm), so that cells are brought back to their contrast instead of fading or glaring.
     """
 
     averaged: tuple[str, ...] = ("low-resolution",)
@@ -120,16 +133,19 @@ class MovieGAN(StageGAN):
         kind: str = "mask",
         window: int = 2,
         lag: int = 1,
+        last_only: bool = False,
+        contrast: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(generator, discriminator, generator_rate=generator_rate, **options)
         self.generator, self.flow = generator, flow
-        self.weights, self.kind, self.window, self.lag = weights, kind, window, lag
+        self.weights, self.kind, self.window, self.lag, self.last_only = weights, kind, window, lag, last_only
+        self.contrast = contrast
         self.networks["flow"] = flow
         self.optimisers["flow"] = Adam(flow.parameters(), lr=generator_rate, fused=True)
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
-        """Paint the frames of a ClipBatch one after the other, with updates after each; losses are means over them."""
+        """Paint the frames of a ClipBatch one after the other, with updates after each; losses are means over these."""
         if not isinstance(batch, ClipBatch):
             raise TypeError("movies are trained on clips")
         frames, lead = batch.images, batch.lead
@@ -140,21 +156,22 @@ class MovieGAN(StageGAN):
         shift = draw_diff_augment(batch.generators("diff"), frames.shape, self.p_diff)
         given = [batch.backgrounds if batch.cold else frames[:, t] for t in range(lead)]
         shown: list[Tensor | None] = [None if batch.cold else frames[:, t] for t in range(lead)]
+        learned = range(frames.shape[1] - 1 if self.last_only else lead, frames.shape[1])
         sums: dict[str, Tensor] = {}
         for t in range(lead, frames.shape[1]):
-            earlier = _noisy(given[t - self.lag], generators)
+            earlier = _remembered(given[t - self.lag], batch.backgrounds, generators, self.contrast)
             masks = told[:, t + 1 - self.window : t + 1]
-            painted: Tensor = self.generator(
-                masks.flatten(1, 2), earlier, batch.backgrounds, styles.to(frames.device), noise.to(frames.device)
-            )
-            losses = self._update(
-                update, masks, frames[:, t + 1 - self.window : t + 1], painted, shown, shift, batch, t
-            )
-            for name, loss in losses.items():
-                sums[name] = loss.detach() + sums.get(name, 0.0)
+            with contextlib.nullcontext() if t in learned else _in_use(self.generator):
+                painted: Tensor = self.generator(
+                    masks.flatten(1, 2), earlier, batch.backgrounds, styles.to(frames.device), noise.to(frames.device)
+                )
+            if t in learned:
+                real = frames[:, t + 1 - self.window : t + 1]
+                for name, loss in self._update(update, masks, real, painted, shown, shift, batch, t).items():
+                    sums[name] = loss.detach() + sums.get(name, 0.0)
             given.append(painted.detach())
             shown.append(painted.detach())
-        return {name: total / (frames.shape[1] - lead) for name, total in sums.items()}
+        return {name: total / len(learned) for name, total in sums.items()}
 
     def _update(
         self,
@@ -200,12 +217,34 @@ class MovieGAN(StageGAN):
         return losses
 
 
-def _noisy(frame: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """Add white noise of up to BLUR_OF_MEMORY to each frame of (B, C, h, w), drawn from its own generator."""
-    noise = [
+@contextlib.contextmanager
+def _in_use(network: nn.Module) -> Iterator[None]:
+    """Let a network in training do as in use: without gradient, normalised by its running statistics."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train()
+
+
+def _remembered(frame: Tensor, background: Tensor, generators: list[torch.Generator], contrast: float) -> Tensor:
+    """Err on frames (B, C, h, w), each by its own generator: in contrast to the background, and by white noise."""
+    blur = [
         BLUR_OF_MEMORY * torch.rand((), generator=g) * torch.randn(frame.shape[1:], generator=g) for g in generators
     ]
-    return frame + torch.stack(noise).to(frame.device)
+    if contrast:
+        drawn = torch.stack([contrast * _patches(frame.shape[1:], g) for g in generators]).exp().to(frame.device)
+        frame = (background + (frame - background) * drawn).clamp(-1, 1)
+    return frame + torch.stack(blur).to(frame.device)
+
+
+def _patches(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Draw a field (C, h, w): a number of variance 1, and another one that changes from point to point, every PATCH."""
+    channels, height, width = shape
+    points = torch.randn(1, channels, *(math.ceil(side / PATCH) + 1 for side in (height, width)), generator=generator)
+    field: Tensor = interpolate(points, (height, width), mode="bilinear", align_corners=True)[0]
+    return field + torch.randn((), generator=generator)
 
 
 def _shown(masks: Tensor, frames: Tensor, shift: tuple[DiffAugment, ...]) -> Tensor:
@@ -290,7 +329,8 @@ def cut_clips(config: TrainMovie, data: Data, ranks: tuple[int, int]) -> Clips:
     }
     if config.method == "vid2vid":
         return vid2vid.Sequences(data.items, data.read, first=preset.clip, **options)
-    return Clips(data.items, data.read, lead=max(config.window - 1, config.lag), longest=preset.clip, **options)
+    lead, drawn = max(config.window - 1, config.lag), not preset.paper_weights
+    return Clips(data.items, data.read, lead=lead, longest=preset.clip, drawn=drawn, **options)
 
 
 Held = tuple[list[np.ndarray], list[np.ndarray], np.ndarray]
@@ -372,6 +412,8 @@ def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
         kind=config.told,
         window=config.window,
         lag=config.lag,
+        last_only=not preset.paper_weights,
+        contrast=0.0 if preset.paper_weights else CONTRAST_OF_MEMORY,
         p_diff=config.p_diff,
         mixing=config.style_mixing,
         **perceptual_network(config),
