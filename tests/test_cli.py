@@ -1,7 +1,10 @@
 import ast
 import importlib
 import itertools
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
@@ -136,6 +139,16 @@ def test_an_interrupt_says_something(
     monkeypatch.setattr("cytoforge.commands.check.check_command", interrupted)
     assert cli.main(["check", str(tiny_dataset)]) == 130
     assert capsys.readouterr().err == "cytoforge: interrupted; what is done is kept\n"
+
+
+def test_nobody_reads_on(tiny_dataset: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `head` does once it has its lines
+    with os.fdopen(write, "w") as closed:
+        for line in ([], ["check", str(tiny_dataset)]):
+            command = [sys.executable, "-m", "cytoforge", *line]
+            done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
+            assert done.returncode == 141 and b"Traceback" not in done.stderr and b"ignored" not in done.stderr
 
 
 def test_every_pattern_has_an_example_that_fits_it() -> None:

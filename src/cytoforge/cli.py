@@ -118,8 +118,20 @@ def _parse(words: str, rest: list[str]) -> object:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; return the exit status: 0 done, 1 done with findings, 2 user's mistake, 130 interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command line; return the exit status.
+
+    0 done, 1 done with findings, 2 user's mistake, 130 interrupted, 141 nobody reads what is printed any more.
+    """
+    try:
+        status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # as with `cytoforge score ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python itself writes what is left at its end
+        return 141
+    return status
+
+
+def _run(given: list[str]) -> int:
     if not given or given[0] in {"-h", "--help"}:
         print(overview())
         return 0 if given else 2
