@@ -234,6 +234,26 @@ def test_trackers_are_trained_on_real_and_painted_frames_and_both(run: Run) -> N
     assert len(read_sequences(Path(films))) == trackers.SEQUENCES
 
 
+def test_the_distance_is_chosen_on_the_frames_for_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "_add_training", lambda *arguments: None)
+    monkeypatch.setattr(trackers, "judging_run", lambda *arguments: None)
+    monkeypatch.setattr(trackers, "generator_run", lambda *arguments: None)
+    monkeypatch.setattr(trackers, "painted", lambda *arguments: tmp_path / "out" / "data" / "test")
+    config = StudyTracking((data,), tmp_path / "out", seeds=1, methods=("tgan",), trackers=("laptrack",), tune=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(trackers, "REACHES", (0.1, 1.0))  # cells move by 2 px, and are 16 px wide
+        trackers.study_tracking(config)
+    tried = [row for row in read_json(tmp_path / "out" / "results.json")["rows"] if row["movie"] == "for training"]
+    (short, idf1), (own, best) = ((row["distance"], row["IDF1"]) for row in tried)
+    assert short == pytest.approx(0.1 * own) and idf1 < best == 1
+    used = {
+        read_json(path)["distance"] for path in (tmp_path / "out" / "work").glob("tracks-laptrack-*-0/dataset.json")
+    }
+    assert used == {own}
+
+
 def test_fewer_frames_are_the_first_ones_and_come_in_order(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,6 +467,7 @@ def test_what_cannot_be_studied_is_refused_and_nothing_written(
         ("tracking", "--trackers laptrack overlap laptrack", "--trackers: laptrack is named twice; name each once"),
         ("tracking", "--test-sequence 02 --test-sequence 02", "--test-sequence: 02 is named twice; name each once"),
         ("tracking", "--frames 4", "--frames"),
+        ("tracking", "--tune --trackers overlap", "--tune is for laptrack and btrack, which --trackers leave out"),
     ],
 )
 def test_settings_are_refused(

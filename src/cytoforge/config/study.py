@@ -252,3 +252,12 @@ class StudyTracking(StudyMovies):
     """trackers to compare"""
     frames: tuple[Annotated[int, Field(ge=5)], ...] = (10, 30, 100)
     """numbers of real frames that tracker and generator learn from; more than there are are left out"""
+    tune: bool = False
+    """choose the distance of laptrack and btrack by the tracks of the frames for training, before they are compared"""
+
+    def _problems(self) -> list[str]:
+        idle = self.tune and not {"laptrack", "btrack"} & set(self.trackers)
+        return [
+            *super()._problems(),
+            *(["--tune is for laptrack and btrack, which --trackers leave out"] if idle else []),
+        ]

@@ -1,5 +1,6 @@
 """The study `tracking`: trackers on real and painted movies (tGAN, Tables 2 and 3), and trained on either."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.movies import copies, generator_run, judging_run, painted, settings_of
 from cytoforge.commands.study.segmenters import alike, trained
 from cytoforge.config import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
+from cytoforge.data.files import read_json
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
 from cytoforge.inference.track import open_linker, track
@@ -32,6 +34,7 @@ LINKS = {
     "divisions": "division_f_1",
 }
 SEQUENCES = 2  # of painted movies that a tracker is trained on
+REACHES = (0.5, 0.7, 1.0, 1.4, 2.0)  # distances that are tried, by the one that a tracker takes of itself
 
 
 def study_tracking(config: StudyTracking) -> Path:
@@ -46,12 +49,40 @@ def study_tracking(config: StudyTracking) -> Path:
     study = Study.open("tracking", config)
     real, test = copies(study, config, parts)
     report = Report("Tracking", f"{counted(config.seeds, 'seed')}, trained for {config.minutes:g} min each")
-    _add_comparison(study, report, config, real, test)
+    reach = _add_tuning(study, report, config, real) if config.tune else {}
+    _add_comparison(study, report, config, real, test, reach)
     _add_training(study, report, config, real, test)
     return study.finish(report)
 
 
-def _add_comparison(study: Study, report: Report, config: StudyTracking, real: Path, test: Path) -> None:
+def _add_tuning(study: Study, report: Report, config: StudyTracking, real: Path) -> dict[str, float]:
+    """Add how well trackers with a distance link the true masks of the frames for training; return the best ones."""
+    best: dict[str, float] = {}
+    rows = []
+    for name in ("laptrack", "btrack"):
+        if name not in config.trackers:
+            continue
+        own = f"{name}-tuning-1"
+        found = {1.0: _tracked(study, config, own, name, real, None)}
+        sequences = read_json(_tracks(study, own) / "dataset.json")["sequences"].values()
+        reach = max(sequence["settings"]["largest distance in pixels"] for sequence in sequences)
+        for by in REACHES:
+            if by not in found:
+                found[by] = _tracked(study, config, f"{name}-tuning-{by:g}", name, real, None, by * reach)
+        scores = {by: score if (score := found[by]["idf1"]) is not None else 0.0 for by in REACHES}
+        chosen = max(REACHES, key=lambda by: (scores[by], -abs(math.log(by))))
+        best[name] = chosen * reach
+        for by in REACHES:
+            study.row(tracker=name, movie="for training", frames="all", distance=by * reach, IDF1=scores[by])
+            rows.append([name, f"{by * reach:.1f}", f"{scores[by]:.3f}", "x" if by == chosen else ""])
+    caption = "The frames for training, their true masks linked with several distances. The best one is taken below."
+    report.table(["tracker", "distance in pixels", "IDF1", "taken"], rows, caption=caption)
+    return best
+
+
+def _add_comparison(
+    study: Study, report: Report, config: StudyTracking, real: Path, test: Path, reach: Mapping[str, float]
+) -> None:
     """Add Tables 2 and 3: each tracker on the real movie and on those that are painted on its masks."""
     records: dict[tuple[str, str], list[dict[str, Any]]] = {}  # by tracker and movie
     for seed in range(config.seed, config.seed + config.seeds):
@@ -64,7 +95,7 @@ def _add_comparison(study: Study, report: Report, config: StudyTracking, real: P
         for name in config.trackers:
             linker = str(_tracker(study, config, f"real-{real.name}", real, seed).path) if name == "deepsea" else name
             for kind, movie in movies.items():
-                record = _tracked(study, config, f"{name}-{kind}-{seed}", linker, movie, judge)
+                record = _tracked(study, config, f"{name}-{kind}-{seed}", linker, movie, judge, reach.get(name))
                 records.setdefault((name, kind), []).append(record)
     rows = []
     for (linked, kind), found in records.items():
@@ -157,16 +188,26 @@ def _tracker(study: Study, config: StudyTracking, name: str, data: Path, seed: i
     return trained(alike(TrainTracker, shared, synthetic=more, out=out), tracker.train)
 
 
+def _tracks(study: Study, name: str) -> Path:
+    return study.out / "work" / f"tracks-{name}"
+
+
 def _tracked(
-    study: Study, config: StudyTracking, name: str, linker: str, movie: Path, judge: Run | None
+    study: Study,
+    config: StudyTracking,
+    name: str,
+    linker: str,
+    movie: Path,
+    judge: Run | None,
+    distance: float | None = None,
 ) -> dict[str, Any]:
     """Track a movie, segmented by `judge` or by its own masks, and score the tracks, once."""
 
     def measure() -> dict[str, Any]:
-        out = study.out / "work" / f"tracks-{name}"
+        out = _tracks(study, name)
         if not finished(out):
-            segment = judge.path if judge else None
-            track(Track(linker, movie, out, segment=segment, device=config.device, threads=config.threads))
+            options: dict[str, Any] = {"segment": judge.path if judge else None, "distance": distance}
+            track(Track(linker, movie, out, device=config.device, threads=config.threads, **options))
         results = score_tracking(ScoreTracking(out, movie, allow_synthetic=True))
         scores = {key: score.value for block in ("ctc", "tracking") for key, score in results.pooled[block].items()}
         return {key: None if value != value else value for key, value in scores.items()}
