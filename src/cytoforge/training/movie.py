@@ -187,9 +187,10 @@ class MovieGAN(StageGAN):
         """Update all three networks for one painted frame; `real` are the frames (B, window, C, h, w) of its masks."""
         current, before, w = batch.images[:, t], batch.images[:, t - 1], self.weights
         past = [painted if frame is None else frame for frame in shown[t + 1 - self.window : t]]
-        judged = _shown(masks, torch.stack([*past, painted], dim=1), shift)
+        fake = torch.stack([*past, painted], dim=1)
+        judged = _shown(masks, fake, shift)
         adversarial, pull, scores = judge(self.discriminator, judged)
-        both = discriminator_input(masks, real), discriminator_input(masks, torch.stack([*past, painted], dim=1))
+        both = discriminator_input(masks, real), discriminator_input(masks, fake)
         zero = adversarial.new_zeros(())
         losses = {
             "adversarial": adversarial,
