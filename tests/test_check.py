@@ -319,6 +319,15 @@ def test_missing_frames_gaps_and_parents(tiny_movie: Path) -> None:
     assert all(finding.remedy and finding.file == str(tra / "man_track.txt") for finding in said.values())
 
 
+def test_frames_of_another_size_and_a_part_of_a_movie(tiny_movie: Path) -> None:
+    write_image(tiny_movie / "02" / "t003.tif", np.zeros((1, 48, 40), np.uint8))
+    said = [finding for finding in check(Check(tiny_movie, ("02",))) if finding.file == str(tiny_movie / "02")]
+    assert [finding.what for finding in said] == ["1 frame (3) of another size than the 48 x 56 px of the rest"]
+    for part in ("01", "01_ST"):
+        with pytest.raises(UserError, match=rf"{part}: is a part of the movie .*movie; give that folder"):
+            check(Check(tiny_movie / part))
+
+
 def test_tracks_without_own_masks_number_the_masks_in_use(tiny_movie: Path) -> None:
     (tiny_movie / "02_RES").mkdir()
     rows = "".join(f"{cell} 0 4 0\n" for cell in range(1, squares((48, 48)).max() + 1))

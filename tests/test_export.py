@@ -78,11 +78,17 @@ def test_features_in_micrometers_and_minutes(movie: Path, tmp_path: Path) -> Non
     assert row["speed_um_per_min"] == "0.25" and row["mean_1"] == "5.5"
 
 
-def test_features_without_frames_have_no_grey_values(movie: Path, tmp_path: Path) -> None:
+def test_features_without_frames_have_no_grey_values(
+    movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (movie / "01" / "t002.tif").unlink()
     assert main(["export", str(movie), "--format", "features", "--out", str(tmp_path / "cells.csv")]) == 0
     rows = table(tmp_path / "cells.csv")
     assert len(rows) == 8 and "mean_1" not in rows[0] and rows[6]["area_px2"] == "4"
+    assert "1 frame (2) missing, so no grey values are written; put them beside" in capsys.readouterr().out
+    shutil.rmtree(movie / "01")
+    assert main(["export", str(movie), "--format", "ctc", "--out", str(tmp_path / "copy")]) == 0
+    assert "there are no frames, so OUT holds masks without them" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_one_kept_goes_on() -> None:
 
 def test_two_kept_are_a_division() -> None:
     assert link([ONE, TWO], {(0, 1): (1, 2)}) == [(0, 1, 1, 1), (0, 1, 1, 2)]
+    assert link([ONE, TWO], {(0, 1): (1, 2)}, divisions=False) == [(0, 1, 1, 1)]
 
 
 def test_none_kept_ends_and_what_nobody_claims_begins() -> None:

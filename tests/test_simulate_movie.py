@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import write_movie
 from cytoforge.cli import main
 from cytoforge.commands import simulate_movie as command
 from cytoforge.commands.check import check
@@ -161,6 +162,19 @@ def test_too_many_cells_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"01: its first frame has only {count} cells" in capsys.readouterr().out
 
 
+def test_what_motion_rests_on_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:20, 10:20], labels[25:35, 22:34] = 1, 2
+    movie = write_movie(tmp_path / "movie", {0: labels, 2: labels}, ((1, 0, 0, 0), (2, 0, 0, 0)))
+    run(tmp_path / "out", like=movie, frames=2)
+    shown = capsys.readouterr().out
+    assert "sequence 01: lacks 1 frame (1); motion across the gap does not count" in shown
+    assert "no cell is there in two frames in a row; speed and growth are those of the model" in shown
+    write_labels(movie / "01_GT" / "TRA" / "man_track002.tif", labels[:30])
+    with pytest.raises(UserError, match=r"man_track002.tif: is of 30 x 40 pixels, others are of 40 x 40"):
+        run(tmp_path / "none", like=movie)
+
+
 def test_sequences_without_tracks_are_left_out(
     tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,8 +182,10 @@ def test_sequences_without_tracks_are_left_out(
     assert "sequence 02: has no tracks, left out" in capsys.readouterr().out
     with pytest.raises(UserError, match="to learn motion from; track its cells first"):
         run(tmp_path / "none", like=tiny_movie, sequence=("02",))
-    with pytest.raises(UserError, match="is no movie folder"):
+    with pytest.raises(UserError, match="is a part of the movie"):
         run(tmp_path / "none", like=tiny_movie / "01")
+    with pytest.raises(UserError, match="is no movie folder"):
+        run(tmp_path / "none", like=tmp_path / "out" / "01_GT" / "TRA")
     with pytest.raises(UserError, match="has no sequence 07"):
         run(tmp_path / "none", like=tiny_movie, sequence=("07",))
     cut = tmp_path / "cut"

@@ -300,6 +300,7 @@ def test_a_run_from_end_to_end(run: Path, movie: Path) -> None:
         "width": 8,
         "norm": "batch",
     }
+    assert opened_run.config["divisions"] == 1
     assert set(opened_run.provenance["average_precision"]) <= {"single", "mitosis"}
     assert all(0 <= row["validation"] <= 1 for row in opened_run.metrics())
     assert (run / "report.html").exists() and list((run / "samples").glob("*.png"))
@@ -314,6 +315,18 @@ def test_a_run_from_end_to_end(run: Path, movie: Path) -> None:
     assert len({tuple(pair) for pair in pairs[:, 2:].tolist()}) == len(pairs)  # one predecessor each
     with pytest.raises(UserError, match="was trained on images of 1 channel, these have 3; convert them"):
         deepsea_links(run, ((labels, np.tile(image, (3, 1, 1))) for labels, image in frames))
+
+
+def test_who_has_seen_no_division_finds_none(
+    movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(movie, tmp_path / "run", "--steps", "1", "--sequence", "02") == 0
+    assert "no cell divides, so the tracker will find no divisions" in capsys.readouterr().err
+    monkeypatch.setattr("cytoforge.inference.track_deepsea.predict", lambda net, one, two: two[:, 0].numpy() > -1)
+    assert main(["track", str(tmp_path / "run"), str(movie), "--out", str(tmp_path / "out"), "--sequence", "01"]) == 0
+    assert "divisions = none were learned" in capsys.readouterr().out
+    (sequence,) = read_sequences(tmp_path / "out")
+    assert all(track.parent == 0 for track in read_tracks(sequence.tracks["RES"]))
 
 
 def test_crops_are_predicted_in_parts_as_in_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,9 +374,13 @@ def test_what_is_no_tracked_movie_is_refused(
     tiny_dataset: Path, tiny_movie: Path, movie: Path, tmp_path, capsys
 ) -> None:
     still = film(tmp_path / "still", frames=1, at=None)
+    torn = film(tmp_path / "torn", frames=4, at=None)
+    write_image(torn / "01" / "t002.tif", np.zeros((1, 70, 72), np.uint8))
     for line, sentence in (
         (f"{tiny_dataset}", "is no movie folder"),
         (f"{tiny_movie} --sequence 02", "holds no tracked frames"),
+        (f"{movie}/01", "is a part of the movie"),
+        (f"{torn}", "t002.tif: is of 1 x 70 x 72 pixels, others are of 1 x 24 x 72"),
         (f"{still}", "among the frames for training no two in a row show the same cell; give a longer movie"),
         (f"{movie} --limit 3", "among the frames for training no two in a row"),
         (f"{movie} --with {still}", "does not say that these images are synthetic"),

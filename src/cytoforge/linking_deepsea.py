@@ -34,11 +34,13 @@ def link_movie(
     *,
     coverage: float = COVERAGE,
     refractory: int = REFRACTORY,
+    divisions: bool = True,
 ) -> tuple[Ints, Ints]:
     """Link the cells of a movie, given as labels (H, W), numbered 1..N, and image (C, H, W) in [-1, 1] of each frame.
 
     Returns the number of cells in each frame (T,), and links (K, 4): frame, cell, next frame, cell there. A cell in
-    two links divides; no cell has two predecessors; no link goes over a frame. Two frames are held at a time.
+    two links divides, none without `divisions`; no cell has two predecessors; no link goes over a frame. Two frames are
+    held at a time.
     """
     counts: list[int] = []
     links = [np.empty((0, 4), np.int64)]
@@ -48,7 +50,7 @@ def link_movie(
         counts.append(int(labels.max(initial=0)))
         now = np.full(counts[-1], -np.inf)
         if before is not None and counts[-2] and counts[-1]:
-            pairs = _link(*before, labels, image, predict, coverage, time - born >= refractory)
+            pairs = _link(*before, labels, image, predict, coverage, divisions & (time - born >= refractory))
             mother = np.bincount(pairs[:, 0], minlength=born.size) > 1
             now[pairs[:, 1]] = np.where(mother[pairs[:, 0]], time, born[pairs[:, 0]])
             moment = np.full(len(pairs), time)

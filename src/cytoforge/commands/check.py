@@ -104,6 +104,8 @@ def survey(config: Check) -> Survey:
     Raises UserError when nothing is there to check.
     """
     found = Survey()
+    if movie.movie_of(config.data):
+        raise movie.no_movie(config.data)
     inside = parts(config.data) if config.data.is_dir() and not movie.is_movie(config.data) else []
     datasets = [Dataset.open(path, config.sequence) for path in inside or [config.data]]
     total, done, progress = sum(len(dataset.items) for dataset in datasets), 0, Progress("check")
@@ -112,8 +114,11 @@ def survey(config: Check) -> Survey:
         facts = Facts(str(dataset.path), dataset.notes)
         found.facts.append(facts)
         cells: dict[Path, Regions] = {}
+        sizes: dict[Path, tuple[int, ...]] = {}
         for item in dataset.items:
             size = _look_at_image(found, facts, item.image) if item.image else None
+            if item.image and size:
+                sizes[item.image] = size
             regions = _look_at_mask(found, facts, item.mask, size) if item.mask else None
             if item.mask and regions:
                 cells[item.mask] = regions
@@ -125,7 +130,7 @@ def survey(config: Check) -> Survey:
         _look_at_whole(found, facts, dataset, areas)
         if movie.is_movie(dataset.path):
             for sequence in movie.read_sequences(dataset.path, config.sequence):
-                _look_at_sequence(found, dataset.path, sequence, cells)
+                _look_at_sequence(found, dataset.path, sequence, cells, sizes)
                 facts.tracks.append(_tracks_said(sequence))
     areas = np.concatenate(everything)
     if areas.size:
@@ -285,8 +290,20 @@ def _tracks_said(sequence: movie.Sequence) -> str:
     return f"sequence {sequence.name}: {counted(len(tracks), 'track')} with {divisions} ({sequence.track_source})"
 
 
-def _look_at_sequence(found: Survey, path: Path, sequence: movie.Sequence, known: Mapping[Path, Regions]) -> None:
-    """Examine the masks and tracks of a sequence; `known` holds the masks already read."""
+def _look_at_sequence(
+    found: Survey,
+    path: Path,
+    sequence: movie.Sequence,
+    known: Mapping[Path, Regions],
+    sizes: Mapping[Path, tuple[int, ...]],
+) -> None:
+    """Examine the masks and tracks of a sequence; `known` holds the masks already read, `sizes` those of its frames."""
+    alike = Counter(sizes[file] for file in sequence.frames.values() if file in sizes)
+    if len(alike) > 1:
+        usual = alike.most_common(1)[0][0]
+        others = [number for number, file in sequence.frames.items() if sizes.get(file, usual) != usual]
+        what = f"{movie.some('frame', others)} of another size than the {usual[-2]} x {usual[-1]} px of the rest"
+        found.error(path / sequence.name, what, "export all frames alike")
     if sequence.frames and sequence.masks and not sequence.source:
         for source, masks in sequence.masks.items():
             lacking = sorted(sequence.frames.keys() - masks.keys())

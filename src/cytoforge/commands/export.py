@@ -11,7 +11,7 @@ from scipy import ndimage
 from cytoforge.config import Export
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image
-from cytoforge.data.movie import MovieWriter, read_sequences
+from cytoforge.data.movie import MovieWriter, no_movie, read_sequences, some
 from cytoforge.data.tables import write_features, write_napari
 from cytoforge.data.trackmate import write_trackmate
 from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tracked, read_calibration
@@ -30,7 +30,7 @@ def export(config: Export) -> Path:
     """
     sequences = read_sequences(config.movie, config.sequence)
     if not sequences:
-        raise UserError(f"{config.movie}: is no movie folder (01/t000.tif, 01_GT, 01_RES ...); give one with tracks")
+        raise no_movie(config.movie, "01/t000.tif, 01_GT, 01_RES ...", "give one with tracks")
     calibration = read_calibration(config.movie, config.pixel_size, config.frame_interval)
     if config.format != "ctc":
         if len(sequences) > 1:
@@ -41,12 +41,24 @@ def export(config: Export) -> Path:
     movies = [open_tracked(sequence) for sequence in sequences]
     for movie in movies:
         print("".join(f"sequence {movie.sequence.name}: {note}\n" for note in movie.notes), end="")
+        if config.format in ("ctc", "features") and (note := _without_frames(movie, config.format)):
+            print(f"sequence {movie.sequence.name}: {note}")
     if config.format == "ctc":
         _write_ctc(config, movies, calibration)
     else:
         _write(config, movies[0], calibration)
     print(f"{config.out}: {_contents(movies)}; {_units(config.format, calibration)}")
     return config.out
+
+
+def _without_frames(movie: TrackedMovie, title: str) -> str | None:
+    """Say what the result lacks because frames are missing, if any are."""
+    lacking = [number for number in movie.numbers if number not in movie.sequence.frames]
+    if not lacking:
+        return None
+    what = "there are no frames" if len(lacking) == len(movie.numbers) else f"{some('frame', lacking)} missing"
+    lost = "no grey values are written" if title == "features" else "OUT holds masks without them"
+    return f"{what}, so {lost}; put them beside the masks (01/t000.tif ...)"
 
 
 def _write(config: Export, movie: TrackedMovie, calibration: Calibration) -> None:

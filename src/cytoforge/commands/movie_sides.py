@@ -129,7 +129,7 @@ _Found = tuple[movie.Sequence, dict[int, Item], tuple[int, int]]  # frames by nu
 def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[_Found]]:
     """The frames of a movie folder that can be scored, all together and by sequence."""
     if not movie.is_movie(path):
-        raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track000.tif ...); give one")
+        raise movie.no_movie(path, "01/t000.tif, 01_GT/TRA/man_track000.tif ...")
     data = Dataset.open(path, names)
     found = [_scored(data, sequence) for sequence in movie.read_sequences(path, names)]
     return Dataset(path, tuple(item for _, items, _ in found for item in items.values()), data.info), found

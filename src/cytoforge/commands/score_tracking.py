@@ -14,7 +14,7 @@ from cytoforge.config import ABSENT, ScoreTracking
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.images import read_labels
-from cytoforge.data.movie import Sequence, Track, inconsistencies, is_movie, read_sequences, read_tracks, some
+from cytoforge.data.movie import Sequence, Track, inconsistencies, is_movie, no_movie, read_sequences, read_tracks, some
 from cytoforge.errors import UserError
 from cytoforge.metrics.comparison import compare
 from cytoforge.metrics.ctc import TOLERANCES, ctc_measures, graph_counts, segmentation_counts
@@ -128,7 +128,7 @@ def score_tracking(config: ScoreTracking) -> TrackingResults:
 def _open(config: ScoreTracking) -> tuple[list[_Pair], list[str]]:
     for path in (config.prediction, config.truth):
         if not is_movie(path):
-            raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_RES/mask000.tif ...); give one with tracks")
+            raise no_movie(path, "01/t000.tif, 01_RES/mask000.tif ...", "give one with tracks")
     truths = read_sequences(config.truth, config.sequence)
     found = {sequence.name: sequence for sequence in read_sequences(config.prediction)}
     if missing := [truth.name for truth in truths if truth.name not in found]:

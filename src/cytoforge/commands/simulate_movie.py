@@ -22,6 +22,7 @@ from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.tracks import check_sizes
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.metrics import morphology, motion
@@ -82,9 +83,7 @@ class Filmed:
     def __init__(self, path: Path, names: tuple[str, ...], scale: float) -> None:
         """Raises UserError when it is no movie, or no sequence has tracks and cells."""
         if not movie.is_movie(path):
-            raise UserError(
-                f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track.txt ...); simulate masks has none"
-            )
+            raise movie.no_movie(path, "01/t000.tif, 01_GT/TRA/man_track.txt ...", "simulate masks has none")
         self.path, self.scale = path, scale
         sequences = movie.read_sequences(path, names)
         self.sequences = [sequence for sequence in sequences if sequence.track_source]
@@ -108,11 +107,24 @@ class Filmed:
             progress((number + 1) / len(self.sequences), sequence.name)
         if not any(self.shapes):
             raise UserError(f"{path}: no cell lies whole in its frame; give another movie")
-        self.dynamics = Dynamics.like([one.motion for one in self.measures])
+        motions = [one.motion for one in self.measures]
+        self.dynamics = Dynamics.like(motions)
+        self.notes += [
+            f"sequence {one.name}: lacks {movie.some('frame', lacking)}; motion across the gap does not count"
+            for one in self.sequences
+            if (
+                lacking := sorted(
+                    {*range(min(one.tracked_frames()), max(one.tracked_frames()))} - {*one.tracked_frames()}
+                )
+            )
+        ]
+        if not any(motion.speed.size for motion in motions):
+            self.notes.append("no cell is there in two frames in a row; speed and growth are those of the model")
 
     def _watch(self, number: int, sequence: movie.Sequence) -> Iterator[tuple[int, NDArray[Any]]]:
         """Go through the frames at scale, and keep the shapes of some."""
         every = max(1, len(sequence.tracked_frames()) // SAMPLED)
+        check_sizes(sequence)
         for index, (frame, labels) in enumerate(sequence.tracked()):
             if index % every == 0:
                 self.shapes[number] += shapes_of(labels)

@@ -333,6 +333,10 @@ class TrainTracker(WithSynthetic):
       cytoforge train tracker DATA --out RUN --limit 20 --with SYNTHETIC
     """
 
+    data: Positional[Present]
+    """movie folder with tracks"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """not for trackers: they see cells at one size whatever that of the images"""
     augmentation: Augmentation | Literal["flip"] = "strong"
     """as in train segmentation and train generator; both windows of a cell are varied alike"""
 

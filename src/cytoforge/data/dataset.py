@@ -107,7 +107,7 @@ class Dataset:
         Raises UserError when this is no movie, or none of its sequences has tracks, masks and images.
         """
         if not self._is_movie():
-            raise UserError(f"{self.path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track.txt ...); give one")
+            raise movie.no_movie(self.path, "01/t000.tif, 01_GT/TRA/man_track.txt ...")
         kept, notes, groups = [], list(self.notes), self._groups()
         for sequence in movie.read_sequences(self.path, groups):
             source = sequence.track_source

@@ -110,6 +110,21 @@ def is_movie(path: Path) -> bool:
     return bool(_sequence_names(path))
 
 
+def movie_of(path: Path) -> Path | None:
+    """Return the movie folder of whose sequences a folder is a part, as 01_GT; None if there is none."""
+    part = re.fullmatch(r"\d+(_(GT|ST|RES))?", path.name)
+    return path.parent if part and not is_movie(path) and is_movie(path.parent) else None
+
+
+def no_movie(
+    path: Path, like: str = "01/t000.tif, 01_ST/SEG/man_seg000.tif ...", remedy: str = "give one"
+) -> UserError:
+    """Return the error to raise for a path that is no movie folder; a part of one is told from anything else."""
+    if whole := movie_of(path):
+        return UserError(f"{path}: is a part of the movie {whole}; give that folder")
+    return UserError(f"{path}: is no movie folder ({like}); {remedy}")
+
+
 def read_sequences(path: Path, names: Iterable[str] = ()) -> tuple[Sequence, ...]:
     """List the sequences of a movie folder, or those named, in order; opens no image.
 

@@ -326,7 +326,7 @@ def generate_movie(config: GenerateMovie) -> Path:
 
 def _sequences(config: GenerateMovie) -> tuple[movie.Sequence, ...]:
     if not movie.is_movie(config.masks):
-        raise UserError(f"{config.masks}: is no movie folder (01_GT/TRA/man_track000.tif ...); give one with masks")
+        raise movie.no_movie(config.masks, "01_GT/TRA/man_track000.tif ...", "give one with masks")
     return movie.read_sequences(config.masks, config.sequence)
 
 

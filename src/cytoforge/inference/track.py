@@ -74,7 +74,7 @@ def track(config: Track) -> Path:
     unfinished result of the same command.
     """
     if not movie.is_movie(config.movie):
-        raise UserError(f"{config.movie}: is no movie folder (01/t000.tif, 01_ST/SEG/man_seg000.tif ...); give one")
+        raise movie.no_movie(config.movie)
     if config.out.resolve() == config.movie.resolve():
         raise UserError(f"{config.out}: holds the movie to track; give another --out")
     check_target(config.out, BY, overwrite=config.overwrite)

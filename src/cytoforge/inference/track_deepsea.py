@@ -40,7 +40,13 @@ class DeepSeaLinker:
         """Link the cells of a movie; two frames are held."""
         given = ((frame.labels, frame.image) for frame in frames if frame.image is not None)
         cells, pairs = deepsea_links(self.run, given, device=self.device)
-        return Links(cells, pairs, {"coverage": COVERAGE, "frames between divisions": REFRACTORY})
+        rule = {"frames between divisions": REFRACTORY} if learned(self.run) else {"divisions": "none were learned"}
+        return Links(cells, pairs, {"coverage": COVERAGE, **rule})
+
+
+def learned(run: Run) -> bool:
+    """Tell whether the movie that a run's tracker was trained on had divisions."""
+    return bool(run.config.get("divisions", True))
 
 
 def deepsea_links(
@@ -52,7 +58,8 @@ def deepsea_links(
     """Link the cells of a movie with the tracker of a run.
 
     `frames` gives labels (H, W), numbered 1..N, and image float32 (C, H, W) of each frame, mapped to [-1, 1] as the run
-    says (`normalisation`), at any resolution. Returns cells (T,) and links (K, 4) as `linking_deepsea.link_movie`.
+    says (`normalisation`), at any resolution. No cell divides if the tracker has seen no division. Returns cells (T,)
+    and links (K, 4) as `linking_deepsea.link_movie`.
     Raises UserError when the run holds no tracker, or one of images with another number of channels.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -66,7 +73,7 @@ def deepsea_links(
                 raise UserError(f"{run.path}: was trained on images of {found}; convert them")
             yield labels, image
 
-    return link_movie(checked(), lambda previous, current: predict(tracker, previous, current))
+    return link_movie(checked(), lambda previous, current: predict(tracker, previous, current), divisions=learned(run))
 
 
 def predict(tracker: nn.Module, previous: Tensor, current: Tensor) -> NDArray[np.bool_]:

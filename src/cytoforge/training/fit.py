@@ -235,6 +235,7 @@ def fit(
 
 
 FEW = 50  # steps after which nothing has converged
+FEW_VALIDATIONS = 3  # with less the course of the score is not known
 LEARNED = 0.05  # validation score from which something has been learned
 
 
@@ -255,7 +256,7 @@ def verdict(state: State) -> str:
         return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
     if state.best_step == 0:
         return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."
-    if state.step < FEW:
+    if state.step < FEW or len(state.history) < FEW_VALIDATIONS:
         return f"Too few steps to tell ({best}): give it more minutes, and look at what it makes."
     if gain > 0.01:
         return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."

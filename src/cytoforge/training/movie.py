@@ -19,8 +19,8 @@ from cytoforge.backgrounds import fitted
 from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import write_image
+from cytoforge.data.movie import no_movie
 from cytoforge.data.run import BACKGROUNDS, Run
-from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import FramePainter, SequencePainter, Vid2VidPainter, seen
 from cytoforge.inference.load import load_network
 from cytoforge.instances import CONDITIONS, condition
@@ -314,7 +314,7 @@ def train(config: TrainMovie) -> Run:
 def open_movie(config: TrainMovie) -> Data:
     """Read and split the movie that a configuration names; raises UserError when it is none, besides `open_data`."""
     if any(item.frame is None for item in Dataset.open(config.data, config.sequence).items):
-        raise UserError(f"{config.data}: is no movie folder (01/t000.tif, 01_ST/SEG/man_seg000.tif ...); give one")
+        raise no_movie(config.data)
     return open_data(config, movie=True)
 
 

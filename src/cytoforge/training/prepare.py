@@ -27,7 +27,9 @@ from cytoforge.config import (
 )
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
+from cytoforge.data.movie import read_sequences, some
 from cytoforge.data.run import STAGES, Run
+from cytoforge.data.tracks import check_sizes
 from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
@@ -77,7 +79,7 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
     Raises UserError when there are no pairs, no cells, or nothing is left for training or validation.
     """
     dataset = _open(config.data, config.sequence, tracked)
-    notes = list(dataset.notes)
+    notes = [*dataset.notes, *(_sequences(dataset) if movie or tracked else ())]
     if dataset.synthetic():
         notes.append(f"{config.data}: these images are synthetic; the validation score says little about real ones")
 
@@ -158,6 +160,19 @@ def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:
 def _open(path: Path, sequences: tuple[str, ...], tracked: bool) -> Dataset:
     found = Dataset.open(path, sequences)
     return found.tracked() if tracked else found.pairs()
+
+
+def _sequences(dataset: Dataset) -> list[str]:
+    """Refuse sequences whose frames differ in size; tell of frames that are missing among theirs."""
+    notes = []
+    groups = dict.fromkeys(str(item.group) for item in dataset.items)
+    for sequence in read_sequences(dataset.path, groups):
+        check_sizes(sequence)
+        numbers = {item.frame for item in dataset.items if item.group == sequence.name and item.frame is not None}
+        if gaps := sorted(set(range(min(numbers), max(numbers))) - numbers):
+            where = f"{dataset.path}: sequence {sequence.name} lacks {some('frame', gaps)}"
+            notes.append(f"{where}; what happens meanwhile is not learned")
+    return notes
 
 
 def open_synthetic(

@@ -94,7 +94,9 @@ def train(config: TrainTracker) -> Run:
         _refuse_empty(batches.painted, f"{config.synthetic}:", "give movies with tracks")
     described = {"network": "tracker", "in_channels": data.channels, "width": sizes(config).width, "norm": config.norm}
     recipe = Following(build(Tracker, config.seed, "tracker", described))
-    content = {"command": "train tracker", "networks": {"tracker": described}}
+    drawn = [moves for moves in (batches.moves, batches.painted) if moves is not None]
+    divisions = sum(len(moves.divisions) for moves in drawn)
+    content = {"command": "train tracker", "networks": {"tracker": described}, "divisions": divisions}
     run = open_run(config, fabric, data, content, synthetic_data=fingerprint)
     examples = Examples(held)
 
@@ -108,6 +110,8 @@ def train(config: TrainTracker) -> Run:
 
     if fabric.global_rank == 0:
         say([f"{_counted(batches.moves)} to train on, {_counted(held)} for validation"])
+        if not divisions:
+            say([f"{config.data}: no cell divides, so the tracker will find no divisions"])
     state = train_recipe(
         config,
         fabric,

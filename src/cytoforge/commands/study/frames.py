@@ -10,7 +10,7 @@ from cytoforge.config import StudyMovies
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import read_image, resize_image, scaled_shape
-from cytoforge.data.movie import MovieWriter, Track, is_movie, read_sequences, read_tracks, tracks_of
+from cytoforge.data.movie import MovieWriter, Track, is_movie, no_movie, read_sequences, read_tracks, tracks_of
 from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import shrunk
@@ -48,7 +48,7 @@ def split_movies(config: StudyMovies) -> tuple[Part, Part]:
     test = config.test or data
     for path in dict.fromkeys((data, test)):
         if not is_movie(path):
-            raise UserError(f"{path}: is no movie folder (01/t000.tif, 01_GT/TRA/man_track000.tif ...); give one")
+            raise no_movie(path, "01/t000.tif, 01_GT/TRA/man_track000.tif ...")
         if witness := Dataset.open(path).synthetic():
             raise UserError(f"{witness}: says that this movie is synthetic; a study wants a real one")
     named, tested = _names(data, config.sequence), _names(test, config.test_sequence)
