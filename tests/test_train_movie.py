@@ -19,8 +19,9 @@ from cytoforge.data.images import read_image, read_labels, write_image, write_la
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import generate_movie as module
-from cytoforge.inference.generate_movie import shrunk
+from cytoforge.inference.generate_movie import FramePainter, shrunk
 from cytoforge.losses import MovieWeights
+from cytoforge.networks.movie import MovieGenerator
 from cytoforge.training import movie as recipes
 from cytoforge.training.clips import ClipBatch, Clips, takes
 from cytoforge.training.fit import Trainer
@@ -197,6 +198,30 @@ def test_a_background_is_cut_or_mirrored(size: tuple[int, int]) -> None:
     cut = fitted(reference, size, np.random.default_rng(0))
     assert cut.shape == (1, *size)
     assert set(cut.ravel()) <= set(reference.ravel())
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_the_first_frame_is_painted_until_it_has_settled(residual: bool) -> None:
+    network = MovieGenerator(width=4, depth=2, residual=residual).eval()
+    passes: list[Tensor] = []
+    network.register_forward_pre_hook(lambda net, args: passes.append(args[1]))
+    cells = np.eye(16, dtype=np.int32)
+
+    def painter() -> FramePainter:
+        ground = np.full((1, 16, 16), 0.25, np.float32)
+        return FramePainter(network, ground, torch.Generator().manual_seed(0), kind="mask", window=2, lag=1)
+
+    one = painter()
+    first = one.paint(cells)
+    assert len(passes) == (1 + module.SETTLING if residual else 1)
+    assert (passes[0] == 0.25).all() and all((earlier != 0.25).any() for earlier in passes[1:])
+    passes.clear()
+    one.paint(cells)
+    assert len(passes) == 1 and torch.equal(passes[0][0], torch.from_numpy(module.seen(first)))
+    again = painter()
+    again.recall(cells, first)
+    again.paint(cells)
+    assert len(passes) == 2 and torch.equal(passes[1], passes[0])
 
 
 def test_small_cells_keep_a_pixel() -> None:

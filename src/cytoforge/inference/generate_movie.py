@@ -46,6 +46,7 @@ from cytoforge.progress import Progress, counted
 
 BY = "cytoforge generate movie"
 FILM = 768  # longest side of a film in pixels
+SETTLING = 6  # paintings of a first frame that are thrown away
 Labels = NDArray[np.integer[Any]]
 
 
@@ -114,7 +115,8 @@ class FramePainter(SequencePainter):
     """Paints with tGAN's generator, in one style and with one noise, which `draw` (CPU) gives.
 
     `background` (C, H, W) in [-1, 1] is what the generator is given; before the first frame it is also the earlier
-    frame.
+    frame. Where the generator adds to it, the first frame is painted SETTLING times before it counts, each time after
+    the last one: cells that come from nowhere are paler than those that were there before.
     """
 
     network: MovieGenerator
@@ -138,6 +140,13 @@ class FramePainter(SequencePainter):
         device = next(network.parameters()).device
         self.styles = draw_styles(1, network.blocks, draw, network.latent, mixing).to(device)
         self.noise = torch.rand((1, 1, *background.shape[1:]), generator=draw).to(device)
+
+    def paint(self, labels: Labels) -> NDArray[np.uint16]:
+        """Paint the next frame, as `SequencePainter.paint`."""
+        if not self.told and self.network.residual:
+            for _ in range(SETTLING):
+                super().paint(labels)
+        return super().paint(labels)
 
     def _frame(self) -> Floats:
         given = np.concatenate([*self.told, self.painted[0], self.background])
