@@ -78,7 +78,8 @@ STUDIES = {  # kind: heading and what to know
         "read by: each of its frames against the next, its earlier against its later half. Then simulated movies: "
         "drift by length, dense movies painted by tGAN, segmenters of real frames trained on a painted movie, other "
         "backgrounds. The paper's distances come from other features and longer training and do not compare. "
-        "Minutes are far too few for movies that look real.",
+        "Minutes are far too few for movies that look real. hela and u373 were measured before quick trainings learned "
+        "from the last frame of a clip (docs/decisions.md).",
     ),
     "tracking": (
         "Trackers on real and painted movies, and trained on them (tGAN, Tables 2 and 3)",
