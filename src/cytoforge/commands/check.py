@@ -321,7 +321,7 @@ def _look_at_sequence(
             )
             found.warn(path / sequence.name, what, f"add them, if {source} holds the better outlines")
     for kind, numbers in (("frames", sequence.frames), *sequence.masks.items()):
-        lacking = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - set(numbers))
+        lacking = movie.gaps(numbers)
         if lacking and kind in ("frames", sequence.source):
             what = f"{movie.some('frame', lacking)} missing from the numbers of {kind}"
             found.error(path / sequence.name, what, "add them, or number what follows a gap as another sequence")

@@ -110,13 +110,9 @@ class Filmed:
         motions = [one.motion for one in self.measures]
         self.dynamics = Dynamics.like(motions)
         self.notes += [
-            f"sequence {one.name}: lacks {movie.some('frame', lacking)}; motion across the gap does not count"
+            f"sequence {one.name}: lacks {movie.some('frame', lost)}; motion across the gap does not count"
             for one in self.sequences
-            if (
-                lacking := sorted(
-                    {*range(min(one.tracked_frames()), max(one.tracked_frames()))} - {*one.tracked_frames()}
-                )
-            )
+            if (lost := movie.gaps(one.tracked_frames()))
         ]
         if not any(motion.speed.size for motion in motions):
             self.notes.append("no cell is there in two frames in a row; speed and growth are those of the model")

@@ -316,6 +316,11 @@ def _unlikely_parents(known: Mapping[int, Track]) -> list[Inconsistency]:
     return found
 
 
+def gaps(numbers: Collection[int]) -> list[int]:
+    """Return the numbers that are missing between the first and the last of some, in order."""
+    return sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - set(numbers))
+
+
 def some(noun: str, things: Series[Any]) -> str:
     """Count and name things: 12 frames (3, 4, 5 ...)."""
     names = ", ".join(map(str, things[:3])) + (" ..." if len(things) > 3 else "")

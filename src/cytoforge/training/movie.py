@@ -51,9 +51,7 @@ from cytoforge.training.prepare import Data, build, launch, open_data, open_run,
 # for trainings of minutes, where the discriminator's features take the place of VGG-19; docs/decisions.md
 QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=25.0, perceptual=25.0, temporal=5.0)
 BLUR_OF_MEMORY = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
-CONTRAST_OF_MEMORY = (
-    0.4  # how wrong the contrast of an earlier frame is (standard deviation of its logarithm), likewise
-)
+CONTRAST_OF_MEMORY = 0.4  # by how much its contrast is wrong (standard deviation of the logarithm), likewise
 PATCH = 32  # px of a window between the points where that is drawn
 SMALL = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
 SHOWN = 4  # frames of a picture

@@ -27,7 +27,7 @@ from cytoforge.config import (
 )
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
-from cytoforge.data.movie import read_sequences, some
+from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.run import STAGES, Run
 from cytoforge.data.tracks import check_sizes
 from cytoforge.data.weights import lacking
@@ -169,8 +169,8 @@ def _sequences(dataset: Dataset) -> list[str]:
     for sequence in read_sequences(dataset.path, groups):
         check_sizes(sequence)
         numbers = {item.frame for item in dataset.items if item.group == sequence.name and item.frame is not None}
-        if gaps := sorted(set(range(min(numbers), max(numbers))) - numbers):
-            where = f"{dataset.path}: sequence {sequence.name} lacks {some('frame', gaps)}"
+        if lost := gaps(numbers):
+            where = f"{dataset.path}: sequence {sequence.name} lacks {some('frame', lost)}"
             notes.append(f"{where}; what happens meanwhile is not learned")
     return notes
 

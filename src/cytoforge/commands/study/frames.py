@@ -10,7 +10,7 @@ from cytoforge.config import StudyMovies
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import read_image, resize_image, scaled_shape
-from cytoforge.data.movie import MovieWriter, Track, is_movie, no_movie, read_sequences, read_tracks, tracks_of
+from cytoforge.data.movie import MovieWriter, Track, gaps, is_movie, no_movie, read_sequences, read_tracks, tracks_of
 from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import shrunk
@@ -84,7 +84,7 @@ def _checked(part: Part, purpose: str, least: int) -> set[str]:
                 f"{part.path}: sequence {sequence.name} has {counted(len(numbers), 'frame')} with masks to {purpose} "
                 f"on, {least} are needed; give a longer movie"
             )
-        if missing := sorted(set(range(numbers[0], numbers[-1])) - set(numbers)):
+        if missing := gaps(numbers):
             raise UserError(
                 f"{part.path}: sequence {sequence.name} lacks frame or mask {missing[0]}; add it, or cut the movie"
             )
