@@ -235,6 +235,7 @@ def fit(
 
 
 FEW = 50  # steps after which nothing has converged
+ASTRAY = 0.1  # by how much the validation score is below its best when training has spoiled what it had learned
 FEW_VALIDATIONS = 3  # with less the course of the score is not known
 LEARNED = 0.05  # validation score from which something has been learned
 
@@ -258,6 +259,8 @@ def verdict(state: State) -> str:
         return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."
     if state.step < FEW or len(state.history) < FEW_VALIDATIONS:
         return f"Too few steps to tell ({best}): give it more minutes, and look at what it makes."
+    if (end := state.history[-1][1]) < state.best - ASTRAY:
+        return f"Went astray ({best}, {end:.3f} at the end): repeat it with another --seed, and look at what it makes."
     if gain > 0.01:
         return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."
     return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."
