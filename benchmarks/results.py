@@ -86,8 +86,9 @@ STUDIES = {  # kind: heading and what to know
         "First: frames segmented by one segmenter, trained on real frames, and tracked; truth is what was painted on, "
         "and `|x - real|` the distance from the same tracker's score on the real movie. Then: the DeepSea tracker "
         "trained on a few real frames, on movies painted after these same frames, or on both, linking the true masks "
-        "of the test movie. The generator's time comes on top of the tracker's. Both were measured before frames were "
-        "compared by pixels and the discriminator's features. The tracks of hela are a tracker's solution.",
+        "of the test movie. The generator's time comes on top of the tracker's. On hela the training of tGAN on all "
+        "frames failed for one of two seeds (docs/decisions.md, Quick trainings learn from the last frame of a clip): "
+        "its means are those of a good movie and a spoilt one. The tracks of hela are a tracker's solution.",
     ),
 }
 CAPTIONS = {
