@@ -125,7 +125,8 @@ def test_of_a_clip_the_last_frame_is_learned_from_after_frames_painted_as_in_use
     assert losses["pixels"] > 0
     assert any(not torch.equal(v, before[k]) for k, v in gan.generator.named_buffers())  # the learned one counts
     gan.last_only = False
-    updates.clear(), gan.step(batch, 0.5, lambda name, loss, given=(): updates.append(name))
+    updates.clear()
+    gan.step(batch, 0.5, lambda name, loss, given=(): updates.append(name))
     assert len(updates) == 12
 
 

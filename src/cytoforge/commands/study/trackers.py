@@ -63,13 +63,13 @@ def _add_tuning(study: Study, report: Report, config: StudyTracking, real: Path)
         if name not in config.trackers:
             continue
         own = f"{name}-tuning-1"
-        found = {1.0: _tracked(study, config, own, name, real, None)}
+        _tracked(study, config, own, name, real, None)
         sequences = read_json(_tracks(study, own) / "dataset.json")["sequences"].values()
         reach = max(sequence["settings"]["largest distance in pixels"] for sequence in sequences)
-        for by in REACHES:
-            if by not in found:
-                found[by] = _tracked(study, config, f"{name}-tuning-{by:g}", name, real, None, by * reach)
-        scores = {by: score if (score := found[by]["idf1"]) is not None else 0.0 for by in REACHES}
+        scores: dict[float, float] = {}
+        for by in REACHES:  # of 1 it is done: what was measured once is read again
+            measured = _tracked(study, config, f"{name}-tuning-{by:g}", name, real, None, by * reach)
+            scores[by] = measured["idf1"] or 0.0
         chosen = max(REACHES, key=lambda by: (scores[by], -abs(math.log(by))))
         best[name] = chosen * reach
         for by in REACHES:
@@ -206,8 +206,17 @@ def _tracked(
     def measure() -> dict[str, Any]:
         out = _tracks(study, name)
         if not finished(out):
-            options: dict[str, Any] = {"segment": judge.path if judge else None, "distance": distance}
-            track(Track(linker, movie, out, device=config.device, threads=config.threads, **options))
+            segment = judge.path if judge else None
+            settings = Track(
+                linker,
+                movie,
+                out,
+                segment=segment,
+                distance=distance,
+                device=config.device,
+                threads=config.threads,
+            )
+            track(settings)
         results = score_tracking(ScoreTracking(out, movie, allow_synthetic=True))
         scores = {key: score.value for block in ("ctc", "tracking") for key, score in results.pooled[block].items()}
         return {key: None if value != value else value for key, value in scores.items()}
