@@ -152,6 +152,19 @@ def test_an_infinite_gradient_is_noticed_before_a_weight_is_touched() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, recipe.net.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("limit", "factor"), [(None, 1.0), (10.0, 1.0), (5.0, 1.0), (1.0, 0.2)])
+def test_a_gradient_is_limited_as_a_whole(limit: float | None, factor: float) -> None:
+    recipe = Toy()
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    recipe.optimisers["net"] = torch.optim.SGD(recipe.net.parameters(), lr=1.0)
+    weight, bias = recipe.net[0].weight, recipe.net[3].bias
+    before = weight.clone(), bias.clone()
+    loss = 3 * weight.flatten()[0] + 4 * bias[0]  # gradient of norm 5
+    trainer.update("net", loss, limit=limit)
+    torch.testing.assert_close((before[0] - weight).flatten()[0], torch.tensor(3 * factor))
+    torch.testing.assert_close((before[1] - bias)[0], torch.tensor(4 * factor))
+
+
 def test_patience_stops_early(tmp_path: Path) -> None:
     state = train(tmp_path / "run", Toy(), Budget(steps=100), validate=lambda networks: 0.5, patience=3)
     assert state.finished

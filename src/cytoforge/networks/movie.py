@@ -13,6 +13,7 @@ from cytoforge.networks.layers import Norm, UNetEncoder, pad_to_multiple
 from cytoforge.networks.style_unet import StyleGenerator, Upsampling
 
 BRIGHTEST = 0.98  # of a background that something is added to: tanh has a gradient there
+SATURATED = 3.0  # from here on tanh is left no steeper: a generator whose paintings are black or white can come back
 
 
 class SourceAttention(nn.Module):
@@ -133,8 +134,12 @@ class SuperResolution(StyleGenerator):
 
 
 def _on_ground(added: Tensor, ground: Tensor) -> Tensor:
-    """Add a decoder's output to a ground in [-1, 1], before tanh: images within (-1, 1)."""
-    return (added + ground.clamp(-BRIGHTEST, BRIGHTEST).atanh()).tanh()
+    """Add a decoder's output to a ground in [-1, 1], before tanh: images within (-1, 1).
+
+    Beyond +-SATURATED the image stays as it is there, and so does its gradient.
+    """
+    total = added + ground.clamp(-BRIGHTEST, BRIGHTEST).atanh()
+    return (total + (total.clamp(-SATURATED, SATURATED) - total).detach()).tanh()
 
 
 def discriminator_input(masks: Tensor, frames: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ SAVE_EVERY = 60.0  # seconds
 class Update(Protocol):
     """Applies one optimiser's step for a loss; see `Trainer.update`."""
 
-    def __call__(self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+    def __call__(
+        self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), limit: float | None = None
+    ) -> None:
         """Step the named optimiser."""
 
 
@@ -101,11 +103,14 @@ class Trainer:
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in recipe.optimisers.items()}
         self.average = {name: copy.deepcopy(recipe.networks[name]).requires_grad_(False) for name in recipe.averaged}
 
-    def update(self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
+    def update(
+        self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), limit: float | None = None
+    ) -> None:
         """Step the named optimiser down the gradient of `loss`; its parameters alone receive gradients.
 
         `given` are pairs (tensor, gradient) of further losses whose backward pass was already run down to the tensor.
-        Gradients are averaged over processes. Raises NotFinite before any weight is touched.
+        Gradients are averaged over processes; together their norm is `limit` at most. Raises NotFinite before any
+        weight is touched.
         """
         optimiser = self.recipe.optimisers[name]
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -122,6 +127,8 @@ class Trainer:
         if not torch.isfinite(norm + loss.detach()):
             what = "loss" if not torch.isfinite(loss) else "gradient"
             raise NotFinite(f"the {what} of the {name} is not a finite number")
+        if limit is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         optimiser.step()
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.optim import Adam, Optimizer
@@ -53,9 +54,12 @@ QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=25.0, perceptual=25.0, te
 BLUR_OF_MEMORY = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
 CONTRAST_OF_MEMORY = 0.4  # by how much its contrast is wrong (standard deviation of the logarithm), likewise
 PATCH = 32  # px of a window between the points where that is drawn
+STEEPEST = 20.0  # norm of the generator's gradient in quick trainings: spikes of ten times that spoil Adam's memory
+IN_USE_FROM = 0.5  # share of a quick training after which the generator normalises as in use
 SMALL = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
 SHOWN = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
+VIEW = 256  # px of their sides at most: whole frames take a laptop too long
 
 
 class StageGAN:
@@ -112,10 +116,11 @@ class MovieGAN(StageGAN):
     gradient goes through it. `window` frames are judged, with their masks. Of flow network and real frames
     `temporal_loss` is the loss; what it makes of a real pair is computed once. Other options are those of `StageGAN`.
 
-    `last_only`: of a clip only the last frame is learned from, those before it are painted as `generate movie` does.
-    So every step sees other cells, and errors that grow from frame to frame are those of use. `contrast`: how much the
-    earlier frame departs from its background more or less than it should, all over and in patches (standard deviation
-    of the logarithm), so that cells are brought back to their contrast instead of fading or glaring.
+    `quick`: of a clip only the last frame is learned from, those before it are painted as `generate movie` does; from
+    IN_USE_FROM on so is the last, by running statistics. So every step sees other cells, and errors that grow from
+    frame to frame are those of use. The earlier frame departs from its background more or less than it should, all over
+    and in patches, so that cells are brought back to their contrast instead of fading or glaring. The generator's
+    gradient is limited.
     """
 
     averaged: tuple[str, ...] = ("low-resolution",)
@@ -131,14 +136,12 @@ class MovieGAN(StageGAN):
         kind: str = "mask",
         window: int = 2,
         lag: int = 1,
-        last_only: bool = False,
-        contrast: float = 0.0,
+        quick: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(generator, discriminator, generator_rate=generator_rate, **options)
         self.generator, self.flow = generator, flow
-        self.weights, self.kind, self.window, self.lag, self.last_only = weights, kind, window, lag, last_only
-        self.contrast = contrast
+        self.weights, self.kind, self.window, self.lag, self.quick = weights, kind, window, lag, quick
         self.networks["flow"] = flow
         self.optimisers["flow"] = Adam(flow.parameters(), lr=generator_rate, fused=True)
 
@@ -154,10 +157,12 @@ class MovieGAN(StageGAN):
         shift = draw_diff_augment(batch.generators("diff"), frames.shape, self.p_diff)
         given = [batch.backgrounds if batch.cold else frames[:, t] for t in range(lead)]
         shown: list[Tensor | None] = [None if batch.cold else frames[:, t] for t in range(lead)]
-        learned = range(frames.shape[1] - 1 if self.last_only else lead, frames.shape[1])
+        learned = range(frames.shape[1] - 1 if self.quick else lead, frames.shape[1])
+        contrast = CONTRAST_OF_MEMORY if self.quick else 0.0
+        self.generator.train(not self.quick or progress < IN_USE_FROM)
         sums: dict[str, Tensor] = {}
         for t in range(lead, frames.shape[1]):
-            earlier = _remembered(given[t - self.lag], batch.backgrounds, generators, self.contrast)
+            earlier = _remembered(given[t - self.lag], batch.backgrounds, generators, contrast)
             masks = told[:, t + 1 - self.window : t + 1]
             with contextlib.nullcontext() if t in learned else _in_use(self.generator):
                 painted: Tensor = self.generator(
@@ -207,7 +212,8 @@ class MovieGAN(StageGAN):
             flow_net = temporal_loss(current, before, real_flow)
         flow, pixels, likeness, temporal = (losses[name] for name in ("flow", "pixels", "perceptual", "temporal"))
         total = movie_generator_loss(zero, flow, pixels, likeness, temporal, w)
-        update("generator", total, given=((judged, w.adversarial * pull),))
+        limit = STEEPEST if self.quick else None
+        update("generator", total, given=((judged, w.adversarial * pull),), limit=limit)
         losses["discriminator"] = discriminator_loss(self.discriminator(_shown(masks, real, shift)), scores)
         update("discriminator", losses["discriminator"])
         if flow_net is not None:
@@ -218,13 +224,14 @@ class MovieGAN(StageGAN):
 
 @contextlib.contextmanager
 def _in_use(network: nn.Module) -> Iterator[None]:
-    """Let a network in training do as in use: without gradient, normalised by its running statistics."""
+    """Let a network do as in use: without gradient, normalised by its running statistics."""
+    training = network.training
     network.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        network.train()
+        network.train(training)
 
 
 def _remembered(frame: Tensor, background: Tensor, generators: list[torch.Generator], contrast: float) -> Tensor:
@@ -336,15 +343,22 @@ Held = tuple[list[np.ndarray], list[np.ndarray], np.ndarray]
 
 
 def _held(data: Data, bank: dict[str, np.ndarray]) -> list[Held]:
-    """Return images, labels and a background, of training frames, for each stretch of validation frames."""
+    """Return images, labels and a background, of training frames, for each stretch of validation frames.
+
+    Of larger frames it is a window of VIEW px around the middle of the cells.
+    """
     found = []
     for number, take in enumerate(takes(data.held)):
         shown = [data.validation[i] for i in take][:VALIDATED]
-        images, labels = [image for _, image, _ in shown], [mask for _, _, mask in shown]
         group = str(data.held[take.start].group)
         reference = bank[group if group in bank else sorted(bank)[0]]
-        size = (labels[0].shape[0], labels[0].shape[1])
-        found.append((images, labels, fitted(reference, size, np.random.default_rng(number))))
+        size = shown[0][2].shape
+        background = fitted(reference, (size[0], size[1]), np.random.default_rng(number))
+        cells = np.any([mask > 0 for _, _, mask in shown], axis=0)
+        middle = ndimage.center_of_mass(cells if cells.any() else ~cells)
+        top, left = (int(np.clip(m - VIEW / 2, 0, max(n - VIEW, 0))) for m, n in zip(middle, size, strict=True))
+        view = (..., slice(top, top + VIEW), slice(left, left + VIEW))
+        found.append(([image[view] for _, image, _ in shown], [mask[view] for _, _, mask in shown], background[view]))
     return found
 
 
@@ -411,8 +425,7 @@ def build_recipe(config: TrainMovie, described: dict[str, Any]) -> MovieGAN:
         kind=config.told,
         window=config.window,
         lag=config.lag,
-        last_only=not preset.paper_weights,
-        contrast=0.0 if preset.paper_weights else CONTRAST_OF_MEMORY,
+        quick=not preset.paper_weights,
         p_diff=config.p_diff,
         mixing=config.style_mixing,
         **perceptual_network(config),
