@@ -63,6 +63,20 @@ def test_a_single_child_is_a_gap_and_an_end_at_the_edge_is_no_death() -> None:
     assert (movie.divisions, movie.deaths) == (0, 0)
 
 
+def test_a_track_torn_in_two_is_no_death() -> None:
+    before = squares((1, 20, 20, 10), (4, 20, 50, 8))
+    ends = [(1, 0, 0, 0), (4, 0, 0, 0)]
+    assert motion([(0, before), (1, squares())], ends).deaths == 2
+    assert motion([(0, before), (1, squares((2, 20, 20, 10)))], [*ends, (2, 1, 1, 0)]).deaths == 1
+    assert (
+        motion([(0, before), (1, squares((2, 20, 20, 10), (3, 20, 50, 8)))], [*ends, (2, 1, 1, 0), (3, 1, 1, 0)]).deaths
+        == 0
+    )
+    assert motion([(0, before), (1, squares((2, 2, 20, 10)))], [*ends, (2, 1, 1, 0)]).deaths == 2  # 2 came from outside
+    found = squares((2, 20, 20, 10), (3, 40, 20, 10), (5, 40, 50, 8))
+    assert motion([(0, before), (1, found)], [*ends, *((new, 1, 1, 0) for new in (2, 3, 5))]).deaths == 0
+
+
 def test_the_pace_of_a_track() -> None:
     frames = [(t, squares((1, 20, 5 + 3 * t, 6), (2, 40, 10, 6))) for t in range(7)]
     assert motion(frames, []).pace.tolist() == [[3, 6], [0, 6]]

@@ -44,7 +44,8 @@ class Motion:
     divisions: int
     """mothers with two or more daughters"""
     deaths: int
-    """tracks that end without a successor, before the last frame and at least a diameter from the edge"""
+    """tracks that end without a successor, before the last frame and at least a diameter from the edge, less those that
+    begin there without a mother, after the first frame: an end and a beginning are one track torn in two"""
 
     @property
     def division_rate(self) -> float:
@@ -79,6 +80,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
     Raises:
         ValueError: if labels are not two-dimensional, or numbers do not ascend.
     """
+    first: int | None = None
     past: dict[int, dict[int, _Seen]] = {}
     places: dict[tuple[int, int], tuple[Floats, int, int]] = {}
     steps: dict[int, list[tuple[int, Floats]]] = {}
@@ -96,6 +98,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
                 growth.append(np.log(cell.area / before.area))
                 deformation.append(_deformation(before, cell))
         past, last = {number: seen}, number
+        first = number if first is None else first
     areas = [area for _, area, margin in places.values() if margin > 0]
     diameter = float(2 * np.sqrt(np.median(areas) / np.pi)) if areas else float("nan")
     paces = [
@@ -114,7 +117,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
         pace=np.array(paces).reshape(-1, 2),
         cells=sum(number != last for _, number in places),
         divisions=sum(len(daughters) > 1 for daughters in kin.values()),
-        deaths=_deaths(kin, tracks, places, last, diameter),
+        deaths=_deaths(kin, tracks, places, (first, last), diameter),
     )
 
 
@@ -177,11 +180,13 @@ def _deaths(
     kin: dict[int, list[Row]],
     tracks: Sequence[Row],
     places: dict[tuple[int, int], tuple[Floats, int, int]],
-    last: int | None,
+    span: tuple[int | None, int | None],
     diameter: float,
 ) -> int:
-    ends = [(label, end) for label, _, end, _ in tracks if label not in kin and end != last]
-    return sum(places[end][2] >= diameter for end in ends if end in places)
+    ends = [(label, end) for label, _, end, _ in tracks if label not in kin and end != span[1]]
+    beginnings = [(label, begin) for label, begin, _, mother in tracks if not mother and begin != span[0]]
+    lost, found = (sum(places[at][2] >= diameter for at in side if at in places) for side in (ends, beginnings))
+    return max(lost - found, 0)
 
 
 def pooled(movies: Iterable[Motion], statistic: str) -> Floats:
