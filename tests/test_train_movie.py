@@ -21,6 +21,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import generate_movie as module
 from cytoforge.inference.generate_movie import FramePainter, shrunk
+from cytoforge.instances import CONDITIONS
 from cytoforge.losses import MovieWeights
 from cytoforge.networks.movie import MovieGenerator
 from cytoforge.training import movie as recipes
@@ -79,7 +80,8 @@ def warm(progress: float = 0.0) -> ClipBatch:
 def test_the_first_painting_is_grey_and_not_where_tanh_has_no_gradient(seed: int) -> None:
     config = TrainMovie(data=Path("x"), out=Path("y"), preset="small", seed=seed)
     generator = build_recipe(config, describe(config, 1)).generator
-    masks = (torch.rand(1, config.window, 64, 64, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
+    channels = config.window * CONDITIONS[config.told]
+    masks = (torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
     frame, noise = torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), 0.5)
     painted = generator(masks, frame, frame, torch.ones(1, generator.blocks, 128), noise)
     assert painted.abs().max() < 0.9
@@ -179,6 +181,14 @@ def test_an_earlier_frame_is_remembered_with_noise_and_another_contrast() -> Non
     assert (contrast > 0).all() and (contrast[0] - contrast[1]).abs().max() > 0.05
     assert contrast[0].max() > 1.2 * contrast[0].min()  # it changes over the frame ...
     assert contrast[0].diff(dim=2).abs().max() < 0.1  # ... and smoothly
+
+
+def test_what_a_movie_generator_is_told_without_asking() -> None:
+    def told(**options) -> str:
+        return TrainMovie(data=Path("x"), out=Path("y"), **options).told
+
+    assert (told(), told(condition="mask")) == ("instances", "mask")
+    assert told(preset="paper") == told(method="vid2vid") == "mask"  # as published
 
 
 def test_lengths_are_drawn_once_for_all_items_of_a_step() -> None:
@@ -287,7 +297,8 @@ def test_from_a_movie_to_a_movie(
     run: Path, tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described = Run.open(run).config
-    assert described["command"] == "train movie" and described["networks"]["low-resolution"]["in_channels"] == 2
+    assert described["command"] == "train movie" and described["condition"] == "instances"
+    assert described["networks"]["low-resolution"]["in_channels"] == 2 * CONDITIONS["instances"]
     assert all(0 <= row["validation"] <= 1 for row in Run.open(run).metrics())
     assert "Painted images" in (run / "report.html").read_text() and list((run / "samples").iterdir())
     assert generate(run, tiny_movie, tmp_path / "out", "--sequence", "01") == 0

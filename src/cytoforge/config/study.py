@@ -195,7 +195,7 @@ class StudyMovies(StudySegmenters):
     """sequence of DATA, or of --test, to test on (repeatable); without it the last not trained on, or all of --test"""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.35
     """share of the frames that are for testing, the last ones, where DATA has no other sequence to test on"""
-    condition: Condition = "mask"
+    condition: Condition = "instances"
     """what tGAN is told of cells"""
 
     def _problems(self) -> list[str]:

@@ -151,7 +151,7 @@ class PainterTraining(Training):
     """What trainings ask for that have a generator and its discriminators."""
 
     condition: Condition | None = None
-    """what a generator is told: mask, as in cGAN-Seg; instances: also contacts, depth (default of two-stage)"""
+    """what a generator is told: mask, as in the papers; instances: also contacts, depth (default: movie, two-stage)"""
     perceptual: Perceptual = "auto"
     """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     attention: bool = True
@@ -293,6 +293,12 @@ class TrainMovie(PainterTraining):
     """tgan: how many frames before the one to paint the earlier frame lies that the generator is given"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
+
+    @property
+    def told(self) -> Condition:
+        """What the generator is told of cells: instances without --condition, mask for preset paper and vid2vid."""
+        published = self.preset == "paper" or self.method == "vid2vid"
+        return self.condition or ("mask" if published else "instances")
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
