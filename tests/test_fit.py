@@ -1,5 +1,7 @@
 """The training loop, with a recipe small enough to follow by hand."""
 
+import contextlib
+import copy
 import math
 import os
 import signal
@@ -8,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,17 +155,41 @@ def test_an_infinite_gradient_is_noticed_before_a_weight_is_touched() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, recipe.net.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("limit", "factor"), [(None, 1.0), (10.0, 1.0), (5.0, 1.0), (1.0, 0.2)])
-def test_a_gradient_is_limited_as_a_whole(limit: float | None, factor: float) -> None:
+@pytest.mark.parametrize(("max_norm", "factor"), [(None, 1.0), (10.0, 1.0), (5.0, 1.0), (1.0, 0.2)])
+def test_a_gradient_is_clipped_as_a_whole(max_norm: float | None, factor: float) -> None:
     recipe = Toy()
     trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
     recipe.optimisers["net"] = torch.optim.SGD(recipe.net.parameters(), lr=1.0)
     weight, bias = recipe.net[0].weight, recipe.net[3].bias
     before = weight.clone(), bias.clone()
     loss = 3 * weight.flatten()[0] + 4 * bias[0]  # gradient of norm 5
-    trainer.update("net", loss, limit=limit)
+    trainer.update("net", loss, max_norm=max_norm)
     torch.testing.assert_close((before[0] - weight).flatten()[0], torch.tensor(3 * factor))
     torch.testing.assert_close((before[1] - bias)[0], torch.tensor(4 * factor))
+
+
+def test_processes_agree_on_gradients_and_running_statistics() -> None:
+    recipe = Toy()
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    alone = copy.deepcopy(recipe.net)
+    reduced: list[Tensor] = []
+
+    def all_reduce(tensor: Tensor, reduce_op: str) -> Tensor:  # the other process has twice of everything
+        assert reduce_op == "mean"
+        reduced.append(tensor)
+        return tensor * 1.5
+
+    trainer.fabric = SimpleNamespace(
+        world_size=2, all_reduce=all_reduce, autocast=contextlib.nullcontext, device=torch.device("cpu")
+    )
+    trainer.step(batches()(0, 0.0), 0.0)
+    alone(batches()(0, 0.0).images)
+    found, expected = recipe.net[1], alone[1]
+    torch.testing.assert_close(found.running_mean, 1.5 * expected.running_mean)
+    torch.testing.assert_close(found.running_var, 1.5 * expected.running_var)
+    assert found.num_batches_tracked == 1
+    assert [len(part) for part in reduced] == [sum(p.numel() for p in recipe.net.parameters()), 4]
+    torch.testing.assert_close(trainer.average["net"][1].running_mean, found.running_mean * 0.9, atol=1e-6, rtol=0)
 
 
 def test_patience_stops_early(tmp_path: Path) -> None:

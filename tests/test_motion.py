@@ -75,6 +75,10 @@ def test_a_track_torn_in_two_is_no_death() -> None:
     assert motion([(0, before), (1, squares((2, 2, 20, 10)))], [*ends, (2, 1, 1, 0)]).deaths == 2  # 2 came from outside
     found = squares((2, 20, 20, 10), (3, 40, 20, 10), (5, 40, 50, 8))
     assert motion([(0, before), (1, found)], [*ends, *((new, 1, 1, 0) for new in (2, 3, 5))]).deaths == 0
+    late = [(0, squares((1, 20, 20, 10))), (1, squares((1, 20, 20, 10), (2, 40, 50, 8))), (2, squares((2, 40, 50, 8)))]
+    assert motion(late, [(1, 0, 1, 0), (2, 1, 2, 0)]).deaths == 1  # 2 was there before 1 ended
+    short = [(0, before), (1, squares((2, 40, 20, 8))), (2, squares())]
+    assert motion(short, [*ends, (2, 1, 1, 0)]).deaths == 2  # 2 was nothing, and went on from nothing
 
 
 def test_the_pace_of_a_track() -> None:

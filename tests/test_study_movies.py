@@ -55,6 +55,26 @@ def study(kind: str, data: Path, out: Path, *flags: str) -> int:
     return main(["study", kind, str(data), "--out", str(out), *TINY.split(), *FLAGS[kind].split(), *flags])
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "told"),
+    [
+        ("tgan", {}, "instances"),
+        ("tgan", {"condition": "mask"}, "mask"),
+        ("tgan", {"preset": "paper"}, "mask"),
+        ("tgan", {"preset": "paper", "condition": "instances"}, "instances"),
+        ("vid2vid", {"condition": "instances"}, "mask"),
+    ],
+)
+def test_what_generators_are_told_of_cells(
+    method: Any, options: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(movies, "trained", lambda settings, train: settings)
+    config = StudyMovie(data=(tmp_path,), out=tmp_path / "out", **options)
+    folder: Any = SimpleNamespace(kind="movie", out=config.out)
+    settings: Any = movies.generator_run(folder, config, method, tmp_path, seed=3)
+    assert (settings.told, settings.method, settings.seed) == (told, method, 3)
+
+
 def digests(path: Path) -> set[str]:
     return {digest(file) for sequence in read_sequences(path) for file in sequence.frames.values()}
 

@@ -34,7 +34,7 @@ class StudySegmenters:
     """what minutes are, as in train segmentation"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading"""
-    condition: Condition = "instances"
+    condition: Condition | None = "instances"
     """what generators are told of cells"""
     weights_dir: Present | None = None
     """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS"""
@@ -151,7 +151,7 @@ class StudyAblation(StudyGenerators):
       cytoforge study ablation DATA --out OUT --limit 5 --minutes 10
     """
 
-    condition: Condition = "mask"
+    condition: Condition | None = "mask"
     """what generators are told of cells, but for the one that is told of instances"""
 
     def _problems(self) -> list[str]:
@@ -195,8 +195,8 @@ class StudyMovies(StudySegmenters):
     """sequence of DATA, or of --test, to test on (repeatable); without it the last not trained on, or all of --test"""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.35
     """share of the frames that are for testing, the last ones, where DATA has no other sequence to test on"""
-    condition: Condition = "instances"
-    """what tGAN is told of cells"""
+    condition: Condition | None = None
+    """what tGAN is told of cells; without it as in train movie"""
 
     def _problems(self) -> list[str]:
         return [*super()._problems(), *self._single()]

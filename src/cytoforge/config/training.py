@@ -151,7 +151,8 @@ class PainterTraining(Training):
     """What trainings ask for that have a generator and its discriminators."""
 
     condition: Condition | None = None
-    """what a generator is told: mask, as in the papers; instances: also contacts, depth (default: movie, two-stage)"""
+    """what a generator is told: mask, as in the papers; instances: also contacts, depth. Without it: instances for
+    two-stage and movies, but mask for movies of preset paper or vid2vid; else mask"""
     perceptual: Perceptual = "auto"
     """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     attention: bool = True

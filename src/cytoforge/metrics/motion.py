@@ -44,8 +44,8 @@ class Motion:
     divisions: int
     """mothers with two or more daughters"""
     deaths: int
-    """tracks that end without a successor, before the last frame and at least a diameter from the edge, less those that
-    begin there without a mother, after the first frame: an end and a beginning are one track torn in two"""
+    """tracks that end without a successor, before the last frame and at least a diameter from the edge; but for as many
+    as begin later, as far from the edge and without a mother, which are tracks torn in two"""
 
     @property
     def division_rate(self) -> float:
@@ -80,14 +80,13 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
     Raises:
         ValueError: if labels are not two-dimensional, or numbers do not ascend.
     """
-    first: int | None = None
     past: dict[int, dict[int, _Seen]] = {}
     places: dict[tuple[int, int], tuple[Floats, int, int]] = {}
     steps: dict[int, list[tuple[int, Floats]]] = {}
     growth, deformation = [], []
-    last: int | None = None
+    numbers: list[int] = []
     for number, labels in frames:
-        if labels.ndim != 2 or (last is not None and number <= last):
+        if labels.ndim != 2 or (numbers and number <= numbers[-1]):
             raise ValueError(f"frames are labels (H, W) with ascending numbers, got {labels.shape} as {number}")
         seen = _look(labels)
         for label, cell in seen.items():
@@ -97,8 +96,8 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
                 steps.setdefault(label, []).append((number, cell.centroid - before.centroid))
                 growth.append(np.log(cell.area / before.area))
                 deformation.append(_deformation(before, cell))
-        past, last = {number: seen}, number
-        first = number if first is None else first
+        past = {number: seen}
+        numbers.append(number)
     areas = [area for _, area, margin in places.values() if margin > 0]
     diameter = float(2 * np.sqrt(np.median(areas) / np.pi)) if areas else float("nan")
     paces = [
@@ -115,9 +114,9 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
         sister_distance=_sister_distances(kin, places),
         diameter=diameter,
         pace=np.array(paces).reshape(-1, 2),
-        cells=sum(number != last for _, number in places),
+        cells=sum(number != numbers[-1] for _, number in places),
         divisions=sum(len(daughters) > 1 for daughters in kin.values()),
-        deaths=_deaths(kin, tracks, places, (first, last), diameter),
+        deaths=_deaths(kin, tracks, places, numbers, diameter),
     )
 
 
@@ -180,13 +179,26 @@ def _deaths(
     kin: dict[int, list[Row]],
     tracks: Sequence[Row],
     places: dict[tuple[int, int], tuple[Floats, int, int]],
-    span: tuple[int | None, int | None],
+    numbers: Sequence[int],
     diameter: float,
 ) -> int:
-    ends = [(label, end) for label, _, end, _ in tracks if label not in kin and end != span[1]]
-    beginnings = [(label, begin) for label, begin, _, mother in tracks if not mother and begin != span[0]]
-    lost, found = (sum(places[at][2] >= diameter for at in side if at in places) for side in (ends, beginnings))
-    return max(lost - found, 0)
+    """Ends amid image and movie, each of which may go with one later beginning; tracks that have both are left out."""
+
+    def amid(label: int, frame: int) -> bool:
+        return (label, frame) in places and places[label, frame][2] >= diameter
+
+    ends, beginnings = [], []
+    for label, begin, end, mother in tracks:
+        ended = label not in kin and end != numbers[-1] and amid(label, end)
+        begun = not mother and begin != numbers[0] and amid(label, begin)
+        if ended and not begun:
+            ends.append(end)
+        if begun and not ended:
+            beginnings.append(begin)
+    torn = 0
+    for begin in sorted(beginnings):
+        torn += sum(end < begin for end in ends) > torn
+    return len(ends) - torn
 
 
 def pooled(movies: Iterable[Motion], statistic: str) -> Floats:

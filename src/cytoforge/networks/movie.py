@@ -13,7 +13,7 @@ from cytoforge.networks.layers import Norm, UNetEncoder, pad_to_multiple
 from cytoforge.networks.style_unet import StyleGenerator, Upsampling
 
 BRIGHTEST = 0.98  # of a background that something is added to: tanh has a gradient there
-SATURATED = 3.0  # from here on tanh is left no steeper: a generator whose paintings are black or white can come back
+SATURATED = 3.0  # from here on tanh becomes no flatter: a generator whose paintings are black or white can come back
 
 
 class SourceAttention(nn.Module):

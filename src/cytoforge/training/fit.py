@@ -28,7 +28,7 @@ class Update(Protocol):
     """Applies one optimiser's step for a loss; see `Trainer.update`."""
 
     def __call__(
-        self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), limit: float | None = None
+        self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), max_norm: float | None = None
     ) -> None:
         """Step the named optimiser."""
 
@@ -104,13 +104,13 @@ class Trainer:
         self.average = {name: copy.deepcopy(recipe.networks[name]).requires_grad_(False) for name in recipe.averaged}
 
     def update(
-        self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), limit: float | None = None
+        self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), max_norm: float | None = None
     ) -> None:
         """Step the named optimiser down the gradient of `loss`; its parameters alone receive gradients.
 
         `given` are pairs (tensor, gradient) of further losses whose backward pass was already run down to the tensor.
-        Gradients are averaged over processes; together their norm is `limit` at most. Raises NotFinite before any
-        weight is touched.
+        Gradients are averaged over processes, then clipped, as one vector, to a norm of `max_norm`. Raises NotFinite
+        before any weight is touched.
         """
         optimiser = self.recipe.optimisers[name]
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -119,16 +119,13 @@ class Trainer:
         with torch.autocast(self.fabric.device.type, enabled=False):
             torch.autograd.backward(roots, seeds, inputs=parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if self.fabric.world_size > 1:
-            mean = self.fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
-            for g, part in zip(gradients, cast(Tensor, mean).split([g.numel() for g in gradients]), strict=True):
-                g.copy_(part.view_as(g))
+        self._mean_over_processes(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm + loss.detach()):
             what = "loss" if not torch.isfinite(loss) else "gradient"
             raise NotFinite(f"the {what} of the {name} is not a finite number")
-        if limit is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        if max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
         optimiser.step()
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
@@ -140,10 +137,21 @@ class Trainer:
             network.train()
         with self.fabric.autocast():
             losses = self.recipe.step(batch, progress, self.update)
+        # each process has seen other windows; a recipe may normalise by what it has seen, and that of one is saved
+        statistics = [b for network in self.recipe.networks.values() for b in network.buffers()]
+        self._mean_over_processes([b for b in statistics if b.is_floating_point()])
         decay = min(self.decay, (1 + batch.step) / (10 + batch.step))
         for name, average in self.average.items():
             _follow(average, self.recipe.networks[name], decay)
         return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _mean_over_processes(self, tensors: list[Tensor]) -> None:
+        """Replace tensors by their means over all processes."""
+        if self.fabric.world_size == 1 or not tensors:
+            return
+        mean = self.fabric.all_reduce(torch.cat([t.flatten() for t in tensors]), reduce_op="mean")
+        for t, part in zip(tensors, cast(Tensor, mean).split([t.numel() for t in tensors]), strict=True):
+            t.copy_(part.view_as(t))
 
     def tree(self) -> dict[str, Any]:
         """Return all weights and optimiser states as one nested structure."""

@@ -54,12 +54,12 @@ QUICK = MovieWeights(adversarial=5.0, flow=2.0, pixels=25.0, perceptual=25.0, te
 BLUR_OF_MEMORY = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
 CONTRAST_OF_MEMORY = 0.4  # by how much its contrast is wrong (standard deviation of the logarithm), likewise
 PATCH = 32  # px of a window between the points where that is drawn
-STEEPEST = 20.0  # norm of the generator's gradient in quick trainings: spikes of ten times that spoil Adam's memory
+MAX_GRADIENT_NORM = 20.0  # of the generator in quick trainings: its spikes reach a hundred times that
 IN_USE_FROM = 0.5  # share of a quick training after which the generator normalises as in use
 SMALL = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
 SHOWN = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
-VIEW = 256  # px of their sides at most: whole frames take a laptop too long
+VALIDATION_WINDOW = 256  # px of their sides at most: whole frames take a laptop too long
 
 
 class StageGAN:
@@ -120,7 +120,7 @@ class MovieGAN(StageGAN):
     IN_USE_FROM on so is the last, by running statistics. So every step sees other cells, and errors that grow from
     frame to frame are those of use. The earlier frame departs from its background more or less than it should, all over
     and in patches, so that cells are brought back to their contrast instead of fading or glaring. The generator's
-    gradient is limited.
+    gradient is clipped.
     """
 
     averaged: tuple[str, ...] = ("low-resolution",)
@@ -212,8 +212,8 @@ class MovieGAN(StageGAN):
             flow_net = temporal_loss(current, before, real_flow)
         flow, pixels, likeness, temporal = (losses[name] for name in ("flow", "pixels", "perceptual", "temporal"))
         total = movie_generator_loss(zero, flow, pixels, likeness, temporal, w)
-        limit = STEEPEST if self.quick else None
-        update("generator", total, given=((judged, w.adversarial * pull),), limit=limit)
+        max_norm = MAX_GRADIENT_NORM if self.quick else None
+        update("generator", total, given=((judged, w.adversarial * pull),), max_norm=max_norm)
         losses["discriminator"] = discriminator_loss(self.discriminator(_shown(masks, real, shift)), scores)
         update("discriminator", losses["discriminator"])
         if flow_net is not None:
@@ -345,7 +345,7 @@ Held = tuple[list[np.ndarray], list[np.ndarray], np.ndarray]
 def _held(data: Data, bank: dict[str, np.ndarray]) -> list[Held]:
     """Return images, labels and a background, of training frames, for each stretch of validation frames.
 
-    Of larger frames it is a window of VIEW px around the middle of the cells.
+    Of larger frames it is the window of VALIDATION_WINDOW px with the most cells.
     """
     found = []
     for number, take in enumerate(takes(data.held)):
@@ -355,11 +355,17 @@ def _held(data: Data, bank: dict[str, np.ndarray]) -> list[Held]:
         size = shown[0][2].shape
         background = fitted(reference, (size[0], size[1]), np.random.default_rng(number))
         cells = np.any([mask > 0 for _, _, mask in shown], axis=0)
-        middle = ndimage.center_of_mass(cells if cells.any() else ~cells)
-        top, left = (int(np.clip(m - VIEW / 2, 0, max(n - VIEW, 0))) for m, n in zip(middle, size, strict=True))
-        view = (..., slice(top, top + VIEW), slice(left, left + VIEW))
+        around = ndimage.uniform_filter(cells.astype(np.float32), VALIDATION_WINDOW, mode="constant")
+        middle = np.unravel_index(np.argmax(around), size)
+        view = (..., _window(int(middle[0]), size[0]), _window(int(middle[1]), size[1]))
         found.append(([image[view] for _, image, _ in shown], [mask[view] for _, _, mask in shown], background[view]))
     return found
+
+
+def _window(middle: int, side: int) -> slice:
+    """Return the part of VALIDATION_WINDOW px of a side about a place, moved inwards at an end."""
+    start = max(min(middle - VALIDATION_WINDOW // 2, side - VALIDATION_WINDOW), 0)
+    return slice(start, start + VALIDATION_WINDOW)
 
 
 def _roll(
