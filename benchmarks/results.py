@@ -78,17 +78,16 @@ STUDIES = {  # kind: heading and what to know
         "read by: each of its frames against the next, its earlier against its later half. Then simulated movies: "
         "drift by length, dense movies painted by tGAN, segmenters of real frames trained on a painted movie, other "
         "backgrounds. The paper's distances come from other features and longer training and do not compare. "
-        "Minutes are far too few for movies that look real. hela and u373 were measured before quick trainings learned "
-        "from the last frame of a clip (docs/decisions.md).",
+        "Minutes are far too few for movies that look real.",
     ),
     "tracking": (
         "Trackers on real and painted movies, and trained on them (tGAN, Tables 2 and 3)",
         "First: frames segmented by one segmenter, trained on real frames, and tracked; truth is what was painted on, "
         "and `|x - real|` the distance from the same tracker's score on the real movie. Then: the DeepSea tracker "
         "trained on a few real frames, on movies painted after these same frames, or on both, linking the true masks "
-        "of the test movie. The generator's time comes on top of the tracker's. On hela the training of tGAN on all "
-        "frames failed for one of two seeds (docs/decisions.md, Quick trainings learn from the last frame of a clip): "
-        "its means are those of a good movie and a spoilt one. The tracks of hela are a tracker's solution.",
+        "of the test movie. The generator's time comes on top of the tracker's. u373 was measured before quick trainings "
+        "of movies ended as their generator is used, and were told of instances (docs/decisions.md). The tracks of hela "
+        "are a tracker's solution.",
     ),
 }
 CAPTIONS = {
