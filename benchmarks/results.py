@@ -86,8 +86,8 @@ STUDIES = {  # kind: heading and what to know
         "and `|x - real|` the distance from the same tracker's score on the real movie. Then: the DeepSea tracker "
         "trained on a few real frames, on movies painted after these same frames, or on both, linking the true masks "
         "of the test movie. The generator's time comes on top of the tracker's. u373 was measured before quick "
-        "trainings of movies ended as their generator is used, and were told of instances (docs/decisions.md). The tracks of hela "
-        "are a tracker's solution.",
+        "trainings of movies ended as their generator is used, and were told of instances (docs/decisions.md). "
+        "The tracks of hela are a tracker's solution.",
     ),
 }
 CAPTIONS = {
