@@ -87,6 +87,7 @@ def test_the_pace_of_a_track() -> None:
 
 
 def test_an_empty_movie() -> None:
+    assert motion([], [(1, 0, 3, 0)]).deaths == 0  # tracks without masks
     movie = motion([(0, squares()), (1, squares())], [])
     assert np.isnan([movie.diameter, movie.division_rate, movie.death_rate]).all()
     summary = motion_summary([movie])

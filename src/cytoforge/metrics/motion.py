@@ -189,8 +189,8 @@ def _deaths(
 
     ends, beginnings = [], []
     for label, begin, end, mother in tracks:
-        ended = label not in kin and end != numbers[-1] and amid(label, end)
-        begun = not mother and begin != numbers[0] and amid(label, begin)
+        ended = label not in kin and amid(label, end) and end != numbers[-1]
+        begun = not mother and amid(label, begin) and begin != numbers[0]
         if ended and not begun:
             ends.append(end)
         if begun and not ended:
