@@ -353,6 +353,16 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not(
         assert file.read_bytes() == (out / "weights" / file.name).read_bytes(), file.name
 
 
+def test_that_a_training_is_not_finished_is_said(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
+    assert generate(run, tiny_movie, tmp_path / "done", "--sequence", "02") == 0
+    assert "not finished" not in capsys.readouterr().err
+    provenance = json.loads((run / "provenance.json").read_text())
+    del provenance["finished"]
+    (run / "provenance.json").write_text(json.dumps(provenance))
+    assert generate(run, tiny_movie, tmp_path / "early", "--sequence", "02") == 0
+    assert f"{run}: its training is not finished, what it has learned so far is used" in capsys.readouterr().err
+
+
 def test_a_background_of_ones_own(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
     write_image(tmp_path / "empty.tif", np.full((1, 48, 56), 60, np.uint8))
     write_image(tmp_path / "wrong.tif", np.full((1, 48, 56), 60000, np.uint16))

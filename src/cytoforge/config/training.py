@@ -151,8 +151,7 @@ class PainterTraining(Training):
     """What trainings ask for that have a generator and its discriminators."""
 
     condition: Condition | None = None
-    """what a generator is told: mask, as in the papers; instances: also contacts, depth. Without it: instances for
-    two-stage and movies, but mask for movies of preset paper or vid2vid; else mask"""
+    """what a generator is told: mask, as published; instances: also contacts, depth (default of two-stage, movies)"""
     perceptual: Perceptual = "auto"
     """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     attention: bool = True

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,11 +72,14 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
 def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) -> tuple[Run, nn.Module]:
     """Return the run that a configuration names and a network of it, on its device; sets the number of threads.
 
-    Raises UserError as load_network and choose_device do.
+    Says so if the training is not finished. Raises UserError as load_network and choose_device do.
     """
     device = choose_device(config.device)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     run = Run.open(config.run)
+    if "finished" not in run.provenance:
+        note = "its training is not finished, what it has learned so far is used; the same command goes on with it"
+        print(f"{run.path}: {note}", file=sys.stderr)
     return run, load_network(run, name, device)
 
 
