@@ -159,6 +159,11 @@ def test_every_movie_keeps_its_promises(
         check_flow(lineage, frame)
 
 
+def test_a_pixel_that_is_carried_by_half_a_pixel_lies_in_its_mask() -> None:
+    dynamics = Dynamics(division_rate=0.1, speed=0.2, death_rate=0.01)
+    check_flow(film(3680, (70, 51), 8, density=0.3, layout="scattered", dynamics=dynamics), 5)  # 44 + 0.5, rounded
+
+
 def test_the_same_seed_gives_the_same_movie() -> None:
     one, same, other = film(3), film(3), film(4)
     assert np.array_equal(one.labels, same.labels) and one.tracks == same.tracks

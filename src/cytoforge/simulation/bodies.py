@@ -253,7 +253,10 @@ def displacement(
             if kin <= len(boxes_after) and boxes_after[kin - 1] is not None:
                 window = boxes_after[kin - 1]
                 mask = np.argwhere(after[window] == kin) + [side.start for side in window]
-                moved[part] = _into(mask, _carried(pixels[part], label, kin, poses, poses_after), after, kin)
+                carried = _carried(pixels[part], label, kin, poses, poses_after)
+                # as it is returned: half a pixel away, the last digits decide in which pixel it lies
+                carried = pixels[part] + (carried - pixels[part]).astype(np.float32)
+                moved[part] = _into(mask, carried, after, kin)
         flow[:, pixels[:, 0], pixels[:, 1]] = (moved - pixels).T
     return flow
 
