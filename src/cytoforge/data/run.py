@@ -107,7 +107,7 @@ class Run:
                 f"{path}: holds a run with another {', '.join(different)}; "
                 "repeat its command to go on with it, choose another folder, or give --overwrite"
             )
-        if "finished" in run.provenance:
+        if run.finished:
             raise UserError(f"{path}: holds this run, finished; choose another folder or give --overwrite")
         return run
 
@@ -120,6 +120,11 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """provenance.json; raises UserError when it is missing or damaged."""
         return read_json(self.path / "provenance.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end; raises UserError as `provenance`."""
+        return "finished" in self.provenance
 
     def record(self, **facts: Any) -> None:
         """Add facts, such as data, seed, device or threads, to provenance.json."""

@@ -77,7 +77,7 @@ def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) ->
     device = choose_device(config.device)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     run = Run.open(config.run)
-    if "finished" not in run.provenance:
+    if not run.finished:
         note = "its training is not finished, what it has learned so far is used; the same command goes on with it"
         print(f"{run.path}: {note}", file=sys.stderr)
     return run, load_network(run, name, device)

@@ -252,7 +252,7 @@ def fit(
 FEW = 50  # steps after which nothing has converged
 ASTRAY = 0.1  # by how much the validation score is below its best when training has spoiled what it had learned
 FEW_VALIDATIONS = 3  # with less the course of the score is not known
-MIDDLE = 0.4  # share of a training after which there must be one before its last quarter, or a gain of that is none
+MIDDLE = 0.4  # share of a training from which on one must lie before the last quarter, whose gain is measured by it
 LEARNED = 0.05  # validation score from which something has been learned
 
 
@@ -273,8 +273,8 @@ def verdict(state: State) -> str:
         return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
     if state.best_step == 0:
         return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."
-    seen = len(state.history) >= FEW_VALIDATIONS and any(MIDDLE <= progress <= 0.75 for progress, _ in state.history)
-    if state.step < FEW or not seen:
+    measured = any(MIDDLE <= progress <= 0.75 for progress, _ in state.history)
+    if state.step < FEW or len(state.history) < FEW_VALIDATIONS or not measured:
         return f"Too few steps to tell ({best}): give it more minutes, and look at what it makes."
     if (end := state.history[-1][1]) < state.best - ASTRAY:
         return f"Went astray ({best}, {end:.3f} at the end): repeat it with another --seed, and look at what it makes."

@@ -284,7 +284,7 @@ def _open_first(config: TrainMovie) -> Run:
     """Return the run of the first stage; raises UserError when it is not finished or of another scale."""
     assert config.start is not None
     run = Run.open(config.start)
-    if "finished" not in run.provenance:
+    if not run.finished:
         raise UserError(f"{run.path}: is not finished; repeat its command to go on with it")
     scale = run.config.get("scale", 1.0) * config.factor
     if not np.isclose(scale, config.scale, rtol=1e-6):

@@ -132,7 +132,7 @@ def open_stages(config: Training, stages: Path) -> None:
 def finished(path: Path) -> bool:
     """Tell whether a stage, a run or a dataset, is done."""
     if (path / "config.json").is_file():
-        return "finished" in Run.open(path).provenance
+        return Run.open(path).finished
     return (path / INFO).is_file() and bool(read_json(path / INFO).get("complete"))
 
 
