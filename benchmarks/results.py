@@ -40,8 +40,8 @@ STUDIES = {  # kind: heading and what to know
         "stages took. Intervals resample seeds and test images; with three seeds they are narrow. F against "
         "conventional is the mean difference by seed and image. "
         "Two-stage training was changed once after its scores on these test images had been seen, and again on "
-        "other images (docs/decisions.md), and measured anew. All of this was before generators added cells to real "
-        "backgrounds. One training with these (docs/decisions.md, Two stages in one command) is no better.",
+        "other images (benchmarks/studies/limited-data.md), and measured again. All of this was before generators added "
+        "cells to real backgrounds. One training with these (in the same file) is no better.",
     ),
     "dense": (
         "Dense synthetic images (cGAN-Seg, Table 2)",
@@ -86,7 +86,8 @@ STUDIES = {  # kind: heading and what to know
         "and `|x - real|` the distance from the same tracker's score on the real movie. Then: the DeepSea tracker "
         "trained on a few real frames, on movies painted after these same frames, or on both, linking the true masks "
         "of the test movie. The generator's time comes on top of the tracker's. u373 was measured before quick "
-        "trainings of movies ended as their generator is used, and were told of instances (docs/decisions.md). "
+        "trainings of movies ended as their generator is used and were conditioned on instances "
+        "(benchmarks/studies/movie.md). "
         "The tracks of hela are a tracker's solution.",
     ),
 }

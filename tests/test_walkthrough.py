@@ -35,7 +35,7 @@ SUBSTITUTIONS = {
 # A block is left out only under a comment <!-- not run: REASON --> with one of these reasons.
 REASONS = {"make", "network", "takes minutes", "pretrained weights", "several processes", "napari"}
 RUNNABLE = {"console", "python"}
-SHOWN = {"text", "json", "{toctree}"}
+SHOWN = {"text", "json", "{toctree}", "{eval-rst}"}
 
 FENCE = re.compile(r"(?:^<!-- not run: ([^>]*) -->\n+)?^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
@@ -171,6 +171,13 @@ def resolves(name: str) -> bool:
                 found = getattr(found, part, None)
             return found is not None
     return False
+
+
+def test_the_python_interface_names_modules_that_exist() -> None:
+    named = re.findall(r"automodule:: (\S+)", (ROOT / "docs" / "api.md").read_text())
+    assert named and len(named) == len(set(named))
+    paths = [PACKAGE.parent.joinpath(*name.split(".")) for name in named]
+    assert [path for path in paths if not (path.with_suffix(".py").is_file() or path.is_dir())] == []
 
 
 def test_the_map_names_every_file_and_no_other() -> None:
