@@ -33,15 +33,15 @@ NOTES = {
 STUDIES = {  # kind: heading and what to know
     "limited-data": (
         "A few labelled crops: one stage or two",
-        "Crops of 176 x 176 px at the scale given, nested, drawn anew for each seed, training and validation "
+        "Crops of 176 x 176 px at the scale given, nested, drawn for each seed, training and validation "
         "together; of a single crop a strip is held out. Conventional training has cytoforge's defaults (strong "
         "augmentation, border class). Two-stage training has the same time for everything but simulating and "
         "painting. The control is the conventional training, ended after as many steps as the segmenter of the two "
         "stages took. Intervals resample seeds and test images; with three seeds they are narrow. F against "
         "conventional is the mean difference by seed and image. "
         "Two-stage training was changed once after its scores on these test images had been seen, and again on "
-        "other images (benchmarks/studies/limited-data.md), and measured again. All of this was before generators added "
-        "cells to real backgrounds. One training with these (in the same file) is no better.",
+        "other images, and measured again (trials: benchmarks/studies/limited-data.md). All of this was before "
+        "generators added cells to real backgrounds. One training with these (in the same file) is no better.",
     ),
     "dense": (
         "Dense synthetic images (cGAN-Seg, Table 2)",
@@ -85,10 +85,9 @@ STUDIES = {  # kind: heading and what to know
         "First: frames segmented by one segmenter, trained on real frames, and tracked; truth is what was painted on, "
         "and `|x - real|` the distance from the same tracker's score on the real movie. Then: the DeepSea tracker "
         "trained on a few real frames, on movies painted after these same frames, or on both, linking the true masks "
-        "of the test movie. The generator's time comes on top of the tracker's. u373 was measured before quick "
-        "trainings of movies ended as their generator is used and were conditioned on instances "
-        "(benchmarks/studies/movie.md). "
-        "The tracks of hela are a tracker's solution.",
+        "of the test movie. The generator's time comes on top of the tracker's. u373 was measured before short "
+        "trainings of movies ended as their generator is used and had instances as their condition (trials: "
+        "benchmarks/studies/movie.md). The tracks of hela are a tracker's solution.",
     ),
 }
 CAPTIONS = {
@@ -129,7 +128,7 @@ def few_labels(dataset: str) -> list[str]:
         "",
         NOTES[dataset],
         "",
-        f"{first['limit']} annotated images (of them one for validation) drawn anew for each seed, "
+        f"{first['limit']} annotated images (of them one for validation) drawn for each seed, "
         f"{first['minutes']:g} min of training, counted as CPU time of one thread, preset small, scale "
         f"{first['scale']:g}. F of true instances, mean over seeds and test images; the interval resamples both.",
         "",
