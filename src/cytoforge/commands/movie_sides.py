@@ -16,6 +16,7 @@ from cytoforge.data.images import read_header, scaled_shape, units_agree
 from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import Labels, shrunk
 from cytoforge.inference.tiling import Floats
+from cytoforge.linking import numbered
 from cytoforge.networks.features import SQUEEZENET_SMALLEST
 from cytoforge.progress import Progress, counted
 
@@ -215,8 +216,9 @@ def _pairs(
 
 
 def _same_labels(ours: TrackedMovie, theirs: TrackedMovie) -> bool:
+    """Whether frames hold the same cells, by whatever ids."""
     return ours.items.keys() <= theirs.items.keys() and all(
-        np.array_equal(ours.labels(number), theirs.labels(number)) for number in ours.items
+        np.array_equal(numbered(ours.labels(number)), numbered(theirs.labels(number))) for number in ours.items
     )
 
 
