@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from cytoforge.data.files import write_bytes
+from cytoforge.data.files import utf8, write_bytes
 from cytoforge.labels import dense
 from cytoforge.metrics.segmentation import match
 
@@ -124,7 +124,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write the page, whole or not at all; raises UserError where it cannot be written."""
-        write_bytes(path, self.html().encode())
+        write_bytes(path, utf8(self.html()))
 
     def _add(self, kind: str, **content: Any) -> None:
         self._blocks.append({"kind": kind, **content})

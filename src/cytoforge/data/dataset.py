@@ -1,6 +1,7 @@
 """Datasets: annotated images, images alone or masks alone, found in a folder, a file or a movie; split and read."""
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from cytoforge.config import PRESENT
 from cytoforge.data import movie
-from cytoforge.data.files import digest, read_json
+from cytoforge.data.files import digest, read_json, utf8
 from cytoforge.data.formats import by_stem, image_files, read_mark
 from cytoforge.data.images import (
     Normalisation,
@@ -382,7 +383,7 @@ class Dataset:
             parts = [digest(part) if part else "-" for part in (item.image, item.mask)]
             parts += [digest(part) for part in (item.markers, item.tracks) if part]
             lines.append(" ".join([item.name, *parts, str(item.rows)]))
-        sha256 = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        sha256 = hashlib.sha256(utf8("\n".join(lines))).hexdigest()
         return {"path": str(self.path), "items": len(self.items), "sha256": sha256}
 
 
@@ -427,7 +428,8 @@ def _grouping(path: Path, info: dict[str, Any]) -> Callable[[str], str | None]:
         return lambda name: name.rpartition("_")[0] or None
     if not isinstance(groups, dict):
         raise UserError(f'{path / INFO}: groups must be {{"NAME": "GROUP"}} or "prefix", not {groups!r}; mend it')
-    return lambda name: None if name not in groups else str(groups[name])
+    composed = {unicodedata.normalize("NFC", name): str(group) for name, group in groups.items()}  # as `by_stem`
+    return composed.get
 
 
 def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
