@@ -15,6 +15,7 @@ from cytoforge.data.files import digest, read_json, utf8
 from cytoforge.data.formats import by_stem, image_files, read_mark
 from cytoforge.data.images import (
     Normalisation,
+    is_constant,
     read_header,
     read_image,
     read_labels,
@@ -372,8 +373,15 @@ class Dataset:
             )
 
     def common_limits(self) -> np.ndarray:
-        """Measure grey values (C, 2) that may stand for -1 and 1 in all images: medians of their own limits."""
-        limits = [Normalisation().measure(read_image(item.image)) for item in self.items if item.image]
+        """Measure grey values (C, 2) that may stand for -1 and 1 in all images: medians of their own limits.
+
+        In a channel of which most images are constant, the medians of those that are not.
+        """
+        limits = np.stack([Normalisation().measure(read_image(item.image)) for item in self.items if item.image])
+        for channel in limits.transpose(1, 0, 2):
+            varied = ~is_constant(channel)
+            if is_constant(np.median(channel, axis=0)[None])[0] and varied.any():
+                channel[:] = np.median(channel[varied], axis=0)
         return np.asarray(np.median(limits, axis=0))
 
     def fingerprint(self) -> dict[str, Any]:

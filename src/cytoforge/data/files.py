@@ -49,6 +49,19 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+@contextlib.contextmanager
+def in_utf8(path: Path) -> Iterator[Path]:
+    """Give a name under which libraries that want UTF-8 open a file to read it, whatever its own name is.
+
+    Raises OSError where the file cannot be opened.
+    """
+    if utf8(str(path)) == os.fsencode(path):
+        yield path
+        return
+    with path.open("rb") as file:
+        yield Path(f"/dev/fd/{file.fileno()}")  # only on Unix are names bytes
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, if need be; raises UserError when that cannot be done."""
     try:
