@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from cytoforge.labels import compact
+from cytoforge.labels import compact, flat
 from cytoforge.metrics.estimates import (
     RESAMPLES,
     Estimate,
@@ -142,7 +142,7 @@ def overlap(truth: Labels, prediction: Labels) -> Overlap:
         ValueError: shapes differ, labels are not integers, or an id is negative.
     """
     _check(truth, prediction)
-    left, right = _flat(truth), _flat(prediction)
+    left, right = flat(truth), flat(prediction)
     changed = np.ones(left.size, dtype=bool)
     np.not_equal(left[1:], left[:-1], out=changed[1:])
     changed[1:] |= right[1:] != right[:-1]
@@ -343,11 +343,6 @@ def _rates(parts: Floats, smoothing: float) -> dict[str, Floats]:
     average_precision = ratio(tp, tp + fp + fn + smoothing)
     matched_iou = ratio(total_iou, tp + smoothing)
     return dict(zip(METRICS, (precision, recall, f_score, average_precision, matched_iou), strict=True))
-
-
-def _flat(labels: Labels) -> NDArray[np.integer[Any]]:
-    integers: NDArray[np.integer[Any]] = labels.view(np.uint8) if labels.dtype == bool else labels  # type: ignore
-    return np.ascontiguousarray(integers).reshape(-1)
 
 
 def _sums(index: Ints, weights: Ints, size: int) -> Ints:
