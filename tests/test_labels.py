@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from cells import FAMILY, draw
 from cytoforge.commands.export import _outlined
 from cytoforge.commands.simulate_movie import least_reach
 from cytoforge.crops import windows_around
@@ -117,8 +116,3 @@ def test_a_family_under_huge_ids() -> None:
     rows, renamed = mended([], {frame: np.array(ids) for frame, ids in frames.items()})
     assert [tuple(row) for row in rows] == [(1, 2, 2, 0), (GREATEST, 0, 0, 0), (2, 2, 2, GREATEST)]
     assert renamed == {2: {GREATEST: 2}}
-
-
-def test_drawn_cells_are_there() -> None:
-    assert set(boxes(FAMILY[0])) == {1, 3}
-    assert boxes(draw(".a.")) == {1: (slice(0, 1), slice(1, 2))}
