@@ -17,6 +17,7 @@ SCIENCE = {
     "simulation",
     "augment",
     "instances",
+    "labels",
     "backgrounds",
     "linking",
 }

@@ -167,3 +167,16 @@ def test_every_field_is_told_in_one_line() -> None:
             for field, told in itertools.pairwise(node.body if isinstance(node, ast.ClassDef) else []):
                 if isinstance(field, ast.AnnAssign) and isinstance(told, ast.Expr):
                     assert "\n" not in ast.literal_eval(told.value), f"{source.name}, line {told.lineno}"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8", "utf-8:surrogateescape"])
+def test_any_console_shows_any_name(encoding: str, tiny_dataset: Path) -> None:
+    for name in ("\u03b6\u7d30\U0001f9eb", os.fsdecode(b"caf\xe9")):
+        (tiny_dataset / "images" / f"{name}.png").write_bytes((tiny_dataset / "images" / "cell_0.png").read_bytes())
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "cytoforge", "check", str(tiny_dataset)]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert b"caf\\udce9.png: has no mask" in done.stdout
+    shown = "\u03b6\u7d30\U0001f9eb".encode(encoding.partition(":")[0], "backslashreplace")
+    assert shown + b".png: has no mask" in done.stdout

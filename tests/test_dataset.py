@@ -1,6 +1,9 @@
 """Images and masks find each other, splits keep what belongs together, sizes agree at every scale."""
 
 import json
+import os
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from cytoforge.data import dataset as module
 from cytoforge.data.dataset import Dataset, Item, parts
-from cytoforge.data.files import write_json
+from cytoforge.data.files import atomic, read_json, write_json
 from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
@@ -479,3 +482,55 @@ def test_a_dataset_is_not_written_into_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="out: is a file; give a folder"):
         DatasetWriter(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_names_that_look_alike_are_one_name(tmp_path: Path) -> None:
+    """Letters with marks are composed in one file system, and decomposed in another."""
+    composed, decomposed = (unicodedata.normalize(form, "Zelle_ä") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    put(tmp_path, f"images/{decomposed}.png", f"masks/{composed}.png")
+    write_json(tmp_path / "dataset.json", {"groups": {decomposed: "well"}})
+    (item,) = Dataset.open(tmp_path).pairs().items
+    assert (item.name, item.group) == (composed, "well")
+    assert item.image and item.image.name == f"{decomposed}.png" and item.image.is_file()
+    put(tmp_path, f"images/{composed}.png")
+    with pytest.raises(UserError, match="has the same name; remove or rename one"):
+        Dataset.open(tmp_path)
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Bytes of Latin-1, as archives of old leave them, are read, hashed, told in JSON and written like others."""
+    name = os.fsdecode(b"caf\xe9")
+    put(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    data = Dataset.open(tmp_path)
+    assert names(data.pairs()) == [name]
+    other = replace(data, items=(replace(data.items[0], name="cafe"),))
+    assert data.fingerprint()["sha256"] != other.fingerprint()["sha256"]
+    file = tmp_path / f"{name}.json"
+    write_json(file, {name: [str(tmp_path / name)]})
+    assert "\\udce9" in file.read_bytes().decode("utf-8")
+    assert read_json(file) == {name: [str(tmp_path / name)]}
+
+
+@pytest.mark.parametrize("length", [5, 248, 255])
+def test_names_as_long_as_can_be(length: int, tmp_path: Path) -> None:
+    file = tmp_path / ("a" * (length - 4) + ".png")
+    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
+    write_image(file, image)
+    assert np.array_equal(read_image(file), image)
+    with atomic(file) as part:
+        part.write_bytes(b"new")
+    assert file.read_bytes() == b"new"
+    assert part.parent == tmp_path and part.name[0] == "." and part.name.endswith(".part")
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_limits_of_a_channel_that_is_empty_in_most_images(tmp_path: Path) -> None:
+    """The second channel shows something in one image of three only, by which it is mapped; the third never does."""
+    images = np.zeros((3, 3, 2, 2), np.uint8)
+    images[:, 0] = [[[0, 10], [20, 30]], [[0, 10], [20, 40]], [[0, 10], [20, 50]]]
+    images[1, 1, 0, 0], images[:, 2] = 7, 9
+    for number, image in enumerate(images):
+        write_image(tmp_path / "images" / f"{number}.png", image)
+    limits = Dataset.open(tmp_path).common_limits()
+    np.testing.assert_allclose(limits, [[0.03, 39.97], [0.0, 6.979], [9, 9]], atol=0.06)

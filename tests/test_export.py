@@ -25,8 +25,9 @@ from cytoforge.data.images import read_image, read_labels
 from cytoforge.data.movie import Track, read_sequences, read_tracks
 from cytoforge.data.tables import read_napari, write_napari
 from cytoforge.data.trackmate import read_trackmate, write_trackmate
-from cytoforge.data.tracks import Calibration, Spots, mended, place, renumbered
+from cytoforge.data.tracks import Calibration, Spots, mended, place
 from cytoforge.errors import UserError
+from cytoforge.labels import renumbered
 from cytoforge.metrics.cells import follow, gathered, outline
 
 Masks = dict[int, np.ndarray]
@@ -321,3 +322,25 @@ def comes_back(way: Way, path: Path, masks: Masks, tracks: tuple[Track, ...], si
     for number, labels in masks.items():
         assert np.array_equal(renumbered(labels, placed.labels.get(number, {}), keep=False), labels)
     shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("kind", ["ctc", *FORMATS])
+def test_ids_of_any_size_go_out_and_come_back(
+    kind: str, movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the family under ids of ten digits the movie folder holds the numbers of these, other formats themselves."""
+    names = np.array([0, *(2_000_000_000 + 7 * np.arange(1, 6))])
+    rows = tuple((int(names[row[0]]), row[1], row[2], int(names[row[3]])) for row in FAMILY_TRACKS)
+    huge = write_movie(tmp_path / "huge", {t: names[labels] for t, labels in enumerate(FAMILY)}, rows)
+    out, back = tmp_path / FORMATS.get(kind, "ctc"), tmp_path / "back"
+    assert main(["export", str(huge), "--format", kind, "--out", str(out)]) == 0
+    if kind == "napari":
+        assert {row["track_id"] for row in table(out)} == {str(name) for name in names[1:]}
+    if kind == "ctc":
+        (sequence,) = read_sequences(out)
+        assert read_tracks(sequence.tracks["GT/TRA"]) == FAMILY_TRACKS
+        assert all(np.array_equal(labels, FAMILY[number]) for number, labels in sequence.tracked())
+    else:
+        assert main(["import", "tracks", str(out), "--masks", str(huge), "--out", str(back)]) == 0
+        assert contents(back) == (FAMILY_TRACKS, [labels.tolist() for labels in FAMILY])
+    assert "ids reach 2000000035 and 16 bits hold 65535, so they become 1 to 5 in order" in capsys.readouterr().out

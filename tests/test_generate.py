@@ -524,3 +524,13 @@ def test_masks_without_background_are_refused(run: Path, tmp_path: Path) -> None
     write_labels(tmp_path / "photographs" / "a.png", np.arange(1, 1025).reshape(32, 32))
     with pytest.raises(UserError, match=r"a\.png: has no background; is it an image"):
         generate(settings_of(run, tmp_path / "photographs", tmp_path / "out"))
+
+
+def test_variants_of_names_as_long_as_can_be(run: Path, tmp_path: Path) -> None:
+    name, out = "a" * 251, tmp_path / "out"
+    write_labels(tmp_path / "masks" / f"{name}.png", cells((40, 40)))
+    with pytest.raises(UserError, match=r"its name is too long to add -v1 to it; shorten it"):
+        generate(settings_of(run, tmp_path / "masks", out, variants=2))
+    assert not out.exists()
+    generate(settings_of(run, tmp_path / "masks", out))
+    assert list(images_of(out)) == [name]

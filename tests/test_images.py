@@ -19,6 +19,7 @@ from cytoforge.data.images import (
     Normalisation,
     RowReader,
     is_blank,
+    is_constant,
     read_header,
     read_image,
     read_labels,
@@ -27,6 +28,8 @@ from cytoforge.data.images import (
     resize_labels,
     resize_rows,
     scaled_shape,
+    units_agree,
+    widened,
     write_image,
     write_labels,
 )
@@ -688,3 +691,11 @@ def test_views_are_written_as_they_look(suffix: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(tmp_path / f"labels.{suffix}"), values.T)
     write_image(tmp_path / f"image.{suffix}", values[None, ::-1])
     np.testing.assert_array_equal(read_image(tmp_path / f"image.{suffix}"), values[None, ::-1])
+
+
+def test_limits_of_constant_channels_are_widened_and_tell_no_units() -> None:
+    real, painted = np.array([[0.0, 10], [5, 5], [7, 7]]), np.array([[2.0, 9], [1, 3], [7, 7]])
+    assert is_constant(real).tolist() == [False, True, True]
+    np.testing.assert_array_equal(widened(real, painted), [[0, 10], [1, 5], [7, 7]])
+    assert units_agree(real, painted)
+    assert not units_agree(real, painted * [[9], [1], [1]] + 9)

@@ -76,3 +76,20 @@ def test_tracks_of_nothing_and_of_several_gaps() -> None:
     tracks, renamed = tracks_of({0: [2], 2: [2], 3: [], 4: [2], 5: [2]})
     assert tracks == (Track(2, 0, 0, 0), Track(3, 2, 2, 2), Track(4, 4, 5, 3))
     assert renamed == {(2, 2): 3, (4, 2): 4, (5, 2): 4}
+
+
+def test_ids_beyond_16_bits(
+    stacks: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cells 3 and 7 as 2^31 - 1 and 2e9: what follows the gap of the first takes the least free id, before all."""
+    frames_file, masks_file, _, masks = stacks
+    names = np.array([0, 0, 0, 2**31 - 1, 0, 0, 0, 2_000_000_000], np.uint32)
+    tifffile.imwrite(masks_file, names[masks], photometric="minisblack", metadata={"axes": "TYX"})
+    out = tmp_path / "out"
+    assert main(["import", "movie", str(frames_file), "--masks", str(masks_file), "--out", str(out)]) == 0
+    assert "ids reach 2147483647 and 16 bits hold 65535, so they become 1 to 3 in order" in capsys.readouterr().out
+    (sequence,) = read_sequences(out)
+    assert read_tracks(sequence.tracks["RES"]) == (Track(1, 3, 4, 3), Track(2, 0, 4, 0), Track(3, 0, 1, 0))
+    for number, labels in sequence.tracked():
+        assert np.array_equal(labels == 2, masks[number] == 7)
+        assert np.array_equal(labels == (3 if number < 2 else 1), masks[number] == 3)

@@ -1,6 +1,7 @@
 """`cytoforge import tracks`: spots find their cells; files that hold no tracks are refused in one sentence."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conftest import write_movie
 from cytoforge.cli import main
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import Track, read_sequences, read_tracks
+from cytoforge.data.tables import read_napari
 from cytoforge.data.tracks import Spots, linked, place
 from cytoforge.errors import UserError
 
@@ -263,3 +265,43 @@ def test_what_cannot_be_exported(movie: Path, tmp_path: Path, capsys: pytest.Cap
     shutil.rmtree(out)
     line = ["export", str(tmp_path / "two"), "--format", "napari", "--out", str(out), "--sequence", "02"]
     assert main(line) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "track"),
+    [
+        (HEADER + "0,0,1,1,-1\n1,1,1,1,0\n2,1,2,2,0\n", [-1, 0, 0], [0, 1, 2]),  # 0 is the mother, as -1 is none
+        (HEADER + "0,0,1,1,\n1,1,1,1,0\n", [-1, 0], [0, 1]),
+        (HEADER + "0,0,1,1,0\n1,0,1,1,0\n2,1,2,2,1\n", [-1, -1, 1], [0, 1, 2]),  # 0 is none, or 1 began too early
+        (HEADER + "5,0,1,1,0\n6,1,1,1,0\n", [-1, -1], [5, 6]),
+        ("ID,T,Y,X,Parent\n1,0,1,1,1\n2,1,1,1,1\n", [-1, 0], [1, 2]),  # its own parent is none
+        ("track_id,t,z,y,x,parent_track_id\n1.0,0.0,7,1,1,nan\n2.0,1.0,7.0,1,1,1.0\n", [-1, 0], [1, 2]),
+        ("id,track_id,t,z,y,x,parent_track_id,parent_id\n9,1,0,,1,1,-1,-1\n8,2,1,,1,1,1,9\n", [-1, 0], [1, 2]),
+        (HEADER + "1,0,1,1,\n2,1,1,1,1\n2,2,1,1,\n", [-1, 0, 1], [1, 2, 2]),  # told once
+    ],
+)
+def test_tables_of_other_programs(text: str, before: list[int], track: list[int], tmp_path: Path) -> None:
+    (tmp_path / "tracks.csv").write_text(text)
+    found = read_napari(tmp_path / "tracks.csv")
+    assert found.before.tolist() == before and found.track is not None and found.track.tolist() == track
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            HEADER + "0,0,1,1,0\n1,1,1,1,0\n",
+            "parent 0 may be track 0 or none; leave the parent empty where there is none",
+        ),
+        (
+            "track_id,t,z,y,x\n1,0,0,1,1\n1,1,3,1,1\n",
+            "line 3: lies at depth 3, spots before it at 0, but masks are flat",
+        ),
+        ("track_id,t,z,y,x\n1,0,up,1,1\n", "line 2: needs whole numbers"),
+        ("track_id,t,y,x,parent_id\n1,0,1,1,\n", "has a column parent_id; call it parent_track_id if it holds tracks"),
+    ],
+)
+def test_tables_that_could_be_misread(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "tracks.csv").write_text(text)
+    with pytest.raises(UserError, match=re.escape(says)):
+        read_napari(tmp_path / "tracks.csv")

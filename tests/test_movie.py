@@ -1,5 +1,6 @@
 """Movie folders are read tolerantly, the source of masks is chosen by coverage, and mistakes are named."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cytoforge.data.movie import (
     read_sequences,
     read_tracks,
     relabelled,
+    unused,
     write_gif,
 )
 from cytoforge.errors import UserError
@@ -352,3 +354,34 @@ def test_a_film_shows_its_frames(tmp_path: Path) -> None:
         for index, number in enumerate((1, 2, 1)):
             film.seek(index)
             assert film.convert("RGB").getpixel((4, 3)) == tuple(colours[number].tolist())
+
+
+HUGE = 2**31 - 1
+
+
+def test_ids_beyond_16_bits_are_renumbered_where_they_are_announced(tmp_path: Path) -> None:
+    masks = [np.array([[0, 70000, HUGE]]), np.array([[5, 0, HUGE]])]
+    writer = MovieWriter(tmp_path / "out")
+    assert writer.announce("02", [0, 65535]) is None
+    assert writer.announce("01", [HUGE, 5, 70000]) == (
+        f"{tmp_path / 'out'}: sequence 01: ids reach {HUGE} and 16 bits hold 65535, so they become 1 to 3 in order"
+    )
+    for number, labels in enumerate(masks):
+        writer.add_masks("01", "RES", number, labels)
+    writer.add_tracks("01", "RES", [Track(5, 1, 1, 70000), Track(70000, 0, 0, 0), Track(HUGE, 0, 1, 0)])
+    (sequence,) = read_sequences(writer.finish())
+    assert [labels.tolist() for _, labels in sequence.tracked()] == [[[0, 2, 3]], [[1, 0, 3]]]
+    assert read_tracks(sequence.tracks["RES"]) == (Track(1, 1, 1, 2), Track(2, 0, 0, 0), Track(3, 0, 1, 0))
+    with pytest.raises(UserError, match=r"sequence 03: has 65536 cells or tracks, a movie holds 65535; cut it"):
+        writer.announce("03", range(1, 65537))
+
+
+def test_labels_that_are_free() -> None:
+    assert list(itertools.islice(unused([3, 1]), 2)) == [4, 5]
+    assert list(itertools.islice(unused({HUGE - 1, 1}), 3)) == [HUGE, 2, 3]
+    assert next(unused([])) == 1
+
+
+def test_markers_of_any_id() -> None:
+    labels, markers = np.array([[9, 9, HUGE, 0]]), np.array([[HUGE, 0, 3, 4]])
+    assert relabelled(labels, markers).tolist() == [[HUGE, HUGE, 3, 4]]

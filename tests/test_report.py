@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import os
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -376,3 +377,10 @@ def test_failed_writing_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         Report("t").write(tmp_path / "taken" / "report.html")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_page_names_files_that_are_no_text(tmp_path: Path) -> None:
+    report = Report(f"Masks of {os.fsdecode(b'caf' + bytes([0xE9]))} <img src=x> \U0001f9eb")
+    report.write(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Masks of caf\\udce9 &lt;img src=x&gt; \U0001f9eb" in page and "<img src=x" not in page

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,12 @@ def test_damaged_metrics(run: Run, content: str) -> None:
     (run.path / "metrics.csv").write_text(content)
     with pytest.raises(UserError, match=r"metrics.csv: .* restore or remove the file"):
         run.metrics()
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / os.fsdecode(b"caf\xe9"), CONFIG)
+    run.save_weights("one", {"a": torch.arange(3)})
+    run.save_state({"b": torch.ones(2)}, {"path": str(run.path)})
+    again = Run.open(run.path)
+    assert torch.equal(again.load_weights("one")["a"], torch.arange(3))
+    assert again.load_state()[1] == {"path": str(run.path)}

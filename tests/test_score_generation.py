@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from cytoforge.cli import main
@@ -340,3 +340,54 @@ def test_real_images(real_data: Path, real_weights: Path, tmp_path: Path) -> Non
     assert near is not None and far is not None
     assert near.kid.high < far.kid.low
     assert near.fid < far.fid / 2
+
+
+class TestConstantChannels:
+    """Channels of one grey value in all real images, as the blue one of two colours saved as RGB."""
+
+    def sides(self, folder: Path, *sides: Any) -> list[Path]:
+        for name, image in zip(("painted", "real"), sides, strict=True):
+            write_image(folder / name / "images" / "a.png", image)
+        return [folder / "painted", folder / "real"]
+
+    @pytest.mark.parametrize("blank", [(False, False, True), (True,)])
+    def test_noise_against_blank_is_what_scikit_image_says(self, blank: tuple[bool, ...], tmp_path: Path) -> None:
+        painted = np.random.default_rng(0).integers(0, 256, (len(blank), 48, 48), dtype=np.uint8)
+        painted[:, 0, :9], painted[:, 0, 9:18] = 0, 255  # the limits are 0 and 255
+        real = np.where(np.array(blank)[:, None, None], 0, painted).astype(np.uint8)
+        results = score_generation(ScoreGeneration(*self.sides(tmp_path, painted, real)))
+        assert results.pairs is not None
+        window = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 255, "channel_axis": 0}
+        expected = structural_similarity(painted, real, **window)
+        assert results.pairs.ssim.value == pytest.approx(expected, abs=0.002)
+        assert expected == pytest.approx(1 - sum(blank) / len(blank), abs=0.002)  # .667 of three channels, not 1
+        assert results.pairs.psnr.value == pytest.approx(
+            peak_signal_noise_ratio(real, painted, data_range=255), abs=0.01
+        )
+        assert any(f"channel {len(blank)} of {tmp_path / 'real'} has one grey value" in note for note in results.notes)
+        assert not any("if these are other units" in note for note in results.notes)
+
+    def test_equal_blanks_are_equal(self, tmp_path: Path) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (3, 24, 24), dtype=np.uint8)
+        image[2] = 9
+        results = score_generation(ScoreGeneration(*self.sides(tmp_path, image, image)))
+        assert results.pairs is not None and results.pairs.ssim.value == 1
+
+    @pytest.mark.usefixtures("networks")
+    def test_different_blanks_have_no_range_to_be_compared_by(self, tmp_path: Path) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (3, 24, 24), dtype=np.uint8)
+        painted = image.copy()
+        painted[1], image[1] = 200, 3
+        results = score_generation(ScoreGeneration(*self.sides(tmp_path, painted, image)))
+        assert results.pairs is None and results.sets is not None
+        said = "no LPIPS, SSIM, PSNR: channel 2 is 200 in all generated images and 3 in all real ones"
+        assert said in results.notes
+
+    def test_a_blank_real_image_among_others_keeps_its_grey_value(self, tmp_path: Path) -> None:
+        real = np.random.default_rng(0).integers(0, 256, (2, 1, 24, 24), dtype=np.uint8)
+        real[1] = 128
+        for name, image in zip("ab", real, strict=True):
+            write_image(tmp_path / "real" / f"{name}.png", image)
+            write_image(tmp_path / "painted" / f"{name}.png", real[0])
+        results = score_generation(ScoreGeneration(tmp_path / "painted", tmp_path / "real"))
+        assert results.pairs is not None and 0.5 < results.pairs.ssim.value < 0.55

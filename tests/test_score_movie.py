@@ -1,6 +1,7 @@
 """`cytoforge score movie`: how movies are read and paired, what is scored, refused, said and written."""
 
 import json
+import shutil
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
@@ -115,6 +116,35 @@ class TestScores:
         assert results.generated.drift[10].texture > 3 * results.real.drift[10].texture
         assert results.pairs and results.pairs.ssim.value < 0.95
         assert results.clips and results.clips.distance > 10
+
+    def test_a_blank_real_movie_does_not_hide_what_was_painted(self, real: Path, tmp_path: Path) -> None:
+        blank = film(tmp_path / "blank", change=lambda image, t: 0 * image)
+        results = score(real, blank)
+        assert results.pairs and results.pairs.ssim.value < 0.05 and results.pairs.psnr.value < 15
+        assert results.generated.coherence.background_change > 0.01 and results.real.coherence.background_change == 0
+        assert any(f"channel 1 of {blank} has one grey value in all images" in note for note in results.notes)
+        assert not any("other units" in note for note in results.notes)
+        black, white = score(blank, blank), score(film(tmp_path / "white", change=lambda i, t: 0 * i + 255), blank)
+        assert black.pairs and black.pairs.ssim.value == 1
+        assert white.pairs is None
+        said = "channel 1 is 255 in all generated images and 0 in all real ones"
+        assert any(f"no SSIM, PSNR, LPIPS of {tmp_path / 'white'}, sequence 01: {said}" in note for note in white.notes)
+
+    def test_the_same_cells_under_other_ids_are_the_same(self, real: Path, tmp_path: Path) -> None:
+        """As `generate movie` writes them where ids pass 16 bits."""
+        shutil.copytree(real, tmp_path / "other")
+        (sequence,) = read_sequences(tmp_path / "other")
+        for file in sequence.masks["GT/TRA"].values():
+            labels = read_labels(file)
+            write_labels(file, np.where(labels > 0, 2_000_000_000 - labels, 0))
+        rows = [
+            (2_000_000_000 - row.label, row.begin, row.end, row.parent)
+            for row in read_tracks(sequence.tracks["GT/TRA"])
+        ]
+        sequence.tracks["GT/TRA"].write_text("".join("{} {} {} {}\n".format(*row) for row in rows))
+        results, plain = score(real, tmp_path / "other"), score(real, real)
+        assert results.paired == ("01",) and results.real.coherence.cell_steps == plain.real.coherence.cell_steps
+        assert results.real.coherence.warping_error == pytest.approx(plain.real.coherence.warping_error, rel=1e-12)
 
     def test_one_mapping_for_all_frames_keeps_flicker_and_brightness(self, real: Path, tmp_path: Path) -> None:
         """Every other frame is darker by 20 grey levels: no stretch of single frames may hide it."""

@@ -413,3 +413,27 @@ def test_what_is_no_movie_is_refused(run: Path, tiny_dataset: Path, tiny_movie: 
         capsys.readouterr()
         assert main(line.split()) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_ids_of_any_size_are_trained_on_and_painted(
+    tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paintings of cells 1 and 2 are those of the same under ids of ten digits, which the movie holds as 1 and 2."""
+    huge = tmp_path / "huge"
+    shutil.copytree(tiny_movie, huge)
+    for file in (huge / "01_GT" / "TRA").glob("*.tif"):
+        labels = read_labels(file)
+        write_labels(file, np.where(labels > 0, labels + 2_000_000_000, 0))
+    (huge / "01_GT" / "TRA" / "man_track.txt").write_text("2000000001 0 2 0\n2000000002 3 4 2000000001\n")
+    for masks in (tiny_movie, huge):
+        line = ["train", "movie", str(masks), "--out", str(tmp_path / f"{masks.name}-run"), "--sequence", "01"]
+        assert main([*line, "--preset", "tiny", "--threads", "1", "--steps", "1"]) == 0
+        assert generate(tmp_path / "movie-run", masks, tmp_path / f"{masks.name}-out", "--sequence", "01") == 0
+    assert "ids reach 2000000002 and 16 bits hold 65535, so they become 1 to 2 in order" in capsys.readouterr().out
+    (plain,), (other,) = (movie.read_sequences(tmp_path / f"{name}-out") for name in ("movie", "huge"))
+    assert movie.read_tracks(other.tracks["GT/TRA"]) == movie.read_tracks(plain.tracks["GT/TRA"])
+    for number, labels in plain.tracked():
+        assert np.array_equal(labels, other.read_tracked(number))
+        assert np.array_equal(read_image(plain.frames[number]), read_image(other.frames[number]))
+    weights = [Run.open(tmp_path / f"{name}-run").load_weights("low-resolution") for name in ("movie", "huge")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

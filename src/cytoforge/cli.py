@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -122,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 done with findings, 2 user's mistake, 130 interrupted, 141 nobody reads what is printed any more.
     """
+    for stream in {sys.__stdout__, sys.__stderr__} & {sys.stdout, sys.stderr}:
+        if isinstance(stream, io.TextIOWrapper):  # what the console cannot show is written as \\u03b6
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

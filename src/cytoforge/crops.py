@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from cytoforge.labels import boxes
+
 SIDE = 128
 """px of a crop"""
 REACH = 6
@@ -32,8 +34,8 @@ def windows_around(labels: Labels, cells: Sequence[int] | NDArray[np.integer[Any
     They may reach beyond the frame. The extent of a cell is that between the centres of its outermost pixels, and 1 px
     at least. Raises ValueError for a cell that is not there.
     """
-    boxes = dict(enumerate(ndimage.find_objects(labels), start=1))
-    found = [box for cell in cells if (box := boxes.get(int(cell))) is not None]
+    present = boxes(labels)
+    found = [box for cell in cells if (box := present.get(int(cell))) is not None]
     if len(found) < len(cells):
         raise ValueError(f"not all of the cells {list(cells)} are there")
     extent = [max(1, *(side.stop - side.start - 1 for side in box)) for box in found]

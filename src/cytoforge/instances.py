@@ -18,6 +18,8 @@ from skimage.segmentation import watershed
 from torch import Tensor
 from torch.nn import functional as F
 
+from cytoforge.labels import dense
+
 Labels = NDArray[np.int32]
 
 FOUR_CONNECTED = ndimage.generate_binary_structure(2, 1)
@@ -166,8 +168,7 @@ def outer_contour(labels: Tensor) -> Tensor:
 
 def relabel(labels: NDArray[np.integer[Any]]) -> Labels:
     """Ids of an integer label array of any shape -> 1..N in ascending order of the old ids; 0 stays background."""
-    ids = np.unique(labels[labels != 0])
-    return np.where(labels != 0, np.searchsorted(ids, labels) + 1, 0).astype(np.int32)
+    return dense(labels)[1]
 
 
 def cell_diameters(labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

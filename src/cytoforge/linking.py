@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
+from cytoforge.labels import compact
 from cytoforge.metrics.segmentation import overlap
 
 Ints = NDArray[np.int64]
@@ -80,13 +81,14 @@ def numbered(labels: NDArray[np.integer[Any]]) -> Labels:
     """
     if labels.ndim != 2 or labels.min(initial=0) < 0:
         raise ValueError(f"labels must be (H, W) without negative ids, got {labels.shape} from {labels.min(initial=0)}")
-    pixels, _, cells = _runs(labels)
-    first = np.full(int(cells.max(initial=0)) + 1, -1, np.int64)
-    first[cells[::-1]] = pixels[::-1]  # of several values for a place the last one stays: the first pixel
-    present = np.flatnonzero(first >= 0)
-    number = np.zeros(first.size, np.int32)
-    number[present[np.argsort(first[present])]] = np.arange(1, present.size + 1)
-    result: Labels = number[labels]
+    pixels, lengths, cells = _runs(labels)
+    ids, place = compact(cells)
+    first = np.empty(ids.size, np.int64)
+    first[place[::-1]] = pixels[::-1]  # of several values for a place the last one stays: the first pixel
+    number = np.empty(ids.size, np.int32)
+    number[np.argsort(first)] = np.arange(1, ids.size + 1)
+    result = np.zeros(labels.shape, np.int32)
+    result[labels > 0] = np.repeat(number[place], lengths)
     return result
 
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from cytoforge.data.files import write_bytes
+from cytoforge.data.files import utf8, write_bytes
+from cytoforge.labels import dense
 from cytoforge.metrics.segmentation import match
 
 Pixels = NDArray[np.uint8]
@@ -123,7 +124,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write the page, whole or not at all; raises UserError where it cannot be written."""
-        write_bytes(path, self.html().encode())
+        write_bytes(path, utf8(self.html()))
 
     def _add(self, kind: str, **content: Any) -> None:
         self._blocks.append({"kind": kind, **content})
@@ -186,17 +187,23 @@ def mosaic(rows: Sequence[Sequence[Pixels]]) -> Pixels:
 
 
 def label_colours(count: int) -> Pixels:
-    """Colours uint8 (count + 1, 3): black for background, then light ones, unlike for neighbouring ids."""
-    number = np.arange(count)
+    """Colours uint8 (count + 1, 3) of the ids 0 to `count`, as `id_colours`."""
+    return id_colours(np.arange(count + 1))
+
+
+def id_colours(ids: Labels) -> Pixels:
+    """Colours uint8 (N, 3) of ids (N,): black for background, 0, and light ones, unlike for neighbouring ids."""
+    number = ids.astype(np.int64) - 1
     hue = (0.55 + number * 0.61803399) % 1  # the golden ratio spreads any run of ids evenly
     saturation = np.where(number % 2, 0.6, 1.0)
-    colours = 0.2 + 0.8 * hsv_to_rgb(np.stack([hue, saturation, np.ones(count)], axis=-1))  # no blue too dark to see
-    return np.vstack([np.zeros((1, 3)), np.rint(255 * colours)]).astype(np.uint8)
+    colours = 0.2 + 0.8 * hsv_to_rgb(np.stack([hue, saturation, np.ones(ids.size)], axis=-1))  # no blue too dark to see
+    return np.where(ids[:, None] == 0, 0, np.rint(255 * colours)).astype(np.uint8)
 
 
 def colour_labels(labels: Labels) -> Pixels:
     """Picture uint8 (H, W, 3) of labels (H, W), each cell filled with its colour."""
-    return label_colours(int(labels.max(initial=0)))[labels]
+    ids, numbers = dense(labels)
+    return id_colours(ids)[numbers]
 
 
 def overlay(image: NDArray[np.floating[Any]], labels: Labels, scale: int = 1) -> Pixels:
@@ -210,7 +217,8 @@ def overlay(image: NDArray[np.floating[Any]], labels: Labels, scale: int = 1) ->
     Raises:
         ValueError: if labels and image differ in height or width.
     """
-    return _outlined(image, scale, (labels, label_colours(int(labels.max(initial=0)))))
+    ids, numbers = dense(labels)
+    return _outlined(image, scale, (numbers, id_colours(ids)))
 
 
 def outcome_overlay(image: NDArray[np.floating[Any]], truth: Labels, prediction: Labels, scale: int = 1) -> Pixels:
@@ -221,12 +229,13 @@ def outcome_overlay(image: NDArray[np.floating[Any]], truth: Labels, prediction:
 
 
 def _outcomes(truth: Labels, prediction: Labels) -> list[tuple[Labels, Pixels]]:
-    """What `outcome_overlay` outlines, as labels with the colours of their ids: predicted cells, missed cells."""
+    """What `outcome_overlay` outlines, as labels 0..N with N + 1 colours: predicted cells, missed cells."""
     pairs = match(truth, prediction)
-    right = np.isin(np.arange(prediction.max(initial=0) + 1), pairs.prediction_ids)
-    missed = np.where(np.isin(truth, pairs.truth_ids), 0, truth)
-    orange = np.full((int(missed.max(initial=0)) + 1, 3), MISSED, np.uint8)
-    return [(prediction, np.where(right[:, None], FOUND, FALSE).astype(np.uint8)), (missed, orange)]
+    ids, predicted = dense(prediction)
+    right = np.isin(ids, pairs.prediction_ids)
+    missing, missed = dense(np.where(np.isin(truth, pairs.truth_ids), 0, truth))
+    orange = np.full((missing.size, 3), MISSED, np.uint8)
+    return [(predicted, np.where(right[:, None], FOUND, FALSE).astype(np.uint8)), (missed, orange)]
 
 
 def _outlined(image: NDArray[np.floating[Any]], scale: int, *layers: tuple[Labels, Pixels]) -> Pixels:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cytoforge.config import Export
 from cytoforge.data.formats import read_mark
@@ -16,6 +15,7 @@ from cytoforge.data.tables import write_features, write_napari
 from cytoforge.data.trackmate import write_trackmate
 from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tracked, read_calibration
 from cytoforge.errors import UserError
+from cytoforge.labels import boxes
 from cytoforge.metrics.cells import Cells, Labels, follow, gathered, outline
 from cytoforge.progress import Progress, counted
 
@@ -88,11 +88,9 @@ def _shown(frames: Measured, count: int, title: str) -> Measured:
 def _outlined(frames: Measured) -> Iterator[tuple[Cells, dict[int, NDArray[np.float64]]]]:
     """The cells of each frame, and their outlines in the pixels of the frame."""
     for _, labels, cells in frames:
-        boxes = ndimage.find_objects(labels)
-        outlines = {}
-        for label in cells["label"].tolist():
-            box = boxes[label - 1]
-            outlines[label] = outline(labels[box] == label) + [part.start for part in box]
+        outlines = {
+            label: outline(labels[box] == label) + [part.start for part in box] for label, box in boxes(labels).items()
+        }
         yield cells, outlines
 
 
@@ -108,6 +106,8 @@ def _write_ctc(config: Export, movies: Iterable[TrackedMovie], calibration: Cali
     writer = MovieWriter(config.out, info, overwrite=config.overwrite)
     for movie in movies:
         name, source = movie.sequence.name, movie.sequence.track_source or ""
+        if short := writer.announce(name, [track.label for track in movie.tracks]):
+            print(short)
         files = movie.sequence.masks[movie.sequence.source or source]
         for number, file in movie.sequence.frames.items():
             writer.add_frame(name, number, read_image(file), read_mark(file) or None)

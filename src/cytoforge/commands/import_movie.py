@@ -32,6 +32,8 @@ def import_movie(config: ImportMovie) -> Path:
     said = f"{config.out}: {len(frames)} frames"
     if labels is not None:
         tracks, renamed = tracks_of({number: np.setdiff1d(one, [0]) for number, one in enumerate(labels)})
+        if short := writer.announce(SEQUENCE, [track.label for track in tracks]):
+            print(short)
         for number, one in enumerate(labels):
             kept = one.copy()
             for (frame, cell), label in renamed.items():

@@ -15,9 +15,9 @@ from cytoforge.data.tracks import (
     place,
     read_calibration,
     read_masks,
-    renumbered,
 )
 from cytoforge.errors import UserError
+from cytoforge.labels import renumbered
 from cytoforge.progress import counted
 
 
@@ -38,6 +38,7 @@ def import_tracks(config: ImportTracks) -> Path:
     placed = place(_read(config.tracks, calibration), read_masks(sequence), config.tracks)
     info = movie_info(config.masks, calibration) | {"source": config.tracks.name}
     writer = MovieWriter(config.out, info, overwrite=config.overwrite)
+    short = writer.announce(sequence.name, [track.label for track in placed.tracks])
     for number, file in sequence.frames.items():
         writer.add_frame(sequence.name, number, read_image(file), read_mark(file) or None)
     for number, file in sequence.masks[sequence.source or ""].items():
@@ -47,7 +48,8 @@ def import_tracks(config: ImportTracks) -> Path:
     writer.finish()
     cells = sum(len(labels) for labels in placed.labels.values())
     said = f"{counted(len(placed.tracks), 'track')} of {counted(cells, 'cell')} on masks of {sequence.source}"
-    print("\n".join([*(f"{config.tracks}: {note}" for note in placed.notes), f"{config.out}: {said}"]))
+    notes = [*(f"{config.tracks}: {note}" for note in placed.notes), *([short] if short else [])]
+    print("\n".join([*notes, f"{config.out}: {said}"]))
     return config.out
 
 

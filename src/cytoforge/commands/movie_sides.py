@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cytoforge.commands.score_generation import constant_remarks, unlike_constants
 from cytoforge.config import ScoreMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item
-from cytoforge.data.images import read_header, scaled_shape, units_agree
+from cytoforge.data.images import read_header, scaled_shape, units_agree, widened
 from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import Labels, shrunk
 from cytoforge.inference.tiling import Floats
+from cytoforge.linking import numbered
 from cytoforge.networks.features import SQUEEZENET_SMALLEST
 from cytoforge.progress import Progress, counted
 
@@ -109,15 +111,21 @@ class Sides:
         for side in (truth, data):
             side.check_looks(truth)
         limits, scale = _limits(truth), config.scale or data.scale / truth.scale
-        our_limits = limits if data.limits is None else _limits(data)
+        notes, incomparable = list[str](), None
+        if data.limits is None:
+            ours_alone = _limits(data)
+            notes = [*_unit_remarks(data, truth, ours_alone, limits), *constant_remarks(truth.path, limits)]
+            incomparable = unlike_constants(ours_alone, limits)
+            limits = our_limits = widened(limits, ours_alone)
+        else:
+            our_limits = _limits(data)
         generated = tuple(TrackedMovie(data, *found, 1.0, our_limits) for found in ours)
         real = tuple(TrackedMovie(truth, *found, scale, limits) for found in theirs)
-        notes = list(_unit_remarks(data, truth, limits)) if data.limits is None else []
         for each in (*generated, *real):
             if min(each.size) < SQUEEZENET_SMALLEST:
                 raise UserError(f"{each.where}: frames are {shown(each.size)} px, {SQUEEZENET_SMALLEST} are needed")
             notes += _gaps(each)
-        pairs, unpaired = _pairs(generated, real)
+        pairs, unpaired = _pairs(generated, real, incomparable)
         if len(pairs) == len(generated):
             real = tuple(theirs for _, theirs in pairs)
         return cls(generated, real, pairs, (*notes, *unpaired))
@@ -165,9 +173,8 @@ def _limits(data: Dataset) -> np.ndarray:
     return data.common_limits() if data.limits is None else np.tile(data.limits, (data.channels(), 1))
 
 
-def _unit_remarks(data: Dataset, truth: Dataset, limits: np.ndarray) -> Iterator[str]:
+def _unit_remarks(data: Dataset, truth: Dataset, found: np.ndarray, limits: np.ndarray) -> Iterator[str]:
     """What looks like a mistake: ranges of grey values that have less than half in common."""
-    found = data.common_limits()
     if not units_agree(found, limits):
         (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (found, limits))
         yield (
@@ -191,7 +198,7 @@ def _gaps(each: TrackedMovie) -> Iterator[str]:
 
 
 def _pairs(
-    generated: Sequence[TrackedMovie], real: Sequence[TrackedMovie]
+    generated: Sequence[TrackedMovie], real: Sequence[TrackedMovie], incomparable: str | None
 ) -> tuple[tuple[tuple[TrackedMovie, TrackedMovie], ...], list[str]]:
     """Generated sequences with the real ones on whose masks they were painted, and why others have none."""
     named = {theirs.name: theirs for theirs in real}
@@ -205,6 +212,8 @@ def _pairs(
                 f"frames are {shown(ours.size)} px, the real ones {shown(theirs.size)} as they are read; give the "
                 "--scale at which they were generated"
             )
+        elif incomparable:
+            reason = incomparable
         elif not _same_labels(ours, theirs):
             reason = f"its masks are not those of {theirs.where}"
         else:
@@ -215,8 +224,9 @@ def _pairs(
 
 
 def _same_labels(ours: TrackedMovie, theirs: TrackedMovie) -> bool:
+    """Whether frames hold the same cells, by whatever ids."""
     return ours.items.keys() <= theirs.items.keys() and all(
-        np.array_equal(ours.labels(number), theirs.labels(number)) for number in ours.items
+        np.array_equal(numbered(ours.labels(number)), numbered(theirs.labels(number))) for number in ours.items
     )
 
 

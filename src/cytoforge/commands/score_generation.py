@@ -16,7 +16,15 @@ from torch import Tensor
 from cytoforge.config import ABSENT, ScoreGeneration
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
-from cytoforge.data.images import Normalisation, read_header, read_image, scaled_shape, units_agree
+from cytoforge.data.images import (
+    Normalisation,
+    is_constant,
+    read_header,
+    read_image,
+    scaled_shape,
+    units_agree,
+    widened,
+)
 from cytoforge.data.weights import FeatureNetwork, lacking, load_inception, load_lpips, used_weights
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
@@ -85,6 +93,8 @@ class _Inputs:
     training: _Side | None
     normalisation: str
     notes: tuple[str, ...]
+    incomparable: str | None
+    """why grey values of pairs cannot be compared"""
 
 
 def score_generation_command(config: ScoreGeneration) -> None:
@@ -150,16 +160,18 @@ def _open(config: ScoreGeneration) -> _Inputs:
             data.check_looks(truth)
     # what cytoforge painted is in the units of images that are each between their own limits
     normalisation = config.normalisation or ("set" if generated.limits is None else "image")
-    limits, notes = None, list[str]()
+    limits, incomparable, notes = None, None, list[str]()
     if normalisation == "set":
-        limits = _limits(truth)
-        notes = _unit_remarks(config, _limits(generated), limits)
+        ours, theirs = _limits(generated), _limits(truth)
+        limits, incomparable = widened(theirs, ours), unlike_constants(ours, theirs)
+        notes = [*_unit_remarks(config, ours, theirs), *constant_remarks(config.truth, theirs)]
     return _Inputs(
         _Side(config.prediction, generated, 1.0, limits),
         _Side(config.truth, truth, config.scale, limits),
         _Side(config.training, training, config.scale, limits) if config.training and training else None,
         normalisation,
         tuple(notes),
+        incomparable,
     )
 
 
@@ -167,6 +179,26 @@ def _limits(data: Dataset) -> np.ndarray:
     """Limits (C, 2) that hold the percentiles 0.1 and 99.9 of every image of a set."""
     measured = np.stack([Normalisation().measure(read_image(item.image)) for item in data.items if item.image])
     return np.stack([measured[:, :, 0].min(axis=0), measured[:, :, 1].max(axis=0)], axis=1)
+
+
+def constant_remarks(truth: Path, limits: np.ndarray) -> list[str]:
+    """Say which channels are constant in all real images, by their limits (C, 2), and how they are compared then."""
+    if not (constant := is_constant(limits)).any():
+        return []
+    channels = ", ".join(map(str, np.flatnonzero(constant) + 1))
+    return [
+        f"channel {channels} of {truth} has one grey value in all images, so that grey values there are compared "
+        "between it and the extremes of the generated ones"
+    ]
+
+
+def unlike_constants(ours: np.ndarray, real: np.ndarray) -> str | None:
+    """Say that a channel is constant on both sides at different grey values, which no range tells how far apart."""
+    channels = np.flatnonzero(is_constant(ours) & is_constant(real) & (ours[:, 0] != real[:, 0]))
+    if not channels.size:
+        return None
+    first = channels[0]
+    return f"channel {first + 1} is {ours[first, 0]:g} in all generated images and {real[first, 0]:g} in all real ones"
 
 
 def _unit_remarks(config: ScoreGeneration, ours: np.ndarray, real: np.ndarray) -> list[str]:
@@ -202,6 +234,8 @@ def _size_remarks(inputs: _Inputs, sets: SetScores, width: int) -> list[str]:
 def _pairs(inputs: _Inputs) -> tuple[list[tuple[Item, Item]], list[str]]:
     """The generated and real images that belong together, all or none, and why none."""
     generated, real = inputs.generated, inputs.real
+    if inputs.incomparable:
+        return [], [f"no LPIPS, SSIM, PSNR: {inputs.incomparable}"]
     if generated.path.is_file() and real.path.is_file():  # whatever they are called
         pairs = [(generated.data.items[0], real.data.items[0])]
     else:

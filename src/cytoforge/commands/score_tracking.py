@@ -12,7 +12,7 @@ import numpy as np
 
 from cytoforge.config import ABSENT, ScoreTracking
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import digest, write_json
+from cytoforge.data.files import digest, utf8, write_json
 from cytoforge.data.images import read_labels
 from cytoforge.data.movie import Sequence, Track, inconsistencies, is_movie, no_movie, read_sequences, read_tracks, some
 from cytoforge.errors import UserError
@@ -345,7 +345,7 @@ def _fingerprint(path: Path, sequences: list[Sequence]) -> dict[str, Any]:
     return {
         "path": str(path),
         "sequences": len(sequences),
-        "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        "sha256": hashlib.sha256(utf8("\n".join(lines))).hexdigest(),
     }
 
 

@@ -17,6 +17,7 @@ from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
+from cytoforge.labels import dense
 from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, is_binary, morphology, pooled, summary
 from cytoforge.progress import Progress, counted
 from cytoforge.report import Pixels, Report, colour_labels
@@ -306,5 +307,4 @@ def comparison_figure(
 def _picture(labels: NDArray[Any]) -> Pixels:
     """Colours of the middle of a mask; ids are renumbered, as they may be large."""
     middle = tuple(slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in labels.shape)
-    numbers = np.unique(np.append(0, labels[middle]), return_inverse=True)[1]
-    return colour_labels(numbers[1:].reshape(labels[middle].shape))
+    return colour_labels(dense(labels[middle])[1])

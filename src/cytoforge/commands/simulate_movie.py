@@ -25,6 +25,7 @@ from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.tracks import check_sizes
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
+from cytoforge.labels import dense
 from cytoforge.metrics import morphology, motion
 from cytoforge.metrics.morphology import Morphology
 from cytoforge.metrics.motion import Motion
@@ -167,10 +168,10 @@ def least_reach(labels: NDArray[Any]) -> float:
     within some 25 or 50 pixels of the edge.
     """
     rows, columns = (np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)) for side in labels.shape)
-    reach = np.zeros(int(labels.max(initial=0)) + 1, np.intp)
-    np.maximum.at(reach, labels, np.minimum(rows[:, None], columns))
-    cells = reach[1:][reach[1:] > 0]
-    return float(cells.min()) if cells.size else np.inf
+    ids, numbers = dense(labels)
+    reach = np.zeros(ids.size, np.intp)
+    np.maximum.at(reach, numbers, np.minimum(rows[:, None], columns))
+    return float(reach[1:].min()) if ids.size > 1 else np.inf
 
 
 def measure(frames: Iterator[tuple[int, NDArray[Any]]], tracks: Sequence[movie.Track]) -> Measures:

@@ -1,6 +1,7 @@
 """Datasets: annotated images, images alone or masks alone, found in a folder, a file or a movie; split and read."""
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 
 from cytoforge.config import PRESENT
 from cytoforge.data import movie
-from cytoforge.data.files import digest, read_json
+from cytoforge.data.files import digest, read_json, utf8
 from cytoforge.data.formats import by_stem, image_files, read_mark
 from cytoforge.data.images import (
     Normalisation,
+    is_constant,
     read_header,
     read_image,
     read_labels,
@@ -371,8 +373,15 @@ class Dataset:
             )
 
     def common_limits(self) -> np.ndarray:
-        """Measure grey values (C, 2) that may stand for -1 and 1 in all images: medians of their own limits."""
-        limits = [Normalisation().measure(read_image(item.image)) for item in self.items if item.image]
+        """Measure grey values (C, 2) that may stand for -1 and 1 in all images: medians of their own limits.
+
+        In a channel of which most images are constant, the medians of those that are not.
+        """
+        limits = np.stack([Normalisation().measure(read_image(item.image)) for item in self.items if item.image])
+        for channel in limits.transpose(1, 0, 2):
+            varied = ~is_constant(channel)
+            if is_constant(np.median(channel, axis=0)[None])[0] and varied.any():
+                channel[:] = np.median(channel[varied], axis=0)
         return np.asarray(np.median(limits, axis=0))
 
     def fingerprint(self) -> dict[str, Any]:
@@ -382,7 +391,7 @@ class Dataset:
             parts = [digest(part) if part else "-" for part in (item.image, item.mask)]
             parts += [digest(part) for part in (item.markers, item.tracks) if part]
             lines.append(" ".join([item.name, *parts, str(item.rows)]))
-        sha256 = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        sha256 = hashlib.sha256(utf8("\n".join(lines))).hexdigest()
         return {"path": str(self.path), "items": len(self.items), "sha256": sha256}
 
 
@@ -427,7 +436,8 @@ def _grouping(path: Path, info: dict[str, Any]) -> Callable[[str], str | None]:
         return lambda name: name.rpartition("_")[0] or None
     if not isinstance(groups, dict):
         raise UserError(f'{path / INFO}: groups must be {{"NAME": "GROUP"}} or "prefix", not {groups!r}; mend it')
-    return lambda name: None if name not in groups else str(groups[name])
+    composed = {unicodedata.normalize("NFC", name): str(group) for name, group in groups.items()}  # as `by_stem`
+    return composed.get
 
 
 def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:

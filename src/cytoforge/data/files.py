@@ -1,9 +1,10 @@
-"""Writing that is whole or absent, JSON, and hashes of files."""
+"""Writing that is whole or absent, JSON, hashes of files, and text with names of files in it."""
 
 import contextlib
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from cytoforge.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+LONGEST = 255  # bytes of a file name that file systems take
 
 
 @contextlib.contextmanager
@@ -21,6 +23,8 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises UserError when the disk is full or the folder may not be written to.
     """
     temporary = path.with_name(f".{path.name}.part")  # the same after a kill, so that nothing piles up
+    if is_too_long(temporary.name):
+        temporary = path.with_name(f".{hashlib.sha256(utf8(path.name)).hexdigest()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -30,6 +34,32 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         _explain(path, error)
         raise
+
+
+def is_too_long(name: str) -> bool:
+    """Tell whether a file name is longer than file systems take."""
+    return len(os.fsencode(name)) > LONGEST
+
+
+def utf8(text: str) -> bytes:
+    r"""Encode text that may name files: bytes of a name that are no UTF-8 become \udc80 to \udcff.
+
+    That is how JSON writes them, too, so that a name in a JSON file is read back as it was.
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def in_utf8(path: Path) -> Iterator[Path]:
+    """Give a name under which libraries that want UTF-8 open a file to read it, whatever its own name is.
+
+    Raises OSError where the file cannot be opened.
+    """
+    if utf8(str(path)) == os.fsencode(path):
+        yield path
+        return
+    with path.open("rb") as file:
+        yield Path(f"/dev/fd/{file.fileno()}")  # only on Unix are names bytes
 
 
 def make_folder(path: Path) -> None:
@@ -57,7 +87,7 @@ def write_bytes(path: Path, content: bytes | bytearray | memoryview) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically; raises UserError when the disk is full."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -78,6 +108,6 @@ def digest(path: Path) -> str:
     if path.is_dir():
         parts = sorted(part for part in path.rglob("*") if part.is_file())
         listing = "".join(f"{part.relative_to(path).as_posix()} {digest(part)}\n" for part in parts)
-        return hashlib.sha256(listing.encode()).hexdigest()
+        return hashlib.sha256(utf8(listing)).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import threading
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,10 +37,14 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def by_stem(files: list[Path]) -> dict[str, Path]:
-    """Map names without endings to files; raises UserError when two files have one name."""
+    """Map names without endings to files; raises UserError when two files have one name.
+
+    Letters with marks are composed (Unicode NFC), as systems differ in how they store them: names that look alike are
+    one name.
+    """
     found: dict[str, Path] = {}
     for file in files:
-        stem = file.stem.removesuffix(".ome")
+        stem = unicodedata.normalize("NFC", file.stem.removesuffix(".ome"))
         if stem in found:
             raise UserError(f"{file}: {found[stem].name} has the same name; remove or rename one")
         found[stem] = file

@@ -269,8 +269,25 @@ class Normalisation:
         return cls(**stored)
 
 
+def is_constant(limits: np.ndarray) -> np.ndarray:
+    """Tell for each channel (C,) whether its limits (C, 2) are one grey value, which cannot be mapped to a range."""
+    constant: np.ndarray = ~(limits[:, 1] > limits[:, 0])
+    return constant
+
+
+def widened(limits: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return limits (C, 2), in constant channels also around those of `others`, so that no difference is lost there."""
+    joint = np.stack([np.minimum(limits[:, 0], others[:, 0]), np.maximum(limits[:, 1], others[:, 1])], axis=1)
+    return np.where(is_constant(limits)[:, None], joint, limits)
+
+
 def units_agree(limits: np.ndarray, others: np.ndarray) -> bool:
-    """Tell whether limits (C, 2) of two sets of images have half of their joint range in common, in each channel."""
+    """Tell whether limits (C, 2) of two sets of images have half of their joint range in common, in each channel.
+
+    Channels that are constant on either side tell nothing of units.
+    """
+    varied = ~(is_constant(limits) | is_constant(others))
+    limits, others = limits[varied], others[varied]
     common = np.minimum(limits[:, 1], others[:, 1]) - np.maximum(limits[:, 0], others[:, 0])
     joint = np.maximum(limits[:, 1], others[:, 1]) - np.minimum(limits[:, 0], others[:, 0])
     return bool((2 * common >= joint).all())

@@ -8,6 +8,7 @@ bits, and tracks that agree with the masks.
 """
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -23,9 +24,12 @@ from cytoforge.data.files import read_json, write_bytes, write_json
 from cytoforge.data.images import Mark, read_labels, write_image, write_labels
 from cytoforge.data.writer import INFO, check_target, goes_on, made_by
 from cytoforge.errors import UserError
+from cytoforge.labels import dense, renumbered
+from cytoforge.linking import assigned_in_order
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
 
+GREATEST = np.iinfo(np.uint16).max  # label in a movie folder that cytoforge writes
 # in the order in which they are trusted: (name, folder after the sequence, file stem, track file)
 SOURCES = (
     ("GT/SEG", "_GT/SEG", "man_seg", None),
@@ -212,18 +216,13 @@ def relabelled(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
     stands for its cell. Raises ValueError where sizes differ.
     """
     table = overlap(markers, labels)
-    ids: dict[int, int] = {}
-    for pair in np.argsort(-table.intersection, kind="stable"):
-        cell, marker = (
-            int(table.prediction_ids[table.pair_prediction[pair]]),
-            int(table.truth_ids[table.pair_truth[pair]]),
-        )
-        if cell not in ids and marker not in ids.values():
-            ids[cell] = marker
-    lut = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
-    lut[list(ids)] = list(ids.values())
-    result: np.ndarray = lut[labels]
-    lone = np.setdiff1d(table.truth_ids, list(ids.values()))
+    order = np.argsort(-table.intersection, kind="stable")
+    cell, marker = table.pair_prediction[order], table.pair_truth[order]
+    chosen = assigned_in_order(cell, marker)
+    new = np.zeros(table.prediction_ids.size + 1, np.int32)
+    new[1 + cell[chosen]] = table.truth_ids[marker[chosen]]
+    result: np.ndarray = new[dense(labels)[1]]
+    lone = np.delete(table.truth_ids, marker[chosen])
     return np.where(np.isin(markers, lone) & (result == 0), markers, result) if lone.size else result
 
 
@@ -239,17 +238,23 @@ def tracks_of(cells: Mapping[int, Collection[int]]) -> tuple[tuple[Track, ...], 
             frames.setdefault(int(cell), []).append(frame)
     tracks: list[Track] = []
     renamed: dict[tuple[int, int], int] = {}
-    free = max(frames, default=0) + 1
+    free = unused(frames)
     for cell, seen in sorted(frames.items()):
         tracks.append(Track(cell, seen[0], seen[0], 0))
         for frame in seen[1:]:
             if frame > tracks[-1].end + 1:
-                tracks.append(Track(free, frame, frame, tracks[-1].label))
-                free += 1
+                tracks.append(Track(next(free), frame, frame, tracks[-1].label))
             tracks[-1] = tracks[-1]._replace(end=frame)
             if tracks[-1].label != cell:
                 renamed[frame, cell] = tracks[-1].label
     return tuple(tracks), renamed
+
+
+def unused(labels: Collection[int]) -> Iterator[int]:
+    """Yield labels that are not among some: those after the greatest, then, beyond what 32 bits hold, the least."""
+    greatest = np.iinfo(np.int32).max
+    after = range(max(labels, default=0) + 1, greatest + 1)
+    return itertools.chain(after, (label for label in itertools.count(1) if label not in labels))
 
 
 class Inconsistency(NamedTuple):
@@ -339,6 +344,7 @@ class MovieWriter:
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._cells: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+        self._short: dict[str, dict[int, int]] = {}
         sequences = {*_sequence_names(path), *(folder.name[: -len("_LOW")] for folder in path.glob("*_LOW"))}
         former = read_json(path / INFO) if (path / INFO).exists() else {}
         if sequences and former.get("written_by") != "cytoforge":
@@ -378,12 +384,28 @@ class MovieWriter:
         _, folder, stem, _ = _layout(source)
         return self.path / f"{sequence}{folder}" / f"{stem}{number:03d}.tif"
 
+    def announce(self, sequence: str, labels: Collection[int]) -> str | None:
+        """Tell all labels, and parents, of a sequence before its masks come, in case that some pass 16 bits.
+
+        Then masks and tracks are written with the labels 1..N in their place, in the same order. Returns a sentence
+        that says so, else None. Raises UserError where there are more labels than 16 bits hold.
+        """
+        known = sorted(set(labels) - {0})
+        if not known or known[-1] <= GREATEST:
+            return None
+        where = f"{self.path}: sequence {sequence}"
+        if len(known) > GREATEST:
+            raise UserError(f"{where}: has {len(known)} cells or tracks, a movie holds {GREATEST}; cut it in parts")
+        self._short[sequence] = {label: number for number, label in enumerate(known, 1)}
+        return f"{where}: ids reach {known[-1]} and 16 bits hold {GREATEST}, so they become 1 to {len(known)} in order"
+
     def add_masks(self, sequence: str, source: str, number: int, labels: np.ndarray, mark: Mark | None = None) -> None:
         """Write labels (H, W) of one of SOURCES; raises ValueError as add_frame, UserError for ids beyond 16 bits."""
         self._agree(sequence, labels.shape)
         file = self.file(sequence, source, number)
-        if labels.max(initial=0) > np.iinfo(np.uint16).max:
-            raise UserError(f"{file}: a movie holds ids up to 65535, these reach {labels.max()}; cut it in parts")
+        labels = renumbered(labels, self._short.get(sequence, {}), keep=True)
+        if labels.max(initial=0) > GREATEST:
+            raise UserError(f"{file}: a movie holds ids up to {GREATEST}, these reach {labels.max()}; cut it in parts")
         write_labels(file, labels, mark)
         self._cells.setdefault((sequence, source), {})[number] = np.setdiff1d(labels, [0])
 
@@ -392,7 +414,11 @@ class MovieWriter:
 
         Raises ValueError where tracks do not agree with the masks or with each other.
         """
-        file, rows = self._track_file(sequence, source), sorted(tracks)
+        file, short = self._track_file(sequence, source), self._short.get(sequence, {})
+        rows = sorted(
+            row._replace(label=short.get(row.label, row.label), parent=short.get(row.parent, row.parent))
+            for row in tracks
+        )
         cells = self._cells.setdefault((sequence, source), {})
         for number, mask in _numbered(file.parent, _layout(source)[2]).items():
             if number not in cells:

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cytoforge.config import RUN
-from cytoforge.data.files import atomic, digest, make_folder, read_json, write_bytes, write_json
+from cytoforge.data.files import atomic, digest, in_utf8, make_folder, read_json, write_bytes, write_json
 from cytoforge.errors import UserError
 
 FORMAT = 1
@@ -267,7 +267,7 @@ def _save(file: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> 
 
 def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safe_open(file, framework="pt") as content:
+        with in_utf8(file) as path, safe_open(path, framework="pt") as content:
             return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file}: is damaged ({error}); {remedy}") from error

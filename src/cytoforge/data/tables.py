@@ -22,6 +22,9 @@ INNER = {"point_y", "point_x", "spot", "before"}
 """What `metrics.cells.follow` tells for other formats"""
 NAPARI = ("track_id", "t", "y", "x")
 PARENT = "parent_track_id"
+DEPTH = "z"
+OTHER_NAMES = {"track_id": ("trackid", "track", "id"), "t": ("frame", "time"), PARENT: ("parent",)}
+"""What columns of other programs are called, in lower case"""
 
 
 def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str, tuple[str, float]]:
@@ -85,53 +88,92 @@ def write_napari(path: Path, cells: Cells, tracks: Sequence[Track]) -> None:
 def read_napari(path: Path) -> Spots:
     """Read a table with the columns `track_id`, `t`, `y`, `x` and, if there, `parent_track_id`, in any order.
 
-    Other columns do not count. A parent of 0, below, or without a value is none.
+    Upper case and the names in OTHER_NAMES do, too; further columns do not count, but for a `z` that varies. A parent
+    without a value, below 0 or equal to the track is none; 0 is none unless there is a track 0 that can be meant.
 
     Raises:
-        UserError: naming the line, for a column or a number that is missing; for a track twice in a frame or with two
-            parents; and as `tracks.linked`.
+        UserError: naming the line, for a column or a number that is missing, and for several depths; for a track twice
+            in a frame or with two parents; where 0 may be a parent or none; and as `tracks.linked`.
     """
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the tracks in parts")
     rows: dict[tuple[int, int], tuple[float, float]] = {}
     parents: dict[int, int] = {}
+    empty = False  # whether some track has no parent and says so by another value than 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for line, (track, frame, y, x, parent) in _rows(path, file):
                 if (track, frame) in rows:
                     raise UserError(f"{path}, line {line}: track {track} is in frame {frame} twice; remove one")
                 rows[track, frame] = y, x
-                if parents.setdefault(track, parent) != parent:
+                if parent is None or parent < 0 or parent == track:
+                    empty |= parent != 0
+                elif parents.setdefault(track, parent) != parent:
                     raise UserError(
                         f"{path}, line {line}: track {track} has parents {parents[track]} and {parent}, but cells "
                         "never merge here; keep one"
                     )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error}); save the table anew") from error
-    return _spots(path, rows, parents)
+    return _spots(path, rows, _without_zeros(path, rows, parents, empty))
 
 
-def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float, float, int]]]:
+def _without_zeros(
+    path: Path, rows: Iterable[tuple[int, int]], parents: Mapping[int, int], empty: bool
+) -> dict[int, int]:
+    """Take out parents of 0 that mean none: all, unless another value does (`empty`) and there is a track 0."""
+    last = max((frame for track, frame in rows if track == 0), default=None)
+    daughters = {track for track, parent in parents.items() if parent == 0}
+    if last is not None and daughters:
+        if empty:
+            return dict(parents)
+        if min(frame for track, frame in rows if track in daughters) > last:  # else track 0 is not their mother
+            raise UserError(
+                f"{path}: parent 0 may be track 0 or none; leave the parent empty where there is none, or number "
+                "tracks from 1"
+            )
+    return {track: parent for track, parent in parents.items() if parent != 0}
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float, float, int | None]]]:
     reader = csv.DictReader(file)
-    names = reader.fieldnames or []
+    names = [(name or "").strip().lower() for name in reader.fieldnames or []]
+    for name, others in OTHER_NAMES.items():
+        found = next((names.index(other) for other in others if other in names), None)
+        if name not in names and found is not None:
+            names[found] = name
     missing = [name for name in NAPARI if name not in names]
-    if missing and {"frame", "track", "generation"} <= set(names):
+    if missing and {"frame", "track", "generation"} <= {(name or "").lower() for name in reader.fieldnames or []}:
         raise UserError(
             f"{path}: is a table of features, which tells no tracks to import; give what cytoforge export MOVIE "
             "--format napari, trackmate or geff writes"
         )
     if missing:
         raise UserError(f"{path}: has no column {', '.join(missing)}; tracks for napari have {', '.join(NAPARI)}")
+    unclear = [name for name in names if name.startswith("parent") and PARENT not in names]
+    if unclear:
+        raise UserError(f"{path}: has a column {unclear[0]}; call it {PARENT} if it holds tracks, else remove it")
+    reader.fieldnames = names
+    depth: float | None = None
     for row in reader:
         try:
             track, frame, parent = (_whole(row.get(name)) for name in ("track_id", "t", PARENT))
             if track is None or frame is None or frame < 0:
                 raise ValueError
-            yield reader.line_num, (track, frame, float(row["y"]), float(row["x"]), max(parent or 0, 0))
+            z = float(row.get(DEPTH) or "nan")
+            spot = track, frame, float(row["y"]), float(row["x"]), parent
         except (ValueError, TypeError, OverflowError):
             raise UserError(
                 f"{path}, line {reader.line_num}: needs whole numbers as track_id and t, numbers as y and x; mend it"
             ) from None
+        if z == z:  # not nan
+            depth = z if depth is None else depth
+            if z != depth:
+                raise UserError(
+                    f"{path}, line {reader.line_num}: lies at depth {z:g}, spots before it at {depth:g}, but masks are "
+                    "flat; give the tracks of one plane, or of a projection with one z"
+                )
+        yield reader.line_num, spot
 
 
 def _whole(text: str | None) -> int | None:
@@ -154,10 +196,9 @@ def _spots(path: Path, rows: Mapping[tuple[int, int], tuple[float, float]], pare
         last[track] = k
     links += [(k, k + 1) for k, (one, other) in enumerate(pairwise(places)) if one[0] == other[0]]
     for track, parent in parents.items():
-        if parent and parent not in last:
+        if parent not in last:
             raise UserError(f"{path}: the parent {parent} of track {track} is not in the table; add it or give 0")
-        if parent:
-            links.append((last[parent], first[track]))
+        links.append((last[parent], first[track]))
     return linked(
         path,
         np.array([frame for _, frame in places], np.int64),

@@ -3,7 +3,6 @@
 Inside, positions are y, x in pixels, (0, 0) in the middle of the first one, and times are the numbers of frames.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from cytoforge.data.files import read_json
 from cytoforge.data.images import read_header, read_image, read_labels
-from cytoforge.data.movie import Sequence, Track, inconsistencies, read_tracks, tracks_of
+from cytoforge.data.movie import Sequence, Track, inconsistencies, read_tracks, tracks_of, unused
 from cytoforge.data.writer import INFO
 from cytoforge.errors import UserError
+from cytoforge.labels import renumbered
 from cytoforge.metrics.cells import label_at
 from cytoforge.progress import counted
 
@@ -186,16 +186,6 @@ def mended(
     return tuple(found), renamed
 
 
-def renumbered(labels: np.ndarray, names: Mapping[int, int], *, keep: bool) -> np.ndarray:
-    """Give cells of labels int32 (H, W) the ids in `names`; the others keep theirs, or become background."""
-    if keep and not names:
-        return labels
-    ids, place = np.unique(labels, return_inverse=True)
-    new = np.array([names.get(old, old if keep else 0) for old in ids.tolist()], np.int32)
-    result: np.ndarray = new[place].reshape(labels.shape)
-    return result
-
-
 @dataclass(frozen=True)
 class Spots:
     """Tracks as other tools have them: positions, each linked to at most one before it. Built by `linked`."""
@@ -311,7 +301,7 @@ def _numbered(spots: Spots, cell: NDArray[np.int64]) -> tuple[tuple[Track, ...],
     own: dict[int, int] = {}
     for k in heads:
         own.setdefault(int(cell[k]), k)
-    free = itertools.count(int(cell.max()) + 1)
+    free = unused(set(cell.tolist()))
     numbers = {k: int(cell[k]) if own[int(cell[k])] == k else next(free) for k in heads}
     of: dict[int, int] = {}
     tracks: dict[int, Track] = {}

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cytoforge.data.files import digest
+from cytoforge.data.files import digest, in_utf8
 from cytoforge.errors import UserError
 from cytoforge.networks.features import LPIPS, InceptionFeatures
 
@@ -77,7 +77,8 @@ def load_features(name: FeatureNetwork, directory: Path | None = None) -> dict[s
     if path is None:
         return None
     try:
-        state = load_file(path)
+        with in_utf8(path) as file:
+            state = load_file(file)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: is damaged ({error}); copy it anew, or remove it to do without") from error
     if TELLING[name] not in state:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cytoforge.backgrounds import fitted
 from cytoforge.config import GenerateImages, Segment
 from cytoforge.data.dataset import PARTS, Dataset, Item
-from cytoforge.data.files import digest
+from cytoforge.data.files import digest, is_too_long, utf8
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
@@ -99,7 +99,7 @@ def noise_maps(
 
 def item_draw(seed: int, name: str, variant: int) -> torch.Generator:
     """Return the generator of an image's draws: it knows nothing of the other masks and variants."""
-    return torch.Generator().manual_seed(int.from_bytes(sha256(f"{seed} {variant} {name}".encode()).digest()[:7]))
+    return torch.Generator().manual_seed(int.from_bytes(sha256(utf8(f"{seed} {variant} {name}")).digest()[:7]))
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,8 @@ def _plan(
         source = {"mask": item.name, "mask_sha256": digest(item.mask)}
         for variant in range(1, config.variants + 1):
             name = item.name if config.variants == 1 else f"{item.name}-v{variant}"
+            if is_too_long(f"{name}.png"):
+                raise UserError(f"{item.mask}: its name is too long to add -v{variant} to it; shorten it")
             files[name] = {**source, "variant": variant}
             paintings.append(Painting(name, item, variant, {"synthetic": True, **origin, **files[name]}))
     info = {"synthetic": origin, "scale": painter.scale, "limits": [0, WHITE], "files": files}

@@ -39,6 +39,7 @@ from cytoforge.inference.generate import TILE, WHITE, grey, item_draw, noise_map
 from cytoforge.inference.load import load_network, open_network
 from cytoforge.inference.tiling import Evaluate, Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, condition
+from cytoforge.labels import dense
 from cytoforge.networks.movie import MovieGenerator, SuperResolution
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.networks.vid2vid import Sketch, Vid2Vid, compose
@@ -319,8 +320,12 @@ def generate_movie(config: GenerateMovie) -> Path:
     writer = movie.MovieWriter(config.out, info, overwrite=config.overwrite)
     total, done, progress = sum(len(numbers(s)) for s in sequences), 0, Progress("generate movie")
     for sequence in sequences:
-        if not any(labels.any() for _, labels in _masks(sequence)):
+        cells = {cell for _, labels in _masks(sequence) for cell in dense(labels)[0].tolist()} - {0}
+        if not cells:
             print(f"{config.masks}: no mask of sequence {sequence.name} holds a cell; its frames are painted without")
+        kin = {label for row in _tracks(sequence) for label in (row.label, row.parent)}
+        if short := writer.announce(sequence.name, cells | kin):
+            print(short)
         for number in _paint_sequence(config, studio, sequence, writer, {**mark, "synthetic": True}):
             done += 1
             progress(done / total, f"{sequence.name} frame {number}")
@@ -412,10 +417,14 @@ def _filmed(writer: movie.MovieWriter, sequence: movie.Sequence) -> Iterator[NDA
         yield (image[: 3 if len(image) == 3 else 1, ::every, ::every] >> 8).astype(np.uint8)
 
 
+def _tracks(sequence: movie.Sequence) -> tuple[movie.Track, ...]:
+    return movie.read_tracks(sequence.tracks[sequence.track_source]) if sequence.track_source else ()
+
+
 def _write_tracks(config: GenerateMovie, sequence: movie.Sequence, writer: movie.MovieWriter) -> None:
     assert sequence.track_source is not None
     try:
-        writer.add_tracks(sequence.name, "GT/TRA", movie.read_tracks(sequence.tracks[sequence.track_source]))
+        writer.add_tracks(sequence.name, "GT/TRA", _tracks(sequence))
     except ValueError as error:
         file = sequence.tracks[sequence.track_source]
         raise UserError(f"{file}: does not agree with its masks; run cytoforge check {config.masks}") from error

@@ -230,6 +230,7 @@ def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> 
 
     links = linker(frames())
     tracking, first = assemble(links), min(masks.files)
+    writer.announce(masks.name, tracking.tracks[:, 0].tolist())  # says at once that there are too many
     for index, (number, labels) in enumerate(masks.read()):
         if not writer.has(masks.name, "RES", number):
             writer.add_masks(masks.name, "RES", number, tracking.relabelled(index, labels))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cytoforge.data import movie
 from cytoforge.data.images import Normalisation, read_image, read_labels
-from cytoforge.report import Report, colour_labels, label_colours, overlay
+from cytoforge.report import Report, colour_labels, id_colours, overlay
 
 SHOWN = 4  # frames of each sequence
 TREES = 40  # lineages drawn: those with the most divisions, then the longest
@@ -58,13 +58,12 @@ def lineages(tracks: Sequence[movie.Track], most: int = TREES) -> Figure:
     known = {track.label for track in tracks}
     roots = [track for track in tracks if track.parent not in known]
     families = sorted((_family(root, children) for root in roots), key=_weight, reverse=True)[:most]
-    colours = label_colours(max(track.label for track in tracks)) / 255
     height = {track.label: row for row, track in enumerate(track for family in families for track in family)}
     figure = Figure(figsize=(8, 0.6 + 0.11 * max(len(height), 8)), layout="constrained")
     axes = figure.subplots()
     for family in families:
         for track in family:
-            colour = colours[track.label] * 0.8  # they stand on white
+            colour = id_colours(np.array([track.label]))[0] / 255 * 0.8  # they stand on white
             axes.plot([track.begin - 0.4, track.end + 0.4], [height[track.label]] * 2, color=colour, linewidth=2)
             if track.parent in height:
                 axes.plot(

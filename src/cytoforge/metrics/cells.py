@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours, regionprops_table
 
+from cytoforge.labels import dense
 from cytoforge.metrics.motion import Row
 
 Labels = NDArray[np.integer[Any]]
@@ -79,8 +80,10 @@ def measure(labels: Labels, image: NDArray[Any] | None = None) -> Cells:
     """
     grey = None if image is None else np.moveaxis(image, 0, -1)
     wanted = [*dict.fromkeys(name.split("-")[0] for name in SHAPE), *(GREY if image is not None else ())]
-    table = regionprops_table(labels, grey, properties=wanted)
+    ids, numbers = dense(labels)
+    table = regionprops_table(numbers, grey, properties=wanted)
     cells = {name: np.asarray(table[theirs]) for theirs, name in SHAPE.items()}
+    cells["label"] = ids[cells["label"]].astype(np.int64)
     for channel in range(0 if image is None else image.shape[0]):
         cells |= {f"{name}_{channel + 1}": np.asarray(table[f"{theirs}-{channel}"]) for theirs, name in GREY.items()}
     points = np.stack([cells["y"], cells["x"]], axis=1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from cytoforge.labels import boxes
 from cytoforge.metrics.morphology import kolmogorov_smirnov, quantiles
 
 Labels = NDArray[np.integer[Any]]
@@ -122,9 +122,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
 
 def _look(labels: Labels) -> dict[int, _Seen]:
     seen = {}
-    for label, box in enumerate(ndimage.find_objects(labels), 1):
-        if box is None:
-            continue
+    for label, box in boxes(labels).items():
         mask = labels[box] == label
         y, x = np.nonzero(mask)
         corner = (box[0].start, box[1].start)

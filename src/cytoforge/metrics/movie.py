@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from cytoforge.labels import Box, boxes
 from cytoforge.metrics.clips import Image, texture_features
 from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
 from cytoforge.metrics.generation import PairScores, PerceptualDistance, frechet_distance, pair_scores
@@ -21,7 +22,6 @@ from cytoforge.metrics.segmentation import match
 
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
-Box = tuple[slice, ...]
 Features = Floats | Tensor
 
 NAN = float("nan")
@@ -102,13 +102,12 @@ def coherence(movies: Iterable[Iterable[tuple[Image, Labels]]]) -> Coherence:
 
 def _warping_errors(before: tuple[Image, Labels], after: tuple[Image, Labels]) -> list[float]:
     """Mean absolute difference of each cell that is in two frames, moved from the first to the second."""
-    boxes: Sequence[Box | None] = ndimage.find_objects(before[1])
-    new_boxes: Sequence[Box | None] = ndimage.find_objects(after[1])
+    new_boxes = boxes(after[1])
     errors = []
-    for cell, (old, new) in enumerate(zip(boxes, new_boxes, strict=False), 1):
-        if old is None or new is None:
+    for cell, old in boxes(before[1]).items():
+        if cell not in new_boxes:
             continue
-        pixels, former = _pixels(after[1], new, cell), _pixels(before[1], old, cell)
+        pixels, former = _pixels(after[1], new_boxes[cell], cell), _pixels(before[1], old, cell)
         source = pixels - (pixels.mean(axis=1) - former.mean(axis=1))[:, None]
         inside = ndimage.map_coordinates(before[1] == cell, source, order=0, mode="constant")
         if not inside.any():

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
+from cytoforge.labels import compact, flat
 from cytoforge.metrics.estimates import (
     RESAMPLES,
     Estimate,
@@ -141,17 +142,17 @@ def overlap(truth: Labels, prediction: Labels) -> Overlap:
         ValueError: shapes differ, labels are not integers, or an id is negative.
     """
     _check(truth, prediction)
-    left, right = _flat(truth), _flat(prediction)
+    left, right = flat(truth), flat(prediction)
     changed = np.ones(left.size, dtype=bool)
     np.not_equal(left[1:], left[:-1], out=changed[1:])
     changed[1:] |= right[1:] != right[:-1]
     starts = np.flatnonzero(changed)
     # A first stretch of no pixels makes the background index 0 on both sides, present or not.
     lengths = np.diff(starts, prepend=0, append=left.size) if starts.size else np.zeros(1, np.int64)
-    truth_ids, row = _compact(np.concatenate([np.zeros(1, left.dtype), left[starts]]))
-    prediction_ids, column = _compact(np.concatenate([np.zeros(1, right.dtype), right[starts]]))
+    truth_ids, row = compact(np.concatenate([np.zeros(1, left.dtype), left[starts]]))
+    prediction_ids, column = compact(np.concatenate([np.zeros(1, right.dtype), right[starts]]))
     both = np.flatnonzero((row > 0) & (column > 0))
-    codes, pair = _compact((row[both] - 1) * (len(prediction_ids) - 1) + column[both] - 1)
+    codes, pair = compact((row[both] - 1) * (len(prediction_ids) - 1) + column[both] - 1)
     pair_truth, pair_prediction = np.divmod(codes, max(len(prediction_ids) - 1, 1))
     return Overlap(
         truth_ids=truth_ids[1:],
@@ -314,8 +315,8 @@ def assignment(truth: Ints, prediction: Ints, gain: Floats) -> NDArray[np.bool_]
     """
     if not truth.size:
         return np.zeros(0, dtype=bool)
-    _, row = _compact(truth)
-    columns, column = _compact(prediction)
+    _, row = compact(truth)
+    columns, column = compact(prediction)
     rows = int(row.max()) + 1
     dummies = np.arange(rows)
     graph = sparse.coo_array(
@@ -342,21 +343,6 @@ def _rates(parts: Floats, smoothing: float) -> dict[str, Floats]:
     average_precision = ratio(tp, tp + fp + fn + smoothing)
     matched_iou = ratio(total_iou, tp + smoothing)
     return dict(zip(METRICS, (precision, recall, f_score, average_precision, matched_iou), strict=True))
-
-
-def _flat(labels: Labels) -> NDArray[np.integer[Any]]:
-    integers: NDArray[np.integer[Any]] = labels.view(np.uint8) if labels.dtype == bool else labels  # type: ignore
-    return np.ascontiguousarray(integers).reshape(-1)
-
-
-def _compact(values: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
-    """Like np.unique with the inverse for integers >= 0, in linear time where a look-up table stays small."""
-    size = int(values.max()) + 1 if values.size else 0
-    if size > 4 * values.size + 1024:
-        return np.unique(values, return_inverse=True)
-    seen = np.zeros(size, dtype=bool)
-    seen[values] = True
-    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[values]
 
 
 def _sums(index: Ints, weights: Ints, size: int) -> Ints:

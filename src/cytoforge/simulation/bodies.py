@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from cytoforge.labels import boxes
 from cytoforge.simulation.masks import Shape
 from cytoforge.simulation.phantom import largest_piece
 
@@ -242,16 +243,14 @@ def displacement(
         float32 (2, H, W), rows and columns, in pixels: 0 outside cells, nan where the cell has no next mask.
     """
     flow = np.zeros((2, *labels.shape), np.float32)
-    boxes, boxes_after = (ndimage.find_objects(image) for image in (labels, after))
-    for label, box in enumerate(boxes, 1):
-        if box is None:
-            continue
+    boxes_after = boxes(after)
+    for label, box in boxes(labels).items():
         corner = [part.start for part in box]
         pixels = np.argwhere(labels[box] == label) + corner
         moved = np.full(pixels.shape, np.nan)
         for kin, part in _heirs(pixels, label, poses, poses_after, daughters):
-            if kin <= len(boxes_after) and boxes_after[kin - 1] is not None:
-                window = boxes_after[kin - 1]
+            if kin in boxes_after:
+                window = boxes_after[kin]
                 mask = np.argwhere(after[window] == kin) + [side.start for side in window]
                 carried = _carried(pixels[part], label, kin, poses, poses_after)
                 # as it is returned: half a pixel away, the last digits decide in which pixel it lies

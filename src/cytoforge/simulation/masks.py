@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cytoforge.labels import boxes
 from cytoforge.simulation.phantom import STEPS, draw_outline, fill_outline, largest_piece
 
 Labels = NDArray[np.int32]
@@ -103,13 +104,11 @@ def shapes_of(labels: NDArray[np.integer[Any]]) -> tuple[Shape, ...]:
 
     Of a cell in pieces the largest is taken. Holes are filled.
     """
-    ids, numbers = np.unique(np.append(0, labels), return_inverse=True)  # ids may be large and have gaps
-    numbers = numbers[1:].reshape(labels.shape).astype(np.int32)
     shapes = []
-    for number, window in enumerate(ndimage.find_objects(numbers, ids.size - 1), 1):
+    for cell, window in boxes(labels).items():
         if any(part.start == 0 or part.stop == length for part, length in zip(window, labels.shape, strict=True)):
             continue
-        mask = ndimage.binary_fill_holes(largest_piece(numbers[window] == number))
+        mask = ndimage.binary_fill_holes(largest_piece(labels[window] == cell))
         if np.count_nonzero(mask) >= SMALLEST:
             shapes.append(Shape.of(mask))
     return tuple(shapes)

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cytoforge.labels import boxes
+
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float64]
@@ -300,9 +302,7 @@ def _cell_phase(labels: Labels, delay: float, generator: np.random.Generator) ->
     phase = np.zeros(labels.shape)
     texture = _noise(labels.shape, 1.3, generator)
     granules = np.zeros(labels.shape)
-    for number, window in enumerate(ndimage.find_objects(labels), 1):
-        if window is None:
-            continue
+    for number, window in boxes(labels).items():
         mask = labels[window] == number
         depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         inner, area = depth.max(), mask.sum()

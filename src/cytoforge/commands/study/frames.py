@@ -109,6 +109,8 @@ def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
 
         cells = {place: np.setdiff1d(labels_of(number), [0]).tolist() for place, number in enumerate(numbers)}
         tracks, renamed = tracks_of(cells)
+        if short := writer.announce(sequence.name, [track.label for track in tracks]):
+            print(short)
         for place, number in enumerate(numbers):
             labels = labels_of(number)
             for (frame, cell), label in renamed.items():

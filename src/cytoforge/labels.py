@@ -1,0 +1,70 @@
+"""Label images by their cells: ids of any size as numbers 1..N and back, and where each cell lies.
+
+Ids may have gaps and reach the greatest integer. What is kept by cell is as long as there are cells or pixels, never
+as the greatest id.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Labels = NDArray[np.integer[Any]] | NDArray[np.bool_]
+Ints = NDArray[np.integer[Any]]
+Box = tuple[slice, ...]
+
+
+def compact(values: Ints) -> tuple[Ints, NDArray[np.int64]]:
+    """Return the distinct values in ascending order and the place of each value among them, as np.unique does.
+
+    Takes linear time where a table of the values from 0 on is no longer than a few times their number.
+    """
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high > 4 * values.size + 1024:
+        distinct, place = np.unique(values, return_inverse=True)
+        return distinct, place
+    seen = np.zeros(high + 1, dtype=bool)
+    seen[values] = True
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[values]
+
+
+def flat(labels: Labels) -> Ints:
+    """Return labels of any shape as one row of integers."""
+    integers: Ints = labels.view(np.uint8) if labels.dtype == bool else labels  # type: ignore[assignment]
+    return np.ascontiguousarray(integers).reshape(-1)
+
+
+def dense(labels: Labels) -> tuple[Ints, NDArray[np.int32]]:
+    """Number the cells of labels, of any shape, 1..N in ascending order of their ids; 0 stays 0.
+
+    Returns ids (N + 1,), of which the first is 0, and numbers of the shape of labels: ids[numbers] are the labels.
+    """
+    row = flat(labels)
+    begins = np.ones(row.size, bool)
+    np.not_equal(row[1:], row[:-1], out=begins[1:])
+    first = np.flatnonzero(begins)  # ids are constant along stretches, of which there are far fewer than pixels
+    values = row[first]
+    ids, place = compact(values[values != 0])
+    number = np.zeros(values.size, np.int32)
+    number[values != 0] = place + 1
+    numbers = np.repeat(number, np.diff(first, append=row.size)).reshape(labels.shape)
+    return np.append(np.zeros(1, ids.dtype), ids), numbers
+
+
+def boxes(labels: Labels) -> dict[int, Box]:
+    """Return the slices that hold each cell of labels, of any shape, by its id in ascending order."""
+    ids, numbers = dense(labels)
+    found: list[Box] = ndimage.find_objects(numbers, len(ids) - 1) if len(ids) > 1 else []
+    return dict(zip(ids[1:].tolist(), found, strict=True))
+
+
+def renumbered(labels: Ints, names: Mapping[int, int], *, keep: bool) -> Ints:
+    """Give cells of labels, of any shape, the ids in `names`, up to 2**31 - 1; others keep theirs, or become 0."""
+    if keep and not names:
+        return labels
+    ids, numbers = dense(labels)
+    new = np.array([0, *(names.get(old, old if keep else 0) for old in ids[1:].tolist())], np.int32)
+    result: NDArray[np.int32] = new[numbers]
+    return result
