@@ -107,18 +107,25 @@ class Model:
         """Load what the configuration names; raises UserError when run, device or tile do not serve."""
         run, network = open_network(config, "segmenter")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
-        stored = run.config
-        tile = config.tile or default_tile(network, stored["tile"])
+        stored = run.settings
+        assert stored.normalisation is not None  # of a segmenter it is never missing
+        target, described = TARGETS[stored.target], stored.networks["segmenter"]
+        if described.classes not in (None, target.classes):
+            raise UserError(
+                f"{run.path / 'config.json'}: target {target.name} wants {target.classes} classes, but the segmenter "
+                f"tells {described.classes} apart; restore the file from a copy, or train again"
+            )
+        tile = config.tile or default_tile(network, stored.tile)
         if tile < smallest_tile(network):
             least = smallest_tile(network)
             raise UserError(f"--tile {tile}: this network needs {least} px or more; leave the flag out for a good size")
         return cls(
             network,
-            TARGETS[stored["target"]],
-            Normalisation.from_json(stored["normalisation"]),
-            stored["scale"],
+            target,
+            Normalisation(**stored.normalisation.model_dump()),
+            stored.scale,
             tile,
-            stored["networks"]["segmenter"]["in_channels"],
+            described.in_channels or 1,
             run.fingerprint("segmenter", ("target", "scale", "normalisation")),
         )
 

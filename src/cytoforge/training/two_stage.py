@@ -95,7 +95,7 @@ def judge_recall(config: TrainSegmentation, judge: Path) -> float:
     run, target = Run.open(judge), TARGETS[config.target]
     network = load_network(run)
     found = [
-        segmentation_scores(labels, segment_array(network, image, target, run.config["tile"]), thresholds=(IOU,))
+        segmentation_scores(labels, segment_array(network, image, target, run.settings.tile), thresholds=(IOU,))
         for _, image, labels in open_data(config).validation
     ]
     recalls = [scores.recall[0] for scores in found if scores.truth_cells]
