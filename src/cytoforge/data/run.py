@@ -168,7 +168,7 @@ class Run:
         no number.
         """
         file = self.path / "weights" / f"{name}.safetensors"
-        remedy = "restore it from a copy, or train again"
+        remedy = "restore it from a copy, or import or train again"
         if not file.exists() and not file.is_symlink():
             present = sorted(other.stem for other in file.parent.glob("*.safetensors"))
             raise UserError(f"{file}: is missing (there is {', '.join(present) or 'none'}); train on, or copy it here")

@@ -151,12 +151,20 @@ def parse(kind: type[Model], stored: Mapping[str, Any], path: Path, remedy: str)
 
 
 def _problem(details: Any) -> str:
-    field = ".".join(str(part) for part in details["loc"])
+    """Say what pydantic tells of a field in a user's words."""
+    place = [str(part) for part in details["loc"]]
+    if place[:1] == ["networks"] and len(place) > 2:
+        name, field = place[1], ".".join(place[2:])
+        if details["type"] == "literal_error" and field == "network":
+            return f"{name} is of the unknown kind {details['input']!a:.60}; there are {', '.join(KINDS)}"
+        return f"describes no valid {name} ({_told(details, field)})"
+    return _told(details, ".".join(place))
+
+
+def _told(details: Any, field: str) -> str:
     told = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if details["type"] == "missing":
         return f"{field} is missing"
-    if details["type"] == "literal_error" and field.endswith(".network"):
-        return f"{details['loc'][1]} is of the unknown kind {details['input']!a:.60}; there are {', '.join(KINDS)}"
     if details["type"] == "extra_forbidden":
         return f"{field} is unknown here"
     if not field or details["type"] == "value_error":

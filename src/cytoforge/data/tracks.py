@@ -208,6 +208,8 @@ class Spots:
     """the spot from which each comes (N,), -1 without"""
     track: NDArray[np.int64] | None = None
     """label of the track (N,), -1 where not known; None where the file numbers no tracks"""
+    notes: tuple[str, ...] = ()
+    """what the user should know of the file"""
 
 
 def linked(
@@ -279,7 +281,7 @@ def place(spots: Spots, masks: Iterable[tuple[int, np.ndarray]], path: Path) -> 
             )
     if (lost := spots.frame[cell == -2]).size:
         raise UserError(f"{path}: has spots in frame {lost[0]}, of which the movie has no mask; is it the right movie?")
-    notes = []
+    notes = list(spots.notes)
     if nowhere := int((cell == 0).sum()):
         notes.append(f"{counted(nowhere, 'spot')} on no cell of their frame, left out")
     taken: set[tuple[int, int]] = set()
