@@ -12,6 +12,7 @@ from cytoforge.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 MAX_JSON = 2**28  # bytes
+LARGEST = 1e30  # of numbers in JSON
 
 
 @contextlib.contextmanager
@@ -89,6 +90,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a JSON object, not {type(value).__name__}; mend the file")
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value of a JSON file is a number of a size that something measured can have; no boolean is."""
+    return type(value) in (int, float) and abs(value) <= LARGEST
 
 
 def digest(path: Path) -> str:

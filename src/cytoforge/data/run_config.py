@@ -33,13 +33,13 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
     """Frozen; numbers are numbers, not text or booleans; what a later version adds is left alone."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
-class NetworkSettings(_Settings):
+class NetworkSettings(Settings):
     """Kind of a network, and the arguments it is built with as far as they were stored."""
 
     model_config = ConfigDict(extra="forbid")
@@ -68,7 +68,7 @@ class NetworkSettings(_Settings):
         return self.model_dump(exclude={"network"}, exclude_unset=True)
 
 
-class NormalisationSettings(_Settings):
+class NormalisationSettings(Settings):
     """How grey values become -1 to 1; see `data.images.Normalisation`."""
 
     kind: Literal["percentile", "min-max"]
@@ -82,7 +82,7 @@ class NormalisationSettings(_Settings):
         return self
 
 
-class RunConfig(_Settings):
+class RunConfig(Settings):
     """What `config.json` says; `docs/formats.md` tells the meaning of each key."""
 
     format: Literal[1]
@@ -131,7 +131,7 @@ class RunConfig(_Settings):
         return self
 
 
-class Provenance(_Settings):
+class Provenance(Settings):
     """What of `provenance.json` is more than a record: whether training has ended, and the checksums of its weights."""
 
     notes: list[str] = []
