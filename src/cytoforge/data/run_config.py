@@ -139,13 +139,17 @@ class Provenance(Settings):
     weights: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
 
 
+def problems(error: ValidationError) -> str:
+    """Say what is wrong with which fields, the first three of them."""
+    return "; ".join(_problem(details) for details in error.errors()[:3])
+
+
 def parse(kind: type[Model], stored: Mapping[str, Any], path: Path, remedy: str) -> Model:
     """Check what a file says; raises UserError that names the file, the fields, what is wrong, and the remedy."""
     try:
         return kind.model_validate(dict(stored))
     except ValidationError as error:
-        wrong = "; ".join(_problem(details) for details in error.errors()[:3])
-        raise UserError(f"{path}: {wrong}; {remedy}") from None
+        raise UserError(f"{path}: {problems(error)}; {remedy}") from None
     except RecursionError:
         raise UserError(f"{path}: is nested too deeply; {remedy}") from None
 

@@ -65,7 +65,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
         raise UserError(
             f"{config_path}: describes no valid {name} ({error}); restore the file or train again"
         ) from error
-    if problem := misfit(expected, weights):
+    if problem := misfit(expected, weights) or _mistyped(expected, weights):
         raise UserError(
             f"{run.path}: the weights of the {name} do not fit config.json ({problem}); restore or train again"
         )
@@ -75,7 +75,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
-    """Return the first thing in which a state dict differs in names, shapes or types from another; None if nothing."""
+    """Return the first thing in which a state dict differs in names or shapes from another; None if nothing."""
     for name in sorted(expected.keys() | state.keys()):
         if name not in state:
             return f"{name} is missing"
@@ -83,9 +83,14 @@ def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str |
             return f"{name} is not part of it"
         if expected[name].shape != state[name].shape:
             return f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
-        if expected[name].dtype != state[name].dtype:
-            kinds = (str(tensor.dtype).removeprefix("torch.") for tensor in (state[name], expected[name]))
-            return "{} holds {}, not {}".format(name, *kinds)
+    return None
+
+
+def _mistyped(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    for name, tensor in state.items():
+        if tensor.dtype != expected[name].dtype:
+            kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, expected[name].dtype)]
+            return f"{name} holds {kinds[0]}, not {kinds[1]}"
     return None
 
 
