@@ -123,6 +123,7 @@ def test_a_wrong_place_is_said_before_anything_is_loaded(
     monkeypatch.setattr("importlib.import_module", refuse)
     assert cli.main(line.split()) == 2
     assert sentence in capsys.readouterr().err
+    monkeypatch.setenv("CYTOFORGE_DEBUG", "1")  # a fault is raised
     if "results already" in sentence or "exists already" in sentence:
         with pytest.raises(AssertionError, match="is loaded"):
             cli.main([*line.split(), "--overwrite"])

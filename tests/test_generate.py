@@ -336,7 +336,8 @@ def test_an_interrupted_command_goes_on(
 
 def test_what_does_not_serve_is_refused(run: Path, masks: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    plain = Run.create(tmp_path / "plain", {"networks": {"segmenter": {"network": "unet"}}}).path
+    common = {"scale": 1.0, "normalisation": Normalisation().to_json(), "target": "semantic", "tile": 64}
+    plain = Run.create(tmp_path / "plain", {**common, "networks": {"segmenter": {"network": "unet"}}}).path
     with pytest.raises(UserError, match=r"config.json: holds no generator, only segmenter; give a run"):
         generate(settings_of(plain, masks, out))
     with pytest.raises(UserError, match="is no run folder"):

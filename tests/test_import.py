@@ -178,7 +178,10 @@ class TestRefusals:
                 r"d1.up.bias has shape \[3\], not \[16\]",
             ),
             (lambda s: s.update({"e1.conv.conv1.weight": torch.zeros(3)}), "not that of a convolution"),
-            (lambda s: s.update({"e1.conv.conv1.weight": torch.zeros(0, 1, 3, 3)}), "width and depth of 1 or more"),
+            (
+                lambda s: s.update({"e1.conv.conv1.weight": torch.zeros(0, 1, 3, 3)}),
+                "width is 0, but should be greater than or equal to 1",
+            ),
         ],
     )
     def test_what_does_not_fit_is_named(

@@ -331,6 +331,6 @@ def test_what_no_flag_changes_is_said_when_starting() -> None:
 def test_a_training_starts_from_no_generator(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Run.create(tmp_path / "painter", {"networks": {"generator": {}}})
+    Run.create(tmp_path / "painter", {"scale": 1.0, "networks": {"generator": {"network": "style-unet"}}})
     assert train(phantoms, tmp_path / "run", "--steps", "1", "--start", str(tmp_path / "painter")) == 2
     assert "--start needs a segmenter, and this run has none" in capsys.readouterr().err

@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cytoforge.errors import Interrupted, UserError, explain
+
 COMMANDS: dict[str, tuple[str, str, str]] = {
     # words: (config class, function, one line of help)
     "demo": ("Demo", "commands.demo:demo", "few-label training in several ways on phantom cells, scored and shown"),
@@ -79,6 +81,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
 }
 
+FAULT = 70  # the exit status of a program's own fault, as sysexits.h has it
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"
 
 
@@ -112,16 +115,29 @@ def _parse(words: str, rest: list[str]) -> object:
 
     from cytoforge import config
 
+    for before, argument in zip(["", *rest], rest, strict=False):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            where = argument or (before if before.startswith("--") else "")
+            raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
     kind = getattr(config, COMMANDS[words][0])
     settings = tyro.cli(kind, args=rest, prog=f"cytoforge {words}", description=inspect.cleandoc(kind.__doc__))
     config.check_places(settings)
     return settings
 
 
+def _fault(error: Exception) -> str:
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"this is a fault of cytoforge itself ({told:.200}); what is done is kept; please report it with what the same "
+        "command prints after CYTOFORGE_DEBUG=1 is set"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit status.
 
-    0 done, 1 done with findings, 2 user's mistake, 130 interrupted, 141 nobody reads what is printed any more.
+    0 done, 1 done with findings, 2 the user's mistake or the system's refusal, 70 cytoforge's own fault, 130
+    interrupted, 141 nobody reads what is printed any more.
     """
     for stream in {sys.__stdout__, sys.__stderr__} & {sys.stdout, sys.stderr}:
         if isinstance(stream, io.TextIOWrapper):  # what the console cannot show is written as \\u03b6
@@ -130,9 +146,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:  # as with `cytoforge score ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python itself writes what is left at its end
+        _drop_output()
         return 141
+    except OSError as error:  # as with a full disk behind `cytoforge score ... > file`
+        _drop_output()
+        print(f"cytoforge: what is printed cannot be written: {explain(error)}", file=sys.stderr)
+        return 2
     return status
+
+
+def _drop_output() -> None:
+    """Let standard output lead nowhere: Python itself writes what is left of it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: list[str]) -> int:
@@ -148,22 +173,23 @@ def _run(given: list[str]) -> int:
     if found is None:
         print(f"cytoforge: {_unknown(given)}", file=sys.stderr)
         return 2
-    from cytoforge.errors import Interrupted, UserError
-
     words, rest = found
     debug = bool(os.environ.get("CYTOFORGE_DEBUG"))
     try:
         settings = _parse(words, rest)
         module, function = COMMANDS[words][1].split(":")
         status = getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings)
-    except UserError as error:
-        if debug:
-            raise
-        print(f"cytoforge: {error}", file=sys.stderr)
-        return 2
     except (Interrupted, KeyboardInterrupt) as error:
         print(f"cytoforge: {str(error) or 'interrupted; what is done is kept'}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        sentence = str(error) if isinstance(error, UserError) else explain(error)
+        print(f"cytoforge: {sentence or _fault(error)}", file=sys.stderr)
+        return 2 if sentence else FAULT
     return status if isinstance(status, int) else 0
 
 

@@ -1,18 +1,22 @@
 """`cytoforge import`: a published checkpoint of cGAN-Seg or tGAN becomes a run folder for the other commands."""
 
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cytoforge.config import ImportCheckpoint
-from cytoforge.data.files import digest
+from cytoforge.data.files import check_readable, digest
 from cytoforge.data.images import Normalisation
 from cytoforge.data.run import Run
-from cytoforge.errors import UserError
+from cytoforge.data.run_config import NetworkSettings, problems
+from cytoforge.errors import UserError, explain
+from cytoforge.inference import load
 from cytoforge.instances import TARGETS
 from cytoforge.networks.flow import FlowNet
 from cytoforge.networks.movie import MovieGenerator, SuperResolution
@@ -26,6 +30,8 @@ TILE = 512  # px: the height of the images that the published networks were trai
 HEAD_WIDTH = 64  # channels of an attention head of the published discriminator; shapes tell the product only
 DROPOUT = 0.3  # of the discriminators of tGAN; it is in no tensor
 MASK_VALUE = 0.4  # of cells in the masks that the published movie generator was trained on
+SHARED = 4  # how often a file may hold the same numbers, as discriminators of tGAN do twice
+SAVE = "save it with torch.save(network.state_dict(), path)"
 ROLES = {
     "style-unet": "generator",
     "patchgan": "discriminator",
@@ -71,7 +77,8 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
     if config.network == "movie":
         content["mask_value"] = MASK_VALUE
     run = Run.create(config.out, content, overwrite=config.overwrite)
-    run.save_weights(role, state)
+    expected = _expected(config.network, sizes)
+    run.save_weights(role, {name: tensor.to(expected[name].dtype) for name, tensor in state.items()})
     run.finish({"checkpoint_sha256": digest(config.checkpoint)})
     print(f"{config.out}: {config.network} of {sum(map(torch.numel, state.values())):,} numbers imported as {role}")
     return config.out
@@ -84,17 +91,35 @@ def read_checkpoint(path: Path) -> State:
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give the .pth file of a checkpoint")
-    if not path.is_file():
-        raise UserError(f"{path}: does not exist; give the .pth file of a checkpoint")
+    check_readable(path, "give the .pth file of a checkpoint")
+    size = path.stat().st_size
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(part.file_size for part in archive.infolist())
+            if unpacked > size:  # torch.save never packs
+                raise UserError(f"{path}: packs {unpacked:,} bytes into {size:,}; {SAVE}")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (UserError, MemoryError):
+        raise
     except Exception as error:  # damaged bytes fail in any way the unpickler knows
+        if explain(error) and not isinstance(error, OSError):
+            raise
         raise UserError(
             f"{path}: cannot be read as a checkpoint of tensors alone ({type(error).__name__}); "
-            "fetch it anew, or save it with torch.save(network.state_dict(), path)"
+            f"fetch it anew, or {SAVE}"
         ) from error
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(t, Tensor) for t in loaded.values()):
-        raise UserError(f"{path}: holds no state dict; save it with torch.save(network.state_dict(), path)")
+        raise UserError(f"{path}: holds no state dict; {SAVE}")
+    total = 0
+    for name, tensor in loaded.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            raise UserError(f"{path}: {name!s:.60} is no plain tensor of real numbers; {SAVE}")
+        total += tensor.numel() * tensor.element_size()
+        if total > SHARED * size:  # views can claim any size
+            raise UserError(f"{path}: {name!s:.60} claims more numbers than the file can hold; {SAVE}")
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise UserError(f"{path}: {name!s:.60} holds NaN or infinite numbers; fetch the checkpoint anew")
     return {
         re.sub(r"^(module\.)+", "", str(name)): tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in loaded.items()
@@ -106,20 +131,22 @@ def misfit(network: str, state: State) -> str | None:
     state = own_names(network, state)
     try:
         sizes = SIZES[network](state)
-        with torch.device("meta"):
-            expected = NETWORKS[network](**sizes).state_dict()
+        NetworkSettings.model_validate({"network": network, **sizes})
+        expected = _expected(network, sizes)
     except KeyError as error:
         return f"{error.args[0]} is missing"
-    except ValueError as error:
-        return str(error)
-    for name in sorted(expected.keys() | state.keys()):
-        if name not in state:
-            return f"{name} is missing"
-        if name not in expected:
-            return f"{name} is not part of it"
-        if expected[name].shape != state[name].shape:
-            return f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
-    return None
+    except ValidationError as error:
+        return problems(error)
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        return " ".join(str(error).split())
+    return load.misfit(expected, state)
+
+
+def _expected(network: str, sizes: Sizes) -> State:
+    """Return names, shapes and types of a network's tensors, without numbers."""
+    with torch.device("meta"):
+        state: State = NETWORKS[network](**sizes).state_dict()
+    return state
 
 
 def own_names(network: str, state: State) -> State:

@@ -39,8 +39,8 @@ class Place:
 def _unfinished(folder: Path) -> bool:
     for file, mark in (("provenance.json", "finished"), ("dataset.json", "complete")):
         try:
-            stored = json.loads((folder / file).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            stored = json.loads((folder / file).read_bytes())
+        except (OSError, ValueError, RecursionError):
             continue  # whoever reads it has more to say
         if isinstance(stored, dict) and stored.get(mark):
             return False

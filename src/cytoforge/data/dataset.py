@@ -11,7 +11,7 @@ import numpy as np
 
 from cytoforge.config import PRESENT
 from cytoforge.data import movie
-from cytoforge.data.files import digest, read_json, utf8
+from cytoforge.data.files import digest, is_number, utf8
 from cytoforge.data.formats import by_stem, image_files, read_mark
 from cytoforge.data.images import (
     Normalisation,
@@ -23,7 +23,7 @@ from cytoforge.data.images import (
     resize_labels,
     scaled_shape,
 )
-from cytoforge.data.writer import INFO, PARTS
+from cytoforge.data.writer import INFO, PARTS, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
@@ -274,8 +274,8 @@ class Dataset:
         Raises UserError when it is no positive number.
         """
         scale = self.info.get("scale", 1.0)
-        if not isinstance(scale, int | float) or not scale > 0:
-            raise UserError(f"{self.path / INFO}: scale must be a number above 0, not {scale!r}; mend it")
+        if not is_number(scale) or not scale > 0:
+            raise UserError(f"{self.path / INFO}: scale must be a number above 0, not {scale!r:.60}; mend it")
         return float(scale)
 
     @property
@@ -287,9 +287,9 @@ class Dataset:
         limits = self.info.get("limits")
         if limits is None:
             return None
-        numbers = isinstance(limits, list) and len(limits) == 2 and all(isinstance(n, int | float) for n in limits)
+        numbers = isinstance(limits, list) and len(limits) == 2 and all(map(is_number, limits))
         if not numbers or not limits[0] < limits[1]:
-            raise UserError(f"{self.path / INFO}: limits must be two ascending numbers, not {limits!r}; mend it")
+            raise UserError(f"{self.path / INFO}: limits must be two ascending numbers, not {limits!r:.60}; mend it")
         return np.array(limits, dtype=np.float64)
 
     def synthetic(self) -> Path | None:
@@ -300,7 +300,7 @@ class Dataset:
         files = [file for item in self.items for file in (item.image, item.mask) if file]
         folders = {folder for file in files for folder in file.absolute().parents[:3]}
         for info in sorted(folder / INFO for folder in folders):
-            if info.is_file() and "synthetic" in read_json(info):
+            if info.is_file() and "synthetic" in read_info(info.parent):
                 return info
         return next((file for file in files if read_mark(file).get("synthetic")), None)
 
@@ -419,7 +419,7 @@ def _nothing_in(path: Path) -> str:
 
 
 def _open_folder(path: Path) -> Dataset:
-    info = read_json(path / INFO) if (path / INFO).exists() else {}
+    info = read_info(path)
     images, masks = by_stem(image_files(path / "images")), by_stem(image_files(path / "masks"))
     if not images and not masks:
         raise UserError(_nothing_in(path))
@@ -435,7 +435,7 @@ def _grouping(path: Path, info: dict[str, Any]) -> Callable[[str], str | None]:
     if groups == "prefix":
         return lambda name: name.rpartition("_")[0] or None
     if not isinstance(groups, dict):
-        raise UserError(f'{path / INFO}: groups must be {{"NAME": "GROUP"}} or "prefix", not {groups!r}; mend it')
+        raise UserError(f'{path / INFO}: groups must be {{"NAME": "GROUP"}} or "prefix", not {groups!r:.60}; mend it')
     composed = {unicodedata.normalize("NFC", name): str(group) for name, group in groups.items()}  # as `by_stem`
     return composed.get
 
@@ -456,4 +456,4 @@ def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
             notes.append(f"sequence {sequence.name}: {name} covers {covered} of {all_of_them}, not used")
     if not items:
         raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
-    return Dataset(path, tuple(items), read_json(path / INFO) if (path / INFO).exists() else {}, tuple(notes))
+    return Dataset(path, tuple(items), read_info(path), tuple(notes))

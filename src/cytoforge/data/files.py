@@ -13,6 +13,8 @@ from cytoforge.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 LONGEST = 255  # bytes of a file name that file systems take
+MAX_JSON = 2**28  # bytes
+LARGEST = 1e30  # of numbers in JSON
 
 
 @contextlib.contextmanager
@@ -90,17 +92,39 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raises UserError when the file is missing, damaged or holds something else."""
+def check_readable(path: Path, remedy: str) -> None:
+    """Raise UserError, with this remedy, unless `path` is a regular file, or a link to one, that may be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: does not exist; is this the right folder?") from None
-    except (OSError, ValueError) as error:
+        with path.open("rb") if path.is_file() else contextlib.nullcontext():
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); change its permissions, or {remedy}") from error
+    if not path.is_file():
+        link = "is a link to nothing" if path.is_symlink() else "does not exist"
+        what = "is a folder, no file" if path.is_dir() else "is no regular file" if path.exists() else link
+        raise UserError(f"{path}: {what}; {remedy}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object in UTF-8 or UTF-16, with or without a byte order mark.
+
+    Raises UserError when the file is missing, may not be read, is damaged, too large or holds something else.
+    """
+    check_readable(path, "is this the right folder?")
+    if path.stat().st_size > MAX_JSON:
+        raise UserError(f"{path}: is larger than {MAX_JSON / 2**20:.0f} MiB, which no such file is; restore the file")
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # damaged, numbers of thousands of digits, nested without end
         raise UserError(f"{path}: cannot be read as JSON ({error}); mend or restore the file") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a JSON object, not {type(value).__name__}; mend the file")
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value of a JSON file is a number of a size that something measured can have; no boolean is."""
+    return type(value) in (int, float) and abs(value) <= LARGEST
 
 
 def digest(path: Path) -> str:

@@ -89,8 +89,12 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
 
 def is_geff(path: Path) -> bool:
     """Tell whether a folder is a zarr group with GEFF's metadata."""
-    files = [path / name for name in METADATA if (path / name).is_file()]
-    return any("geff" in {**(stored := read_json(file)), **stored.get("attributes", {})} for file in files)
+    for file in (path / name for name in METADATA if (path / name).is_file()):
+        stored = read_json(file)
+        attributes = stored.get("attributes")
+        if "geff" in stored or (isinstance(attributes, dict) and "geff" in attributes):
+            return True
+    return False
 
 
 def _axis(name: str, kind: Any, calibration: Calibration) -> dict[str, Any]:

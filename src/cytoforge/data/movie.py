@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cytoforge.data.files import read_json, write_bytes, write_json
+from cytoforge.data.files import write_bytes, write_json
 from cytoforge.data.images import Mark, read_labels, write_image, write_labels
-from cytoforge.data.writer import INFO, check_target, goes_on, made_by
+from cytoforge.data.writer import INFO, check_target, goes_on, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.labels import dense, renumbered
 from cytoforge.linking import assigned_in_order
@@ -346,7 +346,7 @@ class MovieWriter:
         self._cells: dict[tuple[str, str], dict[int, np.ndarray]] = {}
         self._short: dict[str, dict[int, int]] = {}
         sequences = {*_sequence_names(path), *(folder.name[: -len("_LOW")] for folder in path.glob("*_LOW"))}
-        former = read_json(path / INFO) if (path / INFO).exists() else {}
+        former = read_info(path)
         if sequences and former.get("written_by") != "cytoforge":
             raise UserError(f"{path}: holds a movie that cytoforge did not write; choose another folder")
         check_target(path, made_by(self._info), overwrite=overwrite)

@@ -23,13 +23,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cytoforge.config import RUN
-from cytoforge.data.files import atomic, digest, in_utf8, make_folder, read_json, write_bytes, write_json
+from cytoforge.data.files import (
+    atomic,
+    check_readable,
+    digest,
+    in_utf8,
+    make_folder,
+    read_json,
+    write_bytes,
+    write_json,
+)
+from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError
 
-FORMAT = 1
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
+AGAIN = "start again with --overwrite"
 SPOKEN = {"low-resolution": "movie generator", "super-resolution": "super-resolution generator"}  # what messages say
 
 
@@ -79,12 +89,7 @@ class Run:
         """Open a run folder; raises UserError when it is none, is damaged, or was written in another format."""
         RUN.check(path)
         run = cls(path)
-        found = run.config.get("format")
-        if found != FORMAT:
-            raise UserError(
-                f"{path}: is a run of format {found}, this version reads format {FORMAT}; "
-                f"use the version of cytoforge named in {path / 'provenance.json'}"
-            )
+        _ = run.settings, run.provenance
         return run
 
     @classmethod
@@ -113,13 +118,29 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.json; raises UserError when it is damaged."""
+        """config.json as it is, for comparing and hashing; raises UserError when it is damaged."""
         return read_json(self.path / "config.json")
 
     @property
+    def settings(self) -> RunConfig:
+        """config.json, checked; raises UserError when it is damaged, of another format, or has been edited wrongly."""
+        stored = self.config
+        if "format" in stored and stored["format"] != FORMAT:
+            raise UserError(
+                f"{self.path}: is a run of format {stored['format']!r:.60}, this version reads format {FORMAT}; "
+                f"use the version of cytoforge named in {self.path / 'provenance.json'}"
+            )
+        return parse(RunConfig, stored, self.path / "config.json", "restore the file from a copy, or train again")
+
+    @property
     def provenance(self) -> dict[str, Any]:
-        """provenance.json; raises UserError when it is missing or damaged."""
-        return read_json(self.path / "provenance.json")
+        """provenance.json, nothing where it is missing; raises UserError when it is damaged or edited wrongly."""
+        path = self.path / "provenance.json"
+        if not path.exists():
+            return {}
+        stored = read_json(path)
+        parse(Provenance, stored, path, "mend the file, or remove it to do without")
+        return stored
 
     @property
     def finished(self) -> bool:
@@ -135,8 +156,9 @@ class Run:
         self.record(notes=[*self.provenance.get("notes", []), text])
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Record the end of the run, with its closing facts."""
-        self.record(**(facts or {}), finished=_now())
+        """Record the end of the run, with its closing facts and the SHA-256 of each of its weights files."""
+        weights = {file.stem: digest(file) for file in sorted((self.path / "weights").glob("*.safetensors"))}
+        self.record(**(facts or {}), weights=weights, finished=_now())
 
     @property
     def samples(self) -> Path:
@@ -149,31 +171,47 @@ class Run:
         _save(self.path / "weights" / f"{name}.safetensors", state_dict, {})
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
-        """Read weights/NAME.safetensors to the CPU; raises UserError when they are missing or damaged."""
+        """Read weights/NAME.safetensors to the CPU.
+
+        Raises UserError when they are missing or damaged, are not those that the run was finished with, or hold what is
+        no number.
+        """
         file = self.path / "weights" / f"{name}.safetensors"
-        if not file.is_file():
+        remedy = "restore it from a copy, or import or train again"
+        if not file.exists() and not file.is_symlink():
             present = sorted(other.stem for other in file.parent.glob("*.safetensors"))
             raise UserError(f"{file}: is missing (there is {', '.join(present) or 'none'}); train on, or copy it here")
-        return _load(file, "restore it from a copy, or train again")[0]
+        tensors = _load(file, remedy)[0]
+        written = self.provenance.get("weights", {}).get(name)
+        if written is not None and digest(file) != written:
+            raise UserError(
+                f"{file}: is not the file that the run was finished with (its checksum is not that in "
+                f"{self.path / 'provenance.json'}); {remedy}"
+            )
+        for key, tensor in tensors.items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+                raise UserError(f"{file}: {key} holds NaN or infinite numbers; {remedy}")
+        return tensors
 
-    def network(self, name: str) -> dict[str, Any]:
+    def network(self, name: str) -> NetworkSettings:
         """Return kind and options of a network in config.json; raises UserError when the run does not hold it."""
-        stored: dict[str, Any] = self.config.get("networks", {})
+        stored = self.settings.networks
         if name not in stored:
             held = ", ".join(SPOKEN.get(other, other) for other in stored) or "nothing"
             raise UserError(
                 f"{self.path / 'config.json'}: holds no {SPOKEN.get(name, name)}, only {held}; give a run that was "
                 "trained for it"
             )
-        return dict(stored[name])
+        return stored[name]
 
     def fingerprint(self, name: str, settings: Iterable[str]) -> str:
         """Return the SHA-256 over a network's weights and kind and the named settings of config.json (null if absent).
 
         The same results come from the same fingerprint. Raises UserError when the run does not hold the network.
         """
+        self.network(name)
         stored = self.config
-        parts = [self.network(name), *(stored.get(key) for key in settings)]
+        parts = [stored["networks"][name], *(stored.get(key) for key in settings)]
         weights = digest(self.path / "weights" / f"{name}.safetensors")
         return hashlib.sha256(json.dumps([*parts, weights], sort_keys=True).encode()).hexdigest()
 
@@ -193,12 +231,20 @@ class Run:
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read what save_state wrote; raises UserError when it is missing or damaged."""
         if not self.has_state:
-            raise UserError(f"{self.path}: has no state to go on from; start again with --overwrite")
-        tensors, header = _load(self._state, "start again with --overwrite")
+            raise UserError(f"{self.path}: has no state to go on from; {AGAIN}")
+        tensors, header = _load(self._state, AGAIN)
         try:
-            return tensors, json.loads(header["meta"])
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{self._state}: lacks its header ({error}); start again with --overwrite") from error
+            meta = json.loads(header["meta"])
+        except (KeyError, ValueError, RecursionError) as error:
+            raise UserError(f"{self._state}: lacks its header ({error}); {AGAIN}") from error
+        if not isinstance(meta, dict):
+            raise UserError(f"{self._state}: lacks its header ({type(meta).__name__}); {AGAIN}")
+        return tensors, meta
+
+    def foreign_state(self, error: Exception) -> UserError:
+        """Return what to raise when the state is whole, but not that of the training at hand."""
+        told = " ".join(str(error).split())
+        return UserError(f"{self._state}: does not fit this training ({told:.200}); {AGAIN}")
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Add a row to metrics.csv; `row` holds "step". New columns join at the end, older rows leave them empty."""
@@ -266,10 +312,11 @@ def _save(file: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> 
 
 
 def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    check_readable(file, remedy)  # safetensors calls every failure a missing file
     try:
         with in_utf8(file) as path, safe_open(path, framework="pt") as content:
             return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:  # types torch does not know
         raise UserError(f"{file}: is damaged ({error}); {remedy}") from error
 
 

@@ -148,6 +148,11 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float
             f"{path}: is a table of features, which tells no tracks to import; give what cytoforge export MOVIE "
             "--format napari, trackmate or geff writes"
         )
+    if missing and {"TRACK_ID", "SPOT_SOURCE_ID", "TRACK_INDEX", "POSITION_X"} & set(names):
+        raise UserError(
+            f"{path}: is a table of TrackMate, which does not tell where cells divide; give the .xml that TrackMate's "
+            "Save button writes"
+        )
     if missing:
         raise UserError(f"{path}: has no column {', '.join(missing)}; tracks for napari have {', '.join(NAPARI)}")
     unclear = [name for name in names if name.startswith("parent") and PARENT not in names]

@@ -1,7 +1,8 @@
 """TrackMate's XML: spots with features and outlines, links between them, and the image that they belong to."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 from xml.parsers import expat
@@ -10,13 +11,17 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.data.files import atomic
+from cytoforge.data.files import atomic, check_readable
 from cytoforge.data.formats import MAX_BYTES
 from cytoforge.data.tracks import Calibration, Spots, linked
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells
+from cytoforge.progress import counted
 
 VERSION = "7.11.1"
+CHUNK = 2**16  # bytes read at once
+MAX_TAG = 2**20  # bytes of a tag with its attributes; outlines are text between tags, and of any length
+MAX_DIGITS = 40  # of an id
 SPOT = (  # TrackMate's key, name, dimension, and whether it is a whole number
     ("QUALITY", "Quality", "QUALITY", False),
     ("POSITION_X", "X", "POSITION", False),
@@ -166,48 +171,115 @@ class _Found:
     track: str | None = None
     spots: dict[int, tuple[int, float, float, float]] = field(default_factory=dict)
     """by id: frame, y, x in the file's unit, label of the track or -1"""
+    invisible: set[int] = field(default_factory=set)
+    """spots that did not pass the filters"""
     links: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    shown: set[str] = field(default_factory=set)
-    """tracks that passed the filters"""
+    shown: set[str] | None = None
+    """tracks that passed the filters; None where the file tells of no filters"""
+    depth: float | None = None
+    commas: int = 0
+    """numbers written with a decimal comma"""
 
     def start(self, tag: str, told: dict[str, str]) -> None:
-        self.root = self.root or tag
-        if tag == "Model":
+        if self.root is None:
+            self.root = tag
+            if tag not in ("TrackMate", "Tracks"):
+                raise UserError(f"{self.path}: is XML of {tag:.60}, not of TrackMate; give a file that TrackMate saved")
+        if self.root == "Tracks":
+            self._exported(tag, told)
+        elif tag == "Model":
             self.unit = told.get("spatialunits")
         elif tag == "ImageData":
-            self.pixel = told["pixelwidth"], told["pixelheight"]
+            self.pixel = told.get("pixelwidth", ""), told.get("pixelheight", "")
         elif tag == "SpotsInFrame":
             self.frame = told["frame"]
-        elif tag == "Spot" and told.get("VISIBILITY", "1") != "0":
-            frame = int(float(told.get("FRAME") or self.frame or ""))
-            if abs(frame) >= 2**31:
-                raise ValueError(f"frame {frame}")
-            if float(told.get("POSITION_Z", 0)) != 0:
-                raise UserError(f"{self.path}: has spots at several depths, but masks are flat; export a projection")
-            place = float(told["POSITION_Y"]), float(told["POSITION_X"])
-            self.spots[int(told["ID"])] = frame, *place, float(told.get("TRACK_LABEL", -1))
+        elif tag == "Spot":
+            spot, frame = _whole(told, "ID"), told.get("FRAME") or self.frame or ""
+            if float(told.get("VISIBILITY", 1)) == 0:
+                self.invisible.add(spot)
+            self._add(spot, frame, told, "POSITION_", _decimal(told.get("TRACK_LABEL", "-1"), "TRACK_LABEL"))
         elif tag == "Track":
             self.track = told["TRACK_ID"]
-            self.links[self.track] = []
+            self.links.setdefault(self.track, [])
         elif tag == "Edge":
-            self.links[self.track or ""].append((int(told["SPOT_SOURCE_ID"]), int(told["SPOT_TARGET_ID"])))
+            if self.track is None:
+                raise ValueError("an Edge is outside of every Track")
+            self.links[self.track].append((_whole(told, "SPOT_SOURCE_ID"), _whole(told, "SPOT_TARGET_ID")))
+        elif tag == "FilteredTracks":
+            self.shown = set()
         elif tag == "TrackID":
-            self.shown.add(told["TRACK_ID"])
+            self.shown = (self.shown or set()) | {told["TRACK_ID"]}
+
+    def _exported(self, tag: str, told: dict[str, str]) -> None:
+        """Take an element of TrackMate's export of tracks alone, of particles and their detections in order of time."""
+        if tag == "Tracks":
+            self.unit = told.get("spaceUnits")
+        elif tag == "particle":
+            self.track = str(len(self.links))
+            self.links[self.track] = []
+            self.frame = None
+        elif tag == "detection":
+            if self.track is None:
+                raise ValueError("a detection is outside of every particle")
+            spot = len(self.spots)
+            self._add(spot, told["t"], told, "", -1.0)
+            if self.frame is not None:
+                if self.spots[spot][0] <= self.spots[spot - 1][0]:
+                    raise UserError(
+                        f"{self.path}: a track is in frame {self.spots[spot][0]} twice (do cells divide?), which this "
+                        "export cannot tell; give the .xml that TrackMate's Save button writes"
+                    )
+                self.links[self.track].append((spot - 1, spot))
+            self.frame = told["t"]
+
+    def _add(self, spot: int, when: str, told: dict[str, str], prefix: str, label: float) -> None:
+        x, y, z = (f"{prefix}{axis}" if prefix else axis.lower() for axis in "XYZ")
+        frame = _decimal(when, "frame")
+        if not (frame.is_integer() and 0 <= frame < 2**31):
+            raise ValueError(f"the frame of a spot is {when!r:.40}")
+        if spot in self.spots:
+            raise ValueError(f"two spots have the ID {spot}")
+        if not abs(label) < 2**31:
+            raise ValueError(f"TRACK_LABEL is {told['TRACK_LABEL']!r:.40}")
+        self.commas += any("," in told.get(name, "") for name in (x, y, z))
+        depth = _decimal(told.get(z, "0"), z)
+        self.depth = depth if self.depth is None else self.depth
+        if depth != self.depth:
+            raise UserError(f"{self.path}: has spots at several depths, but masks are flat; track a projection instead")
+        self.spots[spot] = int(frame), _decimal(told[y], y), _decimal(told[x], x), label
+
+
+def _whole(told: Mapping[str, str], name: str) -> int:
+    text = told[name]
+    if not text.removeprefix("-").isdecimal() or len(text) > MAX_DIGITS:
+        raise ValueError(f"{name} is {text!r:.40}, no whole number of at most {MAX_DIGITS} digits")
+    return int(text)
+
+
+def _decimal(text: str, name: str) -> float:
+    """Return a number that may be written with a decimal comma, as programs of some countries do."""
+    try:
+        return float(text.replace(",", ".", 1) if "." not in text else text)
+    except ValueError:
+        raise ValueError(f"{name} is {text!r:.40}, no number") from None
 
 
 def read_trackmate(path: Path, calibration: Calibration) -> Spots:
-    """Read the visible spots and filtered tracks of a TrackMate file; a spot without links is a track of one frame.
+    """Read the filtered tracks of a TrackMate file and its visible spots without links, each a track of one frame.
 
-    Where spots have a `TRACK_LABEL`, as those of `write_trackmate` have, tracks end where it changes.
+    A spot in a filtered track is part of it, visible or not, as in TrackMate's own exports. TrackMate's export of
+    tracks alone, of particles and detections, is read too. Where spots have a `TRACK_LABEL`, as those of
+    `write_trackmate` have, tracks end where it changes.
 
     Positions are divided by the pixel size of the file's own image, or by that of `calibration` where it tells none.
     The XML goes through a parser that keeps nothing; a DOCTYPE, by which a file could name others or grow without
-    bounds, is refused.
+    bounds, and elements of more than MAX_TAG bytes are refused.
 
     Raises:
-        UserError: for what is no whole XML or not of TrackMate, for links to spots that are not there, for depth, and
-            as `tracks.linked`.
+        UserError: for what is no whole XML or not of TrackMate, for links to spots that are not there, for depth, where
+            no track passed the filters, and as `tracks.linked`.
     """
+    check_readable(path, "give a file that TrackMate saved")
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the movie in parts")
     found = _Found(path)
@@ -218,43 +290,78 @@ def read_trackmate(path: Path, calibration: Calibration) -> Spots:
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = found.start
+    fed = 0
     try:
         with path.open("rb") as file:
-            parser.ParseFile(file)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+            while chunk := file.read(CHUNK):
+                parser.Parse(chunk, False)
+                fed += len(chunk)
+                # the parser looks through a whole tag anew whenever a part of it is added
+                if fed - max(parser.CurrentByteIndex, 0) > MAX_TAG:
+                    raise UserError(
+                        f"{path}, line {parser.CurrentLineNumber}: has a tag or comment of more than "
+                        f"{MAX_TAG // 2**20} MiB, which TrackMate never writes; save it anew from TrackMate"
+                    )
+            parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise UserError(f"{path}: is no whole XML ({error}); save it anew from TrackMate") from error
-    except (KeyError, ValueError, OverflowError) as error:
+    except KeyError as error:
         raise UserError(
             f"{path}, line {parser.CurrentLineNumber}: lacks or mistells {error}; save it anew from TrackMate"
         ) from error
-    if found.root != "TrackMate":
-        raise UserError(f"{path}: is XML of {found.root}, not of TrackMate; give a file that TrackMate saved")
+    except ValueError as error:
+        raise UserError(f"{path}, line {parser.CurrentLineNumber}: {error}; save it anew from TrackMate") from error
     return _linked(path, found, calibration)
 
 
 def _linked(path: Path, found: _Found, calibration: Calibration) -> Spots:
-    pixels = [float(value) for value in found.pixel or ()] or [calibration.pixel_in(found.unit, path)] * 2
-    if not all(0 < size < float("inf") for size in pixels):
-        raise UserError(f"{path}: has pixels of {pixels[0]} x {pixels[1]}; mend ImageData")
-    filtered = (links for track, links in found.links.items() if track not in found.shown)
-    hidden = {spot for links in filtered for link in links for spot in link}
-    kept = {spot: place for spot, place in found.spots.items() if spot not in hidden}
+    shown = set(found.links) if found.shown is None else found.shown
+    notes = []
+    if any(found.links.values()) and not any(found.links.get(track) for track in shown):
+        raise UserError(
+            f"{path}: none of its {counted(len(found.links), 'track')} passed the filters of TrackMate; widen the "
+            "filters of tracks there and save it anew"
+        )
+    if found.shown is None and found.root == "TrackMate" and found.links:
+        notes.append("tells of no filters of tracks, all were taken")
+    if found.commas:
+        notes.append(f"{counted(found.commas, 'spot')} with a decimal comma in its position, read as a decimal point")
+    hidden = {spot for track, links in found.links.items() if track not in shown for link in links for spot in link}
+    within = {spot for track in shown for link in found.links.get(track, ()) for spot in link}
+    if taken := len(found.invisible & within & found.spots.keys()):
+        notes.append(f"{counted(taken, 'spot')} that TrackMate hides, but has in a track that it shows, taken along")
+    kept = {spot: place for spot, place in found.spots.items() if spot not in (hidden | found.invisible) - within}
     index = {spot: k for k, spot in enumerate(kept)}
-    links = list(_links(path, found, index))
+    links = list(_links(path, found, shown, index))
     places = np.array(list(kept.values()), np.float64).reshape(-1, 4)
     frame = places[:, 0].astype(np.int64)
     # a link of TrackMate has no direction
     ordered = [link if frame[link[0]] <= frame[link[1]] else link[::-1] for link in links]
-    track = np.nan_to_num(places[:, 3], nan=-1).astype(np.int64)
-    return linked(path, frame, places[:, 1:3] / pixels[::-1], np.array(ordered, np.int64).reshape(-1, 2), track)
+    track = places[:, 3].astype(np.int64)
+    position = places[:, 1:3] / _pixels(path, found, calibration)[::-1]
+    spots = linked(path, frame, position, np.array(ordered, np.int64).reshape(-1, 2), track)
+    return replace(spots, notes=tuple(notes))
 
 
-def _links(path: Path, found: _Found, index: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+def _pixels(path: Path, found: _Found, calibration: Calibration) -> tuple[float, float]:
+    """Return width and height of a pixel in the file's unit: as its image has them, if these are sizes."""
+    try:
+        width, height = (_decimal(text, "a pixel") for text in found.pixel or ())
+        if 0 < width < math.inf and 0 < height < math.inf:
+            return width, height
+    except ValueError:
+        pass
+    size = calibration.pixel_in(found.unit, path)
+    return size, size
+
+
+def _links(path: Path, found: _Found, shown: set[str], index: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     for track, links in found.links.items():
-        for source, target in links if track in found.shown else ():
+        for source, target in links if track in shown else ():
             for spot in (source, target):
                 if spot not in index:
-                    raise UserError(f"{path}: a link leads to spot {spot}, which is not there; save it anew")
+                    raise UserError(
+                        f"{path}: a link leads to spot {spot}, which is not there; open the file in TrackMate and save "
+                        "it anew"
+                    )
             yield index[source], index[target]

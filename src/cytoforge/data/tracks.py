@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.data.files import read_json
+from cytoforge.data.files import is_number
 from cytoforge.data.images import read_header, read_image, read_labels
 from cytoforge.data.movie import Sequence, Track, inconsistencies, read_tracks, tracks_of, unused
-from cytoforge.data.writer import INFO
+from cytoforge.data.writer import INFO, read_info
 from cytoforge.errors import UserError
 from cytoforge.labels import renumbered
 from cytoforge.metrics.cells import label_at
@@ -72,19 +72,19 @@ class Calibration:
 
 def read_calibration(movie: Path, pixel_size: float | None, frame_interval: float | None) -> Calibration:
     """Take what is given, else what dataset.json of a movie folder says; raises UserError for what is no number."""
-    stored = read_json(movie / INFO) if (movie / INFO).exists() else {}
+    stored = read_info(movie)
     values: dict[str, float | None] = {}
     for name, given in (("pixel_size", pixel_size), ("frame_interval", frame_interval)):
         value = stored.get(name) if given is None else given
-        if value is not None and (type(value) not in (int, float) or not 0 < value < float("inf")):
-            raise UserError(f"{movie / INFO}: {name} is {value!r} and must be a number above 0; mend it")
+        if value is not None and (not is_number(value) or not value > 0):
+            raise UserError(f"{movie / INFO}: {name} is {value!r:.60} and must be a number above 0; mend it")
         values[name] = value
     return Calibration(**values)
 
 
 def movie_info(movie: Path, calibration: Calibration) -> dict[str, Any]:
     """Return what dataset.json of a copy of a movie folder says: as that of the movie, and the calibration."""
-    stored = read_json(movie / INFO) if (movie / INFO).exists() else {}
+    stored = read_info(movie)
     known = {name: value for name, value in asdict(calibration).items() if value is not None}
     return {name: value for name, value in stored.items() if name not in OWN} | known
 
@@ -198,6 +198,8 @@ class Spots:
     """the spot from which each comes (N,), -1 without"""
     track: NDArray[np.int64] | None = None
     """label of the track (N,), -1 where not known; None where the file numbers no tracks"""
+    notes: tuple[str, ...] = ()
+    """what the user should know of the file"""
 
 
 def linked(
@@ -269,7 +271,7 @@ def place(spots: Spots, masks: Iterable[tuple[int, np.ndarray]], path: Path) -> 
             )
     if (lost := spots.frame[cell == -2]).size:
         raise UserError(f"{path}: has spots in frame {lost[0]}, of which the movie has no mask; is it the right movie?")
-    notes = []
+    notes = list(spots.notes)
     if nowhere := int((cell == 0).sum()):
         notes.append(f"{counted(nowhere, 'spot')} on no cell of their frame, left out")
     taken: set[tuple[int, int]] = set()

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from cytoforge.data.files import make_folder, read_json, write_json
 from cytoforge.data.formats import by_stem, image_files
 from cytoforge.data.images import Mark, write_image, write_labels
+from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
 
 INFO = "dataset.json"
@@ -81,7 +83,7 @@ def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, An
     """
     if path.is_file():
         raise UserError(f"{path}: is a file; give a folder to write into")
-    former = read_json(path / INFO) if (path / INFO).exists() else {}
+    former = read_info(path)
     if former.get("written_by") != "cytoforge":
         if any(image_files(path / part) for part in PARTS):
             raise UserError(f"{path}: holds images or masks that cytoforge did not write; choose another folder")
@@ -110,6 +112,24 @@ def goes_on(path: Path, former: Mapping[str, Any], wanted: Mapping[str, Any], *,
             "repeat its command to go on with it, choose another folder, or give --overwrite"
         )
     return not different and not overwrite
+
+
+class Info(Settings):
+    """What of dataset.json commands look into beside its calibration; whatever else a user wrote there is kept."""
+
+    complete: bool = True
+    files: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    sequences: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """Return dataset.json of a folder, empty without it; raises UserError when it is damaged or edited wrongly."""
+    path = folder / INFO
+    if not path.exists():
+        return {}
+    info = read_json(path)
+    parse(Info, info, path, "mend the file")
+    return info
 
 
 def made_by(info: Mapping[str, Any]) -> str | None:

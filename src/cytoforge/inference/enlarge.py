@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytoforge.inference.generate import TILE, grey, noise_maps
+from cytoforge.data.run_config import TILE
+from cytoforge.inference.generate import grey, noise_maps
 from cytoforge.inference.tiling import Floats, default_tile, smallest_tile, tiled_rows
 from cytoforge.networks.movie import SuperResolution
 from cytoforge.networks.style_unet import draw_styles

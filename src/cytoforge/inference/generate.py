@@ -17,10 +17,11 @@ from cytoforge.config import GenerateImages, Segment
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest, is_too_long, utf8
 from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.data.run_config import TILE
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import curate
-from cytoforge.inference.load import open_network
+from cytoforge.inference.load import load_backgrounds, open_network
 from cytoforge.inference.segment import Model
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, DEEPEST, condition, relabel
@@ -29,7 +30,6 @@ from cytoforge.progress import Progress, counted
 
 BY = "cytoforge generate images"
 WHITE = int(np.iinfo(np.uint16).max)  # what 1 is written as; -1 is 0
-TILE = 256  # px, where none is stored
 
 
 def paint(
@@ -119,12 +119,11 @@ class Painter:
     def open(cls, config: GenerateImages) -> Self:
         """Load what the configuration names; raises UserError when run or device do not serve."""
         run, network = open_network(config, "generator")
-        stored = run.config
-        kind = stored.get("condition", "mask")
-        told = stored["networks"]["generator"].get("in_channels", 1)
+        stored = run.settings
+        kind, told = stored.condition, stored.networks["generator"].in_channels or 1
         if isinstance(network, ImageGenerator) and network.residual:
             told -= network.outputs.out_channels
-        if not isinstance(network, ImageGenerator) or told != CONDITIONS.get(kind):
+        if not isinstance(network, ImageGenerator) or told != CONDITIONS[kind]:
             raise UserError(
                 f"{run.path / 'config.json'}: its generator takes {counted(told, 'channel')}, which is no condition "
                 f"{kind!r}; give a run that was trained to paint single images"
@@ -132,9 +131,9 @@ class Painter:
         fingerprint = run.fingerprint("generator", ("condition", "scale"))
         bank: tuple[Floats, ...] = ()
         if network.residual:
-            bank = tuple(tensor.numpy() for tensor in run.load_weights(BACKGROUNDS).values())
+            bank = tuple(load_backgrounds(run, network.outputs.out_channels).values())
             fingerprint += f"-{digest(run.path / 'weights' / f'{BACKGROUNDS}.safetensors')}"
-        return cls(network, kind, stored.get("scale", 1.0), stored.get("tile", TILE), bank, fingerprint)
+        return cls(network, kind, stored.scale, stored.tile, bank, fingerprint)
 
     def paint(self, labels: NDArray[np.integer[Any]], draw: torch.Generator, mixing: float = 0.9) -> Floats:
         """Paint labels (H, W) as the function `paint` does, with what the run holds."""
@@ -195,7 +194,7 @@ def generate(config: GenerateImages) -> Path:
 
 def _open_segmenter(config: GenerateImages) -> Model:
     run = config.segmenter or config.run
-    if "segmenter" not in Run.open(run).config["networks"]:
+    if "segmenter" not in Run.open(run).settings.networks:
         raise UserError(f"{run}: holds no segmenter to look at the images; give one with --segmenter, or no --keep")
     return Model.open(Segment(run, config.out, config.out, device=config.device, threads=config.threads))
 

@@ -32,11 +32,12 @@ from cytoforge.data.images import (
     scaled_shape,
 )
 from cytoforge.data.run import BACKGROUNDS
+from cytoforge.data.run_config import TILE, RunConfig
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger, padded
-from cytoforge.inference.generate import TILE, WHITE, grey, item_draw, noise_maps
-from cytoforge.inference.load import load_network, open_network
+from cytoforge.inference.generate import WHITE, grey, item_draw, noise_maps
+from cytoforge.inference.load import load_backgrounds, load_network, open_network
 from cytoforge.inference.tiling import Evaluate, Floats, default_tile, tiled_rows
 from cytoforge.instances import CONDITIONS, condition
 from cytoforge.labels import dense
@@ -208,7 +209,7 @@ class Studio:
 
     network: MovieGenerator | Vid2Vid
     enlarging: SuperResolution | None
-    stored: dict[str, Any]
+    stored: RunConfig
     backgrounds: dict[str, Floats]
     fingerprint: str
 
@@ -216,15 +217,16 @@ class Studio:
     def open(cls, config: GenerateMovie) -> Self:
         """Load what the configuration names; raises UserError when run or device do not serve."""
         run, network = open_network(config, "low-resolution")
-        stored, enlarging = run.config, None
-        if "super-resolution" in stored["networks"]:
+        stored, enlarging = run.settings, None
+        if "super-resolution" in stored.networks:
             second = load_network(run, "super-resolution", next(network.parameters()).device)
             enlarging = second if isinstance(second, SuperResolution) else None
-        kind, told = stored.get("condition", "mask"), stored["networks"]["low-resolution"].get("in_channels", 2)
-        if not isinstance(network, MovieGenerator | Vid2Vid) or told % CONDITIONS.get(kind, told + 1):
+        told = stored.networks["low-resolution"].in_channels or 2
+        if not isinstance(network, MovieGenerator | Vid2Vid) or told % CONDITIONS[stored.condition]:
             raise UserError(f"{run.path / 'config.json'}: holds no movie generator; give a run of train movie")
         file = run.path / "weights" / f"{BACKGROUNDS}.safetensors"
-        bank = run.load_weights(BACKGROUNDS) if file.exists() else {}
+        painting = isinstance(network, MovieGenerator) and (file.exists() or file.is_symlink())
+        bank = load_backgrounds(run, network.outputs.out_channels) if painting else {}
         if isinstance(network, Vid2Vid) and config.background is not None:
             raise UserError(f"{run.path}: was trained by vid2vid, which knows no background; leave --background out")
         if isinstance(network, MovieGenerator) and not bank and config.background is None:
@@ -232,13 +234,12 @@ class Studio:
         settings = ("condition", "scale", "lag", "mask_value", "limits")
         fingerprints = [run.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])]
         fingerprints += [run.fingerprint("super-resolution", ("scale",))] if enlarging else []
-        backgrounds = {name: tensor.numpy() for name, tensor in bank.items()}
-        return cls(network, enlarging, stored, backgrounds, "-".join(fingerprints))
+        return cls(network, enlarging, stored, bank, "-".join(fingerprints))
 
     @property
     def scale(self) -> float:
         """Factor by which masks are resized to the size of the frames to be written."""
-        return float(self.stored.get("scale", 1.0))
+        return self.stored.scale
 
     @property
     def factor(self) -> int:
@@ -257,10 +258,15 @@ class Studio:
         if config.background is None:
             name = sorted(self.backgrounds)[int(draw.integers(len(self.backgrounds)))]
             return fitted(self.backgrounds[name], size, draw)
-        image, limits = read_image(config.background), list(self.stored.get("limits", {}).values())
+        image, limits = read_image(config.background), list(self.stored.limits.values())
         if len(image) != channels:
             found = counted(len(image), "channel")
             raise UserError(f"{config.background}: has {found}, the run paints {channels}; convert it")
+        if limits and len(limits[0]) != channels:
+            raise UserError(
+                f"{config.run / 'config.json'}: has limits of {counted(len(limits[0]), 'channel')} for frames of "
+                f"{channels}; restore the file from a copy, or train again"
+            )
         between = np.array(limits[0]) if limits else Normalisation().measure(image)
         image = Normalisation().apply(image, between)
         if np.mean(np.abs(image) == 1) > 0.5:
@@ -272,12 +278,12 @@ class Studio:
 
     def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> SequencePainter:
         """Return what paints a sequence of frames of the size of the background; arguments as of FramePainter."""
-        kind = self.stored.get("condition", "mask")
-        told = {
+        kind = self.stored.condition
+        told: dict[str, Any] = {
             "kind": kind,
-            "window": self.stored["networks"]["low-resolution"].get("in_channels", 2) // CONDITIONS[kind],
-            "mask_value": self.stored.get("mask_value", 1.0),
-            "tile": self.stored.get("tile", TILE),
+            "window": (self.stored.networks["low-resolution"].in_channels or 2) // CONDITIONS[kind],
+            "mask_value": self.stored.mask_value,
+            "tile": self.stored.tile,
         }
         if isinstance(self.network, Vid2Vid):
             return Vid2VidPainter(self.network, background.shape[1:], **told)
@@ -285,7 +291,7 @@ class Studio:
             self.network,
             background,
             draw,
-            lag=self.stored.get("lag", 1),
+            lag=self.stored.lag,
             mixing=mixing,
             **told,
         )
@@ -392,7 +398,7 @@ def _paint_sequence(
             background = studio.reference(config, name, (told.shape[0], told.shape[1]))
             painter = studio.painter(background, item_draw(config.seed, name, 1), config.style_mixing)
             if second is not None:
-                draw, tile = item_draw(config.seed, name, 2), studio.stored.get("tile", TILE)
+                draw, tile = item_draw(config.seed, name, 2), studio.stored.tile
                 enlarger = Enlarger(second, (size[0], size[1]), draw, mixing=config.style_mixing, tile=tile)
         if labels.shape != size:
             raise UserError(f"sequence {name}, frame {number}: masks differ in size; export them alike")

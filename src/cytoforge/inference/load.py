@@ -3,17 +3,21 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cytoforge.config import GenerateImages, GenerateMovie, Segment
-from cytoforge.data.run import Run
+from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.data.run_config import NetworkKind
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 
-NETWORKS: dict[str, tuple[str, str]] = {
+NETWORKS: dict[NetworkKind, tuple[str, str]] = {
     # name in config.json: (module, class); imported only when a run holds one
     "unet": ("segmentation", "UNet"),
     "cellpose": ("segmentation", "CellPose"),
@@ -41,7 +45,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     Raises UserError when the run does not hold the network, or config.json and weights do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(Path(run))
-    stored = run.config.get("networks", {})
+    stored = run.settings.networks
     config_path = run.path / "config.json"
     if name is None:
         name = next((n for n in PREFERRED if n in stored), None)
@@ -50,23 +54,63 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
                 f"{config_path}: holds neither segmenter nor generator, only {_list(stored)}; name one of them"
             )
     name = name if name in stored else name.replace("_", "-")  # as Python writes names
-    options = run.network(name)
-    kind = options.pop("network", None)
-    if kind not in NETWORKS:
-        raise UserError(f"{config_path}: {name} is of the unknown kind {kind!r}; there are {_list(NETWORKS)}")
-    module, cls = NETWORKS[kind]
+    described = run.network(name)
+    weights = run.load_weights(name)
+    module, kind = NETWORKS[described.network]
+    build = getattr(importlib.import_module(f"cytoforge.networks.{module}"), kind)
     try:
-        network: nn.Module = getattr(importlib.import_module(f"cytoforge.networks.{module}"), cls)(**options)
-        network.load_state_dict(run.load_weights(name))
-    except (TypeError, ValueError) as error:
+        with torch.device("meta"):  # sizes that were never trained cost neither time nor memory
+            expected = build(**described.options()).state_dict()
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{config_path}: describes no valid {name} ({error}); restore the file or train again"
         ) from error
-    except RuntimeError as error:
+    if problem := misfit(expected, weights) or _mistyped(expected, weights):
         raise UserError(
-            f"{run.path}: the weights of the {name} do not fit config.json; restore or train again"
-        ) from error
+            f"{run.path}: the weights of the {name} do not fit config.json ({problem}); restore or train again"
+        )
+    network: nn.Module = build(**described.options())
+    network.load_state_dict(weights)
     return network.requires_grad_(False).eval().to(device)
+
+
+def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    """Return the first thing in which a state dict differs in names or shapes from another; None if nothing."""
+    for name in sorted(expected.keys() | state.keys()):
+        if name not in state:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} is not part of it"
+        if expected[name].shape != state[name].shape:
+            return f"{name} has shape {list(state[name].shape)}, not {list(expected[name].shape)}"
+    return None
+
+
+def _mistyped(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    for name, tensor in state.items():
+        if tensor.dtype != expected[name].dtype:
+            kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, expected[name].dtype)]
+            return f"{name} holds {kinds[0]}, not {kinds[1]}"
+    return None
+
+
+def load_backgrounds(run: Run, channels: int) -> dict[str, NDArray[np.float32]]:
+    """Load the backgrounds (C, h, w) in [-1, 1] that a generator of so many channels adds cells to, by name.
+
+    Raises UserError when there are none, or they are no such images.
+    """
+    bank = run.load_weights(BACKGROUNDS)
+    for name, image in bank.items():
+        shape = tuple(image.shape)
+        if image.dtype != torch.float32 or image.ndim != 3 or shape[0] != channels or not image.numel():
+            wrong = f"{name} has shape {list(shape)} of {str(image.dtype).removeprefix('torch.')}"
+            raise UserError(
+                f"{run.path}: its backgrounds are no images of {counted(channels, 'channel')} ({wrong}); restore "
+                f"weights/{BACKGROUNDS}.safetensors, or train again"
+            )
+    if not bank:
+        raise UserError(f"{run.path}: its backgrounds are empty; restore weights/{BACKGROUNDS}.safetensors")
+    return {name: image.numpy() for name, image in bank.items()}
 
 
 def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) -> tuple[Run, nn.Module]:
@@ -77,8 +121,12 @@ def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) ->
     device = choose_device(config.device)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     run = Run.open(config.run)
-    if not run.finished:
+    note = None
+    if not (run.path / "provenance.json").exists():
+        note = "has no provenance.json, so its weights are not compared with their checksum"
+    elif not run.finished:
         note = "its training is not finished, what it has learned so far is used; the same command goes on with it"
+    if note:
         print(f"{run.path}: {note}", file=sys.stderr)
     return run, load_network(run, name, device)
 

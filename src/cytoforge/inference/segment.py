@@ -6,17 +6,19 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import nn
 
 from cytoforge.config import Segment
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json, write_json
 from cytoforge.data.images import Normalisation, RowReader, is_blank, resize_rows, scaled_shape, write_labels
+from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
 from cytoforge.inference.load import open_network
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
@@ -107,18 +109,25 @@ class Model:
         """Load what the configuration names; raises UserError when run, device or tile do not serve."""
         run, network = open_network(config, "segmenter")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
-        stored = run.config
-        tile = config.tile or default_tile(network, stored["tile"])
+        stored = run.settings
+        assert stored.normalisation is not None  # of a segmenter it is never missing
+        target, described = TARGETS[stored.target], stored.networks["segmenter"]
+        if described.classes not in (None, target.classes):
+            raise UserError(
+                f"{run.path / 'config.json'}: target {target.name} wants {target.classes} classes, but the segmenter "
+                f"tells {described.classes} apart; restore the file from a copy, or train again"
+            )
+        tile = config.tile or default_tile(network, stored.tile)
         if tile < smallest_tile(network):
             least = smallest_tile(network)
             raise UserError(f"--tile {tile}: this network needs {least} px or more; leave the flag out for a good size")
         return cls(
             network,
-            TARGETS[stored["target"]],
-            Normalisation.from_json(stored["normalisation"]),
-            stored["scale"],
+            target,
+            Normalisation(**stored.normalisation.model_dump()),
+            stored.scale,
             tile,
-            stored["networks"]["segmenter"]["in_channels"],
+            described.in_channels or 1,
             run.fingerprint("segmenter", ("target", "scale", "normalisation")),
         )
 
@@ -232,6 +241,25 @@ def _central_disagreement(model: Model, rows: Rows, shape: tuple[int, int]) -> D
     return tile_disagreement(model.network, rows(top, bottom)[:, :, left:right], model.tile)
 
 
+class Listed(Settings):
+    """What segment.json says of a mask."""
+
+    file: Annotated[str, Field(min_length=1)]
+    image: str
+    cells: Annotated[int, Field(ge=0)]
+    seconds: float = 0.0
+
+
+class Stored(Settings):
+    """What segment.json says, to check it by."""
+
+    fingerprint: str
+    tile: int
+    finished: bool
+    masks: dict[str, Listed]
+    tile_disagreement: dict[str, float] | None = None
+
+
 @dataclass
 class Record:
     """OUT/segment.json: which run made which mask of which image; what it lists is ours to keep or replace."""
@@ -262,6 +290,7 @@ class Record:
         stored = read_json(path)
         if stored.get("format") != FORMAT or not {"fingerprint", "tile", "finished", "masks"} <= stored.keys():
             raise UserError(f"{path}: is not a record of this version of segment; give another --out")
+        parse(Stored, stored, path, "restore the file, or give another --out")
         same = all(stored[key] == head[key] for key in ("fingerprint", "tile"))
         if config.overwrite and (stored["finished"] or not same):
             for mask in stored["masks"].values():

@@ -111,7 +111,7 @@ def open_linker(config: Track) -> Linker:
             _check_btrack()
         return linker
     run = Run.open(Path(config.tracker))
-    networks = run.config.get("networks", {})
+    networks = run.settings.networks
     if "tracker" not in networks:
         raise UserError(
             f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a run "

@@ -46,7 +46,7 @@ class DeepSeaLinker:
 
 def learned(run: Run) -> bool:
     """Tell whether the movie that a run's tracker was trained on had divisions."""
-    return bool(run.config.get("divisions", True))
+    return run.settings.divisions > 0
 
 
 def deepsea_links(
@@ -64,7 +64,7 @@ def deepsea_links(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     tracker = load_network(run, "tracker", device)
-    channels = run.config["networks"]["tracker"]["in_channels"]
+    channels = run.network("tracker").in_channels or 1
 
     def checked() -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.float32]]]:
         for labels, image in frames:

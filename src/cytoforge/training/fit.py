@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -325,8 +326,13 @@ def _restore(trainer: Trainer, run: Run) -> State:
     if not run.has_state:
         return State()
     tensors, meta = run.load_state()
-    trainer.load(unflatten_state(tensors, meta["structure"]))
-    return State(**meta["counters"])
+    try:
+        TypeAdapter(State).validate_python(meta["counters"])
+        state = State(**meta["counters"])
+        trainer.load(unflatten_state(tensors, meta["structure"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise run.foreign_state(error) from error
+    return state
 
 
 def _roll_back(trainer: Trainer, run: Run, state: State, fault: NotFinite, batch: Batch) -> State:

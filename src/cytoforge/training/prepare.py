@@ -399,7 +399,7 @@ def report_training(run: Run, sentence: str, **shown: Any) -> None:
     run_report(
         run.path / "report.html",
         title=f"Training of {run.path.name}",
-        config=run.config["config"],
+        config=run.settings.config,
         provenance=run.provenance,
         metrics=run.metrics(),
         verdict=sentence,

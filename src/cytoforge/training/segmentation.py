@@ -105,7 +105,7 @@ def train(config: TrainSegmentation) -> Run:
         note_start(config, run)
     count = preset.batch if config.method == "conventional" else preset.cycle_batch
     batches = cut_batches(config, fabric, data, count, synthetic)
-    tile = run.config["tile"]
+    tile = run.settings.tile
 
     def validate(averages: dict[str, nn.Module]) -> float:
         """Mean F over IoU 0.5 to 0.9 and over the validation images, with the averaged weights."""
@@ -184,13 +184,14 @@ def load_start(config: TrainSegmentation, described: dict[str, Any], recipe: Rec
     if config.start is None:
         return None
     run = Run.open(config.start)
-    former, target = run.config["networks"].get("segmenter"), run.config.get("target")
+    former, target = run.settings.networks.get("segmenter"), run.settings.target
     if former is None:
         raise UserError(f"{config.start}: --start needs a segmenter, and this run has none; name one that segments")
-    different = _start_differences({**former, "target": target}, {**described, "target": config.target})
+    there = former.model_dump(exclude_unset=True)
+    different = _start_differences({**there, "target": target}, {**described, "target": config.target})
     if different:
         raise UserError(f"{config.start}: --start needs a segmenter of the same kind; {'; '.join(different)}")
-    recipe.networks["segmenter"].load_state_dict(run.load_weights("segmenter"))
+    recipe.networks["segmenter"].load_state_dict(load_network(run, "segmenter").state_dict())
     return run.fingerprint("segmenter", ("target", "scale", "normalisation"))
 
 
@@ -214,7 +215,7 @@ def _start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]
 
 def note_start(config: TrainSegmentation, run: Run) -> None:
     """Say and note that a segmenter goes on at another scale than it was trained at, if it does."""
-    scale = config.scale if config.start is None else Run.open(config.start).config.get("scale", 1.0)
+    scale = config.scale if config.start is None else Run.open(config.start).settings.scale
     if scale == config.scale:
         return
     note = (
@@ -241,11 +242,11 @@ def write_picture(
     """
     _, image, labels = data.validation[0]
     image, labels = image[:, :side, :side], labels[:side, :side]
-    predicted = segment_array(averages["segmenter"], image, target, run.config["tile"])
+    predicted = segment_array(averages["segmenter"], image, target, run.settings.tile)
     panels = [to_rgb(image), overlay(image, labels), outcome_overlay(image, labels, predicted)]
     if "generator" in averages:
         draw = item_generator(config.seed, 0, 0, "picture")
-        painted = paint(averages["generator"], labels, config.told, draw, tile=run.config["tile"])
+        painted = paint(averages["generator"], labels, config.told, draw, tile=run.settings.tile)
         panels.append(to_rgb(painted))
     write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
 
@@ -254,7 +255,7 @@ def write_report(run: Run, data: Data, target: Target, state: State) -> None:
     """Write report.html: the verdict, the curves, and the validation images with true and predicted outlines."""
     segmenter = load_network(run)
     samples = [
-        (name, image, labels, segment_array(segmenter, image, target, run.config["tile"]))
+        (name, image, labels, segment_array(segmenter, image, target, run.settings.tile))
         for name, image, labels in data.validation[:4]
     ]
     report_training(

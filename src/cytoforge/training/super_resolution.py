@@ -209,7 +209,7 @@ def train_stages(config: TrainMovie, train: Callable[[TrainMovie], Run]) -> Run:
 def _train(config: TrainMovie) -> Run:
     """Train a generator that enlarges the frames of the run `config.start`, and write a run with both in it."""
     first = _open_first(config)
-    config = replace(config, condition=first.config.get("condition", "mask"))
+    config = replace(config, condition=first.settings.condition)
     fabric = launch(config)
     data = open_movie(config)
     painting, factor = load_network(first, "low-resolution", fabric.device), config.factor
@@ -234,7 +234,7 @@ def _train(config: TrainMovie) -> Run:
     if fabric.global_rank == 0:
         run.save_weights(BACKGROUNDS, {name: torch.from_numpy(image) for name, image in bank.items()})
         run.save_weights("low-resolution", first.load_weights("low-resolution"))
-    studio = Studio(painting, None, first.config, bank, "")
+    studio = Studio(painting, None, first.settings, bank, "")
     pairs = Pairs(
         data.names,
         data.read,
@@ -286,7 +286,7 @@ def _open_first(config: TrainMovie) -> Run:
     run = Run.open(config.start)
     if not run.finished:
         raise UserError(f"{run.path}: is not finished; repeat its command to go on with it")
-    scale = run.config.get("scale", 1.0) * config.factor
+    scale = run.settings.scale * config.factor
     if not np.isclose(scale, config.scale, rtol=1e-6):
         raise UserError(
             f"{run.path}: was trained at --scale {scale / config.factor:g}; enlarged {config.factor} times its frames "

@@ -14,7 +14,7 @@ import numpy as np
 from cytoforge.config import GenerateImages, TrainGenerator, Training, TrainSegmentation
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.run import STAGES, Run
-from cytoforge.data.writer import INFO, DatasetWriter
+from cytoforge.data.writer import INFO, DatasetWriter, read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import IOU
 from cytoforge.inference.generate import generate
@@ -85,8 +85,14 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
 
 def recognised(synthetic: Path) -> float:
     """Return the mean share of the mask's cells that the judge found in the images that were kept, 0 without any."""
-    curation = read_json(synthetic / INFO)["curation"]
-    shares = [s for name, s in curation["faithfulness"].items() if name not in curation["dropped"] and s is not None]
+    curation = read_info(synthetic).get("curation", {})
+    try:
+        kept = [s for name, s in curation["faithfulness"].items() if name not in curation["dropped"]]
+        shares = [float(s) for s in kept if s is not None]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{synthetic / INFO}: its curation cannot be read; remove the folder {synthetic} and repeat the command"
+        ) from error
     return float(np.mean(shares)) if shares else 0.0
 
 
@@ -95,7 +101,7 @@ def judge_recall(config: TrainSegmentation, judge: Path) -> float:
     run, target = Run.open(judge), TARGETS[config.target]
     network = load_network(run)
     found = [
-        segmentation_scores(labels, segment_array(network, image, target, run.config["tile"]), thresholds=(IOU,))
+        segmentation_scores(labels, segment_array(network, image, target, run.settings.tile), thresholds=(IOU,))
         for _, image, labels in open_data(config).validation
     ]
     recalls = [scores.recall[0] for scores in found if scores.truth_cells]
@@ -133,7 +139,7 @@ def finished(path: Path) -> bool:
     """Tell whether a stage, a run or a dataset, is done."""
     if (path / "config.json").is_file():
         return Run.open(path).finished
-    return (path / INFO).is_file() and bool(read_json(path / INFO).get("complete"))
+    return (path / INFO).is_file() and bool(read_info(path).get("complete"))
 
 
 def simulate(config: TrainSegmentation, out: Path) -> None:

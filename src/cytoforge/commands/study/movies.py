@@ -340,7 +340,7 @@ def _mirrored(study: Study, run: Run) -> Path:
     if not file.exists():
         bank = run.load_weights(BACKGROUNDS)
         background = bank[sorted(bank)[0]].numpy()[..., ::-1]
-        limits = np.asarray(next(iter(run.config["limits"].values())))  # (C, 2)
+        limits = np.asarray(next(iter(run.settings.limits.values())))  # (C, 2)
         low, high = limits.T[..., None, None]
         write_image(file, ((background + 1) / 2 * (high - low) + low).astype(np.float32))
     return file

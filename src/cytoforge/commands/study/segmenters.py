@@ -86,7 +86,7 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
             "steps": before + rows[-1]["step"],
             "seconds": rows[-1]["seconds"],
             "verdict": facts["verdict"],
-            "trained_on": run.config["training_images"] + run.config["validation_images"],
+            "trained_on": run.settings.training_images + run.settings.validation_images,
             "images": {image: _without_nan(scores) for image, scores in images.items()},
         }
 

@@ -1,0 +1,176 @@
+"""The settings of a run folder, `config.json` and `provenance.json`: read once into types, every value checked.
+
+What people edit by hand is refused here with the file, the field and the remedy; nothing else looks into the files.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cytoforge.errors import UserError
+
+FORMAT = 1
+TILE = 256  # px: the side of a tile where a run tells none
+NetworkKind = Literal[
+    "unet",
+    "cellpose",
+    "deepsea",
+    "style-unet",
+    "unet-generator",
+    "patchgan",
+    "movie",
+    "super-resolution",
+    "flow",
+    "tracker",
+    "vid2vid",
+]
+KINDS: tuple[str, ...] = get_args(NetworkKind)
+Channels = Annotated[int, Field(ge=1, le=1024)]
+Width = Annotated[int, Field(ge=1, le=1024)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Frozen; numbers are numbers, not text or booleans; what a later version adds is left alone."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class NetworkSettings(Settings):
+    """Kind of a network, and the arguments it is built with as far as they were stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    network: NetworkKind
+    in_channels: Channels | None = None
+    out_channels: Channels | None = None
+    channels: Channels | None = None
+    classes: Annotated[int, Field(ge=1, le=256)] | None = None
+    width: Width | None = None
+    depth: Annotated[int, Field(ge=1, le=10)] | None = None
+    norm: Literal["batch", "group"] | None = None
+    latent: Annotated[int, Field(ge=1, le=4096)] | None = None
+    upsampling: Literal["transposed", "nearest"] | None = None
+    residual: bool | None = None
+    factor: Annotated[int, Field(ge=2, le=16)] | None = None
+    past: Annotated[int, Field(ge=1, le=16)] | None = None
+    blocks: Annotated[int, Field(ge=1, le=64)] | None = None
+    heads: Annotated[int, Field(ge=0, le=64)] | None = None
+    head_width: Width | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    half_resolution: bool | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the keyword arguments of the network's class."""
+        return self.model_dump(exclude={"network"}, exclude_unset=True)
+
+
+class NormalisationSettings(Settings):
+    """How grey values become -1 to 1; see `data.images.Normalisation`."""
+
+    kind: Literal["percentile", "min-max"]
+    low: Annotated[float, Field(ge=0, le=100)]
+    high: Annotated[float, Field(ge=0, le=100)]
+
+    @model_validator(mode="after")
+    def _ascend(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, not {self.low:g} and {self.high:g}")
+        return self
+
+
+class RunConfig(Settings):
+    """What `config.json` says; `docs/formats.md` tells the meaning of each key."""
+
+    format: Literal[1]
+    command: str = ""
+    config: dict[str, Any] = {}
+    networks: dict[str, NetworkSettings] = {}
+    target: Literal["boundary", "semantic"] = "boundary"
+    scale: Annotated[float, Field(ge=0.001, le=8)] = 1.0
+    normalisation: NormalisationSettings | None = None
+    tile: Annotated[int, Field(ge=32, le=2**15)] = TILE
+    condition: Literal["mask", "instances"] = "mask"
+    lag: Annotated[int, Field(ge=1, le=8)] = 1
+    mask_value: Annotated[float, Field(gt=0, le=1)] = 1.0
+    limits: dict[str, list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]] = {}
+    divisions: Annotated[int, Field(ge=0)] = 1
+    perceptual: str | None = None
+    precision: str = ""
+    threads: Annotated[int, Field(ge=1)] = 1
+    training_images: list[str] = []
+    validation_images: list[str] = []
+
+    @field_validator("networks")
+    @classmethod
+    def _named(cls, networks: dict[str, NetworkSettings]) -> dict[str, NetworkSettings]:
+        for name in networks:
+            if not name or set(name) & set("/\\\0") or name.startswith("."):
+                raise ValueError(f"{name!a} is no name of a network")
+        return networks
+
+    @field_validator("limits")
+    @classmethod
+    def _channels(cls, limits: dict[str, list[list[float]]]) -> dict[str, list[list[float]]]:
+        for name, channels in limits.items():
+            if not channels or not all(low <= high for low, high in channels):
+                raise ValueError(f"limits of {name} must be two ascending numbers for each channel")
+        return limits
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """What every training and import has written: a value in its place would be a guess, and cells be missed."""
+        needed = {"scale"} if self.networks else set()
+        if "segmenter" in self.networks:
+            needed |= {"target", "normalisation", "tile"}
+        if missing := sorted(needed - self.model_fields_set):
+            raise ValueError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+        return self
+
+
+class Provenance(Settings):
+    """What of `provenance.json` is more than a record: whether training has ended, and the checksums of its weights."""
+
+    notes: list[str] = []
+    finished: str | None = None
+    weights: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+
+
+def problems(error: ValidationError) -> str:
+    """Say what is wrong with which fields, the first three of them."""
+    return "; ".join(_problem(details) for details in error.errors()[:3])
+
+
+def parse(kind: type[Model], stored: Mapping[str, Any], path: Path, remedy: str) -> Model:
+    """Check what a file says; raises UserError that names the file, the fields, what is wrong, and the remedy."""
+    try:
+        return kind.model_validate(dict(stored))
+    except ValidationError as error:
+        raise UserError(f"{path}: {problems(error)}; {remedy}") from None
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply; {remedy}") from None
+
+
+def _problem(details: Any) -> str:
+    """Say what pydantic tells of a field in a user's words."""
+    place = [str(part) for part in details["loc"]]
+    if place[:1] == ["networks"] and len(place) > 2:
+        name, field = place[1], ".".join(place[2:])
+        if details["type"] == "literal_error" and field == "network":
+            return f"{name} is of the unknown kind {details['input']!a:.60}; there are {', '.join(KINDS)}"
+        return f"describes no valid {name} ({_told(details, field)})"
+    return _told(details, ".".join(place))
+
+
+def _told(details: Any, field: str) -> str:
+    told = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if details["type"] == "missing":
+        return f"{field} is missing"
+    if details["type"] == "extra_forbidden":
+        return f"{field} is unknown here"
+    if not field or details["type"] == "value_error":
+        return f"{told[0].lower()}{told[1:]}"
+    return f"{field} is {details['input']!a:.60}, but {told[0].lower()}{told[1:]}"
