@@ -19,6 +19,7 @@ SCIENCE = {
     "instances",
     "backgrounds",
     "linking",
+    "matching",
 }
 FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors and its own
     {"cli", "__main__"},
