@@ -145,6 +145,7 @@ def _run(given: list[str]) -> int:
         print(f"cytoforge: {_unknown(given)}", file=sys.stderr)
         return 2
     from cytoforge.errors import Interrupted, UserError
+    from cytoforge.progress import say
 
     words, rest = found
     debug = bool(os.environ.get("CYTOFORGE_DEBUG"))
@@ -155,10 +156,10 @@ def _run(given: list[str]) -> int:
     except UserError as error:
         if debug:
             raise
-        print(f"cytoforge: {error}", file=sys.stderr)
+        say([f"cytoforge: {error}"])
         return 2
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"cytoforge: {str(error) or 'interrupted; what is done is kept'}", file=sys.stderr)
+        say([f"cytoforge: {str(error) or 'interrupted; what is done is kept'}"])
         return 130
     return status if isinstance(status, int) else 0
 

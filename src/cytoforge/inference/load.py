@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import nn
 from cytoforge.config import GenerateImages, GenerateMovie, Segment
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.progress import say
 
 NETWORKS: dict[str, tuple[str, str]] = {
     # name in config.json: (module, class); imported only when a run holds one
@@ -79,7 +79,7 @@ def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) ->
     run = Run.open(config.run)
     if not run.finished:
         note = "its training is not finished, what it has learned so far is used; the same command goes on with it"
-        print(f"{run.path}: {note}", file=sys.stderr)
+        say([f"{run.path}: {note}"])
     return run, load_network(run, name, device)
 
 

@@ -18,6 +18,7 @@ from cytoforge.instances import TARGETS, Target, outer_contour
 from cytoforge.losses import IGNORED, CycleWeights, cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.segmentation import SEGMENTERS
+from cytoforge.progress import say
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.cyclegan import CycleGAN
@@ -38,7 +39,6 @@ from cytoforge.training.prepare import (
     open_run,
     open_synthetic,
     report_training,
-    say,
     sizes,
     train_recipe,
 )
