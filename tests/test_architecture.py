@@ -98,6 +98,7 @@ def test_the_rule_finds_what_it_forbids() -> None:
         ("cytoforge", {"torch", "numpy", "tyro"}),
         ("cytoforge.cli", {"torch", "numpy", "tyro", "pydantic", "rich"}),
         ("cytoforge.config", {"torch", "numpy"}),
+        ("cytoforge.networks.registry", {"torch", "numpy"}),
         ("cytoforge.inference.segment", {"lightning_fabric", "kornia", "monai", "matplotlib"}),
         ("cytoforge.commands.score", {"torch", "matplotlib"}),
         ("cytoforge.commands.check", {"torch", "matplotlib"}),

@@ -25,12 +25,12 @@ from torch import Tensor
 from cytoforge.config import RUN
 from cytoforge.data.files import atomic, digest, make_folder, read_json, write_bytes, write_json
 from cytoforge.errors import UserError
+from cytoforge.networks.registry import ROLES
 
 FORMAT = 1
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
-SPOKEN = {"low-resolution": "movie generator", "super-resolution": "super-resolution generator"}  # what messages say
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,9 @@ class Run:
         """Return kind and options of a network in config.json; raises UserError when the run does not hold it."""
         stored: dict[str, Any] = self.config.get("networks", {})
         if name not in stored:
-            held = ", ".join(SPOKEN.get(other, other) for other in stored) or "nothing"
+            held = ", ".join(ROLES.get(other, other) for other in stored) or "nothing"
             raise UserError(
-                f"{self.path / 'config.json'}: holds no {SPOKEN.get(name, name)}, only {held}; give a run that was "
+                f"{self.path / 'config.json'}: holds no {ROLES.get(name, name)}, only {held}; give a run that was "
                 "trained for it"
             )
         return dict(stored[name])

@@ -1,6 +1,5 @@
 """The networks of a run folder, built from its config.json and ready to use."""
 
-import importlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,23 +10,8 @@ from torch import nn
 from cytoforge.config import GenerateImages, GenerateMovie, Segment
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.networks.registry import NETWORKS, ROLES
 from cytoforge.progress import say
-
-NETWORKS: dict[str, tuple[str, str]] = {
-    # name in config.json: (module, class); imported only when a run holds one
-    "unet": ("segmentation", "UNet"),
-    "cellpose": ("segmentation", "CellPose"),
-    "deepsea": ("segmentation", "DeepSea"),
-    "style-unet": ("style_unet", "StyleUNet"),
-    "unet-generator": ("style_unet", "UNetGenerator"),
-    "patchgan": ("patchgan", "PatchGAN"),
-    "movie": ("movie", "MovieGenerator"),
-    "super-resolution": ("movie", "SuperResolution"),
-    "flow": ("flow", "FlowNet"),
-    "tracker": ("tracker", "Tracker"),
-    "vid2vid": ("vid2vid", "Vid2Vid"),
-}
-PREFERRED = ("segmenter", "generator", "low-resolution", "super-resolution", "tracker")
 
 
 def load_network(run: Path | str | Run, name: str | None = None, device: str | torch.device = "cpu") -> nn.Module:
@@ -44,7 +28,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     stored = run.config.get("networks", {})
     config_path = run.path / "config.json"
     if name is None:
-        name = next((n for n in PREFERRED if n in stored), None)
+        name = next((role for role in ROLES if role in stored), None)
         if name is None:
             raise UserError(
                 f"{config_path}: holds neither segmenter nor generator, only {_list(stored)}; name one of them"
@@ -54,9 +38,8 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     kind = options.pop("network", None)
     if kind not in NETWORKS:
         raise UserError(f"{config_path}: {name} is of the unknown kind {kind!r}; there are {_list(NETWORKS)}")
-    module, cls = NETWORKS[kind]
     try:
-        network: nn.Module = getattr(importlib.import_module(f"cytoforge.networks.{module}"), cls)(**options)
+        network = NETWORKS[kind].load()(**options)
         network.load_state_dict(run.load_weights(name))
     except (TypeError, ValueError) as error:
         raise UserError(
