@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cytoforge.cli import main
-from cytoforge.commands.import_checkpoint import NETWORKS, ROLES, import_checkpoint, misfit, read_checkpoint
+from cytoforge.commands.import_checkpoint import import_checkpoint, misfit, read_checkpoint
 from cytoforge.config import ImportCheckpoint
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
@@ -21,6 +21,8 @@ from cytoforge.errors import UserError
 from cytoforge.inference.load import load_network
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.registry import NETWORKS
+from cytoforge.networks.registry import PUBLISHED as KINDS
 from cytoforge.networks.style_unet import StyleUNet
 from parity import PUBLISHED, filled_state, published_shapes
 
@@ -37,7 +39,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def network(name: str, **other: Any) -> nn.Module:
-    built = NETWORKS[name](**{**SIZES[name], **other})
+    built = NETWORKS[name].load()(**{**SIZES[name], **other})
     initialise(built, torch.Generator().manual_seed(0))
     return built.eval()
 
@@ -75,7 +77,7 @@ class TestImport:
         original = network(name)
         run = run_of(saved(original.state_dict()), name)
         (role,) = run.config["networks"]
-        assert role == ROLES.get(name, "segmenter")
+        assert role == NETWORKS[name].role
         assert run.config["networks"][role].items() >= {"network": name, **SIZES[name]}.items()
         restored = load_network(run, role).state_dict()
         assert all(torch.equal(tensor, restored[key]) for key, tensor in original.state_dict().items())
@@ -84,7 +86,7 @@ class TestImport:
     def test_published_checkpoints_fit_their_network_and_no_other(self, name: str) -> None:
         shapes = published_shapes(name)
         state = {key.removeprefix("module."): torch.empty(shape, device="meta") for key, shape in shapes.items()}
-        assert [other for other in NETWORKS if misfit(other, state) is None] == [kind_of(name)]
+        assert [other for other in KINDS if misfit(other, state) is None] == [kind_of(name)]
 
     def test_discriminator_without_attention(self, saved: Callable[[object], Path]) -> None:
         run = run_of(saved(PatchGAN(width=4, heads=0).state_dict()), "patchgan")

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from laptrack import LapTrack
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from cells import Labels, draw
 from cytoforge.data import movie
@@ -21,7 +20,6 @@ from cytoforge.linking import (
     Links,
     OverlapLinker,
     assemble,
-    assignment,
     btrack_engine,
     numbered,
 )
@@ -221,6 +219,13 @@ def test_a_mother_ends_where_her_daughters_begin(kind: Kind) -> None:
     assert [shown[0, 1], shown[1, 6], shown[1, 11]] == [1, 3, 4]
 
 
+def test_an_overlap_below_the_least_is_no_link() -> None:
+    one, other = np.zeros((2, 8, 12), np.int32)
+    one[:3, :4], other[2:5, 3:7] = 1, 1  # 1 pixel of 12 + 12: IoU 1 / 23
+    assert pairs(OverlapLinker(least=1 / 23)(frames(one, other))) == [(0, 1, 1, 1)]
+    assert pairs(OverlapLinker(least=1 / 22)(frames(one, other))) == []
+
+
 def test_what_lies_beside_a_cell_that_keeps_its_size_is_no_daughter() -> None:
     beside = draw("""
     .AA.............
@@ -391,18 +396,6 @@ def test_tracks_never_contradict_their_masks(links: Links) -> None:
 
 
 # ---- properties
-
-
-@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5))
-def test_assignment_is_optimal(seed: int, height: int, width: int) -> None:
-    gain = np.random.default_rng(seed).random((height, width)).round(1)
-    candidates = np.argwhere(gain > 0)
-    row, column = candidates[:, 0], candidates[:, 1]
-    taken = assignment(row, column, gain[row, column], 0.3)
-    assert np.unique(row[taken]).size == np.unique(column[taken]).size == taken.sum()
-    assert (gain[row, column][taken] >= 0.3).all()
-    worth = np.where(gain >= 0.3, gain, 0)
-    assert gain[row, column][taken].sum() == pytest.approx(worth[linear_sum_assignment(worth, maximize=True)].sum())
 
 
 @st.composite

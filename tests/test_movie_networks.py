@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cytoforge.commands.import_checkpoint import NETWORKS, own_names
+from cytoforge.commands.import_checkpoint import own_names
+from cytoforge.networks import registry
 from cytoforge.networks.flow import FlowNet, warp
 from cytoforge.networks.layers import initialise, unet_radius
 from cytoforge.networks.movie import MovieGenerator, SourceAttention, SuperResolution, discriminator_input
@@ -417,7 +418,7 @@ class TestMovieDiscriminator:
 
 
 def test_every_published_network_can_be_imported() -> None:
-    assert {name.split("-")[0] if "patchgan" in name else name for name in PUBLISHED} <= NETWORKS.keys()
+    assert {name.split("-")[0] if "patchgan" in name else name for name in PUBLISHED} <= registry.PUBLISHED.keys()
 
 
 def test_a_residual_enlarger_that_adds_nothing_interpolates() -> None:

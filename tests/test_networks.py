@@ -24,11 +24,12 @@ from cytoforge.networks.layers import (
     unet_radius,
 )
 from cytoforge.networks.patchgan import PatchGAN
-from cytoforge.networks.segmentation import SEGMENTERS, CellPose, DeepSea, UNet
+from cytoforge.networks.registry import NETWORKS, SEGMENTERS
+from cytoforge.networks.segmentation import CellPose, DeepSea, UNet
 from cytoforge.networks.style_unet import StyleUNet, StyleUp, UNetGenerator, draw_styles
 from parity import GOLDEN, assert_equal_to_golden, filled, golden, golden_styles, published_shapes
 
-KINDS: dict[str, Any] = {**SEGMENTERS, "style-unet": StyleUNet, "patchgan": PatchGAN}
+KINDS: dict[str, Any] = {name: NETWORKS[name].load() for name in (*SEGMENTERS, "style-unet", "patchgan")}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -68,7 +69,7 @@ class TestPublishedNetworks:
     def test_segmenters(self, name: str) -> None:
         case = golden(f"cgan_seg_{name}")
         with torch.no_grad():
-            assert_equal_to_golden(filled(SEGMENTERS[name])(case["image"]), case["output"])
+            assert_equal_to_golden(filled(KINDS[name])(case["image"]), case["output"])
 
     @pytest.mark.parametrize("domain", ["image", "mask"])
     def test_discriminator(self, domain: str) -> None:
@@ -115,7 +116,7 @@ class TestAnySize:
     @pytest.mark.parametrize("depth", [2, 3, 4])
     @pytest.mark.parametrize("name", SEGMENTERS)
     def test_segmenters_keep_the_size(self, name: str, depth: int, norm: str) -> None:
-        network = built(SEGMENTERS[name], in_channels=3, classes=3, width=8, depth=depth, norm=norm).eval()
+        network = built(KINDS[name], in_channels=3, classes=3, width=8, depth=depth, norm=norm).eval()
         with torch.no_grad():
             for height, width in [(1, 1), (33, 17), (16, 40)]:
                 logits = network(torch.rand(2, 3, height, width))

@@ -26,7 +26,8 @@ from cytoforge.inference.segment import segment, segment_array
 from cytoforge.inference.strips import StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
 from cytoforge.instances import TARGETS
-from cytoforge.networks.segmentation import SEGMENTERS, UNet
+from cytoforge.networks.registry import NETWORKS, SEGMENTERS
+from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet
 
 BOUNDARY = TARGETS["boundary"]
@@ -146,7 +147,7 @@ def test_batch_norm_unet_does_not_depend_on_the_tile(shape: tuple[int, int]) -> 
 @pytest.mark.parametrize("kind", sorted(SEGMENTERS))
 def test_networks_of_unknown_reach_are_blended_and_measured(kind: str) -> None:
     torch.manual_seed(0)
-    network = SEGMENTERS[kind](classes=3, width=4, depth=2, norm="group").eval()
+    network = NETWORKS[kind].load()(classes=3, width=4, depth=2, norm="group").eval()
     image = random_image((100, 130))
     assert margin(network) is None
     tiled = probabilities_of(network, image, 64)

@@ -173,6 +173,8 @@ def _run(given: list[str]) -> int:
     if found is None:
         print(f"cytoforge: {_unknown(given)}", file=sys.stderr)
         return 2
+    from cytoforge.progress import say
+
     words, rest = found
     debug = bool(os.environ.get("CYTOFORGE_DEBUG"))
     try:
@@ -180,7 +182,7 @@ def _run(given: list[str]) -> int:
         module, function = COMMANDS[words][1].split(":")
         status = getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings)
     except (Interrupted, KeyboardInterrupt) as error:
-        print(f"cytoforge: {str(error) or 'interrupted; what is done is kept'}", file=sys.stderr)
+        say([f"cytoforge: {str(error) or 'interrupted; what is done is kept'}"])
         return 130
     except BrokenPipeError:
         raise
@@ -188,7 +190,7 @@ def _run(given: list[str]) -> int:
         if debug:
             raise
         sentence = str(error) if isinstance(error, UserError) else explain(error)
-        print(f"cytoforge: {sentence or _fault(error)}", file=sys.stderr)
+        say([f"cytoforge: {sentence or _fault(error)}"])
         return 2 if sentence else FAULT
     return status if isinstance(status, int) else 0
 

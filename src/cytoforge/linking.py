@@ -16,10 +16,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from cytoforge.labels import compact
+from cytoforge.matching import first_come, maximum_weight
 from cytoforge.metrics.segmentation import overlap
 
 Ints = NDArray[np.int64]
@@ -193,50 +193,18 @@ class OverlapLinker:
         """Cells (K, 2) of two frames that belong together."""
         table = overlap(before, after)
         left, right = table.truth_ids[table.pair_truth], table.prediction_ids[table.pair_prediction]
-        linked = assignment(table.pair_truth, table.pair_prediction, table.iou(), self.least)
+        iou = table.iou()
+        (close,) = np.nonzero(iou >= self.least)
+        linked = np.zeros(iou.size, bool)
+        linked[close] = maximum_weight(table.pair_truth[close], table.pair_prediction[close], iou[close])
         if divisions:
             area = table.prediction_areas[table.pair_prediction]
             share = table.intersection / area
             daughter = (share >= self.daughter) & (area < self.size * table.truth_areas[table.pair_truth])
             (second,) = np.nonzero(daughter & ~np.isin(right, right[linked]) & np.isin(left, left[linked & daughter]))
             second = second[np.argsort(-share[second], kind="stable")]
-            linked[second[assigned_in_order(left[second], right[second])]] = True
+            linked[second[first_come(left[second], right[second])]] = True
         return np.stack([left[linked], right[linked]], axis=1).astype(np.int64)
-
-
-def assignment(row: Ints, column: Ints, gain: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
-    """Which of K candidate pairs to take: each row and column at most once, the largest sum of gains.
-
-    Args:
-        row, column: (K,) positions of the partners, from 0; a pair is given once.
-        gain: (K,) above 0; pairs below `least` are never taken.
-        least: above 0.
-    """
-    taken = np.zeros(len(row), bool)
-    (use,) = np.nonzero(gain >= least)
-    if not use.size:
-        return taken
-    rows, row = np.unique(row[use], return_inverse=True)
-    columns, column = np.unique(column[use], return_inverse=True)
-    alone = np.arange(rows.size)  # every row may stay alone for next to no gain
-    values = np.concatenate([gain[use], np.full(rows.size, least * 1e-6)])
-    places = (np.concatenate([row, alone]), np.concatenate([column, columns.size + alone]))
-    graph = sparse.coo_array((values, places), shape=(rows.size, columns.size + rows.size)).tocsr()
-    _, chosen = sparse.csgraph.min_weight_full_bipartite_matching(graph, maximize=True)
-    taken[use] = chosen[row] == column
-    return taken
-
-
-def assigned_in_order(row: Cells, column: Cells) -> Ints:
-    """Which of candidate pairs (K,) to take when the first that is still free on both sides goes first."""
-    taken: list[int] = []
-    rows, columns = set(), set()
-    for position, (one, two) in enumerate(zip(row.tolist(), column.tolist(), strict=True)):
-        if one not in rows and two not in columns:
-            taken.append(position)
-            rows.add(one)
-            columns.add(two)
-    return np.array(taken, np.int64)
 
 
 def _without(labels: Labels, cells: Ints) -> Labels:

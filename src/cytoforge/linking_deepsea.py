@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from cytoforge.crops import SIDE, crop_images, crop_labels, windows_around
+from cytoforge.matching import maximum_weight
 
 COVERAGE = 0.5
 """share of a cell, as far as the window shows it, above which it is claimed"""
@@ -125,6 +125,6 @@ def choose(
 
 def _assigned(score: NDArray[np.float64]) -> Ints:
     """Return (K, 2) the places of one value above 0 in each row and column at most, with the largest sum."""
-    rows, columns = linear_sum_assignment(score, maximize=True)
-    pairs: Ints = np.stack([rows, columns], axis=1)[score[rows, columns] > 0]
+    row, column = np.nonzero(score > 0)
+    pairs: Ints = np.stack([row, column], axis=1)[maximum_weight(row, column, score[row, column])]
     return pairs

@@ -1,7 +1,20 @@
-"""One line of progress with the time left, for long work in a terminal or a log file; times and counts in words."""
+"""What people are told while work goes on: how far it is, and sentences; durations and counts in words.
+
+All of it goes to the standard error stream, so that standard output holds results alone.
+"""
 
 import sys
 import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EVERY = 0.2
+"""seconds between two drawings of a bar"""
+WIDTH = 24
+"""columns of a bar"""
 
 
 def clock(seconds: float) -> str:
@@ -19,30 +32,73 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def say(lines: Iterable[str]) -> None:
+    """Print lines; a bar that is not at its end stays above them."""
+    for line in lines:
+        print(*[""] * Progress.unfinished, line, sep="\n", file=sys.stderr, flush=True)
+        Progress.unfinished = False
+
+
 class Progress:
-    """Shows how far work has come: a line that is rewritten in a terminal, every tenth in a log file (stderr)."""
+    """Shows how far work has come, with the time left: a bar in a terminal, elsewhere a line for each tenth.
+
+    Log files, pipes and notebooks keep what a terminal overwrites, so they get lines without control characters.
+    """
+
+    unfinished: ClassVar[bool] = False
+    """whether the cursor of the terminal stands behind a bar"""
 
     def __init__(self, title: str) -> None:
-        self.title, self.started, self.shown = title, time.monotonic(), -1.0
-        self.first: float | None = None
-        self.live = sys.stderr.isatty()
+        self.title, self.terminal = title, _terminal()
+        self.began: tuple[float, float] | None = None  # moment and share of the first report, which may go on with work
+        self.shown, self.drawn = 0.0, time.monotonic() - EVERY
 
     def __call__(self, share: float, note: str = "") -> None:
-        """Report the share done, 0 to 1, with a short note."""
+        """Report the share done, 0 to 1, with a short note; whatever follows a share of 1 is not shown."""
         now = time.monotonic()
-        if self.first is None:
-            self.first = min(share, 0.999)
-        if self.live:
-            due = now - self.shown > 0.2 or share >= 1
-        else:
-            due = int(share * 10) > int(max(self.shown, self.first) * 10) or share >= 1 > self.shown
-        if not due:
+        if self.began is None:
+            self.began = now, share
+            self.shown = min(share, 0.999)
+        elif self.shown >= 1:
             return
-        self.shown = now if self.live else share
-        spent, done = now - self.started, share - self.first
+        tenth = int(share * 10) > int(self.shown * 10)
+        if not (share >= 1 or (tenth if self.terminal is None else now - self.drawn >= EVERY)):
+            return
+        self.shown, self.drawn = share, now
+        spent, done = now - self.began[0], share - self.began[1]
         left = f", {clock(spent / done * (1 - share))} left" if done > 0 and share < 1 else ""
-        line = f"{self.title} {share:4.0%}{left}{'  ' + note if note else ''}"
-        if self.live:
-            print(f"\r\x1b[2K{line}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+        told = f"{min(share, 1):4.0%}{left}{'  ' + note if note else ''}"
+        if self.terminal is None:
+            print(f"{self.title} {told}", file=sys.stderr, flush=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            _draw(self.terminal, self.title, share, told)
+            Progress.unfinished = share < 1
+
+
+def _terminal() -> "Console | None":
+    """Return the terminal behind the standard error stream; None where there is none, or one that cannot overwrite."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console  # takes 30 ms, which a command for help shall not wait
+
+    console = Console(stderr=True)
+    return console if console.is_interactive else None
+
+
+def _draw(terminal: "Console", title: str, share: float, told: str) -> None:
+    """Overwrite the line of the cursor with title, bar and text, cut to the width of the terminal."""
+    from rich.control import Control
+    from rich.progress_bar import ProgressBar
+    from rich.segment import ControlType, Segment, Segments
+    from rich.table import Table
+    from rich.text import Text
+
+    line = Table.grid(padding=(0, 1, 0, 0))
+    for _ in range(3):
+        line.add_column(no_wrap=True, overflow="ellipsis")
+    line.add_row(Text(title), ProgressBar(completed=100 * min(share, 1), width=WIDTH), Text(told))
+    options = terminal.options.update(max_width=terminal.width - 1)  # a full line would wrap
+    segments = terminal.render_lines(line, options, pad=False)[0]
+    with terminal:  # one write
+        terminal.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+        terminal.print(Segments([*segments, Segment.line()] if share >= 1 else segments), end="")

@@ -19,10 +19,10 @@ from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
-from cytoforge.progress import clock
+from cytoforge.progress import clock, say
 from cytoforge.report import Report, overlay, to_rgb
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training.prepare import open_data, say
+from cytoforge.training.prepare import open_data
 from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 

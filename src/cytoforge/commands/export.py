@@ -111,9 +111,10 @@ def _write_ctc(config: Export, movies: Iterable[TrackedMovie], calibration: Cali
         files = movie.sequence.masks[movie.sequence.source or source]
         for number, file in movie.sequence.frames.items():
             writer.add_frame(name, number, read_image(file), read_mark(file) or None)
+        progress = Progress(f"ctc {name}")
         for done, (number, labels, _) in enumerate(movie.read(), 1):
             writer.add_masks(name, source, number, labels, read_mark(files[number]) or None)
-            Progress(f"ctc {name}")(done / len(movie.numbers))
+            progress(done / len(movie.numbers))
         writer.add_tracks(name, source, movie.tracks)
     writer.finish()
 

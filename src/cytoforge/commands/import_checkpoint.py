@@ -2,13 +2,12 @@
 
 import re
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from cytoforge.config import ImportCheckpoint
 from cytoforge.data.files import check_readable, digest
@@ -18,27 +17,13 @@ from cytoforge.data.run_config import NetworkSettings, problems
 from cytoforge.errors import UserError, explain
 from cytoforge.inference import load
 from cytoforge.instances import TARGETS
-from cytoforge.networks.flow import FlowNet
-from cytoforge.networks.movie import MovieGenerator, SuperResolution
-from cytoforge.networks.patchgan import PatchGAN
-from cytoforge.networks.segmentation import SEGMENTERS
-from cytoforge.networks.style_unet import StyleUNet
+from cytoforge.networks.registry import NETWORKS, PUBLISHED
 
 State = dict[str, Tensor]
-Sizes = dict[str, Any]
 TILE = 512  # px: the height of the images that the published networks were trained on
-HEAD_WIDTH = 64  # channels of an attention head of the published discriminator; shapes tell the product only
-DROPOUT = 0.3  # of the discriminators of tGAN; it is in no tensor
 MASK_VALUE = 0.4  # of cells in the masks that the published movie generator was trained on
 SHARED = 4  # how often a file may hold the same numbers, as discriminators of tGAN do twice
 SAVE = "save it with torch.save(network.state_dict(), path)"
-ROLES = {
-    "style-unet": "generator",
-    "patchgan": "discriminator",
-    "movie": "low-resolution",
-    "super-resolution": "super-resolution",
-    "flow": "flow",
-}
 BOTTLENECKS = {"eb": "b", "pb": "previous.b", "bb": "background.b"}  # of the movie generator: published name, own name
 
 
@@ -53,12 +38,11 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
     state = read_checkpoint(config.checkpoint)
     problem = misfit(config.network, state)
     if problem is not None:
-        others = [name for name in SIZES if misfit(name, state) is None]
+        others = [name for name in PUBLISHED if misfit(name, state) is None]
         remedy = f"it fits --network {' or '.join(others)}" if others else "it fits no other network either"
         raise UserError(f"{config.checkpoint}: is no {config.network} ({problem}); {remedy}")
     state = own_names(config.network, state)
-    sizes = SIZES[config.network](state)
-    role = ROLES.get(config.network, "segmenter")
+    sizes, role = PUBLISHED[config.network](state), NETWORKS[config.network].role
     target = TARGETS["semantic"]
     if role == "segmenter" and sizes["classes"] != target.classes:
         raise UserError(
@@ -130,7 +114,7 @@ def misfit(network: str, state: State) -> str | None:
     """Return the first thing in which a state dict differs from a network of its own sizes, or None if it fits."""
     state = own_names(network, state)
     try:
-        sizes = SIZES[network](state)
+        sizes = PUBLISHED[network](state)
         NetworkSettings.model_validate({"network": network, **sizes})
         expected = _expected(network, sizes)
     except KeyError as error:
@@ -142,10 +126,10 @@ def misfit(network: str, state: State) -> str | None:
     return load.misfit(expected, state)
 
 
-def _expected(network: str, sizes: Sizes) -> State:
+def _expected(network: str, sizes: dict[str, Any]) -> State:
     """Return names, shapes and types of a network's tensors, without numbers."""
     with torch.device("meta"):
-        state: State = NETWORKS[network](**sizes).state_dict()
+        state: State = NETWORKS[network].load()(**sizes).state_dict()
     return state
 
 
@@ -171,76 +155,3 @@ def own_names(network: str, state: State) -> State:
         elif not re.fullmatch(r"be\d+", part):
             own[name] = tensor
     return own
-
-
-def _first_conv(state: State, name: str) -> Sizes:
-    """Read the channels that go into a network and out of its first convolution, and the kind of normalisation."""
-    shape = state[name].shape
-    if len(shape) != 4:
-        raise ValueError(f"{name} has shape {list(shape)}, not that of a convolution")
-    norm = "batch" if any(other.endswith("running_mean") for other in state) else "group"
-    return {"in_channels": shape[1], "width": shape[0], "norm": norm}
-
-
-def _count(state: State, pattern: str) -> int:
-    """Count the tensors whose whole name matches a pattern."""
-    return sum(re.fullmatch(pattern, name) is not None for name in state)
-
-
-def _unet_sizes(state: State) -> Sizes:
-    depth = _count(state, r"e\d+\.conv\.conv1\.weight")
-    return {**_first_conv(state, "e1.conv.conv1.weight"), "depth": depth, "classes": len(state["outputs.bias"])}
-
-
-def _style_unet_sizes(state: State) -> Sizes:
-    sizes = _unet_sizes(state)
-    out_channels = sizes.pop("classes")
-    return {**sizes, "out_channels": out_channels, "latent": len(state["StyleNet.net.0.bias"])}
-
-
-def _super_resolution_sizes(state: State) -> Sizes:
-    sizes = _style_unet_sizes(state)
-    return {**sizes, "factor": 2 ** (_count(state, r"d\d+\.conv\.conv1\.weight") - sizes["depth"])}
-
-
-def _flow_sizes(state: State) -> Sizes:
-    sizes = _first_conv(state, "conv1.weight")
-    return {"channels": sizes.pop("in_channels") // 2, **sizes}
-
-
-def _cellpose_sizes(state: State) -> Sizes:
-    first = _first_conv(state, "downsample.down.res_down_0.conv.conv_0.2.weight")
-    depth = _count(state, r"downsample\.down\.res_down_\d+\.conv\.conv_0\.2\.weight")
-    return {**first, "depth": depth, "classes": len(state["output.2.bias"])}
-
-
-def _deepsea_sizes(state: State) -> Sizes:
-    depth = _count(state, r"res\d+\.conv1d\.weight") // 2
-    return {**_first_conv(state, "res1.double_conv.0.weight"), "depth": depth, "classes": len(state["conv3.bias"])}
-
-
-def _patchgan_sizes(state: State) -> Sizes:
-    dropout = DROPOUT if "model.16.weight" in state else 0.0  # layers without tensors in between shift the numbers
-    query = state.get(f"model.{3 if dropout else 2}.fn.fn.to_q.weight")
-    heads = 0 if query is None else len(query) // HEAD_WIDTH
-    return {**_first_conv(state, "model.0.weight"), "heads": heads, "head_width": HEAD_WIDTH, "dropout": dropout}
-
-
-NETWORKS: dict[str, type[nn.Module]] = {
-    **SEGMENTERS,
-    "style-unet": StyleUNet,
-    "patchgan": PatchGAN,
-    "movie": MovieGenerator,
-    "super-resolution": SuperResolution,
-    "flow": FlowNet,
-}
-SIZES: dict[str, Callable[[State], Sizes]] = {
-    "style-unet": _style_unet_sizes,
-    "unet": _unet_sizes,
-    "cellpose": _cellpose_sizes,
-    "deepsea": _deepsea_sizes,
-    "patchgan": _patchgan_sizes,
-    "movie": _style_unet_sizes,
-    "super-resolution": _super_resolution_sizes,
-    "flow": _flow_sizes,
-}

@@ -25,7 +25,7 @@ from cytoforge.data.images import Mark, read_labels, write_image, write_labels
 from cytoforge.data.writer import INFO, check_target, goes_on, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.labels import dense, renumbered
-from cytoforge.linking import assigned_in_order
+from cytoforge.matching import first_come
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
 
@@ -218,7 +218,7 @@ def relabelled(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
     table = overlap(markers, labels)
     order = np.argsort(-table.intersection, kind="stable")
     cell, marker = table.pair_prediction[order], table.pair_truth[order]
-    chosen = assigned_in_order(cell, marker)
+    chosen = first_come(cell, marker)
     new = np.zeros(table.prediction_ids.size + 1, np.int32)
     new[1 + cell[chosen]] = table.truth_ids[marker[chosen]]
     result: np.ndarray = new[dense(labels)[1]]

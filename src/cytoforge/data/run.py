@@ -35,12 +35,12 @@ from cytoforge.data.files import (
 )
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError
+from cytoforge.networks.registry import ROLES
 
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
 AGAIN = "start again with --overwrite"
-SPOKEN = {"low-resolution": "movie generator", "super-resolution": "super-resolution generator"}  # what messages say
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,9 @@ class Run:
         """Return kind and options of a network in config.json; raises UserError when the run does not hold it."""
         stored = self.settings.networks
         if name not in stored:
-            held = ", ".join(SPOKEN.get(other, other) for other in stored) or "nothing"
+            held = ", ".join(ROLES.get(other, other) for other in stored) or "nothing"
             raise UserError(
-                f"{self.path / 'config.json'}: holds no {SPOKEN.get(name, name)}, only {held}; give a run that was "
+                f"{self.path / 'config.json'}: holds no {ROLES.get(name, name)}, only {held}; give a run that was "
                 "trained for it"
             )
         return stored[name]

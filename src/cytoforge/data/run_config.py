@@ -5,28 +5,15 @@ What people edit by hand is refused here with the file, the field and the remedy
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cytoforge.errors import UserError
+from cytoforge.networks.registry import NETWORKS
 
 FORMAT = 1
 TILE = 256  # px: the side of a tile where a run tells none
-NetworkKind = Literal[
-    "unet",
-    "cellpose",
-    "deepsea",
-    "style-unet",
-    "unet-generator",
-    "patchgan",
-    "movie",
-    "super-resolution",
-    "flow",
-    "tracker",
-    "vid2vid",
-]
-KINDS: tuple[str, ...] = get_args(NetworkKind)
 Channels = Annotated[int, Field(ge=1, le=1024)]
 Width = Annotated[int, Field(ge=1, le=1024)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -44,7 +31,7 @@ class NetworkSettings(Settings):
 
     model_config = ConfigDict(extra="forbid")
 
-    network: NetworkKind
+    network: str
     in_channels: Channels | None = None
     out_channels: Channels | None = None
     channels: Channels | None = None
@@ -62,6 +49,13 @@ class NetworkSettings(Settings):
     head_width: Width | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     half_resolution: bool | None = None
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, network: str) -> str:
+        if network not in NETWORKS:
+            raise ValueError("is no kind of network")
+        return network
 
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments of the network's class."""
@@ -159,8 +153,8 @@ def _problem(details: Any) -> str:
     place = [str(part) for part in details["loc"]]
     if place[:1] == ["networks"] and len(place) > 2:
         name, field = place[1], ".".join(place[2:])
-        if details["type"] == "literal_error" and field == "network":
-            return f"{name} is of the unknown kind {details['input']!a:.60}; there are {', '.join(KINDS)}"
+        if details["type"] == "value_error" and field == "network":
+            return f"{name} is of the unknown kind {details['input']!a:.60}; there are {', '.join(NETWORKS)}"
         return f"describes no valid {name} ({_told(details, field)})"
     return _told(details, ".".join(place))
 

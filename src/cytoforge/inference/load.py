@@ -1,8 +1,6 @@
 """The networks of a run folder, built from its config.json and ready to use."""
 
-import importlib
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,25 +11,9 @@ from torch import Tensor, nn
 
 from cytoforge.config import GenerateImages, GenerateMovie, Segment
 from cytoforge.data.run import BACKGROUNDS, Run
-from cytoforge.data.run_config import NetworkKind
 from cytoforge.errors import UserError
-from cytoforge.progress import counted
-
-NETWORKS: dict[NetworkKind, tuple[str, str]] = {
-    # name in config.json: (module, class); imported only when a run holds one
-    "unet": ("segmentation", "UNet"),
-    "cellpose": ("segmentation", "CellPose"),
-    "deepsea": ("segmentation", "DeepSea"),
-    "style-unet": ("style_unet", "StyleUNet"),
-    "unet-generator": ("style_unet", "UNetGenerator"),
-    "patchgan": ("patchgan", "PatchGAN"),
-    "movie": ("movie", "MovieGenerator"),
-    "super-resolution": ("movie", "SuperResolution"),
-    "flow": ("flow", "FlowNet"),
-    "tracker": ("tracker", "Tracker"),
-    "vid2vid": ("vid2vid", "Vid2Vid"),
-}
-PREFERRED = ("segmenter", "generator", "low-resolution", "super-resolution", "tracker")
+from cytoforge.networks.registry import NETWORKS, ROLES
+from cytoforge.progress import counted, say
 
 
 def load_network(run: Path | str | Run, name: str | None = None, device: str | torch.device = "cpu") -> nn.Module:
@@ -48,7 +30,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     stored = run.settings.networks
     config_path = run.path / "config.json"
     if name is None:
-        name = next((n for n in PREFERRED if n in stored), None)
+        name = next((role for role in ROLES if role in stored), None)
         if name is None:
             raise UserError(
                 f"{config_path}: holds neither segmenter nor generator, only {_list(stored)}; name one of them"
@@ -56,8 +38,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     name = name if name in stored else name.replace("_", "-")  # as Python writes names
     described = run.network(name)
     weights = run.load_weights(name)
-    module, kind = NETWORKS[described.network]
-    build = getattr(importlib.import_module(f"cytoforge.networks.{module}"), kind)
+    build = NETWORKS[described.network].load()
     try:
         with torch.device("meta"):  # sizes that were never trained cost neither time nor memory
             expected = build(**described.options()).state_dict()
@@ -127,7 +108,7 @@ def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) ->
     elif not run.finished:
         note = "its training is not finished, what it has learned so far is used; the same command goes on with it"
     if note:
-        print(f"{run.path}: {note}", file=sys.stderr)
+        say([f"{run.path}: {note}"])
     return run, load_network(run, name, device)
 
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.matching import maximum_cardinality
 from cytoforge.metrics.estimates import Floats, Ints
 from cytoforge.metrics.motion import Row
-from cytoforge.metrics.segmentation import Overlap, one_to_one
+from cytoforge.metrics.segmentation import Overlap
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Comparison:
         weight = np.zeros(self.iou.size)
         weight[pairs] = preference
         for rivals in self.by_frame(pairs[~taken]):
-            best = rivals[one_to_one(self.pair_truth[rivals], self.pair_prediction[rivals], weight[rivals])]
+            best = rivals[maximum_cardinality(self.pair_truth[rivals], self.pair_prediction[rivals], weight[rivals])]
             taken |= np.isin(pairs, best)
         chosen: Ints = pairs[taken]
         return chosen

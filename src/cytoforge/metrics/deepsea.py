@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.matching import maximum_cardinality
 from cytoforge.metrics.estimates import Floats, Ints, ratio
-from cytoforge.metrics.segmentation import one_to_one
 
 FRAME = (383, 512)
 """rows and columns to which all frames are scaled"""
@@ -56,7 +56,7 @@ def script_counts(frames: Iterable[tuple[Places, Places]], size: Sequence[int]) 
         (ours, here), (theirs, there) = (_inside(side, scale) for side in sides)
         distance = np.linalg.norm(here[:, None] - there[None], axis=2)
         row, column = np.nonzero(distance < DISTANCE)
-        taken = one_to_one(row, column, 1 - distance[row, column] / DISTANCE)
+        taken = maximum_cardinality(row, column, 1 - distance[row, column] / DISTANCE)
         row, column = row[taken], column[taken]
         counts["true_cells"] += ours.size
         counts["matches"] += row.size

@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import ndimage
 
 from cytoforge.labels import compact, flat
+from cytoforge.matching import maximum_cardinality
 from cytoforge.metrics.estimates import (
     RESAMPLES,
     Estimate,
@@ -288,47 +289,7 @@ def summarise(
 def _matched_pairs(table: Overlap, iou: Floats, threshold: float) -> Ints:
     """Positions of the matched pairs: the most pairs of IoU >= threshold and, of those choices, the largest IoU sum."""
     pairs = np.flatnonzero(iou >= threshold)
-    return pairs[one_to_one(table.pair_truth[pairs], table.pair_prediction[pairs], iou[pairs])]
-
-
-def one_to_one(truth: Ints, prediction: Ints, preference: Floats) -> NDArray[np.bool_]:
-    """Which of K candidate pairs to take: as many as possible and, of those choices, the largest sum of preferences.
-
-    Pair k joins truth[k] and prediction[k], numbers from 0 on that are in one taken pair at most; preference[k] is in
-    [0, 1].
-    """
-    taken: NDArray[np.bool_] = (np.bincount(truth)[truth] == 1) & (np.bincount(prediction)[prediction] == 1)
-    if not taken.all():  # never so with IoU above 0.5
-        rivals = np.flatnonzero(~taken)
-        most = min(np.unique(side[rivals]).size for side in (truth, prediction))
-        # less than one half is at stake in the preferences of all pairs together, so that number goes before them
-        gain = 1 + preference[rivals] / (2 * most + 1)
-        taken[rivals] = assignment(truth[rivals], prediction[rivals], gain)
-    return taken
-
-
-def assignment(truth: Ints, prediction: Ints, gain: Floats) -> NDArray[np.bool_]:
-    """Which of K candidate pairs to take so that the sum of gain (K,), each positive, is largest; one of each at most.
-
-    An optimal assignment on the sparse graph, with "unmatched" open to every true cell. Gains are shifted by 1, since
-    the solver wants every true cell assigned and no zero weight.
-    """
-    if not truth.size:
-        return np.zeros(0, dtype=bool)
-    _, row = compact(truth)
-    columns, column = compact(prediction)
-    rows = int(row.max()) + 1
-    dummies = np.arange(rows)
-    graph = sparse.coo_array(
-        (
-            np.concatenate([1 + gain, np.ones(rows)]),
-            (np.concatenate([row, dummies]), np.concatenate([column, len(columns) + dummies])),
-        ),
-        shape=(rows, len(columns) + rows),
-    )
-    _, chosen = sparse.csgraph.min_weight_full_bipartite_matching(graph.tocsr(), maximize=True)
-    taken: NDArray[np.bool_] = chosen[row] == column
-    return taken
+    return pairs[maximum_cardinality(table.pair_truth[pairs], table.pair_prediction[pairs], iou[pairs])]
 
 
 def _rates(parts: Floats, smoothing: float) -> dict[str, Floats]:

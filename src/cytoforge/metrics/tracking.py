@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from scipy import sparse
 
+from cytoforge.matching import maximum_weight
 from cytoforge.metrics.comparison import Cells, Comparison
 from cytoforge.metrics.estimates import Floats, Ints, ratio
-from cytoforge.metrics.segmentation import assignment
 
 Counts = dict[str, Floats]
 
@@ -134,7 +134,7 @@ def _identity_matches(comparison: Comparison, truth: Cells, prediction: Cells) -
     candidates = np.flatnonzero(comparison.iou >= IOU)
     code, frames = np.unique(_codes(comparison, truth, prediction)[candidates], return_counts=True)
     rows, columns = np.divmod(code, max(prediction.mother.size, 1))
-    return int(frames[assignment(rows, columns, frames.astype(np.float64))].sum())
+    return int(frames[maximum_weight(rows, columns, frames.astype(np.float64))].sum())
 
 
 def _hota(comparison: Comparison, truth: Cells, prediction: Cells) -> Counts:

@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from cytoforge.networks.winograd import conv3x3
-
 Norm = Literal["batch", "group"]
 
 
@@ -63,14 +61,10 @@ def unet_radius(depth: int, beyond: int = 0) -> int:
 
 
 class Conv3x3(nn.Conv2d):
-    """3 x 3 convolution padded by zeros, with fewer multiplications where that pays."""
+    """3 x 3 convolution with a bias, padded by zeros: (B, in, H, W) -> (B, out, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (B, in, H, W)."""
-        return conv3x3(input, self.weight, self.bias)
 
 
 class DoubleConv(nn.Module):
@@ -182,8 +176,9 @@ class ModulatedConv(nn.Module):
         # W' x is also demodulation * (W (gain * x)): scale whichever has fewer elements, kernels or maps
         if len(x) * self.weight.numel() < x.numel():
             kernels = self.weight * (gain[:, None] * demodulation[:, :, None])[..., None, None]
-            return torch.cat([conv3x3(one, kernel, bias) for one, kernel in zip(x.split(1), kernels, strict=True)])
-        out = conv3x3(x * gain[..., None, None].to(x.dtype), self.weight)
+            pairs = zip(x.split(1), kernels, strict=True)
+            return torch.cat([F.conv2d(one, kernel, bias, padding=1) for one, kernel in pairs])
+        out = F.conv2d(x * gain[..., None, None].to(x.dtype), self.weight, padding=1)
         return torch.addcmul(bias[:, None, None].to(out.dtype), out, demodulation[..., None, None].to(out.dtype))
 
 

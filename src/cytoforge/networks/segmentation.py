@@ -204,11 +204,3 @@ class DeepSea(nn.Module):
             x = block(torch.cat([skips.pop(), x], dim=1))
         logits: Tensor = self.conv3(x)
         return logits[..., :height, :width]
-
-
-Segmenter = UNet | CellPose | DeepSea
-SEGMENTERS: dict[str, type[UNet] | type[CellPose] | type[DeepSea]] = {
-    "unet": UNet,
-    "cellpose": CellPose,
-    "deepsea": DeepSea,
-}

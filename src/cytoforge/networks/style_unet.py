@@ -195,7 +195,3 @@ class UNetGenerator(UNet):
 
 
 ImageGenerator = StyleUNet | UNetGenerator
-GENERATORS: dict[str, type[StyleUNet] | type[UNetGenerator]] = {
-    "style-unet": StyleUNet,
-    "unet-generator": UNetGenerator,
-}

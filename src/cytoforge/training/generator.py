@@ -21,7 +21,8 @@ from cytoforge.losses import CycleWeights
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.patchgan import PatchGAN
-from cytoforge.networks.style_unet import GENERATORS, ImageGenerator
+from cytoforge.networks.registry import NETWORKS
+from cytoforge.networks.style_unet import ImageGenerator
 from cytoforge.report import colour_labels, to_rgb
 from cytoforge.training.batches import item_generator
 from cytoforge.training.fit import trained_in, verdict
@@ -158,7 +159,7 @@ def quieten(generator: nn.Module) -> None:
 
 def build_generator(config: PainterTraining, described: dict[str, Any]) -> ImageGenerator:
     """Build a generator as described for config.json."""
-    generator: ImageGenerator = build(GENERATORS[described["network"]], config.seed, "generator", described)
+    generator: ImageGenerator = build(NETWORKS[described["network"]].load(), config.seed, "generator", described)
     return generator
 
 

@@ -1,9 +1,8 @@
 """What every training needs around its loop: device, data, validation images and the run folder."""
 
 import os
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
 from cytoforge.metrics.morphology import is_binary
 from cytoforge.networks.layers import initialise
-from cytoforge.progress import Progress, counted
+from cytoforge.progress import Progress, counted, say
 from cytoforge.report import run_report
 from cytoforge.training.batches import Batch, Batches, Synthetic, item_generator
 from cytoforge.training.fit import Budget, Recipe, State, Trainer, fit, verdict
@@ -405,9 +404,3 @@ def report_training(run: Run, sentence: str, **shown: Any) -> None:
         verdict=sentence,
         **shown,
     )
-
-
-def say(lines: Sequence[str]) -> None:
-    """Print lines to the terminal, beside the results that go to standard output."""
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)

@@ -17,7 +17,8 @@ from cytoforge.inference.segment import segment_array
 from cytoforge.instances import TARGETS, Target, outer_contour
 from cytoforge.losses import IGNORED, CycleWeights, cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
-from cytoforge.networks.segmentation import SEGMENTERS
+from cytoforge.networks.registry import NETWORKS
+from cytoforge.progress import say
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.batches import Batch, item_generator
 from cytoforge.training.cyclegan import CycleGAN
@@ -38,7 +39,6 @@ from cytoforge.training.prepare import (
     open_run,
     open_synthetic,
     report_training,
-    say,
     sizes,
     train_recipe,
 )
@@ -157,7 +157,7 @@ def describe_networks(config: TrainSegmentation, channels: int) -> dict[str, dic
 def build_recipe(config: TrainSegmentation, networks: dict[str, dict[str, Any]], target: Target) -> Recipe:
     """Build the networks, initialised from the seed, and the recipe that trains them."""
     preset = sizes(config)
-    segmenter = build(SEGMENTERS[config.network], config.seed, "segmenter", networks["segmenter"])
+    segmenter = build(NETWORKS[config.network].load(), config.seed, "segmenter", networks["segmenter"])
     if config.method != "cyclegan":
         return Conventional(segmenter, target, preset.rate)
     return CycleGAN(

@@ -33,7 +33,7 @@ from cytoforge.losses import (
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator, SuperResolution
 from cytoforge.networks.style_unet import draw_styles
-from cytoforge.progress import counted
+from cytoforge.progress import counted, say
 from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training.batches import Batch, Pair, cached, item_generator
 from cytoforge.training.clips import sequence_backgrounds, takes
@@ -41,7 +41,7 @@ from cytoforge.training.fit import Update, trained_in, verdict
 from cytoforge.training.generator import QUICK_JUDGE, build_discriminator, perceptual_network, quieten
 from cytoforge.training.movie import SHOWN, VALIDATED, StageGAN, open_movie, start_grey
 from cytoforge.training.paired import judge
-from cytoforge.training.prepare import Data, build, launch, open_run, report_training, say, sizes, train_recipe
+from cytoforge.training.prepare import Data, build, launch, open_run, report_training, sizes, train_recipe
 from cytoforge.training.two_stage import finished, open_stages, share_of
 
 FIRST = 0.6  # share of the budget for the first stage, which has more to learn: motion, and cells out of masks

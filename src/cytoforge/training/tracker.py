@@ -18,7 +18,7 @@ from cytoforge.linking_deepsea import without_spots
 from cytoforge.losses import cross_entropy_dice
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.tracker import Tracker
-from cytoforge.progress import counted
+from cytoforge.progress import counted, say
 from cytoforge.report import outcome_overlay
 from cytoforge.training.batches import Batch
 from cytoforge.training.fit import Update, trained_in, verdict
@@ -30,7 +30,6 @@ from cytoforge.training.prepare import (
     open_run,
     open_synthetic,
     report_training,
-    say,
     sizes,
     train_recipe,
 )

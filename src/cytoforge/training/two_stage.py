@@ -22,9 +22,10 @@ from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment_array
 from cytoforge.instances import TARGETS
 from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.progress import say
 from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training import generator
-from cytoforge.training.prepare import DEFAULT_MINUTES, open_data, say
+from cytoforge.training.prepare import DEFAULT_MINUTES, open_data
 
 GENERATOR, JUDGE = 0.45, 0.15  # shares of the budget; the segmenter gets the rest
 MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each

@@ -26,10 +26,9 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
 from cytoforge.data.weights import weights_file
 from cytoforge.inference.generate import generate
-from cytoforge.progress import counted
+from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import generator
-from cytoforge.training.prepare import say
 from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 

@@ -27,10 +27,9 @@ from cytoforge.data.images import write_image
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.inference.generate_movie import generate_movie
-from cytoforge.progress import counted
+from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training import movie
-from cytoforge.training.prepare import say
 from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 

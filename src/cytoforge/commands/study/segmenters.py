@@ -32,8 +32,8 @@ from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment
 from cytoforge.metrics.morphology import morphology
+from cytoforge.progress import say
 from cytoforge.report import Report
-from cytoforge.training.prepare import say
 from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 

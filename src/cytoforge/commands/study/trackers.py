@@ -18,10 +18,9 @@ from cytoforge.data.files import read_json
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
 from cytoforge.inference.track import open_linker, track
-from cytoforge.progress import counted
+from cytoforge.progress import counted, say
 from cytoforge.report import Report
 from cytoforge.training import tracker
-from cytoforge.training.prepare import say
 from cytoforge.training.two_stage import finished
 
 TABLES = {"MOTA": "mota", "MT": "mostly_tracked", "ML": "mostly_lost", "precision": "precision", "recall": "recall"}
