@@ -385,3 +385,11 @@ def test_labels_that_are_free() -> None:
 def test_markers_of_any_id() -> None:
     labels, markers = np.array([[9, 9, HUGE, 0]]), np.array([[HUGE, 0, 3, 4]])
     assert relabelled(labels, markers).tolist() == [[HUGE, HUGE, 3, 4]]
+
+
+def test_a_track_without_end_is_told_at_once() -> None:
+    tracks = [Track(1, 0, 2 * 10**9, 0), Track(2, 10**9, 2 * 10**9 - 1, 0)]
+    (found,) = inconsistencies(tracks, {0: [1], 1: [1]})
+    assert found.what == (
+        "2999999999 cells (1 in frame 2, 1 in frame 3, 1 in frame 4 ...) in the track file without a mask"
+    )

@@ -291,7 +291,7 @@ def comparison_figure(
             low = float(values.min()) if values.min() >= 0 else float(low)
             bins = np.linspace(low, max(float(high), low + 1e-6), 31 if name in fine else 13)
             for (kind, numbers), colour in zip(sets.items(), ("#d95f02", "#1f6fb5"), strict=True):
-                if numbers.size and (numbers <= bins[-1]).any() and (numbers >= bins[0]).any():
+                if numbers.size and ((numbers >= bins[0]) & (numbers <= bins[-1])).any():
                     axes.hist(numbers, bins, density=True, histtype="step", linewidth=1.6, color=colour, label=kind)
         axes.set_title(title, loc="left", fontsize=9)
         axes.set_yticks([])

@@ -29,6 +29,7 @@ from cytoforge.matching import first_come
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
 
+SHOWN = 3  # things that are named of many
 GREATEST = np.iinfo(np.uint16).max  # label in a movie folder that cytoforge writes
 # in the order in which they are trusted: (name, folder after the sequence, file stem, track file)
 SOURCES = (
@@ -268,22 +269,40 @@ class Inconsistency(NamedTuple):
 def inconsistencies(tracks: Iterable[Track], cells: Mapping[int, Collection[int]]) -> list[Inconsistency]:
     """Compare tracks with the ids in the masks of each frame, and with each other."""
     known = {track.label: track for track in tracks}
-    present = {(int(cell), frame) for frame, ids in cells.items() for cell in ids}
-    told = {(track.label, frame) for track in known.values() for frame in range(track.begin, track.end + 1)}
-    seen: dict[int, list[int]] = {}
-    for cell, frame in present & told:
-        seen.setdefault(cell, []).append(frame)
-    lost = told - present
-    gaps = {(cell, frame) for cell, frame in lost if cell in seen and min(seen[cell]) < frame < max(seen[cell])}
+    seen: dict[int, list[int]] = {label: [] for label in known}
+    untold: list[tuple[int, int]] = []
+    for frame in sorted(cells):
+        for cell in {int(cell) for cell in cells[frame]}:
+            track = known.get(cell)
+            if track and track.begin <= frame <= track.end:
+                seen[cell].append(frame)
+            else:
+                untold.append((cell, frame))
+    inside, outside = [], list[tuple[int, range]]()  # a mistyped end may be thousands of years away: no set of frames
+    for label, track in sorted(known.items()):
+        frames = seen[label] or [track.end + 1]
+        inside += [(label, frame) for frame in gaps(frames)]
+        outside += [(label, range(track.begin, frames[0])), (label, range(frames[-1] + 1, track.end + 1))]
+    places = ((label, frame) for label, span in outside for frame in span)
     found = []
-    for missing, what, remedy in (
-        (gaps, "missing inside a track", "draw the cell there, or go on after the gap with a new track of that parent"),
-        (lost - gaps, "in the track file without a mask", "draw the cell there, or cut the track"),
-        (present - told, "in the masks without a track", "add the track, or remove the cell"),
+    for missing, count, what, remedy in (
+        (
+            inside,
+            len(inside),
+            "missing inside a track",
+            "draw the cell there, or go on after the gap with a new track of that parent",
+        ),
+        (
+            list(itertools.islice(places, SHOWN)),
+            sum(len(span) for _, span in outside),
+            "in the track file without a mask",
+            "draw the cell there, or cut the track",
+        ),
+        (sorted(untold), len(untold), "in the masks without a track", "add the track, or remove the cell"),
     ):
         if missing:
-            where = [f"{cell} in frame {frame}" for cell, frame in sorted(missing)]
-            found.append(Inconsistency("error", f"{some('cell', where)} {what}", remedy))
+            where = [f"{cell} in frame {frame}" for cell, frame in missing[:SHOWN]]
+            found.append(Inconsistency("error", f"{some('cell', where, count)} {what}", remedy))
     return found + _unlikely_parents(known)
 
 
@@ -326,10 +345,11 @@ def gaps(numbers: Collection[int]) -> list[int]:
     return sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - set(numbers))
 
 
-def some(noun: str, things: Series[Any]) -> str:
-    """Count and name things: 12 frames (3, 4, 5 ...)."""
-    names = ", ".join(map(str, things[:3])) + (" ..." if len(things) > 3 else "")
-    return f"{counted(len(things), noun)} ({names})"
+def some(noun: str, things: Series[Any], count: int | None = None) -> str:
+    """Count and name things: 12 frames (3, 4, 5 ...); `count` where these are only the first ones."""
+    count = len(things) if count is None else count
+    names = ", ".join(map(str, things[:SHOWN])) + (" ..." if count > SHOWN else "")
+    return f"{counted(count, noun)} ({names})"
 
 
 class MovieWriter:
