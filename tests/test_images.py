@@ -22,7 +22,6 @@ from cytoforge.data.images import (
     read_header,
     read_image,
     read_labels,
-    read_stack,
     resize_image,
     resize_labels,
     resize_rows,
@@ -30,6 +29,7 @@ from cytoforge.data.images import (
     write_image,
     write_labels,
 )
+from cytoforge.data.stack import open_stack
 from cytoforge.errors import UserError
 
 
@@ -38,6 +38,11 @@ def noise(*shape: int, dtype: type = np.uint16) -> np.ndarray:
     if np.dtype(dtype).kind == "f":
         return rng.normal(0, 1000, shape).astype(dtype)
     return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def read_stack(path: Path, *, labels: bool = False) -> np.ndarray:
+    """All frames of a file, folder or film: (T, C, H, W), or labels (T, H, W)."""
+    return np.stack(list(open_stack(path, labels=labels)))
 
 
 def planes(array: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import cache
 
 
 def clock(seconds: float) -> str:
@@ -46,3 +47,9 @@ class Progress:
             print(f"\r\x1b[2K{line}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+@cache
+def tell_once(sentence: str) -> None:
+    """Say a sentence (stderr), once however often what it is about is read."""
+    print(sentence, file=sys.stderr, flush=True)
