@@ -15,7 +15,11 @@ SHOWN = 3
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a folder is a zarr array or group, whatever its name, or is called one."""
-    return path.suffix.lower() == ".zarr" or any((path / marker).is_file() for marker in MARKERS)
+    return path.suffix.lower() == ".zarr" or _is_node(path)
+
+
+def _is_node(path: Path) -> bool:
+    return any((path / marker).is_file() for marker in MARKERS)
 
 
 def find_image(path: Path) -> tuple[Any, str]:
@@ -23,37 +27,38 @@ def find_image(path: Path) -> tuple[Any, str]:
 
     Raises UserError where there are several images, naming their paths, or none.
     """
-    import zarr  # takes half a second
-
-    node = zarr.open(str(path), mode="r")
-    found = list(islice(_images("", node, DEPTH), SHOWN + 1))
+    found = list(islice(_images(path, DEPTH), SHOWN + 1))
     if not found:
         raise UserError(f"{path}: a zarr group without OME-Zarr multiscales and without arrays; choose another")
     if len(found) > 1:
-        names = ", ".join(str(path / inside) for inside, _ in found[:SHOWN]) + (" ..." if len(found) > SHOWN else "")
+        names = ", ".join(str(where) for where, _ in found[:SHOWN]) + (" ..." if len(found) > SHOWN else "")
         raise UserError(f"{path}: holds several images; give one of them: {names}")
-    inside, image = found[0]
+    where, image = found[0]
     if not hasattr(image, "ndim"):
         multiscale = _multiscales(image)[0]
         array = image[multiscale["datasets"][0]["path"]]
         return array, _letters(multiscale, array.ndim)
-    return image, _named(image) or _axes_by_parent(path / inside, image) or "CYX"[-image.ndim :]
+    return image, _named(image) or _axes_by_parent(where, image) or "CYX"[-image.ndim :]
 
 
-def _images(name: str, node: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """Go through the images below a node: (path inside, array or group); an image's own levels and labels are none."""
-    if hasattr(node, "ndim"):
-        yield name, node
+def _images(path: Path, depth: int) -> Iterator[tuple[Path, Any]]:
+    """Go through the images at or below a folder: (path, array or group); an image's own levels and labels are none.
+
+    Folders are looked at, as zarr 2 does not list groups that have no file of their own.
+    """
+    import zarr  # takes half a second
+
+    node = zarr.open(str(path), mode="r") if _is_node(path) else None
+    images = [] if node is None or hasattr(node, "ndim") else _multiscales(node)
+    if len(images) == 1 or hasattr(node, "ndim"):
+        yield path, node
         return
-    images = _multiscales(node)
-    if len(images) == 1:
-        yield name, node
-    for image in images if len(images) > 1 else ():
-        level = image["datasets"][0]["path"]
-        yield f"{name}/{level}".lstrip("/"), node[level]
+    for image in images:
+        level = path / image["datasets"][0]["path"]
+        yield level, zarr.open(str(level), mode="r")
     if not images and depth:
-        for key, child in sorted(node.members()):
-            yield from _images(f"{name}/{key}".lstrip("/"), child, depth - 1)
+        for folder in sorted(folder for folder in path.iterdir() if folder.is_dir()):
+            yield from _images(folder, depth - 1)
 
 
 def _multiscales(group: Any) -> list[Any]:
@@ -77,10 +82,8 @@ def _axes_by_parent(path: Path, array: Any) -> str:
     import zarr
 
     for folder in path.parents[:2]:
-        if any((folder / marker).is_file() for marker in MARKERS) and not hasattr(
-            group := zarr.open(str(folder), mode="r"), "ndim"
-        ):
-            for multiscale in _multiscales(group):
-                if any(folder / level["path"] == path for level in multiscale["datasets"]):
-                    return _letters(multiscale, array.ndim)
+        group = zarr.open(str(folder), mode="r") if _is_node(folder) else None
+        for multiscale in [] if group is None or hasattr(group, "ndim") else _multiscales(group):
+            if any(folder / level["path"] == path for level in multiscale["datasets"]):
+                return _letters(multiscale, array.ndim)
     return ""

@@ -109,6 +109,6 @@ def _tell_gaps(path: Path, files: list[Path]) -> None:
         steps = {after - before for before, after in pairwise(numbers)}
         if len(steps) > 1:
             tell_once(
-                f"{path}: numbers are missing in the names, {numbers[0]} to {numbers[-1]} for {len(files)} images; they "
-                "follow each other as frames 0, 1, 2 ..."
+                f"{path}: numbers are missing in the names, {numbers[0]} to {numbers[-1]} for {len(files)} images; "
+                "they follow each other as frames 0, 1, 2 ..."
             )
