@@ -20,7 +20,8 @@ DAMAGE = ("invalid page offset", "corrupt", "missing", "Missing", "failed to rea
 ZEROED = "Missing data are zeroed"
 # kinds of description that may tell of fewer pages than there are
 DESCRIBED = ("ome", "imagej", "shaped")
-PLAIN: dict[str, Any] = {f"is_{kind}": False for kind in (*DESCRIBED, "uniform")}
+COMPARED: dict[str, Any] = {"is_uniform": False}  # tifffile would look at three pages and take the others for alike
+PLAIN: dict[str, Any] = {**COMPARED, **{f"is_{kind}": False for kind in DESCRIBED}}
 ORIENTATION = 274
 
 
@@ -54,7 +55,7 @@ class TiffPages:
 
     def _open(self, movie: bool) -> None:
         """Open the file so that of its description that part holds which is about its own pages."""
-        self._file = tifffile.TiffFile(self.path)
+        self._file = tifffile.TiffFile(self.path, **COMPARED)
         self._others: list[str] = []
         if not self._file.is_ome:
             return
@@ -68,16 +69,13 @@ class TiffPages:
             )
         if self._others and (missing or not movie):
             self._file.close()
-            self._file = tifffile.TiffFile(self.path, omexml=own)
+            self._file = tifffile.TiffFile(self.path, omexml=own, **COMPARED)
         elif self._others:
             self._others = []
 
     def _series(self) -> list[Any]:
         """List the series of pages; a description that leaves pages out does not count."""
-        try:
-            series = list(self._file.series)
-        except RuntimeError:  # pages that differ where tifffile did not look
-            return self._plain_series()
+        series = list(self._file.series)
         if self._file.is_ome and not self._others:
             series = [one for one in series if any(page and page.parent is self._file for page in one.pages)]
         if len(series) == 1 and series[0].kind in DESCRIBED:
@@ -105,10 +103,11 @@ class TiffPages:
                 self._keep_own()
         else:
             self._join(series, labels)
+        self._planes = [self._whole(plane, first.keyframe) for plane in self._planes]
         page = first.keyframe
         self.dtype = np.dtype(np.result_type(*{one.dtype for one in series}))
         self._inner = _inner_axes(self.axes, self.stored, len(self._planes))
-        blocks = [one.keyframe for one in series if _planes(one)[0].offset is None]
+        blocks = [plane.page.keyframe for plane in self._planes if plane.page is not None and plane.offset is None]
         self.chunk_rows = max((p.tilelength if p.is_tiled else p.rowsperstrip for p in blocks), default=1)
         self.chunk_bytes = max((math.prod(p.chunks) * p.dtype.itemsize for p in blocks if p.is_tiled), default=0)
         # samples beyond grey or RGB that the file declares as transparency
@@ -140,17 +139,7 @@ class TiffPages:
         """Take several series for one stack, in the order of the file; raises UserError where they are none."""
         first = series[0]
         for one in series:
-            if _size(one) != _size(first) or one.keyframe.shape != first.keyframe.shape:
-                sizes = [" x ".join(map(str, each.keyframe.shape)) for each in (one, first)]
-                raise UserError(
-                    f"{self.path}: page {one.keyframe.index + 1} has {sizes[0]} pixels, page "
-                    f"{first.keyframe.index + 1} has {sizes[1]}; save pages of each size as a file of their own"
-                )
-            if one.dtype != first.dtype and not (labels and one.dtype.kind in "iub" and first.dtype.kind in "iub"):
-                raise UserError(
-                    f"{self.path}: page {one.keyframe.index + 1} holds {one.dtype} values, page "
-                    f"{first.keyframe.index + 1} {first.dtype}, which cannot be compared; export all pages alike"
-                )
+            self._compare(one.keyframe, first.keyframe, labels)
         if first.kind == "ome":
             raise UserError(
                 f"{self.path}: holds {len(series)} images (positions or scenes), and no order in time is known of "
@@ -167,6 +156,36 @@ class TiffPages:
             self._planes = [plane for *_, plane in sorted(together, key=lambda entry: entry[:2])]
             self.axes = "I" + first.keyframe.axes
             self.stored = (len(self._planes), *first.keyframe.shape)
+
+    def _compare(self, page: Any, first: Any, labels: bool = False) -> None:
+        """Raise UserError where pages cannot be of one stack."""
+        if page.shape != first.shape:
+            sizes = [" x ".join(map(str, each.shape)) for each in (page, first)]
+            raise UserError(
+                f"{self.path}: page {page.index + 1} has {sizes[0]} pixels, page {first.index + 1} has {sizes[1]}; "
+                "save pages of each size as a file of their own"
+            )
+        if page.dtype != first.dtype and not (labels and page.dtype.kind in "iub" and first.dtype.kind in "iub"):
+            raise UserError(
+                f"{self.path}: page {page.index + 1} holds {page.dtype} values, page {first.index + 1} {first.dtype}, "
+                "which cannot be compared; export all pages alike"
+            )
+
+    def _whole(self, plane: Plane, first: Any) -> Plane:
+        """Read what a page says of itself, where tifffile took it for one like the first of its series."""
+        if not isinstance(plane.page, tifffile.TiffFrame):
+            return plane
+        file = plane.page.parent.filehandle
+        closed = file.closed
+        if closed:
+            file.open()
+        page = plane.page.aspage()
+        if closed:
+            file.close()
+        if page.hash == first.hash:
+            return plane
+        self._compare(page, first)
+        return Plane(page, page.dataoffsets[0] if page.is_final else None)
 
     def _keep_own(self) -> None:
         """Keep the pages that lie in this file of an image that lies in several."""
