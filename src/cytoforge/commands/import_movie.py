@@ -60,7 +60,7 @@ def _tracked(masks: Stack) -> tuple[tuple[Track, ...], dict[tuple[int, int], int
         raise UserError(f"{masks.path}: has {len(tracks)} tracks, and a movie holds {IDS}; cut it into parts")
     label = {track.label: track.label for track in tracks}
     if max(label, default=0) > IDS:
-        print(f"{masks.path}: ids reach {max(label)}, and a movie holds {IDS}; the tracks are numbered from 1")
+        print(f"{masks.path}: its tracks have ids up to {max(label)}, a movie up to {IDS}; they are numbered from 1")
         label = {old: new for new, old in enumerate(sorted(label), 1)}
     tracks = tuple(Track(label[t.label], t.begin, t.end, label[t.parent] if t.parent else 0) for t in tracks)
     labels = {

@@ -1,11 +1,13 @@
 """Films: video as cameras and other programs write it, and compressed to 8 bits for looking at, as cytoforge does."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 import av
+import av.logging
 import numpy as np
 
 from cytoforge.data.files import atomic
@@ -28,11 +30,14 @@ class Film:
         self.path, self._grey = path, False
         self.frames, spread, told = 0, 0.0, 0
         sizes: dict[tuple[int, ...], int] = {}
-        for frame, total in self._decoded():
-            pixels = _pixels(frame)
-            sizes.setdefault(pixels.shape[-2:], self.frames)
-            spread = max(spread, np.ptp(pixels, axis=0).max() / (1 if pixels.dtype == np.uint8 else 257))
-            self.frames, told = self.frames + 1, total
+        with _listening() as said:
+            for frame, total in self._decoded():
+                pixels = _pixels(frame)
+                sizes.setdefault(pixels.shape[-2:], self.frames)
+                spread = max(spread, np.ptp(pixels, axis=0).max() / (1 if pixels.dtype == np.uint8 else 257))
+                self.frames, told = self.frames + 1, total
+        if said:
+            raise UserError(f"{path}: is damaged ({said[0][2].strip()}); export it anew, best as a TIFF stack")
         if not self.frames:
             raise UserError(f"{path}: holds no frame; export it anew, best as a TIFF stack")
         if len(sizes) > 1:
@@ -63,6 +68,20 @@ class Film:
             raise UserError(
                 f"{self.path}: cannot be read as a film ({error}); export it anew, best as a TIFF stack"
             ) from error
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect the errors that a decoder logs: it fills the gap and goes on."""
+    level, skipping = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture(local=False) as said:
+            yield said
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skipping)
 
 
 def _pixels(frame: av.VideoFrame) -> np.ndarray:

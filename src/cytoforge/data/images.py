@@ -30,7 +30,7 @@ def _single(pixels: Pixels) -> Pixels:
     if pixels.frames > 1:
         raise UserError(
             f"{pixels.path}: holds {pixels.frames} pages (axes {pixels.axes}) where one image is expected; "
-            "save each page as a file, or store the axis as channels (C)"
+            "save each page as a file, make a movie of them with import movie, or store the axis as channels (C)"
         )
     return pixels
 
