@@ -374,6 +374,11 @@ def test_a_file_of_an_ome_tiff_in_several_gives_its_own_pages(
     assert capsys.readouterr().err.count(said) == 1
 
 
+def test_a_description_that_cannot_be_parsed_is_left_out(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(30, 40), description="<OME><Image></OME>", metadata=None)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], noise(30, 40))
+
+
 def test_an_orientation_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     array = noise(30, 40)
     tifffile.imwrite(tmp_path / "a.tif", array, extratags=[(274, 3, 1, 6, True)])

@@ -1,5 +1,6 @@
 """`cytoforge import movie`: frames and tracked masks, each a stack, a folder of images or a film, to a movie folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def import_movie(config: ImportMovie) -> Path:
     if masks is not None and (masks.frames, *masks.shape[1:]) != (frames.frames, *frames.shape[1:]):
         stacks = [f"{one.frames} of {one.shape[1]} x {one.shape[2]} pixels" for one in (masks, frames)]
         raise UserError(f"{config.masks}: has {stacks[0]}, {config.stack.name} {stacks[1]}; export both alike")
-    tracks, labels = _tracked(masks) if masks is not None else ((), {})
+    tracks, label_of = _tracked(masks) if masks is not None else ((), None)
     for _ in frames:
         pass  # a frame that cannot be read is found before others are written
     info = {"source": config.stack.name, "frames": frames.frames}
@@ -37,10 +38,10 @@ def import_movie(config: ImportMovie) -> Path:
     for number, frame in enumerate(frames):
         writer.add_frame(SEQUENCE, number, frame)
     said = f"{config.out}: {frames.frames} frames"
-    if masks is not None:
+    if masks is not None and label_of is not None:
         for number, ids in enumerate(masks):
             cells, places = np.unique(ids, return_inverse=True)
-            named = [labels[number, int(cell)] if cell else 0 for cell in cells]
+            named = [label_of(number, int(cell)) if cell else 0 for cell in cells]
             writer.add_masks(SEQUENCE, "RES", number, np.array(named, np.int32)[places].reshape(ids.shape))
         writer.add_tracks(SEQUENCE, "RES", tracks)
         said += f", {len(tracks)} tracks"
@@ -49,13 +50,12 @@ def import_movie(config: ImportMovie) -> Path:
     return config.out
 
 
-def _tracked(masks: Stack) -> tuple[tuple[Track, ...], dict[tuple[int, int], int]]:
-    """Return the tracks of label images, and the label of each cell by frame and id; ids beyond 16 bits are renumbered.
+def _tracked(masks: Stack) -> tuple[tuple[Track, ...], Callable[[int, int], int]]:
+    """Return the tracks of label images, and the label of a cell by frame and id; ids beyond 16 bits are renumbered.
 
     Raises UserError where there are more tracks than ids.
     """
-    cells = {number: np.setdiff1d(one, [0]) for number, one in enumerate(masks)}
-    tracks, renamed = tracks_of(cells)
+    tracks, renamed = tracks_of({number: np.setdiff1d(one, [0]) for number, one in enumerate(masks)})
     if len(tracks) > IDS:
         raise UserError(f"{masks.path}: has {len(tracks)} tracks, and a movie holds {IDS}; cut it into parts")
     label = {track.label: track.label for track in tracks}
@@ -63,9 +63,4 @@ def _tracked(masks: Stack) -> tuple[tuple[Track, ...], dict[tuple[int, int], int
         print(f"{masks.path}: its tracks have ids up to {max(label)}, a movie up to {IDS}; they are numbered from 1")
         label = {old: new for new, old in enumerate(sorted(label), 1)}
     tracks = tuple(Track(label[t.label], t.begin, t.end, label[t.parent] if t.parent else 0) for t in tracks)
-    labels = {
-        (number, int(cell)): label[renamed.get((number, int(cell)), int(cell))]
-        for number, ids in cells.items()
-        for cell in ids
-    }
-    return tracks, labels
+    return tracks, lambda frame, cell: label[renamed.get((frame, cell), cell)]

@@ -245,7 +245,10 @@ class TiffPages:
 
 def _own_part(path: Path, xml: str) -> tuple[str, list[str]]:
     """Return what an OME description says of the pages in this file, and the names of the other files it names."""
-    root = ElementTree.fromstring(xml)
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return "", []  # tifffile does without it, too
     identity, others = root.get("UUID"), set()
     for image in [child for child in root if child.tag.endswith("Image")]:
         for pixels in [child for child in image if child.tag.endswith("Pixels")]:
