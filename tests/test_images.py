@@ -333,6 +333,13 @@ def test_positions_are_no_movie(tmp_path: Path) -> None:
             read(tmp_path / "a.ome.tif")
 
 
+@pytest.mark.parametrize(("name", "told"), [("position", "positions or phases"), ("scene", "positions or tiles")])
+def test_positions_of_an_axis_are_no_movie(tmp_path: Path, name: str, told: str) -> None:
+    _zarr(tmp_path / "a.zarr", noise(3, 30, 40), (1, 30, 40), dimension_names=(name, "y", "x"))
+    with pytest.raises(UserError, match=f"a.zarr: holds 3 {told} .* save each as a file of its own"):
+        read_stack(tmp_path / "a.zarr")
+
+
 def _write_set(folder: Path, array: np.ndarray, positions: bool) -> list[Path]:
     """An OME-TIFF of three files with a page each: positions, or frames of one movie."""
     names = [f"p{number}.ome.tif" for number in range(3)]

@@ -24,6 +24,18 @@ SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
 MAX_BYTES = 4 * 2**30  # decoded bytes read at once: ten 10,000 x 10,000 channels of 32 bits, and no accident
 MAX_PIXELS = 2**36  # of one plane, however it is read: 260,000 x 260,000, beyond any slide
 MAX_SIDE = 2**20  # pixels of one side
+# axes that are neither time, depth nor a sequence of pages, as OME, LSM, FluoView and NDTiff call them
+NO_FRAMES = {
+    "A": "angles",
+    "E": "wavelengths",
+    "H": "lifetimes",
+    "J": "columns of a grid",
+    "K": "rows of a grid",
+    "L": "exposures",
+    "M": "tiles",
+    "P": "positions or phases",
+    "R": "positions or tiles",
+}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_TEXT = b"tEXt"
 MARK = "cytoforge"  # under this word a file says where it comes from: a text of a PNG, an entry in a TIFF's description
@@ -78,6 +90,11 @@ class Pixels:
             raise UserError(
                 f"{path}: its axes are {axes} {stored}, but an image has rows and columns, one axis of channels and at "
                 f"most one of frames; save single planes or a projection{_over_depth(frames)}"
+            )
+        if frames and frames[0] in NO_FRAMES:
+            raise UserError(
+                f"{path}: holds {size[frames[0]]} {NO_FRAMES[frames[0]]} (axes {axes} {stored}), and no order in time is "
+                "known of them; save each as a file of its own"
             )
         if self.dtype.kind not in "uif":
             raise UserError(f"{path}: holds {self.dtype} values; save integers or real numbers")

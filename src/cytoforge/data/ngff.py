@@ -9,6 +9,7 @@ from cytoforge.errors import UserError
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
 OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which name none
+POSITIONS = ("scene", "series", "site", "stage")  # whose letter is that of samples
 DEPTH = 4  # of groups above an image: a plate has a row, a column and a field
 SHOWN = 3
 
@@ -68,13 +69,17 @@ def _multiscales(group: Any) -> list[Any]:
 
 def _letters(multiscale: dict[str, Any], ndim: int) -> str:
     axes = multiscale.get("axes") or OLD_AXES[-ndim:]
-    return "".join((axis if isinstance(axis, str) else axis["name"])[0].upper() for axis in axes)
+    return "".join(_letter(axis if isinstance(axis, str) else axis["name"]) for axis in axes)
+
+
+def _letter(name: str) -> str:
+    return "R" if name.lower() in POSITIONS else name[:1].upper() or "?"
 
 
 def _named(array: Any) -> str:
     """Return the letters of axes that an array names: by zarr 3, or by xarray before it."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.asdict().get("_ARRAY_DIMENSIONS") or ()
-    return "".join(str(name)[:1].upper() or "?" for name in names)
+    return "".join(_letter(str(name)) for name in names)
 
 
 def _axes_by_parent(path: Path, array: Any) -> str:

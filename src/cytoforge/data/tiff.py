@@ -20,6 +20,7 @@ DAMAGE = ("invalid page offset", "corrupt", "missing", "Missing", "failed to rea
 ZEROED = "Missing data are zeroed"
 # kinds of description that may tell of fewer pages than there are
 DESCRIBED = ("ome", "imagej", "shaped")
+STACKED = ("imagej", "shaped", "generic")  # kinds whose series are pages that follow each other, and no positions
 COMPARED: dict[str, Any] = {"is_uniform": False}  # tifffile would look at three pages and take the others for alike
 PLAIN: dict[str, Any] = {**COMPARED, **{f"is_{kind}": False for kind in DESCRIBED}}
 ORIENTATION = 274
@@ -140,7 +141,7 @@ class TiffPages:
         first = series[0]
         for one in series:
             self._compare(one.keyframe, first.keyframe, labels)
-        if first.kind == "ome":
+        if first.kind not in STACKED:
             raise UserError(
                 f"{self.path}: holds {len(series)} images (positions or scenes), and no order in time is known of "
                 "them; save each as a file of its own (in Fiji: Bio-Formats Importer, open all series)"
