@@ -93,8 +93,8 @@ class Pixels:
             )
         if frames and frames[0] in NO_FRAMES:
             raise UserError(
-                f"{path}: holds {size[frames[0]]} {NO_FRAMES[frames[0]]} (axes {axes} {stored}), of which no order in time "
-                "is known; save each as a file of its own"
+                f"{path}: holds {size[frames[0]]} {NO_FRAMES[frames[0]]} (axes {axes} {stored}), and no order "
+                "in time is known of them; save each as a file of its own"
             )
         if self.dtype.kind not in "uif":
             raise UserError(f"{path}: holds {self.dtype} values; save integers or real numbers")
