@@ -23,7 +23,6 @@ from cytoforge.data.images import (
     read_header,
     read_image,
     read_labels,
-    read_stack,
     resize_image,
     resize_labels,
     resize_rows,
@@ -33,6 +32,7 @@ from cytoforge.data.images import (
     write_image,
     write_labels,
 )
+from cytoforge.data.stack import open_stack
 from cytoforge.errors import UserError
 
 
@@ -41,6 +41,11 @@ def noise(*shape: int, dtype: type = np.uint16) -> np.ndarray:
     if np.dtype(dtype).kind == "f":
         return rng.normal(0, 1000, shape).astype(dtype)
     return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def read_stack(path: Path, *, labels: bool = False) -> np.ndarray:
+    """All frames of a file, folder or film: (T, C, H, W), or labels (T, H, W)."""
+    return np.stack(list(open_stack(path, labels=labels)))
 
 
 def planes(array: np.ndarray) -> np.ndarray:
@@ -104,6 +109,39 @@ def test_indexed_png_with_grey_palette_is_one_channel(tmp_path: Path) -> None:
     indexed.save(tmp_path / "a.png")
     assert read_header(tmp_path / "a.png")[0] == (1, 5, 7)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], values)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_masks_in_palettes_of_grey_and_of_colours(tmp_path: Path, bits: int) -> None:
+    ids = np.array([[0, 0, 0, 1], [0, 2, 2, 3]], np.uint8)
+
+    def palette(order: np.ndarray, colours: list[tuple[int, int, int]]) -> Path:
+        image = Image.fromarray(order).convert("P")
+        image.putdata(order.ravel().tolist())
+        image.putpalette(np.array(colours, np.uint8).ravel().tolist())
+        image.save(tmp_path / "a.png", bits=bits)
+        return tmp_path / "a.png"
+
+    grey = palette(3 - ids, [(9, 9, 9), (7, 7, 7), (5, 5, 5), (0, 0, 0)])  # the background has index 3
+    np.testing.assert_array_equal(read_labels(grey), np.array([0, 5, 7, 9])[ids])
+    black = palette(ids, [(0, 0, 0)] * 4)  # tells nothing, so that no two cells become one
+    np.testing.assert_array_equal(read_labels(black), ids)
+    colours = palette(ids, [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)])
+    np.testing.assert_array_equal(read_labels(colours), ids)
+    crowded = palette(np.where(ids == 0, 1, 0).astype(np.uint8), [(0, 0, 0), (255, 0, 0), (0, 1, 0), (0, 2, 0)])
+    assert read_labels(crowded).mean() == 0.5  # a large cell is none the less no background
+    for ground in ((0, 0, 0), (255, 255, 255)):
+        turned = palette(3 - ids, [(255, 0, 0), (0, 255, 0), (0, 0, 255), ground])
+        with pytest.raises(UserError, match=r"a\.png: its background is colour 3 of its palette, not 0"):
+            read_labels(turned)
+        assert read_image(turned).shape == (3, 2, 4)
+
+
+def test_png_of_several_frames_is_refused(tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(frame) for frame in noise(3, 5, 7, dtype=np.uint8)]
+    first.save(tmp_path / "a.png", save_all=True, append_images=others)
+    with pytest.raises(UserError, match=r"a\.png: is an animation of 3 frames; save each"):
+        read_image(tmp_path / "a.png")
 
 
 # TIFF
@@ -188,6 +226,204 @@ def test_unrelated_pages_of_one_size_are_a_stack(tmp_path: Path) -> None:
         for page in array:
             writer.write(page, contiguous=False, metadata=None)
     np.testing.assert_array_equal(read_stack(tmp_path / "a.tif")[:, 0], array)
+
+
+def _write_pages(path: Path, pages: list[np.ndarray], options: list[dict[str, object]] | None = None) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        for page, given in zip(pages, options or [{}] * len(pages), strict=True):
+            writer.write(page, **{"metadata": None, "contiguous": False, **given})
+
+
+def test_pages_that_were_appended_are_one_stack(tmp_path: Path) -> None:
+    array = noise(6, 30, 40)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in array:
+            writer.write(page)  # each a series with a description of its own
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.tif")[:, 0], array)
+    tifffile.imwrite(tmp_path / "b.tif", array[:4], photometric="minisblack")
+    tifffile.imwrite(tmp_path / "b.tif", array[4:], photometric="minisblack", append=True)
+    np.testing.assert_array_equal(read_stack(tmp_path / "b.tif")[:, 0], array)
+    with tifffile.TiffWriter(tmp_path / "c.tif") as writer:
+        for start in (0, 2, 4):
+            writer.write(array[start : start + 2], photometric="minisblack", metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_stack(tmp_path / "c.tif"), array.reshape(3, 2, 30, 40))
+
+
+def test_pages_stored_in_different_ways_keep_their_order(tmp_path: Path) -> None:
+    array = noise(5, 30, 40)
+    ways: list[dict[str, object]] = [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"compression": "lzw"}, {}]
+    _write_pages(tmp_path / "a.tif", list(array), ways)
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.tif")[:, 0], array)
+
+
+def test_a_description_that_tells_of_fewer_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    array = noise(6, 30, 40)
+    tifffile.imwrite(tmp_path / "a.tif", array[:4], imagej=True)
+    with tifffile.TiffWriter(tmp_path / "a.tif", append="force") as writer:
+        for page in array[4:]:
+            writer.write(page, metadata=None, contiguous=False)
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.tif")[:, 0], array)
+    assert "a.tif: holds 6 pages, its description tells of 4; all are read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("count", "odd"), [(5, 2), (10, 4), (10, 9)])
+def test_a_page_of_another_type_or_size_is_named(tmp_path: Path, count: int, odd: int) -> None:
+    array = noise(count, 30, 40) % 200
+    for page, says in (
+        (array[odd].astype(np.uint8), f"page {odd + 1} holds uint8 values, page 1 uint16"),
+        (array[odd].astype(np.float32), f"page {odd + 1} holds float32 values, page 1 uint16"),
+        (array[odd][:28], f"page {odd + 1} has 28 x 40 pixels, page 1 has 30 x 40"),
+        (array[odd][::2, ::2], f"page {odd + 1} has 15 x 20 pixels, page 1 has 30 x 40"),
+    ):
+        _write_pages(tmp_path / "a.tif", [*array[:odd], page, *array[odd + 1 :]])
+        with pytest.raises(UserError, match=r"a\.tif: " + says):
+            read_stack(tmp_path / "a.tif")
+    _write_pages(tmp_path / "a.tif", [*array[:odd], array[odd].astype(np.uint8), *array[odd + 1 :]])
+    np.testing.assert_array_equal(read_stack(tmp_path / "a.tif", labels=True), array)  # ids are the same in any depth
+
+
+@pytest.mark.parametrize("odd", [{"compression": "zlib"}, None], ids=["compressed", "8 bit"])
+def test_a_described_page_is_not_taken_for_one_like_the_first(tmp_path: Path, odd: dict[str, object] | None) -> None:
+    array = noise(5, 30, 40) % 200
+    tifffile.imwrite(tmp_path / "a.ome.tif", array, metadata={"axes": "CYX"}, photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        described = file.pages[0].description
+    pages = list(array) if odd else [*array[:3], array[3].astype(np.uint8), array[4]]
+    _write_pages(tmp_path / "a.ome.tif", pages, [{"description": described}, {}, {}, odd or {}, {}])
+    if odd:
+        np.testing.assert_array_equal(read_image(tmp_path / "a.ome.tif"), array)
+    else:
+        with pytest.raises(UserError, match=r"page 4 holds uint8 values, page 1 uint16"):
+            read_image(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("flagged", [False, True])
+def test_a_preview_is_not_the_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, flagged: bool
+) -> None:
+    array = noise(60, 80)
+    pages, options = [array[::4, ::4].astype(np.uint8), array], [{"subfiletype": int(flagged)}, {}]
+    step = 1 if place == "before" else -1
+    _write_pages(tmp_path / "a.tif", pages[::step], options[::step])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), array[None])
+    assert "a.tif: the image of 60 x 80 pixels is read, its preview of 15 x 20 is not" in capsys.readouterr().err
+    read_image(tmp_path / "a.tif")
+    assert capsys.readouterr().err == ""  # once
+
+
+def test_smaller_copies_of_a_stack(tmp_path: Path) -> None:
+    array = noise(4, 40, 60)
+    with tifffile.TiffWriter(tmp_path / "sub.tif") as writer:
+        for page in array:
+            writer.write(page, subifds=1, metadata=None)
+            writer.write(page[::2, ::2], subfiletype=1, metadata=None)
+    _write_pages(
+        tmp_path / "flag.tif",
+        [view for page in array for view in (page, page[::4, ::4].astype(np.uint8))],
+        [{}, {"subfiletype": 1}] * 4,
+    )
+    for name in ("sub.tif", "flag.tif"):
+        np.testing.assert_array_equal(read_stack(tmp_path / name)[:, 0], array)
+
+
+def test_positions_are_no_movie(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for position in noise(3, 30, 40):
+            writer.write(position, metadata={"axes": "YX"})
+    for read in (read_image, read_stack, read_header):
+        with pytest.raises(UserError, match=r"holds 3 images \(positions or scenes\).*save each as a file of its own"):
+            read(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize(("name", "told"), [("position", "positions or phases"), ("scene", "positions or tiles")])
+def test_positions_of_an_axis_are_no_movie(tmp_path: Path, name: str, told: str) -> None:
+    _zarr(tmp_path / "a.zarr", noise(3, 30, 40), (1, 30, 40), dimension_names=(name, "y", "x"))
+    with pytest.raises(UserError, match=f"a.zarr: holds 3 {told} .* save each as a file of its own"):
+        read_stack(tmp_path / "a.zarr")
+
+
+def _write_set(folder: Path, array: np.ndarray, positions: bool) -> list[Path]:
+    """An OME-TIFF of three files with a page each: positions, or frames of one movie."""
+    names = [f"p{number}.ome.tif" for number in range(3)]
+    data = [
+        f'<TiffData FirstT="{0 if positions else n}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:{n}</UUID>'
+        "</TiffData>"
+        for n, name in enumerate(names)
+    ]
+    pixels = (
+        '<Image ID="Image:{0}"><Pixels ID="Pixels:{0}" DimensionOrder="XYCZT" Type="uint16" SizeX="40" SizeY="30" '
+        'SizeC="1" SizeZ="1" SizeT="{1}"><Channel ID="Channel:{0}:0" SamplesPerPixel="1"/>{2}</Pixels></Image>'
+    )
+    images = (
+        [pixels.format(n, 1, one) for n, one in enumerate(data)] if positions else [pixels.format(0, 3, "".join(data))]
+    )
+    for number, name in enumerate(names):
+        schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+        xml = f'<OME xmlns="{schema}" UUID="urn:{number}">{"".join(images)}</OME>'
+        tifffile.imwrite(folder / name, array[number], description=xml, metadata=None, photometric="minisblack")
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("positions", [True, False])
+def test_a_file_of_an_ome_tiff_in_several_gives_its_own_pages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], positions: bool
+) -> None:
+    array = noise(3, 30, 40)
+    files = _write_set(tmp_path, array, positions)
+    for file, page in zip(files, array, strict=True):
+        np.testing.assert_array_equal(read_image(file), page[None])
+    assert capsys.readouterr().err == ""
+    whole = array[1:2] if positions else array
+    np.testing.assert_array_equal(read_stack(files[1])[:, 0], whole)
+    files[0].unlink()
+    files[2].unlink()
+    for read in (read_image, lambda file: read_stack(file)[0]):
+        np.testing.assert_array_equal(read(files[1]), array[1:2])
+    said = "p1.ome.tif: belongs to an OME-TIFF of 3 files, of which p0.ome.tif, p2.ome.tif are missing"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_a_description_that_cannot_be_parsed_is_left_out(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(30, 40), description="<OME><Image></OME>", metadata=None)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], noise(30, 40))
+
+
+def test_an_orientation_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    array = noise(30, 40)
+    tifffile.imwrite(tmp_path / "a.tif", array, extratags=[(274, 3, 1, 6, True)])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), array[None])
+    assert "a.tif: is marked as turned or mirrored (orientation 6); read as stored" in capsys.readouterr().err
+
+
+def test_frames_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = noise(6, 2, 30, 40)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", metadata={"axes": "TCYX"})
+    tifffile.imwrite(tmp_path / "b.tif", array, photometric="minisblack", metadata={"axes": "TCYX"}, compression="zlib")
+    mapped = tifffile.memmap(tmp_path / "c.tif", shape=(6, 30, 40), dtype=np.uint16, photometric="minisblack")
+    mapped[:] = array[:, 0]
+    mapped.flush()
+    _zarr(tmp_path / "d.zarr", array, (1, 1, 30, 40), dimension_names=("t", "c", "y", "x"))
+    monkeypatch.setattr(formats, "MAX_BYTES", 2 * array[0].nbytes)  # less than all
+    for name, expected in (("a.tif", array), ("b.tif", array), ("c.tif", array[:, :1]), ("d.zarr", array)):
+        np.testing.assert_array_equal(read_stack(tmp_path / name), expected)
+
+
+def test_the_remedy_for_large_images_depends_on_how_they_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "MAX_BYTES", 2000)
+    tifffile.imwrite(tmp_path / "a.tif", noise(40, 40))
+    with pytest.raises(UserError, match=r"crop it into parts; segment alone reads it as it is"):
+        read_image(tmp_path / "a.tif")
+    with RowReader(tmp_path / "a.tif") as reader:
+        assert reader.rows(0, 20).shape == (1, 20, 40)
+    tifffile.imwrite(tmp_path / "b.tif", noise(40, 40), tile=(64, 64))
+    with pytest.raises(UserError, match=r"b\.tif: its tiles or chunks hold .* save it with smaller ones"):
+        read_image(tmp_path / "b.tif")
+    monkeypatch.setattr(formats, "MAX_SIDE", 39)
+    with RowReader(tmp_path / "a.tif") as reader, pytest.raises(UserError, match="40 x 40 pixels are more than any"):
+        reader.rows(0, 1)
 
 
 def test_single_image_is_a_stack_of_one(tmp_path: Path) -> None:
@@ -387,6 +623,63 @@ def test_ome_zarr(tmp_path: Path, version: str) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.ome.zarr"), array[0, :, 0])
     _ome_zarr(tmp_path / "b.ome.zarr", noise(4, 30, 40), "tyx", version)
     assert read_stack(tmp_path / "b.ome.zarr").shape == (4, 1, 30, 40)
+
+
+def _groups(path: Path, *images: str, version: int = 2) -> None:
+    """A folder of OME-Zarr images, each of one grey value: its number from 1."""
+    for value, name in enumerate(images, 1):
+        _ome_zarr(path / name, np.full((1, 1, 1, 30, 40), value, np.uint16), "tczyx", "0.4")
+    zarr.open_group(str(path), mode="a", zarr_format=version).attrs["bioformats2raw.layout"] = 3
+
+
+def test_layouts_of_several_ome_zarr_images(tmp_path: Path) -> None:
+    _groups(tmp_path / "one.zarr", "0")
+    (tmp_path / "one.zarr" / "OME").mkdir()
+    (tmp_path / "one.zarr" / "OME" / "METADATA.ome.xml").write_text("<OME/>")
+    assert (read_image(tmp_path / "one.zarr") == 1).all()
+    _groups(tmp_path / "many.zarr", "0", "1", "2", "3")
+    with pytest.raises(
+        UserError, match=r"many.zarr: holds several images; give one of them: (\S+), .* \.\.\."
+    ) as error:
+        read_image(tmp_path / "many.zarr")
+    named = str(error.value).split("them: ")[1].split(",")
+    assert (read_image(Path(named[1].strip())) == 2).all()  # the remedy, followed literally
+    _groups(tmp_path / "plate.zarr", "A/1/0", "A/2/0")
+    with pytest.raises(UserError, match=r"plate.zarr/A/1/0, \S+plate.zarr/A/2/0"):
+        read_image(tmp_path / "plate.zarr")
+
+
+def test_levels_and_labels_of_ome_zarr(tmp_path: Path) -> None:
+    _ome_zarr(tmp_path / "a.zarr", noise(1, 2, 1, 30, 40), "tczyx", "0.4")
+    zarr.open_group(str(tmp_path / "a.zarr")).create_group("labels")
+    _ome_zarr(tmp_path / "a.zarr" / "labels" / "cells", np.full((1, 1, 1, 30, 40), 7, np.uint32), "tczyx", "0.4")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.zarr" / "0"), noise(1, 2, 1, 30, 40)[0, :, 0])
+    for path in ("labels", "labels/cells"):
+        assert (read_labels(tmp_path / "a.zarr" / path) == 7).all()
+
+
+def test_ome_zarr_without_axes_and_with_those_of_xarray(tmp_path: Path) -> None:
+    array = noise(4, 2, 1, 30, 40)
+    _ome_zarr(tmp_path / "old.zarr", array, "tczyx", "0.4")
+    group = zarr.open_group(str(tmp_path / "old.zarr"))
+    group.attrs["multiscales"] = [{"version": "0.1", "datasets": [{"path": "0"}]}]
+    np.testing.assert_array_equal(read_stack(tmp_path / "old.zarr"), array[:, :, 0])
+    _zarr(tmp_path / "x.zarr", array[:, 0, 0], (1, 30, 40), zarr_format=2)
+    zarr.open_array(str(tmp_path / "x.zarr")).attrs["_ARRAY_DIMENSIONS"] = ["time", "y", "x"]
+    np.testing.assert_array_equal(read_stack(tmp_path / "x.zarr"), array[:, :1, 0])
+    _ome_zarr(tmp_path / "turned.zarr", array[0, 0, 0].T, "xy", "0.4")
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.zarr"), array[0, :1, 0])
+
+
+def test_zarr_of_absurd_shapes(tmp_path: Path) -> None:
+    for name, shape, chunks, says in (
+        ("empty", (0, 64), (1, 64), "holds no pixels"),
+        ("chunk", (64, 64), (2**18, 2**18), "its tiles or chunks hold 128.0 GiB each"),
+        ("tall", (2**34, 16), (4096, 16), "17179869184 x 16 pixels are more than any image has"),
+    ):
+        zarr.create_array(str(tmp_path / f"{name}.zarr"), shape=shape, chunks=chunks, dtype="u2")
+        with pytest.raises(UserError, match=rf"{name}.zarr: {says}"), RowReader(tmp_path / f"{name}.zarr") as reader:
+            reader.rows(0, 1)
 
 
 def test_zarr_that_is_no_image(tmp_path: Path) -> None:

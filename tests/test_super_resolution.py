@@ -12,7 +12,7 @@ from torch import Tensor
 from cytoforge.cli import main
 from cytoforge.config import TrainMovie
 from cytoforge.data import movie
-from cytoforge.data.film import read_film, write_film
+from cytoforge.data.film import Film, write_film
 from cytoforge.data.images import read_image, read_labels, resize_image, write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.inference.enlarge import Enlarger, padded
@@ -183,12 +183,12 @@ def test_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     y, x = np.mgrid[:31, :44]
     frames = [(3 * y + 2 * x + 5 * t).astype(np.uint8)[None] for t in range(4)]
     write_film(tmp_path / "grey.mp4", iter(frames))
-    film = read_film(tmp_path / "grey.mp4")
+    film = np.stack(list(Film(tmp_path / "grey.mp4")))
     assert film.shape == (4, 1, 30, 44)
     assert np.abs(film.astype(int) - np.stack(frames)[:, :, :30].astype(int)).mean() < 3
     colours = [np.concatenate([frame, frame // 2, 255 - frame]) for frame in frames]
     write_film(tmp_path / "rgb.mp4", colours)
-    film = read_film(tmp_path / "rgb.mp4")
+    film = np.stack(list(Film(tmp_path / "rgb.mp4")))
     assert film.shape == (4, 3, 30, 44) and np.abs(film - np.stack(colours)[:, :, :30].astype(float)).mean() < 6
     with pytest.raises(ValueError, match="needs a frame"):
         write_film(tmp_path / "none.mp4", [])
@@ -260,7 +260,7 @@ def test_frames_of_full_size_and_resume(
         read_labels(sequence.masks["GT/TRA"][3]), read_labels(movie_folder / "01_GT" / "TRA" / "man_track003.tif")
     )
     assert read_image(out / "01_LOW" / "t003.tif").shape == (1, 23, 26)
-    assert read_film(out / "01.mp4").shape == (5, 1, 44, 50)
+    assert np.stack(list(Film(out / "01.mp4"))).shape == (5, 1, 44, 50)
     assert main(["check", str(out)]) in (0, 1)
     assert "01_LOW" not in (said := capsys.readouterr().out) and "mp4" not in said
     whole, enlarge = content(out), Enlarger.enlarge

@@ -6,6 +6,7 @@ All of it goes to the standard error stream, so that standard output holds resul
 import sys
 import time
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -102,3 +103,9 @@ def _draw(terminal: "Console", title: str, share: float, told: str) -> None:
     with terminal:  # one write
         terminal.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
         terminal.print(Segments([*segments, Segment.line()] if share >= 1 else segments), end="")
+
+
+@cache
+def tell_once(sentence: str) -> None:
+    """Say a sentence, once however often what it is about is read."""
+    say([sentence])

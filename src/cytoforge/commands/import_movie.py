@@ -1,45 +1,48 @@
-"""`cytoforge import movie`: a stack or film of frames, and a stack of tracked masks, to a movie folder."""
+"""`cytoforge import movie`: frames and tracked masks, each a stack, a folder of images or a film, to a movie folder."""
 
 from pathlib import Path
 
 import numpy as np
 
 from cytoforge.config import ImportMovie
-from cytoforge.data.film import SUFFIXES, read_film
-from cytoforge.data.images import read_label_stack, read_stack
 from cytoforge.data.movie import MovieWriter, tracks_of
+from cytoforge.data.stack import open_stack
 from cytoforge.errors import UserError
 
 SEQUENCE = "01"
 
 
 def import_movie(config: ImportMovie) -> Path:
-    """Write OUT/01 and, with masks, OUT/01_RES and its tracks; return OUT.
+    """Write OUT/01 and, with masks, OUT/01_RES and its tracks; return OUT. Holds a frame at a time.
 
-    Raises UserError when a stack cannot be read or has a single frame, or when masks and frames differ in number or
-    size.
+    Raises UserError, before anything is written, when frames or masks cannot be read, when there is a single frame, or
+    when masks and frames differ in number or size.
     """
-    frames = read_film(config.stack) if config.stack.suffix.lower() in SUFFIXES else read_stack(config.stack)
-    labels = read_label_stack(config.masks) if config.masks else None
-    if len(frames) < 2:
-        raise UserError(f"{config.stack}: is one image, no movie; give a file with a page per frame")
-    if labels is not None and labels.shape != (frames.shape[0], *frames.shape[2:]):
-        stacks = [f"{len(one)} of {one.shape[-2]} x {one.shape[-1]} pixels" for one in (labels, frames)]
+    frames = open_stack(config.stack)
+    if frames.frames < 2:
+        raise UserError(
+            f"{config.stack}: is one image, no movie; give a folder with an image per frame, or a file with a page per "
+            "frame (in tifffile: photometric='minisblack', metadata={'axes': 'TYX'})"
+        )
+    masks = open_stack(config.masks, labels=True) if config.masks else None
+    if masks is not None and (masks.frames, *masks.shape[1:]) != (frames.frames, *frames.shape[1:]):
+        stacks = [f"{one.frames} of {one.shape[1]} x {one.shape[2]} pixels" for one in (masks, frames)]
         raise UserError(f"{config.masks}: has {stacks[0]}, {config.stack.name} {stacks[1]}; export both alike")
-    writer = MovieWriter(config.out, {"source": config.stack.name}, overwrite=config.overwrite)
+    tracks, renamed = tracks_of({number: np.setdiff1d(one, [0]) for number, one in enumerate(masks or ())})
+    for _ in frames:
+        pass  # a frame that cannot be read is found before others are written
+    info = {"source": config.stack.name, "frames": frames.frames}
+    writer = MovieWriter(config.out, info, overwrite=config.overwrite)
     for number, frame in enumerate(frames):
         writer.add_frame(SEQUENCE, number, frame)
-    said = f"{config.out}: {len(frames)} frames"
-    if labels is not None:
-        tracks, renamed = tracks_of({number: np.setdiff1d(one, [0]) for number, one in enumerate(labels)})
+    said = f"{config.out}: {frames.frames} frames"
+    if masks is not None:
         if short := writer.announce(SEQUENCE, [track.label for track in tracks]):
             print(short)
-        for number, one in enumerate(labels):
-            kept = one.copy()
-            for (frame, cell), label in renamed.items():
-                if frame == number:
-                    kept[one == cell] = label
-            writer.add_masks(SEQUENCE, "RES", number, kept)
+        for number, ids in enumerate(masks):
+            cells, places = np.unique(ids, return_inverse=True)
+            named = [renamed.get((number, int(cell)), cell) for cell in cells]
+            writer.add_masks(SEQUENCE, "RES", number, np.array(named, np.int64)[places].reshape(ids.shape))
         writer.add_tracks(SEQUENCE, "RES", tracks)
         said += f", {len(tracks)} tracks"
     writer.finish()

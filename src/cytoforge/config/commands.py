@@ -206,8 +206,9 @@ class ImportCheckpoint:
 
 @command
 class ImportMovie:
-    """Turn a film or a stack, one file with a page per frame, into a movie folder; a stack of masks, too, if any.
+    """Turn a stack, a folder of images or a film into a movie folder, and tracked masks, too, if there are any.
 
+    A stack is one file with a page per frame; images of a folder are put in the order of their names, f2 before f10.
     Cells of the masks must keep their ids from frame to frame; then OUT/01_RES/res_track.txt has their tracks.
 
     Examples:
@@ -217,11 +218,11 @@ class ImportMovie:
     """
 
     stack: Positional[Present]
-    """TIFF or zarr of frames, or a film such as mp4"""
+    """TIFF or zarr of frames, a folder with an image per frame, or a film such as mp4"""
     out: Path
     """movie folder to write"""
     masks: Present | None = None
-    """TIFF or zarr of label images, as many as frames"""
+    """TIFF or zarr of label images, or a folder with one per frame; as many as frames"""
     overwrite: bool = False
     """replace an imported movie"""
 

@@ -23,6 +23,7 @@ from cytoforge.data.images import (
     resize_labels,
     scaled_shape,
 )
+from cytoforge.data.ngff import is_zarr
 from cytoforge.data.writer import INFO, PARTS, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
@@ -81,7 +82,7 @@ class Dataset:
             return _open_movie(path, sequences)
         if sequences:
             raise UserError(f"{path}: is no movie folder (01/t000.tif ...), so leave out --sequence")
-        files = [path] if path.is_file() or path.suffix.lower() == ".zarr" else image_files(path)
+        files = [path] if path.is_file() or is_zarr(path) else image_files(path)
         if not files:
             raise UserError(_nothing_in(path))
         masks = holds == "masks" or path.name == "masks"

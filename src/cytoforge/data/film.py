@@ -1,37 +1,99 @@
-"""Films: compressed video of 8 bits, as cameras and other programs write it, and as cytoforge does for looking at."""
+"""Films: video as cameras and other programs write it, and compressed to 8 bits for looking at, as cytoforge does."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 import av
+import av.logging
 import numpy as np
 
 from cytoforge.data.files import atomic
 from cytoforge.errors import UserError
+from cytoforge.progress import tell_once
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
-GREY = 3  # grey levels that the channels of a film without colours differ by at most, as compression leaves them
+GREY = 3  # grey levels of 255 that the channels of a film without colours differ by at most, as compression leaves them
 
 
-def read_film(path: Path) -> np.ndarray:
-    """Read all frames as uint8 (T, C, H, W): C is 1 where all are grey, or else 3.
+class Film:
+    """Frames of a film, decoded one at a time each time it is gone through: (C, H, W), C is 1 where all are grey, or 3.
 
-    Raises UserError when the file is no film, is damaged or holds no frame.
+    Formats of grey values keep them as they are stored; of all others with more than 8 bits the full range is 0 to
+    65535, with 8 bits 0 to 255. It is gone through once to count the `frames` and learn their `shape`. Raises UserError
+    when the file is no film, is damaged, holds no frame, or frames of several sizes.
     """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._grey = path, False
+        self.frames, spread, told = 0, 0.0, 0
+        sizes: dict[tuple[int, ...], int] = {}
+        with _listening() as said:
+            for frame, total in self._decoded():
+                pixels = _pixels(frame)
+                sizes.setdefault(pixels.shape[-2:], self.frames)
+                spread = max(spread, np.ptp(pixels, axis=0).max() / (1 if pixels.dtype == np.uint8 else 257))
+                self.frames, told = self.frames + 1, total
+        if said:
+            raise UserError(f"{path}: is damaged ({said[0][2].strip()}); export it anew, best as a TIFF stack")
+        if not self.frames:
+            raise UserError(f"{path}: holds no frame; export it anew, best as a TIFF stack")
+        if len(sizes) > 1:
+            (first, _), (other, where) = list(sizes.items())[:2]
+            raise UserError(f"{path}: frame {where} has another size than those before, {other} and {first}; cut it")
+        if told > self.frames:
+            tell_once(f"{path}: says that it holds {told} frames; {self.frames} could be read")
+        self._grey = spread <= GREY
+        height, width = next(iter(sizes))
+        self.shape = (1 if self._grey else 3, height, width)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame, _ in self._decoded():
+            pixels = _pixels(frame)
+            yield pixels[len(pixels) // 2 :][:1] if self._grey else pixels
+
+    def _decoded(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Go through the frames, each with the number of all that the file tells of, 0 if of none."""
+        try:
+            with av.open(str(self.path)) as container:
+                if not container.streams.video:
+                    raise UserError(f"{self.path}: holds no video; give a film or a stack of frames")
+                for number, frame in enumerate(container.decode(video=0)):
+                    if frame.is_corrupt:
+                        raise UserError(f"{self.path}: frame {number} is damaged; export it anew, best as a TIFF stack")
+                    yield frame, container.streams.video[0].frames
+        except (av.error.FFmpegError, OSError) as error:
+            raise UserError(
+                f"{self.path}: cannot be read as a film ({error}); export it anew, best as a TIFF stack"
+            ) from error
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[list[tuple[int, str, str]]]:
+    """Collect the errors that a decoder logs: it fills the gap and goes on."""
+    level, skipping = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: holds no video; give a film or a stack of frames")
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as a film ({error}); export it anew, best as a TIFF stack") from error
-    if not frames:
-        raise UserError(f"{path}: holds no frame; export it anew, best as a TIFF stack")
-    film = np.stack(frames).transpose(0, 3, 1, 2)
-    spread = max(int(np.ptp(frame, axis=0).max()) for frame in film)
-    return film[:, 1:2] if spread <= GREY else film
+        with av.logging.Capture(local=False) as said:
+            yield said
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skipping)
+
+
+def _pixels(frame: av.VideoFrame) -> np.ndarray:
+    """Return a frame as (1, H, W) where its format is grey, else as (3, H, W)."""
+    name, bits = frame.format.name, max(component.bits for component in frame.format.components)
+    if name.startswith("gray"):
+        kind = "f" if name.startswith("grayf") else "u"
+        stored = np.dtype(f"{'>' if name.endswith('be') else '<'}{kind}{(bits + 7) // 8}")
+        plane = np.frombuffer(memoryview(frame.planes[0]), stored).reshape(frame.height, -1)
+        return np.array(plane[None, :, : frame.width], stored.newbyteorder("="))
+    colours = frame.to_ndarray(format="rgb24" if bits <= 8 else "rgb48le")
+    return np.ascontiguousarray(colours.transpose(2, 0, 1))
 
 
 def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None:

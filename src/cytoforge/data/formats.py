@@ -3,8 +3,7 @@
 import contextlib
 import io
 import json
-import logging
-import threading
+import math
 import unicodedata
 import zlib
 from collections.abc import Iterator
@@ -17,16 +16,31 @@ import numpy as np
 import tifffile
 from PIL.PngImagePlugin import PngImageFile
 
+from cytoforge.data.ngff import find_image, is_zarr
+from cytoforge.data.tiff import TiffPages, listening
 from cytoforge.errors import UserError
+from cytoforge.progress import tell_once
 
 SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
 MAX_BYTES = 4 * 2**30  # decoded bytes read at once: ten 10,000 x 10,000 channels of 32 bits, and no accident
+MAX_PIXELS = 2**36  # of one plane, however it is read: 260,000 x 260,000, beyond any slide
+MAX_SIDE = 2**20  # pixels of one side
+# axes that are neither time, depth nor a sequence of pages, as OME, LSM, FluoView and NDTiff call them
+NO_FRAMES = {
+    "A": "angles",
+    "E": "wavelengths",
+    "H": "lifetimes",
+    "J": "columns of a grid",
+    "K": "rows of a grid",
+    "L": "exposures",
+    "M": "tiles",
+    "P": "positions or phases",
+    "R": "positions or tiles",
+}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_TEXT = b"tEXt"
 MARK = "cytoforge"  # under this word a file says where it comes from: a text of a PNG, an entry in a TIFF's description
 PNG_COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # colour type -> channels without alpha
-# tifffile reports a damaged file in its log and fills the gap with zeros or drops pages
-DAMAGE = ("invalid page offset", "corrupt", "missing", "Missing", "failed to read", "TiffTag 270")  # 270: description
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -55,25 +69,51 @@ class Pixels:
     """Pixels of one file, seen as (T, C, H, W) in the file's own type; a context manager.
 
     `axes` and `stored` are the file's own order of axes (letters as in OME: T, Z, C, Y, X; S samples, Q or I pages)
-    and sizes. Raises UserError when more than one axis counts frames or channels.
+    and sizes. With `movie`, channels of a file without frames are taken for frames, and that is said. Raises UserError
+    when more than one axis counts frames or channels.
     """
 
-    def __init__(self, path: Path, axes: str, stored: tuple[int, ...], dtype: Any, chunk_rows: int) -> None:
-        """`chunk_rows`: rows that the file decodes at once."""
+    def __init__(
+        self,
+        path: Path,
+        axes: str,
+        stored: tuple[int, ...],
+        dtype: Any,
+        chunk_rows: int,
+        chunk_bytes: int = 0,
+        movie: bool = False,
+    ) -> None:
+        """`chunk_rows`: rows that the file decodes at once; `chunk_bytes`: what its tiles or chunks hold."""
         self.path, self.axes, self.stored = path, axes, stored
         self.dtype = np.dtype(np.uint8) if np.dtype(dtype) == bool else np.dtype(dtype).newbyteorder("=")
         size = dict(zip(axes, stored, strict=True))
         long = [axis for axis in axes if size[axis] > 1 and axis not in "YX"]
         frames, channels = [a for a in long if a not in "CS"], [a for a in long if a in "CS"]
-        if not {"Y", "X"} <= size.keys() or 0 in stored or len(frames) > 1 or len(channels) > 1:
+        if 0 in stored:
+            raise UserError(f"{path}: holds no pixels (axes {axes} {stored}); export it again")
+        if not {"Y", "X"} <= size.keys() or len(size) < len(axes) or len(frames) > 1 or len(channels) > 1:
             raise UserError(
                 f"{path}: its axes are {axes} {stored}, but an image has rows and columns, one axis of channels and at "
-                "most one of frames; save single planes or a projection"
+                f"most one of frames; save single planes or a projection{_over_depth(frames)}"
+            )
+        if frames and frames[0] in NO_FRAMES:
+            raise UserError(
+                f"{path}: holds {size[frames[0]]} {NO_FRAMES[frames[0]]} (axes {axes} {stored}), and no order "
+                "in time is known of them; save each as a file of its own"
             )
         if self.dtype.kind not in "uif":
             raise UserError(f"{path}: holds {self.dtype} values; save integers or real numbers")
+        if chunk_bytes > MAX_BYTES:
+            raise UserError(
+                f"{path}: its tiles or chunks hold {chunk_bytes / 2**30:.1f} GiB each, more than "
+                f"{MAX_BYTES / 2**30:.0f} GiB; save it with smaller ones"
+            )
+        if movie and not frames and channels == ["C"]:
+            frames, channels = channels, frames
+            tell_once(f"{path}: has no axis of time; its {size['C']} channels are taken for frames")
         order = [axis for axis in axes if size[axis] == 1 and axis not in "YX"] + frames + channels + ["Y", "X"]
         self._order = [axes.index(axis) for axis in order]
+        self._along = axes.index(frames[0]) if frames else None
         self._alpha = 0
         self.frames = size[frames[0]] if frames else 1
         self.channels = size[channels[0]] if channels else 1
@@ -85,27 +125,35 @@ class Pixels:
         """Frames, channels without alpha, height, width."""
         return self.frames, self.channels - self._alpha, self.height, self.width
 
-    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Return rows start..stop as (T, C, stop - start, W) in the file's own type.
+    def read(self, start: int = 0, stop: int | None = None, frame: int | None = None) -> np.ndarray:
+        """Return rows start..stop of all frames, or of one, as (T, C, stop - start, W) in the file's own type.
 
         Raises UserError when the file is damaged or what must be decoded is larger than MAX_BYTES.
         """
         stop = self.height if stop is None else stop
         if not 0 <= start < stop <= self.height:
             raise ValueError(f"rows {start}..{stop} are not in an image of {self.height} rows")
-        size = self.frames * self.channels * max(stop - start, self.chunk_rows) * self.width * self.dtype.itemsize
+        frames = self.frames if frame is None else 1
+        size = frames * self.channels * max(stop - start, self.chunk_rows) * self.width * self.dtype.itemsize
         if size > MAX_BYTES:
+            by_rows = stop - start == self.height and self.chunk_rows < self.height
             raise UserError(
                 f"{self.path}: {self.stored} pixels of {self.dtype} make {size / 2**30:.1f} GiB at once, more than "
-                f"{MAX_BYTES / 2**30:.0f} GiB; crop it, or save it as a tiled TIFF"
+                f"{MAX_BYTES / 2**30:.0f} GiB; crop it into parts"
+                + ("; segment alone reads it as it is" if by_rows else ", or for segment save it as a tiled TIFF")
+            )
+        if self.height * self.width > MAX_PIXELS or max(self.height, self.width) > MAX_SIDE:
+            raise UserError(
+                f"{self.path}: {self.height} x {self.width} pixels are more than any image has; look whether its axes "
+                "and sizes are right"
             )
         with reading(self.path):
-            array = self._load(start, stop).transpose(self._order)
-        array = array.reshape(self.frames, self.channels, stop - start, self.width)
+            array = self._load(start, stop, frame).transpose(self._order)
+        array = array.reshape(frames, self.channels, stop - start, self.width)
         return np.ascontiguousarray(array[:, : self.shape[1]], dtype=self.dtype)
 
-    def _load(self, start: int, stop: int) -> np.ndarray:
-        """Return the rows in the file's order of axes."""
+    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
+        """Return the rows in the file's order of axes; of a frame, where it is not None, its axis has length 1."""
         raise TypeError("use open_pixels")
 
     def close(self) -> None:
@@ -120,24 +168,29 @@ class Pixels:
         self.close()
 
 
-def open_pixels(path: Path, *, indices: bool = False) -> Pixels:
+def _over_depth(frames: list[str]) -> str:
+    return " over Z (in ImageJ: Image > Stacks > Z Project)" if len(frames) > 1 and "Z" in frames else ""
+
+
+def open_pixels(path: Path, *, labels: bool = False, movie: bool = False) -> Pixels:
     """Open a PNG, TIFF, zarr array or OME-Zarr image (level 0) without decoding its pixels.
 
-    `indices`: take the numbers of an indexed-colour PNG as they are (label images) instead of the colours they stand
-    for. An indexed TIFF always gives its numbers: in microscopy its colours are a display setting.
-    Raises UserError when the file is missing, of another type, damaged, or has axes that no image has.
+    `labels`: take an indexed-colour PNG for a label image. An indexed TIFF always gives its numbers: in microscopy its
+    colours are a display setting. `movie`: read all files of an OME-TIFF in several, and channels as frames where
+    there are none. Raises UserError when the file is missing, of another type, damaged, or has axes that no image has.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(f"{path}: {suffix or 'a file without ending'} is not supported; convert it to PNG or TIFF")
-    if suffix != ".zarr" and path.is_dir():
+    folder = path.is_dir() or suffix == ".zarr"
+    if folder and not is_zarr(path):
         raise UserError(f"{path}: is a folder, not an image; move it elsewhere")
+    if not folder and suffix not in SUFFIXES:
+        raise UserError(f"{path}: {suffix or 'a file without ending'} is not supported; convert it to PNG or TIFF")
     with reading(path):
-        if suffix != ".zarr" and path.stat().st_size == 0:
+        if folder:
+            return _Zarr(path, movie)
+        if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty; export it again")
-        if suffix == ".png":
-            return _Png(path, indices)
-        return _Zarr(path) if suffix == ".zarr" else _Tiff(path)
+        return _Png(path, labels) if suffix == ".png" else _Tiff(path, labels, movie)
 
 
 @contextlib.contextmanager
@@ -163,39 +216,66 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class _Png(Pixels):
-    """A PNG: decoded whole; alpha dropped; 1, 2 and 4-bit grey values kept as stored."""
+    """A PNG: decoded whole; alpha dropped; 1, 2 and 4-bit grey values kept as stored.
 
-    def __init__(self, path: Path, indices: bool) -> None:
+    Indexed colours of a label image are ids by their grey value where all are grey and differ, by their index else.
+    """
+
+    def __init__(self, path: Path, labels: bool) -> None:
         width, height, self._depth, colour, self._palette = _png_header(path)
-        self._indexed = colour == 3
-        flat = self._indexed and (indices or self._palette.ndim == 1)
-        if indices:
-            self._palette = np.arange(256, dtype=np.uint8)
+        self._indexed, self._labels = colour == 3, labels
+        flat = self._indexed and (labels or self._palette.ndim == 1)
         dtype = np.uint16 if self._depth == 16 else np.uint8
         super().__init__(path, "YXS", (height, width, 1 if flat else PNG_COLOURS[colour]), dtype, height)
 
-    def _load(self, start: int, stop: int) -> np.ndarray:
+    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
         content = self.path.read_bytes()
         if self._indexed:
             with PngImageFile(io.BytesIO(content)) as image:
-                array: np.ndarray = self._palette[np.asarray(image)]
+                array = self._coloured(np.asarray(image))
         else:
             array = imagecodecs.png_decode(content)
             if self._depth < 8:
                 array //= 255 // (2**self._depth - 1)
         return array.reshape(self.height, self.width, -1)[start:stop, :, : self.channels]
 
+    def _coloured(self, indices: np.ndarray) -> np.ndarray:
+        """Return the colours that indices stand for, or the ids if this is a label image."""
+        if self._labels:
+            used, counts = np.unique(indices, return_counts=True)
+            if self._palette.ndim > 1 or len(np.unique(self._palette[used])) < len(used):
+                self._refuse_background(int(used[counts.argmax()]), counts.max() / indices.size)
+                return indices
+        coloured: np.ndarray = self._palette[indices]
+        return coloured
+
+    def _refuse_background(self, most: int, share: float) -> None:
+        """Raise UserError where the most frequent index is plainly the background and is not 0."""
+        palette = self._palette.reshape(256, -1)
+        black_or_white = palette[most].min() == palette[most].max() and palette[most, 0] in (0, 255)
+        if most and palette[0].any() and (black_or_white or share > 0.5):
+            raise UserError(
+                f"{self.path}: its background is colour {most} of its palette, not 0 (a picture of the labels, sorted "
+                "by a program?); save the label image itself, as 16-bit grey"
+            )
+
 
 def _png_header(path: Path) -> tuple[int, int, int, int, np.ndarray]:
     """Return width, height, bit depth, colour type, and the palette: uint8 (256, 3), or (256,) when it is grey."""
     palette = np.zeros((256, 3), np.uint8)
-    chunks = _png_chunks(path)
-    kind, head = next(chunks, (b"", b""))
+    chunks = list(_png_chunks(path))
+    kind, head = chunks[0] if chunks else (b"", b"")
     if len(head) < 13 or kind != b"IHDR" or head[9] not in PNG_COLOURS:
         raise ValueError("the PNG header is damaged")
     width, height = (int.from_bytes(head[i : i + 4], "big") for i in (0, 4))
+    animated = dict(chunks).get(b"acTL", b"")
+    if int.from_bytes(animated[:4], "big") > 1:
+        raise UserError(
+            f"{path}: is an animation of {int.from_bytes(animated[:4], 'big')} frames; save each frame as a file, or "
+            "all as a TIFF stack"
+        )
     if head[9] == 3:
-        content = next((content for kind, content in chunks if kind == b"PLTE"), None)
+        content = dict(chunks).get(b"PLTE")
         if content is None:
             raise ValueError("the palette is missing")
         palette.reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
@@ -231,111 +311,48 @@ def read_mark(path: Path) -> dict[str, Any]:
             texts = (text for kind, text in _png_chunks(path) if kind == PNG_TEXT and text.startswith(start))
             return dict(json.loads(next(texts, start + b"{}")[len(start) :]))
         if suffix in (".tif", ".tiff"):
-            with _listening(), tifffile.TiffFile(path) as file:
+            with listening(), tifffile.TiffFile(path) as file:
                 described = file.shaped_metadata or ({},)
                 return dict(described[0].get(MARK, {}))
     return {}
 
 
 class _Tiff(Pixels):
-    """The first image of a TIFF: rows of uncompressed files are mapped, tiles and strips decoded as needed."""
+    """A TIFF: rows of pages stored as they are are mapped, tiles and strips decoded as needed."""
 
-    def __init__(self, path: Path) -> None:
-        with _listening() as said:
-            self._file = tifffile.TiffFile(path)
-            try:
-                if not self._file.series or self._file.series[0].dtype is None:
-                    raise ValueError("it holds no image")
-                self._series = series = self._file.series[0]
-                _refuse_damage(said)
-                page = series.keyframe
-                mapped, tiled = series.dataoffset is not None, page.is_tiled
-                rows = 1 if mapped else page.tilelength if tiled else page.rowsperstrip
-                super().__init__(path, series.axes, series.shape, series.dtype, rows)
-                # samples beyond grey or RGB that the file declares as transparency
-                beyond = self.channels - (3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1)
-                self._alpha = int("S" in series.axes and beyond == 1 and bool({1, 2} & set(page.extrasamples)))
-            except BaseException:
-                self._file.close()
-                raise
+    def __init__(self, path: Path, labels: bool, movie: bool) -> None:
+        self._pages = pages = TiffPages(path, movie=movie, labels=labels)
+        try:
+            super().__init__(path, pages.axes, pages.stored, pages.dtype, pages.chunk_rows, pages.chunk_bytes, movie)
+            self._alpha = int(pages.alpha)
+        except BaseException:
+            pages.close()
+            raise
 
-    def _load(self, start: int, stop: int) -> np.ndarray:
-        rows = (slice(None),) * self.axes.index("Y") + (slice(start, stop),)
-        series = self._series
-        with _listening() as said:
-            if stop - start == self.height:
-                array = series.asarray()
-            elif series.dataoffset is not None:
-                # mapped anew for each part, so that the pages already used do not stay in memory
-                dtype = np.dtype(series.dtype).newbyteorder(self._file.byteorder)
-                array = np.array(np.memmap(self.path, dtype, "r", series.dataoffset, self.stored)[rows])
-            else:
-                import zarr  # takes half a second
-
-                with series.aszarr(level=0) as store:
-                    array = np.asarray(zarr.open_array(store, mode="r")[rows])
-            _refuse_damage(said)
-        return np.asarray(array)
+    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
+        if frame is None or self._along is None:
+            return self._pages.load(start, stop)
+        return self._pages.load(start, stop, self._along, frame)
 
     def close(self) -> None:
-        self._file.close()
-
-
-class _Complaints(logging.Handler):
-    """Keeps what is logged by the thread that made it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-        self._mine = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._mine:
-            self.said.append(record.getMessage())
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[list[str]]:
-    handler, logger = _Complaints(), logging.getLogger("tifffile")
-    logger.addHandler(handler)
-    try:
-        yield handler.said
-    finally:
-        logger.removeHandler(handler)
-
-
-def _refuse_damage(said: list[str]) -> None:
-    for line in said:
-        if any(word in line for word in DAMAGE):
-            raise ValueError(line)
+        self._pages.close()
 
 
 class _Zarr(Pixels):
     """A zarr array (axes by its dimension names, else YX or CYX), or level 0 of an OME-Zarr image."""
 
-    def __init__(self, path: Path) -> None:
-        import zarr  # takes half a second
-
-        self._array, axes = _image_of(path, zarr.open(str(path), mode="r"))
-        stored = self._array.shape
+    def __init__(self, path: Path, movie: bool) -> None:
+        self._array, axes = find_image(path)
+        stored, chunks = self._array.shape, self._array.chunks
         if len(axes) != len(stored):
             raise UserError(f"{path}: the axes of {stored} are not named; give the array dimension names (t, c, y, x)")
-        super().__init__(
-            path, axes, stored, self._array.dtype, dict(zip(axes, self._array.chunks, strict=True)).get("Y", 1)
-        )
+        chunk_bytes = math.prod(chunks) * self._array.dtype.itemsize
+        rows = dict(zip(axes, chunks, strict=True)).get("Y", 1)
+        super().__init__(path, axes, stored, self._array.dtype, rows, chunk_bytes, movie)
 
-    def _load(self, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self._array[(slice(None),) * self.axes.index("Y") + (slice(start, stop),)])
-
-
-def _image_of(path: Path, node: Any) -> tuple[Any, str]:
-    """Return the full-resolution array of a zarr node and the letters of its axes, if it names them."""
-    if hasattr(node, "ndim"):
-        names = getattr(node.metadata, "dimension_names", None) or ("c", "y", "x")[-node.ndim :]
-        return node, "".join(name[0].upper() for name in names)
-    attributes = node.attrs.asdict()
-    images = attributes.get("ome", attributes).get("multiscales")
-    if not images:
-        raise UserError(f"{path}: a zarr group without OME-Zarr multiscales; give the array inside it")
-    names = [axis if isinstance(axis, str) else axis["name"] for axis in images[0]["axes"]]
-    return node[images[0]["datasets"][0]["path"]], "".join(name[0].upper() for name in names)
+    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
+        wanted = [slice(None)] * len(self.axes)
+        wanted[self.axes.index("Y")] = slice(start, stop)
+        if frame is not None and self._along is not None:
+            wanted[self._along] = slice(frame, frame + 1)
+        return np.asarray(self._array[tuple(wanted)])

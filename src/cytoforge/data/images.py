@@ -30,7 +30,7 @@ def _single(pixels: Pixels) -> Pixels:
     if pixels.frames > 1:
         raise UserError(
             f"{pixels.path}: holds {pixels.frames} pages (axes {pixels.axes}) where one image is expected; "
-            "save each page as a file, or store the axis as channels (C)"
+            "save each page as a file, make a movie of them with import movie, or store the axis as channels (C)"
         )
     return pixels
 
@@ -50,37 +50,25 @@ def read_image(path: Path) -> np.ndarray:
         return np.asarray(_single(pixels).read()[0])
 
 
-def read_stack(path: Path) -> np.ndarray:
-    """Read all frames (time, depth or pages) of a file as (T, C, H, W) in the file's own type; raises as read_image."""
-    with open_pixels(path) as pixels:
-        return pixels.read()
-
-
 def read_labels(path: Path) -> np.ndarray:
     """Read a label image as int32 (H, W), its ids exactly as stored; binary masks are read as they are.
 
     Raises UserError for colour images, fractions, and ids that are negative or beyond 2**31 - 1, besides what
     read_image raises.
     """
-    with open_pixels(path, indices=True) as pixels:
-        labels: np.ndarray = _labels(_single(pixels))[0]
-    return labels
+    with open_pixels(path, labels=True) as pixels:
+        return frame_labels(_single(pixels), 0)
 
 
-def read_label_stack(path: Path) -> np.ndarray:
-    """Read all pages of a file of labels as int32 (T, H, W); raises as read_labels."""
-    with open_pixels(path, indices=True) as pixels:
-        return _labels(pixels)
-
-
-def _labels(pixels: Pixels) -> np.ndarray:
+def frame_labels(pixels: Pixels, frame: int) -> np.ndarray:
+    """Read one frame of an open file of label images as int32 (H, W); raises as read_labels."""
     path = pixels.path
     if pixels.shape[1] != 1:
         raise UserError(
             f"{path}: a mask has one channel of cell ids, this has {pixels.shape[1]} (a colour picture of the "
             "labels?); save the label image itself, as 16-bit grey"
         )
-    labels: np.ndarray = pixels.read()[:, 0]
+    labels: np.ndarray = pixels.read(frame=frame)[0, 0]
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
         raise UserError(f"{path}: holds fractions or NaN, not cell ids (resized or smoothed?); save the integer labels")
     low, high = labels.min(), labels.max()

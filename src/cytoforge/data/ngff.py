@@ -1,0 +1,94 @@
+"""zarr folders: where the image lies in arrays, OME-Zarr images, and the layouts that hold several of these."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cytoforge.errors import UserError
+
+MARKERS = ("zarr.json", ".zarray", ".zgroup")
+OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which name none
+POSITIONS = ("scene", "series", "site", "stage")  # whose letter is that of samples
+DEPTH = 4  # of groups above an image: a plate has a row, a column and a field
+SHOWN = 3
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a folder is a zarr array or group, whatever its name, or is called one."""
+    return path.suffix.lower() == ".zarr" or _is_node(path)
+
+
+def _is_node(path: Path) -> bool:
+    return any((path / marker).is_file() for marker in MARKERS)
+
+
+def find_image(path: Path) -> tuple[Any, str]:
+    """Return the full-resolution array of the one image at `path`, and the letters of its axes as far as named.
+
+    Raises UserError where there are several images, naming their paths, or none.
+    """
+    found = list(islice(_images(path, DEPTH), SHOWN + 1))
+    if not found:
+        raise UserError(f"{path}: a zarr group without OME-Zarr multiscales and without arrays; choose another")
+    if len(found) > 1:
+        names = ", ".join(str(where) for where, _ in found[:SHOWN]) + (" ..." if len(found) > SHOWN else "")
+        raise UserError(f"{path}: holds several images; give one of them: {names}")
+    where, image = found[0]
+    if not hasattr(image, "ndim"):
+        multiscale = _multiscales(image)[0]
+        array = image[multiscale["datasets"][0]["path"]]
+        return array, _letters(multiscale, array.ndim)
+    return image, _named(image) or _axes_by_parent(where, image) or "CYX"[-image.ndim :]
+
+
+def _images(path: Path, depth: int) -> Iterator[tuple[Path, Any]]:
+    """Go through the images at or below a folder: (path, array or group); an image's own levels and labels are none.
+
+    Folders are looked at, as zarr 2 does not list groups that have no file of their own.
+    """
+    import zarr  # takes half a second
+
+    node = zarr.open(str(path), mode="r") if _is_node(path) else None
+    images = [] if node is None or hasattr(node, "ndim") else _multiscales(node)
+    if len(images) == 1 or hasattr(node, "ndim"):
+        yield path, node
+        return
+    for image in images:
+        level = path / image["datasets"][0]["path"]
+        yield level, zarr.open(str(level), mode="r")
+    if not images and depth:
+        for folder in sorted(folder for folder in path.iterdir() if folder.is_dir()):
+            yield from _images(folder, depth - 1)
+
+
+def _multiscales(group: Any) -> list[Any]:
+    attributes = group.attrs.asdict()
+    return list(attributes.get("ome", attributes).get("multiscales") or [])
+
+
+def _letters(multiscale: dict[str, Any], ndim: int) -> str:
+    axes = multiscale.get("axes") or OLD_AXES[-ndim:]
+    return "".join(_letter(axis if isinstance(axis, str) else axis["name"]) for axis in axes)
+
+
+def _letter(name: str) -> str:
+    return "R" if name.lower() in POSITIONS else name[:1].upper() or "?"
+
+
+def _named(array: Any) -> str:
+    """Return the letters of axes that an array names: by zarr 3, or by xarray before it."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.asdict().get("_ARRAY_DIMENSIONS") or ()
+    return "".join(_letter(str(name)) for name in names)
+
+
+def _axes_by_parent(path: Path, array: Any) -> str:
+    """Return the letters of the axes that the OME-Zarr image gives of which an array is a level."""
+    import zarr
+
+    for folder in path.parents[:2]:
+        group = zarr.open(str(folder), mode="r") if _is_node(folder) else None
+        for multiscale in [] if group is None or hasattr(group, "ndim") else _multiscales(group):
+            if any(folder / level["path"] == path for level in multiscale["datasets"]):
+                return _letters(multiscale, array.ndim)
+    return ""
