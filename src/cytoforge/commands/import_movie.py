@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from cytoforge.config import ImportMovie
-from cytoforge.data.movie import MovieWriter, tracks_of
+from cytoforge.data.movie import GREATEST, MovieWriter, tracks_of
 from cytoforge.data.stack import open_stack
 from cytoforge.errors import UserError
 
@@ -29,6 +29,8 @@ def import_movie(config: ImportMovie) -> Path:
         stacks = [f"{one.frames} of {one.shape[1]} x {one.shape[2]} pixels" for one in (masks, frames)]
         raise UserError(f"{config.masks}: has {stacks[0]}, {config.stack.name} {stacks[1]}; export both alike")
     tracks, renamed = tracks_of({number: np.setdiff1d(one, [0]) for number, one in enumerate(masks or ())})
+    if len(tracks) > GREATEST:
+        raise UserError(f"{config.masks}: has {len(tracks)} tracks, and a movie holds {GREATEST}; cut it into parts")
     for _ in frames:
         pass  # a frame that cannot be read is found before others are written
     info = {"source": config.stack.name, "frames": frames.frames}
