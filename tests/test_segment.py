@@ -16,7 +16,15 @@ from torch import nn
 import cytoforge
 from cells import draw
 from cytoforge.config import Segment
-from cytoforge.data.images import Normalisation, read_labels, resize_image, resize_labels, write_image, write_labels
+from cytoforge.data.images import (
+    Normalisation,
+    encode_labels,
+    read_labels,
+    resize_image,
+    resize_labels,
+    write_image,
+    write_labels,
+)
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import segment as module
@@ -452,13 +460,13 @@ def test_an_interrupted_command_goes_on(
 ) -> None:
     config = Segment(run, images, tmp_path / "out", threads=1)
 
-    def stop_at_b(path: Path, labels: np.ndarray) -> None:
+    def stop_at_b(path: Path, labels: np.ndarray) -> bytes:
         if path.stem == "b":
             raise KeyboardInterrupt
-        write_labels(path, labels)
+        return encode_labels(path, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_labels", stop_at_b)
+        patch.setattr(module, "encode_labels", stop_at_b)
         with pytest.raises(KeyboardInterrupt):
             segment(config)
     assert not record_of(tmp_path / "out")["finished"]
@@ -478,7 +486,7 @@ def test_an_interrupted_command_goes_on(
     segment(anew)
     assert toy.calls == before + 6
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_labels", stop_at_b)
+        patch.setattr(module, "encode_labels", stop_at_b)
         with pytest.raises(KeyboardInterrupt):
             segment(anew)
     assert toy.calls == before + 8

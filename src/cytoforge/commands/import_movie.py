@@ -26,7 +26,8 @@ def import_movie(config: ImportMovie) -> Path:
     if labels is not None and labels.shape != (frames.shape[0], *frames.shape[2:]):
         stacks = [f"{len(one)} of {one.shape[-2]} x {one.shape[-1]} pixels" for one in (labels, frames)]
         raise UserError(f"{config.masks}: has {stacks[0]}, {config.stack.name} {stacks[1]}; export both alike")
-    writer = MovieWriter(config.out, {"source": config.stack.name}, overwrite=config.overwrite)
+    sources = [(SEQUENCE, source) for source in ("frames", *(["RES"] if config.masks else []))]
+    writer = MovieWriter(config.out, {"source": config.stack.name}, overwrite=config.overwrite, sources=sources)
     for number, frame in enumerate(frames):
         writer.add_frame(SEQUENCE, number, frame)
     said = f"{config.out}: {len(frames)} frames"

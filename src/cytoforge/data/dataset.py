@@ -67,7 +67,10 @@ class Dataset:
 
         A folder with images/ or masks/ is a dataset, one with 01/t000.tif ... a movie (`sequences` picks some);
         else a single file or the files of a folder are images, or masks if they lie in a folder named masks or
-        `holds` says so. dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
+        `holds` says so. A folder of images with masks/ in it, as `segment` makes of one that is its own OUT, is a
+        dataset whose images lie directly in it.
+
+        dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
         of the name before its last "_". Raises UserError when nothing is found or a name occurs twice.
         """
         PRESENT.check(path)
@@ -411,7 +414,9 @@ def _nothing_in(path: Path) -> str:
 
 def _open_folder(path: Path) -> Dataset:
     info = read_json(path / INFO) if (path / INFO).exists() else {}
-    images, masks = by_stem(image_files(path / "images")), by_stem(image_files(path / "masks"))
+    # without images/ those that lie directly in the folder
+    place = path / "images" if (path / "images").is_dir() else path
+    images, masks = by_stem(image_files(place)), by_stem(image_files(path / "masks"))
     if not images and not masks:
         raise UserError(_nothing_in(path))
     group = _grouping(path, info)
