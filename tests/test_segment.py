@@ -501,7 +501,10 @@ def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: P
     write_labels(out / "masks" / "a.tif", CELLS)
     with pytest.raises(UserError, match=r"a.tif: exists already; give another --out"):
         segment(Segment(run, images, out, threads=1))
-    assert toy.calls == 0
+    with pytest.raises(UserError, match=r"a.tif: exists already; give another --out"):
+        segment(Segment(run, images, out, threads=1, overwrite=True))
+    assert toy.calls == 0 and np.array_equal(read_labels(out / "masks" / "a.tif"), CELLS)
+    (out / "masks" / "a.tif").unlink()
     segment(Segment(run, images, out, threads=1, overwrite=True))
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["a.png", "b.png", "c.tif"]
     with pytest.raises(UserError, match=r"segment.json: another run or --tile made these masks"):

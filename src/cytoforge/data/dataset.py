@@ -21,6 +21,7 @@ from cytoforge.data.images import (
     resize_labels,
     scaled_shape,
 )
+from cytoforge.data.ownership import MANIFEST
 from cytoforge.data.writer import INFO, PARTS
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
@@ -74,7 +75,7 @@ class Dataset:
         of the name before its last "_". Raises UserError when nothing is found or a name occurs twice.
         """
         PRESENT.check(path)
-        if holds == "masks" and path.is_dir() and path.name == "images":
+        if holds == "masks" and path.is_dir() and path.name == "images" and not (path / "masks").is_dir():
             raise UserError(f"{path}: holds images, not masks; give {path.parent} or {path.with_name('masks')}")
         if _is_dataset(path):
             return _open_folder(path)
@@ -407,7 +408,8 @@ def _nothing_in(path: Path) -> str:
     inside = parts(path)
     if inside:
         return f"{path}: holds several datasets; give one of them: {', '.join(part.name for part in inside)}"
-    endings = sorted({f.suffix for f in path.rglob("*") if f.is_file() and f.suffix and not f.name.startswith(".")})
+    files = (f for f in path.rglob("*") if f.is_file() and f.name != MANIFEST)
+    endings = sorted({f.suffix for f in files if f.suffix and not f.name.startswith(".")})
     found = f"only {', '.join(endings[:5])} files" if endings else "no files"
     return f"{path}: holds {found}; put PNG, TIFF or zarr images into {path / 'images'} and label images into masks/"
 

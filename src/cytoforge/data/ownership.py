@@ -115,6 +115,7 @@ class OutputFolder:
 
         Raises UserError when something is there that this command did not write, and as `files.atomic`.
         """
+        self._load()
         self.refuse_foreign([name])
         temporary = _temporary(name)
         if name not in self._sums or (self.path / temporary).is_symlink():
@@ -193,7 +194,7 @@ class OutputFolder:
                     own.append(name)
                 else:
                     kept.append(name)
-        return Found(tuple(own), tuple(changed), tuple(kept))
+        return Found(tuple(own), tuple(sorted(changed)), tuple(sorted(kept)))
 
     def clear(self, found: Found, beside: str | None = None) -> None:
         """Remove what this command wrote, as surveyed, and say on standard error what is kept.
