@@ -16,13 +16,13 @@ from cytoforge.data.images import read_header, read_labels, write_labels
 from cytoforge.data.movie import (
     MovieWriter,
     Track,
+    encode_gif,
     inconsistencies,
     is_movie,
     read_sequences,
     read_tracks,
     relabelled,
     unused,
-    write_gif,
 )
 from cytoforge.errors import UserError
 
@@ -314,7 +314,8 @@ def test_interrupted_writing_goes_on_and_nothing_is_replaced_unless_told(tmp_pat
         MovieWriter(out, {"seed": 1})
     (out / "01_RES" / "notes.txt").write_text("mine")
     MovieWriter(out, {"seed": 2}, overwrite=True)
-    assert [file.name for file in sorted(out.rglob("*")) if file.is_file()] == ["notes.txt", "dataset.json"]
+    files = [file.name for file in sorted(out.rglob("*")) if file.is_file()]
+    assert files == ["notes.txt", "dataset.json", "manifest.jsonl"]
 
 
 def test_a_movie_of_the_user_is_never_replaced(tiny_movie: Path) -> None:
@@ -348,7 +349,7 @@ def test_a_film_shows_its_frames(tmp_path: Path) -> None:
     colours = np.zeros((256, 3), np.uint8)
     colours[1], colours[2] = (250, 10, 10), (10, 10, 250)
     frames = [np.full((6, 9), number, np.uint8) for number in (1, 2, 1)]
-    write_gif(tmp_path / "film.gif", frames, colours)
+    (tmp_path / "film.gif").write_bytes(encode_gif(frames, colours))
     with Image.open(tmp_path / "film.gif") as film:
         assert (film.n_frames, film.size) == (3, (9, 6))  # type: ignore[attr-defined]
         for index, number in enumerate((1, 2, 1)):

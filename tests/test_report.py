@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
 from cytoforge.report import (
     FALSE,
@@ -99,8 +100,7 @@ def everything(path: Path) -> str:
     report.table([EVIL, "F"], [[EVIL, 0.5], ["plain", EVIL]], best=0, caption=EVIL)
     report.figure(training_curves([{"step": 1, "validation": 0.5}]), EVIL)
     report.image_grid([[np.zeros((8, 8, 3), np.uint8)]], [EVIL], [EVIL], EVIL)
-    report.write(path)
-    return path.read_text(encoding="utf-8")
+    return report.write(OutputFolder(path.parent)).read_text(encoding="utf-8")
 
 
 def test_all_text_is_escaped(tmp_path: Path) -> None:
@@ -315,8 +315,7 @@ def test_curves_of_nothing() -> None:
 def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "run" / "report.html"
     truth, prediction = square(1, 1) + square(8, 8, cell=2), square(1, 1)
-    run_report(
-        path,
+    report = run_report(
         title=f"run {EVIL}",
         config={"network": {"name": "unet", EVIL: 16}, "limit": None, "resume": True, "tiles": [1, 2], "extra": {}},
         provenance={"seed": 3},
@@ -326,6 +325,7 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
         scores=(["method", "F"], [["a", 0.4], ["b", 0.6]]),
         best=1,
     )
+    assert report.write(OutputFolder(path.parent)) == path
     html = path.read_text(encoding="utf-8")
     assert "<script" not in html
     page = Page(html)
@@ -338,35 +338,33 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
     assert ["seed", "3"] in page.rows
     assert ["b", "0.600"] in page.rows
     assert len(page.images) == 1 + 2 * 3
-    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["manifest.jsonl", "report.html"]
 
 
-def test_run_report_of_a_run_without_anything_yet(tmp_path: Path) -> None:
-    run_report(tmp_path / "r.html", title="t", config={}, provenance={}, metrics=[], samples=[], verdict="Nothing yet.")
-    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+def test_run_report_of_a_run_without_anything_yet() -> None:
+    report = run_report(title="t", config={}, provenance={}, metrics=[], samples=[], verdict="Nothing yet.")
+    page = Page(report.html())
     assert page.images == []
     assert page.tags["h2"] == 0
 
 
 @pytest.mark.parametrize(("styles", "headers"), [(1, ["Generated"]), (3, ["Style 1", "Style 2", "Style 3"])])
-def test_paintings_are_named_by_style_where_there_are_several(styles: int, headers: list[str], tmp_path: Path) -> None:
+def test_paintings_are_named_by_style_where_there_are_several(styles: int, headers: list[str]) -> None:
     pictures = [np.zeros((8, 8, 3), np.uint8)] * (2 + styles)
     shown = {"title": "t", "config": {}, "provenance": {}, "metrics": [], "verdict": "v"}
-    run_report(tmp_path / "r.html", paintings=[("a", pictures)], **shown)
-    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    page = Page(run_report(paintings=[("a", pictures)], **shown).html())
     places = [page.text.index(header) for header in ("Image", "Annotated cells", *headers)]
     assert places == sorted(places)
     assert ("Generated" in page.text, "in several styles" in page.text) == (styles == 1, styles > 1)
 
 
-def test_of_large_images_the_middle_is_shown_and_all_is_counted(tmp_path: Path) -> None:
+def test_of_large_images_the_middle_is_shown_and_all_is_counted() -> None:
     shape = (WINDOW + 40, WINDOW + 101)
     labels = np.zeros(shape, np.int32)
     labels[:5, :5] = 1
     labels[100:120, 200:220] = 2
     sample = ("large", np.zeros((1, *shape), np.float32), labels, labels)
-    run_report(tmp_path / "r.html", title="t", config={}, provenance={}, metrics=[], samples=[sample], verdict="v")
-    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    page = Page(run_report(title="t", config={}, provenance={}, metrics=[], samples=[sample], verdict="v").html())
     assert {image.shape for image in page.images} == {(WINDOW, WINDOW, 3)}
     assert "F 1.00, 2 of 2 cells found" in page.text
     assert tuple(page.images[2][100 - 20, 200 - 50]) == FOUND
@@ -375,7 +373,7 @@ def test_of_large_images_the_middle_is_shown_and_all_is_counted(tmp_path: Path) 
 def test_failed_writing_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="cannot be written"):
-        Report("t").write(tmp_path / "taken" / "report.html")
+        Report("t").write(OutputFolder(tmp_path / "taken"))
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 

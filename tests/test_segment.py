@@ -16,7 +16,15 @@ from torch import nn
 import cytoforge
 from cells import draw
 from cytoforge.config import Segment
-from cytoforge.data.images import Normalisation, read_labels, resize_image, resize_labels, write_image, write_labels
+from cytoforge.data.images import (
+    Normalisation,
+    encode_labels,
+    read_labels,
+    resize_image,
+    resize_labels,
+    write_image,
+    write_labels,
+)
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import segment as module
@@ -453,13 +461,13 @@ def test_an_interrupted_command_goes_on(
 ) -> None:
     config = Segment(run, images, tmp_path / "out", threads=1)
 
-    def stop_at_b(path: Path, labels: np.ndarray) -> None:
+    def stop_at_b(path: Path, labels: np.ndarray) -> bytes:
         if path.stem == "b":
             raise KeyboardInterrupt
-        write_labels(path, labels)
+        return encode_labels(path, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_labels", stop_at_b)
+        patch.setattr(module, "encode_labels", stop_at_b)
         with pytest.raises(KeyboardInterrupt):
             segment(config)
     assert not record_of(tmp_path / "out")["finished"]
@@ -479,7 +487,7 @@ def test_an_interrupted_command_goes_on(
     segment(anew)
     assert toy.calls == before + 6
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_labels", stop_at_b)
+        patch.setattr(module, "encode_labels", stop_at_b)
         with pytest.raises(KeyboardInterrupt):
             segment(anew)
     assert toy.calls == before + 8
@@ -494,7 +502,10 @@ def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: P
     write_labels(out / "masks" / "a.tif", CELLS)
     with pytest.raises(UserError, match=r"a.tif: exists already; give another --out"):
         segment(Segment(run, images, out, threads=1))
-    assert toy.calls == 0
+    with pytest.raises(UserError, match=r"a.tif: exists already; give another --out"):
+        segment(Segment(run, images, out, threads=1, overwrite=True))
+    assert toy.calls == 0 and np.array_equal(read_labels(out / "masks" / "a.tif"), CELLS)
+    (out / "masks" / "a.tif").unlink()
     segment(Segment(run, images, out, threads=1, overwrite=True))
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["a.png", "b.png", "c.tif"]
     with pytest.raises(UserError, match=r"segment.json: another run or --tile made these masks"):

@@ -59,7 +59,8 @@ def test_from_phantoms_to_masks_statistics_and_report(
     assert list(masks) == [f"simulated{index:04d}" for index in range(6)]
     cells = sum(int(labels.max()) for labels in masks.values())
     assert f"{out / 'masks'}: 6 masks with {cells} cells" in capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} == {"masks", "dataset.json", "statistics.json", "report.html"}
+    files = {"dataset.json", "manifest.jsonl", "statistics.json", "report.html"}
+    assert {path.name for path in out.iterdir()} == {"masks", *files}
 
     info = Dataset.open(out).info
     assert info["complete"]

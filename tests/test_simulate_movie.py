@@ -68,7 +68,7 @@ def test_from_a_movie_to_masks_tracks_statistics_and_report(
             assert np.array_equal(labels, read_labels(one.masks["GT/TRA"][frame]))
 
     assert {path.name for path in out.iterdir()} == {
-        "01_GT", "02_GT", "01.gif", "02.gif", "dataset.json", "statistics.json", "report.html"
+        "01_GT", "02_GT", "01.gif", "02.gif", "dataset.json", "manifest.jsonl", "statistics.json", "report.html"
     }  # fmt: skip
     info = json.loads((out / "dataset.json").read_text())
     assert info["complete"] and info["synthetic"]["settings"]["count"] == 2

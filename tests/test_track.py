@@ -64,7 +64,13 @@ def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, caps
     assert f"{out / '01_RES'}: 5 frames with masks from ST/SEG: 45 cells, 9 tracks, 0 divisions, 0 gaps" in printed
     assert re.search(rf"\n    linked by {tracker}: .*, gap in frames = 1\n", printed)
     assert f"and lineages; cytoforge score tracking {out} TRUTH, or cytoforge export {out} " in printed
-    assert sorted(path.name for path in out.iterdir()) == ["01_RES", "02_RES", "dataset.json", "report.html"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "01_RES",
+        "02_RES",
+        "dataset.json",
+        "manifest.jsonl",
+        "report.html",
+    ]
     assert tracks(out) == [(label, 0, 4, 0) for label in range(1, 10)]
     for number, labels in result(out).tracked():
         given = read_labels(tiny_movie / "01_ST" / "SEG" / f"man_seg{number:03d}.tif")

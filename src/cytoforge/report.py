@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from cytoforge.data.files import utf8, write_bytes
+from cytoforge.data.files import utf8
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.labels import dense
 from cytoforge.metrics.segmentation import match
 
@@ -32,6 +33,7 @@ Cell = str | int | float | None
 Sample = tuple[str, NDArray[np.float32], Labels, Labels]
 """Name, image (C, H, W) in [-1, 1], true labels (H, W), predicted labels (H, W)."""
 
+PAGE = "report.html"
 PANEL = 480
 """Width in pixels that small images are enlarged to, about."""
 WINDOW = 384
@@ -122,9 +124,9 @@ class Report:
         page = _templates.get_template("report.html")
         return page.render(title=self.title, subtitle=self.subtitle, blocks=self._blocks)
 
-    def write(self, path: Path) -> None:
-        """Write the page, whole or not at all; raises UserError where it cannot be written."""
-        write_bytes(path, utf8(self.html()))
+    def write(self, folder: OutputFolder) -> Path:
+        """Write the page as report.html, whole or not at all, and return its path; raises as OutputFolder.writing."""
+        return folder.write(PAGE, utf8(self.html()))
 
     def _add(self, kind: str, **content: Any) -> None:
         self._blocks.append({"kind": kind, **content})
@@ -322,7 +324,6 @@ def _draw_losses(axes: Axes, curves: Mapping[str, tuple[list[float], list[float]
 
 
 def run_report(
-    path: Path,
     *,
     title: str,
     config: Mapping[str, Any],
@@ -334,11 +335,10 @@ def run_report(
     best: int | None = None,
     paintings: Sequence[tuple[str, Sequence[Pixels]]] = (),
     columns: tuple[Sequence[str], str] | None = None,
-) -> None:
-    """Write report.html of a run: verdict, scores, curves, outlined samples, paintings, settings, provenance.
+) -> Report:
+    """Return the page of a run: verdict, scores, curves, outlined samples, paintings, settings, provenance.
 
     Args:
-        path: the file to write.
         title: heading of the page.
         config: settings of the run; nested mappings are shown with dotted names.
         provenance: what the run was made from and with, shown likewise.
@@ -374,7 +374,7 @@ def run_report(
         if values:
             report.heading(heading)
             report.table(["name", "value"], [[name, _plain(value)] for name, value in _flat(values)])
-    report.write(path)
+    return report
 
 
 def _add_samples(report: Report, samples: Sequence[Sample]) -> None:

@@ -1,6 +1,5 @@
 """`cytoforge demo`: what a handful of annotated images is worth, shown on phantom cells in a few minutes."""
 
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,8 @@ import torch
 
 from cytoforge.config import Demo, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import read_json, write_json
+from cytoforge.data.files import read_json
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
@@ -20,14 +20,13 @@ from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
 from cytoforge.progress import clock, say
-from cytoforge.report import Report, overlay, to_rgb
+from cytoforge.report import PAGE, Report, overlay, to_rgb
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.prepare import open_data
 from cytoforge.training.segmentation import train
 from cytoforge.training.two_stage import finished
 
 ANNOTATED, TEST, SHOWN = 4, 12, 4
-REPORT = "report.html"
 MINUTES = {"tiny": 0.1, "small": 1.4}  # per training
 SHAPE, CELLS = (192, 192), 40
 FLOOR = "Otsu + watershed"
@@ -49,9 +48,9 @@ def demo(config: Demo) -> Path:
 
     An interrupted demo goes on where it stopped. Raises UserError when OUT may not be written to.
     """
-    open_folder(config)
+    folder = open_folder(config)
     started = time.monotonic()
-    annotated, test = config.out / "data" / "annotated", config.out / "data" / "test"
+    annotated, test = folder.inside("data/annotated"), folder.inside("data/test")
     write_phantoms(annotated, ANNOTATED, first=config.seed)
     write_phantoms(test, TEST, first=config.seed + ANNOTATED)
     plain = TrainSegmentation(
@@ -66,9 +65,10 @@ def demo(config: Demo) -> Path:
     results = [floor(test, plain)]
     for number, (method, way) in enumerate(ways.items(), start=1):
         say([f"{number} of {len(ways)}: {method}"])
-        results.append(run_way(method, replace(way, out=config.out / "runs" / str(number)), test))
+        way = replace(way, out=folder.inside(f"runs/{number}"))
+        results.append(run_way(method, way, test, folder.inside(f"runs/{number}-test")))
     best = max(results, key=lambda result: result.validation)
-    report = write_report(config, results, best, time.monotonic() - started)
+    report = write_report(folder, results, best, time.monotonic() - started)
     for result in results:
         mark = "  <- best on validation: use this one" if result is best else ""
         score = result.test.mean["f_score"][0]
@@ -77,22 +77,25 @@ def demo(config: Demo) -> Path:
     return report
 
 
-def open_folder(config: Demo) -> None:
-    """Make OUT, or go on with the same demo in it.
+def open_folder(config: Demo) -> OutputFolder:
+    """Make OUT, or go on with the same demo in it; return it as it is written to.
 
     Raises UserError when OUT holds a finished or another demo (unless told to overwrite), or anything else.
     """
     record = config.out / "demo.json"
     settings = {"preset": config.preset, "seed": config.seed}
-    if not record.exists() and config.out.exists() and any(config.out.iterdir()):
+    folder = OutputFolder(config.out, "demo")
+    if not record.exists() and config.out.exists() and any(config.out.iterdir()) and not folder.known:
         raise UserError(f"{config.out}: holds something else; give another --out")
-    if record.exists() and not config.overwrite and (read_json(record) != settings or (config.out / REPORT).exists()):
+    if record.exists() and not config.overwrite and (read_json(record) != settings or (config.out / PAGE).exists()):
         raise UserError(f"{config.out}: holds a demo already; give --overwrite or another --out")
-    if record.exists() and config.overwrite:
-        for part in ("data", "runs"):
-            shutil.rmtree(config.out / part, ignore_errors=True)
-        (config.out / REPORT).unlink(missing_ok=True)
-    write_json(record, settings)
+    if record.exists():
+        folder.require()
+    folder.refuse_foreign([record.name, PAGE])
+    if config.overwrite:
+        folder.clear(folder.survey())
+    folder.write_json(record.name, settings)
+    return folder
 
 
 def write_phantoms(folder: Path, count: int, first: int) -> None:
@@ -116,10 +119,9 @@ def floor(test: Path, plain: TrainSegmentation) -> Result:
     return Result(FLOOR, score(test, predictions), validation, time.monotonic() - started, predictions)
 
 
-def run_way(method: str, way: TrainSegmentation, test: Path) -> Result:
-    """Train in one way, segment the test images and score them."""
+def run_way(method: str, way: TrainSegmentation, test: Path, out: Path) -> Result:
+    """Train in one way, segment the test images into OUT and score them."""
     run = Run.open(way.out) if finished(way.out) else train(way)
-    out = way.out.with_name(way.out.name + "-test")
     segment(Segment(run=way.out, images=test, out=out))
     written = Dataset.open(out)
     predictions = {item.name: written.read_labels(item) for item in written.items}
@@ -137,7 +139,7 @@ def score(test: Path, predictions: dict[str, np.ndarray]) -> SegmentationResults
     return summarise(images, np.random.default_rng(0))
 
 
-def write_report(config: Demo, results: list[Result], best: Result, seconds: float) -> Path:
+def write_report(folder: OutputFolder, results: list[Result], best: Result, seconds: float) -> Path:
     """Write OUT/report.html: scores side by side, the pictures they come from, and synthetic images."""
     report = Report(
         "cytoforge demo",
@@ -162,7 +164,7 @@ def write_report(config: Demo, results: list[Result], best: Result, seconds: flo
         "images with 95 % bootstrap intervals over the images; one training seed each, so differences between "
         "trained models smaller than about 0.05 mean little."
     )
-    dataset = Dataset.open(config.out / "data" / "test")
+    dataset = Dataset.open(folder.path / "data" / "test")
     shown = dataset.items[:SHOWN]
     grid = []
     for item in shown:
@@ -172,7 +174,7 @@ def write_report(config: Demo, results: list[Result], best: Result, seconds: flo
         grid.append([to_rgb(image), overlay(image, truth), *predicted])
     titles = ["image", "truth", *(result.method for result in results)]
     report.image_grid(grid, titles, [item.name for item in shown], "Unseen test images and what each method finds.")
-    generator = load_network(Run.open(config.out / "runs" / "3"), "generator")
+    generator = load_network(Run.open(folder.path / "runs" / "3"), "generator")
     grid = []
     for item in shown:
         truth = dataset.read_labels(item)
@@ -184,6 +186,4 @@ def write_report(config: Demo, results: list[Result], best: Result, seconds: flo
         [item.name for item in shown],
         "What the generator of the cyclegan training paints from masks it has not seen.",
     )
-    path = config.out / REPORT
-    report.write(path)
-    return path
+    return report.write(folder)

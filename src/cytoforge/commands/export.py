@@ -1,7 +1,7 @@
 """`cytoforge export`: the tracks of a movie, and features of its cells, for other tools."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,7 @@ def _outlined(frames: Measured) -> Iterator[tuple[Cells, dict[int, NDArray[np.fl
         yield cells, outlines
 
 
-def _write_ctc(config: Export, movies: Iterable[TrackedMovie], calibration: Calibration) -> None:
+def _write_ctc(config: Export, movies: Sequence[TrackedMovie], calibration: Calibration) -> None:
     """Write frames, masks and tracks as they are used: whole cells under the ids of their tracks."""
     if config.out.resolve() == config.movie.resolve():
         raise UserError(f"{config.out}: is the movie itself; choose another folder")
@@ -103,7 +103,10 @@ def _write_ctc(config: Export, movies: Iterable[TrackedMovie], calibration: Cali
         for movie in movies
     }
     info = movie_info(config.movie, calibration) | {"source": config.movie.name, "sequences": told}
-    writer = MovieWriter(config.out, info, overwrite=config.overwrite)
+    sources = [
+        (movie.sequence.name, source) for movie in movies for source in ("frames", movie.sequence.track_source or "")
+    ]
+    writer = MovieWriter(config.out, info, overwrite=config.overwrite, sources=sources)
     for movie in movies:
         name, source = movie.sequence.name, movie.sequence.track_source or ""
         if short := writer.announce(name, [track.label for track in movie.tracks]):

@@ -34,7 +34,8 @@ def import_movie(config: ImportMovie) -> Path:
     for _ in frames:
         pass  # a frame that cannot be read is found before others are written
     info = {"source": config.stack.name, "frames": frames.frames}
-    writer = MovieWriter(config.out, info, overwrite=config.overwrite)
+    sources = [(SEQUENCE, source) for source in ("frames", *(["RES"] if config.masks else []))]
+    writer = MovieWriter(config.out, info, overwrite=config.overwrite, sources=sources)
     for number, frame in enumerate(frames):
         writer.add_frame(SEQUENCE, number, frame)
     said = f"{config.out}: {frames.frames} frames"

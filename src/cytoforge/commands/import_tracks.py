@@ -37,7 +37,8 @@ def import_tracks(config: ImportTracks) -> Path:
     calibration = read_calibration(config.masks, config.pixel_size, config.frame_interval)
     placed = place(_read(config.tracks, calibration), read_masks(sequence), config.tracks)
     info = movie_info(config.masks, calibration) | {"source": config.tracks.name}
-    writer = MovieWriter(config.out, info, overwrite=config.overwrite)
+    sources = [(sequence.name, source) for source in ("frames", "RES")]
+    writer = MovieWriter(config.out, info, overwrite=config.overwrite, sources=sources)
     short = writer.announce(sequence.name, [track.label for track in placed.tracks])
     for number, file in sequence.frames.items():
         writer.add_frame(sequence.name, number, read_image(file), read_mark(file) or None)

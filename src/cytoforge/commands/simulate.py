@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from cytoforge.config import FITTING_DIAMETER, SimulateMasks, SimulateMovie
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.labels import dense
 from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, is_binary, morphology, pooled, summary
 from cytoforge.progress import Progress, counted
-from cytoforge.report import Pixels, Report, colour_labels
+from cytoforge.report import PAGE, Pixels, Report, colour_labels
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
 
 BY = "cytoforge simulate masks"
+STATISTICS = "statistics.json"
 FORMAT = 1  # of statistics.json
 FEWEST = 10  # whole cells of an image, below which cells of the next images serve too
 SIZE, DENSITY, TOUCHING = (256, 256), 0.2, 0.5  # without data
@@ -125,13 +125,20 @@ def simulate_masks(config: SimulateMasks) -> Path:
     source = data.dataset.fingerprint() if data else None
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(config)}
     content = {"synthetic": {**info, "source": source}, "scale": config.scale}
-    writer = DatasetWriter(config.out, content, overwrite=config.overwrite)
+    names = [f"simulated{index:04d}" for index in range(config.count)]
+    writer = DatasetWriter(
+        config.out,
+        content,
+        overwrite=config.overwrite,
+        names=names,
+        parts=("masks",),
+        beside=(STATISTICS, PAGE),
+    )
     notes = list(data.dataset.notes) if data else []
     files: dict[str, dict[str, Any]] = {}
     measures: list[Morphology] = []
     progress = Progress("simulate")
-    for index in range(config.count):
-        name = f"simulated{index:04d}"
+    for index, name in enumerate(names):
         model, generator = _plan(config, data, index)
         if name not in writer.done:
             writer.add(name, labels=_simulated(config, model, generator))
@@ -143,8 +150,8 @@ def simulate_masks(config: SimulateMasks) -> Path:
             notes.append(f"{name}: no more room; {_reached(model.density, count, coverage)}")
         progress((index + 1) / config.count, name)
     real = list(data.measures) if data else []
-    write_json(config.out / "statistics.json", _statistics(config, measures, real))
-    _write_report(config, data, measures, files, notes)
+    writer.folder.write_json(STATISTICS, _statistics(config, measures, real))
+    _write_report(writer, config, data, measures, files, notes)
     writer.finish({"files": files})
     cells = sum(measure.count for measure in measures)
     print("\n".join([*notes, f"{config.out / 'masks'}: {counted(config.count, 'mask')} with {counted(cells, 'cell')}"]))
@@ -210,6 +217,7 @@ def _statistics(config: SimulateMasks, simulated: Sequence[Morphology], real: Se
 
 
 def _write_report(
+    writer: DatasetWriter,
     config: SimulateMasks,
     data: Annotated | None,
     simulated: Sequence[Morphology],
@@ -243,7 +251,7 @@ def _write_report(
     settings = [[name, "none" if value is None else str(value)] for name, value in settings_of(config).items()]
     report.heading("Settings")
     report.table(["name", "value"], settings)
-    report.write(config.out / "report.html")
+    report.write(writer.folder)
 
 
 def verdict(subject: str, titles: Mapping[str, str], apart: Mapping[str, float | None]) -> str:

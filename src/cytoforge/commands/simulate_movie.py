@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.commands.simulate import (
+    STATISTICS,
     Model,
     comparison_figure,
     comparison_table,
@@ -20,7 +21,7 @@ from cytoforge.commands.simulate import (
 from cytoforge.config import FITTING_DIAMETER, SimulateMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import digest, write_json
+from cytoforge.data.files import digest
 from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.tracks import check_sizes
 from cytoforge.data.writer import check_target
@@ -30,7 +31,7 @@ from cytoforge.metrics import morphology, motion
 from cytoforge.metrics.morphology import Morphology
 from cytoforge.metrics.motion import Motion
 from cytoforge.progress import Progress, counted
-from cytoforge.report import Pixels, Report, label_colours
+from cytoforge.report import PAGE, Pixels, Report, label_colours
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of
@@ -200,13 +201,19 @@ def simulate_movie(config: SimulateMovie) -> Path:
         dynamics = replace(dynamics, division_rate=config.division_rate)
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(config)}
     content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": config.scale}
-    writer = movie.MovieWriter(config.out, content, overwrite=config.overwrite)
+    names = [f"{index + 1:02d}" for index in range(config.count)]
+    writer = movie.MovieWriter(
+        config.out,
+        content,
+        overwrite=config.overwrite,
+        sources=[(name, source) for name in names for source in ("GT/SEG", "GT/TRA")],
+        beside=(*(f"{name}.gif" for name in names), STATISTICS, PAGE),
+    )
     notes = list(data.notes) if data else []
     sequences: dict[str, dict[str, Any]] = {}
     measures: list[Measures] = []
     progress = Progress("simulate")
-    for index in range(config.count):
-        name = f"{index + 1:02d}"
+    for index, name in enumerate(names):
         model, generator = _plan(config, data, index)
         if not writer.has_tracks(name, "GT/TRA"):
             _write(writer, name, model, dynamics, config, generator)
@@ -219,10 +226,11 @@ def simulate_movie(config: SimulateMovie) -> Path:
         if lacks(REACHED * model.density, first.count, first.coverage):
             reached = f"{first.count} cells, coverage {first.coverage:.3f}"
             notes.append(f"{name}: its first frame has only {reached}; asked for was {model.density:.3g}")
-        _film(config.out, name)
+        writer.folder.write(f"{name}.gif", _film(config.out, name))
         progress((index + 1) / config.count, name)
-    write_json(config.out / "statistics.json", _statistics(config, dynamics, measures, data.measures if data else ()))
-    _write_report(config, data, dynamics, measures, sequences, notes)
+    statistics = _statistics(config, dynamics, measures, data.measures if data else ())
+    writer.folder.write_json(STATISTICS, statistics)
+    _write_report(writer, config, data, dynamics, measures, sequences, notes)
     writer.finish({"sequences": sequences})
     tracks, divisions = (sum(one[key] for one in sequences.values()) for key in ("tracks", "divisions"))
     said = f"{counted(config.count, 'sequence')} with {counted(tracks, 'track')} and {counted(divisions, 'division')}"
@@ -279,13 +287,13 @@ def _measured(out: Path, name: str) -> Measures:
     return measure(sequence.tracked(), movie.read_tracks(sequence.tracks["GT/TRA"]))
 
 
-def _film(out: Path, name: str) -> None:
-    """Write OUT/NAME.gif, each track in a colour of its own as far as 255 go."""
+def _film(out: Path, name: str) -> bytes:
+    """Return a film of the sequence NAME of OUT, each track in a colour of its own as far as 255 go."""
     frames = []
     for _, labels in _read(out, name).tracked():
         every = -(-max(labels.shape) // FILM)
         frames.append(_colours(labels[::every, ::every]))
-    movie.write_gif(out / f"{name}.gif", frames, label_colours(255))
+    return movie.encode_gif(frames, label_colours(255))
 
 
 def _values(measures: Sequence[Measures]) -> dict[str, NDArray[np.float64]]:
@@ -320,6 +328,7 @@ def _statistics(
 
 
 def _write_report(
+    writer: movie.MovieWriter,
     config: SimulateMovie,
     data: Filmed | None,
     dynamics: Dynamics,
@@ -361,7 +370,7 @@ def _write_report(
     report.table(
         ["name", "value"], [[name, "none" if value is None else str(value)] for name, value in settings.items()]
     )
-    report.write(config.out / "report.html")
+    report.write(writer.folder)
 
 
 def _moments(sequence: movie.Sequence, scale: float) -> list[Pixels]:

@@ -24,6 +24,7 @@ from cytoforge.data.images import (
     scaled_shape,
 )
 from cytoforge.data.ngff import is_zarr
+from cytoforge.data.ownership import MANIFEST
 from cytoforge.data.writer import INFO, PARTS, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
@@ -70,11 +71,14 @@ class Dataset:
 
         A folder with images/ or masks/ is a dataset, one with 01/t000.tif ... a movie (`sequences` picks some);
         else a single file or the files of a folder are images, or masks if they lie in a folder named masks or
-        `holds` says so. dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
+        `holds` says so. A folder of images with masks/ in it, as `segment` makes of one that is its own OUT, is a
+        dataset whose images lie directly in it.
+
+        dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
         of the name before its last "_". Raises UserError when nothing is found or a name occurs twice.
         """
         PRESENT.check(path)
-        if holds == "masks" and path.is_dir() and path.name == "images":
+        if holds == "masks" and path.is_dir() and path.name == "images" and not (path / "masks").is_dir():
             raise UserError(f"{path}: holds images, not masks; give {path.parent} or {path.with_name('masks')}")
         if _is_dataset(path):
             return _open_folder(path)
@@ -414,14 +418,17 @@ def _nothing_in(path: Path) -> str:
     inside = parts(path)
     if inside:
         return f"{path}: holds several datasets; give one of them: {', '.join(part.name for part in inside)}"
-    endings = sorted({f.suffix for f in path.rglob("*") if f.is_file() and f.suffix and not f.name.startswith(".")})
+    files = (f for f in path.rglob("*") if f.is_file() and f.name != MANIFEST)
+    endings = sorted({f.suffix for f in files if f.suffix and not f.name.startswith(".")})
     found = f"only {', '.join(endings[:5])} files" if endings else "no files"
     return f"{path}: holds {found}; put PNG, TIFF or zarr images into {path / 'images'} and label images into masks/"
 
 
 def _open_folder(path: Path) -> Dataset:
     info = read_info(path)
-    images, masks = by_stem(image_files(path / "images")), by_stem(image_files(path / "masks"))
+    # without images/ those that lie directly in the folder
+    place = path / "images" if (path / "images").is_dir() else path
+    images, masks = by_stem(image_files(place)), by_stem(image_files(path / "masks"))
     if not images and not masks:
         raise UserError(_nothing_in(path))
     group = _grouping(path, info)

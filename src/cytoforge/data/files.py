@@ -34,7 +34,8 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        _explain(path, error)
+        if (told := explained(path, error)) is not None:
+            raise told from error
         raise
 
 
@@ -69,16 +70,17 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _explain(path, error)
+        raise explained(path, error) or error from error
 
 
-def _explain(path: Path, error: BaseException) -> None:
-    """Raise the UserError that a failed writing calls for, if it is the user's to mend."""
+def explained(path: Path, error: BaseException) -> UserError | None:
+    """Return the UserError that a failed writing calls for, if it is the user's to mend."""
     # safetensors writes in Rust and reports the system's error number in words only
     if (isinstance(error, OSError) and error.errno in FULL) or f"os error {errno.ENOSPC})" in str(error):
-        raise UserError(f"{path}: the disk is full; make room or write to another disk") from error
+        return UserError(f"{path}: the disk is full; make room or write to another disk")
     if isinstance(error, OSError):
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+        return UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place")
+    return None
 
 
 def write_bytes(path: Path, content: bytes | bytearray | memoryview) -> None:

@@ -10,7 +10,6 @@ import av
 import av.logging
 import numpy as np
 
-from cytoforge.data.files import atomic
 from cytoforge.errors import UserError
 from cytoforge.progress import tell_once
 
@@ -99,15 +98,15 @@ def _pixels(frame: av.VideoFrame) -> np.ndarray:
 def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None:
     """Write frames uint8 (1 or 3, H, W) of one size as H.264 in mp4, as they come; odd sides lose a pixel.
 
-    `rate` is in frames a second. Equal frames give equal files. Raises ValueError for no frames, UserError when the
-    disk is full.
+    `path` is the temporary file of an `OutputFolder.writing`. `rate` is in frames a second. Equal frames give equal
+    files. Raises ValueError for no frames, OSError when the disk is full.
     """
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise ValueError("a film needs a frame")
     height, width = (side // 2 * 2 for side in first.shape[1:])
-    with atomic(path) as part, av.open(str(part), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate), options={"threads": "1", "crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in chain([first], frames):

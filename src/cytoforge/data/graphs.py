@@ -1,5 +1,6 @@
 """GEFF, the graph exchange file format: a zarr folder with cells as nodes and links between them as edges."""
 
+import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from cytoforge.data.files import atomic, read_json
 from cytoforge.data.formats import MAX_BYTES, reading
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.tracks import Calibration, Spots, linked
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells
 
 AXES = {"t": ("frame", "time"), "y": ("point_y", "space"), "x": ("point_x", "space")}
+OWNER = "export"  # name under which the files of a graph are listed
 METADATA = (".zattrs", "zarr.json")
-PARTS = {"nodes", "edges", ".zgroup", ".zmetadata", *METADATA}
 TRACK = "track_label"
 PROPERTIES = {  # our feature: name there, unit, description
     "label": (TRACK, None, "id of the cell in the masks, and of its track"),
@@ -45,10 +47,10 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
     """Write the cells of all frames (`metrics.cells.follow`, gathered) and their links as a directed graph.
 
     Axes are t in frames, y and x in pixels, with the calibration as their scale. The structure is validated as it is
-    written. A graph that is there already is replaced; raises UserError where anything else is, or the disk is full.
+    written. A graph that this function wrote is replaced; raises UserError where anything else is, also if only beside
+    or in it, or the disk is full.
     """
-    if path.exists() and not (is_geff(path) and {entry.name for entry in path.iterdir()} <= PARTS):
-        raise UserError(f"{path}: is there and no mere GEFF; choose another name")
+    former = _former(path)
     names = {name: entry for name, entry in PROPERTIES.items() if name in cells}
     names |= {name: (name, None, "grey value") for name in cells if name.startswith(("mean_", "sd_"))}
     values = {axis: cells[name] for axis, (name, _) in AXES.items()}
@@ -83,8 +85,29 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        if path.exists():
-            shutil.rmtree(path)
+        OutputFolder(temporary, OWNER).adopt()
+        if former is not None:
+            former.remove_all(former.survey())
+
+
+def _former(path: Path) -> OutputFolder | None:
+    """Return the folder of a graph that may be replaced, None if there is none."""
+    if not os.path.lexists(path):
+        return None
+    folder = OutputFolder(path, OWNER)
+    if path.is_symlink() or not path.is_dir():
+        raise UserError(f"{path}: is there and no mere GEFF; choose another name")
+    if is_geff(path):
+        folder.require()
+    found = folder.survey()
+    if found.kept or found.changed or not folder.known:
+        what = (
+            f" but holds {', '.join((*found.changed, *found.kept)[:3])}, which export did not write"
+            if folder.known
+            else ""
+        )
+        raise UserError(f"{path}: is there and no mere GEFF{what}; choose another name")
+    return folder
 
 
 def is_geff(path: Path) -> bool:

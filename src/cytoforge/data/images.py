@@ -114,10 +114,19 @@ Mark = Mapping[str, Any]
 
 
 def write_image(path: Path, image: np.ndarray, mark: Mark | None = None) -> None:
-    """Write (C, H, W) atomically: .png for 8 and 16 bits with 1 or 3 channels, .tif for every real type.
+    """Write (C, H, W) atomically; raises as encode_image, and UserError when the disk is full."""
+    write_bytes(path, encode_image(path, image, mark))
 
-    A `mark` is kept inside the file (`formats.read_mark`).
-    Raises ValueError when the format cannot hold the array, UserError when the disk is full.
+
+def write_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> None:
+    """Write labels (H, W) atomically; raises as encode_labels, and UserError when the disk is full."""
+    write_bytes(path, encode_labels(path, labels, mark))
+
+
+def encode_image(path: Path, image: np.ndarray, mark: Mark | None = None) -> bytes:
+    """Return the bytes of a file for (C, H, W): .png for 8 and 16 bits with 1 or 3 channels, .tif for every real type.
+
+    A `mark` is kept inside the file (`formats.read_mark`). Raises ValueError when the format cannot hold the array.
     """
     if image.ndim != 3 or image.size == 0:
         raise ValueError(f"an image is (C, H, W), got {image.shape}")
@@ -127,20 +136,18 @@ def write_image(path: Path, image: np.ndarray, mark: Mark | None = None) -> None
     if suffix == ".png":
         if image.dtype not in (np.uint8, np.uint16) or image.shape[0] not in (1, 3):
             raise ValueError(f"PNG holds 8 or 16 bits of 1 or 3 channels, got {image.dtype} {image.shape}: use .tif")
-        _write_png(path, interleaved if colour else image[0], mark)
-    elif suffix in (".tif", ".tiff"):
-        if colour:
-            _write_tiff(path, interleaved, "YXS", "rgb", mark)
-        else:
-            _write_tiff(path, np.ascontiguousarray(image), "CYX", "minisblack", mark)
-    else:
+        return _png(interleaved if colour else image[0], mark)
+    if suffix not in (".tif", ".tiff"):
         raise ValueError(f"images are written as .png or .tif, not {path.name}")
+    if colour:
+        return _tiff(interleaved, "YXS", "rgb", mark)
+    return _tiff(np.ascontiguousarray(image), "CYX", "minisblack", mark)
 
 
-def write_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> None:
-    """Write labels (H, W) atomically as uint16, or as uint32 (.tif only) where ids pass 65535; a mark as write_image.
+def encode_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> bytes:
+    """Return the bytes of a file for labels (H, W): uint16, or uint32 (.tif only) where ids pass 65535; with a mark.
 
-    Raises ValueError for anything but non-negative integers, UserError for large ids in a PNG or a full disk.
+    Raises ValueError for anything but non-negative integers, UserError for large ids in a PNG.
     """
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0 or labels.min() < 0:
         raise ValueError(f"labels are (H, W) integers from 0, got {labels.dtype} {labels.shape}")
@@ -148,24 +155,23 @@ def write_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> No
     if path.suffix.lower() == ".png":
         if large:
             raise UserError(f"{path}: PNG holds ids up to 65535, these reach {labels.max()}; name the file .tif")
-        _write_png(path, labels.astype(np.uint16), mark)
-    elif path.suffix.lower() in (".tif", ".tiff"):
-        _write_tiff(path, labels.astype(np.uint32 if large else np.uint16), "YX", "minisblack", mark)
-    else:
+        return _png(labels.astype(np.uint16), mark)
+    if path.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(f"labels are written as .png or .tif, not {path.name}")
+    return _tiff(labels.astype(np.uint32 if large else np.uint16), "YX", "minisblack", mark)
 
 
-def _write_png(path: Path, array: np.ndarray, mark: Mark | None) -> None:
-    content = imagecodecs.png_encode(np.ascontiguousarray(array), level=3)
-    write_bytes(path, content if mark is None else with_png_text(content, MARK, json.dumps(mark)))
+def _png(array: np.ndarray, mark: Mark | None) -> bytes:
+    content = bytes(imagecodecs.png_encode(np.ascontiguousarray(array), level=3))
+    return content if mark is None else with_png_text(content, MARK, json.dumps(mark))
 
 
-def _write_tiff(path: Path, array: np.ndarray, axes: str, photometric: str, mark: Mark | None) -> None:
+def _tiff(array: np.ndarray, axes: str, photometric: str, mark: Mark | None) -> bytes:
     # through memory: numpy's tofile hides from us whether the disk was full
     content = io.BytesIO()
     metadata = {"axes": axes} if mark is None else {"axes": axes, MARK: mark}
     tifffile.imwrite(content, array, photometric=photometric, compression="zlib", metadata=metadata)
-    write_bytes(path, content.getbuffer())
+    return content.getvalue()
 
 
 def is_blank(array: np.ndarray) -> bool:

@@ -20,9 +20,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cytoforge.data.files import write_bytes, write_json
-from cytoforge.data.images import Mark, read_labels, write_image, write_labels
-from cytoforge.data.writer import INFO, check_target, goes_on, made_by, read_info
+from cytoforge.data.images import Mark, encode_image, encode_labels, read_labels
+from cytoforge.data.writer import INFO, check_target, goes_on, made_by, output_folder, read_info
 from cytoforge.errors import UserError
 from cytoforge.labels import dense, renumbered
 from cytoforge.matching import first_come
@@ -355,34 +354,43 @@ def some(noun: str, things: Series[Any], count: int | None = None) -> str:
 class MovieWriter:
     """Writes a movie folder, frame by frame; an interrupted writing of the same content goes on.
 
-    `info` goes into dataset.json, as with DatasetWriter. Raises UserError when `path` holds anything else; `overwrite`
-    replaces what the same command wrote, and nothing but that.
+    `info` goes into dataset.json, as with DatasetWriter; `overwrite` replaces what the same command wrote, and nothing
+    but that (`folder` tells). Raises UserError, before anything is removed, as DatasetWriter.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: Mapping[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+        sources: Iterable[tuple[str, str]] = (),
+        beside: Collection[str] = (),
+    ) -> None:
+        """What will be written, as far as it is known: `sources` (sequence, source) and files `beside` them."""
         self.path = path
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._cells: dict[tuple[str, str], dict[int, np.ndarray]] = {}
         self._short: dict[str, dict[int, int]] = {}
+        self.folder = output_folder(path, self._info)
         sequences = {*_sequence_names(path), *(folder.name[: -len("_LOW")] for folder in path.glob("*_LOW"))}
         former = read_info(path)
-        if sequences and former.get("written_by") != "cytoforge":
+        if sequences and former.get("written_by") != "cytoforge" and (former or not self.folder.known):
             raise UserError(f"{path}: holds a movie that cytoforge did not write; choose another folder")
         check_target(path, made_by(self._info), overwrite=overwrite)
         wanted = {**self._info, "complete": False}
-        if not goes_on(path, former, wanted, begun=bool(sequences), overwrite=overwrite):
-            self._clear(sequences)
-        write_json(path / INFO, wanted)
+        goes = goes_on(path, former, wanted, begun=bool(sequences), overwrite=overwrite)
+        self.folder.refuse_unlisted([INFO, *beside, *(name for source in sources for name in self._present(*source))])
+        if not goes:
+            self.folder.clear(self.folder.survey())
+        self.folder.write_json(INFO, wanted)
 
-    def _clear(self, sequences: Iterable[str]) -> None:
-        for sequence in sequences:
-            film(self.path, sequence).unlink(missing_ok=True)
-            for _, folder, stem, track_file in WRITTEN:
-                files = list(_numbered(self.path / f"{sequence}{folder}", stem).values())
-                files += [self.path / f"{sequence}{folder}" / track_file] if track_file else []
-                for file in files:
-                    file.unlink(missing_ok=True)
+    def _present(self, sequence: str, source: str) -> list[str]:
+        """Names of the files that would be taken for frames or masks of a source, or for its tracks."""
+        _, folder, stem, track_file = _layout(source)
+        names = [file.name for file in _numbered(self.path / f"{sequence}{folder}", stem).values()]
+        return [f"{sequence}{folder}/{name}" for name in (*names, *([track_file] if track_file else []))]
 
     def has(self, sequence: str, source: str, number: int) -> bool:
         """Whether the frame or mask is there already, from an interrupted writing."""
@@ -397,7 +405,8 @@ class MovieWriter:
     ) -> None:
         """Write an image (C, H, W) of the movie or its FIRST_STAGE; raises ValueError unless all have one size."""
         self._agree(f"{sequence}{_layout(source)[1]}", image.shape[1:])
-        write_image(self.file(sequence, source, number), image, mark)
+        file = self.file(sequence, source, number)
+        self.folder.write(self._name(file), encode_image(file, image, mark))
 
     def file(self, sequence: str, source: str, number: int) -> Path:
         """Return where the frame or mask lies, or will lie."""
@@ -426,7 +435,7 @@ class MovieWriter:
         labels = renumbered(labels, self._short.get(sequence, {}), keep=True)
         if labels.max(initial=0) > GREATEST:
             raise UserError(f"{file}: a movie holds ids up to {GREATEST}, these reach {labels.max()}; cut it in parts")
-        write_labels(file, labels, mark)
+        self.folder.write(self._name(file), encode_labels(file, labels, mark))
         self._cells.setdefault((sequence, source), {})[number] = np.setdiff1d(labels, [0])
 
     def add_tracks(self, sequence: str, source: str, tracks: Iterable[Track]) -> None:
@@ -448,12 +457,16 @@ class MovieWriter:
             raise ValueError(
                 f"{file}: tracks contradict the masks or each other: {'; '.join(wrong) or 'a label twice'}"
             )
-        write_bytes(file, "".join(f"{row.label} {row.begin} {row.end} {row.parent}\n" for row in rows).encode())
+        text = "".join(f"{row.label} {row.begin} {row.end} {row.parent}\n" for row in rows)
+        self.folder.write(self._name(file), text.encode())
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Path:
         """Mark the movie as complete, with its closing facts in dataset.json; returns the folder."""
-        write_json(self.path / INFO, {**self._info, **(facts or {}), "complete": True})
+        self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
         return self.path
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.path).as_posix()
 
     def _agree(self, sequence: str, size: tuple[int, ...]) -> None:
         if self._sizes.setdefault(sequence, size) != size:
@@ -475,12 +488,12 @@ def film(path: Path, sequence: str) -> Path:
     return path / f"{sequence}.mp4"
 
 
-def write_gif(path: Path, frames: Iterable[np.ndarray], colours: np.ndarray, milliseconds: int = 100) -> None:
-    """Write frames uint8 (H, W), numbers of colours uint8 (256, 3), as a film that repeats: for looking at."""
+def encode_gif(frames: Iterable[np.ndarray], colours: np.ndarray, milliseconds: int = 100) -> bytes:
+    """Return frames uint8 (H, W), numbers of colours uint8 (256, 3), as a film that repeats: for looking at."""
     pictures = []
     for frame in frames:
         pictures.append(Image.fromarray(frame, "P"))
         pictures[-1].putpalette(colours.tobytes())
     content = io.BytesIO()
     pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
-    write_bytes(path, content.getbuffer())
+    return content.getvalue()

@@ -8,37 +8,33 @@ import hashlib
 import io
 import json
 import math
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cytoforge.config import RUN
-from cytoforge.data.files import (
-    atomic,
-    check_readable,
-    digest,
-    in_utf8,
-    make_folder,
-    read_json,
-    write_bytes,
-    write_json,
-)
+from cytoforge.data.files import check_readable, digest, in_utf8, make_folder, read_json
+from cytoforge.data.images import encode_image
+from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
 
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
+WRITTEN = (("weights", "*.safetensors"), ("state", "state.safetensors"), ("samples", "step-*.png"))  # in the folders
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
+OWNER = "train"  # name under which trainings and imports list what they write
 STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
 AGAIN = "start again with --overwrite"
 
@@ -54,35 +50,54 @@ class Run:
         """Make a run folder with config.json (`config` and the format number) and provenance.json.
 
         `overwrite` replaces a former run, and only its own files. Raises UserError when the folder holds a run
-        (without `overwrite`) or anything that is no part of a run.
+        (without `overwrite`), anything that is no part of a run, or files that were changed since they were written.
         """
         cls.clear(path, overwrite=overwrite)
+        run = cls(path)
         provenance = {
             "cytoforge": version("cytoforge"),
             "commit": _commit(),
             "torch": str(torch.__version__),
             "started": _now(),
         }
-        write_json(path / "provenance.json", provenance)
-        write_json(path / "config.json", {"format": FORMAT, **config})
-        return cls(path)
+        run.folder.write_json("provenance.json", provenance)
+        run.folder.write_json("config.json", {"format": FORMAT, **config})
+        return run
+
+    @cached_property
+    def folder(self) -> OutputFolder:
+        """The folder as it is written to, which knows what of it is the run's own."""
+        return OutputFolder(self.path, OWNER)
 
     @classmethod
-    def clear(cls, path: Path, *, overwrite: bool) -> None:
-        """Make room for a run, as `create` does and refusing what it refuses; the folder of `stages` stays."""
+    def stage(cls, path: Path, name: str) -> Path:
+        """Return the folder of a stage of the run at `path`: it belongs to the run, whoever writes into it."""
+        return OutputFolder(path, OWNER).inside(f"{STAGES}/{name}")
+
+    @classmethod
+    def clear(cls, path: Path, *, overwrite: bool, stages: bool = False) -> None:
+        """Make room for a run, as `create` does and refusing what it refuses; its `stages` go only if told."""
         if path.is_file():
             raise UserError(f"{path}: is a file; give a folder to write the run into")
+        folder = OutputFolder(path, OWNER)
         entries = sorted(path.iterdir()) if path.is_dir() else []
-        found = [entry for entry in entries if entry.suffix != ".part" and entry.name != STAGES]
-        names = {entry.name for entry in found}
-        # provenance.json alone is what a kill at this very place leaves
-        foreign = names - set(PARTS) if "config.json" in names else names - {"provenance.json"}
+        names = {entry.name for entry in entries if entry.suffix != ".part"} - {STAGES, MANIFEST}
+        # provenance.json alone is what a kill at this very place leaves; after one in replacing the folder is known
+        ours = "config.json" in names or folder.known
+        foreign = names - set(PARTS) if ours else names - {"provenance.json"}
         if foreign:
             raise UserError(f"{path}: holds {', '.join(sorted(foreign)[:3])} and is no run folder; choose another")
         if "config.json" in names and not overwrite:
             raise UserError(f"{path}: holds a run already; choose another folder or give --overwrite")
-        for part in found:
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        if names:
+            folder.require()
+        written = [file for part, kind in WRITTEN for file in path.glob(f"{part}/{kind}")]
+        folder.refuse_unlisted(
+            [part for part in PARTS if "." in part] + [file.relative_to(path).as_posix() for file in written]
+        )
+        if overwrite and folder.known:
+            beside = None if stages else STAGES
+            folder.clear(folder.survey(beside), beside)
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -112,6 +127,7 @@ class Run:
                 f"{path}: holds a run with another {', '.join(different)}; "
                 "repeat its command to go on with it, choose another folder, or give --overwrite"
             )
+        run.folder.require()
         if run.finished:
             raise UserError(f"{path}: holds this run, finished; choose another folder or give --overwrite")
         return run
@@ -149,7 +165,7 @@ class Run:
 
     def record(self, **facts: Any) -> None:
         """Add facts, such as data, seed, device or threads, to provenance.json."""
-        write_json(self.path / "provenance.json", {**self.provenance, **facts})
+        self.folder.write_json("provenance.json", {**self.provenance, **facts})
 
     def note(self, text: str) -> None:
         """Add a sentence to the notes in provenance.json: what happened that a reader of the results should know."""
@@ -162,13 +178,18 @@ class Run:
 
     @property
     def samples(self) -> Path:
-        """The folder for sample pictures, made if need be."""
+        """The folder of sample pictures, made if need be."""
         make_folder(self.path / "samples")
         return self.path / "samples"
 
+    def save_sample(self, step: int, picture: np.ndarray) -> None:
+        """Write samples/step-N.png, a picture uint8 (H, W, 3) of what the networks do at a step."""
+        name = f"step-{step:06d}.png"
+        self.folder.write(f"samples/{name}", encode_image(Path(name), picture.transpose(2, 0, 1)))
+
     def save_weights(self, name: str, state_dict: Mapping[str, Tensor]) -> None:
         """Write weights/NAME.safetensors; raises UserError when the disk is full."""
-        _save(self.path / "weights" / f"{name}.safetensors", state_dict, {})
+        self._save(self.path / "weights" / f"{name}.safetensors", state_dict, {})
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Read weights/NAME.safetensors to the CPU.
@@ -226,7 +247,7 @@ class Run:
 
     def save_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Write tensors and JSON-able `meta` as one file; raises UserError when the disk is full."""
-        _save(self._state, tensors, {"meta": json.dumps(meta)})
+        self._save(self._state, tensors, {"meta": json.dumps(meta)})
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read what save_state wrote; raises UserError when it is missing or damaged."""
@@ -278,7 +299,13 @@ class Run:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_bytes(self.path / "metrics.csv", text.getvalue().encode())
+        self.folder.write("metrics.csv", text.getvalue().encode())
+
+    def _save(self, file: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
+        # copies: safetensors refuses tensors that share storage, such as tied weights
+        owned = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        with self.folder.writing(file.relative_to(self.path).as_posix()) as temporary:
+            save_file(owned, temporary, metadata={"format": "pt", **header})
 
 
 def _number(cell: str) -> float:
@@ -302,13 +329,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return answer.stdout.strip()
-
-
-def _save(file: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
-    # copies: safetensors refuses tensors that share storage, such as tied weights
-    owned = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    with atomic(file) as temporary:
-        save_file(owned, temporary, metadata={"format": "pt", **header})
 
 
 def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,16 +1,17 @@
 """Writing a dataset folder, file by file: images/, masks/ and the dataset.json that says what they are."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from cytoforge.data.files import make_folder, read_json, write_json
-from cytoforge.data.formats import by_stem, image_files
-from cytoforge.data.images import Mark, write_image, write_labels
+from cytoforge.data.files import make_folder, read_json
+from cytoforge.data.formats import image_files
+from cytoforge.data.images import Mark, encode_image, encode_labels
+from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
 
@@ -29,31 +30,50 @@ class DatasetWriter:
     """Writes a dataset folder, file by file; an interrupted writing of the same content goes on.
 
     `info` goes into dataset.json and says what is written (run, seed ...). Items that an unfinished earlier writing
-    with the same `info` left are in `done` and need not be added again. Raises UserError when `path` holds anything
-    else; `overwrite` replaces what the same command wrote, and nothing but that.
+    with the same `info` left are in `done` and need not be added again. `overwrite` replaces what the same command
+    wrote, and nothing but that (`folder` tells). Raises UserError, before anything is removed, when `path` holds
+    results of another command or of nobody knows whom, files that were changed since they were written, or something
+    of the user's under a name that is to be written.
     """
 
     def __init__(
-        self, path: Path, info: Mapping[str, Any] | None = None, *, overwrite: bool = False, suffix: str = ".png"
+        self,
+        path: Path,
+        info: Mapping[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+        suffix: str = ".png",
+        names: Collection[str] = (),
+        parts: Collection[str] = PARTS,
+        beside: Collection[str] = (),
     ) -> None:
-        """`suffix`: .png or .tif, the format of all files."""
+        """`suffix`: .png or .tif, the format of all files.
+
+        What will be written, as far as it is known: `names` of items, in these `parts`, and files `beside` them.
+        """
         self.path, self.suffix = path, suffix
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self.done: frozenset[str] = frozenset()
         former = check_target(path, made_by(self._info), overwrite=overwrite)
-        files = [file for part in PARTS for file in image_files(path / part)]
-        if goes_on(path, former, {**self._info, "complete": False}, begun=bool(files), overwrite=overwrite):
-            started = [by_stem(image_files(path / part)).keys() for part in PARTS if (path / part).is_dir()]
-            self.done = frozenset.intersection(*map(frozenset, started)) if started else frozenset()
+        self.folder = output_folder(path, self._info)
+        files = {part: [f"{part}/{file.name}" for file in image_files(path / part)] for part in PARTS}
+        own = {part: [name for name in files[part] if self.folder.lists(name)] for part in PARTS}
+        goes = goes_on(path, former, {**self._info, "complete": False}, begun=any(own.values()), overwrite=overwrite)
+        taken = [name for part in parts for name in files[part] if _stem(name) in {*names} and name not in own[part]]
+        self.folder.refuse_unlisted([*taken, *beside, INFO])
+        if goes:
+            begun = [part for part in parts if own[part] or ((path / part).is_dir() and not files[part])]
+            started = [frozenset(map(_stem, own[part])) for part in begun]
+            self.done = frozenset.intersection(*started) if started else frozenset()
         else:
-            for file in files:
-                file.unlink()
-        write_json(path / INFO, {**self._info, "complete": False})
+            self.folder.clear(self.folder.survey())
+        self.folder.write_json(INFO, {**self._info, "complete": False})
 
     def add(
         self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None, mark: Mark | None = None
     ) -> None:
-        """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as write_image and write_labels.
+        """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as encode_image, encode_labels and
+        OutputFolder.writing.
 
         `mark` goes into each file.
         """
@@ -61,43 +81,56 @@ class DatasetWriter:
             if array is not None:
                 make_folder(self.path / part)  # both before either file: `done` compares them
         if image is not None:
-            write_image(self.path / "images" / f"{name}{self.suffix}", image, mark)
+            self.folder.write(f"images/{name}{self.suffix}", encode_image(Path(name + self.suffix), image, mark))
         if labels is not None:
-            write_labels(self.path / "masks" / f"{name}{self.suffix}", labels, mark)
+            path = self.path / "masks" / f"{name}{self.suffix}"
+            self.folder.write(f"masks/{path.name}", encode_labels(path, labels, mark))
 
     def remove(self, name: str) -> None:
         """Delete what was written as NAME."""
         for part in PARTS:
-            (self.path / part / f"{name}{self.suffix}").unlink(missing_ok=True)
+            self.folder.remove(f"{part}/{name}{self.suffix}")
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
         """Mark the dataset as complete, with its closing facts in dataset.json."""
-        write_json(self.path / INFO, {**self._info, **(facts or {}), "complete": True})
+        self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
 
 
 def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, Any]:
     """Return dataset.json of a folder that the command `by` may write a dataset to, empty if nothing is there yet.
 
-    Raises UserError when the folder holds anything that cytoforge did not write, a dataset of another command, or a
-    complete one (unless told to overwrite).
+    Raises UserError when the folder holds anything that cytoforge did not write, a dataset of another command, one
+    without a list of its files, or a complete one (unless told to overwrite).
     """
     if path.is_file():
         raise UserError(f"{path}: is a file; give a folder to write into")
     former = read_info(path)
     if former.get("written_by") != "cytoforge":
+        if not former and OutputFolder(path, by or "cytoforge").known:
+            return {}  # what is replaced is gone, and a kill came before the rest
         if any(image_files(path / part) for part in PARTS):
             raise UserError(f"{path}: holds images or masks that cytoforge did not write; choose another folder")
         found = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".") if path.is_dir() else []
-        if found:
+        if found and found != [MANIFEST]:
             raise UserError(f"{path}: holds {', '.join(found[:3])} and is no dataset; choose another folder")
         return {}
     if made_by(former) != by:
         raise UserError(
             f"{path}: holds a dataset of another kind, by {made_by(former) or 'another command'}; choose another folder"
         )
+    OutputFolder(path, by or "cytoforge").require()
     if former.get("complete") and not overwrite:
         raise UserError(f"{path}: holds results already; choose another folder or give --overwrite")
     return former
+
+
+def output_folder(path: Path, info: Mapping[str, Any]) -> OutputFolder:
+    """Return the folder of a dataset or movie, with what was written there by the command that `info` names."""
+    return OutputFolder(path, made_by(info) or "cytoforge")
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem.removesuffix(".ome")
 
 
 def goes_on(path: Path, former: Mapping[str, Any], wanted: Mapping[str, Any], *, begun: bool, overwrite: bool) -> bool:

@@ -166,7 +166,8 @@ def generate(config: GenerateImages) -> Path:
     paintings, info = _plan(config, painter, segmenter, masks)
     # what PNG cannot hold goes into TIFF
     suffix = ".png" if painter.network.outputs.out_channels in (1, 3) else ".tif"
-    writer = DatasetWriter(config.out, info, overwrite=config.overwrite, suffix=suffix)
+    names = [painting.name for painting in paintings]
+    writer = DatasetWriter(config.out, info, overwrite=config.overwrite, suffix=suffix, names=names)
     waiting = [painting for painting in paintings if painting.name not in writer.done]
     progress = Progress("generate")
     for position, painting in enumerate(waiting, 1):
@@ -182,7 +183,9 @@ def generate(config: GenerateImages) -> Path:
     if segmenter is None or config.keep is None:
         writer.finish()
     else:
-        curation = curate(Dataset.open(config.out), segmenter, config.keep)
+        written = Dataset.open(config.out)
+        own = tuple(item for item in written.items if item.name in names)  # the user may have others there
+        curation = curate(replace(written, items=own), segmenter, config.keep)
         for name in curation.dropped:
             writer.remove(name)
         writer.finish({"curation": {**info["curation"], **asdict(curation)}})

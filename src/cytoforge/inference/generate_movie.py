@@ -323,7 +323,14 @@ def generate_movie(config: GenerateMovie) -> Path:
         "masks": {sequence.name: _fingerprint(sequence) for sequence in sequences},
     }
     info = {"synthetic": mark, "scale": studio.scale, "limits": [0, WHITE]}
-    writer = movie.MovieWriter(config.out, info, overwrite=config.overwrite)
+    painted = [layout[0] for layout in (movie.FRAMES, *([movie.FIRST_STAGE] if studio.enlarging else []))]
+    writer = movie.MovieWriter(
+        config.out,
+        info,
+        overwrite=config.overwrite,
+        sources=[(one.name, source) for one in sequences for source in (*painted, _masks_as(one))],
+        beside=[movie.film(config.out, one.name).name for one in sequences],
+    )
     total, done, progress = sum(len(numbers(s)) for s in sequences), 0, Progress("generate movie")
     for sequence in sequences:
         cells = {cell for _, labels in _masks(sequence) for cell in dense(labels)[0].tolist()} - {0}
@@ -338,7 +345,8 @@ def generate_movie(config: GenerateMovie) -> Path:
         if sequence.track_source is not None:
             _write_tracks(config, sequence, writer)
         if not (film := movie.film(config.out, sequence.name)).exists():
-            write_film(film, _filmed(writer, sequence))
+            with writer.folder.writing(film.name) as file:
+                write_film(file, _filmed(writer, sequence))
     writer.finish()
     print(f"{config.out}: {counted(total, 'frame')} painted in {counted(len(sequences), 'sequence')}")
     return config.out
@@ -384,9 +392,7 @@ def _paint_sequence(
     painter: SequencePainter | None = None
     enlarger: Enlarger | None = None
     size: tuple[int, ...] = ()
-    painted_as, masks_as = movie.FRAMES[0] if second is None else movie.FIRST_STAGE[0], "GT/TRA"
-    if sequence.track_source is None:
-        masks_as = "GT/SEG"
+    painted_as, masks_as = movie.FRAMES[0] if second is None else movie.FIRST_STAGE[0], _masks_as(sequence)
     scale = studio.scale / Dataset.open(config.masks).scale  # simulated masks may be at the run's scale already
     for number, original in _masks(sequence):
         labels = shrunk(original, scale)
@@ -413,6 +419,10 @@ def _paint_sequence(
         if not writer.has(name, masks_as, number):
             writer.add_masks(name, masks_as, number, labels, mark)
         yield number
+
+
+def _masks_as(sequence: movie.Sequence) -> str:
+    return "GT/SEG" if sequence.track_source is None else "GT/TRA"
 
 
 def _filmed(writer: movie.MovieWriter, sequence: movie.Sequence) -> Iterator[NDArray[np.uint8]]:

@@ -1,8 +1,9 @@
 """`cytoforge segment`: images of any size to label images of the same size, in bounded memory."""
 
-import shutil
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
@@ -16,8 +17,10 @@ from torch import nn
 
 from cytoforge.config import Segment
 from cytoforge.data.dataset import Dataset, Item
-from cytoforge.data.files import digest, make_folder, read_json, write_json
-from cytoforge.data.images import Normalisation, RowReader, is_blank, resize_rows, scaled_shape, write_labels
+from cytoforge.data.files import digest, make_folder, read_json
+from cytoforge.data.formats import SUFFIXES
+from cytoforge.data.images import Normalisation, RowReader, encode_labels, is_blank, resize_rows, scaled_shape
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
 from cytoforge.inference.load import open_network
@@ -37,7 +40,10 @@ from cytoforge.progress import Progress, counted
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
-UNFINISHED = ".unfinished"  # rows of the image in work; after a kill the next call sweeps it away
+OWNER = "segment"  # name under which masks are listed
+UNFINISHED = ".unfinished"  # rows of the image in work; after a kill the next call sweeps them away
+ROWS = ("labels", "cell", "mask")  # the files there
+LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 
 
 def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) -> NDArray[np.int32]:
@@ -76,7 +82,7 @@ def segment(config: Segment, *, silent: bool = False) -> Path:
             record.add(item, labels, cells, monotonic() - started)
             announce(1.0)
     finally:
-        shutil.rmtree(config.out / UNFINISHED, ignore_errors=True)
+        _sweep(config.out / UNFINISHED)
     record.finish()
     kept = f", {len(items) - len(waiting)} of them made before" if len(waiting) < len(items) else ""
     cells = sum(record.masks[item.name]["cells"] for item in items)
@@ -160,7 +166,6 @@ def _segment_item(
         if record.disagreement is None and margin(model.network) is None and max(scaled) > model.tile:
             record.disagreement = _central_disagreement(model, rows, scaled)._asdict()
         folder = record.out / UNFINISHED
-        shutil.rmtree(folder, ignore_errors=True)
         make_folder(folder)
         decoder = StripDecoder(model.target.decode, strip_height(scaled[1]))
         with (
@@ -173,6 +178,14 @@ def _segment_item(
                     cell.append(probability)
                 announce(0.9 * labels.height / scaled[0])
             return _number(labels, cell, decoder.table(), scaled, reader.shape[1:])
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the rows of the image in work."""
+    for name in ROWS:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # absent, or the user has something there
+        folder.rmdir()
 
 
 class RowFile:
@@ -262,7 +275,7 @@ class Stored(Settings):
 
 @dataclass
 class Record:
-    """OUT/segment.json: which run made which mask of which image; what it lists is ours to keep or replace."""
+    """OUT/segment.json: which run made which mask of which image."""
 
     out: Path
     head: dict[str, Any]
@@ -271,12 +284,14 @@ class Record:
     """by image name: file, SHA-256 of the image, cells, seconds"""
     disagreement: dict[str, float] | None = None
     finished: bool = False
+    anew: bool = False
+    """whether masks of another run, or of a finished work, are there to be replaced"""
 
     @classmethod
     def open(cls, config: Segment, model: Model) -> Self:
         """Go on with the record in OUT, or begin one.
 
-        Raises UserError when OUT holds masks of another run or tile, unless told to overwrite: then those go.
+        Raises UserError when OUT holds masks of another run or tile, unless told to overwrite.
         """
         if config.out.is_file():
             raise UserError(f"{config.out}: is a file; give a folder to write masks/ into")
@@ -285,26 +300,32 @@ class Record:
                 raise UserError(f"{config.out}: lies among the {part} of {config.images}; give another --out")
         path = config.out / RECORD
         head = {"run": str(config.run), "fingerprint": model.fingerprint, "tile": model.tile}
+        folder = OutputFolder(config.out, OWNER)
         if not path.exists():
             return cls(config.out, head)
         stored = read_json(path)
         if stored.get("format") != FORMAT or not {"fingerprint", "tile", "finished", "masks"} <= stored.keys():
             raise UserError(f"{path}: is not a record of this version of segment; give another --out")
         parse(Stored, stored, path, "restore the file, or give another --out")
+        folder.require()
+        folder.refuse_foreign([RECORD])
         same = all(stored[key] == head[key] for key in ("fingerprint", "tile"))
         if config.overwrite and (stored["finished"] or not same):
-            for mask in stored["masks"].values():
-                (config.out / "masks" / Path(mask["file"]).name).unlink(missing_ok=True)
-            return cls(config.out, head)
+            return cls(config.out, head, anew=True)
         if not same:
             raise UserError(f"{path}: another run or --tile made these masks; give another --out, or --overwrite")
         return cls(config.out, head, stored["masks"], stored.get("tile_disagreement"))
 
-    def waiting(self, items: Sequence[Item], overwrite: bool) -> list[Item]:
-        """Return the images that have no mask of this run yet.
+    @cached_property
+    def folder(self) -> OutputFolder:
+        """OUT as it is written to, which knows what of it is this command's own."""
+        return OutputFolder(self.out, OWNER)
 
-        Raises UserError when an image is not the one that its mask was made of, or a mask is in the way that is not
-        listed here: annotations of the images themselves are never replaced, others when told to overwrite.
+    def waiting(self, items: Sequence[Item], overwrite: bool) -> list[Item]:
+        """Return the images that have no mask of this run yet; masks of another run go, if told to overwrite.
+
+        Raises UserError, before anything is removed, when an image is not the one that its mask was made of, or a mask
+        is in the way that this command did not write or that was changed since: such annotations are never replaced.
         """
         todo = []
         for item in items:
@@ -315,33 +336,51 @@ class Record:
                 if not overwrite:
                     raise UserError(f"{item.image}: has changed since its mask was made; give --overwrite")
                 todo.append(item)
-        for item in (item for item in todo if item.name not in self.masks):
-            if item.mask is not None and item.mask.parent.resolve() == (self.out / "masks").resolve():
-                raise UserError(f"{item.mask}: is the annotation of {item.image}, not a result; give another --out")
-            for path in self.candidates(item):
-                if path.exists() and not overwrite:
-                    raise UserError(f"{path}: exists already; give another --out, or --overwrite")
+        self._spare_annotations(todo)
+        if self.anew:
+            self.folder.clear(self.folder.survey())
         return todo
 
-    def candidates(self, item: Item) -> tuple[Path, Path]:
-        """Return where the mask of an image may lie."""
-        return self.out / "masks" / f"{item.name}.tif", self.out / "masks" / f"{item.name}.png"
+    def _spare_annotations(self, todo: Sequence[Item]) -> None:
+        place, folder = self.out / "masks", self.folder
+        there = sorted(file for file in place.iterdir() if file.name[0] != ".") if todo and place.is_dir() else []
+        foreign = [file for file in there if not folder.lists(f"masks/{file.name}")]
+        images = {image.resolve() for image in (self.out, self.out / "images")}
+        by_name: dict[str, list[Path]] = {}
+        for file in there:
+            if file in foreign or not folder.owns(f"masks/{file.name}"):
+                by_name.setdefault(file.stem.removesuffix(".ome"), []).append(file)
+                by_name.setdefault(file.name, []).append(file)
+        for item in todo:
+            among = _image(item).parent.resolve() in images  # the masks in OUT are those of these images
+            others = [file for file in foreign if among and file.suffix.lower() in LABELS]
+            for file in (*by_name.get(item.name, ()), *others[:1]):
+                if file not in foreign:
+                    what = "has been changed since segment wrote it, and is not replaced"
+                elif item.mask is not None and file.resolve() == item.mask.resolve():
+                    what = f"is the annotation of {item.image}, not a result"
+                else:
+                    what = "exists already; give another --out, as segment replaces no mask that it did not write"
+                    raise UserError(f"{file}: {what}")
+                raise UserError(f"{file}: {what}; give another --out")
 
     def add(self, item: Item, labels: NDArray[np.integer[Any]], cells: int, seconds: float) -> None:
         """Write a mask and list it; first listed, then written, so that a kill between leaves nothing unexplained."""
-        tif, png = self.candidates(item)
-        small = cells <= np.iinfo(np.uint16).max
-        path = png if _image(item).suffix.lower() == ".png" and small else tif
-        for former in (tif, png):
-            former.unlink(missing_ok=True)
+        folder, small = self.folder, cells <= np.iinfo(np.uint16).max
+        name = f"{item.name}.png" if _image(item).suffix.lower() == ".png" and small else f"{item.name}.tif"
+        content = encode_labels(Path(name), labels)
+        former = self.masks.get(item.name, {}).get("file", name)
+        if former != name and (self.out / "masks" / former).exists():
+            folder.remove(f"masks/{former}")
+        folder.refuse_foreign([f"masks/{name}"])
         self.masks[item.name] = {
-            "file": path.relative_to(self.out / "masks").as_posix(),
+            "file": name,
             "image": digest(_image(item)),
             "cells": cells,
             "seconds": round(seconds, 3),
         }
         self.save()
-        write_labels(path, labels)
+        folder.write(f"masks/{name}", content)
 
     def finish(self) -> None:
         """Note that all images have been done."""
@@ -352,4 +391,4 @@ class Record:
         """Write segment.json."""
         content = {"format": FORMAT, "command": "segment", "version": version("cytoforge"), **self.head}
         content |= {"tile_disagreement": self.disagreement, "finished": self.finished, "masks": self.masks}
-        write_json(self.out / RECORD, content)
+        self.folder.write_json(RECORD, content)

@@ -1,6 +1,5 @@
 """`cytoforge track`: masks of a movie, or its frames, to tracks in the layout of the Cell Tracking Challenge."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,6 +28,7 @@ from cytoforge.linking import (
     numbered,
 )
 from cytoforge.progress import Progress, counted
+from cytoforge.report import PAGE
 
 BY = "cytoforge track"
 SEGMENTATION = "segmentation"  # masks of --segment before they are tracked; goes when all is done
@@ -84,8 +84,14 @@ def track(config: Track) -> Path:
     for masks, sequence in zip(given, sequences, strict=True):
         if masks and (note := _passed_over(masks, sequence)):
             print(f"{config.movie}: {note}")
-    writer = movie.MovieWriter(config.out, _info(config, sequences, given), overwrite=config.overwrite)
-    whole = [masks or _segmented(config, sequence) for masks, sequence in zip(given, sequences, strict=True)]
+    writer = movie.MovieWriter(
+        config.out,
+        _info(config, sequences, given),
+        overwrite=config.overwrite,
+        sources=[(sequence.name, "RES") for sequence in sequences],
+        beside=[PAGE],
+    )
+    whole = [masks or _segmented(config, sequence, writer) for masks, sequence in zip(given, sequences, strict=True)]
     facts: dict[str, Any] = {}
     for masks in whole:
         facts[masks.name] = _track_sequence(masks, linker, writer)
@@ -93,8 +99,9 @@ def track(config: Track) -> Path:
             print(f"{config.movie}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
         print(f"{config.out / masks.name}_RES: " + "\n    ".join(_said(config, masks, facts[masks.name])))
     texts = {masks.name: "; ".join(_said(config, masks, facts[masks.name])) for masks in whole}
-    page = write_report(config.out, config.movie, [sequence.name for sequence in sequences], texts)
-    shutil.rmtree(config.out / SEGMENTATION, ignore_errors=True)
+    page = write_report(writer.folder, config.movie, [sequence.name for sequence in sequences], texts)
+    for sequence in sequences:
+        writer.folder.discard(f"{SEGMENTATION}/{sequence.name}")
     print(
         f"{page}: tracks over the frames, and lineages; cytoforge score tracking {config.out} TRUTH, or "
         f"cytoforge export {config.out} --format trackmate --out FILE"
@@ -176,7 +183,7 @@ def _unbroken(path: Path, sequence: movie.Sequence, files: Mapping[int, Path]) -
     return files
 
 
-def _segmented(config: Track, sequence: movie.Sequence) -> Masks:
+def _segmented(config: Track, sequence: movie.Sequence, writer: movie.MovieWriter) -> Masks:
     """Segment the frames of a sequence in OUT/segmentation, or what is missing there."""
     from cytoforge.inference.segment import segment
 
@@ -184,7 +191,7 @@ def _segmented(config: Track, sequence: movie.Sequence) -> Masks:
     if not sequence.frames:
         raise UserError(f"{config.movie}: sequence {sequence.name} has no frames for --segment; leave the flag out")
     _unbroken(config.movie, sequence, sequence.frames)
-    out = config.out / SEGMENTATION / sequence.name
+    out = writer.folder.inside(f"{SEGMENTATION}/{sequence.name}")
     work = Segment(
         run=config.segment,
         images=config.movie,
@@ -192,7 +199,6 @@ def _segmented(config: Track, sequence: movie.Sequence) -> Masks:
         sequence=(sequence.name,),
         device=config.device,
         threads=config.threads,
-        overwrite=config.overwrite,
     )
     segment(work, silent=True)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}

@@ -8,20 +8,21 @@ from matplotlib.figure import Figure
 
 from cytoforge.data import movie
 from cytoforge.data.images import Normalisation, read_image, read_labels
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.report import Report, colour_labels, id_colours, overlay
 
 SHOWN = 4  # frames of each sequence
 TREES = 40  # lineages drawn: those with the most divisions, then the longest
 
 
-def write_report(out: Path, given: Path, names: Sequence[str], texts: Mapping[str, str]) -> Path:
-    """Write OUT/report.html about the sequences of a tracked movie: `texts` says of each what was found.
+def write_report(folder: OutputFolder, given: Path, names: Sequence[str], texts: Mapping[str, str]) -> Path:
+    """Write report.html about the sequences of a tracked movie into its folder: `texts` says of each what was found.
 
     Frames are those of the movie that was tracked; where it has none, cells are shown alone.
     """
     report = Report(f"Tracks of {given.name}", "a colour is a cell, here and in the trees")
     originals = {sequence.name: sequence for sequence in movie.read_sequences(given, names)}
-    for sequence in movie.read_sequences(out, names):
+    for sequence in movie.read_sequences(folder.path, names):
         masks, frames = sequence.masks["RES"], originals[sequence.name].frames
         numbers = sorted(masks)
         shown = [numbers[round(place)] for place in np.linspace(0, len(numbers) - 1, min(SHOWN, len(numbers)))]
@@ -34,9 +35,7 @@ def write_report(out: Path, given: Path, names: Sequence[str], texts: Mapping[st
         )
         if tracks:
             report.figure(lineages(tracks), _caption(tracks))
-    path = out / "report.html"
-    report.write(path)
-    return path
+    return report.write(folder)
 
 
 def _picture(mask: Path, frame: Path | None) -> np.ndarray:

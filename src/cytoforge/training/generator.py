@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from cytoforge.backgrounds import without_cells
 from cytoforge.config import PainterTraining, TrainGenerator
-from cytoforge.data.images import write_image
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.errors import UserError
@@ -207,7 +206,7 @@ def write_picture(run: Run, generator: nn.Module, data: Data, step: int, paint: 
     """Write samples/step-N.png, side by side: a validation image, its cells, paintings of them in several styles."""
     _, image, labels = data.validation[0]
     panels = _panels(generator, image[:, :side, :side], labels[:side, :side], paint)
-    write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
+    run.save_sample(step, np.concatenate(panels, axis=1))
 
 
 def write_report(run: Run, data: Data, sentence: str, paint: Painted) -> None:

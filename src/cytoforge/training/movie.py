@@ -19,7 +19,6 @@ from cytoforge.augment import DiffAugment, apply_diff_augment, draw_diff_augment
 from cytoforge.backgrounds import fitted
 from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import write_image
 from cytoforge.data.movie import no_movie
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.inference.generate_movie import FramePainter, SequencePainter, Vid2VidPainter, seen
@@ -297,7 +296,7 @@ def train(config: TrainMovie) -> Run:
     def picture(averages: dict[str, nn.Module], step: int) -> None:
         """Write samples/step-N.png: above each other masks, real and painted frames in a row."""
         strip = mosaic(_panels(config, averages, held[0]))
-        write_image(run.samples / f"step-{step:06d}.png", strip.transpose(2, 0, 1))
+        run.save_sample(step, strip)
 
     state = train_recipe(
         config, fabric, recipe, data, clips, run, words="train movie", validate=validate, picture=picture

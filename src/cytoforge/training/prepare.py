@@ -395,8 +395,7 @@ def _notices(config: Training, recipe: Recipe) -> list[str]:
 
 def report_training(run: Run, sentence: str, **shown: Any) -> None:
     """Write report.html of a run: what all trainings tell, and what `run_report` takes besides."""
-    run_report(
-        run.path / "report.html",
+    report = run_report(
         title=f"Training of {run.path.name}",
         config=run.settings.config,
         provenance=run.provenance,
@@ -404,3 +403,4 @@ def report_training(run: Run, sentence: str, **shown: Any) -> None:
         verdict=sentence,
         **shown,
     )
+    report.write(run.folder)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from cytoforge.config import PRESETS, TrainSegmentation
-from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
@@ -248,7 +247,7 @@ def write_picture(
         draw = item_generator(config.seed, 0, 0, "picture")
         painted = paint(averages["generator"], labels, config.told, draw, tile=run.settings.tile)
         panels.append(to_rgb(painted))
-    write_image(run.samples / f"step-{step:06d}.png", np.concatenate(panels, axis=1).transpose(2, 0, 1))
+    run.save_sample(step, np.concatenate(panels, axis=1))
 
 
 def write_report(run: Run, data: Data, target: Target, state: State) -> None:

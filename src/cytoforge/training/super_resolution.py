@@ -17,7 +17,6 @@ from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.backgrounds import fitted
 from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Item
-from cytoforge.data.images import write_image
 from cytoforge.data.run import BACKGROUNDS, STAGES, Run
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger, padded
@@ -196,7 +195,7 @@ def train_stages(config: TrainMovie, train: Callable[[TrainMovie], Run]) -> Run:
         return _train(config)
     stages = config.out / STAGES
     open_stages(config, stages)
-    first = stages / "low-resolution"
+    first = Run.stage(config.out, "low-resolution")
     if not finished(first):
         say(["1 of 2: the low-resolution generator"])
         small = replace(config, out=first, stage="low-resolution", scale=config.scale / config.factor, overwrite=False)
@@ -256,8 +255,7 @@ def _train(config: TrainMovie) -> Run:
     def picture(averages: Mapping[str, nn.Module], step: int) -> None:
         """Write samples/step-N.png: above each other real, painted and enlarged frames in a row."""
         _, *rows = held[0].panels(averages["super-resolution"], config)
-        strip = mosaic(rows)
-        write_image(run.samples / f"step-{step:06d}.png", strip.transpose(2, 0, 1))
+        run.save_sample(step, mosaic(rows))
 
     state = train_recipe(
         config, fabric, recipe, data, pairs, run, words="train movie", validate=validate, picture=picture

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from cytoforge.config import TrainTracker
-from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import load_network
@@ -105,7 +104,7 @@ def train(config: TrainTracker) -> Run:
 
     def picture(averages: dict[str, nn.Module], step: int) -> None:
         """Write samples/step-N.png, side by side: the cell, the next frame, where it went and where it is expected."""
-        write_image(run.samples / f"step-{step:06d}.png", examples.picture(averages["tracker"]).transpose(2, 0, 1))
+        run.save_sample(step, examples.picture(averages["tracker"]))
 
     if fabric.global_rank == 0:
         say([f"{_counted(batches.moves)} to train on, {_counted(held)} for validation"])

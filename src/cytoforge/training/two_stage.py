@@ -3,7 +3,6 @@
 All that comes before the segmenter lies in RUN/stages: generator/ and judge/ (runs), masks/ and synthetic/ (datasets).
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cytoforge.config import GenerateImages, TrainGenerator, Training, TrainSegmentation
-from cytoforge.data.files import read_json, write_json
+from cytoforge.data.files import read_json
 from cytoforge.data.run import STAGES, Run
 from cytoforge.data.writer import INFO, DatasetWriter, read_info
 from cytoforge.errors import UserError
@@ -34,6 +33,8 @@ TRUSTED = 0.5  # of the judge's recall on real images, which it must reach on th
 DENSER, DENSEST = 2.0, 0.6  # up to so many times the coverage of the annotated images, and no more than this
 LONGEST = 512  # px, side of a simulated mask
 
+NAMES = ("generator", "judge", "masks", "synthetic")  # of the stages, in their order
+
 Train = Callable[[TrainSegmentation], Run]
 
 
@@ -44,25 +45,26 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
     """
     stages = config.out / STAGES
     open_stages(config, stages)
-    if not finished(stages / "generator"):
+    first, judge, masks, synthetic = (Run.stage(config.out, name) for name in NAMES)
+    if not finished(first):
         say(["1 of 5: the generator"])
-        generator.train(_generator(config, stages / "generator"))
-    if not finished(stages / "judge"):
+        generator.train(_generator(config, first))
+    if not finished(judge):
         say(["2 of 5: a first segmenter, to judge the generator's images"])
-        train(_segmenter(config, stages / "judge", JUDGE))
-    if not finished(stages / "masks"):
+        train(_segmenter(config, judge, JUDGE))
+    if not finished(masks):
         say(["3 of 5: simulated cells"])
-        simulate(config, stages / "masks")
-    if not finished(stages / "synthetic"):
+        simulate(config, masks)
+    if not finished(synthetic):
         say(["4 of 5: painting, and dropping what the judge does not recognise"])
         generate(
             GenerateImages(
-                run=stages / "generator",
-                masks=stages / "masks",
-                out=stages / "synthetic",
+                run=first,
+                masks=masks,
+                out=synthetic,
                 variants=VARIANTS,
                 keep=KEPT,
-                segmenter=stages / "judge",
+                segmenter=judge,
                 seed=config.seed,
                 style_mixing=config.style_mixing,
                 device=config.device,
@@ -70,16 +72,16 @@ def train_two_stage(config: TrainSegmentation, train: Train) -> Run:
             )
         )
     say(["5 of 5: the segmenter"])
-    painted, real = recognised(stages / "synthetic"), judge_recall(config, stages / "judge")
+    painted, real = recognised(synthetic), judge_recall(config, judge)
     last = _segmenter(config, config.out, 1 - GENERATOR - JUDGE)
     if real > 0 and painted >= TRUSTED * real:
-        return train(replace(last, synthetic=stages / "synthetic"))
+        return train(replace(last, synthetic=synthetic))
     reason = (
         f"the first segmenter finds {painted:.0%} of the painted cells and {real:.0%} of the real ones of validation: "
         "the painted images were left out; give more minutes"
     )
     say([reason])
-    run = train(replace(last, start=stages / "judge"))
+    run = train(replace(last, start=judge))
     run.note(reason)
     return run
 
@@ -120,12 +122,13 @@ def open_stages(config: Training, stages: Path) -> None:
         for key, value in asdict(config).items()
         if key not in ("out", "overwrite", "weights_dir")
     }
-    if stages.exists() and not record.exists():
+    folder = Run(config.out).folder
+    if stages.exists() and not record.exists() and not folder.known:
         raise UserError(f"{stages}: was there before; choose another --out")
     if config.overwrite or not record.exists():
-        Run.clear(config.out, overwrite=config.overwrite)
-        shutil.rmtree(stages, ignore_errors=True)
-        write_json(record, settings)
+        Run.clear(config.out, overwrite=config.overwrite, stages=True)
+        folder.write_json(f"{STAGES}/{record.name}", settings)
+    folder.require()
     former = read_json(record)
     if different := sorted(key for key in settings if former.get(key) != settings[key]):
         raise UserError(

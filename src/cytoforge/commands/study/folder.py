@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +13,16 @@ import numpy as np
 
 from cytoforge.config import StudySegmenters
 from cytoforge.data.dataset import INFO, Dataset, Item
-from cytoforge.data.files import atomic, digest, make_folder, read_json, write_json
-from cytoforge.data.images import write_image
+from cytoforge.data.files import digest, read_json
+from cytoforge.data.images import encode_image
+from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate, mean_estimate, nested_estimate, resample, to_json
 from cytoforge.progress import counted
 from cytoforge.report import Report, mosaic
 
 RECORD = "study.json"
+OWNER = "study"  # name under which studies list what they write
 PARTS = ("results", "runs", "data", "work", "pictures")
 FILES = (RECORD, "results.json", "report.html")
 LOOSE = ("out", "overwrite", "threads", "device", "weights_dir")  # settings that may differ when a study goes on
@@ -47,26 +50,39 @@ class Study:
         """
         out, record = config.out, config.out / RECORD
         settings = {key: _plain(value) for key, value in asdict(config).items() if key not in LOOSE}
+        folder = OutputFolder(out, OWNER)
         found = {entry.name for entry in out.iterdir() if entry.suffix != ".part"} if out.is_dir() else set()
-        if found - {*PARTS, *FILES} or (found and RECORD not in found):
+        found -= {MANIFEST}
+        if found - {*PARTS, *FILES} or (found and RECORD not in found and not folder.known):
             raise UserError(f"{out}: holds something else than a study; give another --out")
+        if found:
+            folder.require()
+        folder.refuse_foreign(FILES)
         if config.overwrite:
-            for name in sorted(found, key=RECORD.__eq__):  # the record last: it tells that the rest is a study's
-                shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
+            folder.clear(folder.survey())
         former = read_json(record) if record.exists() else {"study": kind, "settings": settings}
         if different := _differences(former, kind, settings):
             raise UserError(
                 f"{out}: holds a study with another {different}; repeat its command to go on with it, "
                 "give another --out, or --overwrite"
             )
-        write_json(record, {"study": kind, "settings": settings, "cytoforge": version("cytoforge")})
+        folder.write_json(RECORD, {"study": kind, "settings": settings, "cytoforge": version("cytoforge")})
         return cls(kind, out, settings)
+
+    @cached_property
+    def folder(self) -> OutputFolder:
+        """The folder as it is written to, which knows what of it is the study's own."""
+        return OutputFolder(self.out, OWNER)
+
+    def place(self, *parts: str) -> Path:
+        """Return a folder of the study for a run, a dataset or the like, which belongs to the study."""
+        return self.folder.inside("/".join(parts))
 
     def once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what results/NAME.json holds, after measuring it if it is not there yet."""
         path = self.out / "results" / f"{name}.json"
         if not path.exists():
-            write_json(path, measure())
+            self.folder.write_json(f"results/{name}.json", measure())
         return read_json(path)
 
     def row(self, **cells: Any) -> None:
@@ -80,9 +96,8 @@ class Study:
             for row in self.rows
         ]
         content = {"study": self.kind, "settings": self.settings, "cytoforge": version("cytoforge"), "rows": rows}
-        write_json(self.out / "results.json", {**content, **(facts or {})})
-        path = self.out / "report.html"
-        report.write(path)
+        self.folder.write_json("results.json", {**content, **(facts or {})})
+        path = report.write(self.folder)
         print("\n".join(self.table()))
         print(f"{path}: tables, figures and pictures")
         return path
@@ -96,7 +111,8 @@ class Study:
 
     def picture(self, name: str, rows: Sequence[Sequence[np.ndarray]]) -> None:
         """Write pictures/NAME.png: rows of pictures uint8 (H, W, 3) above each other."""
-        write_image(self.out / "pictures" / f"{name}.png", mosaic(rows).transpose(2, 0, 1))
+        file = f"pictures/{name}.png"
+        self.folder.write(file, encode_image(Path(file), mosaic(rows).transpose(2, 0, 1)))
 
 
 def shown(cell: Any) -> str:
@@ -203,31 +219,33 @@ def subset(
         )
     if config.test is not None:
         return dataset.path, config.test
-    folder = study.out / "data" / f"{data_names(config)[dataset.path]}-{seed}"
-    return copy_items(dataset, pool, folder / "train"), copy_items(dataset, test, folder / "test")
+    name = f"{data_names(config)[dataset.path]}-{seed}"
+    return (
+        copy_items(dataset, pool, study.place("data", name, "train")),
+        copy_items(dataset, test, study.place("data", name, "test")),
+    )
 
 
-def copy_items(dataset: Dataset, items: Sequence[Item], folder: Path) -> Path:
+def copy_items(dataset: Dataset, items: Sequence[Item], path: Path) -> Path:
     """Copy the files of some items of a dataset to a dataset folder of their own; what is complete stays."""
-    if not (folder / "study-items.json").exists():
+    if not (path / "study-items.json").exists():
+        folder = OutputFolder(path, OWNER)
         for item in items:
             for part, file in (("images", item.image), ("masks", item.mask)):
                 if file is not None:
-                    _copy(file, folder / part / f"{item.name}{file.suffix}")
+                    _copy(file, folder, f"{part}/{item.name}{file.suffix}")
         kept = {key: dataset.info[key] for key in ("scale", "groups") if key in dataset.info}
         if kept:
-            write_json(folder / INFO, kept)
-        write_json(folder / "study-items.json", {"from": dataset.path.name, "items": [item.name for item in items]})
-    return folder
+            folder.write_json(INFO, kept)
+        folder.write_json("study-items.json", {"from": dataset.path.name, "items": [item.name for item in items]})
+    return path
 
 
-def _copy(file: Path, target: Path) -> None:
-    if file.is_dir():  # zarr
-        make_folder(target.parent)
-        shutil.copytree(file, target, dirs_exist_ok=True)
-        return
-    with atomic(target) as temporary:
-        shutil.copyfile(file, temporary)
+def _copy(file: Path, folder: OutputFolder, name: str) -> None:
+    parts = [part for part in sorted(file.rglob("*")) if part.is_file()] if file.is_dir() else [file]  # zarr
+    for part in parts:
+        with folder.writing((Path(name) / part.relative_to(file)).as_posix()) as temporary:
+            shutil.copyfile(part, temporary)
 
 
 def split_test(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:

@@ -83,7 +83,7 @@ def paint_and_score(
 
 def painted(study: Study, name: str, config: StudyGenerators, run: Run, judge: Run, masks: Path) -> Path:
     """Paint on all masks, once; a segmenter looks at every image, none is dropped. Returns the dataset."""
-    out = study.out / "work" / name
+    out = study.place("work", name)
     if not finished(out):
         settings = GenerateImages(
             run.path, masks, out, keep=1.0, segmenter=judge.path, device=config.device, threads=config.threads
@@ -108,14 +108,14 @@ def study_ablation(config: StudyAblation) -> Path:
         judge = _judge(study, config, pool, seed)
         for number, arm in arms.items():
             say([f"ablation: {arm}, seed {seed}"])
-            out = study.out / "runs" / f"{number}-{seed}"
+            out = study.place("runs", f"{number}-{seed}")
             run = trained(replace(base_generator(config, pool, seed), **ARMS[arm], out=out), generator.train)
             record = paint_and_score(study, f"{number}-{seed}", config, run, judge, test, test)
             records.setdefault(arm, []).append(record)
     report = Report("Generator ablation", f"{_limit(config)}, {counted(config.seeds, 'seed')}")
     _add_table(study, report, [({"generator": arm}, found) for arm, found in records.items()])
     pool, test = subset(study, dataset, config, config.seed)
-    works = [study.out / "work" / f"{number}-{config.seed}" for number in arms]
+    works = [study.place("work", f"{number}-{config.seed}") for number in arms]
     _add_panel(study, report, "ablation", Dataset.open(test).pairs(), works, list(arms.values()), config.scale)
     return study.finish(report)
 
@@ -131,12 +131,12 @@ def study_versatility(config: StudyVersatility) -> Path:
         for seed in range(config.seed, config.seed + config.seeds):
             pool, test = subset(study, dataset, config, seed, config.limit)
             judge = _judge(study, config, pool, seed, f"{name}-")
-            settings = replace(base_generator(config, pool, seed), out=study.out / "runs" / f"{name}-{seed}")
+            settings = replace(base_generator(config, pool, seed), out=study.place("runs", f"{name}-{seed}"))
             run = trained(settings, generator.train)
             records.append(paint_and_score(study, f"{name}-{seed}", config, run, judge, test, test))
         rows.append(({"data": name}, records))
         _, test = subset(study, dataset, config, config.seed)
-        work = study.out / "work" / f"{name}-{config.seed}"
+        work = study.place("work", f"{name}-{config.seed}")
         _add_panel(study, report, name, Dataset.open(test).pairs(), [work], ["synthetic"], config.scale)
     _add_table(study, report, rows)
     return study.finish(report)
@@ -152,12 +152,12 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
     for seed in range(config.seed, config.seed + config.seeds):
         pool, test = subset(study, dataset, config, seed, config.limit)
         judge = _judge(study, config, pool, seed)
-        settings = replace(base_generator(config, pool, seed), out=study.out / "runs" / f"generator-{seed}")
+        settings = replace(base_generator(config, pool, seed), out=study.place("runs", f"generator-{seed}"))
         run = trained(settings, generator.train)
         for layout in LAYOUTS:
             for density in config.densities:
                 name = f"{layout}-{density:g}-{seed}"
-                masks = study.out / "data" / name
+                masks = study.place("data", name)
                 if not finished(masks):
                     simulate_masks(
                         SimulateMasks(
@@ -184,7 +184,7 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
     _add_table(study, report, groups)
     report.figure(_densities(rows), "What a segmenter finds of the cells that were to be painted, by coverage.")
     for layout in LAYOUTS:
-        works = [study.out / "work" / f"{layout}-{density:g}-{config.seed}" for density in config.densities]
+        works = [study.place("work", f"{layout}-{density:g}-{config.seed}") for density in config.densities]
         pictures = [_first_picture(work) for work in works]
         titles = [f"{density:.0%} cell" for density in config.densities]
         report.image_grid([pictures], titles, [layout], f"Simulated masks, {layout}, painted.")
@@ -200,7 +200,7 @@ def _judge(study: Study, config: StudyGenerators, pool: Path, seed: int, prefix:
     """Return a segmenter trained on the same images: what it finds in a painted image tells how faithful that is."""
     say([f"{study.kind}: the segmenter that judges, seed {seed}"])
     settings = base_settings(config, pool, seed)
-    out = study.out / "runs" / f"{prefix}judge-{seed}"
+    out = study.place("runs", f"{prefix}judge-{seed}")
     return trained(replace(settings, limit=config.limit, out=out), train)
 
 

@@ -23,7 +23,7 @@ from cytoforge.config import (
     TrainSegmentation,
 )
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import write_image
+from cytoforge.data.images import encode_image
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.inference.generate_movie import generate_movie
@@ -71,8 +71,8 @@ def copies(study: Study, config: StudyMovies, parts: tuple[Part, Part]) -> tuple
     """Copy what is trained on and what is tested on into the study, resized."""
     train_part, test_part = parts
     return (
-        copy_movie(train_part, study.out / "data" / "train", config.scale),
-        copy_movie(test_part, study.out / "data" / "test", config.scale),
+        copy_movie(train_part, study.place("data", "train"), config.scale),
+        copy_movie(test_part, study.place("data", "test"), config.scale),
     )
 
 
@@ -85,7 +85,7 @@ def generator_run(study: Study, config: StudyMovies, method: Literal["tgan", "vi
     """Train a movie generator on a movie folder, once."""
     say([f"{study.kind}: {method} on {data.name}, seed {seed}"])
     shared = settings_of(config, data, seed)
-    told, out = config.condition if method == "tgan" else None, study.out / "runs" / f"{method}-{data.name}-{seed}"
+    told, out = config.condition if method == "tgan" else None, study.place("runs", f"{method}-{data.name}-{seed}")
     settings = alike(TrainMovie, shared, condition=told, augmentation="flip", method=method, out=out)
     return trained(settings, movie.train)
 
@@ -93,14 +93,14 @@ def generator_run(study: Study, config: StudyMovies, method: Literal["tgan", "vi
 def judging_run(study: Study, config: StudyMovies, data: Path, seed: int) -> Run:
     """Train a segmenter on the same frames, once: what it finds in a painted one tells how faithful that is."""
     say([f"{study.kind}: the segmenter that judges, seed {seed}"])
-    return trained(replace(settings_of(config, data, seed), out=study.out / "runs" / f"judge-{seed}"), train)
+    return trained(replace(settings_of(config, data, seed), out=study.place("runs", f"judge-{seed}")), train)
 
 
 def painted(
     study: Study, config: StudyMovies, name: str, run: Run, masks: Path, background: Path | None = None
 ) -> Path:
     """Paint all sequences of a movie of masks, once; returns the movie folder."""
-    out = study.out / "work" / name
+    out = study.place("work", name)
     if not finished(out):
         generate_movie(
             GenerateMovie(run.path, masks, out, background=background, device=config.device, threads=config.threads)
@@ -186,7 +186,7 @@ def _add_table(study: Study, report: Report, records: Mapping[str, Sequence[dict
 
 def _add_strip(study: Study, report: Report, config: StudyMovie, test: Path) -> None:
     """Add a picture: masks, the real movie, and what each method painted, over time."""
-    works = [study.out / "work" / f"{method}-{config.seed}" for method in config.methods]
+    works = [study.place("work", f"{method}-{config.seed}") for method in config.methods]
     sequence = read_sequences(test)[0]
     places = [round(place) for place in np.linspace(0, len(sequence.frames) - 1, SHOWN)]
     masks = [colour_labels(middle(sequence.read_tracked(place))) for place in places]
@@ -257,12 +257,12 @@ def _add_densities(
             found = []
             for (other, seed), run in runs.items():
                 if other == method:
-                    judge = Run.open(study.out / "runs" / f"judge-{seed}")
+                    judge = Run.open(study.place("runs", f"judge-{seed}"))
                     found.append(_scored(study, config, f"{name}-{method}-{seed}", run, masks, test, judge))
             row = {column: over_seeds(found, column) for column in ("warping error", "flicker", "faithfulness")}
             study.row(movie=method, layout=layout, **{"share of cell": density}, **row)
             rows.append([layout, f"{density:g}", *(shown(cell) for cell in row.values())])
-            work = study.out / "work" / f"{name}-{method}-{config.seed}"
+            work = study.place("work", f"{name}-{method}-{config.seed}")
             films.append(_film(work, "01", THREE))
         pictures = [[film[place] for film in films] for place in range(3)]
         titles = [f"{density:.0%} cell" for density in config.densities]
@@ -277,7 +277,7 @@ def _add_segmentation(study: Study, report: Report, config: StudyMovie, real: Pa
     """Add what movies of simulated cells, painted by the first method, are worth to a segmenter of real frames."""
     records: dict[str, list[dict[str, Any]]] = {}
     for seed in range(config.seed, config.seed + config.seeds):
-        films = study.out / "work" / f"long-{config.methods[0]}-{seed}"
+        films = study.place("work", f"long-{config.methods[0]}-{seed}")
         settings = settings_of(config, real, seed)
         arms = {  # the one that judges has learned from the real frames
             "real": measure(study, f"judge-{seed}", settings, test),
@@ -309,7 +309,7 @@ def _mean_score(scores: Mapping[str, float | None]) -> float | None:
 def _add_backgrounds(study: Study, report: Report, config: StudyMovie, run: Run, test: Path) -> None:
     """Add Figure 3: the same masks before other backgrounds, and how still these are behind the cells; of tGAN."""
     part = Part(test, [read_sequences(test)[0].name], _first(test, SHORT))
-    masks = copy_movie(part, study.out / "data" / "short")
+    masks = copy_movie(part, study.place("data", "short"))
     given = [(path.stem, path) for path in config.backgrounds] or [("its own, mirrored", _mirrored(study, run))]
     grid, titles, rows = [], [], []
     for number, (title, file) in enumerate([("its own", None), *given]):
@@ -341,12 +341,13 @@ def _mirrored(study: Study, run: Run) -> Path:
         background = bank[sorted(bank)[0]].numpy()[..., ::-1]
         limits = np.asarray(next(iter(run.settings.limits.values())))  # (C, 2)
         low, high = limits.T[..., None, None]
-        write_image(file, ((background + 1) / 2 * (high - low) + low).astype(np.float32))
+        image = ((background + 1) / 2 * (high - low) + low).astype(np.float32)
+        study.folder.write("work/mirrored.tif", encode_image(file, image))
     return file
 
 
 def _simulated(study: Study, config: StudyMovie, name: str, real: Path, **how: Any) -> Path:
-    out = study.out / "data" / name
+    out = study.place("data", name)
     if not finished(out):
         simulate_movie(SimulateMovie(out, real, seed=config.seed, **how))
     return out

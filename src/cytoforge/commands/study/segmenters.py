@@ -69,9 +69,9 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
 
     def run_and_score() -> dict[str, Any]:
         say([f"{study.kind}: {name}"])
-        run = trained(replace(settings, out=study.out / "runs" / name), train)
+        run = trained(replace(settings, out=study.place("runs", name)), train)
         found = segment(
-            Segment(run.path, test, study.out / "work" / name, device=settings.device, threads=settings.threads)
+            Segment(run.path, test, study.place("work", name), device=settings.device, threads=settings.threads)
         )
         scored = score_segmentation(ScoreSegmentation(found, test))
         rows, facts = run.metrics(), run.provenance
@@ -187,7 +187,7 @@ def study_limited_data(config: StudyLimitedData) -> Path:
     for seed in range(config.seed, config.seed + config.seeds):
         pool, tests[seed] = subset(study, dataset, config, seed, max(config.crops))
         for count in config.crops:  # all of them before the first training: there may be too few images
-            folder = study.out / "data" / f"crops-{count}-{seed}"
+            folder = study.place("data", f"crops-{count}-{seed}")
             crops[count, seed] = write_crops(Dataset.open(pool).pairs(), folder, count, config, seed)
     curves: dict[str, list[tuple[int, Any]]] = {}
     for count in config.crops:

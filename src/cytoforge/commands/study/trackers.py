@@ -138,7 +138,7 @@ def _add_training(study: Study, report: Report, config: StudyTracking, real: Pat
         for seed in range(config.seed, config.seed + config.seeds):
             few = real  # whose generator and tracker the first part has trained
             if others or count < total:
-                few = copy_movie(Part(real, [first.name], (0.0, count / total)), study.out / "data" / f"real-{count}")
+                few = copy_movie(Part(real, [first.name], (0.0, count / total)), study.place("data", f"real-{count}"))
             films = _painted_films(study, config, few, count, seed)
             for arm, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
                 run = _tracker(study, config, f"{arm}-{few.name}", data, seed, more)
@@ -172,7 +172,7 @@ def _figure(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
 
 def _painted_films(study: Study, config: StudyTracking, few: Path, count: int, seed: int) -> Path:
     """Paint movies of simulated cells like those of a few real frames, by a generator trained on these."""
-    masks = study.out / "data" / f"simulated-{count}-{seed}"
+    masks = study.place("data", f"simulated-{count}-{seed}")
     if not finished(masks):
         simulate_movie(SimulateMovie(masks, few, count=SEQUENCES, frames=max(count, 10), seed=seed))
     run = generator_run(study, config, config.methods[0], few, seed)
@@ -183,12 +183,12 @@ def _tracker(study: Study, config: StudyTracking, name: str, data: Path, seed: i
     """Train the DeepSea tracker, once; `more` are painted movies beside the real one."""
     say([f"{study.kind}: a tracker trained on {name}, seed {seed}"])
     shared = settings_of(config, data, seed)
-    out = study.out / "runs" / f"tracker-{name}-{seed}"
+    out = study.place("runs", f"tracker-{name}-{seed}")
     return trained(alike(TrainTracker, shared, synthetic=more, out=out), tracker.train)
 
 
 def _tracks(study: Study, name: str) -> Path:
-    return study.out / "work" / f"tracks-{name}"
+    return study.place("work", f"tracks-{name}")
 
 
 def _tracked(

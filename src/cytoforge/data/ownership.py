@@ -1,0 +1,403 @@
+"""Which files of an output folder a command wrote: only these are ever replaced or removed.
+
+OUT/manifest.jsonl has a line for each write, before it becomes visible: name, size and SHA-256. What is not listed
+there, or has changed since, is the user's.
+"""
+
+import contextlib
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cytoforge.data.files import atomic, digest, explained, make_folder, utf8
+from cytoforge.errors import UserError
+from cytoforge.progress import counted
+
+MANIFEST = "manifest.jsonl"
+FORMAT = 1
+HEAD = {"manifest": "cytoforge", "format": FORMAT}  # first line of the file: tells it from a user's own manifest.jsonl
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in an output folder: names relative to it, with slashes."""
+
+    own: tuple[str, ...]
+    """listed and unchanged, the temporary files of a killed writing included"""
+    changed: tuple[str, ...]
+    """listed, but not as it was written: corrected by hand, replaced, or write-protected"""
+    kept: tuple[str, ...]
+    """everything else: files, and links to folders, which are not followed"""
+
+
+class OutputFolder:
+    """A folder that a command writes into, and in which a user may put whatever he likes.
+
+    Every write goes through it: the temporary file is complete, then its checksum is listed, then it gets its name. A
+    kill at any moment leaves nothing of the command's unexplained. `by` tells commands apart that share a folder, such
+    as `segment` that writes masks beside the images of `simulate`: each owns only what it wrote.
+    """
+
+    def __init__(self, path: Path, by: str | None = "cytoforge") -> None:
+        """`by`: the command that writes; None counts what any command wrote as own, to look at or to remove."""
+        self.path, self.by = path, by
+        self._lines: list[dict[str, Any]] = []
+        self._sums: dict[str, set[tuple[int, str]]] = {}
+        """(size, SHA-256) that files of `by` may have, by name: several after a kill; none if nothing is there"""
+        self._inside: set[str] = set()
+        self._read: tuple[int, ...] | None = None
+
+    # what is ours
+
+    @property
+    def known(self) -> bool:
+        """Whether this command has written here before; raises UserError when the manifest is not cytoforge's."""
+        self._load()
+        return any(line.get("by") == self.by for line in self._lines)
+
+    def require(self) -> None:
+        """Raise UserError for results of a version that listed nothing: nothing tells them from the user's files."""
+        if not self.known:
+            raise UserError(
+                f"{self.path}: holds results without a list of the files that were written ({MANIFEST}), as earlier "
+                "versions left them, so none of them is replaced; move or remove the folder yourself, or choose "
+                "another folder"
+            )
+
+    def lists(self, name: str) -> bool:
+        """Whether a file is listed as written by this command, changed since or not."""
+        self._load()
+        return bool(self._sums.get(name))
+
+    def owns(self, name: str) -> bool:
+        """Whether a file is there as this command wrote it: same size and content, no link, not write-protected."""
+        self._load()
+        path, sums = self.path / name, self._sums.get(name, set())
+        try:
+            state = path.lstat()
+        except OSError:
+            return False
+        regular = stat.S_ISREG(state.st_mode) and state.st_mode & stat.S_IWUSR
+        return bool(regular) and any(size == state.st_size for size, _ in sums) and _sum(path) in sums
+
+    def refuse_foreign(self, names: Iterable[str]) -> None:
+        """Raise UserError when one of these names is taken by something that this command may not replace."""
+        for name in names:
+            if os.path.lexists(self.path / name) and not self.owns(name):
+                raise UserError(self._in_the_way(name))
+
+    def refuse_unlisted(self, names: Iterable[str]) -> None:
+        """Raise UserError when one of these names, to be written later, is taken by what this command did not write."""
+        for name in names:
+            if os.path.lexists(self.path / name) and not self.lists(name):
+                raise UserError(self._in_the_way(name))
+
+    def _in_the_way(self, name: str, *, listed: bool | None = None) -> str:
+        path = self.path / name
+        if not (self.lists(name) if listed is None else listed):
+            why = "is there already, and this command did not write it"
+        elif path.is_file() and not path.stat().st_mode & stat.S_IWUSR:
+            why = "is write-protected, so it is not replaced"
+        else:
+            why = "has been changed since this command wrote it"
+        return f"{path}: {why}; move it away, or choose another folder"
+
+    # writing
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a temporary file to write to, which becomes the file `name`, whole or not at all.
+
+        Raises UserError when something is there that this command did not write, and as `files.atomic`.
+        """
+        self._load()
+        self.refuse_foreign([name])
+        temporary = _temporary(name)
+        if name not in self._sums or (self.path / temporary).is_symlink():
+            self.refuse_foreign([temporary])
+            self._append({"name": name})  # explains the temporary file
+        with atomic(self.path / name) as file:
+            yield file
+            self.refuse_foreign([name])  # put there in the meantime
+            self._append({"name": name, "size": file.stat().st_size, "sha256": digest(file)})
+
+    def write(self, name: str, content: bytes | bytearray | memoryview) -> Path:
+        """Write a file and return its path; raises UserError as `writing`."""
+        with self.writing(name) as file:
+            file.write_bytes(content)
+        return self.path / name
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write a value as indented JSON; raises UserError as `writing`."""
+        return self.write(name, utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
+
+    def remove(self, name: str) -> None:
+        """Delete a file that this command wrote; raises UserError when it is not so."""
+        self.refuse_foreign([name])
+        self._delete([name])
+        self._append({"name": name})
+
+    def inside(self, name: str) -> Path:
+        """Return the path of a folder in this one in which other commands work for this one, keeping their own lists.
+
+        What they list goes when this folder is replaced.
+        """
+        self._load()
+        if name not in self._inside:
+            self._append({"folder": name})
+        return self.path / name
+
+    def adopt(self) -> None:
+        """List all files that lie here: of a folder that was just written under a temporary name."""
+        names = [file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()]
+        for name in sorted(names):
+            path = self.path / name
+            self._append({"name": name, "size": path.stat().st_size, "sha256": digest(path)})
+
+    # replacing
+
+    def survey(self, beside: str | None = None) -> Found:
+        """Look at everything, and change nothing; a folder `beside` is passed over."""
+        self._load()
+        own: list[str] = []
+        changed: list[str] = []
+        kept: list[str] = []
+        temporary = {_temporary(name) for name in self._sums}
+        skipped = {MANIFEST, _temporary(MANIFEST)} if self._read else set()
+        for root, folders, files in os.walk(self.path):
+            place = Path(root).relative_to(self.path)
+            for folder in sorted(folders):
+                name = (place / folder).as_posix()
+                if (Path(root) / folder).is_symlink():
+                    (changed if self._sums.get(name) else kept).append(name)
+                elif name in self._inside:
+                    inner = OutputFolder(self.path / name, None).survey()
+                    for there, here in ((inner.own, own), (inner.changed, changed), (inner.kept, kept)):
+                        here += [f"{name}/{file}" for file in there]
+                    if (self.path / name / MANIFEST).is_file() and not inner.changed + inner.kept:
+                        own.append(f"{name}/{MANIFEST}")
+                elif name != beside:
+                    continue
+                folders.remove(folder)
+            for file in sorted(files):
+                name = (place / file).as_posix()
+                if name in skipped:
+                    continue
+                if self._sums.get(name):
+                    (own if self.owns(name) else changed).append(name)
+                elif name in temporary and not (self.path / name).is_symlink():
+                    own.append(name)
+                else:
+                    kept.append(name)
+        return Found(tuple(own), tuple(sorted(changed)), tuple(sorted(kept)))
+
+    def clear(self, found: Found, beside: str | None = None) -> None:
+        """Remove what this command wrote, as surveyed, and say on standard error what is kept.
+
+        Raises UserError, before anything is removed, when a file was changed since it was written.
+        """
+        if found.changed:
+            others = len(found.changed) - 1
+            more = f" (and {counted(others, 'file')} more likewise)" if others else ""
+            raise UserError(self._in_the_way(found.changed[0], listed=True) + more)
+        for folder in {(self.path / name).parent for name in found.own}:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise UserError(f"{folder}: may not be written to; change its permissions, or choose another folder")
+        self._delete(found.own)
+        self._load()
+        if self._read:
+            gone = set(found.own)
+            stay = [line for line in self._lines if line.get("by") != self.by or self._stays(line, gone, beside)]
+            self._rewrite([*stay, {"by": self.by}])  # the folder stays known, whatever is left in it
+        tell_kept(self.path, found.kept)
+
+    def discard(self, name: str) -> None:
+        """Remove what is unchanged in a folder that `inside` gave, and say on standard error what is kept."""
+        part = OutputFolder(self.path / name, None)
+        if name not in self._inside or not part.path.is_dir() or _linked(self.path, f"{name}/{MANIFEST}"):
+            return
+        found = part.survey()
+        left = (*found.changed, *found.kept)
+        part._delete(found.own)
+        if not left:
+            self._delete([f"{name}/{MANIFEST}"])
+        tell_kept(part.path, left)
+
+    def remove_all(self, found: Found) -> None:
+        """Remove the folder, which holds nothing but what was surveyed as this command's own."""
+        self._delete((*found.own, MANIFEST))
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def _stays(self, line: dict[str, Any], gone: set[str], beside: str | None) -> bool:
+        """Whether a line is still of use: of what was passed over, or lies behind a link."""
+        name = line.get("name") or line.get("folder")
+        if name is None:
+            return False
+        if beside and PurePosixPath(name).is_relative_to(beside):
+            return True
+        return name not in gone and os.path.lexists(self.path / name)
+
+    def _delete(self, names: Iterable[str]) -> None:
+        """Unlink files, and folders that become empty; a manifest after the files that it lists."""
+        parents: set[Path] = set()
+        for name in sorted(names, key=lambda name: PurePosixPath(name).name == MANIFEST):
+            path = self.path / name
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise explained(path, error) or error from error
+            parents |= {parent for parent in path.parents if parent != self.path and self.path in parent.parents}
+        for folder in sorted(parents, key=lambda parent: -len(parent.parts)):
+            if not folder.is_symlink():
+                with contextlib.suppress(OSError):  # not empty: the user has something there
+                    folder.rmdir()
+
+    # the list
+
+    def _load(self) -> None:
+        """Read the list, unless it is as this object left it."""
+        file = self.path / MANIFEST
+        try:
+            state = _state(file.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            self._lines, self._sums, self._inside, self._read = [], {}, set(), None
+            return
+        if state == self._read:
+            return
+        opened = self._read is None
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror or error}); restore its permissions") from error
+        lines = [line for line in map(_parsed, content.split(b"\n")) if line is not None]
+        if not lines or lines[0].get("manifest") != HEAD["manifest"]:
+            raise UserError(
+                f"{file}: is not a list that cytoforge wrote, which it would keep under this name; choose another "
+                "folder"
+            )
+        if lines[0].get("format") != FORMAT:
+            raise UserError(f"{file}: is of another version of cytoforge; use that version, or choose another folder")
+        self._take(lines[1:])
+        self._read = state
+        if not content.endswith(b"\n"):  # cut off by a kill: the file it was to announce has not got its name
+            self._rewrite(self._lines)
+        elif opened and len(self._lines) > 2 * len({json.dumps(_key(line)) for line in self._lines}) + 16:
+            self._rewrite(self._compact())
+
+    def _take(self, lines: list[dict[str, Any]]) -> None:
+        self._lines = lines
+        self._sums = _sums(lines, self.by)
+        self._inside = {line["folder"] for line in lines if "folder" in line and self.by in (None, line.get("by"))}
+
+    def _compact(self) -> list[dict[str, Any]]:
+        """Drop all but the last line of a name, and the one that its file has, should the last not have come true."""
+        last = {json.dumps(_key(line)): line for line in self._lines}
+        stale = [line for line in self._lines if line is not last[json.dumps(_key(line))]]
+        there = {line["name"]: _sum(self.path / line["name"]) for line in stale if "sha256" in line}
+        return [
+            line
+            for line in self._lines
+            if line is last[json.dumps(_key(line))]
+            or ("sha256" in line and there[line["name"]] == (line["size"], line["sha256"]))
+        ]
+
+    def _append(self, line: dict[str, Any]) -> None:
+        self._load()
+        if self._read is None:
+            make_folder(self.path)
+            self._rewrite([])
+        line = {**line, "by": self.by}
+        file = self.path / MANIFEST
+        try:
+            with file.open("ab") as stream:
+                stream.write(_encoded(line))
+        except OSError as error:
+            raise explained(file, error) or error from error
+        self._lines.append(line)
+        if "folder" in line:
+            self._inside.add(line["folder"])
+        elif "sha256" in line:
+            self._sums.setdefault(line["name"], set()).add((line["size"], line["sha256"]))
+        else:
+            self._sums[line["name"]] = set()
+        self._read = _state(file.stat())
+
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        file = self.path / MANIFEST
+        with atomic(file) as temporary:
+            temporary.write_bytes(b"".join(map(_encoded, [HEAD, *lines])))
+        self._take(list(lines))
+        self._read = _state(file.stat())
+
+
+def tell_kept(path: Path, names: tuple[str, ...]) -> None:
+    """Say on standard error, in one line, which files are kept because they are not the command's own."""
+    if names:
+        first = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        print(f"{path}: kept {counted(len(names), 'file')} that this command did not write: {first}", file=sys.stderr)
+
+
+def _linked(path: Path, name: str) -> bool:
+    """Whether a file of a folder lies behind a link to another folder."""
+    return any((path / parent).is_symlink() for parent in PurePosixPath(name).parents if parent.name)
+
+
+def _sums(lines: Iterable[dict[str, Any]], by: str | None) -> dict[str, set[tuple[int, str]]]:
+    """Checksums by name, of one command or (None) of all."""
+    sums: dict[str, set[tuple[int, str]]] = {}
+    for line in lines:
+        if "name" not in line or (by is not None and line.get("by") != by):
+            continue
+        if "sha256" in line:
+            sums.setdefault(line["name"], set()).add((line["size"], line["sha256"]))
+        else:
+            sums[line["name"]] = set()
+    return sums
+
+
+def _sum(path: Path) -> tuple[int, str] | None:
+    """Size and SHA-256 of a file, None if it cannot be read."""
+    try:
+        return path.stat().st_size, digest(path)
+    except OSError:
+        return None
+
+
+def _key(line: dict[str, Any]) -> list[Any]:
+    return [line.get("by"), line.get("name"), line.get("folder")]
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """A line of the list, or None if it says nothing that can be relied on: then it owns nothing."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(line, dict):
+        return None
+    name = line.get("name", line.get("folder", "x"))
+    if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return None
+    if "sha256" in line and not (isinstance(line["sha256"], str) and isinstance(line.get("size"), int)):
+        return None
+    return line
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _temporary(name: str) -> str:
+    """Name of the temporary file of a file, as `files.atomic` gives it."""
+    path = PurePosixPath(name)
+    return path.with_name(f".{path.name}.part").as_posix()
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_size, found.st_mtime_ns, found.st_ino
