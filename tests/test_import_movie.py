@@ -152,10 +152,10 @@ def test_ids_beyond_16_bits_are_numbered_anew(
     assert main(line) == 0
     assert "ids reach 2147483647 and 16 bits hold 65535, so they become 1 to 3 in order" in capsys.readouterr().out
     (sequence,) = read_sequences(tmp_path / "out")
-    assert read_tracks(sequence.tracks["RES"]) == (Track(1, 0, 1, 0), Track(2, 3, 4, 1), Track(3, 0, 4, 0))
+    assert read_tracks(sequence.tracks["RES"]) == (Track(1, 3, 4, 2), Track(2, 0, 1, 0), Track(3, 0, 4, 0))
     for number, labels in sequence.tracked():
         assert np.array_equal(labels == 3, masks[number] == 2**31 - 1)
-        assert np.array_equal(labels == (1 if number < 2 else 2), masks[number] == 3)
+        assert np.array_equal(labels == (2 if number < 2 else 1), masks[number] == 3)
 
 
 def test_more_tracks_than_ids_are_refused(tmp_path: Path) -> None:

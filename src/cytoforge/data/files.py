@@ -24,9 +24,7 @@ def atomic(path: Path) -> Iterator[Path]:
     A block that fails leaves neither a temporary file nor a changed `path`. Missing folders are made.
     Raises UserError when the disk is full or the folder may not be written to.
     """
-    temporary = path.with_name(f".{path.name}.part")  # the same after a kill, so that nothing piles up
-    if is_too_long(temporary.name):
-        temporary = path.with_name(f".{hashlib.sha256(utf8(path.name)).hexdigest()}.part")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -37,6 +35,12 @@ def atomic(path: Path) -> Iterator[Path]:
         if (told := explained(path, error)) is not None:
             raise told from error
         raise
+
+
+def temporary_name(name: str) -> str:
+    """Return the name under which a file is written: the same after a kill, so that nothing piles up."""
+    temporary = f".{name}.part"
+    return f".{hashlib.sha256(utf8(name)).hexdigest()}.part" if is_too_long(temporary) else temporary
 
 
 def is_too_long(name: str) -> bool:

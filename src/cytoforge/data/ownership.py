@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cytoforge.data.files import atomic, digest, explained, make_folder, utf8
+from cytoforge.data.files import atomic, digest, explained, make_folder, temporary_name, utf8
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
@@ -394,9 +394,8 @@ def _encoded(line: dict[str, Any]) -> bytes:
 
 
 def _temporary(name: str) -> str:
-    """Name of the temporary file of a file, as `files.atomic` gives it."""
     path = PurePosixPath(name)
-    return path.with_name(f".{path.name}.part").as_posix()
+    return path.with_name(temporary_name(path.name)).as_posix()
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:
