@@ -1,4 +1,5 @@
 import ast
+import errno
 import importlib
 import itertools
 import os
@@ -140,6 +141,133 @@ def test_an_interrupt_says_something(
     monkeypatch.setattr("cytoforge.commands.check.check_command", interrupted)
     assert cli.main(["check", str(tiny_dataset)]) == 130
     assert capsys.readouterr().err == "cytoforge: interrupted; what is done is kept\n"
+
+
+def raised(error: Exception, line: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a command whose function raises; return the exit status."""
+
+    def fail(settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cytoforge.commands.check.check_command", fail)
+    return cli.main(line.split())
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a.png"), "a.png: may not be read or written by this user"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.png"), "a.png: does not exist; check the name"),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"),
+            "a/b: cannot be there, as a part of its path",
+        ),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "a"),
+            "a: is a folder where a file is expected; give",
+        ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "aaa"),
+            "aaa: has a name that is too long for this disk; give",
+        ),
+        (OSError(errno.ELOOP, "Too many levels", "a"), "a: is a link that leads back to itself; mend the link"),
+        (OSError(errno.EIO, "Input/output error", "a"), "a: the disk failed; check the disk"),
+        (OSError(errno.ENOSPC, "No space left", "a"), "a: the disk is full; make room"),
+        (
+            OSError(errno.EMFILE, "Too many open files", "a"),
+            "a: too many files are open at once; raise the limit",
+        ),
+        (OSError(errno.EXDEV, "Cross-device link", "a", None, "b"), "a and b: Cross-device link; check the disk"),
+        (OSError("strange"), "strange; check the disk and the path"),
+        (MemoryError(), "there is not enough memory; close other programs, or give smaller images"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "there is not enough mem",
+        ),
+        (RecursionError("maximum recursion depth exceeded"), "what is read is nested too deeply; mend the file"),
+        (
+            UnicodeEncodeError("charmap", "zelle\u03b1", 5, 6, "no"),
+            "'\\u03b1' cannot be written in charmap; set",
+        ),
+        (ValueError("embedded null byte"), "a path holds a null character, which no file name can; mend it"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence_and_status_2(
+    error: Exception,
+    sentence: str,
+    tiny_dataset: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert raised(error, f"check {tiny_dataset}", monkeypatch) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"cytoforge: {sentence}") and said.err.count("\n") == 1 and said.out == ""
+    monkeypatch.setenv("CYTOFORGE_DEBUG", "1")
+    with pytest.raises(type(error)):
+        raised(error, f"check {tiny_dataset}", monkeypatch)
+
+
+@pytest.mark.parametrize("error", [ValueError("a\nb"), KeyError("tile"), RuntimeError("x" * 900), OverflowError("z")])
+def test_a_fault_of_the_program_is_told_from_a_mistake(
+    error: Exception, tiny_dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert raised(error, f"check {tiny_dataset}", monkeypatch) == 70
+    said = capsys.readouterr().err
+    assert f"this is a fault of cytoforge itself ({type(error).__name__}: " in said
+    assert "what is done is kept; please report it" in said and "CYTOFORGE_DEBUG=1" in said
+    assert said.count("\n") == 1 and len(said) < 500
+    monkeypatch.setenv("CYTOFORGE_DEBUG", "1")
+    with pytest.raises(type(error)):
+        raised(error, f"check {tiny_dataset}", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "check LONG",
+        "segment LONG DATA --out o",
+        "segment RUN LONG --out o",
+        "train segmentation DATA --out LONG --steps 1",
+        "import LONG --network unet --out o",
+        "import movie LONG --out o",
+        "import tracks LONG --masks DATA --out o",
+        "score segmentation DATA DATA --json LONG",
+    ],
+)
+def test_names_that_are_too_long(
+    line: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "run" / "config.json", {})
+    line = line.replace("LONG", "b" * 300).replace("DATA", str(tiny_dataset)).replace("RUN", "run")
+    assert cli.main(line.split()) == 2
+    said = capsys.readouterr().err
+    assert re.search(
+        r"b{300}\S*: (has a name that is too long for this disk; |cannot be written \(File name too long)", said
+    )
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["check", ""], "check: an argument is empty; give a name"),
+        (["segment", "r", "i", "--out", ""], "--out: an argument is empty; give a name"),
+        (["segment", "r", "i", "--out="], "--out: an argument is empty; give a name"),
+    ],
+)
+def test_nothing_is_no_path(given: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(given) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_the_output(tiny_dataset: Path) -> None:
+    command = [sys.executable, "-m", "cytoforge", "check", str(tiny_dataset)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("the disk is full; make room or write to another disk")
 
 
 def test_nobody_reads_on(tiny_dataset: Path) -> None:

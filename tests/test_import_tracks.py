@@ -101,6 +101,48 @@ def test_trackmate_of_others(movie: Path, tmp_path: Path) -> None:
     assert read_tracks(sequence.tracks["RES"]) == (Track(1, 0, 1, 0), Track(2, 2, 2, 0), Track(5, 2, 3, 0))
 
 
+BOTH = TRACKMATE.replace('<TrackID TRACK_ID="3" />', '<TrackID TRACK_ID="3" /><TrackID TRACK_ID="4" />')
+EXPORT = (
+    '<Tracks nTracks="1" spaceUnits="micron" frameInterval="1.0" timeUnits="frame"><particle nSpots="2">'
+    '<detection t="0" x="1.0" y="0.75" z="0.0" /><detection t="1" x="1.0" y="1.25" z="0.0" /></particle></Tracks>'
+)
+ALONE = Track(1, 0, 1, 0)
+EVERY = (ALONE, Track(2, 2, 2, 0), Track(5, 2, 3, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "tracks", "note"),
+    [
+        (  # of a track that is shown, spots that are hidden are part, as in TrackMate's own exports
+            BOTH.replace('ID="8"', 'ID="8" VISIBILITY="0"').replace('ID="1"', 'ID="1" VISIBILITY="0"'),
+            (ALONE, Track(5, 2, 3, 0)),
+            "1 spot that TrackMate hides, but has in a track that it shows, taken along",
+        ),
+        (
+            TRACKMATE.replace('<FilteredTracks><TrackID TRACK_ID="3" /></FilteredTracks>', ""),
+            EVERY,
+            "tells of no filters of tracks, all were taken",
+        ),
+        (
+            BOTH.replace('X="2.75"', 'X="2,75"').replace('width="0.5"', 'width="0,5"'),
+            EVERY,
+            "2 spots with a decimal comma in its position, read as a decimal point",
+        ),
+        (BOTH.replace(" POSITION_X", ' POSITION_Z="3.0" POSITION_X').replace(' POSITION_Z="0.0"', ""), EVERY, ""),
+        (EXPORT, (ALONE,), "6 cells without a spot, left out"),
+    ],
+)
+def test_what_trackmate_writes_is_read_as_it_means_it(
+    text: str, tracks: tuple[Track, ...], note: str, movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "tracks.xml", tmp_path / "out"
+    file.write_text(text)
+    line = ["import", "tracks", str(file), "--masks", str(movie), "--out", str(out), "--pixel-size", "0.5"]
+    assert main(line) == 0
+    assert note in capsys.readouterr().out
+    assert read_tracks(read_sequences(out)[0].tracks["RES"]) == tracks
+
+
 def bad_geff(path: Path, edges: list[list[int]], t: list[float], y: list[float] | None = None) -> Path:
     axes = [{"name": "t", "type": "time"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
     metadata = GeffMetadata(directed=True, axes=axes, node_props_metadata={}, edge_props_metadata={})
@@ -133,6 +175,26 @@ def mistakes(folder: Path) -> dict[str, str]:
         ),
         "huge.xml": (TRACKMATE.replace('FRAME="1"', 'FRAME="1e300"', 1), "line 4: the frame of a spot is '1e300'"),
         "size.xml": (TRACKMATE.replace('width="0.5"', 'width="0"'), "is in micron; give --pixel-size, in micrometers"),
+        "filtered.xml": (
+            TRACKMATE.replace('<TrackID TRACK_ID="3" />', ""),
+            "none of its 2 tracks passed the filters of TrackMate; widen the filters",
+        ),
+        "bytes.xml": (
+            TRACKMATE.replace('name="a"', f'name="{"a" * 2**21}"'),
+            "has a tag or comment of more than 1 MiB",
+        ),
+        "digits.xml": (TRACKMATE.replace('ID="5"', f'ID="{"9" * 5000}"', 1), "no whole number of at most 40 digits"),
+        "double.xml": (TRACKMATE.replace('ID="6"', 'ID="5"', 1), "line 4: two spots have the ID 5"),
+        "label.xml": (TRACKMATE.replace('ID="5"', 'ID="5" TRACK_LABEL="1e300"', 1), "TRACK_LABEL is '1e300'"),
+        "edge.xml": (
+            TRACKMATE.replace('<Track TRACK_ID="3">', "<A>").replace("</Track>\n", "</A>", 1),
+            "is outside of",
+        ),
+        "divides.xml": (EXPORT.replace('t="1"', 't="0"'), "a track is in frame 0 twice (do cells divide?)"),
+        "table.csv": (
+            "LABEL,ID,TRACK_ID,POSITION_X\nID0,0,0,1\n",
+            "is a table of TrackMate, which does not tell where",
+        ),
         "column.csv": ("track_id,t,y\n1,0,1\n", "has no column x; tracks for napari have track_id, t, y, x"),
         "features.csv": ("frame,track,generation,area_px2\n0,1,0,8\n", "is a table of features, which tells no tracks"),
         "nothing.csv": ("", "has no column track_id, t, y, x"),

@@ -288,3 +288,195 @@ def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
     again = Run.open(run.path)
     assert torch.equal(again.load_weights("one")["a"], torch.arange(3))
     assert again.load_state()[1] == {"path": str(run.path)}
+
+
+# what people edit, and what disks damage
+
+
+NORMALISATION = {"kind": "percentile", "low": 0.1, "high": 99.9}
+TRAINED = {
+    "command": "train segmentation",
+    "config": {"seed": 1},
+    "perceptual": None,
+    "scale": 1.0,
+    "normalisation": NORMALISATION,
+    "tile": 256,
+    "precision": "32-true",
+    "threads": 2,
+    "training_images": ["a"],
+    "validation_images": ["b"],
+}
+SEGMENTER = {"network": "unet", "in_channels": 1, "classes": 3, "width": 4, "depth": 2, "norm": "batch"}
+PAINTER = {"in_channels": 2, "out_channels": 1, "width": 4, "depth": 2, "norm": "batch", "upsampling": "nearest"}
+MOVIE = {"network": "movie", **PAINTER, "residual": True}
+KINDS: dict[str, dict[str, Any]] = {
+    "segmenter": {**TRAINED, "target": "boundary", "networks": {"segmenter": SEGMENTER}},
+    "generator": {**TRAINED, "condition": "instances", "networks": {"generator": {"network": "style-unet", **PAINTER}}},
+    "movie": {
+        **TRAINED,
+        "condition": "mask",
+        "lag": 1,
+        "mask_value": 0.4,
+        "limits": {"01": [[0.0, 255.0]]},
+        "networks": {"low-resolution": MOVIE},
+    },
+    "tracker": {
+        **TRAINED,
+        "divisions": 3,
+        "networks": {"tracker": {"network": "tracker", "in_channels": 1, "width": 4}},
+    },
+    "two stages": {
+        **TRAINED,
+        "first_stage": "0" * 64,
+        "networks": {
+            "low-resolution": MOVIE,
+            "super-resolution": {"network": "super-resolution", **PAINTER, "in_channels": 1, "factor": 2},
+        },
+    },
+}
+DELETED = object()
+DEEP: Any = 1
+for _ in range(200):
+    DEEP = [DEEP]
+WRONG = [DELETED, None, "x", "", [], {}, [1], {"a": 1}, -1, 0, True, math.nan, math.inf, 1e300, 10**400, 0.5, DEEP]
+
+
+def places(node: Any, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The way to every key of nested dicts."""
+    found = [(*above, key) for key in node] if isinstance(node, dict) else []
+    return [place for key in found for place in (key, *places(node[key[-1]], key))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_edit_of_the_settings_is_a_traceback(kind: str, tmp_path: Path) -> None:
+    """Every key of every kind of run, deleted or replaced by 16 values: it opens with sane values, or is refused."""
+    run = Run.create(tmp_path / "run", KINDS[kind])
+    file, whole = run.path / "config.json", run.config
+    refused: dict[tuple[str, ...], str] = {}
+    for place in places(whole):
+        for value in WRONG:
+            stored = json.loads(json.dumps(whole))
+            inner = stored
+            for key in place[:-1]:
+                inner = inner[key]
+            if value is DELETED:
+                del inner[place[-1]]
+            else:
+                inner[place[-1]] = value
+            file.write_text(json.dumps(stored))
+            try:
+                settings = Run.open(run.path).settings
+            except UserError as error:
+                refused[place] = str(error)
+                continue
+            assert 0.001 <= settings.scale <= 8 and 32 <= settings.tile <= 2**15
+            sizes = [
+                getattr(network, size) or 1
+                for network in settings.networks.values()
+                for size in ("width", "depth", "in_channels")
+            ]
+            assert all(1 <= size <= 1024 for size in sizes)
+    assert all(said.startswith(str(run.path)) and "; " in said and "\n" not in said for said in refused.values())
+    free = {place for place in places(whole) if place[0] == "first_stage" or place[:-1] == ("config",)}  # not read
+    assert refused.keys() == set(places(whole)) - free
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"scale": 0}, r"scale is 0, but should be greater than or equal to 0.001; restore the file"),
+        ({"tile": "256"}, r"tile is '256', but should be a valid integer"),
+        ({"target": "edges"}, "target is 'edges', but should be 'boundary' or 'semantic'"),
+        ({"normalisation": {**NORMALISATION, "low": 99.95}}, "low must be below high, not 99.95 and 99.9"),
+        (
+            {"networks": {"segmenter": {**SEGMENTER, "depth": 60}}},
+            r"no valid segmenter \(depth is 60, but should be less",
+        ),
+        ({"networks": {"../x": SEGMENTER}}, "'../x' is no name of a network"),
+        ({"limits": {"01": [[2, 1]]}}, "limits of 01 must be two ascending numbers for each channel"),
+    ],
+)
+def test_settings_edited_wrongly_are_named(change: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {**KINDS["segmenter"], **change})
+    with pytest.raises(UserError, match=rf"run/config\.json: .*{sentence}"):
+        Run.open(run.path)
+    missing = {key: value for key, value in KINDS["segmenter"].items() if key not in ("scale", "target")}
+    run = Run.create(tmp_path / "run", missing, overwrite=True)
+    with pytest.raises(UserError, match="scale and target are missing"):
+        Run.open(run.path)
+
+
+def test_settings_of_a_later_version_open(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {**KINDS["segmenter"], "mood": "good"})
+    assert Run.open(run.path).settings.target == "boundary"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_json_as_windows_saves_it(run: Run, encoding: str) -> None:
+    file = run.path / "config.json"
+    file.write_bytes(file.read_text().encode(encoding))
+    assert Run.open(run.path).settings.tile == 256
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('{"a":' * 100_000, "cannot be read as JSON .*recursion"),
+        ('{"tile": ' + "9" * 5000 + "}", "cannot be read as JSON .*digits"),
+        ("[]", "must hold a JSON object, not list"),
+        ("\0" * 50, "cannot be read as JSON"),
+    ],
+)
+def test_json_that_cannot_be_read(run: Run, content: str, sentence: str) -> None:
+    (run.path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=f"config.json: {sentence}"):
+        Run.open(run.path)
+
+
+@pytest.mark.parametrize("stored", [[], {"notes": "one"}, {"weights": []}, {"weights": {"a": 7}}, {"finished": 3}])
+def test_provenance_edited_wrongly(run: Run, stored: Any) -> None:
+    (run.path / "provenance.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"provenance\.json: .*mend the file"):
+        Run.open(run.path)
+    (run.path / "provenance.json").unlink()
+    assert not Run.open(run.path).finished
+
+
+def test_weights_are_those_that_the_run_was_finished_with(run: Run) -> None:
+    run.save_weights("segmenter", {"a": torch.zeros(3)})
+    run.finish()
+    assert run.load_weights("segmenter").keys() == {"a"}
+    run.save_weights("segmenter", {"a": torch.ones(3)})
+    with pytest.raises(UserError, match=r"segmenter\.safetensors: is not the file that the run was finished with"):
+        run.load_weights("segmenter")
+    stored = {key: value for key, value in run.provenance.items() if key != "weights"}  # as older versions wrote
+    (run.path / "provenance.json").write_text(json.dumps(stored))
+    assert torch.equal(run.load_weights("segmenter")["a"], torch.ones(3))
+
+
+def test_weights_that_are_no_file_of_numbers(run: Run, tmp_path: Path) -> None:
+    file = run.path / "weights" / "segmenter.safetensors"
+    for wrong in (math.nan, math.inf):
+        run.save_weights("segmenter", {"a": torch.zeros(3), "b": torch.full((2,), wrong)})
+        with pytest.raises(UserError, match=r"segmenter\.safetensors: b holds NaN or infinite numbers; restore"):
+            run.load_weights("segmenter")
+    for target, sentence in (("/dev/zero", "is no regular file"), ("nowhere", "is a link to nothing")):
+        file.unlink()
+        file.symlink_to(target)
+        with pytest.raises(UserError, match=f"{sentence}; restore it"):
+            run.load_weights("segmenter")
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(UserError, match="is a folder, no file; restore it"):
+        run.load_weights("segmenter")
+
+
+def test_weights_that_may_not_be_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.save_weights("segmenter", {"a": torch.zeros(3)})
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"safetensors: cannot be read \(Permission denied\); change its permissions"):
+        run.load_weights("segmenter")

@@ -149,10 +149,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 141
     except OSError as error:  # as with a full disk behind `cytoforge score ... > file`
+        if _debugging():
+            raise
         _drop_output()
         print(f"cytoforge: what is printed cannot be written: {explain(error)}", file=sys.stderr)
         return 2
     return status
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("CYTOFORGE_DEBUG"))
 
 
 def _drop_output() -> None:
@@ -176,7 +182,6 @@ def _run(given: list[str]) -> int:
     from cytoforge.progress import say
 
     words, rest = found
-    debug = bool(os.environ.get("CYTOFORGE_DEBUG"))
     try:
         settings = _parse(words, rest)
         module, function = COMMANDS[words][1].split(":")
@@ -187,7 +192,7 @@ def _run(given: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if debug:
+        if _debugging():
             raise
         sentence = str(error) if isinstance(error, UserError) else explain(error)
         say([f"cytoforge: {sentence or _fault(error)}"])

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cytoforge.data.files import digest, in_utf8
+from cytoforge.data.files import check_readable, digest, in_utf8
 from cytoforge.errors import UserError
 from cytoforge.networks.features import LPIPS, InceptionFeatures
 
@@ -76,14 +76,18 @@ def load_features(name: FeatureNetwork, directory: Path | None = None) -> dict[s
     path = weights_file(name, directory)
     if path is None:
         return None
+    check_readable(path, "copy it anew")
     try:
         with in_utf8(path) as file:
             state = load_file(file)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: is damaged ({error}); copy it anew, or remove it to do without") from error
     if TELLING[name] not in state:
         raise UserError(f"{path}: holds no {name} weights ({TELLING[name]} is missing); put the right file there")
-    return {key: tensor.float() for key, tensor in state.items()}
+    state = {key: tensor.float() for key, tensor in state.items()}
+    if lost := next((key for key, tensor in state.items() if not tensor.isfinite().all()), None):
+        raise UserError(f"{path}: {lost} holds NaN or infinite numbers; copy it anew, or remove it to do without")
+    return state
 
 
 def load_inception(directory: Path | None = None) -> InceptionFeatures | None:
