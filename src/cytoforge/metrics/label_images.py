@@ -81,7 +81,7 @@ def _regions(labels: Labels) -> tuple[NDArray[np.intp], Regions, NDArray[np.intp
 
 
 def traits(labels: Labels, stored: DTypeLike = np.int32) -> Traits:
-    """Measure labels (H, W) for `judge`; `stored` is the type of the file's values, of which uint8 holds 255 ids only."""
+    """Measure labels (H, W) for `judge`; `stored` is the type of the file's values, as uint8 holds 255 ids."""
     regions, cells, where = _regions(labels)
     if not cells.ids.size:
         return Traits(cells, 0.0, 0.0, 0, None, 0.0, False)
