@@ -7,6 +7,7 @@ import numpy as np
 from cytoforge.config import ImportMovie
 from cytoforge.data.film import SUFFIXES, read_film
 from cytoforge.data.images import read_label_stack, read_stack
+from cytoforge.data.label_check import check_label_stack
 from cytoforge.data.movie import MovieWriter, tracks_of
 from cytoforge.errors import UserError
 
@@ -17,7 +18,7 @@ def import_movie(config: ImportMovie) -> Path:
     """Write OUT/01 and, with masks, OUT/01_RES and its tracks; return OUT.
 
     Raises UserError when a stack cannot be read or has a single frame, or when masks and frames differ in number or
-    size.
+    size, or masks do not number cells.
     """
     frames = read_film(config.stack) if config.stack.suffix.lower() in SUFFIXES else read_stack(config.stack)
     labels = read_label_stack(config.masks) if config.masks else None
@@ -26,6 +27,8 @@ def import_movie(config: ImportMovie) -> Path:
     if labels is not None and labels.shape != (frames.shape[0], *frames.shape[2:]):
         stacks = [f"{len(one)} of {one.shape[-2]} x {one.shape[-1]} pixels" for one in (labels, frames)]
         raise UserError(f"{config.masks}: has {stacks[0]}, {config.stack.name} {stacks[1]}; export both alike")
+    if labels is not None and config.masks is not None:
+        check_label_stack(config.masks, labels)
     writer = MovieWriter(config.out, {"source": config.stack.name}, overwrite=config.overwrite)
     for number, frame in enumerate(frames):
         writer.add_frame(SEQUENCE, number, frame)

@@ -154,6 +154,7 @@ def _open(config: ScoreGeneration) -> _Inputs:
     if normalisation == "set":
         limits = _limits(truth)
         notes = _unit_remarks(config, _limits(generated), limits)
+    notes += [note for data in (truth, generated, training) if data is not None for note in data.left_out]
     return _Inputs(
         _Side(config.prediction, generated, 1.0, limits),
         _Side(config.truth, truth, config.scale, limits),

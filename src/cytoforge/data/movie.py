@@ -21,6 +21,7 @@ from PIL import Image
 
 from cytoforge.data.files import read_json, write_bytes, write_json
 from cytoforge.data.images import Mark, read_labels, write_image, write_labels
+from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import left_out as left_out_of
 from cytoforge.data.writer import INFO, check_target, goes_on, made_by
 from cytoforge.errors import UserError
@@ -88,6 +89,11 @@ class Sequence:
         if masks is None:
             raise UserError(f"sequence {self.name}: has tracks but no masks; add them")
         return tuple(number for number in masks if markers is None or number in markers)
+
+    def check_labels(self, *, binary: bool = False) -> None:
+        """Raise UserError when the masks in use, or markers, do not number cells one by one; see check_label_files."""
+        for source in dict.fromkeys(name for name in (self.source, self.track_source) if name in self.masks):
+            check_label_files(list(self.masks[str(source)].values()), binary=binary)
 
     def read_tracked(self, number: int) -> np.ndarray:
         """Read the labels int32 (H, W) of one of `tracked_frames`.

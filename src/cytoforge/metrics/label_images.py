@@ -23,6 +23,7 @@ RARE = 0.05  # share of the pixels, or of those at the edge, below which 0 is no
 # share of border pixels that lie strictly between their two neighbours: below 0.012 in hand-drawn and silver masks
 # (usiigaci, dsb256, u373, hela), above 0.24 in the same masks resized with any interpolation
 INTERPOLATED = 0.1
+ENOUGH = 100  # pixels of cells from which that share means something: cells of one pixel make ramps, too
 
 
 class Verdict(NamedTuple):
@@ -56,17 +57,14 @@ class Traits:
     """the same of pieces that lie too far from each other for a torn cell"""
     apart_ids: int
     """number of ids with such pieces, those as one that the edge of the image cuts"""
+    zero: float
+    """share of the pixels that are 0"""
     background: int | None
     """id of the region that takes the place of a background, if there is one"""
     interpolated: float
     """see interpolated_share"""
-    wrapped: bool
-    """whether all 255 ids of 8 bits are used, and some of them for several regions"""
-
-
-def measure_regions(labels: Labels) -> Regions:
-    """Measure the regions of equal id (touching at sides or corners) of labels (H, W)."""
-    return _regions(labels)[1]
+    stored: np.dtype[Any]
+    """type of the file's values"""
 
 
 def _regions(labels: Labels) -> tuple[NDArray[np.intp], Regions, NDArray[np.intp]]:
@@ -81,10 +79,11 @@ def _regions(labels: Labels) -> tuple[NDArray[np.intp], Regions, NDArray[np.intp
 
 
 def traits(labels: Labels, stored: DTypeLike = np.int32) -> Traits:
-    """Measure labels (H, W) for `judge`; `stored` is the type of the file's values, as uint8 holds 255 ids."""
+    """Measure labels (H, W) for `judge`; `stored` is the type of the file's values."""
     regions, cells, where = _regions(labels)
+    zero = 1 - cells.sizes.sum() / labels.size
     if not cells.ids.size:
-        return Traits(cells, 0.0, 0.0, 0, None, 0.0, False)
+        return Traits(cells, 0.0, 0.0, 0, zero, None, 0.0, np.dtype(stored))
     largest = np.zeros(cells.ids.size, cells.sizes.dtype)
     np.maximum.at(largest, where, cells.sizes)
     whole = cells.sizes > SPECK * largest[where]  # no stray
@@ -98,9 +97,10 @@ def traits(labels: Labels, stored: DTypeLike = np.int32) -> Traits:
         float(pieces.mean()),
         float(clusters[:, 0].mean()),
         int(np.count_nonzero(clusters[:, 1] > 1)),
-        _background(labels, regions, cells, where),
+        zero,
+        _background(regions, cells, where, zero),
         interpolated_share(labels),
-        np.dtype(stored) == np.uint8 and cells.ids.size == 255 and bool(cells.pieces.max() > 1),
+        np.dtype(stored),
     )
 
 
@@ -120,15 +120,14 @@ def _edge(array: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([array[0], array[-1], array[1:-1, 0], array[1:-1, -1]])
 
 
-def _background(labels: Labels, regions: NDArray[np.intp], cells: Regions, where: NDArray[np.intp]) -> int | None:
+def _background(regions: NDArray[np.intp], cells: Regions, where: NDArray[np.intp], zero: float) -> int | None:
     """Find the id that takes the place of a background: it lines the edge, and hardly a pixel is 0."""
     edge = np.bincount(_edge(regions), minlength=cells.sizes.size + 1) / _edge(regions).size
     number = int(np.argmax(edge[1:]))
     value, size, lining = int(cells.ids[where[number]]), cells.sizes[number], edge[number + 1]
     if cells.ids.size == 1:  # one cell may fill the image, and have holes
-        return value if value in WHITE and lining > 0.5 and size < labels.size else None
-    zero = 1 - cells.sizes.sum() / labels.size
-    large = size > labels.size / 2 or size > 10 * np.median(np.delete(cells.sizes, number))
+        return value if value in WHITE and lining > 0.5 and size < regions.size else None
+    large = size > regions.size / 2 or size > 10 * np.median(np.delete(cells.sizes, number))
     return value if max(zero, edge[0]) < RARE and lining > 0.5 and large else None
 
 
@@ -168,23 +167,27 @@ def _verdict(image: Traits, together: bool) -> Verdict | None:
             f"the value {image.background} takes the place of the background, which is 0 in a label image",
             f"set the background to 0: mask[mask == {image.background}] = 0",
         )
-    if image.interpolated > INTERPOLATED:
+    picture = Verdict(
+        "picture",
+        f"{count} values, most of them in many separate regions: a picture, not numbered cells",
+        "give the label image, in which every cell has a number of its own",
+    )
+    if image.spread >= SPREAD and image.zero < RARE:
+        return picture
+    if image.interpolated > INTERPOLATED and cells.sizes.sum() >= ENOUGH:
         return Verdict(
             "interpolated",
             f"ids run in ramps along {image.interpolated:.0%} of the cells' borders: it was resized or smoothed with "
             "interpolation",
             "export the mask anew, resizing by nearest neighbour only",
         )
-    if image.wrapped:
+    if image.stored == np.uint8 and count == 255 and cells.pieces.max() > 1:
         return Verdict(
             "wrapped",
             "uses all 255 ids of 8 bits, some for several regions: ids beyond 255 have wrapped round",
             "export the labels with 16 bits",
         )
-    if image.spread >= SPREAD:
-        what = f"{count} values, most of them in many separate regions: a picture, not numbered cells"
-        return Verdict("picture", what, "give the label image, in which every cell has a number of its own")
-    return None
+    return picture if image.spread >= SPREAD else None
 
 
 def _of_one_value(image: Traits, together: bool) -> Verdict | None:
