@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scipy import ndimage
 from skimage.measure import label
 
-from conftest import squares
-from cytoforge.data.images import read_labels
+from conftest import picture, squares
+from cytoforge.cli import main
+from cytoforge.data.images import read_labels, write_image, write_labels
+from cytoforge.data.label_check import check_label_files
+from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import judge, traits
 from cytoforge.simulation.phantom import phantom
 
@@ -144,6 +148,84 @@ def test_phantoms_are_label_images(scale: float) -> None:
         assert kind(nearest) is None
         crops = [nearest[top : top + 40, left : left + 40] for top in (0, 30) for left in (0, 30)]
         assert kinds(*crops) == [None] * 4
+
+
+COMMANDS = (
+    "train segmentation {data} --out {out}",
+    "train segmentation {movie} --out {out}",
+    "train generator {data} --condition instances --out {out}",
+    "train movie {movie} --condition instances --out {out}",
+    "train tracker {movie} --out {out}",
+    "score segmentation {data} {good}",
+    "score segmentation {good} {data}",
+    "score tracking {movie} {goodmovie}",
+    "score tracking {goodmovie} {movie}",
+    "track overlap {movie} --out {out}",
+    "import movie {stack} --masks {stack} --out {out}",
+    "import tracks {table} --masks {movie} --out {out}",
+    "export {movie} --format features --out {out}",
+    "simulate masks --like {data} --out {out}",
+    "simulate movie --like {movie} --out {out}",
+    "study training {data} --out {out}",
+    "study tracking {movie} --out {out}",
+)
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A dataset and a movie whose masks are binary, the same with numbered cells, a stack of the masks, and tracks."""
+    top = tmp_path_factory.mktemp("binary")
+    places = {name: top / name for name in ("data", "good", "movie", "goodmovie", "stack", "table", "out")}
+    places |= {"stack": top / "stack.tif", "table": top / "table.csv"}
+    numbered = squares((64, 64), 12, 20)
+    pixels = [np.roll(picture(numbered, seed=k), k, axis=2) for k in range(8)]
+    for data, movie, labels in (("data", "movie", (numbered > 0) * 255), ("good", "goodmovie", numbered)):
+        for k, image in enumerate(pixels):
+            mask = np.roll(labels, k, axis=1)
+            write_image(places[data] / "images" / f"i{k}.png", image)
+            write_labels(places[data] / "masks" / f"i{k}.png", mask)
+            write_image(places[movie] / "01" / f"t{k:03d}.tif", image)
+            write_labels(places[movie] / "01_GT" / "TRA" / f"man_track{k:03d}.tif", mask)
+        rows = [f"{number} 0 7 0\n" for number in np.unique(labels[labels > 0])]
+        (places[movie] / "01_GT" / "TRA" / "man_track.txt").write_text("".join(rows))
+    frames = np.stack([(numbered > 0).astype(np.uint8) * 255] * 4)
+    tifffile.imwrite(places["stack"], frames, photometric="minisblack", metadata={"axes": "TYX"})
+    places["table"].write_text("track_id,t,y,x\n1,0,5,5\n1,1,5,5\n")
+    return places
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_refuses_what_is_no_label_image(
+    line: str, binary: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.format(**binary).split()) == 2
+    said = capsys.readouterr().err
+    assert "one value (255) for 9 separate regions: a binary mask; number the cells 1, 2, 3" in said
+    assert str(binary["stack"] if "stack" in line else binary["movie" if "{movie}" in line else "data"]) in said
+    assert not binary["out"].exists()
+
+
+def test_binary_masks_serve_where_cells_are_not_told_apart(
+    binary: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for sides in ("{data} {good}", "{good} {data}"):
+        assert main(f"score segmentation {sides} --protocol paper".format(**binary).split()) == 0
+        assert "mean over 8 images" in capsys.readouterr().out
+
+
+def test_long_sets_are_judged_by_a_sample(tmp_path: Path) -> None:
+    for number in range(100):
+        labels = squares((48, 48), 6, 9)
+        write_labels(tmp_path / f"m{number:03d}.png", np.minimum(labels, 1) if number in (1, 99) else labels)
+    files = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"m099\.png: one value \(1\) for 25 separate regions"):
+        check_label_files(files)
+    check_label_files(files[:-1])  # the second is passed over
+    check_label_files([])
+    check_label_files(files[-1:], binary=True)
+    write_labels(files[-1], np.where(squares((48, 48), 6, 9), 1, 2))
+    with pytest.raises(UserError, match="a map of classes"):
+        check_label_files(files, binary=True)
 
 
 @pytest.mark.parametrize("folder", ["usiigaci/val/masks", "dsb256/val/masks", "u373/02_GT/SEG", "hela/01_ST/SEG"])

@@ -443,7 +443,9 @@ def _share(count: int, fraction: float, least: int = 1) -> int:
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the datasets and movies directly inside a folder, such as its train, val and test."""
+    """Return the datasets and movies directly inside a folder, such as its train, val and test; none in a dataset."""
+    if _is_dataset(path):
+        return []
     return [p for p in sorted(path.iterdir()) if p.is_dir() and (_is_dataset(p) or movie.is_movie(p))]
 
 

@@ -12,6 +12,8 @@ LOOKED_AT = 10_000  # entries of a subfolder that are looked through for images
 # left by systems, browsers and editors beside the files that people put there
 JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 JUNK_ENDINGS = (":zone.identifier", ".bak", ".part", ".tmp", ".crdownload", ".swp", "~")
+OWN = ("dataset.json", "segment.json", "statistics.json")  # what cytoforge writes beside images
+RESULTS = ("segment.json", "provenance.json", "statistics.json")  # and what tells a folder of its results
 # what people and programs write about images
 PAPERS = (".txt", ".md", ".csv", ".tsv", ".xlsx", ".xls", ".docx", ".pdf", ".html", ".log", ".yml", ".yaml", ".toml")
 REMEDIES = {
@@ -40,13 +42,13 @@ def is_junk(path: Path) -> bool:
 def left_out(folder: Path, read: Collection[Path], *, named: str | None = None, parts: bool = False) -> list[str]:
     """Say what of a folder is not among the files and folders `read`, a sentence for each kind; opens no file.
 
-    Junk and papers (text, tables) are no matter. `named` says how files must be called that are read there. `parts`
-    is for the folder of a dataset or movie: only what looks like images counts there.
+    Junk, papers (text, tables) and what cytoforge made are no matter. `named` says how files must be called that are
+    read there. `parts` is for the folder of a dataset or movie: only what looks like images counts there.
     """
     kinds: dict[str, list[str]] = {}
     folders: dict[str, int] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path in read or is_junk(path):
+        if path in read or is_junk(path) or path.name in OWN or any((path / name).is_file() for name in RESULTS):
             continue
         ending = _ending(path)
         if path.is_dir() and ending != ".zarr":

@@ -191,7 +191,7 @@ def left_out(path: Path, names: Iterable[str] = ()) -> list[str]:
         truth = [path / f"{sequence.name}{folder}" for _, folder, *_ in SOURCES]
         for owner in dict.fromkeys(one.parent for one in truth if one.parent != path):
             notes += left_out_of(owner, truth, parts=True, named="SEG/man_seg000.tif or TRA/man_track000.tif ...")
-    known = [folder for folder in path.iterdir() if re.fullmatch(r"\d{2,}(_GT|_ST|_RES|_LOW)?", folder.name)]
+    known = [folder for folder in path.iterdir() if re.fullmatch(r"\d{2,}((_GT|_ST|_RES|_LOW)?|\.gif)", folder.name)]
     return notes + left_out_of(path, known, parts=True, named="01/t000.tif, 01_ST/SEG/man_seg000.tif ...")
 
 
