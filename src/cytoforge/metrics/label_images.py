@@ -167,14 +167,11 @@ def _verdict(image: Traits, together: bool) -> Verdict | None:
             f"the value {image.background} takes the place of the background, which is 0 in a label image",
             f"set the background to 0: mask[mask == {image.background}] = 0",
         )
-    picture = Verdict(
-        "picture",
-        f"{count} values, most of them in many separate regions: a picture, not numbered cells",
-        "give the label image, in which every cell has a number of its own",
-    )
-    if image.spread >= SPREAD and image.zero < RARE:
-        return picture
-    if image.interpolated > INTERPOLATED and cells.sizes.sum() >= ENOUGH:
+    ramps = image.interpolated > INTERPOLATED and cells.sizes.sum() >= ENOUGH
+    numbered = "give the label image, in which every cell has a number of its own and the background is 0"
+    if image.zero < RARE and (image.spread >= SPREAD or ramps):
+        return Verdict("picture", "has no background", f"is it an image? {numbered}")
+    if ramps:
         return Verdict(
             "interpolated",
             f"ids run in ramps along {image.interpolated:.0%} of the cells' borders: it was resized or smoothed with "
@@ -187,7 +184,10 @@ def _verdict(image: Traits, together: bool) -> Verdict | None:
             "uses all 255 ids of 8 bits, some for several regions: ids beyond 255 have wrapped round",
             "export the labels with 16 bits",
         )
-    return picture if image.spread >= SPREAD else None
+    if image.spread >= SPREAD:
+        what = f"{count} values, most of them in many separate regions: a picture, not numbered cells"
+        return Verdict("picture", what, numbered)
+    return None
 
 
 def _of_one_value(image: Traits, together: bool) -> Verdict | None:
