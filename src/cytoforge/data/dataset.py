@@ -15,6 +15,7 @@ from cytoforge.data.files import digest, read_json
 from cytoforge.data.formats import SUFFIXES, by_stem, image_files, read_mark
 from cytoforge.data.images import (
     Normalisation,
+    is_blank,
     read_header,
     read_image,
     read_labels,
@@ -386,13 +387,13 @@ class Dataset:
     def common_image(self, other: "Dataset") -> tuple[Path, Path] | None:
         """Return a file of this dataset and one of another that hold the same image, under whatever names, or None.
 
-        Bytes are compared first, then pixels of images of one size and type.
+        Bytes are compared first, then pixels of images of one size and type. Blank images are no matter.
         """
         ours, theirs = ([item.image for item in data.items if item.image] for data in (self, other))
         for key in (digest, _pixels):
             known = {key(image): image for image in ours}
             for image in theirs:
-                if (value := key(image)) in known:
+                if (value := key(image)) in known and not is_blank(read_image(image)):
                     return known[value], image
         return None
 

@@ -271,8 +271,8 @@ class Record:
             return cls(config.out, head)
         if not same:
             raise UserError(
-                f"{path}: another run, --tile or limits of dataset.json made these masks; give another --out, or "
-                "--overwrite"
+                f"{path}: another run or --tile made these masks, or other limits of dataset.json; give another "
+                "--out, or --overwrite"
             )
         return cls(config.out, head, stored["masks"], stored.get("tile_disagreement"))
 

@@ -199,7 +199,7 @@ def _of_one_value(image: Traits, together: bool) -> Verdict | None:
             f"the background has the value {value} and the cells have 0: an inverted binary mask",
             "number the cells 1, 2, 3 ...: skimage.measure.label(mask == 0) does it where cells do not touch",
         )
-    if image.spread >= CAP or image.apart_ids or (image.spread > 1 and (together or value in WHITE)):
+    if image.spread >= SPREAD or image.apart_ids or (image.spread > 1 and (together or value in WHITE)):
         return Verdict(
             "binary",
             f"one value ({value}) for {cells.sizes.size} separate regions: a binary mask",
