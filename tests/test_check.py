@@ -12,21 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import picture, squares
-from cytoforge.commands.check import (
-    INTERPOLATED,
-    Finding,
-    check,
-    check_command,
-    interpolated_share,
-    measure_regions,
-    report,
-    survey,
-)
+from cytoforge.commands.check import Finding, check, check_command, report, survey
 from cytoforge.config import Check
 from cytoforge.data.dataset import Dataset, parts
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import MovieWriter
 from cytoforge.errors import UserError
+from cytoforge.metrics.label_images import INTERPOLATED, interpolated_share, traits
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -251,12 +243,12 @@ def test_empty_masks(tmp_path: Path) -> None:
 
 def test_regions_by_hand() -> None:
     labels = np.array([[7, 7, 0, 2], [0, 0, 7, 2], [5, 0, 0, 0], [0, 0, 7, 7]], np.int32)
-    regions = measure_regions(labels)
+    regions = traits(labels).regions
     np.testing.assert_array_equal(regions.ids, [2, 5, 7])
     np.testing.assert_array_equal(regions.areas, [2, 1, 5])
     np.testing.assert_array_equal(regions.pieces, [1, 1, 2])
     assert sorted(regions.sizes) == [1, 2, 2, 3]
-    assert measure_regions(np.zeros((3, 3), np.int32)).ids.size == 0
+    assert traits(np.zeros((3, 3), np.int32)).regions.ids.size == 0
 
 
 # movies

@@ -69,6 +69,124 @@ def test_missing_partners_are_left_out_with_a_note(tmp_path: Path) -> None:
     )
 
 
+FIJI = "export them as TIFF, which Fiji does: File > Save As > Tiff"
+
+
+def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png", "images/plate2/b.png", "images/plate2/c.png", "loose.tif")
+    for file in ("b.jpg", "c.JPG", "d.jpg", "e.jpg", "f.czi", "README", "notes.txt", "g.xyz", "a.png.jpg"):
+        (tmp_path / "images" / file).write_bytes(b"x")
+    for file in ("a_seg.npy", "b.npy", "c.json"):
+        (tmp_path / "masks" / file).write_bytes(b"x")
+    (tmp_path / "images" / "empty").mkdir()
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    assert Dataset.open(tmp_path).notes == Dataset.open(tmp_path).left_out
+    assert sorted(Dataset.open(tmp_path).left_out) == sorted([
+        f"{images}: left out 5 .jpg files (a.png.jpg, b.jpg, c.JPG ...); convert them to PNG or TIFF",
+        f"{images}: left out 1 .czi file (f.czi); {FIJI}",
+        f"{images}: left out 1 .xyz file (g.xyz); PNG, TIFF and zarr are read",
+        f"{images}: left out 1 subfolder with 2 images (plate2); move the images up, or give such a folder as data of "
+        "its own",
+        f"{masks}: left out 1 _seg.npy file (a_seg.npy); save the label images in them as PNG or TIFF: in cellpose by "
+        "File > Save masks, or --save_tif",
+        f"{masks}: left out 1 .npy file (b.npy); save the arrays in them as TIFF",
+        f"{masks}: left out 1 .json file (c.json); save the outlines in them as label images, a number for each cell",
+        f"{tmp_path}: left out 1 .tif file (loose.tif); put images into images/ and masks into masks/",
+    ])  # fmt: skip
+    assert len(Dataset.open(images).left_out) == 4
+    assert Dataset.open(images / "a.png").left_out == ()
+
+
+def test_junk_is_passed_over(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png")
+    junk = (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "a.png:Zone.Identifier", "a.png.bak", "b.tif.part")
+    for part in (".", "images", "masks"):
+        for file in (*junk, "a.png~"):
+            (tmp_path / part / file).write_bytes(b"x")
+    (tmp_path / "images" / "__MACOSX").mkdir()
+    (tmp_path / "images" / "__MACOSX" / "a.png").write_bytes(b"x")
+    assert Dataset.open(tmp_path).notes == ()
+    assert names(Dataset.open(tmp_path).pairs()) == ["a"]
+
+
+def test_masks_named_as_cellpose_names_them(tmp_path: Path) -> None:
+    put(tmp_path / "apart", "images/a.tif", "images/b.png", "images/c.png", "images/c_masks.png")
+    put(tmp_path / "apart", "masks/a.tif.png", "masks/b_cp_masks.tif", "masks/c.png", "masks/c_masks.png")
+    pairs = {item.name: (item.image, item.mask) for item in Dataset.open(tmp_path / "apart").items}
+    assert {name: mask.name for name, (_, mask) in pairs.items() if mask} == {
+        "a": "a.tif.png",
+        "b": "b_cp_masks.tif",
+        "c": "c.png",
+        "c_masks": "c_masks.png",
+    }
+    for file in ("a.png", "a_cp_masks.png", "b.png", "b_masks.tif", "c.png", "c_mask.png", "d.png", "masks.png"):
+        put(tmp_path, f"beside/{file}") if "mask" not in file else write_labels(
+            tmp_path / "beside" / file, np.eye(8, dtype=np.int32)
+        )
+    beside = Dataset.open(tmp_path / "beside")
+    assert names(beside) == ["a", "b", "c", "d", "masks"]
+    assert names(beside.pairs()) == ["a", "b", "c"]
+    assert beside.read_labels(beside.items[1]).max() == 1
+    assert names(Dataset.open(tmp_path / "beside", holds="masks").masks()) == ["a", "b", "c"]
+
+
+def test_folders_in_capitals_and_by_other_names(tmp_path: Path) -> None:
+    put(tmp_path / "upper", "Images/a.png")
+    write_labels(tmp_path / "upper" / "MASKS" / "a.png", np.eye(8, dtype=np.int32))
+    assert names(Dataset.open(tmp_path / "upper").pairs()) == ["a"]
+    put(tmp_path / "other", "images/a.png", "labels/a.png")
+    note = f"{tmp_path / 'other'}: left out 1 subfolder with 1 image (labels); rename it masks, if it holds the masks"
+    assert Dataset.open(tmp_path / "other").left_out == (note,)
+    with pytest.raises(UserError, match="rename it masks, if it holds the masks"):
+        Dataset.open(tmp_path / "other").pairs()
+    put(tmp_path / "whole", "images/a.png", "masks/a.png", "old/images/a.png")
+    assert parts(tmp_path / "whole") == []
+    assert "1 subfolder with 1 image (old)" in Dataset.open(tmp_path / "whole").left_out[0]
+
+
+def test_what_is_not_read_of_a_movie(tiny_movie: Path) -> None:
+    assert Dataset.open(tiny_movie).left_out == ()
+    for file in ("01/frame9.tif", "01/t9.tif", "01/t009.png", "01_GT/TRA/mask001.tif", "01_GT/man_seg000.tif"):
+        (tiny_movie / file).write_bytes(b"x")
+    (tiny_movie / "seq3").mkdir()
+    (tiny_movie / "seq3" / "t000.tif").write_bytes(b"x")
+    left = [note.removeprefix(f"{tiny_movie}") for note in Dataset.open(tiny_movie).left_out]
+    rename = "rename them: files that are read there are named"
+    assert sorted(left) == [
+        f"/01: left out 1 .png file (t009.png); {rename} t000.tif ...",
+        f"/01: left out 2 .tif files (frame9.tif, t9.tif); {rename} t000.tif ...",
+        f"/01_GT/TRA: left out 1 .tif file (mask001.tif); {rename} man_track000.tif ...",
+        f"/01_GT: left out 1 .tif file (man_seg000.tif); {rename} SEG/man_seg000.tif or TRA/man_track000.tif ...",
+        ": left out 1 subfolder with 1 image (seq3); move the images up, or give such a folder as data of its own",
+    ]
+    assert len(Dataset.open(tiny_movie, ("02",)).left_out) == 1
+
+
+def test_dataset_json_counts_for_its_parts(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png")
+    write_json(tmp_path / "dataset.json", {"limits": [0, 126], "scale": 0.5})
+    for path in (tmp_path, tmp_path / "images", tmp_path / "images" / "a.png"):
+        data = Dataset.open(path)
+        assert data.scale == 0.5
+        np.testing.assert_allclose(data.read_image(data.items[0])[0, -1, -1], 0)
+        np.testing.assert_array_equal(data.common_limits(), [[0, 126]])
+
+
+def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
+    for number in range(8):
+        write_image(tmp_path / "images" / f"i{number}.png", np.full((1, 8, 8), number // 2, np.uint8))
+        write_labels(tmp_path / "masks" / f"i{number}.png", np.eye(8, dtype=np.int32))
+    dataset = Dataset.open(tmp_path)
+    for seed in range(6):
+        training, held = dataset.split(seed)
+        assert len(held.items) == 2
+        assert not {int(name[1]) // 2 for name in names(training)} & {int(name[1]) // 2 for name in names(held)}
+    assert dataset.split(0)[0].common_image(dataset.split(0)[1]) is None
+    for file in (tmp_path / "images").iterdir():
+        write_image(file, np.ones((1, 8, 8), np.uint8))
+    assert len(Dataset.open(tmp_path).split(0)[1].items) == 2  # all are alike: some are held out all the same
+
+
 def test_images_alone_masks_alone_and_nothing_in_common(tmp_path: Path) -> None:
     put(tmp_path / "i", "images/a.png")
     put(tmp_path / "m", "masks/a.png")

@@ -521,6 +521,20 @@ def test_published_weights_paint(masks: Path, tmp_path: Path) -> None:
     assert read_header(tmp_path / "out" / "images" / "a.png") == ((1, 60, 70), np.dtype(np.uint16))
 
 
+def test_binary_masks_are_painted_on_where_cells_are_not_told_apart(tmp_path: Path) -> None:
+    numbered = squares()
+    write_labels(tmp_path / "masks" / "a.png", np.minimum(numbered, 1))
+    (tmp_path / "masks" / "b.jpg").write_bytes(b"x")
+    generate(settings_of(write_run(tmp_path / "run", kind="mask"), tmp_path / "masks", tmp_path / "out"))
+    telling = write_run(tmp_path / "telling", kind="instances", in_channels=3)
+    with pytest.raises(UserError, match=r"a\.png: one value \(1\) for .* regions: a binary mask; number the cells"):
+        generate(settings_of(telling, tmp_path / "masks", tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    write_labels(tmp_path / "masks" / "a.png", np.where(numbered, 1, 2))
+    with pytest.raises(UserError, match="a map of classes"):
+        generate(settings_of(tmp_path / "run", tmp_path / "masks", tmp_path / "other"))
+
+
 def test_masks_without_background_are_refused(run: Path, tmp_path: Path) -> None:
     write_labels(tmp_path / "photographs" / "a.png", np.arange(1, 1025).reshape(32, 32))
     with pytest.raises(UserError, match=r"a\.png: has no background; is it an image"):

@@ -9,7 +9,7 @@ from scipy.stats import ks_2samp
 from skimage.measure import regionprops_table
 
 from cells import NOTHING, THREE_CELLS, TOUCHING, TOUCHING_AS_ONE, draw
-from cytoforge.metrics.morphology import distances, is_binary, morphology, pooled, summary
+from cytoforge.metrics.morphology import distances, morphology, pooled, summary
 
 
 def test_three_cells_by_hand() -> None:
@@ -104,18 +104,3 @@ def test_what_no_image_has_is_absent() -> None:
 def test_labels_have_two_axes() -> None:
     with pytest.raises(ValueError, match=r"\(H, W\), got \(1, 5, 12\)"):
         morphology(NOTHING[None])
-
-
-def test_one_number_for_several_regions_is_a_binary_mask() -> None:
-    labels = np.zeros((30, 30), np.int32)
-    assert not is_binary(labels)
-    labels[2:12, 2:12] = 7
-    assert not is_binary(labels)  # one cell
-    labels[12:22, 12:22] = 7
-    assert not is_binary(labels)  # its halves touch at a corner
-    labels[25, 25] = 7
-    assert not is_binary(labels)  # a stray pixel is no cell
-    labels[24:28, 2:12] = 7
-    assert is_binary(labels)
-    labels[24:28, 2:12] = 8
-    assert not is_binary(labels)

@@ -396,6 +396,37 @@ def record_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "segment.json").read_text())
 
 
+def test_limits_of_a_dataset_hold_for_its_masks(toy: Toy, run: Path, tmp_path: Path) -> None:
+    """Grey values 0 to 240 of cells at 20 to 220: with the image's own limits interiors are what `Toy` wants."""
+    grey = painted(CELLS)[:, :, :40]
+    write_image(tmp_path / "data" / "images" / "a.png", np.clip(grey * 50 + 120, 60, 180).astype(np.uint8))
+    write_image(tmp_path / "data" / "images" / "flat.png", np.full((1, 40, 40), 200, np.uint8))
+    found = {}
+    for name, limits in (("own", None), ("wide", [60, 10000]), ("same", [60, 180])):
+        (tmp_path / "data" / "dataset.json").write_text(json.dumps({"limits": limits} if limits else {}))
+        segment(Segment(run, tmp_path / "data", tmp_path / name, threads=1))
+        found[name] = read_labels(tmp_path / name / "masks" / "a.png")
+        assert record_of(tmp_path / name)["limits"] == limits
+        assert not read_labels(tmp_path / name / "masks" / "flat.png").any()
+    assert same_partition(found["own"], CELLS[:, :40])
+    np.testing.assert_array_equal(found["same"], found["own"])
+    assert not found["wide"].any()  # all but black between such limits
+    with pytest.raises(UserError, match=r"made these masks, or other limits of dataset\.json"):
+        segment(Segment(run, tmp_path / "data", tmp_path / "own", threads=1))
+
+
+def test_what_is_not_segmented_is_said(
+    toy: Toy, run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("d.jpg", "e.jpg", "Thumbs.db"):
+        (images / name).write_bytes(b"x")
+    segment(Segment(run, images, tmp_path / "out", threads=1))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{images}: left out 2 .jpg files (d.jpg, e.jpg); convert them to PNG or TIFF"
+    assert said[1].endswith("3 masks with 9 cells")
+    assert len(said) == 2
+
+
 def test_masks_have_the_names_and_sizes_of_the_images(
     toy: Toy, run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -220,10 +220,13 @@ def test_masks_without_cells_or_without_whole_cells_are_refused(tmp_path: Path) 
         simulate_masks(SimulateMasks(out=tmp_path / "out2", like=tmp_path / "cut"))
     for name, labels in (("a", BINARY), ("b", BINARY.T), ("nothing", NOTHING)):
         write_labels(tmp_path / "binary" / "masks" / f"{name}.png", labels)
-    with pytest.raises(UserError, match=r"binary: the masks look binary, one number .* cytoforge check .* says how"):
+    with pytest.raises(UserError, match=r"a\.png: one value \(255\) for 3 separate regions: a binary mask; number"):
+        simulate_masks(SimulateMasks(out=tmp_path / "out2", like=tmp_path / "binary"))
+    write_labels(tmp_path / "binary" / "masks" / "a.png", label(BINARY))
+    with pytest.raises(UserError, match=r"b\.png: one value \(255\) for 3 separate regions"):  # one of them will do
         simulate_masks(SimulateMasks(out=tmp_path / "out2", like=tmp_path / "binary"))
     write_labels(tmp_path / "binary" / "masks" / "b.png", label(BINARY.T))
-    simulate_masks(SimulateMasks(out=tmp_path / "mixed", like=tmp_path / "binary", count=1))
+    simulate_masks(SimulateMasks(out=tmp_path / "numbered", like=tmp_path / "binary", count=1))
     (tmp_path / "pictures" / "images").mkdir(parents=True)
     write_image(tmp_path / "pictures" / "images" / "a.png", np.zeros((1, 30, 30), np.uint8))
     with pytest.raises(UserError, match="holds no masks"):

@@ -190,19 +190,25 @@ def test_an_interrupted_call_goes_on(tiny_movie: Path, tmp_path: Path, monkeypat
 def test_a_run_with_a_tracker_is_handed_the_images(
     tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    extremes: set[tuple[float, float]] = set()
+
     class Looking:
         wants_images = True
 
         def __call__(self, frames: Iterator[Frame]) -> Links:
             seen = list(frames)
             assert all(image is not None and image.shape == (1, *labels.shape) for labels, image in seen)
-            assert all(image is not None and image.min() == -1 and image.max() == 1 for _, image in seen)
+            extremes.update((float(image.min()), float(image.max())) for _, image in seen if image is not None)
             return Links(np.array([labels.max() for labels, _ in seen]), np.zeros((0, 4), np.int64))
 
     run = write_run(tmp_path / "run", networks={"tracker": {}})
     monkeypatch.setattr(DeepSeaLinker, "open", lambda run, config: Looking())
     track(Track(str(run), tiny_movie, tmp_path / "out", sequence=("01",)))
     assert len(tracks(tmp_path / "out")) == 45
+    assert extremes == {(-1, 1)}
+    (tiny_movie / "dataset.json").write_text('{"limits": [-1000, 1000]}')
+    track(Track(str(run), tiny_movie, tmp_path / "limited", sequence=("01",)))
+    assert all(-0.1 < low < high < 0.3 for low, high in extremes - {(-1, 1)}) and len(extremes) > 1
     for frame in (tiny_movie / "02").iterdir():
         frame.unlink()
     with pytest.raises(UserError, match=r"02_ST.*man_seg000.tif: has no frame, which this tracker looks at"):

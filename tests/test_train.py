@@ -1,11 +1,14 @@
 """From a folder of annotated phantoms to masks and scores, through the command line."""
 
+import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,13 @@ from cytoforge.cli import main
 from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
-from cytoforge.data.images import write_image, write_labels
+from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.run import STAGES, Run
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.prepare import _proposed_scale
 from cytoforge.training.segmentation import Conventional, _start_differences
 
+READ = {"images": read_image, "masks": read_labels}
 TINY = ["--preset", "tiny", "--threads", "1"]
 
 
@@ -161,6 +165,7 @@ def test_a_black_image_is_left_out_with_a_warning(
         for part, source in (("images", item.image), ("masks", item.mask)):
             (data / part).mkdir(parents=True, exist_ok=True)
             (data / part / source.name).write_bytes(source.read_bytes())
+        write_image(data / "images" / item.image.name, read_image(item.image) + 1)  # none of those of validation
     write_image(data / "images" / "black.png", np.zeros((1, 96, 96), np.uint8))
     write_labels(data / "masks" / "black.png", np.zeros((96, 96), np.int32))
     assert train(data, tmp_path / "run", "--steps", "1", "--validation", str(phantoms)) == 0
@@ -236,23 +241,78 @@ def test_a_folder_in_the_wrong_place_is_refused(
     assert sorted(path.name for path in (phantoms / "masks").iterdir()) == [f"p{seed}.png" for seed in range(4)]
 
 
-def test_binary_masks_are_noticed(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = Dataset.open(phantoms)
-    for item in dataset.items:
-        labels = dataset.read_labels(item)
-        write_image(tmp_path / "data" / "images" / f"{item.name}.png", (9 + labels[None]).astype(np.uint8))
-        write_labels(tmp_path / "data" / "masks" / f"{item.name}.png", 255 * (labels > 0))
-    assert train(tmp_path / "data", tmp_path / "run", "--steps", "1") == 0
-    said = capsys.readouterr().err
-    assert said.count("the masks look binary, one number for all cells of an image") == 1
-    assert f"cytoforge check {tmp_path / 'data'} says how to number them" in said
-    for name in ("p0", "p1"):  # some of them only
-        labels = dataset.read_labels(next(item for item in dataset.items if item.name == name))
-        write_labels(tmp_path / "data" / "masks" / f"{name}.png", labels)
-    assert train(tmp_path / "data", tmp_path / "mixed", "--steps", "1", "--validation", str(phantoms)) == 0
-    said = capsys.readouterr().err
-    assert said.count("one cell in several pieces; if it is a binary mask, give every cell a number") == 2
-    assert "look binary" not in said
+def rewritten(phantoms: Path, out: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """A copy of a dataset with other masks."""
+    shutil.copytree(phantoms / "images", out / "images")
+    for item in Dataset.open(phantoms).items:
+        write_labels(out / "masks" / f"{item.name}.png", change(Dataset.open(phantoms).read_labels(item)))
+    return out
+
+
+def test_masks_that_number_no_cells_are_refused(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = rewritten(phantoms, tmp_path / "data", lambda labels: 255 * (labels > 0))
+    classes = rewritten(phantoms, tmp_path / "classes", lambda labels: np.where(labels, 1, 2))
+    for flags in ([], ["--target", "semantic", "--method", "cyclegan", "--condition", "instances"]):
+        assert train(data, tmp_path / "run", "--steps", "1", *flags) == 2
+        assert f"cytoforge: {data / 'masks' / 'p0.png'}: one value (255) for" in capsys.readouterr().err
+    assert (
+        main(["train", "generator", str(data), "--out", str(tmp_path / "run"), *TINY, "--condition", "instances"]) == 2
+    )
+    for target in ("boundary", "semantic"):
+        assert train(classes, tmp_path / "run", "--steps", "1", "--target", target) == 2
+        assert "its only values (1, 2)" in capsys.readouterr().err
+    shutil.copy(phantoms / "masks" / "p0.png", data / "masks" / "p0.png")  # one that is right does not help the others
+    assert train(data, tmp_path / "run", "--steps", "1") == 2
+    assert f"{data / 'masks' / 'p1.png'}: one value (255)" in capsys.readouterr().err
+    assert train(data, tmp_path / "run", "--steps", "1", "--target", "semantic") == 0
+    other = tmp_path / "other"
+    write_image(other / "images" / "q.png", 7 + read_image(phantoms / "images" / "p0.png"))
+    write_labels(other / "masks" / "q.png", np.minimum(read_labels(phantoms / "masks" / "p0.png"), 1))
+    assert train(phantoms, tmp_path / "run2", "--steps", "1", "--validation", str(other)) == 2
+    assert f"{other / 'masks' / 'q.png'}: one value (1)" in capsys.readouterr().err
+
+
+def test_images_to_train_on_are_none_for_validation(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same, recoded = tmp_path / "same", tmp_path / "recoded"
+    for folder, name, file in ((same, "x.png", "p1"), (recoded, "y.tif", "p2")):
+        image, labels = (read(phantoms / part / f"{file}.png") for part, read in READ.items())
+        write_image(folder / "images" / name, image)
+        write_labels(folder / "masks" / name, labels)
+        assert train(phantoms, tmp_path / "run", "--steps", "1", "--validation", str(folder)) == 2
+        said = capsys.readouterr().err
+        assert f"{folder / 'images' / name}: is the same image as {phantoms / 'images' / f'{file}.png'}" in said
+        assert not (tmp_path / "run").exists()
+        write_image(folder / "images" / name, image + 1)
+        assert train(phantoms, tmp_path / folder.name / "run", "--steps", "1", "--validation", str(folder)) == 0
+    assert train(phantoms, tmp_path / "run", "--steps", "1", "--validation", str(phantoms)) == 2
+
+
+def test_what_segment_finds_is_what_validation_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Limits of dataset.json count in both, from whichever folder of the dataset images are given."""
+    for part, seeds in (("train", range(3)), ("val", range(50, 52))):
+        for seed in seeds:
+            image, labels = phantom(seed, (96, 96), 12)
+            write_image(tmp_path / part / "images" / f"c{seed}.png", image[None])
+            write_labels(tmp_path / part / "masks" / f"c{seed}.png", labels)
+        write_json(tmp_path / part / "dataset.json", {"limits": [1500, 5000]})
+    val, flags = tmp_path / "val", ["--steps", "300", "--validation", str(tmp_path / "val"), "--precision", "float32"]
+    assert train(tmp_path / "train", tmp_path / "run", *flags) == 0
+    rows = csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines())
+    best = max(float(row["validation"]) for row in rows)
+    assert best > 0.02
+    for number, images in enumerate((val, val / "images")):
+        out, scores = tmp_path / f"out{number}", tmp_path / f"{number}.json"
+        assert main(["segment", str(tmp_path / "run"), str(images), "--out", str(out)]) == 0
+        assert main(["score", "segmentation", str(out), str(val), "--json", str(scores)]) == 0
+        found = json.loads(scores.read_text())["mean"]["f_score"]
+        assert np.mean([one["value"] for one in found]) == pytest.approx(best)
+    write_json(val / "dataset.json", {"limits": [0, 60000]})
+    assert main(["segment", str(tmp_path / "run"), str(val), "--out", str(tmp_path / "out0")]) == 2
+    assert "made these masks, or other limits of dataset.json" in capsys.readouterr().err
 
 
 def test_a_training_starts_from_another_run(

@@ -51,7 +51,7 @@ def film(path: Path, sequence: str = "01", frames: int = 10, *, at: int | None =
     for t in range(frames):
         drawn = MOTHER if at is None or t < at else DAUGHTERS
         labels = np.kron(drawn, np.ones((6, 6), np.int32))
-        write_image(path / sequence / f"t{t:03d}.tif", picture(labels, seed=t))
+        write_image(path / sequence / f"t{t:03d}.tif", picture(labels, seed=t + 100 * (int(sequence) - 1)))
         write_labels(path / f"{sequence}_GT" / "TRA" / f"man_track{t:03d}.tif", labels)
     last = frames - 1
     rows = [(1, 0, last, 0), (4, 0, last, 0), (5, 0, last, 0)]

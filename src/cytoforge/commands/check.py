@@ -6,23 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from skimage.measure import label
 
 from cytoforge.config import FITTING_DIAMETER, Check, fitting_scale
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
 from cytoforge.errors import UserError
-from cytoforge.metrics.morphology import is_binary
+from cytoforge.metrics.label_images import Regions, Traits, judge, traits
 from cytoforge.progress import Progress, counted
 
 SHOWN = 3  # findings of one kind that are printed in full
-# share of border pixels that lie strictly between their two neighbours: below 0.012 in hand-drawn and silver masks
-# (usiigaci, dsb256, u373, hela), above 0.24 in the same masks resized with any interpolation
-INTERPOLATED = 0.1
 
 
 @dataclass(frozen=True)
@@ -113,18 +109,19 @@ def survey(config: Check) -> Survey:
     for dataset in datasets:
         facts = Facts(str(dataset.path), dataset.notes)
         found.facts.append(facts)
-        cells: dict[Path, Regions] = {}
+        masks: dict[Path, Traits] = {}
         sizes: dict[Path, tuple[int, ...]] = {}
         for item in dataset.items:
             size = _look_at_image(found, facts, item.image) if item.image else None
             if item.image and size:
                 sizes[item.image] = size
-            regions = _look_at_mask(found, facts, item.mask, size) if item.mask else None
-            if item.mask and regions:
-                cells[item.mask] = regions
+            mask = _look_at_mask(found, facts, item.mask, size) if item.mask else None
+            if item.mask and mask:
+                masks[item.mask] = mask
             _look_for_partner(found, facts, dataset, item)
             done += 1
             progress(done / total)
+        cells = _look_at_cells(found, facts, masks)
         areas = np.concatenate([*(regions.areas for regions in cells.values()), np.empty(0)])
         everything.append(areas)
         _look_at_whole(found, facts, dataset, areas)
@@ -171,44 +168,8 @@ def _look_for_partner(found: Survey, facts: Facts, dataset: Dataset, item: Item)
         found.warn(lone or dataset.path, f"has no {lacking}", "it is left out of training; give both the same name")
 
 
-@dataclass(frozen=True)
-class Regions:
-    """The cells of a mask: ids in ascending order, areas in pixels, the sizes of all separate regions."""
-
-    ids: np.ndarray
-    areas: np.ndarray
-    pieces: np.ndarray
-    """number of separate regions of each id"""
-    sizes: np.ndarray
-    """pixels of every region"""
-
-
-def measure_regions(labels: np.ndarray) -> Regions:
-    """Measure the regions of equal id (touching at sides or corners) of labels (H, W)."""
-    regions: np.ndarray = label(labels, connectivity=2, background=0)
-    sizes = np.bincount(regions.ravel())
-    owner = np.zeros(sizes.size, labels.dtype)
-    owner[regions.ravel()] = labels.ravel()  # all pixels of a region write the same id
-    ids, where = np.unique(owner[1:], return_inverse=True)
-    return Regions(ids, np.bincount(where, sizes[1:], ids.size), np.bincount(where, minlength=ids.size), sizes[1:])
-
-
-def interpolated_share(labels: np.ndarray) -> float:
-    """Return the share of the cells' border pixels whose id lies strictly between those of two opposite neighbours.
-
-    Interpolation turns the step between two ids into a ramp; in a label image such a pixel needs a cell one pixel wide.
-    """
-    ramp, border = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
-    for ids, ramps, borders in ((labels, ramp, border), (labels.T, ramp.T, border.T)):
-        before, here, after = ids[:, :-2], ids[:, 1:-1], ids[:, 2:]
-        ramps[:, 1:-1] |= ((before < here) & (here < after)) | ((before > here) & (here > after))
-        borders[:, 1:-1] |= (before != here) | (here != after)
-    cells = labels > 0
-    return float((ramp & cells).sum() / max((border & cells).sum(), 1))
-
-
-def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...] | None) -> Regions | None:
-    """Examine a mask against the size of its image; return its cells, or None when they are not to be trusted."""
+def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...] | None) -> Traits | None:
+    """Examine a mask against the size of its image; return its traits, or None when it cannot be read."""
     facts.masks += 1
     try:
         labels = read_labels(file)
@@ -222,43 +183,30 @@ def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...]
     elif labels.shape != size:
         what = f"is {labels.shape[0]} x {labels.shape[1]} pixels, its image {size[0]} x {size[1]}"
         found.error(file, what, "export both at the same size")
-    regions = measure_regions(labels)
-    wrong = mistake(labels, regions, stored)
-    if wrong:
-        found.error(file, *wrong)
-        return None
-    facts.cells.append(regions.ids.size)
-    if not regions.ids.size:
-        found.warn(file, "holds no cells", "right if there are none; else export the mask again")
-    top = np.iinfo(stored).max if stored in (np.uint8, np.uint16) else None
-    if top == regions.ids.size:
-        found.warn(file, f"uses all {top} ids that {stored} holds", "are cells missing? save ids with more bits")
-    broken = regions.ids[regions.pieces > 1]
-    if broken.size:
-        what = f"{movie.some('id', broken.tolist())} in several pieces, of {counted(regions.ids.size, 'cell')}"
-        found.warn(file, what, "remove stray pixels, or give each piece that is a cell an id of its own")
-    return regions
+    return traits(labels, stored)
 
 
-def mistake(labels: np.ndarray, regions: Regions, stored: np.dtype[Any]) -> tuple[str, str] | None:
-    """Return (what, remedy) if labels (H, W), stored in that type, do not number the cells one by one, else None."""
-    share = interpolated_share(labels)
-    if share > INTERPOLATED and regions.ids.size > 1:
-        return (
-            f"ids run in ramps along {share:.0%} of the cells' borders: it was resized or smoothed with interpolation",
-            "export the mask anew, resizing by nearest neighbour only",
-        )
-    if is_binary(labels):
-        return (
-            f"one value ({regions.ids[0]}) for {regions.sizes.size} separate regions: a binary mask",
-            "number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch",
-        )
-    if stored == np.uint8 and regions.ids.size == 255 and regions.pieces.max() > 1:
-        return (
-            "uses all 255 ids of 8 bits, some for several regions: ids beyond 255 have wrapped round",
-            "export the labels with 16 bits",
-        )
-    return None
+def _look_at_cells(found: Survey, facts: Facts, masks: Mapping[Path, Traits]) -> dict[Path, Regions]:
+    """Judge the masks of a dataset together; return the cells of those that number cells one by one."""
+    cells = {}
+    for (file, mask), verdict in zip(masks.items(), judge(list(masks.values())), strict=True):
+        if verdict:
+            found.error(file, verdict.what, verdict.remedy)
+            continue
+        regions = cells[file] = mask.regions
+        facts.cells.append(regions.ids.size)
+        if not regions.ids.size:
+            found.warn(file, "holds no cells", "right if there are none; else export the mask again")
+        top = np.iinfo(mask.stored).max if mask.stored in (np.uint8, np.uint16) else None
+        if top == regions.ids.size:
+            found.warn(
+                file, f"uses all {top} ids that {mask.stored} holds", "are cells missing? save ids with more bits"
+            )
+        broken = regions.ids[regions.pieces > 1]
+        if broken.size:
+            what = f"{movie.some('id', broken.tolist())} in several pieces, of {counted(regions.ids.size, 'cell')}"
+            found.warn(file, what, "remove stray pixels, or give each piece that is a cell an id of its own")
+    return cells
 
 
 def _look_at_whole(found: Survey, facts: Facts, dataset: Dataset, areas: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cytoforge.config import Export
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image
-from cytoforge.data.movie import MovieWriter, no_movie, read_sequences, some
+from cytoforge.data.movie import MovieWriter, left_out, no_movie, read_sequences, some
 from cytoforge.data.tables import write_features, write_napari
 from cytoforge.data.trackmate import write_trackmate
 from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tracked, read_calibration
@@ -38,7 +38,10 @@ def export(config: Export) -> Path:
             raise UserError(f"{config.movie}: has the sequences {names}, a file holds one; pick it by --sequence")
         if config.out.exists() and not config.overwrite:
             raise UserError(f"{config.out}: exists already; choose another name or give --overwrite")
+    for sequence in sequences:
+        sequence.check_labels()
     movies = [open_tracked(sequence) for sequence in sequences]
+    print("".join(f"{note}\n" for note in left_out(config.movie, config.sequence)), end="")
     for movie in movies:
         print("".join(f"sequence {movie.sequence.name}: {note}\n" for note in movie.notes), end="")
         if config.format in ("ctc", "features") and (note := _without_frames(movie, config.format)):

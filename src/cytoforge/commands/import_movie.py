@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from cytoforge.config import ImportMovie
+from cytoforge.data.label_check import check_label_stack
 from cytoforge.data.movie import GREATEST, MovieWriter, tracks_of
 from cytoforge.data.stack import open_stack
 from cytoforge.errors import UserError
@@ -15,8 +16,8 @@ SEQUENCE = "01"
 def import_movie(config: ImportMovie) -> Path:
     """Write OUT/01 and, with masks, OUT/01_RES and its tracks; return OUT. Holds a frame at a time.
 
-    Raises UserError, before anything is written, when frames or masks cannot be read, when there is a single frame, or
-    when masks and frames differ in number or size.
+    Raises UserError, before anything is written, when frames or masks cannot be read, when there is a single frame,
+    when masks and frames differ in number or size, or when masks do not number cells.
     """
     frames = open_stack(config.stack)
     if frames.frames < 2:
@@ -28,6 +29,8 @@ def import_movie(config: ImportMovie) -> Path:
     if masks is not None and (masks.frames, *masks.shape[1:]) != (frames.frames, *frames.shape[1:]):
         stacks = [f"{one.frames} of {one.shape[1]} x {one.shape[2]} pixels" for one in (masks, frames)]
         raise UserError(f"{config.masks}: has {stacks[0]}, {config.stack.name} {stacks[1]}; export both alike")
+    if masks is not None and config.masks is not None:
+        check_label_stack(config.masks, masks, masks.frames)
     tracks, renamed = tracks_of({number: np.setdiff1d(one, [0]) for number, one in enumerate(masks or ())})
     if len(tracks) > GREATEST:
         raise UserError(f"{config.masks}: has {len(tracks)} tracks, and a movie holds {GREATEST}; cut it into parts")

@@ -5,7 +5,7 @@ from pathlib import Path
 from cytoforge.config import ImportTracks
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image, read_labels
-from cytoforge.data.movie import MovieWriter, read_sequences
+from cytoforge.data.movie import MovieWriter, left_out, read_sequences
 from cytoforge.data.tables import read_napari
 from cytoforge.data.trackmate import read_trackmate
 from cytoforge.data.tracks import (
@@ -34,6 +34,7 @@ def import_tracks(config: ImportTracks) -> Path:
         names = ", ".join(sequence.name for sequence in sequences) or "none"
         raise UserError(f"{config.masks}: has the sequences {names}, tracks belong to one; pick it by --sequence")
     sequence = sequences[0]
+    sequence.check_labels()
     calibration = read_calibration(config.masks, config.pixel_size, config.frame_interval)
     placed = place(_read(config.tracks, calibration), read_masks(sequence), config.tracks)
     info = movie_info(config.masks, calibration) | {"source": config.tracks.name}
@@ -49,7 +50,8 @@ def import_tracks(config: ImportTracks) -> Path:
     writer.finish()
     cells = sum(len(labels) for labels in placed.labels.values())
     said = f"{counted(len(placed.tracks), 'track')} of {counted(cells, 'cell')} on masks of {sequence.source}"
-    notes = [*(f"{config.tracks}: {note}" for note in placed.notes), *([short] if short else [])]
+    notes = [*left_out(config.masks, [sequence.name]), *(f"{config.tracks}: {note}" for note in placed.notes)]
+    notes += [short] if short else []
     print("\n".join([*notes, f"{config.out}: {said}"]))
     return config.out
 

@@ -121,6 +121,7 @@ class Sides:
             our_limits = _limits(data)
         generated = tuple(TrackedMovie(data, *found, 1.0, our_limits) for found in ours)
         real = tuple(TrackedMovie(truth, *found, scale, limits) for found in theirs)
+        notes += [note for side in (truth, data) for note in side.left_out]
         for each in (*generated, *real):
             if min(each.size) < SQUEEZENET_SMALLEST:
                 raise UserError(f"{each.where}: frames are {shown(each.size)} px, {SQUEEZENET_SMALLEST} are needed")
@@ -140,7 +141,7 @@ def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[_Found
         raise movie.no_movie(path, "01/t000.tif, 01_GT/TRA/man_track000.tif ...")
     data = Dataset.open(path, names)
     found = [_scored(data, sequence) for sequence in movie.read_sequences(path, names)]
-    return Dataset(path, tuple(item for _, items, _ in found for item in items.values()), data.info), found
+    return replace(data, items=tuple(item for _, items, _ in found for item in items.values())), found
 
 
 def _scored(data: Dataset, sequence: movie.Sequence) -> _Found:

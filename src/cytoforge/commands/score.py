@@ -89,6 +89,10 @@ def _open(config: ScoreSegmentation) -> _Inputs:
             raise UserError(
                 f"{true.mask}: would be truth and prediction at once; keep predictions in a folder of their own"
             )
+    for side in (truth, replace(prediction, items=predicted)):
+        side.check_labels(
+            binary=config.protocol == "paper", otherwise="--protocol paper, which scores connected components"
+        )
     # Without its image an item stands for the mask alone, in reading and in the fingerprint.
     return _Inputs(_of_masks(prediction, predicted), _of_masks(truth, truth.items), tuple(notes))
 

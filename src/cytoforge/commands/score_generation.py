@@ -165,6 +165,7 @@ def _open(config: ScoreGeneration) -> _Inputs:
         ours, theirs = _limits(generated), _limits(truth)
         limits, incomparable = widened(theirs, ours), unlike_constants(ours, theirs)
         notes = [*_unit_remarks(config, ours, theirs), *constant_remarks(config.truth, theirs)]
+    notes += [note for data in (truth, generated, training) if data is not None for note in data.left_out]
     return _Inputs(
         _Side(config.prediction, generated, 1.0, limits),
         _Side(config.truth, truth, config.scale, limits),

@@ -14,7 +14,17 @@ from cytoforge.config import ABSENT, ScoreTracking
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, utf8, write_json
 from cytoforge.data.images import read_labels
-from cytoforge.data.movie import Sequence, Track, inconsistencies, is_movie, no_movie, read_sequences, read_tracks, some
+from cytoforge.data.movie import (
+    Sequence,
+    Track,
+    inconsistencies,
+    is_movie,
+    left_out,
+    no_movie,
+    read_sequences,
+    read_tracks,
+    some,
+)
 from cytoforge.errors import UserError
 from cytoforge.metrics.comparison import compare
 from cytoforge.metrics.ctc import TOLERANCES, ctc_measures, graph_counts, segmentation_counts
@@ -136,7 +146,8 @@ def _open(config: ScoreTracking) -> tuple[list[_Pair], list[str]]:
             f"{config.prediction}: has no prediction for {some('sequence', missing)}; track these, or pick others by "
             "--sequence"
         )
-    witness = Dataset.open(config.truth, tuple(truth.name for truth in truths)).synthetic()
+    names = tuple(truth.name for truth in truths)
+    witness = Dataset.open(config.truth, names).synthetic()
     if witness and not config.allow_synthetic:
         raise UserError(
             f"{witness}: says that this movie is synthetic, which is no ground truth; "
@@ -144,7 +155,13 @@ def _open(config: ScoreTracking) -> tuple[list[_Pair], list[str]]:
         )
     extra = sorted(found.keys() - {truth.name for truth in truths})
     notes = [f"prediction: {some('sequence', extra)} not scored"] if extra and not config.sequence else []
-    return [_pair(config, _as_prediction(found[truth.name]), _as_truth(truth)) for truth in truths], notes
+    sides = (("truth", config.truth), ("prediction", config.prediction))
+    notes += [f"{side}: {note}" for side, path in sides for note in left_out(path, names)]
+    pairs = [_pair(config, _as_prediction(found[truth.name]), _as_truth(truth)) for truth in truths]
+    for pair in pairs:
+        pair.prediction.check_labels()
+        pair.truth.check_labels()
+    return pairs, notes
 
 
 def _as_prediction(sequence: Sequence) -> Sequence:

@@ -17,7 +17,7 @@ from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
 from cytoforge.labels import dense
-from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, is_binary, morphology, pooled, summary
+from cytoforge.metrics.morphology import PER_CELL, Morphology, distances, morphology, pooled, summary
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE, Pixels, Report, colour_labels
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
@@ -56,30 +56,24 @@ class Annotated:
     """The masks of --like: their cells' shapes at full resolution, and their measures at --scale."""
 
     def __init__(self, path: Path, sequences: tuple[str, ...], scale: float) -> None:
-        """Raises UserError when there are no masks, no cells in them, or one number for all cells."""
+        """Raises UserError when there are no masks, no cells in them, or they are not numbered one by one."""
         found = Dataset.open(path, sequences, holds="masks").masks()
         # without its image an item stands for the mask alone, in reading and in the fingerprint
         self.dataset = replace(found, items=tuple(replace(item, image=None) for item in found.items))
+        self.dataset.check_labels()
         self.scale = scale
         measures: list[Morphology] = []
-        binary = 0
         self.sizes: list[tuple[int, int]] = []
         progress = Progress("measure")
         for number, item in enumerate(self.dataset.items, 1):
             labels = self.labels(number - 1)
             measures.append(morphology(labels))
-            binary += is_binary(labels)
             self.sizes.append(labels.shape)
             progress(number / len(self.dataset.items), item.name)
         self.measures = tuple(measures)
         self.populated = [number for number, measure in enumerate(measures) if measure.count]
         if not self.populated:
             raise UserError(f"{path}: the masks hold no cells; annotate some, or leave out --like")
-        if binary == len(self.populated):
-            raise UserError(
-                f"{path}: the masks look binary, one number for all cells of an image, and give no shapes of cells; "
-                f"cytoforge check {path} says how to number them"
-            )
         self.shapes = lru_cache(maxsize=None)(self._shapes)
 
     def labels(self, number: int) -> NDArray[Any]:

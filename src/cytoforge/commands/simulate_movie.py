@@ -89,11 +89,14 @@ class Filmed:
         self.path, self.scale = path, scale
         sequences = movie.read_sequences(path, names)
         self.sequences = [sequence for sequence in sequences if sequence.track_source]
-        self.notes = [f"sequence {one.name}: has no tracks, left out" for one in sequences if not one.track_source]
+        self.notes = movie.left_out(path, names)
+        self.notes += [f"sequence {one.name}: has no tracks, left out" for one in sequences if not one.track_source]
         if not self.sequences:
             raise UserError(
                 f"{path}: has no man_track.txt or res_track.txt to learn motion from; track its cells first"
             )
+        for one in self.sequences:
+            one.check_labels()
         self.tracks = [movie.read_tracks(one.tracks[one.track_source or ""]) for one in self.sequences]
         self.shapes: list[tuple[Shape, ...]] = []
         self.sizes: list[tuple[int, int]] = []

@@ -2,7 +2,8 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,10 @@ import numpy as np
 from cytoforge.config import PRESENT
 from cytoforge.data import movie
 from cytoforge.data.files import digest, is_number, utf8
-from cytoforge.data.formats import by_stem, image_files, read_mark
+from cytoforge.data.formats import SUFFIXES, by_stem, image_files, read_mark
 from cytoforge.data.images import (
     Normalisation,
+    is_blank,
     is_constant,
     read_header,
     read_image,
@@ -23,6 +25,8 @@ from cytoforge.data.images import (
     resize_labels,
     scaled_shape,
 )
+from cytoforge.data.label_check import check_label_files
+from cytoforge.data.left_out import is_junk, left_out
 from cytoforge.data.ngff import is_zarr
 from cytoforge.data.ownership import MANIFEST
 from cytoforge.data.writer import INFO, PARTS, read_info
@@ -32,6 +36,9 @@ from cytoforge.progress import counted
 __all__ = ["INFO", "PARTS", "By", "Dataset", "Item", "parts"]
 
 By = Literal["image", "group"]
+# what a mask's name has after that of its image: cellpose's endings, or the ending of the image's file
+MASK_ENDINGS = ("_cp_masks", "_masks", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
+BESIDE = ("_cp_masks", "_masks", "_mask")  # and in a folder where masks lie beside images
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,9 @@ class Dataset:
     info: Mapping[str, Any] = field(default_factory=dict)
     """dataset.json, or nothing"""
     notes: tuple[str, ...] = ()
-    """what the user should know of how the folder was read, a sentence each"""
+    """what the user should know of how the folder was read, a sentence each; begins with what was `left_out`"""
+    left_out: tuple[str, ...] = ()
+    """what lies there and is not read, a sentence each"""
 
     @classmethod
     def open(
@@ -72,10 +81,12 @@ class Dataset:
         A folder with images/ or masks/ is a dataset, one with 01/t000.tif ... a movie (`sequences` picks some);
         else a single file or the files of a folder are images, or masks if they lie in a folder named masks or
         `holds` says so. A folder of images with masks/ in it, as `segment` makes of one that is its own OUT, is a
-        dataset whose images lie directly in it.
+        dataset whose images lie directly in it. A mask may be named after its image with one of MASK_ENDINGS; in a
+        folder of files a mask lies beside its image, then.
 
-        dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part
-        of the name before its last "_". Raises UserError when nothing is found or a name occurs twice.
+        dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part of the name before
+        its last "_"; it counts, too, where its images/ or masks/ or a file in them is given. Raises UserError when
+        nothing is found or a name occurs twice.
         """
         PRESENT.check(path)
         if holds == "masks" and path.is_dir() and path.name == "images" and not (path / "masks").is_dir():
@@ -86,12 +97,19 @@ class Dataset:
             return _open_movie(path, sequences)
         if sequences:
             raise UserError(f"{path}: is no movie folder (01/t000.tif ...), so leave out --sequence")
-        files = [path] if path.is_file() or is_zarr(path) else image_files(path)
+        single = path.is_file() or is_zarr(path)
+        files = [path] if single else image_files(path)
         if not files:
             raise UserError(_nothing_in(path))
-        masks = holds == "masks" or path.name == "masks"
-        found = by_stem(files)
-        return cls(path, tuple(Item(n, None, f) if masks else Item(n, f) for n, f in found.items()))
+        found, info = by_stem(files), _info_of(path.parent if single else path)
+        left = () if single else tuple(left_out(path, files))
+        if path.name == "masks":
+            items = [Item(name, None, file) for name, file in found.items()]
+        elif beside := {mask: file for mask, file in found.items() if _image_of(mask, found, BESIDE)}:
+            items = _paired({name: file for name, file in found.items() if name not in beside}, beside, BESIDE)
+        else:
+            items = [Item(name, None, file) if holds == "masks" else Item(name, file) for name, file in found.items()]
+        return cls(path, tuple(items), info, left, left)
 
     def pairs(self) -> "Dataset":
         """Keep what has image and mask; raises UserError when nothing has, with a note when some lacks one."""
@@ -246,7 +264,7 @@ class Dataset:
     def _units(self, by: By) -> list[list[Item]]:
         """Return what a split must not tear apart."""
         if by == "image":
-            return [[item] for item in self.items]
+            return self._equal_images()
         groups = list(self._groups().values())
         if len(groups) < 2 or all(item.group is None for item in self.items):
             raise UserError(
@@ -254,6 +272,15 @@ class Dataset:
                 '({"groups": {"NAME": "GROUP"}} or {"groups": "prefix"}), or split by image'
             )
         return groups
+
+    def _equal_images(self) -> list[list[Item]]:
+        """Return the items, those whose images are copies of each other together (each alone if all are copies)."""
+        sizes = Counter(item.image.stat().st_size for item in self.items if item.image and item.image.is_file())
+        units: dict[str, list[Item]] = {}
+        for item in self.items:
+            alike = item.image and item.image.is_file() and sizes[item.image.stat().st_size] > 1
+            units.setdefault(digest(item.image) if item.image and alike else f"={item.name}", []).append(item)
+        return list(units.values()) if len(units) > 1 else [[item] for item in self.items]
 
     def _divided(self, held: set[str]) -> tuple["Dataset", "Dataset"]:
         training = tuple(item for item in self.items if item.name not in held)
@@ -297,6 +324,10 @@ class Dataset:
             raise UserError(f"{self.path / INFO}: limits must be two ascending numbers, not {limits!r:.60}; mend it")
         return np.array(limits, dtype=np.float64)
 
+    def limits_of(self, measured: np.ndarray) -> np.ndarray:
+        """Return the grey values (C, 2) that stand for -1 and 1 in an image whose own limits are `measured`."""
+        return measured if self.limits is None else np.tile(self.limits, (len(measured), 1))
+
     def synthetic(self) -> Path | None:
         """Return the first file that says that an item is synthetic, or None: dataset.json, an image or a mask.
 
@@ -328,7 +359,7 @@ class Dataset:
         normalisation = normalisation or Normalisation()
         image = read_image(item.image)
         if limits is None:
-            limits = normalisation.measure(image) if self.limits is None else np.tile(self.limits, (len(image), 1))
+            limits = self.limits_of(normalisation.measure(image))
         start, stop = item.rows or (0, image.shape[1])
         image = normalisation.apply(image[:, start:stop], limits)
         return resize_image(image, scaled_shape(image.shape, scale))
@@ -354,6 +385,25 @@ class Dataset:
         start, stop = item.rows or (0, labels.shape[0])
         return resize_labels(labels[start:stop], scaled_shape(labels[start:stop].shape, scale))
 
+    def check_labels(self, *, binary: bool = False, otherwise: str = "") -> None:
+        """Raise UserError when masks or markers do not number cells one by one; see check_label_files."""
+        for part in ("mask", "markers"):
+            files = [file for item in self.items if (file := getattr(item, part))]
+            check_label_files(files, binary=binary, otherwise=otherwise)
+
+    def common_image(self, other: "Dataset") -> tuple[Path, Path] | None:
+        """Return a file of this dataset and one of another that hold the same image, under whatever names, or None.
+
+        Bytes are compared first, then pixels of images of one size and type. Blank images are no matter.
+        """
+        ours, theirs = ([item.image for item in data.items if item.image] for data in (self, other))
+        for key in (digest, _pixels):
+            known = {key(image): image for image in ours}
+            for image in theirs:
+                if (value := key(image)) in known and not is_blank(read_image(image)):
+                    return known[value], image
+        return None
+
     def channels(self) -> int:
         """Return the number of channels of all images; raises UserError when they differ."""
         images = [item.image for item in self.items if item.image]
@@ -378,10 +428,12 @@ class Dataset:
             )
 
     def common_limits(self) -> np.ndarray:
-        """Measure grey values (C, 2) that may stand for -1 and 1 in all images: medians of their own limits.
+        """Return grey values (C, 2) that may stand for -1 and 1 in all images: `limits`, or medians of their own.
 
         In a channel of which most images are constant, the medians of those that are not.
         """
+        if self.limits is not None:
+            return np.tile(self.limits, (self.channels(), 1))
         limits = np.stack([Normalisation().measure(read_image(item.image)) for item in self.items if item.image])
         for channel in limits.transpose(1, 0, 2):
             varied = ~is_constant(channel)
@@ -406,36 +458,81 @@ def _share(count: int, fraction: float, least: int = 1) -> int:
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the datasets and movies directly inside a folder, such as its train, val and test."""
+    """Return the datasets and movies directly inside a folder, such as its train, val and test; none in a dataset."""
+    if _is_dataset(path):
+        return []
     return [p for p in sorted(path.iterdir()) if p.is_dir() and (_is_dataset(p) or movie.is_movie(p))]
 
 
 def _is_dataset(path: Path) -> bool:
-    return (path / "images").is_dir() or (path / "masks").is_dir()
+    return path.is_dir() and any(_part(path, part).is_dir() for part in PARTS)
+
+
+def _part(path: Path, name: str) -> Path:
+    """Return the folder of images or masks of a dataset, in whatever case it is written."""
+    exact = path / name
+    if exact.is_dir():
+        return exact
+    return next((other for other in sorted(path.iterdir()) if other.name.lower() == name and other.is_dir()), exact)
+
+
+def _pixels(path: Path) -> str:
+    image = read_image(path)
+    return f"{image.shape} {image.dtype} {hashlib.sha256(image.tobytes()).hexdigest()}"
 
 
 def _nothing_in(path: Path) -> str:
     inside = parts(path)
     if inside:
         return f"{path}: holds several datasets; give one of them: {', '.join(part.name for part in inside)}"
-    files = (f for f in path.rglob("*") if f.is_file() and f.name != MANIFEST)
-    endings = sorted({f.suffix for f in files if f.suffix and not f.name.startswith(".")})
+    files = (f for f in path.rglob("*") if f.is_file() and f.name != MANIFEST and not is_junk(f))
+    endings = sorted({f.suffix for f in files if f.suffix})
     found = f"only {', '.join(endings[:5])} files" if endings else "no files"
     return f"{path}: holds {found}; put PNG, TIFF or zarr images into {path / 'images'} and label images into masks/"
 
 
 def _open_folder(path: Path) -> Dataset:
-    info = read_info(path)
-    # without images/ those that lie directly in the folder
-    place = path / "images" if (path / "images").is_dir() else path
-    images, masks = by_stem(image_files(place)), by_stem(image_files(path / "masks"))
+    info = _info_of(path)
+    images_folder, masks_folder = (_part(path, part) for part in PARTS)
+    if not images_folder.is_dir():  # images lie directly in the folder
+        images_folder = path
+    listed = [image_files(folder) for folder in (images_folder, masks_folder)]
+    images, masks = map(by_stem, listed)
+    left: tuple[str, ...] = ()
+    if images_folder != path or images:
+        left += tuple(left_out(images_folder, [*listed[0], masks_folder]))
+    left += tuple(left_out(masks_folder, listed[1]))
+    if images_folder != path:
+        folders = [folder for folder in (images_folder, masks_folder) if folder.is_dir()]
+        left += tuple(left_out(path, folders, parts=True))
     if not images and not masks:
         raise UserError(_nothing_in(path))
     group = _grouping(path, info)
-    items = (
-        Item(name, images.get(name), masks.get(name), group(name)) for name in sorted(images.keys() | masks.keys())
-    )
-    return Dataset(path, tuple(items), info)
+    items = tuple(replace(item, group=group(item.name)) for item in _paired(images, masks))
+    return Dataset(path, items, info, left, left)
+
+
+def _info_of(path: Path) -> dict[str, Any]:
+    """Read the dataset.json of a folder, or of the dataset whose images/ or masks/ it is; {} without one."""
+    owner = path.parent if path.name.lower() in PARTS else path
+    return read_info(owner)
+
+
+def _paired(
+    images: Mapping[str, Path], masks: Mapping[str, Path], endings: tuple[str, ...] = MASK_ENDINGS
+) -> list[Item]:
+    """Pair images and masks by name, else by the name without an ending; in the order of names."""
+    named = dict(masks)
+    for mask in masks.keys() - images.keys():
+        image = _image_of(mask, images, endings)
+        if image and image not in named:
+            named[image] = named.pop(mask)
+    return [Item(name, images.get(name), named.get(name)) for name in sorted(images.keys() | named.keys())]
+
+
+def _image_of(mask: str, images: Collection[str], endings: tuple[str, ...]) -> str | None:
+    """Return the name of the image that a mask is named after, with an ending of its own or the file's."""
+    return next((name for ending in endings if (name := mask.removesuffix(ending)) != mask and name in images), None)
 
 
 def _grouping(path: Path, info: dict[str, Any]) -> Callable[[str], str | None]:
@@ -464,4 +561,5 @@ def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
             notes.append(f"sequence {sequence.name}: {name} covers {covered} of {all_of_them}, not used")
     if not items:
         raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
-    return Dataset(path, tuple(items), read_info(path), tuple(notes))
+    left = tuple(movie.left_out(path, sequences))
+    return Dataset(path, tuple(items), _info_of(path), (*left, *notes), left)

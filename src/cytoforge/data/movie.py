@@ -21,6 +21,8 @@ import numpy as np
 from PIL import Image
 
 from cytoforge.data.images import Mark, encode_image, encode_labels, read_labels
+from cytoforge.data.label_check import check_label_files
+from cytoforge.data.left_out import left_out as left_out_of
 from cytoforge.data.writer import INFO, check_target, goes_on, made_by, output_folder, read_info
 from cytoforge.errors import UserError
 from cytoforge.labels import dense, renumbered
@@ -91,6 +93,11 @@ class Sequence:
         if masks is None:
             raise UserError(f"sequence {self.name}: has tracks but no masks; add them")
         return tuple(number for number in masks if markers is None or number in markers)
+
+    def check_labels(self, *, binary: bool = False) -> None:
+        """Raise UserError when the masks in use, or markers, do not number cells one by one; see check_label_files."""
+        for source in dict.fromkeys(name for name in (self.source, self.track_source) if name in self.masks):
+            check_label_files(list(self.masks[str(source)].values()), binary=binary)
 
     def read_tracked(self, number: int) -> np.ndarray:
         """Read the labels int32 (H, W) of one of `tracked_frames`.
@@ -175,6 +182,21 @@ def _numbered(folder: Path, stem: str) -> dict[int, Path]:
                 raise UserError(f"{file}: frame {int(match[1])} is also in {found[int(match[1])].name}; remove one")
             found[int(match[1])] = file
     return dict(sorted(found.items()))
+
+
+def left_out(path: Path, names: Iterable[str] = ()) -> list[str]:
+    """Say what of a movie folder, or of the sequences named, is not read, a sentence for each kind."""
+    notes = []
+    for sequence in read_sequences(path, names):
+        for kind, folder, stem, track_file in (FRAMES, *SOURCES):
+            files = sequence.frames if kind == FRAMES[0] else sequence.masks.get(kind, {})
+            place = path / f"{sequence.name}{folder}"
+            notes += left_out_of(place, {*files.values(), place / (track_file or stem)}, named=f"{stem}000.tif ...")
+        truth = [path / f"{sequence.name}{folder}" for _, folder, *_ in SOURCES]
+        for owner in dict.fromkeys(one.parent for one in truth if one.parent != path):
+            notes += left_out_of(owner, truth, parts=True, named="SEG/man_seg000.tif or TRA/man_track000.tif ...")
+    known = [folder for folder in path.iterdir() if re.fullmatch(r"\d{2,}((_GT|_ST|_RES|_LOW)?|\.gif)", folder.name)]
+    return notes + left_out_of(path, known, parts=True, named="01/t000.tif, 01_ST/SEG/man_seg000.tif ...")
 
 
 def read_tracks(path: Path) -> tuple[Track, ...]:

@@ -162,6 +162,7 @@ def generate(config: GenerateImages) -> Path:
             raise UserError(f"{config.out}: holds the masks to paint on; give another --out")
     check_target(config.out, BY, overwrite=config.overwrite)  # before networks are loaded
     painter = Painter.open(config)
+    masks.check_labels(binary=painter.kind == "mask")
     segmenter = None if config.keep is None else _open_segmenter(config)
     paintings, info = _plan(config, painter, segmenter, masks)
     # what PNG cannot hold goes into TIFF
@@ -191,7 +192,7 @@ def generate(config: GenerateImages) -> Path:
         writer.finish({"curation": {**info["curation"], **asdict(curation)}})
         facts += f", {len(curation.dropped)} of them dropped"
     made, on = counted(len(paintings), "image"), counted(len(masks.items), "mask")
-    print(f"{config.out}: {made} painted on {on}{facts}")
+    print("\n".join([*masks.left_out, f"{config.out}: {made} painted on {on}{facts}"]))
     return config.out
 
 

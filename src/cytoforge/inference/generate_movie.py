@@ -312,6 +312,10 @@ def generate_movie(config: GenerateMovie) -> Path:
         raise UserError(f"{config.out}: holds the masks to paint on; give another --out")
     check_target(config.out, BY, overwrite=config.overwrite)
     studio = Studio.open(config)
+    binary = studio.stored.condition == "mask"
+    for sequence in sequences:
+        sequence.check_labels(binary=binary)
+    print("".join(f"{note}\n" for note in movie.left_out(config.masks, config.sequence)), end="")
     mark = {
         "by": BY,
         "version": version("cytoforge"),

@@ -67,7 +67,7 @@ def segment(config: Segment, *, silent: bool = False) -> Path:
     model = Model.open(config)
     images = Dataset.open(config.images, config.sequence).images()
     items, model = images.items, replace(model, scale=model.scale / images.scale)
-    record = Record.open(config, model)
+    record = Record.open(config, model, images.limits)
     waiting = record.waiting(items, config.overwrite)
     record.save()
     progress = Progress("segment")
@@ -78,7 +78,7 @@ def segment(config: Segment, *, silent: bool = False) -> Path:
                 progress((done + share) / len(waiting), name)
 
             started = monotonic()
-            labels, cells = _segment_item(model, item, record, announce)
+            labels, cells = _segment_item(model, images, item, record, announce)
             record.add(item, labels, cells, monotonic() - started)
             announce(1.0)
     finally:
@@ -87,6 +87,7 @@ def segment(config: Segment, *, silent: bool = False) -> Path:
     kept = f", {len(items) - len(waiting)} of them made before" if len(waiting) < len(items) else ""
     cells = sum(record.masks[item.name]["cells"] for item in items)
     if not silent:
+        print("".join(f"{note}\n" for note in images.left_out), end="")
         print(f"{config.out / 'masks'}: {counted(len(items), 'mask')} with {counted(cells, 'cell')}{kept}")
     return config.out
 
@@ -149,7 +150,7 @@ class Model:
 
 
 def _segment_item(
-    model: Model, item: Item, record: "Record", announce: Callable[[float], None]
+    model: Model, images: Dataset, item: Item, record: "Record", announce: Callable[[float], None]
 ) -> tuple[NDArray[np.integer[Any]], int]:
     """Return the labels of an image at its own size, on disk if they are large, and the number of cells."""
     path = _image(item)
@@ -162,7 +163,7 @@ def _segment_item(
         limits = model.normalisation.measure(reader)
         if is_blank(limits):
             return np.zeros(reader.shape[1:], np.uint16), 0
-        rows, scaled = model.rows(reader, limits)
+        rows, scaled = model.rows(reader, images.limits_of(limits))
         if record.disagreement is None and margin(model.network) is None and max(scaled) > model.tile:
             record.disagreement = _central_disagreement(model, rows, scaled)._asdict()
         folder = record.out / UNFINISHED
@@ -279,7 +280,7 @@ class Record:
 
     out: Path
     head: dict[str, Any]
-    """what made the masks: run, its fingerprint, tile"""
+    """what made the masks: run, its fingerprint, tile, limits of dataset.json"""
     masks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """by image name: file, SHA-256 of the image, cells, seconds"""
     disagreement: dict[str, float] | None = None
@@ -288,10 +289,10 @@ class Record:
     """whether masks of another run, or of a finished work, are there to be replaced"""
 
     @classmethod
-    def open(cls, config: Segment, model: Model) -> Self:
-        """Go on with the record in OUT, or begin one.
+    def open(cls, config: Segment, model: Model, limits: NDArray[np.float64] | None) -> Self:
+        """Go on with the record in OUT, or begin one; `limits` are those that dataset.json gives all images.
 
-        Raises UserError when OUT holds masks of another run or tile, unless told to overwrite.
+        Raises UserError when OUT holds masks of another run, tile or limits, unless told to overwrite.
         """
         if config.out.is_file():
             raise UserError(f"{config.out}: is a file; give a folder to write masks/ into")
@@ -300,6 +301,7 @@ class Record:
                 raise UserError(f"{config.out}: lies among the {part} of {config.images}; give another --out")
         path = config.out / RECORD
         head = {"run": str(config.run), "fingerprint": model.fingerprint, "tile": model.tile}
+        head["limits"] = None if limits is None else limits.tolist()
         folder = OutputFolder(config.out, OWNER)
         if not path.exists():
             return cls(config.out, head)
@@ -309,11 +311,14 @@ class Record:
         parse(Stored, stored, path, "restore the file, or give another --out")
         folder.require()
         folder.refuse_foreign([RECORD])
-        same = all(stored[key] == head[key] for key in ("fingerprint", "tile"))
+        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits"))
         if config.overwrite and (stored["finished"] or not same):
             return cls(config.out, head, anew=True)
         if not same:
-            raise UserError(f"{path}: another run or --tile made these masks; give another --out, or --overwrite")
+            raise UserError(
+                f"{path}: another run or --tile made these masks, or other limits of dataset.json; give another "
+                "--out, or --overwrite"
+            )
         return cls(config.out, head, stored["masks"], stored.get("tile_disagreement"))
 
     @cached_property

@@ -10,8 +10,10 @@ import numpy as np
 
 from cytoforge.config import TRACKERS, Segment, Track
 from cytoforge.data import movie
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels
+from cytoforge.data.label_check import check_label_files
 from cytoforge.data.run import Run
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
@@ -45,6 +47,7 @@ class Masks:
     source: str
     files: Mapping[int, Path]
     frames: Mapping[int, Path]
+    movie: Dataset
 
     def read(self) -> Iterator[tuple[int, Labels]]:
         """Read number and labels of each frame, cells 1..N by place; raises UserError where sizes differ."""
@@ -80,7 +83,9 @@ def track(config: Track) -> Path:
     check_target(config.out, BY, overwrite=config.overwrite)
     linker = open_linker(config)
     sequences = movie.read_sequences(config.movie, config.sequence)
-    given = [None if config.segment else _given(config.movie, sequence) for sequence in sequences]
+    dataset = Dataset.open(config.movie, config.sequence)
+    print("".join(f"{note}\n" for note in dataset.left_out), end="")
+    given = [None if config.segment else _given(dataset, sequence) for sequence in sequences]
     for masks, sequence in zip(given, sequences, strict=True):
         if masks and (note := _passed_over(masks, sequence)):
             print(f"{config.movie}: {note}")
@@ -91,7 +96,9 @@ def track(config: Track) -> Path:
         sources=[(sequence.name, "RES") for sequence in sequences],
         beside=[PAGE],
     )
-    whole = [masks or _segmented(config, sequence, writer) for masks, sequence in zip(given, sequences, strict=True)]
+    whole = [
+        masks or _segmented(config, dataset, sequence, writer) for masks, sequence in zip(given, sequences, strict=True)
+    ]
     facts: dict[str, Any] = {}
     for masks in whole:
         facts[masks.name] = _track_sequence(masks, linker, writer)
@@ -141,8 +148,9 @@ def _check_btrack() -> None:
         ) from error
 
 
-def _given(path: Path, sequence: movie.Sequence) -> Masks:
-    """Masks that the movie has; raises UserError where some are missing."""
+def _given(dataset: Dataset, sequence: movie.Sequence) -> Masks:
+    """Masks that the movie has; raises UserError where some are missing or do not number cells."""
+    path = dataset.path
     remedy = "add masks, segment the frames with --segment RUN, or choose others with --sequence"
     if not sequence.masks:
         raise UserError(f"{path}: sequence {sequence.name} has no masks; {remedy}")
@@ -155,7 +163,8 @@ def _given(path: Path, sequence: movie.Sequence) -> Masks:
             f"{path}: sequence {sequence.name} has no mask of {movie.some('frame', lost)} in {best}; {remedy}"
         )
     files = sequence.masks[source]
-    return Masks(sequence.name, source, _unbroken(path, sequence, files), sequence.frames)
+    check_label_files(list(files.values()))
+    return Masks(sequence.name, source, _unbroken(path, sequence, files), sequence.frames, dataset)
 
 
 def _passed_over(masks: Masks, sequence: movie.Sequence) -> str | None:
@@ -183,7 +192,7 @@ def _unbroken(path: Path, sequence: movie.Sequence, files: Mapping[int, Path]) -
     return files
 
 
-def _segmented(config: Track, sequence: movie.Sequence, writer: movie.MovieWriter) -> Masks:
+def _segmented(config: Track, dataset: Dataset, sequence: movie.Sequence, writer: movie.MovieWriter) -> Masks:
     """Segment the frames of a sequence in OUT/segmentation, or what is missing there."""
     from cytoforge.inference.segment import segment
 
@@ -202,7 +211,7 @@ def _segmented(config: Track, sequence: movie.Sequence, writer: movie.MovieWrite
     )
     segment(work, silent=True)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
-    return Masks(sequence.name, f"{config.segment}", files, sequence.frames)
+    return Masks(sequence.name, f"{config.segment}", files, sequence.frames, dataset)
 
 
 def _info(config: Track, sequences: tuple[movie.Sequence, ...], given: list[Masks | None]) -> dict[str, Any]:
@@ -259,7 +268,7 @@ def _image(masks: Masks, number: int) -> np.ndarray:
     if number not in masks.frames:
         raise UserError(f"{masks.files[number]}: has no frame, which this tracker looks at; add it")
     image, normalisation = read_image(masks.frames[number]), Normalisation()
-    return normalisation.apply(image, normalisation.measure(image))
+    return normalisation.apply(image, masks.movie.limits_of(normalisation.measure(image)))
 
 
 def _said(config: Track, masks: Masks, facts: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import KDTree
 
 Labels = NDArray[np.integer[Any]]
@@ -14,19 +13,7 @@ Floats = NDArray[np.float64]
 
 PER_CELL = ("area", "eccentricity", "neighbour_distance")
 PER_IMAGE = ("count", "coverage", "touching")
-SPECK = 0.05  # a region below this share of the largest one is a stray, no cell
 QUANTILES = {"low": 0.25, "median": 0.5, "high": 0.75}
-
-
-def is_binary(labels: Labels) -> bool:
-    """Tell whether labels (H, W) have one id for several separate regions: foreground and background, not cells.
-
-    Pixels of a region touch at sides or corners; specks beside a large region do not count.
-    """
-    if np.unique(labels[labels != 0]).size != 1:
-        return False
-    sizes = np.bincount(ndimage.label(labels, np.ones((3, 3)))[0].ravel())[1:]
-    return bool(np.count_nonzero(sizes > SPECK * sizes.max()) > 1)
 
 
 @dataclass(frozen=True)

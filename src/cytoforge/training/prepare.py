@@ -33,7 +33,6 @@ from cytoforge.data.weights import lacking
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device
 from cytoforge.instances import cell_diameters
-from cytoforge.metrics.morphology import is_binary
 from cytoforge.networks.layers import initialise
 from cytoforge.progress import Progress, counted, say
 from cytoforge.report import run_report
@@ -75,14 +74,19 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
 
     Of a `movie` all frames of a sequence share the limits of their grey values, so that brightness does not flicker.
     `tracked` wants movies with tracks, whose ids the labels have; files are then read as they are, at any scale.
-    Raises UserError when there are no pairs, no cells, or nothing is left for training or validation.
+    Raises UserError when there are no pairs, no cells, masks that do not number them, images that are in --validation,
+    too, or nothing is left for training or validation.
     """
     dataset = _open(config.data, config.sequence, tracked)
+    check_labels(config, dataset, tracked)
     notes = [*dataset.notes, *(_sequences(dataset) if movie or tracked else ())]
     if dataset.synthetic():
         notes.append(f"{config.data}: these images are synthetic; the validation score says little about real ones")
 
     training, held = _split(config, dataset, tracked)
+    if config.validation is not None:
+        check_labels(config, held, tracked)
+        notes += held.left_out
     limits = {**common_limits(held), **common_limits(training)} if movie else {}
 
     def load(source: Dataset, item: Item) -> Example:
@@ -90,7 +94,7 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
         return item.name, *_read(source, item, scale, limits.get(str(item.group)))
 
     validation = tuple(load(held, item) for item in held.items)
-    kept, diameters, coverage, binary = [], [], [], []
+    kept, diameters, coverage = [], [], []
     for item in training.items:
         _, image, labels = load(training, item)
         if min(image.shape[1:]) < SMALLEST:
@@ -99,17 +103,9 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
         if is_blank(image):
             notes.append(f"{item.image}: one grey value or NaN all over, left out of training")
             continue
-        if is_binary(labels):
-            binary.append(f"{item.mask}: one cell in several pieces; if it is a binary mask, give every cell a number")
         kept.append(item)
         diameters.append(cell_diameters(labels))
         coverage.append(np.count_nonzero(labels) / labels.size)
-    if len(binary) == len(kept) > 1:
-        binary = [
-            f"{config.data}: the masks look binary, one number for all cells of an image: cells that touch cannot be "
-            f"told apart; cytoforge check {config.data} says how to number them"
-        ]
-    notes += binary
     sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
     if training.items[0].rows is not None:
         notes.append(f"{config.data}: holds a single image; one strip of it is for training, the other for validation")
@@ -132,6 +128,18 @@ def open_data(config: Training, *, movie: bool = False, tracked: bool = False) -
         held=held.items,
         limits={group: between.tolist() for group, between in limits.items()},
     )
+
+
+def check_labels(config: Training, dataset: Dataset, tracked: bool) -> None:
+    """Raise UserError when masks do not number cells; binary ones serve where a training tells no cells apart."""
+    otherwise = ""
+    if isinstance(config, TrainSegmentation):
+        plain = config.method == "conventional"
+        binary = config.target == "semantic" and (plain or config.told == "mask")
+        otherwise = "give --target semantic, for which cells that touch are one" if plain else ""
+    else:
+        binary = isinstance(config, PainterTraining) and config.told == "mask"
+    dataset.check_labels(binary=binary and not tracked, otherwise=otherwise)
 
 
 def _proposed_scale(config: Training, diameter: float) -> list[str]:
@@ -196,6 +204,7 @@ def open_synthetic(
         raise UserError(
             f"{config.synthetic}: has images of {counted(found, 'channel')}, {config.data} of {channels}; convert them"
         )
+    check_labels(config, dataset, tracked)
     scale = dataset.scale if tracked else config.scale
     synthetic = Synthetic(
         dataset.items, lambda i: _read(dataset, dataset.items[i], scale), config.synthetic_share, config.schedule
@@ -225,6 +234,11 @@ def _split(config: Training, dataset: Dataset, tracked: bool) -> tuple[Dataset, 
             raise UserError(
                 f"{witness}: says that these images are synthetic, which is no measure of a "
                 "segmenter; give annotated images to --validation"
+            )
+        if same := dataset.common_image(held):
+            raise UserError(
+                f"{same[1]}: is the same image as {same[0]}, and would be learned by heart before it is measured on; "
+                "give other images to --validation, or leave it out"
             )
         if config.limit is None:
             return dataset, held

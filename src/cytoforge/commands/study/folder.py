@@ -13,7 +13,7 @@ import numpy as np
 
 from cytoforge.config import StudySegmenters
 from cytoforge.data.dataset import INFO, Dataset, Item
-from cytoforge.data.files import digest, read_json
+from cytoforge.data.files import read_json
 from cytoforge.data.images import encode_image
 from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.errors import UserError
@@ -180,12 +180,14 @@ def open_data(data: Path, config: StudySegmenters) -> Dataset:
         tests = dataset
     else:
         tests = Dataset.open(config.test).masks()
-        seen = {digest(item.image) for item in dataset.items if item.image}
         for item in tests.items:
             if item.image is None:
                 raise UserError(f"{item.mask}: has no image to test on; add it, or take the mask away")
-            if digest(item.image) in seen:
-                raise UserError(f"{item.image}: is in {data}, too; test on images that nothing is trained on")
+        if same := dataset.common_image(tests):
+            raise UserError(f"{same[1]}: is in {data}, too; test on images that nothing is trained on")
+    for one in {dataset.path: dataset, tests.path: tests}.values():
+        one.check_labels()
+        print("".join(f"{note}\n" for note in one.left_out), end="")
     if witness := dataset.synthetic() or tests.synthetic():
         raise UserError(f"{witness}: says that these images are synthetic; a study wants annotated real ones")
     return dataset

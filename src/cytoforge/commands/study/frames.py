@@ -10,7 +10,17 @@ from cytoforge.config import StudyMovies
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import read_image, resize_image, scaled_shape
-from cytoforge.data.movie import MovieWriter, Track, gaps, is_movie, no_movie, read_sequences, read_tracks, tracks_of
+from cytoforge.data.movie import (
+    MovieWriter,
+    Track,
+    gaps,
+    is_movie,
+    left_out,
+    no_movie,
+    read_sequences,
+    read_tracks,
+    tracks_of,
+)
 from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import shrunk
@@ -51,6 +61,9 @@ def split_movies(config: StudyMovies) -> tuple[Part, Part]:
             raise no_movie(path, "01/t000.tif, 01_GT/TRA/man_track000.tif ...")
         if witness := Dataset.open(path).synthetic():
             raise UserError(f"{witness}: says that this movie is synthetic; a study wants a real one")
+        for sequence in read_sequences(path):
+            sequence.check_labels()
+        print("".join(f"{note}\n" for note in left_out(path)), end="")
     named, tested = _names(data, config.sequence), _names(test, config.test_sequence)
     span = 1.0
     if test.resolve() == data.resolve():

@@ -1,0 +1,52 @@
+"""The one question that every command asks of masks: do they number cells one by one?"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.data.images import read_header, read_labels
+from cytoforge.errors import UserError
+from cytoforge.metrics.label_images import Labels, Traits, judge, traits
+
+JUDGED = 32  # masks of a set that are looked at, evenly spread from the first to the last
+PIXELS = 2**27  # of all these together, but at least those of FEWEST masks
+FEWEST = 3
+WINDOW = 2048  # longest side of the middle of a mask that is looked at
+
+
+def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise: str = "") -> None:
+    """Raise UserError, naming the first, when files of one set do not number cells one by one.
+
+    JUDGED of them are read, fewer of large ones. `binary` masks, one value for all cells, are let pass where cells are
+    not told apart; `otherwise` says how else to use these. Raises UserError as read_labels, too.
+    """
+    if not files:
+        return
+    (_, height, width), _ = read_header(files[0])
+    count = min(len(files), max(FEWEST, min(JUDGED, PIXELS // (height * width))))
+    chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, count).round().astype(int))]
+    _refuse(chosen, [traits(middle(read_labels(file)), read_header(file)[1]) for file in chosen], binary, otherwise)
+
+
+def check_label_stack(path: Path, stack: Iterable[NDArray[np.int32]], count: int) -> None:
+    """Raise UserError as check_label_files for the `count` label images (H, W) of a stack."""
+    chosen = set(np.linspace(0, count - 1, min(count, JUDGED)).round().astype(int).tolist())
+    found = [traits(middle(labels)) for number, labels in enumerate(stack) if number in chosen]
+    _refuse([path] * len(found), found, False, "")
+
+
+def middle(labels: Labels) -> Labels:
+    """Return the middle of labels (H, W), no side longer than WINDOW."""
+    top, left = (max(0, (side - WINDOW) // 2) for side in labels.shape)
+    return labels[top : top + WINDOW, left : left + WINDOW]
+
+
+def _refuse(files: Sequence[Path], images: Sequence[Traits], binary: bool, otherwise: str) -> None:
+    for file, verdict in zip(files, judge(images), strict=True):
+        if verdict and verdict.kind == "binary":
+            if not binary:
+                raise UserError(f"{file}: {verdict.what}; {verdict.remedy}{otherwise and ', or ' + otherwise}")
+        elif verdict:
+            raise UserError(f"{file}: {verdict.what}; {verdict.remedy}")

@@ -1,0 +1,101 @@
+"""What lies in a folder and is not read: counted and named by kind, with the reason and the remedy."""
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+
+from cytoforge.data.formats import SUFFIXES
+from cytoforge.progress import counted
+
+NAMED = 3  # files of a kind that are named
+LOOKED_AT = 10_000  # entries of a subfolder that are looked through for images
+# left by systems, browsers and editors beside the files that people put there
+JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+JUNK_ENDINGS = (":zone.identifier", ".bak", ".part", ".tmp", ".crdownload", ".swp", "~")
+OWN = ("dataset.json", "segment.json", "statistics.json")  # what cytoforge writes beside images
+RESULTS = ("segment.json", "provenance.json", "statistics.json")  # and what tells a folder of its results
+# what people and programs write about images
+PAPERS = (".txt", ".md", ".csv", ".tsv", ".xlsx", ".xls", ".docx", ".pdf", ".html", ".log", ".yml", ".yaml", ".toml")
+REMEDIES = {
+    "convert them to PNG or TIFF": (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".heic"),
+    "export them as TIFF, which Fiji does: File > Save As > Tiff": (
+        *(".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif", ".oir", ".ims", ".vsi", ".stk", ".dv", ".zvi", ".sld"),
+        *(".svs", ".ndpi", ".mrxs", ".scn", ".mrc", ".dm3", ".dm4", ".dcm", ".nrrd", ".nii", ".ics", ".ids"),
+    ),
+    "save the label images in them as PNG or TIFF: in cellpose by File > Save masks, or --save_tif": ("_seg.npy",),
+    "save the arrays in them as TIFF": (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".raw"),
+    "unpack them": (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar"),
+    "save the outlines in them as label images, a number for each cell": (".json", ".geojson", ".roi", ".xml"),
+    "make movie folders of films by cytoforge import movie": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
+}
+LIKE_IMAGES = (*SUFFIXES, *(ending for group in list(REMEDIES.values())[:4] for ending in group))
+MASKS = ("labels", "label", "mask", "annotations", "annotation", "gt", "groundtruth", "ground_truth", "instances")
+IMAGES = ("image", "img", "imgs", "raw", "originals")
+
+
+def is_junk(path: Path) -> bool:
+    """Tell whether a file or folder is hidden, or one that no person put there."""
+    name = path.name.lower()
+    return name.startswith(".") or name in JUNK or name.endswith(JUNK_ENDINGS)
+
+
+def left_out(folder: Path, read: Collection[Path], *, named: str | None = None, parts: bool = False) -> list[str]:
+    """Say what of a folder is not among the files and folders `read`, a sentence for each kind; opens no file.
+
+    Junk, papers (text, tables) and what cytoforge made are no matter. `named` says how files must be called that are
+    read there. `parts` is for the folder of a dataset or movie: only what looks like images counts there.
+    """
+    kinds: dict[str, list[str]] = {}
+    folders: dict[str, int] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path in read or is_junk(path) or path.name in OWN or any((path / name).is_file() for name in RESULTS):
+            continue
+        ending = _ending(path)
+        if path.is_dir() and ending != ".zarr":
+            if count := sum(1 for _ in _images_in(path)):
+                folders[path.name] = count
+        elif (ending in LIKE_IMAGES) if parts else (ending and ending not in PAPERS):
+            kinds.setdefault(ending, []).append(path.name)
+    notes = [
+        f"{folder}: left out {counted(len(names), f'{ending} file')} ({_some(names)}); {_remedy(ending, named, parts)}"
+        for ending, names in kinds.items()
+    ]
+    if folders:
+        inside = counted(sum(folders.values()), "image")
+        what = f"left out {counted(len(folders), 'subfolder')} with {inside} ({_some(list(folders))})"
+        notes.append(f"{folder}: {what}; {_folder_remedy(folders, read, parts)}")
+    return notes
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return "_seg.npy" if name.endswith("_seg.npy") else path.suffix.lower()
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    """What looks like images in a folder and in those inside it, as far as LOOKED_AT."""
+    for path in islice(folder.rglob("*"), LOOKED_AT):
+        if path.suffix.lower() in LIKE_IMAGES and not is_junk(path):
+            yield path
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (" ..." if len(names) > NAMED else "")
+
+
+def _remedy(ending: str, named: str | None, parts: bool) -> str:
+    if ending in SUFFIXES and named:
+        return f"rename them: files that are read there are named {named}"
+    if ending in SUFFIXES and parts:
+        return "put images into images/ and masks into masks/"
+    told = next((remedy for remedy, endings in REMEDIES.items() if ending in endings), None)
+    return told or "PNG, TIFF and zarr are read"
+
+
+def _folder_remedy(folders: Collection[str], read: Collection[Path], parts: bool) -> str:
+    if parts and len(folders) == 1:
+        name, held = next(iter(folders)), {path.name.lower() for path in read}
+        for part, others in (("masks", MASKS), ("images", IMAGES)):
+            if name.lower() in others and part not in held:
+                return f"rename it {part}, if it holds the {part}"
+    return "move the images up, or give such a folder as data of its own"
