@@ -24,6 +24,7 @@ from torch import Tensor
 
 from cytoforge.config import RUN
 from cytoforge.data.files import atomic, digest, make_folder, read_json, write_bytes, write_json
+from cytoforge.data.resume import differences
 from cytoforge.errors import UserError
 
 FORMAT = 1
@@ -98,10 +99,7 @@ class Run:
         run = cls.open(path)
         former = run.config
         wanted = json.loads(json.dumps({"format": FORMAT, **config}))
-        different = sorted(key for key in former.keys() | wanted.keys() if former.get(key) != wanted.get(key))
-        if "config" in different and isinstance(former.get("config"), dict) and isinstance(wanted.get("config"), dict):
-            old, new = former["config"], wanted["config"]
-            different = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        different = differences(former, wanted)
         if different:
             raise UserError(
                 f"{path}: holds a run with another {', '.join(different)}; "
