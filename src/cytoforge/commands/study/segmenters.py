@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from cytoforge.commands.score import score_segmentation
 from cytoforge.commands.study.folder import Study, Values, difference, estimate, open_all, open_data, shown, subset
+from cytoforge.commands.train import train_segmentation
 from cytoforge.config import (
     ScoreSegmentation,
     Segment,
@@ -33,9 +34,8 @@ from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment
 from cytoforge.metrics.morphology import morphology
 from cytoforge.report import Report
-from cytoforge.training.prepare import say
-from cytoforge.training.segmentation import train
-from cytoforge.training.two_stage import finished
+from cytoforge.training.tasks.staged import finished
+from cytoforge.training.tasks.task import say
 
 SettingsT = TypeVar("SettingsT", bound=Training)
 SCORES = ("f_score", "precision", "recall")
@@ -69,13 +69,15 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
 
     def run_and_score() -> dict[str, Any]:
         say([f"{study.kind}: {name}"])
-        run = trained(replace(settings, out=study.out / "runs" / name), train)
+        run = trained(replace(settings, out=study.out / "runs" / name), train_segmentation)
         found = segment(
             Segment(run.path, test, study.out / "work" / name, device=settings.device, threads=settings.threads)
         )
         scored = score_segmentation(ScoreSegmentation(found, test))
         rows, facts = run.metrics(), run.provenance
-        judge = run.path / STAGES / "judge"  # whose weights the last segmenter goes on from if paintings are left out
+        judge = (
+            run.path / STAGES / "first-segmenter"
+        )  # whose weights the last segmenter goes on from if paintings are left out
         went_on = facts.get("started_from") is not None
         before = Run.open(judge).metrics()[-1]["step"] if went_on and judge.is_dir() else 0
         images = {

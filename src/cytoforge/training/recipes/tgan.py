@@ -65,7 +65,8 @@ class StageGAN:
         `judged` is what the discriminator is shown of the real and of the painted frames.
         """
         features: Callable[[Tensor], list[Tensor]] = discriminator_features(self.discriminator)
-        weights, pair = (1.0,) * 3, judged
+        weights: tuple[float, ...] = (1.0,) * 3
+        pair = judged
         if self.vgg is not None:
             features, weights, pair = self.vgg, self.vgg.weights, (real, painted)
         with torch.no_grad():
