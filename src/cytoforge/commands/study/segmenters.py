@@ -75,11 +75,9 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
         )
         scored = score_segmentation(ScoreSegmentation(found, test))
         rows, facts = run.metrics(), run.provenance
-        judge = (
-            run.path / STAGES / "first-segmenter"
-        )  # whose weights the last segmenter goes on from if paintings are left out
+        first = run.path / STAGES / "first-segmenter"  # the last one goes on from it if paintings are left out
         went_on = facts.get("started_from") is not None
-        before = Run.open(judge).metrics()[-1]["step"] if went_on and judge.is_dir() else 0
+        before = Run.open(first).metrics()[-1]["step"] if went_on and first.is_dir() else 0
         images = {
             image: {**{score: list(getattr(scores, score)) for score in SCORES}, "dice": scores.dice}
             for image, scores in scored.images.items()
