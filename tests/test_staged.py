@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from cytoforge.cli import main
 from cytoforge.commands.train import specified
@@ -18,6 +19,7 @@ from cytoforge.training.data import open_data
 from cytoforge.training.hyperparameters import GENERATOR, SEGMENTATION
 from cytoforge.training.tasks import staged
 from cytoforge.training.tasks.staged import finished, simulate
+from parity import vgg_state
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_what_is_asked_of_paintings_reaches_the_generator(phantoms: Path, tmp_pa
     flags = ("--perceptual", "vgg", "--p-diff", "0.9", "--style-mixing", "0.4", "--no-attention", "--norm", "group")
     weights = tmp_path / "weights"
     weights.mkdir()
-    save_file(drawn_vgg19(), weights / "vgg19.safetensors")
+    save_file(vgg_state(10), weights / "vgg19_to_relu3_1.safetensors")
     assert train(phantoms, tmp_path / "run", *flags, "--weights-dir", str(weights), "--condition", "mask") == 0
     generator = Run.open(tmp_path / "run" / "stages" / "generator").config
     asked = {"perceptual": "vgg", "p_diff": 0.9, "style_mixing": 0.4, "heads": 0, "norm": "group", "condition": "mask"}
