@@ -106,6 +106,7 @@ class SegmentationTask(Task):
                 "method": "cyclegan" if isinstance(parameters, CycleGAN) else "conventional",
                 "target": parameters.target,
                 "tile": tile,
+                "start": None if self.start is None else str(self.start),
                 **({"condition": parameters.condition} if isinstance(parameters, CycleGAN) else {}),
             },
             provenance={"synthetic_data": fingerprint, "started_from": started},
