@@ -1,4 +1,4 @@
-"""The straightforward cGAN-Seg training step: the yardstick of the speed of `cytoforge.training.cyclegan`.
+"""The straightforward cGAN-Seg training step: the yardstick of the speed of `cytoforge.training.recipes.cycle_gan`.
 
 Everything is written in the plainest way that the method's description allows: one pass of every network where the
 losses name one, plain modules, one plain Adam for each of the three updates, fp32. It shares no code with the package.

@@ -12,6 +12,7 @@ import copy
 import json
 import statistics
 import time
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,14 +23,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cyclegan_baseline import Baseline, Draws, baseline_step, random_batch
 from cytoforge.instances import TARGETS
-from cytoforge.losses import CycleWeights
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet
-from cytoforge.training.batches import Batch
-from cytoforge.training.cyclegan import CycleGAN
-from cytoforge.training.fit import Trainer
+from cytoforge.training import hyperparameters
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.cycle_gan import CycleGAN
+from cytoforge.training.recipes.painting import Painting, comparison
+from cytoforge.training.samplers.items import Batch
 
 SAME = {  # ours: the baseline's name of the same loss, which both compute before any update
     "adversarial_image": "adversarial_image",
@@ -41,18 +43,20 @@ SAME = {  # ours: the baseline's name of the same loss, which both compute befor
 }
 
 
-class SameDraws(CycleGAN):
+@dataclass(frozen=True)
+class SameDraws(Painting):
     """Paints with the styles and noise that the baseline uses."""
 
-    draws: Draws
+    draws: Draws | None = None
 
-    def _generate(self, mask: Tensor, batch: Batch, purpose: str) -> Tensor:
+    def __call__(self, given: Tensor, batch: Batch, purpose: str) -> Tensor:
+        assert self.draws is not None
         if purpose == "forward":
-            return self.generator(mask, self.draws.forward_latents, self.draws.forward_noise)
-        return self.generator(mask, self.draws.backward_latents, self.draws.backward_noise)
+            return self.generator(given, self.draws.forward_latents, self.draws.forward_noise)
+        return self.generator(given, self.draws.backward_latents, self.draws.backward_noise)
 
 
-def build(baseline: Baseline) -> SameDraws:
+def build(baseline: Baseline, draws: Draws) -> CycleGAN:
     networks = {
         "generator": StyleUNet(),
         "segmenter": UNet(),
@@ -62,17 +66,15 @@ def build(baseline: Baseline) -> SameDraws:
     for name, network in networks.items():
         network.load_state_dict(copy.deepcopy(getattr(baseline, name).state_dict()))
         network.train()
-    features = VGG19Features(baseline.features.state_dict())
-    return SameDraws(
-        *networks.values(),
-        target=TARGETS["semantic"],
-        weights=CycleWeights(),
-        rate=1e-4,
-        generator_rate=1e-4,
-        discriminator_rate=1e-4,
-        features=features,
-        feature_weights=features.weights,
-        p_diff=0.0,
+    vgg = VGG19Features(baseline.features.state_dict())
+    parameters = replace(hyperparameters.CYCLE_GAN["paper"], target="semantic", p_diff=0.0)
+    return CycleGAN(
+        SameDraws(networks["generator"], draws=draws),
+        networks["segmenter"],
+        (networks["image_discriminator"], networks["mask_discriminator"]),
+        TARGETS["semantic"],
+        comparison(parameters.perceptual, networks["image_discriminator"], vgg),
+        parameters,
     )
 
 
@@ -96,19 +98,19 @@ def main() -> None:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
     image, mask = random_batch(arguments.batch, arguments.height, arguments.width, generator)
-    cycle = build(baseline)
-    cycle.draws = Draws.random(image.shape, generator)
+    draws = Draws.random(image.shape, generator)
+    cycle = build(baseline, draws)
     items = tuple(range(arguments.batch))
     batch = Batch(image, mask[:, 0].long(), arguments.seed, 0, items, ("random",) * arguments.batch)
-    update = Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.999, anneal=False).update
+    update = Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.999).update
     with FlopCounterMode(display=False) as plain:
-        expected = baseline_step(baseline, image, mask, cycle.draws)
+        expected = baseline_step(baseline, image, mask, draws)
     with FlopCounterMode(display=False) as ours:
         found = {name: float(loss.detach()) for name, loss in cycle.step(batch, 1.0, update).items()}
     differences = {name: abs(found[name] - expected[other]) / abs(expected[other]) for name, other in SAME.items()}
     times: dict[str, list[float]] = {"baseline": [], "ours": []}
     for _ in range(arguments.steps):
-        times["baseline"].append(seconds(lambda: baseline_step(baseline, image, mask, cycle.draws)))
+        times["baseline"].append(seconds(lambda: baseline_step(baseline, image, mask, draws)))
         times["ours"].append(seconds(lambda: cycle.step(batch, 1.0, update)))
     medians = {name: statistics.median(values) for name, values in times.items()}
     result = {

@@ -25,15 +25,14 @@ from pathlib import Path
 import numpy as np
 
 from cytoforge.commands.score import score_segmentation
+from cytoforge.commands.train import specified, train_segmentation
 from cytoforge.config import ScoreSegmentation, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, write_labels
-from cytoforge.data.run import Run
 from cytoforge.inference.baseline import otsu_watershed
 from cytoforge.inference.segment import segment
-from cytoforge.training.prepare import open_data
-from cytoforge.training.segmentation import train
+from cytoforge.training.data import open_data
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("CYTOFORGE_DATA", HERE.parent.parent / "shared" / "data"))
@@ -77,8 +76,7 @@ def one(way: str, data: Path, arguments: argparse.Namespace, seed: int) -> dict[
         if way == "otsu":
             otsu(data, out, arguments.scale)
         else:
-            train(config)
-            run = Run.open(run_path)
+            run = train_segmentation(config)
             rows = run.metrics()
             record |= {
                 "steps": rows[-1]["step"],
@@ -87,7 +85,7 @@ def one(way: str, data: Path, arguments: argparse.Namespace, seed: int) -> dict[
                 "curve": [[row["step"], row["validation"]] for row in rows],
                 "verdict": run.provenance["verdict"],
                 "images": run.config["training_images"] + run.config["validation_images"],
-                "cells": open_data(config).cells,
+                "cells": open_data(specified(config).data, seed).cells,
             }
             if arguments.pictures:
                 target = arguments.pictures / f"{arguments.dataset}-{way}-{seed}.png"

@@ -22,11 +22,12 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cytoforge.config import TrainMovie
 from cytoforge.networks.features import VGG_CONVS, VGG19Features
-from cytoforge.training.clips import ClipBatch
-from cytoforge.training.fit import Trainer
-from cytoforge.training.movie import MovieGAN, build_recipe, describe
+from cytoforge.training.hyperparameters import MOVIE
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.tgan import MovieGAN
+from cytoforge.training.samplers.clips import ClipBatch
+from cytoforge.training.tasks.movie import describe
 from segment_large import provenance
 
 SHAPE, SMALLER = (256, 384), (128, 192)
@@ -48,11 +49,7 @@ def drawn_vgg() -> VGG19Features:
 
 
 def build() -> MovieGAN:
-    config = TrainMovie(data=Path("movie"), out=Path("run"), preset="paper", perceptual="features")
-    recipe = build_recipe(config, describe(config, 1))
-    features = drawn_vgg()
-    recipe.features, recipe.feature_weights = features, features.weights
-    return recipe
+    return MovieGAN.build(MOVIE["paper"], describe(MOVIE["paper"], 1), seed=0, vgg=drawn_vgg())
 
 
 def clip(shape: tuple[int, int]) -> ClipBatch:
@@ -95,7 +92,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
-    trainer = Trainer(build(), Fabric(accelerator="cpu", devices=1), decay=0.999, anneal=False)
+    trainer = Trainer(build(), Fabric(accelerator="cpu", devices=1), decay=0.999)
     results = [measure(trainer, shape, steps) for shape in (SMALLER, SHAPE)]
     met = all(result["ratio_of_flops"] <= GOAL for result in results)
     command = f"python benchmarks/movie_step.py --steps {steps}"

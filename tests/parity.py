@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cytoforge.networks.features import VGG_CONVS
+
 GOLDEN = Path(__file__).parent / "golden"
 PUBLISHED = {
     **dict.fromkeys(["style-unet", "unet", "cellpose", "deepsea", "patchgan-image", "patchgan-mask"], "cgan_seg"),
@@ -60,6 +62,17 @@ def published_shapes(name: str) -> dict[str, list[int]]:
     """Names and shapes of a published checkpoint: those of PUBLISHED."""
     shapes: dict[str, list[int]] = json.loads((GOLDEN / f"{PUBLISHED[name]}_shapes.json").read_text())[name]
     return shapes
+
+
+def vgg_state(last: int = 28) -> dict[str, Tensor]:
+    """Golden weights under torchvision's names, up to one convolution."""
+    widths = (64, 64, 128, 128, *[256] * 4, *[512] * 5)
+    state = {}
+    for index, before, after in zip(VGG_CONVS, (3, *widths), widths, strict=False):
+        if index <= last:
+            state[f"features.{index}.weight"] = fill(f"features.{index}.weight", (after, before, 3, 3))
+            state[f"features.{index}.bias"] = fill(f"features.{index}.bias", (after,))
+    return state
 
 
 def golden(name: str) -> dict[str, Tensor]:

@@ -33,12 +33,39 @@ FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors 
     {"config", "progress"},
     {"errors"},
 ]
+TRAINING: dict[str, set[str]] = {  # room: those of training that it may import from, besides itself
+    "tasks": {"recipes", "samplers", "loop", "data", "hyperparameters", "specification"},
+    "loop": {"recipes", "samplers", "specification"},
+    "recipes": {"samplers", "hyperparameters"},
+    "data": {"samplers", "specification"},
+    "samplers": set(),
+    "hyperparameters": set(),
+    "specification": set(),
+}
+STILL_READ_SETTINGS = {  # modules below the commands that import cytoforge.config; none may be added
+    "cytoforge.data.dataset",
+    "cytoforge.data.run",
+    "cytoforge.inference.generate",
+    "cytoforge.inference.generate_movie",
+    "cytoforge.inference.load",
+    "cytoforge.inference.segment",
+    "cytoforge.inference.track",
+    "cytoforge.inference.track_deepsea",
+    "cytoforge.training.data",
+    "cytoforge.training.tasks.staged",
+}
 FILE_OPENERS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "imread", "imwrite", "load_file"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
 def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def name_of(path: Path) -> str:
+    """Full name of a module; of a package that of its folder."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports(source: str, module: str) -> set[str]:
@@ -72,6 +99,62 @@ def departures(source: str, module: str) -> set[str]:
     return wrong
 
 
+def modules_imported(source: str, module: str, known: set[str]) -> set[str]:
+    """The modules among `known` that a module imports: of `from a import b` a.b if that is one, or else a."""
+    found = set()
+    for name in imports(source, module):
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {"", module}
+
+
+def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """Strongly connected parts of more than one node (Tarjan), of arrows from each node to others."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(node: str) -> None:
+        order[node] = lowest[node] = len(order)
+        stack.append(node)
+        for other in arrows.get(node, set()):
+            if other not in order:
+                visit(other)
+                lowest[node] = min(lowest[node], lowest[other])
+            elif other in stack:
+                lowest[node] = min(lowest[node], order[other])
+        if lowest[node] == order[node]:
+            part = set(stack[stack.index(node) :])
+            del stack[stack.index(node) :]
+            if len(part) > 1:
+                found.append(part)
+
+    for node in arrows:
+        if node not in order:
+            visit(node)
+    return found
+
+
+def import_graph() -> dict[str, set[str]]:
+    """The modules that each module imports, deferred imports included."""
+    known = {name_of(path) for path in PACKAGE.rglob("*.py")}
+    return {name_of(path): modules_imported(path.read_text(), name_of(path), known) for path in MODULES}
+
+
+def training_arrows(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """Pairs of different rooms of training, of which the first imports from the second."""
+    inside = [(one, other) for one, others in graph.items() for other in others]
+    start = "cytoforge.training."
+    rooms = [
+        (one.removeprefix(start).split(".")[0], other.removeprefix(start).split(".")[0])
+        for one, other in inside
+        if one.startswith(start) and other.startswith(start)
+    ]
+    return {(one, other) for one, other in rooms if one != other}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_arrows_point_down_only(path: Path) -> None:
     module = "cytoforge." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -89,8 +172,47 @@ def test_the_rule_finds_what_it_forbids() -> None:
     assert departures("from cytoforge.data.images import read_image", "cytoforge.losses") == {"data"}
     assert departures("from ..training import fit", "cytoforge.networks.layers") == {"training"}
     assert departures("def f():\n    import cytoforge.commands.check", "cytoforge.data.run") == {"commands"}
-    assert departures("from cytoforge.config import PRESETS", "cytoforge.metrics.segmentation") == {"config"}
+    assert departures("from cytoforge.config import Segment", "cytoforge.metrics.segmentation") == {"config"}
     assert departures("from cytoforge.errors import UserError", "cytoforge.data.images") == set()
+
+
+def test_rooms_of_training_import_downwards_only() -> None:
+    found = training_arrows(import_graph())
+    allowed = {(one, other) for one, others in TRAINING.items() for other in others}
+    assert found - allowed == set()
+    assert {one for pair in found for one in pair} == set(TRAINING)  # it has no other rooms
+    assert len(found) <= 15
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circles(import_graph()) == []
+
+
+def test_settings_of_the_command_line_are_read_by_the_commands() -> None:
+    readers = {
+        module
+        for module, others in import_graph().items()
+        if any(other.startswith("cytoforge.config") for other in others)
+        and module.split(".")[1] not in {"cli", "commands", "config"}
+    }
+    assert readers - STILL_READ_SETTINGS == set()
+    assert STILL_READ_SETTINGS - readers == set()  # what no longer reads them leaves the list
+
+
+def test_the_graph_finds_what_it_forbids() -> None:
+    known = {"p", "p.a", "p.b", "p.c", "p.c.d"}
+    source = "import p.a\nfrom p import b\ndef f():\n    from .c.d import x\n    import os.path"
+    assert modules_imported(source, "p.m", known) == {"p.a", "p.b", "p.c.d"}
+    assert modules_imported("from p.c import d, e", "p.m", known) == {"p.c.d", "p.c"}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set(), "d": {"a", "c"}}) == []
+    assert circles({"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": {"e"}, "e": {"d", "a"}, "f": {"a"}}) == [set("abcde")]
+    assert sorted(map(sorted, circles({"a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"c"}}))) == [
+        ["a", "b"],
+        ["c", "d"],
+    ]
+    graph = {"cytoforge.training.loop": {"cytoforge.training.tasks.task", "cytoforge.training.recipes.recipe"}}
+    assert training_arrows(graph) == {("loop", "tasks"), ("loop", "recipes")}
+    assert training_arrows({"cytoforge.training.tasks.task": {"cytoforge.training.tasks.movie"}}) == set()
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,12 @@ from cytoforge.networks.features import (
     INCEPTION_BLOCKS,
     INCEPTION_STEM,
     INCEPTION_STRIDE_2,
-    VGG_CONVS,
     InceptionFeatures,
     SqueezeNetFeatures,
     VGG19Features,
     lpips,
 )
-from parity import assert_equal_to_golden, fill, golden
+from parity import assert_equal_to_golden, fill, golden, vgg_state
 
 
 def weights(name: Any, folder: Path) -> dict[str, Tensor]:
@@ -40,17 +39,6 @@ def seeded(seed: int) -> torch.Generator:
 def photo(name: str) -> Tensor:
     """A photograph (1, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(getattr(data, name)()).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def vgg_state(last: int = 28) -> dict[str, Tensor]:
-    """Golden weights under torchvision's names, up to one convolution."""
-    widths = (64, 64, 128, 128, *[256] * 4, *[512] * 5)
-    state = {}
-    for index, before, after in zip(VGG_CONVS, (3, *widths), widths, strict=False):
-        if index <= last:
-            state[f"features.{index}.weight"] = fill(f"features.{index}.weight", (after, before, 3, 3))
-            state[f"features.{index}.bias"] = fill(f"features.{index}.bias", (after,))
-    return state
 
 
 class TestVGG19:

@@ -15,7 +15,7 @@ from conftest import squares
 from cytoforge.cli import main
 from cytoforge.commands.score import score_segmentation
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.config import GenerateImages, ScoreSegmentation, Segment, SimulateMasks, TrainSegmentation
+from cytoforge.config import GenerateImages, ScoreSegmentation, Segment, SimulateMasks
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels, write_image, write_labels
@@ -32,7 +32,8 @@ from cytoforge.instances import condition
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
-from cytoforge.training.prepare import open_data
+from cytoforge.training.data import open_data
+from cytoforge.training.specification import Data
 
 
 def random_generator(seed: int = 0, **options: Any) -> StyleUNet:
@@ -263,7 +264,7 @@ def test_who_reads_at_the_scale_of_the_run_reads_paintings_as_they_are(
 ) -> None:
     run = write_run(tmp_path / "run", scale=0.5, segmenter=True)
     generate(settings_of(run, masks, tmp_path / "out"))
-    data = open_data(TrainSegmentation(data=tmp_path / "out", out=tmp_path / "next", scale=0.5))
+    data = open_data(Data(path=tmp_path / "out", scale=0.5), seed=0)
     image, labels = data.read(0)
     written = read_labels(tmp_path / "out" / "masks" / f"{data.names[0]}.png")
     assert np.array_equal(labels, written)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cytoforge.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.backgrounds import MARGIN
 from cytoforge.cli import main
+from cytoforge.commands.train import generator_parameters, specified
 from cytoforge.config import TrainGenerator
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
@@ -28,21 +29,22 @@ from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training import generator as module
-from cytoforge.training import prepare
-from cytoforge.training.batches import Batch
-from cytoforge.training.fit import Trainer
-from cytoforge.training.generator import (
-    QUIET,
-    backgrounds,
-    build_generator,
-    build_recipe,
-    describe_generator,
-    on_background,
-    perceptual_network,
+from cytoforge.training import hyperparameters
+from cytoforge.training.data import open_data
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.networks import build_generator, describe_generator
+from cytoforge.training.recipes.painting import (
+    TEXTURE_WINDOWS,
+    FeatureComparison,
+    Painting,
+    comparison,
+    discriminator_features,
 )
-from cytoforge.training.paired import TEXTURE_WINDOWS, PairedGAN
-from cytoforge.training.prepare import open_data
+from cytoforge.training.recipes.paired_gan import PairedGAN
+from cytoforge.training.samplers.items import Batch
+from cytoforge.training.tasks import generator as module
+from cytoforge.training.tasks.generator import backgrounds, on_background
+from cytoforge.training.tasks.task import feature_network
 
 WEIGHTS = CycleWeights(adversarial=1, identity_image=3)
 
@@ -51,14 +53,24 @@ def features(image: Tensor) -> list[Tensor]:
     return [image, nn.functional.avg_pool2d(image, 2)]
 
 
-def recipe(kind: str = "mask", **options) -> PairedGAN:
-    networks = (
-        StyleUNet(CONDITIONS[kind], width=4, depth=2, upsampling="nearest"),
-        PatchGAN(width=4, heads=2, head_width=4),
-    )
-    for seed, network in enumerate(networks):
+def recipe(kind: str = "mask", compare: str = "features", **options) -> PairedGAN:
+    """A small one; `compare` as `perceptual`, or "halves" for the image and half of it."""
+    generator = StyleUNet(CONDITIONS[kind], width=4, depth=2, upsampling="nearest")
+    discriminator = PatchGAN(width=4, heads=2, head_width=4)
+    for seed, network in enumerate((generator, discriminator)):
         initialise(network, torch.Generator().manual_seed(seed))
-    return PairedGAN(*networks, weights=WEIGHTS, generator_rate=1e-3, discriminator_rate=1e-3, kind=kind, **options)
+    parameters = replace(
+        hyperparameters.GENERATOR["tiny"],
+        weights=WEIGHTS,
+        generator_rate=1e-3,
+        discriminator_rate=1e-3,
+        condition=kind,
+        anneal=False,
+        **options,
+    )
+    halves = FeatureComparison(features, (0.5, 0.25), "the image, and half of it")
+    compared = halves if compare == "halves" else comparison(compare, discriminator, None)
+    return PairedGAN(Painting(generator, kind), discriminator, compared, parameters)
 
 
 def batch() -> Batch:
@@ -72,7 +84,7 @@ def batch() -> Batch:
 @pytest.mark.parametrize("kind", CONDITIONS)
 @pytest.mark.parametrize("p_diff", [0.0, 1.0])
 def test_gradients_equal_those_of_the_equations_written_out(kind: str, p_diff: float) -> None:
-    gan, data = recipe(kind, p_diff=p_diff, features=features, feature_weights=(0.5, 0.25)), batch()
+    gan, data = recipe(kind, "halves", p_diff=p_diff), batch()
     found: dict[str, list[Tensor]] = {}
 
     def record(name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = ()) -> None:
@@ -81,17 +93,17 @@ def test_gradients_equal_those_of_the_equations_written_out(kind: str, p_diff: f
         found[name] = list(torch.autograd.grad(roots, parameters, seeds))
 
     losses = gan.step(data, 1.0, record)
-    generator, judge = gan.generator, gan.image_discriminator
+    generator, discriminator = gan.paint.generator, gan.discriminator
     drawn = data.generators("forward")
     styles = torch.cat([draw_styles(1, 2, g) for g in drawn])
     noise = torch.stack([torch.rand((1, 32, 40), generator=g) for g in drawn])
     painted = generator(condition(data.labels, kind), styles, noise)
     shift = draw_diff_augment(data.generators("diff"), data.images.shape, p_diff)
-    adversarial = (judge(apply_diff_augment(painted, shift)) - 1).square().mean()
+    adversarial = (discriminator(apply_diff_augment(painted, shift)) - 1).square().mean()
     pairs = zip(features(painted), features(data.images), (0.5, 0.25), strict=True)
     distance = (painted - data.images).abs().mean() + sum(w * (a - b).abs().mean() for a, b, w in pairs)
-    real = judge(apply_diff_augment(data.images, shift))
-    fake = judge(apply_diff_augment(painted.detach(), shift))
+    real = discriminator(apply_diff_augment(data.images, shift))
+    fake = discriminator(apply_diff_augment(painted.detach(), shift))
     against = 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
     expected = {"adversarial_image": adversarial, "identity_image": distance, "discriminator_image": against}
     assert losses.keys() == expected.keys()
@@ -99,7 +111,7 @@ def test_gradients_equal_those_of_the_equations_written_out(kind: str, p_diff: f
         torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6)
     plain = {
         "generator": torch.autograd.grad(adversarial + 3 * distance, list(generator.parameters())),
-        "image discriminator": torch.autograd.grad(against, list(judge.parameters())),
+        "image discriminator": torch.autograd.grad(against, list(discriminator.parameters())),
     }
     for name, gradients in plain.items():
         for one, other in zip(found[name], gradients, strict=True):
@@ -108,28 +120,28 @@ def test_gradients_equal_those_of_the_equations_written_out(kind: str, p_diff: f
 
 def test_cells_are_added_to_the_background_that_comes_with_the_image() -> None:
     gan, data = recipe(), batch()
-    gan.generator = StyleUNet(2, width=4, depth=2, upsampling="nearest", residual=True)
-    nn.init.zeros_(gan.generator.outputs.weight)
-    nn.init.zeros_(gan.generator.outputs.bias)
+    gan.paint = Painting(StyleUNet(2, width=4, depth=2, upsampling="nearest", residual=True))
+    nn.init.zeros_(gan.paint.generator.outputs.weight)
+    nn.init.zeros_(gan.paint.generator.outputs.bias)
     background = torch.rand(data.images.shape, generator=torch.Generator().manual_seed(6))
     losses = gan.step(replace(data, images=torch.cat([data.images, background], 1)), 1.0, lambda *a, **k: None)
-    expected = gan._comparison(data.images)(background)  # nothing is added yet
+    expected = gan.compare(data.images)(background)  # nothing is added yet
     torch.testing.assert_close(losses["identity_image"], expected)
 
 
 def test_l1_alone_compares_pixels_alone() -> None:
-    gan = recipe(pixels_only=True)
+    gan = recipe(compare="none")
     image = batch().images
     assert gan.perceptual is None
-    assert gan._comparison(image)(image + 0.25).item() == pytest.approx(0.25, rel=1e-5)
-    assert recipe()._comparison(image)(image + 0.25).item() > 0.25
+    assert gan.compare(image)(image + 0.25).item() == pytest.approx(0.25, rel=1e-5)
+    assert recipe().compare(image)(image + 0.25).item() > 0.25
     assert recipe().perceptual == "features of the image discriminator"
 
 
 def test_a_step_changes_both_networks_style_and_noise_included() -> None:
     gan = recipe()
     before = {name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in gan.networks.items()}
-    Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False).step(batch(), 0.5)
+    Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9).step(batch(), 0.5)
     for name, network in gan.networks.items():
         same = [key for key, value in network.named_parameters() if torch.equal(value, before[name][key])]
         assert same == [], name
@@ -138,12 +150,13 @@ def test_a_step_changes_both_networks_style_and_noise_included() -> None:
 def test_short_trainings_start_with_less_noise_and_the_papers_as_drawn() -> None:
     gain = {}
     for preset in ("small", "paper"):
-        config = TrainGenerator(data=Path("x"), out=Path("y"), preset=preset, loss="l1")
-        described = describe_generator(config, 1)
-        drawn, built = build_generator(config, described).state_dict(), build_recipe(config, described).generator
+        parameters = replace(hyperparameters.GENERATOR[preset], perceptual="none")
+        described = describe_generator(parameters, 1)
+        drawn = build_generator(described, 0).state_dict()
+        built = PairedGAN.build(parameters, described, 0).paint.generator
         for name, value in built.state_dict().items():
             if "to_noise" in name and name.endswith("weight"):
-                torch.testing.assert_close(value, drawn[name] * {"small": QUIET, "paper": 1}[preset])
+                torch.testing.assert_close(value, drawn[name] * {"small": 0.3, "paper": 1}[preset])
                 gain[name] = value
             else:
                 assert torch.equal(value, drawn[name]), name
@@ -193,9 +206,13 @@ def test_backgrounds_are_painted_on_request_and_as_in_the_paper(trained) -> None
     assert json.loads((out / "config.json").read_text())["networks"]["generator"]["in_channels"] == 1
     assert {path.stem for path in (out / "weights").iterdir()} == {"generator"}
     default = TrainGenerator(data=Path("x"), out=Path("y"))
-    assert default.on_real and replace(default, preset="paper", background="real").on_real
+
+    def background(**options: Any) -> str:
+        return generator_parameters(replace(default, **options)).background
+
+    assert background() == background(preset="paper", background="real") == "real"
     for other in ({"preset": "paper"}, {"network": "unet"}, {"augmentation": "strong"}, {"background": "painted"}):
-        assert not replace(default, **other).on_real
+        assert background(**other) == "painted"
 
 
 def test_the_emptiest_images_are_kept_as_backgrounds(tmp_path: Path, monkeypatch) -> None:
@@ -203,8 +220,8 @@ def test_the_emptiest_images_are_kept_as_backgrounds(tmp_path: Path, monkeypatch
         image, labels = phantom(seed, (96, 96), cells)
         write_image(tmp_path / "data" / "images" / f"{seed}.tif", image[None])
         write_labels(tmp_path / "data" / "masks" / f"{seed}.tif", labels)
-    data = open_data(TrainGenerator(data=tmp_path / "data", out=tmp_path / "run"))
-    monkeypatch.setattr(module, "BANK", 2)
+    data = open_data(specified(TrainGenerator(data=tmp_path / "data", out=tmp_path / "run")).data, seed=0)
+    monkeypatch.setattr(module, "KEPT_BACKGROUNDS", 2)
     kept = backgrounds(data, 0)
     covered = [np.count_nonzero(data.read(i)[1]) for i in range(len(data.names))]
     for image, i in zip(kept, np.argsort(covered)[:2], strict=True):
@@ -247,30 +264,36 @@ def test_contradictions_are_refused(
 
 def test_textures_are_compared_instead_of_pixels_in_short_trainings(tmp_path: Path) -> None:
     config = TrainGenerator(data=tmp_path, out=tmp_path, preset="tiny", background="painted")
-    described = describe_generator(config, 1, "style-unet")
-    short = build_recipe(config, described)
+
+    def built(**options: Any) -> PairedGAN:
+        parameters = generator_parameters(replace(config, **options))
+        return PairedGAN.build(parameters, describe_generator(parameters, 1), seed=0)
+
+    short = built()
     assert short.perceptual == "local statistics of the image discriminator's features"
     image = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     painted = image.flip(3)
-    found = short._comparison(image)(painted)
-    maps = [[one, *short._matched(one)] for one in (painted, image)]
+    found = short.compare(image)(painted)
+    matched = discriminator_features(short.discriminator)
+    maps = [[one, *matched(one)] for one in (painted, image)]
     torch.testing.assert_close(found, texture_loss(*maps, TEXTURE_WINDOWS))
-    assert build_recipe(replace(config, loss="l1"), described).perceptual is None
-    on_real = build_recipe(replace(config, background="real"), described)  # which need not be invented
+    assert built(loss="l1").perceptual is None
+    on_real = built(background="real")  # which need not be invented
     assert on_real.perceptual == "features of the image discriminator"
 
 
 def test_vgg_is_for_long_trainings_and_for_who_asks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, real_weights: Path
 ) -> None:
-    def network(weights: Path | None, **options: Any) -> dict[str, Any]:
-        return perceptual_network(TrainGenerator(data=tmp_path, out=tmp_path, weights_dir=weights, **options))
+    def network(weights: Path | None, **options: Any) -> VGG19Features | None:
+        config = TrainGenerator(data=tmp_path, out=tmp_path, weights_dir=weights, **options)
+        return feature_network(generator_parameters(config), specified(config).compute.weights_dir)
 
     monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
-    assert network(real_weights) == network(None, preset="paper") == {}
-    assert network(real_weights, preset="paper", perceptual="features") == {}
+    assert network(real_weights) is network(None, preset="paper") is None
+    assert network(real_weights, preset="paper", perceptual="features") is None
     for asked in ({"preset": "paper"}, {"perceptual": "vgg"}):
-        assert isinstance(network(real_weights, **asked)["features"], VGG19Features)
+        assert isinstance(network(real_weights, **asked), VGG19Features)
     with pytest.raises(UserError, match=r"--perceptual vgg: this needs vgg19\.safetensors .*; name the folder"):
         network(None, perceptual="vgg")
     with pytest.raises(UserError, match=f"which {tmp_path} does not hold; name another folder with --weights-dir"):
@@ -288,7 +311,6 @@ def test_what_cannot_be_scored_later_is_said(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_missing_vgg_is_missed(trained, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setattr(prepare, "prefers_vgg", lambda config: True)
     monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
-    trained()
+    trained("--set", "perceptual=vgg or features")
     assert "falls back to matching the discriminator's features" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from cytoforge.cli import main
 from cytoforge.commands.study import generators, segmenters
@@ -21,9 +22,14 @@ from cytoforge.data.images import read_image, read_labels, write_image, write_la
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.morphology import morphology
+from cytoforge.networks.features import VGG19Features
 from cytoforge.report import Report
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training import generator, prepare, two_stage
+from cytoforge.training import specification
+from cytoforge.training.tasks import staged
+from cytoforge.training.tasks.generator import GeneratorTask
+from cytoforge.training.tasks.task import feature_network
+from parity import vgg_state
 
 TINY = "--preset tiny --minutes 0.005 --threads 1 --test-share 0.34"
 FLAGS = {
@@ -61,7 +67,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(two_stage, "MASKS", 2)
+        patch.setattr(staged, "MASKS", 2)
         patch.delenv("CYTOFORGE_WEIGHTS", raising=False)
         yield
 
@@ -88,11 +94,11 @@ def forbid(patch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was measured before")
 
     for place, name in (
-        (segmenters, "train"),
+        (segmenters, "train_segmentation"),
         (segmenters, "segment"),
         (segmenters, "score_segmentation"),
-        (generators, "train"),
-        (generator, "train"),
+        (generators, "train_segmentation"),
+        (generators, "train_generator"),
         (generators, "generate"),
         (generators, "simulate_masks"),
         (generators, "score_generation"),
@@ -169,21 +175,45 @@ def test_seeds_draw_other_images(run: Run) -> None:
 
 def test_ways_of_training_are_those_of_the_table(run: Run) -> None:
     found = configs(run("training"))
-    assert found["phantoms-unet-cyclegan-2-images-0"]["config"]["method"] == "cyclegan"
-    assert found["phantoms-unet-cyclegan-2-images-0"]["config"]["warm_start"] is True
-    assert {config["config"]["clock"] for config in found.values()} == {"processor"}
+    assert found["phantoms-unet-cyclegan-2-images-0"]["method"] == "cyclegan"
+    assert found["phantoms-unet-cyclegan-2-images-0"]["parameters"]["warm_start"] == 0.7
+    assert {config["training"]["budget"]["clock"] for config in found.values()} == {"processor"}
     out = run("dense")
     found = configs(out)
-    # the judge of so short a training recognises no painted cell, so the last stage has its weights and real images
-    assert found["two-stage-0"]["config"]["start"] == str(out / "runs/two-stage-0/stages/judge")
-    assert found["two-stage-0"]["config"]["synthetic"] is None
+    # a first segmenter of so short a training recognises no painted cell: the last has its weights and real images
+    assert found["two-stage-0"]["start"] == str(out / "runs/two-stage-0/stages/first-segmenter")
+    assert found["two-stage-0"]["training"]["data"]["synthetic"] is None
     assert (out / "runs/two-stage-0/stages/synthetic/dataset.json").exists()
     assert found["two-stage-0/stages/generator"]["condition"] == "instances"
-    assert found["conventional-0"]["config"]["synthetic"] is None
+    assert found["conventional-0"]["training"]["data"]["synthetic"] is None
     for seed in (0, 1):
         control, two = (read_json(out / "results" / f"{way}-{seed}.json") for way in ("control", "two-stage"))
-        assert found[f"control-{seed}"]["config"]["steps"] == control["steps"] == two["steps"]
+        assert found[f"control-{seed}"]["training"]["budget"]["steps"] == control["steps"] == two["steps"]
         assert control["trained_on"] == two["trained_on"]
+
+
+def test_weights_reach_the_generator_of_the_dense_study(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, specification.Training]] = []
+
+    def record(task: Any, training: specification.Training) -> None:
+        asked.append((task, training))
+        raise KeyboardInterrupt
+
+    def measure(study: Any, name: str, settings: Any, test: Path) -> Any:
+        return segmenters.train_segmentation(settings) if settings.method == "two-stage" else {"steps": 1}
+
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    save_file(vgg_state(10), weights / "vgg19_to_relu3_1.safetensors")
+    monkeypatch.setattr(segmenters, "measure", measure)
+    monkeypatch.setattr(staged, "run_task", record)
+    flags = ("--preset", "paper", "--weights-dir", str(weights))
+    assert study("dense", phantoms, tmp_path / "out", *flags) == 130
+    ((task, training),) = asked
+    assert isinstance(task, GeneratorTask) and training.compute.weights_dir == weights
+    assert isinstance(feature_network(task.parameters, training.compute.weights_dir), VGG19Features)
 
 
 def test_hard_images_are_the_half_that_touches_more(run: Run) -> None:
@@ -256,15 +286,15 @@ def test_the_ablation_trains_what_it_says(run: Run) -> None:
     out = run("ablation")
     found = configs(out)
     unet, style = found["1-0"], found["2-0"]
-    assert (unet["config"]["network"], unet["config"]["loss"]) == ("unet", "l1")
-    assert (style["config"]["network"], style["config"]["loss"]) == ("style-unet", "l1")
+    assert (unet["parameters"]["network"], unet["parameters"]["perceptual"]) == ("unet", "none")
+    assert (style["parameters"]["network"], style["parameters"]["perceptual"]) == ("style-unet", "none")
     assert unet["perceptual"] is style["perceptual"] is None
     rows = read_json(out / "results.json")["rows"]
     numbers = {row["generator"]: list(generators.ARMS).index(row["generator"]) + 1 for row in rows}
     assert {f"{number}-0" for number in numbers.values()} | {"judge-0"} == found.keys()
     for number in set(numbers.values()) - {1, 2}:
-        assert found[f"{number}-0"]["config"]["network"] == "style-unet"
-        assert found[f"{number}-0"]["config"]["loss"] == "l1+perceptual"
+        assert found[f"{number}-0"]["parameters"]["network"] == "style-unet"
+        assert found[f"{number}-0"]["parameters"]["perceptual"] != "none"
         assert found[f"{number}-0"]["perceptual"]
     arms = [found[f"{number}-0"] for number in sorted(numbers.values())]
     assert [arm["condition"] for arm in arms] == ["mask"] * (len(arms) - 2) + ["instances"] * 2
@@ -341,9 +371,9 @@ def test_an_interrupted_study_goes_on(
             raise KeyboardInterrupt
         return train(settings)
 
-    train = segmenters.train
+    train = segmenters.train_segmentation
     with monkeypatch.context() as patch:
-        patch.setattr(segmenters, "train", stop_at_the_third)
+        patch.setattr(segmenters, "train_segmentation", stop_at_the_third)
         assert study("dense", phantoms, out, "--seeds", "1") == 130
     assert trained == ["conventional-0", "two-stage-0", "control-0"]
     (out / "results" / "two-stage-0.json").unlink()  # as if stopped after the training, before the scores
@@ -370,8 +400,8 @@ def test_painting_goes_on_where_it_was_interrupted(
             assert study("extrapolation", phantoms, out, *flags) == 130
     before = {file: file.stat().st_mtime_ns for part in ("runs", "data") for file in (out / part).rglob("*.*")}
     with monkeypatch.context() as patch:
-        patch.setattr(generators, "train", stop)
-        patch.setattr(generator, "train", stop)
+        patch.setattr(generators, "train_segmentation", stop)
+        patch.setattr(generators, "train_generator", stop)
         assert study("extrapolation", phantoms, out, *flags) == 0
     assert len(list((out / "results").iterdir())) == 2
     assert all(file.stat().st_mtime_ns == time for file, time in before.items())
@@ -470,7 +500,7 @@ def test_copies_keep_scale_and_groups(phantoms: Path, tmp_path: Path) -> None:
 def test_minutes_of_the_processor_are_its_own(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look at the clock takes a second: four steps, a save after the first, and the first and last validation."""
     ticks = itertools.count()
-    monkeypatch.setattr(prepare.time, "process_time", lambda: float(next(ticks)))
+    monkeypatch.setattr(specification.time, "process_time", lambda: float(next(ticks)))
     line = [
         "train",
         "segmentation",

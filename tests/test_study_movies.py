@@ -16,13 +16,13 @@ from conftest import picture, write_movie
 from cytoforge.cli import main
 from cytoforge.commands.study import movies, trackers
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
+from cytoforge.commands.train import movie_parameters
 from cytoforge.config import StudyMovie, StudyTracking
 from cytoforge.data.files import digest, read_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import read_sequences, read_tracks
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate
-from cytoforge.training import movie, tracker
 
 TINY = "--preset tiny --minutes 0.002 --threads 1 --seeds 1"
 FLAGS = {
@@ -56,7 +56,7 @@ def study(kind: str, data: Path, out: Path, *flags: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "told"),
+    ("method", "options", "given"),
     [
         ("tgan", {}, "instances"),
         ("tgan", {"condition": "mask"}, "mask"),
@@ -65,14 +65,15 @@ def study(kind: str, data: Path, out: Path, *flags: str) -> int:
         ("vid2vid", {"condition": "instances"}, "mask"),
     ],
 )
-def test_what_generators_are_told_of_cells(
-    method: Any, options: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_generators_are_given_of_cells(
+    method: Any, options: dict[str, Any], given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(movies, "trained", lambda settings, train: settings)
     config = StudyMovie(data=(tmp_path,), out=tmp_path / "out", **options)
     folder: Any = SimpleNamespace(kind="movie", out=config.out)
     settings: Any = movies.generator_run(folder, config, method, tmp_path, seed=3)
-    assert (settings.told, settings.method, settings.seed) == (told, method, 3)
+    assert (settings.method, settings.seed) == (method, 3)
+    assert movie_parameters(settings).condition == given
 
 
 def digests(path: Path) -> set[str]:
@@ -124,9 +125,9 @@ def forbid(patch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was done before")
 
     for place, name in (
-        (movies, "train"),
-        (movie, "train"),
-        (tracker, "train"),
+        (movies, "train_segmentation"),
+        (movies, "train_movie"),
+        (trackers, "train_tracker"),
         (movies, "simulate_movie"),
         (movies, "generate_movie"),
         (movies, "score_movie"),
@@ -154,6 +155,12 @@ def test_a_study_is_written_once_and_the_same_command_measures_nothing(
     assert (out / "report.html").read_text() == page
 
 
+def sources(config: dict[str, Any]) -> tuple[str, str | None]:
+    """Of config.json, the folder with annotated frames and that with painted ones."""
+    data = config["training"]["data"]
+    return data["path"], data["synthetic"] and data["synthetic"]["path"]
+
+
 @pytest.mark.parametrize("kind", FLAGS)
 def test_the_last_sequence_is_tested_on_and_none_of_it_trained_on(kind: str, run: Run) -> None:
     out = run(kind)
@@ -165,9 +172,11 @@ def test_the_last_sequence_is_tested_on_and_none_of_it_trained_on(kind: str, run
     assert read_image(test / "02" / "t000.tif").shape == (1, side, side)
     for config in map(read_json, (out / "runs").glob("*/config.json")):
         used = {*config["training_images"], *config["validation_images"]}
-        real = Path(config["config"]["data"]).parent == out / "data"  # else painted on masks like those of the real
+        real = (
+            Path(config["training"]["data"]["path"]).parent == out / "data"
+        )  # else painted on masks like those of the real
         assert used and (not real or all(name.startswith("01") for name in used))
-        assert config["config"]["scale"] == 1  # the frames are resized already
+        assert config["training"]["data"]["scale"] == 1  # the frames are resized already
 
 
 def test_a_movie_is_painted_by_each_method_and_compared_with_the_real_one(run: Run) -> None:
@@ -186,7 +195,7 @@ def test_a_movie_is_painted_by_each_method_and_compared_with_the_real_one(run: R
         assert record["SSIM"] == table[method]["SSIM"]["value"]
         assert record["real"]["SSIM"] == table["real movie"]["SSIM"]["value"]
         assert record["faithfulness"] is not None
-        assert read_json(out / "runs" / f"{method}-train-0" / "config.json")["config"]["method"] == method
+        assert read_json(out / "runs" / f"{method}-train-0" / "config.json")["method"] == method
 
 
 def test_a_movie_study_tells_of_length_density_and_background(run: Run) -> None:
@@ -215,14 +224,13 @@ def test_a_painted_movie_trains_segmenters_that_are_tested_on_real_frames(run: R
     rows = [row for row in read_json(out / "results.json")["rows"] if "segmenter trained on" in row]
     assert [row["segmenter trained on"] for row in rows] == ["real", "painted", "both"]
     assert all(0 <= row["F at IoU 0.7"]["value"] <= row["F at IoU 0.5"]["value"] <= 1 for row in rows)
-    films, told = str(out / "work" / "long-tgan-0"), []
+    films, learned = str(out / "work" / "long-tgan-0"), []
     for name in ("judge-0", "segmenter-painted-0", "segmenter-both-0"):
-        config = read_json(out / "runs" / name / "config.json")["config"]
-        told.append((config["data"], config["synthetic"]))
+        learned.append(sources(read_json(out / "runs" / name / "config.json")))
         images = read_json(out / "results" / f"{name}.json")["images"]
         assert set(images) == {f"02_t{number:03d}" for number in range(6)}  # the frames that are tested on
     real = str(out / "data" / "train")
-    assert told == [(real, None), (films, None), (real, films)]
+    assert learned == [(real, None), (films, None), (real, films)]
 
 
 def test_trackers_are_compared_on_real_and_painted_movies(run: Run) -> None:
@@ -249,8 +257,11 @@ def test_trackers_are_trained_on_real_and_painted_frames_and_both(run: Run) -> N
     assert all(0 <= row["IDF1"]["value"] <= 1 for row in rows)
     configs = {arm: read_json(out / "runs" / f"tracker-{arm}-train-0" / "config.json") for arm in ARMS}
     few, films = str(out / "data" / "train"), str(out / "work" / "films-10-0")  # all frames: no copy of these
-    told = {arm: (config["config"]["data"], config["config"]["synthetic"]) for arm, config in configs.items()}
-    assert told == {"real": (few, None), "painted": (films, None), "both": (few, films)}
+    assert {arm: sources(config) for arm, config in configs.items()} == {
+        "real": (few, None),
+        "painted": (films, None),
+        "both": (few, films),
+    }
     assert len(read_sequences(Path(films))) == trackers.SEQUENCES
 
 

@@ -1,6 +1,7 @@
 """`train movie --stage both`, and `generate movie` with two stages: pairs, losses, runs, frames of full size."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from cytoforge.cli import main
-from cytoforge.config import TrainMovie
 from cytoforge.data import movie
 from cytoforge.data.film import Film, write_film
 from cytoforge.data.images import read_image, read_labels, resize_image, write_image, write_labels
@@ -20,18 +20,14 @@ from cytoforge.inference.generate import grey
 from cytoforge.inference.generate_movie import reduced, seen
 from cytoforge.inference.load import load_network
 from cytoforge.losses import SuperResolutionWeights
-from cytoforge.networks.movie import SuperResolution
-from cytoforge.training.batches import Batch
-from cytoforge.training.fit import Trainer
-from cytoforge.training.movie import MovieGAN
-from cytoforge.training.super_resolution import (
-    PairBatch,
-    Pairs,
-    SuperResolutionGAN,
-    build_recipe,
-    describe,
-    shrink,
-)
+from cytoforge.networks.movie import SuperResolution, shrink
+from cytoforge.training import hyperparameters
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.super_resolution import SuperResolutionGAN
+from cytoforge.training.recipes.tgan import MovieGAN
+from cytoforge.training.samplers.items import Batch, Drawing
+from cytoforge.training.samplers.pairs import PairBatch, Pairs
+from cytoforge.training.tasks.super_resolution import describe
 
 
 def read(i: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,21 +36,19 @@ def read(i: int) -> tuple[np.ndarray, np.ndarray]:
     return (labels / 2000 + i / 10)[None].astype(np.float32), labels
 
 
-def pairs(factor: int = 2, size: tuple[int, int] = (8, 8), **options) -> Pairs:
+def pairs(factor: int = 2, size: tuple[int, int] = (8, 8), count: int = 4) -> Pairs:
     small = np.arange((-(-45 // factor)) * (-(-39 // factor))).reshape(1, -(-45 // factor), -(-39 // factor))
     painted = [[(small + 10000 * style).astype(np.uint16) for style in range(2)] for _ in range(3)]
-    given = {"factor": factor, "size": size, "count": 4, "seed": 3, **options}
-    return Pairs(["a", "b", "c"], read, painted, **given)
+    drawing = Drawing(size=size, count=count, policy="flip", seed=3)
+    return Pairs(["a", "b", "c"], read, painted, factor, drawing)
 
 
 def recipe(factor: int = 2, **weights: float) -> SuperResolutionGAN:
-    config = TrainMovie(data=Path("x"), out=Path("y"), preset="tiny", p_diff=0, stage="both", factor=factor)
-    gan = build_recipe(config, describe(config, 1))
+    parameters = replace(hyperparameters.SUPER_RESOLUTION["tiny"], factor=factor, p_diff=0.0, anneal=False)
     if weights:
-        gan.weights = SuperResolutionWeights(
-            **{**dict.fromkeys(("adversarial", "pixels", "perceptual"), 0.0), **weights}
-        )
-    return gan
+        none = dict.fromkeys(("adversarial", "pixels", "perceptual"), 0.0)
+        parameters = replace(parameters, weights=SuperResolutionWeights(**{**none, **weights}))
+    return SuperResolutionGAN.build(parameters, describe(parameters, 1), seed=0)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -145,7 +139,7 @@ def test_the_losses_are_those_of_equation_2(factor: int) -> None:
 
 def test_both_networks_change_and_learn() -> None:
     gan = recipe(pixels=1.0)
-    trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9)
     batch = pairs(size=(16, 16), count=1)(0)
     losses = [trainer.step(batch, 0.5) for _ in range(30)]
     assert losses[-1]["pixels"] < 0.5 * losses[0]["pixels"]

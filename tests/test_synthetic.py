@@ -15,8 +15,10 @@ from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.instances import TARGETS
 from cytoforge.losses import IGNORED
-from cytoforge.training.batches import Batch, Batches, Synthetic
-from cytoforge.training.segmentation import classes
+from cytoforge.training.recipes.conventional import classes
+from cytoforge.training.samplers.items import Batch, Drawing
+from cytoforge.training.samplers.synthetic import Synthetic
+from cytoforge.training.samplers.windows import Windows
 
 REAL, PAINTED = 0.5, -0.5
 TINY = ["--preset", "tiny", "--threads", "1"]
@@ -26,14 +28,13 @@ def source(value: float):
     return lambda i: (np.full((1, 20, 24), value, np.float32), np.full((20, 24), i + 1, np.int32))
 
 
-def batches(schedule: str = "mix", share: float = 0.5, count: int = 4, ranks: tuple[int, int] = (0, 1)) -> Batches:
+def batches(schedule: str = "mix", share: float = 0.5, count: int = 4, ranks: tuple[int, int] = (0, 1)) -> Windows:
     synthetic = Synthetic([Item("s0"), Item("s1"), Item("s2")], source(PAINTED), share, schedule)
-    return Batches(
-        ["a", "b"], source(REAL), size=(16, 16), count=count, policy="none", seed=3, ranks=ranks, synthetic=synthetic
-    )
+    drawing = Drawing(size=(16, 16), count=count, policy="none", seed=3, ranks=ranks)
+    return Windows(["a", "b"], source(REAL), drawing, synthetic)
 
 
-def shares(cut: Batches, progress: float, steps: int = 300) -> float:
+def shares(cut: Windows, progress: float, steps: int = 300) -> float:
     return float(np.mean([cut(step, progress).synthetic for step in range(steps)]))
 
 
@@ -79,9 +80,10 @@ def test_a_window_depends_on_its_own_seed_only() -> None:
 
 
 def test_without_synthetic_images_nothing_changes() -> None:
-    plain = Batches(["a", "b"], source(REAL), size=(16, 16), count=4, policy="strong", seed=3)
+    drawing = Drawing(size=(16, 16), count=4, policy="strong", seed=3)
+    plain = Windows(["a", "b"], source(REAL), drawing)
     none = Synthetic([Item("s")], source(PAINTED), 0.0, "mix")
-    with_none = Batches(["a", "b"], source(REAL), size=(16, 16), count=4, policy="strong", seed=3, synthetic=none)
+    with_none = Windows(["a", "b"], source(REAL), drawing, none)
     for step in range(5):
         one, other = plain(step), with_none(step, 0.5)
         assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
@@ -147,7 +149,11 @@ def test_a_run_with_synthetic_images_says_which(
     assert train(tiny_dataset, tmp_path / "run", *flags) == 0
     run = Run.open(tmp_path / "run")
     assert run.provenance["synthetic_data"] == Dataset.open(painted).pairs().fingerprint()
-    assert run.config["config"]["synthetic"] == str(painted)
+    assert run.config["training"]["data"]["synthetic"] == {
+        "path": str(painted),
+        "schedule": schedule,
+        "share": 0.75,
+    }
     names = [*run.config["training_images"], *run.config["validation_images"]]
     assert sorted(names) == [f"cell_{i}" for i in range(6)]
 
@@ -159,14 +165,14 @@ def test_interrupted_and_continued_equals_uninterrupted(
     flags = ["--steps", "12", "--with", str(painted), "--schedule", schedule]
     assert train(tiny_dataset, tmp_path / "whole", *flags) == 0
 
-    def cut_off(self: Batches, step: int, progress: float = 0.0) -> Batch:
+    def cut_off(self: Windows, step: int, progress: float = 0.0) -> Batch:
         if step == 7:
             raise KeyboardInterrupt
         return whole(self, step, progress)
 
-    whole = Batches.__call__
+    whole = Windows.__call__
     with monkeypatch.context() as patch:
-        patch.setattr(Batches, "__call__", cut_off)
+        patch.setattr(Windows, "__call__", cut_off)
         assert train(tiny_dataset, tmp_path / "parts", *flags) == 130
     assert train(tiny_dataset, tmp_path / "parts", *flags) == 0
     one, other = (Run.open(tmp_path / name).load_weights("segmenter") for name in ("whole", "parts"))

@@ -18,14 +18,14 @@ import pytest
 import torch
 
 from cytoforge.cli import main
-from cytoforge.config import TrainMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.run import STAGES, Run
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training.prepare import _proposed_scale
-from cytoforge.training.segmentation import Conventional, _start_differences
+from cytoforge.training.data import _proposed_scale
+from cytoforge.training.recipes.conventional import Conventional
+from cytoforge.training.tasks.segmentation import start_differences
 
 READ = {"images": read_image, "masks": read_labels}
 TINY = ["--preset", "tiny", "--threads", "1"]
@@ -178,13 +178,20 @@ def test_a_fitting_scale_is_proposed(phantoms: Path, tmp_path: Path, capsys: pyt
     assert "px across (median) at scale 2: --scale" in capsys.readouterr().err
 
 
-def test_a_scale_is_proposed_in_terms_of_that_which_was_given(tmp_path: Path) -> None:
+def test_a_scale_is_proposed_in_terms_of_that_which_was_given() -> None:
     """With --stage both the first stage sees cells of half the size, at half of --scale."""
-    whole = TrainMovie(data=tmp_path, out=tmp_path / "run", scale=0.5, stage="both")
-    first = replace(whole, out=tmp_path / "run" / STAGES / "low-resolution", stage="low-resolution", scale=0.25)
-    (note,) = _proposed_scale(first, 20)
+    (note,) = _proposed_scale(0.25, 20, 2)
     assert note.startswith("cells are 40 px across (median) at scale 0.5: --scale 0.2 would")
-    assert _proposed_scale(first, 20) == _proposed_scale(whole, 40) and _proposed_scale(first, 8) == []
+    assert _proposed_scale(0.25, 20, 2) == _proposed_scale(0.5, 40, 1) and _proposed_scale(0.25, 8, 2) == []
+
+
+def test_the_first_of_two_stages_proposes_a_scale_for_both(
+    tmp_path: Path, tiny_movie: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "movie", str(tiny_movie), "--out", str(tmp_path / "run"), *TINY, "--steps", "2"]
+    assert main([*line, "--stage", "both", "--scale", "2"]) == 0
+    said = [text for text in capsys.readouterr().err.splitlines() if "px across" in text]
+    assert len(said) == 2 and said[0] == said[1] and "(median) at scale 2: --scale" in said[0]
 
 
 def test_two_processes_train_together(phantoms: Path, tmp_path: Path) -> None:
@@ -378,11 +385,11 @@ def test_what_no_flag_changes_is_said_when_starting() -> None:
         "norm": "batch",
         "target": "boundary",
     }
-    assert _start_differences(here, here) == []
-    assert _start_differences({**here, "depth": 2}, here) == [
+    assert start_differences(here, here) == []
+    assert start_differences({**here, "depth": 2}, here) == [
         "depth 2 there, 3 here: no flag changes that, train another one to start from"
     ]
-    assert _start_differences({**here, "in_channels": 3, "width": 9}, here) == [
+    assert start_differences({**here, "in_channels": 3, "width": 9}, here) == [
         "width 9 there, 8 here: no preset has that, train another one to start from",
         "channels of images 3 there, 1 here: convert the images",
     ]

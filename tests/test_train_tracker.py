@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from cells import draw
 from conftest import picture
 from cytoforge.cli import main
+from cytoforge.commands.train import specified
 from cytoforge.config import TrainTracker
 from cytoforge.crops import SIDE
 from cytoforge.data.dataset import Dataset, Item
@@ -25,11 +26,14 @@ from cytoforge.inference.load import load_network
 from cytoforge.inference.track_deepsea import deepsea_links, predict
 from cytoforge.losses import dice_loss
 from cytoforge.networks.tracker import Tracker
-from cytoforge.training.batches import Synthetic, item_generator
-from cytoforge.training.fit import Trainer
-from cytoforge.training.moves import DIVISION_WEIGHT, MoveBatches, Moves
-from cytoforge.training.prepare import open_data
-from cytoforge.training.tracker import Examples, Following, one_cycle
+from cytoforge.training.data import open_data
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.recipe import one_cycle
+from cytoforge.training.recipes.tracking import Tracking
+from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.samplers.moves import DIVISION_WEIGHT, Moves, MoveSampler
+from cytoforge.training.samplers.synthetic import Synthetic
+from cytoforge.training.tasks.tracker import Examples
 
 # A divides into B and C, D goes on, E leaves, F enters
 MOTHER = draw("""
@@ -69,7 +73,12 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(movie: Path, **options):
-    return open_data(TrainTracker(data=movie, out=Path("x"), preset="tiny", **options), tracked=True)
+    training = specified(TrainTracker(data=movie, out=Path("x"), preset="tiny", **options))
+    return open_data(training.data, training.seed, "tracks")
+
+
+def sampler(moves: Moves, policy: str = "flip", synthetic: Synthetic | None = None, **options) -> MoveSampler:
+    return MoveSampler(moves, Drawing(size=(SIDE, SIDE), policy=policy, **{"seed": 0, **options}), synthetic)
 
 
 def train(movie: Path, out: Path, *flags: str) -> int:
@@ -200,21 +209,16 @@ def test_labels_get_the_ids_of_tracks(tmp_path: Path) -> None:
 
 def test_batches_repeat_and_know_nothing_of_each_other(movie: Path) -> None:
     data = opened(movie)
-    one, two = (
-        MoveBatches(Moves(data.items, data.read), count=count, policy="strong", seed=5)(3, 0.5) for count in (1, 3)
-    )
+    one, two = (sampler(Moves(data.items, data.read), "strong", count=count, seed=5)(3, 0.5) for count in (1, 3))
     assert torch.equal(one.images[0], two.images[0]) and torch.equal(one.labels[0], two.labels[0])
     assert two.images.shape == (3, 2, SIDE, SIDE) and two.synthetic == (False,) * 3
-    shares = [
-        MoveBatches(Moves(data.items, data.read), count=2, policy="strong", seed=5, ranks=(rank, 2))(3)
-        for rank in (0, 1)
-    ]
+    shares = [sampler(Moves(data.items, data.read), "strong", count=2, seed=5, ranks=(rank, 2))(3) for rank in (0, 1)]
     assert [share.items for share in shares] == [(0, 2), (1, 3)]
 
 
 def test_crops_and_target_are_varied_alike(movie: Path) -> None:
     data = opened(movie, sequence=("02",))
-    batches = MoveBatches(Moves(data.items, data.read), count=1, policy="strong", seed=0)
+    batches = sampler(Moves(data.items, data.read), "strong", count=1)
     target = torch.zeros(SIDE, SIDE, dtype=torch.int64)
     target[50:90, 30:80] = 1
     for step in range(20):
@@ -228,7 +232,7 @@ def test_painted_moves_join_and_leave(movie: Path, tmp_path: Path) -> None:
     data, painted = opened(movie), opened(film(tmp_path / "painted", at=None))
     synthetic = Synthetic([Item(f"p{i.name}", **{"group": i.group, "frame": i.frame}) for i in painted.items],
                           painted.read, 0.5, "mix")  # fmt: skip
-    batches = MoveBatches(Moves(data.items, data.read), count=20, policy="flip", seed=0, synthetic=synthetic)
+    batches = sampler(Moves(data.items, data.read), synthetic=synthetic, count=20)
     early, late = batches(1, 0.2), batches(1, 0.8)
     assert 0 < sum(early.synthetic) < 20 and not any(late.synthetic)
     assert [name.startswith("p") for name in early.names] == list(early.synthetic)
@@ -248,9 +252,9 @@ def test_the_rate_follows_torchs_one_cycle_at_every_step() -> None:
 
 def test_the_loop_applies_the_schedule(movie: Path) -> None:
     data = opened(movie)
-    batches = MoveBatches(Moves(data.items, data.read), count=1, policy="flip", seed=0)
-    recipe = Following(Tracker(width=2))
-    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False, schedule=one_cycle)
+    batches = sampler(Moves(data.items, data.read), count=1)
+    recipe = Tracking(Tracker(width=2), rate=1e-3)
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9)
     for progress in (0.0, 0.1, 0.3, 0.9):
         trainer.step(batches(0, progress), progress)
         assert recipe.optimisers["tracker"].param_groups[0]["lr"] == pytest.approx(1e-3 * one_cycle(progress))
@@ -342,16 +346,16 @@ def test_crops_are_predicted_in_parts_as_in_one(run: Path, monkeypatch: pytest.M
 def test_a_training_that_was_stopped_ends_as_if_it_had_not(
     run: Path, movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Following.step
+    step = Tracking.step
 
     def stopped(self, batch, progress, update):
         if batch.step == 2:
             raise KeyboardInterrupt
         return step(self, batch, progress, update)
 
-    monkeypatch.setattr(Following, "step", stopped)
+    monkeypatch.setattr(Tracking, "step", stopped)
     assert train(movie, tmp_path / "again", "--steps", "3") == 130
-    monkeypatch.setattr(Following, "step", step)
+    monkeypatch.setattr(Tracking, "step", step)
     assert train(movie, tmp_path / "again", "--steps", "3") == 0
     for file in (run / "weights").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / "weights" / file.name).read_bytes()

@@ -1,5 +1,6 @@
 """vid2vid, the baseline of movie generators: its network by hand, what reaches whom in a step, a movie end to end."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 
 from cytoforge import load_network
 from cytoforge.cli import main
-from cytoforge.config import TrainMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Item
 from cytoforge.data.images import read_image, write_image
@@ -24,9 +24,11 @@ from cytoforge.networks.flow import reference_flow, warp
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import MultiscalePatchGAN, PatchGAN
 from cytoforge.networks.vid2vid import Sketch, Vid2Vid, compose
-from cytoforge.training.clips import ClipBatch
-from cytoforge.training.fit import Trainer
-from cytoforge.training.vid2vid import Game, Sequences, Vid2VidGAN, build_recipe, describe
+from cytoforge.training import hyperparameters
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.vid2vid import LEAD, Fakes, Vid2VidGAN, describe
+from cytoforge.training.samplers.clips import ClipBatch, DoublingClips
+from cytoforge.training.samplers.items import Drawing
 
 SMALL = {"width": 4, "depth": 2, "blocks": 3}
 
@@ -178,16 +180,16 @@ class TestLosses:
     def test_matching_is_a_mean_over_scales_and_scores_are_summed(self) -> None:
         """A discriminator of two scales whose map and score are its input, and half of it."""
 
-        class Judge(nn.Module):
+        class Discriminator(nn.Module):
             def forward(self, image: Tensor) -> list[list[Tensor]]:
                 return [[image, image], [image / 2, image / 2]]
 
         fake = torch.full((1, 1, 2, 2), 0.5, requires_grad=True)
-        game = Game(Judge(), torch.ones(1, 1, 2, 2), [fake])
-        assert float(game.adversarial.detach()) == 0.5**2 + 0.75**2
-        assert float(game.matching.detach()) == (0.5 + 0.25) / 2
-        assert float(game.loss().detach()) == (0.5 * 0.5**2) + (0.5 * 0.5**2 + 0.5 * 0.25**2)
-        ((same, pull),) = game.pull(1.0, 10.0)
+        fakes = Fakes(Discriminator(), torch.ones(1, 1, 2, 2), [fake])
+        assert float(fakes.adversarial.detach()) == 0.5**2 + 0.75**2
+        assert float(fakes.matching.detach()) == (0.5 + 0.25) / 2
+        assert float(fakes.loss().detach()) == (0.5 * 0.5**2) + (0.5 * 0.5**2 + 0.5 * 0.25**2)
+        ((same, pull),) = fakes.pulls(1.0, 10.0)
         slope = (2 * -0.5 + 2 * -0.75 / 2 + 10 * (-1 - 0.5) / 2) / 4
         assert same is fake
         torch.testing.assert_close(pull, torch.full_like(pull, slope))
@@ -204,10 +206,9 @@ def read(i: int) -> tuple[np.ndarray, np.ndarray]:
     return np.where(labels > 0, 0.9, ground).astype(np.float32)[None], labels
 
 
-def sequences(**options: Any) -> Sequences:
+def sequences(first: int = 2) -> DoublingClips:
     items = [Item(f"01_{t}", group="01", frame=t) for t in range(FRAMES)]
-    given = {"first": 2, "size": (32, 32), "count": 1, "policy": "flip", "seed": 3, **options}
-    return Sequences(items, read, **given)
+    return DoublingClips(items, read, Drawing(size=(32, 32), count=1, policy="flip", seed=3), lead=LEAD, first=first)
 
 
 def batch(*, cold: bool, progress: float = 0.0) -> ClipBatch:
@@ -215,14 +216,14 @@ def batch(*, cold: bool, progress: float = 0.0) -> ClipBatch:
 
 
 def recipe(**weights: float) -> Vid2VidGAN:
-    config = TrainMovie(data=Path("x"), out=Path("y"), preset="tiny", method="vid2vid")
-    gan = build_recipe(config, describe(config, 1))
+    parameters = hyperparameters.VID2VID["tiny"]
     if weights:
         none = dict.fromkeys(VID2VID_WEIGHTS.__dataclass_fields__, 0.0)
-        gan.weights = Vid2VidWeights(**{**none, **weights})
+        parameters = replace(parameters, weights=Vid2VidWeights(**{**none, **weights}))
+    gan = Vid2VidGAN.build(parameters, describe(parameters, 1), seed=0)
     nn.init.normal_(gan.generator.motion.weight, std=0.01, generator=seeded())
-    for judge in (gan.image_discriminator, *gan.temporal_discriminators):
-        for patchgan in judge.scales:
+    for discriminator in (gan.image_discriminator, *gan.temporal_discriminators):
+        for patchgan in discriminator.scales:
             nn.init.normal_(patchgan.model[-1].weight, std=0.1, generator=seeded())
     return gan
 
@@ -261,7 +262,14 @@ IMAGE, FLOW = {"image_branch", "outputs"}, {"flow_branch", "motion"}
 )
 def test_each_loss_alone_reaches_the_branches_it_is_about(term: str, parts: set[str]) -> None:
     gan = recipe(**{term: 1.0})
-    gan.features, gan.feature_weights = (lambda image: [image]), (1.0,)
+
+    class Itself:
+        weights = (1.0,)
+
+        def __call__(self, image: Tensor) -> list[Tensor]:
+            return [image]
+
+    gan.vgg = Itself()  # type: ignore[assignment]
     assert reached(gan, batch(cold=False))["generator"] == parts
 
 
@@ -276,17 +284,17 @@ def test_each_discriminator_learns_by_itself() -> None:
 def test_all_networks_change_and_rates_fall_in_the_second_half() -> None:
     gan = recipe()
     before = {name: {k: v.clone() for k, v in net.named_parameters()} for name, net in gan.networks.items()}
-    trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=True)
+    trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9)
     losses = trainer.step(batch(cold=False, progress=0.6), 0.6)
     assert all(np.isfinite(value) for value in losses.values())
     for name, network in gan.networks.items():
         still = [k for k, v in network.named_parameters() if torch.equal(v, before[name][k])]
         assert not [k for k in still if not k.endswith("bias")], name  # a bias before batch norm has no gradient
-    rates = []
+    rate, rates = hyperparameters.VID2VID["tiny"].rate, []
     for progress in (0.0, 0.5, 0.75, 0.9):
-        gan.step(batch(cold=True), progress, lambda *args, **options: None)
-        rates.append({group["lr"] / gan.rate for o in gan.optimisers.values() for group in o.param_groups})
-    assert [round(rate, 6) for (rate,) in rates] == [1, 1, 0.5, 0.2]
+        trainer.step(batch(cold=True), progress)
+        rates.append({group["lr"] / rate for o in gan.optimisers.values() for group in o.param_groups})
+    assert [round(factor, 6) for (factor,) in rates] == [1, 1, 0.5, 0.2]
 
 
 def test_a_cold_clip_begins_with_what_is_painted_anew_and_frames_are_given_without_their_past() -> None:

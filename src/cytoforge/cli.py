@@ -13,10 +13,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     # words: (config class, function, one line of help)
     "demo": ("Demo", "commands.demo:demo", "few-label training in several ways on phantom cells, scored and shown"),
     "check": ("Check", "commands.check:check_command", "lint a dataset or movie and say what to do"),
-    "train segmentation": ("TrainSegmentation", "training.segmentation:train", "annotated images to a segmenter"),
-    "train generator": ("TrainGenerator", "training.generator:train", "annotated images to an image generator"),
-    "train movie": ("TrainMovie", "training.movie:train", "an annotated movie to a movie generator"),
-    "train tracker": ("TrainTracker", "training.tracker:train", "a tracked movie to a tracker"),
+    "train segmentation": ("TrainSegmentation", "commands.train:train_segmentation", "annotated images to a segmenter"),
+    "train generator": ("TrainGenerator", "commands.train:train_generator", "annotated images to an image generator"),
+    "train movie": ("TrainMovie", "commands.train:train_movie", "an annotated movie to a movie generator"),
+    "train tracker": ("TrainTracker", "commands.train:train_tracker", "a tracked movie to a tracker"),
     "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
     "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
     "generate movie": (

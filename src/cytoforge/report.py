@@ -326,35 +326,28 @@ def _draw_losses(axes: Axes, curves: Mapping[str, tuple[list[float], list[float]
 def run_report(
     *,
     title: str,
-    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
     verdict: str,
     samples: Sequence[Sample] = (),
-    scores: tuple[Sequence[str], Sequence[Sequence[Cell]]] | None = None,
-    best: int | None = None,
     paintings: Sequence[tuple[str, Sequence[Pixels]]] = (),
     columns: tuple[Sequence[str], str] | None = None,
 ) -> Report:
-    """Return the page of a run: verdict, scores, curves, outlined samples, paintings, settings, provenance.
+    """Return the page of a run: verdict, curves, outlined samples, paintings, settings, provenance.
 
     Args:
         title: heading of the page.
-        config: settings of the run; nested mappings are shown with dotted names.
+        settings: settings of the run; nested mappings are shown with dotted names.
         provenance: what the run was made from and with, shown likewise.
         metrics: rows of metrics.csv, as `training_curves` takes them; may be empty.
         samples: name, image (C, H, W) in [-1, 1], truth (H, W), prediction (H, W); of large ones the middle is shown.
         verdict: one sentence.
-        scores: header and rows of a table.
-        best: index of the row of `scores` to highlight.
         paintings: name, and pictures uint8 (H, W, 3) of a real image, its cells and what was painted on them.
         columns: headers of the paintings and a sentence, where they show something else.
     """
     report = Report(title)
     report.verdict(verdict)
-    if scores is not None:
-        report.heading("Scores")
-        report.table(*scores, best=best)
     if metrics:
         report.heading("Training")
         report.figure(training_curves(metrics), "Validation score and losses over the steps of training.")
@@ -370,7 +363,7 @@ def run_report(
         caption = f"Each row: a real image, its annotated cells, and what was painted on these cells{several}."
         headers, caption = columns or (headers, caption)
         report.image_grid([row for _, row in paintings], headers, [name for name, _ in paintings], caption)
-    for heading, values in (("Settings", config), ("Provenance", provenance)):
+    for heading, values in (("Settings", settings), ("Provenance", provenance)):
         if values:
             report.heading(heading)
             report.table(["name", "value"], [[name, _plain(value)] for name, value in _flat(values)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cytoforge.commands.train import specified, train_segmentation
 from cytoforge.config import Demo, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
@@ -22,9 +23,8 @@ from cytoforge.metrics.segmentation import SegmentationResults, segmentation_sco
 from cytoforge.progress import clock, say
 from cytoforge.report import PAGE, Report, overlay, to_rgb
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training.prepare import open_data
-from cytoforge.training.segmentation import train
-from cytoforge.training.two_stage import finished
+from cytoforge.training.data import open_data
+from cytoforge.training.tasks.staged import finished
 
 ANNOTATED, TEST, SHOWN = 4, 12, 4
 MINUTES = {"tiny": 0.1, "small": 1.4}  # per training
@@ -114,14 +114,17 @@ def floor(test: Path, plain: TrainSegmentation) -> Result:
     started = time.monotonic()
     dataset = Dataset.open(test)
     predictions = {item.name: otsu_watershed(dataset.read_image(item)) for item in dataset.items}
-    held = [segmentation_scores(labels, otsu_watershed(image)) for _, image, labels in open_data(plain).validation]
+    held = [
+        segmentation_scores(labels, otsu_watershed(image))
+        for _, image, labels in open_data(specified(plain).data, plain.seed).validation
+    ]
     validation = float(np.mean([score.f_score for score in held]))
     return Result(FLOOR, score(test, predictions), validation, time.monotonic() - started, predictions)
 
 
 def run_way(method: str, way: TrainSegmentation, test: Path, out: Path) -> Result:
     """Train in one way, segment the test images into OUT and score them."""
-    run = Run.open(way.out) if finished(way.out) else train(way)
+    run = Run.open(way.out) if finished(way.out) else train_segmentation(way)
     segment(Segment(run=way.out, images=test, out=out))
     written = Dataset.open(out)
     predictions = {item.name: written.read_labels(item) for item in written.items}

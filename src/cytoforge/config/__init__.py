@@ -32,9 +32,7 @@ from cytoforge.config.study import (
 )
 from cytoforge.config.training import (
     FITTING_DIAMETER,
-    PRESETS,
     PainterTraining,
-    Preset,
     TrainGenerator,
     Training,
     TrainMovie,
@@ -48,7 +46,6 @@ __all__ = [
     "ABSENT",
     "FITTING_DIAMETER",
     "PRESENT",
-    "PRESETS",
     "RUN",
     "TRACKERS",
     "Check",
@@ -60,7 +57,6 @@ __all__ = [
     "ImportMovie",
     "ImportTracks",
     "PainterTraining",
-    "Preset",
     "ScoreGeneration",
     "ScoreMovie",
     "ScoreSegmentation",

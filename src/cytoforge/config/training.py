@@ -3,7 +3,6 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic.dataclasses import dataclass
 from tyro.conf import Positional, UseAppendAction, arg
 
 from cytoforge.config.base import Count, Fraction, Present, ResultFolder, RunFolder, command
@@ -28,55 +27,7 @@ def fitting_scale(diameter: float) -> float | None:
     return None if 1 / 1.4 < ratio < 1.4 else float(f"{ratio:.2g}")
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Sizes and rates of a training; `paper` holds the values of cGAN-Seg's published code."""
-
-    width: int
-    """channels of the first level of generator and segmenter"""
-    depth: int
-    """number of poolings of the U-shaped networks (the CellPose and DeepSea networks use at most 3)"""
-    crop: tuple[int, int]
-    """window cut from an image, height x width in pixels"""
-    batch: int
-    """windows per step of the conventional recipe"""
-    cycle_batch: int
-    """windows per step of the cyclegan recipe"""
-    rate: float
-    """learning rate of the segmenter (Adam)"""
-    generator_rate: float
-    """learning rate of the generator (Adam)"""
-    discriminator_rate: float
-    """learning rate of the discriminators (Adam)"""
-    discriminator_width: int
-    """channels of the discriminators' first layer"""
-    heads: int
-    """heads of the discriminators' linear attention (0: none)"""
-    head_width: int
-    """channels of one attention head"""
-    average: float
-    """decay of the exponential moving average of the weights per step"""
-    upsampling: Literal["transposed", "nearest"]
-    """how the generator doubles the size of its maps (the paper: transposed convolutions)"""
-    anneal: bool
-    """let the learning rates fall along a cosine (the paper keeps them constant)"""
-    paper_weights: bool
-    """loss weights of cGAN-Seg Eq. 16 and tGAN instead of those found for minutes-long training"""
-    movie_crop: tuple[int, int]
-    """window cut from a movie, height x width in pixels (tGAN: 256 x 384)"""
-    clip: int
-    """most frames of a movie that are painted in a row in training (tGAN: 10)"""
-    tracker_batch: int
-    """cells per step of the tracker (DeepSea: 16)"""
-
-
-PRESETS: dict[str, Preset] = {
-    "tiny": Preset(8, 3, (64, 64), 1, 1, 3e-3, 1e-3, 4e-4, 8, 2, 8, 0.98, "nearest", True, False, (64, 64), 3, 2),
-    "small": Preset(16, 4, (128, 128), 1, 1, 3e-3, 1e-3, 4e-4, 16, 2, 32, 0.99, "nearest", True, False, (96, 96), 6, 4),
-    "paper": Preset(
-        64, 4, (512, 768), 2, 2, 1e-4, 1e-4, 1e-4, 64, 8, 64, 0.999, "transposed", False, True, (256, 384), 10, 16
-    ),
-}
+WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound --factor
 
 
 @command
@@ -121,6 +72,8 @@ class Training:
     """threads of a CPU; all cores without it"""
     clock: Clock = "wall"
     """what --minutes are: time on the wall, or time of the processor, which other work on the computer does not cut"""
+    set: UseAppendAction[tuple[str, ...]] = ()
+    """a hyperparameter, such as rate=1e-3 (repeatable); cytoforge train ... --help-settings names them all"""
     overwrite: bool = False
     """replace an existing run folder"""
 
@@ -162,11 +115,6 @@ class PainterTraining(Training):
     """probability of the differentiable augmentation before the image discriminator"""
     weights_dir: Present | None = None
     """folder with pretrained VGG-19 for the perceptual loss; also from CYTOFORGE_WEIGHTS"""
-
-    @property
-    def told(self) -> Condition:
-        """What the generator of this very training is told of cells."""
-        return self.condition or "mask"
 
 
 @command
@@ -245,12 +193,6 @@ class TrainGenerator(PainterTraining):
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """flip: flips and quarter turns, which keep texture and grey values; else as in train segmentation"""
 
-    @property
-    def on_real(self) -> bool:
-        """Whether the generator adds cells to real backgrounds."""
-        able = self.network == "style-unet" and self.augmentation == "flip"
-        return able and self.preset != "paper" if self.background == "auto" else self.background == "real"
-
     def _problems(self) -> list[str]:
         problems = super()._problems()
         if self.background == "real" and self.network == "unet":
@@ -294,12 +236,6 @@ class TrainMovie(PainterTraining):
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
 
-    @property
-    def told(self) -> Condition:
-        """What the generator is told of cells: instances without --condition, mask for preset paper and vid2vid."""
-        published = self.preset == "paper" or self.method == "vid2vid"
-        return self.condition or ("mask" if published else "instances")
-
     def _problems(self) -> list[str]:
         problems = super()._problems()
         if self.limit is not None:
@@ -310,7 +246,7 @@ class TrainMovie(PainterTraining):
             problems.append("--stage: vid2vid has one stage; leave it out, or take --method tgan")
         if self.factor & (self.factor - 1):
             problems.append(f"--factor {self.factor} is no power of two: give 2, 4 or 8")
-        if self.stage != "low-resolution" and self.factor > (most := PRESETS[self.preset].width):
+        if self.stage != "low-resolution" and self.factor > (most := WIDTHS[self.preset]):
             problems.append(f"--factor {self.factor} is too large for --preset {self.preset}: give {most} or less")
         if self.stage == "super-resolution" and self.start is None:
             problems.append(

@@ -27,6 +27,7 @@ from cytoforge.config import RUN
 from cytoforge.data.files import check_readable, digest, in_utf8, make_folder, read_json
 from cytoforge.data.images import encode_image
 from cytoforge.data.ownership import MANIFEST, OutputFolder
+from cytoforge.data.resume import differences
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
@@ -118,10 +119,7 @@ class Run:
         run = cls.open(path)
         former = run.config
         wanted = json.loads(json.dumps({"format": FORMAT, **config}))
-        different = sorted(key for key in former.keys() | wanted.keys() if former.get(key) != wanted.get(key))
-        if "config" in different and isinstance(former.get("config"), dict) and isinstance(wanted.get("config"), dict):
-            old, new = former["config"], wanted["config"]
-            different = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        different = differences(former, wanted)
         if different:
             raise UserError(
                 f"{path}: holds a run with another {', '.join(different)}; "

@@ -151,3 +151,8 @@ def discriminator_input(masks: Tensor, frames: Tensor) -> Tensor:
     if masks.shape[:2] != frames.shape[:2]:
         raise ValueError(f"each frame goes with its mask, got {tuple(masks.shape)} masks and {tuple(frames.shape)}")
     return torch.cat([masks.flatten(1, 2), frames.flatten(1, 2)], dim=1)
+
+
+def shrink(images: Tensor, factor: int) -> Tensor:
+    """Reduce images (B, C, H, W) to (B, C, H / factor, W / factor), by the kernel of `data.images.resize_image`."""
+    return F.interpolate(images, scale_factor=1 / factor, mode="bilinear", antialias=True)

@@ -25,7 +25,7 @@ from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import shrunk
 from cytoforge.progress import counted
-from cytoforge.training.two_stage import finished
+from cytoforge.training.tasks.staged import finished
 
 TRAINED, TESTED = 5, 2  # fewest frames of a sequence, of which training keeps one for validation
 

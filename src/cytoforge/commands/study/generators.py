@@ -12,6 +12,7 @@ from cytoforge.commands.score_generation import GenerationResults, score_generat
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.commands.study.folder import LAYOUTS, Study, middle, open_all, open_data, over_seeds, shown, subset
 from cytoforge.commands.study.segmenters import alike, base_settings, trained
+from cytoforge.commands.train import train_generator, train_segmentation
 from cytoforge.config import (
     GenerateImages,
     ScoreGeneration,
@@ -28,9 +29,7 @@ from cytoforge.data.weights import weights_file
 from cytoforge.inference.generate import generate
 from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
-from cytoforge.training import generator
-from cytoforge.training.segmentation import train
-from cytoforge.training.two_stage import finished
+from cytoforge.training.tasks.staged import finished
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "U-Net, L1": {"network": "unet", "loss": "l1", "background": "painted"},
@@ -109,7 +108,7 @@ def study_ablation(config: StudyAblation) -> Path:
         for number, arm in arms.items():
             say([f"ablation: {arm}, seed {seed}"])
             out = study.place("runs", f"{number}-{seed}")
-            run = trained(replace(base_generator(config, pool, seed), **ARMS[arm], out=out), generator.train)
+            run = trained(replace(base_generator(config, pool, seed), **ARMS[arm], out=out), train_generator)
             record = paint_and_score(study, f"{number}-{seed}", config, run, judge, test, test)
             records.setdefault(arm, []).append(record)
     report = Report("Generator ablation", f"{_limit(config)}, {counted(config.seeds, 'seed')}")
@@ -132,7 +131,7 @@ def study_versatility(config: StudyVersatility) -> Path:
             pool, test = subset(study, dataset, config, seed, config.limit)
             judge = _judge(study, config, pool, seed, f"{name}-")
             settings = replace(base_generator(config, pool, seed), out=study.place("runs", f"{name}-{seed}"))
-            run = trained(settings, generator.train)
+            run = trained(settings, train_generator)
             records.append(paint_and_score(study, f"{name}-{seed}", config, run, judge, test, test))
         rows.append(({"data": name}, records))
         _, test = subset(study, dataset, config, config.seed)
@@ -153,7 +152,7 @@ def study_extrapolation(config: StudyExtrapolation) -> Path:
         pool, test = subset(study, dataset, config, seed, config.limit)
         judge = _judge(study, config, pool, seed)
         settings = replace(base_generator(config, pool, seed), out=study.place("runs", f"generator-{seed}"))
-        run = trained(settings, generator.train)
+        run = trained(settings, train_generator)
         for layout in LAYOUTS:
             for density in config.densities:
                 name = f"{layout}-{density:g}-{seed}"
@@ -201,7 +200,7 @@ def _judge(study: Study, config: StudyGenerators, pool: Path, seed: int, prefix:
     say([f"{study.kind}: the segmenter that judges, seed {seed}"])
     settings = base_settings(config, pool, seed)
     out = study.place("runs", f"{prefix}judge-{seed}")
-    return trained(replace(settings, limit=config.limit, out=out), train)
+    return trained(replace(settings, limit=config.limit, out=out), train_segmentation)
 
 
 def _scores(results: GenerationResults) -> dict[str, Any]:

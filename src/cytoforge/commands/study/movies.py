@@ -13,6 +13,7 @@ from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.commands.study.folder import LAYOUTS, Study, mean_over_seeds, middle, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.segmenters import alike, base_settings, measure, trained, values
+from cytoforge.commands.train import train_movie, train_segmentation
 from cytoforge.config import (
     GenerateMovie,
     ScoreMovie,
@@ -29,9 +30,7 @@ from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.inference.generate_movie import generate_movie
 from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
-from cytoforge.training import movie
-from cytoforge.training.segmentation import train
-from cytoforge.training.two_stage import finished
+from cytoforge.training.tasks.staged import finished
 
 SHORT = 10  # frames of a dense movie, and of one before another background
 THREE = (0, SHORT // 2, SHORT - 1)
@@ -87,13 +86,14 @@ def generator_run(study: Study, config: StudyMovies, method: Literal["tgan", "vi
     shared = settings_of(config, data, seed)
     told, out = config.condition if method == "tgan" else None, study.place("runs", f"{method}-{data.name}-{seed}")
     settings = alike(TrainMovie, shared, condition=told, augmentation="flip", method=method, out=out)
-    return trained(settings, movie.train)
+    return trained(settings, train_movie)
 
 
 def judging_run(study: Study, config: StudyMovies, data: Path, seed: int) -> Run:
     """Train a segmenter on the same frames, once: what it finds in a painted one tells how faithful that is."""
     say([f"{study.kind}: the segmenter that judges, seed {seed}"])
-    return trained(replace(settings_of(config, data, seed), out=study.place("runs", f"judge-{seed}")), train)
+    out = study.place("runs", f"judge-{seed}")
+    return trained(replace(settings_of(config, data, seed), out=out), train_segmentation)
 
 
 def painted(

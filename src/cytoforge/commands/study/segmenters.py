@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from cytoforge.commands.score import score_segmentation
 from cytoforge.commands.study.folder import Study, Values, difference, estimate, open_all, open_data, shown, subset
+from cytoforge.commands.train import train_segmentation
 from cytoforge.config import (
     ScoreSegmentation,
     Segment,
@@ -34,8 +35,7 @@ from cytoforge.inference.segment import segment
 from cytoforge.metrics.morphology import morphology
 from cytoforge.progress import say
 from cytoforge.report import Report
-from cytoforge.training.segmentation import train
-from cytoforge.training.two_stage import finished
+from cytoforge.training.tasks.staged import finished
 
 SettingsT = TypeVar("SettingsT", bound=Training)
 SCORES = ("f_score", "precision", "recall")
@@ -69,15 +69,15 @@ def measure(study: Study, name: str, settings: TrainSegmentation, test: Path) ->
 
     def run_and_score() -> dict[str, Any]:
         say([f"{study.kind}: {name}"])
-        run = trained(replace(settings, out=study.place("runs", name)), train)
+        run = trained(replace(settings, out=study.place("runs", name)), train_segmentation)
         found = segment(
             Segment(run.path, test, study.place("work", name), device=settings.device, threads=settings.threads)
         )
         scored = score_segmentation(ScoreSegmentation(found, test))
         rows, facts = run.metrics(), run.provenance
-        judge = run.path / STAGES / "judge"  # whose weights the last segmenter goes on from if paintings are left out
+        first = run.path / STAGES / "first-segmenter"  # the last one goes on from it if paintings are left out
         went_on = facts.get("started_from") is not None
-        before = Run.open(judge).metrics()[-1]["step"] if went_on and judge.is_dir() else 0
+        before = Run.open(first).metrics()[-1]["step"] if went_on and first.is_dir() else 0
         images = {
             image: {**{score: list(getattr(scores, score)) for score in SCORES}, "dice": scores.dice}
             for image, scores in scored.images.items()

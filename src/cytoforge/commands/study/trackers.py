@@ -13,6 +13,7 @@ from cytoforge.commands.study.folder import Study, mean_over_seeds, over_seeds, 
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.movies import copies, generator_run, judging_run, painted, settings_of
 from cytoforge.commands.study.segmenters import alike, trained
+from cytoforge.commands.train import train_tracker
 from cytoforge.config import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
 from cytoforge.data.files import read_json
 from cytoforge.data.movie import read_sequences
@@ -20,8 +21,7 @@ from cytoforge.data.run import Run
 from cytoforge.inference.track import open_linker, track
 from cytoforge.progress import counted, say
 from cytoforge.report import Report
-from cytoforge.training import tracker
-from cytoforge.training.two_stage import finished
+from cytoforge.training.tasks.staged import finished
 
 TABLES = {"MOTA": "mota", "MT": "mostly_tracked", "ML": "mostly_lost", "precision": "precision", "recall": "recall"}
 LINKS = {
@@ -184,7 +184,7 @@ def _tracker(study: Study, config: StudyTracking, name: str, data: Path, seed: i
     say([f"{study.kind}: a tracker trained on {name}, seed {seed}"])
     shared = settings_of(config, data, seed)
     out = study.place("runs", f"tracker-{name}-{seed}")
-    return trained(alike(TrainTracker, shared, synthetic=more, out=out), tracker.train)
+    return trained(alike(TrainTracker, shared, synthetic=more, out=out), train_tracker)
 
 
 def _tracks(study: Study, name: str) -> Path:

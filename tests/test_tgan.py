@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from cytoforge.backgrounds import background_reference, fitted
 from cytoforge.cli import main
+from cytoforge.commands.train import movie_parameters
 from cytoforge.config import TrainMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Item
@@ -24,10 +26,13 @@ from cytoforge.inference.generate_movie import FramePainter, shrunk
 from cytoforge.instances import CONDITIONS
 from cytoforge.losses import MovieWeights
 from cytoforge.networks.movie import MovieGenerator
-from cytoforge.training import movie as recipes
-from cytoforge.training.clips import ClipBatch, Clips, takes
-from cytoforge.training.fit import Trainer
-from cytoforge.training.movie import MovieGAN, build_recipe, describe
+from cytoforge.training import hyperparameters
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes import tgan
+from cytoforge.training.recipes.tgan import MovieGAN
+from cytoforge.training.samplers.clips import ClipBatch, Clips, stretches
+from cytoforge.training.samplers.items import Drawing
+from cytoforge.training.tasks.movie import describe, held_out
 
 FRAMES = 12
 
@@ -44,17 +49,25 @@ def items(*runs: range) -> list[Item]:
 
 
 def clips(**options) -> Clips:
-    given = {"lead": 1, "longest": 4, "size": (32, 32), "count": 2, "policy": "flip", "seed": 3, **options}
-    return Clips(items(range(FRAMES)), read, **given)
+    drawing = Drawing(size=(32, 32), count=options.pop("count", 2), policy="flip", seed=3)
+    return Clips(items(range(FRAMES)), read, drawing, lead=1, longest=4, **options)
+
+
+def built(parameters: hyperparameters.Movie, seed: int = 0) -> MovieGAN:
+    return MovieGAN.build(parameters, describe(parameters, 1), seed)
 
 
 def recipe(**weights: float) -> MovieGAN:
-    config = TrainMovie(data=Path("x"), out=Path("y"), preset="tiny", p_diff=0)
-    gan = build_recipe(config, describe(config, 1))
+    parameters = replace(hyperparameters.MOVIE["tiny"], p_diff=0.0, anneal=False)
     if weights:
         none = dict.fromkeys(("adversarial", "flow", "pixels", "perceptual", "temporal"), 0.0)
-        gan.weights = MovieWeights(**{**none, **weights})
-    return gan
+        parameters = replace(parameters, weights=MovieWeights(**{**none, **weights}))
+    return built(parameters)
+
+
+def as_published(gan: MovieGAN) -> None:
+    """From here on every frame of a clip is learned from, in training mode, and no gradient is clipped."""
+    gan.parameters = replace(gan.parameters, learn_last=False, in_use_from=1.0, max_gradient=None)
 
 
 def gradients(gan: MovieGAN, batch: ClipBatch) -> dict[str, list[Tensor | None]]:
@@ -78,9 +91,9 @@ def warm(progress: float = 0.0) -> ClipBatch:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_first_painting_is_grey_and_not_where_tanh_has_no_gradient(seed: int) -> None:
-    config = TrainMovie(data=Path("x"), out=Path("y"), preset="small", seed=seed)
-    generator = build_recipe(config, describe(config, 1)).generator
-    channels = config.window * CONDITIONS[config.told]
+    parameters = hyperparameters.MOVIE["small"]
+    generator = built(parameters, seed).generator
+    channels = parameters.window * CONDITIONS[parameters.condition]
     masks = (torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
     frame, noise = torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), 0.5)
     painted = generator(masks, frame, frame, torch.ones(1, generator.blocks, 128), noise)
@@ -98,7 +111,7 @@ def test_each_loss_alone_trains_the_generator(term: str) -> None:
 def test_the_flow_network_learns_from_real_frames_and_all_networks_change() -> None:
     gan = recipe()
     before = {name: {k: v.clone() for k, v in net.named_parameters()} for name, net in gan.networks.items()}
-    trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9)
     for _ in range(2):  # the discriminator's scores start at 0, so that only their layer learns at first
         losses = trainer.step(warm(), 0.5)
     assert losses["flow_network"] > 0
@@ -131,10 +144,10 @@ def test_of_a_clip_the_last_frame_is_learned_from_after_frames_painted_as_in_use
     assert any(not torch.equal(v, before[k]) for k, v in gan.generator.named_buffers())  # the learned one counts
     states.clear()
     before = {k: v.clone() for k, v in gan.generator.named_buffers()}
-    gan.step(batch, recipes.IN_USE_FROM, lambda name, loss, given=(), max_norm=None: updates.append(name))
+    gan.step(batch, gan.parameters.in_use_from, lambda name, loss, given=(), max_norm=None: updates.append(name))
     assert states == [(False, False)] * 3 + [(False, True)]  # late in a training that, too, is painted as in use
     assert all(torch.equal(v, before[k]) for k, v in gan.generator.named_buffers())
-    gan.quick = False
+    as_published(gan)
     states.clear()
     updates.clear()
     gan.step(batch, 0.5, lambda name, loss, given=(), max_norm=None: updates.append(name))
@@ -149,8 +162,8 @@ def test_a_generator_that_paints_black_has_a_gradient_which_is_clipped() -> None
     assert pull is not None and pull.item() < -1e-3
     norms: dict[str, float | None] = {}
     gan.step(batch, 0.0, lambda name, loss, given=(), max_norm=None: norms.update({name: max_norm}))
-    assert norms == {"generator": recipes.MAX_GRADIENT_NORM, "discriminator": None, "flow": None}
-    gan.quick = False
+    assert norms == {"generator": 20.0, "discriminator": None, "flow": None}
+    as_published(gan)
     gan.step(batch, 0.0, lambda name, loss, given=(), max_norm=None: norms.update({name: max_norm}))
     assert norms["generator"] is None
 
@@ -160,23 +173,23 @@ def test_validation_looks_at_a_window_around_the_cells() -> None:
     labels[290:299, 400:420], labels[10:20, 5:8] = 1, 2  # their middle is bare
     image = np.arange(labels.size, dtype=np.float32).reshape(1, *labels.shape)
     data = SimpleNamespace(held=items(range(2)), validation=[("a", image, labels), ("b", image, labels)])
-    ((images, masks, background),) = recipes._held(data, {"01": image})
+    ((images, masks, background),) = held_out(data, {"01": image})
     assert all(mask.shape == (256, 256) and (mask > 0).sum() == 180 for mask in masks)
     assert np.array_equal(background, images[0])
     data.validation = [("a", image[:, :40], labels[:40])] * 2  # no cell, and lower than a window
-    ((images, _, background),) = recipes._held(data, {"01": image})
+    ((images, _, background),) = held_out(data, {"01": image})
     assert images[0].shape == background.shape == (1, 40, 256)
 
 
-def test_an_earlier_frame_is_remembered_with_noise_and_another_contrast() -> None:
+def test_an_earlier_frame_is_given_with_noise_and_another_contrast() -> None:
     background = torch.full((2, 1, 64, 96), -0.5)
     frame = background.clone()
     frame[:, :, 20:60, 20:70] = -0.3
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    paper = recipes._remembered(frame, background, generators, 0.0) - frame
-    assert 0 < paper.std() < recipes.BLUR_OF_MEMORY and abs(float(paper.mean())) < 0.005
+    paper = tgan._imperfect(frame, background, generators, 0.0) - frame
+    assert 0 < paper.std() < tgan.MEMORY_NOISE and abs(float(paper.mean())) < 0.005
     again = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    found = recipes._remembered(frame, background, again, 0.4)
+    found = tgan._imperfect(frame, background, again, 0.4)
     torch.testing.assert_close((found - frame)[..., :20], paper[..., :20])  # what equals its background, stays
     contrast = (found - paper - background)[..., 20:60, 20:70] / 0.2
     assert (contrast > 0).all() and (contrast[0] - contrast[1]).abs().max() > 0.05
@@ -184,21 +197,21 @@ def test_an_earlier_frame_is_remembered_with_noise_and_another_contrast() -> Non
     assert contrast[0].diff(dim=2).abs().max() < 0.1  # ... and smoothly
 
 
-def test_what_a_movie_generator_is_told_without_asking() -> None:
-    def told(**options) -> str:
-        return TrainMovie(data=Path("x"), out=Path("y"), **options).told
+def test_what_a_movie_generator_is_given_without_asking() -> None:
+    def given(**options) -> str:
+        return movie_parameters(TrainMovie(data=Path("x"), out=Path("y"), **options)).condition
 
-    assert (told(), told(condition="mask")) == ("instances", "mask")
-    assert told(preset="paper") == told(method="vid2vid") == "mask"  # as published
+    assert (given(), given(condition="mask")) == ("instances", "mask")
+    assert given(preset="paper") == given(method="vid2vid") == "mask"  # as published
 
 
 def test_lengths_are_drawn_once_for_all_items_of_a_step() -> None:
-    drawn = clips(drawn=True)
+    drawn = clips(draw_length=True)
     lengths = [drawn(step, 1.0).images.shape[1] - 1 for step in range(60)]
     assert set(lengths) == {1, 2, 3, 4} and lengths == [drawn(step, 1.0).images.shape[1] - 1 for step in range(60)]
     assert all(5 < lengths.count(length) < 28 for length in set(lengths))
     assert {drawn(step, 0.1).images.shape[1] - 1 for step in range(10)} == {1}
-    assert torch.equal(clips(drawn=True, count=1)(9, 1.0).images[0], drawn(9, 1.0).images[0])
+    assert torch.equal(clips(draw_length=True, count=1)(9, 1.0).images[0], drawn(9, 1.0).images[0])
 
 
 def test_clips_grow_repeat_and_are_varied_alike() -> None:
@@ -223,10 +236,11 @@ def test_the_background_never_comes_from_the_clip_nor_holds_a_cell() -> None:
             assert not inside & values
 
 
-def test_takes_are_torn_where_frames_are_missing() -> None:
-    assert takes(items(range(3), range(5, 7))) == [range(3), range(3, 5)]
+def test_stretches_are_torn_where_frames_are_missing() -> None:
+    assert stretches(items(range(3), range(5, 7))) == [range(3), range(3, 5)]
+    drawing = Drawing(size=(32, 32), count=1, policy="flip", seed=0)
     with pytest.raises(UserError, match=r"at most 2 frames in a row .* 3 are needed; give a longer movie"):
-        Clips(items(range(2), range(5, 7)), read, lead=1, longest=3, size=(32, 32), count=1, policy="flip", seed=0)
+        Clips(items(range(2), range(5, 7)), read, drawing, lead=1, longest=3)
 
 
 def test_a_reference_of_the_background_by_hand() -> None:

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from cytoforge.cli import main
+from cytoforge.commands.train import specified
 from cytoforge.config import TrainSegmentation
 from cytoforge.data.dataset import INFO, Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training import two_stage
-from cytoforge.training.prepare import open_data
-from cytoforge.training.two_stage import finished, simulate
+from cytoforge.training.data import open_data
+from cytoforge.training.hyperparameters import GENERATOR, SEGMENTATION
+from cytoforge.training.tasks import staged
+from cytoforge.training.tasks.staged import finished, simulate
+from parity import vgg_state
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(two_stage, "MASKS", 4)
+    monkeypatch.setattr(staged, "MASKS", 4)
     monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
 
 
@@ -40,9 +44,9 @@ def train(data: Path, out: Path, *flags: str) -> int:
 
 
 def trust(patch: pytest.MonkeyPatch, painted: float, real: float) -> None:
-    """Let the judge find these shares of the cells: after ten steps it finds none."""
-    patch.setattr(two_stage, "recognised", lambda *_: painted)
-    patch.setattr(two_stage, "judge_recall", lambda *_: real)
+    """Let the first segmenter find these shares of the cells: after ten steps it finds none."""
+    patch.setattr(staged, "recognised", lambda *_: painted)
+    patch.setattr(staged, "recall", lambda *_: real)
 
 
 def test_the_stages_share_one_budget_and_one_split(
@@ -51,50 +55,55 @@ def test_the_stages_share_one_budget_and_one_split(
     trust(monkeypatch, 0.2, 0.4)
     assert train(phantoms, tmp_path / "run") == 0
     run, stages = Run.open(tmp_path / "run"), tmp_path / "run" / "stages"
-    generator, judge = Run.open(stages / "generator"), Run.open(stages / "judge")
-    assert [stage.provenance["steps"] for stage in (generator, judge, run)] == [4, 2, 4]  # 45, 15 and 40 % of ten
+    generator, first = Run.open(stages / "generator"), Run.open(stages / "first-segmenter")
+    assert [stage.provenance["steps"] for stage in (generator, first, run)] == [4, 2, 4]  # 45, 15 and 40 % of ten
     assert generator.config["condition"] == "instances"
-    for stage in (generator, judge):
+    for stage in (generator, first):
         assert stage.config["validation_images"] == run.config["validation_images"]
     painted = Dataset.open(stages / "synthetic").pairs()
-    assert len(painted.items) == round(two_stage.KEPT * 4 * two_stage.VARIANTS)
+    assert len(painted.items) == round(staged.KEPT * 4 * staged.VARIANTS)
     assert run.provenance["synthetic_data"] == painted.fingerprint()
     assert run.provenance["started_from"] is None
     assert set(run.config["networks"]) == {"segmenter"}
-    assert json.loads((stages / "settings.json").read_text())["method"] == "two-stage"
+    settings = json.loads((stages / "settings.json").read_text())
+    assert settings["budget"]["steps"] == 10 and settings["data"]["path"] == str(phantoms)
+    assert settings["Segmentation"] == run.config["parameters"]
+    assert settings["Generator"] == generator.config["parameters"]
+    assert settings["Segmentation"]["crop"] == list(SEGMENTATION["tiny"].crop)
+    assert settings["Generator"]["background"] == GENERATOR["tiny"].background == "real"
 
 
-def test_paintings_that_the_judge_does_not_recognise_are_left_out(
+def test_paintings_that_the_first_segmenter_does_not_recognise_are_left_out(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trust(monkeypatch, 0.19, 0.4)
     assert train(phantoms, tmp_path / "run") == 0
     run = Run.open(tmp_path / "run")
-    judge = Run.open(tmp_path / "run" / "stages" / "judge")
+    first = Run.open(tmp_path / "run" / "stages" / "first-segmenter")
     assert run.provenance["synthetic_data"] is None
-    assert run.provenance["started_from"] == judge.fingerprint("segmenter", ("target", "scale", "normalisation"))
+    assert run.provenance["started_from"] == first.fingerprint("segmenter", ("target", "scale", "normalisation"))
     sentence = "finds 19% of the painted cells and 40% of the real ones of validation: the painted images were left out"
     assert sentence in capsys.readouterr().err
     assert sentence in run.provenance["notes"][-1]
 
 
-def test_a_judge_that_finds_nothing_vouches_for_nothing(
+def test_a_first_segmenter_that_finds_nothing_vouches_for_nothing(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train(phantoms, tmp_path / "run") == 0
     assert Run.open(tmp_path / "run").provenance["synthetic_data"] is None
-    config = TrainSegmentation(data=phantoms, out=tmp_path / "run", preset="tiny")
-    judge = tmp_path / "run" / "stages" / "judge"
-    assert two_stage.judge_recall(config, judge) == 0
-    truth = {image.tobytes(): labels for _, image, labels in open_data(config).validation}
-    monkeypatch.setattr(two_stage, "segment_array", lambda network, image, target, tile: truth[image.tobytes()])
-    assert two_stage.judge_recall(config, judge) == 1
+    training = specified(TrainSegmentation(data=phantoms, out=tmp_path / "run", preset="tiny"))
+    first = tmp_path / "run" / "stages" / "first-segmenter"
+    assert staged.recall(training, first) == 0
+    truth = {image.tobytes(): labels for _, image, labels in open_data(training.data, training.seed).validation}
+    monkeypatch.setattr(staged, "segment_array", lambda network, image, target, tile: truth[image.tobytes()])
+    assert staged.recall(training, first) == 1
 
 
 def test_recognition_is_the_mean_over_the_images_that_were_kept(tmp_path: Path) -> None:
     def written(faithfulness: dict[str, float | None]) -> float:
         write_json(tmp_path / INFO, {"curation": {"faithfulness": faithfulness, "dropped": ["c"]}})
-        return two_stage.recognised(tmp_path)
+        return staged.recognised(tmp_path)
 
     assert written({"a": 0.2, "b": 0.6, "c": 0.0, "empty": None}) == pytest.approx(0.4)
     assert written({"c": 0.5, "empty": None}) == 0
@@ -105,9 +114,9 @@ def test_it_goes_on_stage_by_stage(phantoms: Path, tmp_path: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     out = tmp_path / "run"
-    for name, done in (("simulate", "judge"), ("generate", "masks")):
+    for name, done in (("simulate", "first-segmenter"), ("generate", "masks")):
         with monkeypatch.context() as patch:
-            patch.setattr(two_stage, name, stop)
+            patch.setattr(staged, name, stop)
             assert train(phantoms, out) == 130
         assert finished(out / "stages" / done)
     weights = (out / "stages" / "generator" / "weights" / "generator.safetensors").stat().st_mtime_ns
@@ -134,8 +143,8 @@ def test_a_folder_with_something_else_is_refused_before_any_work(phantoms: Path,
 
 
 def test_simulated_cells_are_those_of_training_images_and_denser(phantoms: Path, tmp_path: Path) -> None:
-    config = TrainSegmentation(data=phantoms, out=tmp_path / "run", method="two-stage", scale=0.5)
-    simulate(config, tmp_path / "masks")
+    training = specified(TrainSegmentation(data=phantoms, out=tmp_path / "run", method="two-stage", scale=0.5))
+    simulate(training, tmp_path / "masks")
     masks = Dataset.open(tmp_path / "masks", holds="masks").masks()
     labels = [masks.read_labels(item) for item in masks.items]
     assert [one.shape for one in labels] == [(48, 48)] * 4
@@ -144,8 +153,44 @@ def test_simulated_cells_are_those_of_training_images_and_denser(phantoms: Path,
     sizes = np.concatenate([np.unique(one, return_counts=True)[1][1:] for one in labels])
     whole = np.concatenate([np.unique(phantom(s, (96, 96), 12)[1], return_counts=True)[1][1:] for s in range(4)])
     assert np.median(sizes) == pytest.approx(np.median(whole) / 4, rel=0.4)  # half as long and wide
-    simulate(config, tmp_path / "again")
+    simulate(training, tmp_path / "again")
     for name in ("simulated0000", "simulated0003"):
         assert (tmp_path / "again/masks" / f"{name}.png").read_bytes() == (
             tmp_path / "masks/masks" / f"{name}.png"
         ).read_bytes()
+
+
+def test_what_is_asked_of_paintings_reaches_the_generator(phantoms: Path, tmp_path: Path) -> None:
+    """Flags of painting are the generator's: of both segmenters none of them is a hyperparameter."""
+    flags = ("--perceptual", "vgg", "--p-diff", "0.9", "--style-mixing", "0.4", "--no-attention", "--norm", "group")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    save_file(vgg_state(10), weights / "vgg19_to_relu3_1.safetensors")
+    assert train(phantoms, tmp_path / "run", *flags, "--weights-dir", str(weights), "--condition", "mask") == 0
+    generator = Run.open(tmp_path / "run" / "stages" / "generator").config
+    asked = {"perceptual": "vgg", "p_diff": 0.9, "style_mixing": 0.4, "heads": 0, "norm": "group", "condition": "mask"}
+    assert {name: generator["parameters"][name] for name in asked} == asked
+    assert generator["perceptual"] == "VGG-19"  # which was found in the folder
+    assert generator["condition"] == "mask"
+
+
+def test_weights_that_are_not_there_are_missed_by_the_first_stage(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(phantoms, tmp_path / "run", "--perceptual", "vgg", "--weights-dir", str(tmp_path)) == 2
+    assert f"which {tmp_path} does not hold" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flag", "name"), [(["--p-diff", "0.3"], "p_diff"), (["--set", "rate=1e-3"], "rate")])
+def test_stages_go_on_with_the_same_hyperparameters_alone(
+    flag: list[str], name: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staged, "simulate", stop)
+        assert train(phantoms, tmp_path / "run") == 130
+    capsys.readouterr()
+    assert train(phantoms, tmp_path / "run", *flag) == 2
+    assert f"holds a run with another {name}; repeat its command" in capsys.readouterr().err

@@ -4,48 +4,26 @@ import contextlib
 import copy
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from pydantic import TypeAdapter
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from cytoforge.data.run import Run, flatten_state, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.progress import counted
-from cytoforge.training.batches import Batch, item_generator
+from cytoforge.training.recipes.recipe import Recipe
+from cytoforge.training.samplers.items import Batch, item_generator
+from cytoforge.training.specification import Budget
 
 VALIDATIONS = 20  # per run
 PATIENCE_WITH_FAULTS = 5  # roll-backs before training gives up
 SAVE_EVERY = 60.0  # seconds
-
-
-class Update(Protocol):
-    """Applies one optimiser's step for a loss; see `Trainer.update`."""
-
-    def __call__(
-        self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), max_norm: float | None = None
-    ) -> None:
-        """Step the named optimiser."""
-
-
-class Recipe(Protocol):
-    """What a training needs beside the loop: networks, optimisers and one step."""
-
-    networks: dict[str, nn.Module]
-    optimisers: dict[str, Optimizer]
-    averaged: tuple[str, ...]
-    """networks whose moving average is validated and saved"""
-    perceptual: str | None
-    """what the image generator is compared with beside pixels, if there is one"""
-
-    def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
-        """Update the networks from one batch; return the losses by name. `progress` runs from 0 to 1."""
 
 
 @dataclass
@@ -66,20 +44,6 @@ class State:
     finished: bool = False
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long to train: a number of steps, or seconds."""
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    def progress(self, state: State) -> float:
-        """Return the spent share, 0 to 1."""
-        if self.steps is not None:
-            return min(state.step / self.steps, 1.0)
-        return min(state.seconds / (self.seconds or 1.0), 1.0)
-
-
 class NotFinite(Exception):
     """A loss or gradient is NaN or infinite; the message names it."""
 
@@ -87,18 +51,9 @@ class NotFinite(Exception):
 class Trainer:
     """A recipe with the moving average of its weights and everything that must be saved to go on exactly."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        fabric: Fabric,
-        *,
-        decay: float,
-        anneal: bool,
-        schedule: Callable[[float], float] | None = None,
-    ) -> None:
-        """`schedule` gives the factor of the learning rates by progress, at each step; else a cosine if `anneal`."""
+    def __init__(self, recipe: Recipe, fabric: Fabric, *, decay: float) -> None:
+        """`decay` of the moving average per step."""
         self.recipe, self.fabric, self.decay = recipe, fabric, decay
-        self.schedule = schedule or (_cosine if anneal else lambda progress: 1.0)
         for network in recipe.networks.values():
             network.to(fabric.device)
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in recipe.optimisers.items()}
@@ -133,7 +88,7 @@ class Trainer:
         """Run the recipe on one batch and follow its weights with the moving average."""
         for name, optimiser in self.recipe.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
-                group["lr"] = rate * self.schedule(progress)
+                group["lr"] = rate * self.recipe.course(progress)
         for network in self.recipe.networks.values():
             network.train()
         with self.fabric.autocast():
@@ -171,31 +126,41 @@ class Trainer:
             optimiser.load_state_dict(tree["optimisers"][name])
 
 
+Networks = dict[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a training is validated, by the moving averages of its networks."""
+
+    score: Callable[[Networks], float]
+    """larger is better"""
+    picture: Callable[[Networks], np.ndarray] | None = None
+    """what a validation looks like: uint8 (H, W, 3)"""
+    at_start: bool = False
+    """also before the first step, so that what training starts from is kept if it is not surpassed"""
+    keep_last: bool = False
+    """keep the weights of the end, whatever the scores"""
+
+
 def fit(
     trainer: Trainer,
     batches: Callable[[int, float], Batch],
-    validate: Callable[[dict[str, nn.Module]], float],
+    validation: Validation,
     run: Run,
     budget: Budget,
     *,
     seed: int,
-    patience: int | None = None,
-    validate_start: bool = False,
-    keep_last: bool = False,
-    now: Callable[[], float] = time.monotonic,
     announce: Callable[[float, State], None] = lambda progress, state: None,
-    picture: Callable[[dict[str, nn.Module], int], None] = lambda networks, step: None,
 ) -> State:
     """Train until the budget is spent, from where `run` stands.
 
-    Writes metrics.csv, the weights that were best on validation (the moving average's) and the whole state, so that a
-    run killed at any step and started again ends, with a budget in steps on a CPU, bit for bit as if it had not been.
-    A batch with a result that is not finite is rolled back to the last saved state and left out.
+    Writes metrics.csv, the weights that were best on validation (the moving average's), a picture of each validation
+    and the whole state, so that a run killed at any step and started again ends, with a budget in steps on a CPU, bit
+    for bit as if it had not been. A batch with a result that is not finite is rolled back to the last saved state and
+    left out.
 
-    `batches(step, progress)` gives the windows of a step. `validate(networks)` returns a score, larger is better; with
-    `validate_start` it is also asked before the first step, so that what training starts from is kept if it is not
-    surpassed; with `keep_last` the weights of the end are kept whatever it says. `now` is the clock of a budget in
-    seconds. `announce` is called after every step, `picture` after every validation.
+    `batches(step, progress)` gives the windows of a step; `announce` is called after every step.
     Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0
@@ -203,14 +168,17 @@ def fit(
     fresh = trainer.fabric.broadcast(not run.has_state)
     run.truncate_metrics(-1 if fresh else state.step)
     if fresh:
-        if validate_start:
-            _evaluate(trainer, validate, run, state, 0.0, patience, keep_last)
+        if validation.at_start:
+            _evaluate(trainer, validation, run, state, 0.0, budget.patience)
         if main:
             _save(trainer, run, state)
+    now = budget.now
     saved = clock = now()
     next_validation = _next_validation(state.history)
     with _signals() as received:
-        while (progress := trainer.fabric.broadcast(budget.progress(state))) < 1 and not state.finished:
+        while (
+            progress := trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
+        ) < 1 and not state.finished:
             if state.step not in state.skipped:
                 batch = batches(state.step, progress).to(trainer.fabric.device)
                 torch.manual_seed(item_generator(seed, state.step, 0, "dropout").initial_seed())
@@ -225,16 +193,16 @@ def fit(
                     state.sums[name] = [total + value, number + 1]
             state.step += 1
             state.seconds, clock = state.seconds + now() - clock, now()
-            progress = trainer.fabric.broadcast(budget.progress(state))
+            progress = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
             announce(progress, state)
             if validated := progress >= next_validation:
-                _evaluate(trainer, validate, run, state, progress, patience, keep_last)
-                if main:
-                    picture(trainer.average, state.step)
+                _evaluate(trainer, validation, run, state, progress, budget.patience)
+                if main and validation.picture is not None:
+                    run.save_sample(state.step, validation.picture(trainer.average))
                 spent = now() - clock
                 state.seconds, clock = state.seconds + spent, now()
                 # the time of a validation counts, and may end the training
-                state.history[-1][0] = trainer.fabric.broadcast(budget.progress(state))
+                state.history[-1][0] = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
                 next_validation = _next_validation(state.history)
                 if budget.seconds is not None:  # at most a tenth of the time goes into validation
                     next_validation = min(max(next_validation, progress + 10 * spent / budget.seconds), 1.0)
@@ -285,23 +253,17 @@ def verdict(state: State) -> str:
 
 
 def _evaluate(
-    trainer: Trainer,
-    validate: Callable[[dict[str, nn.Module]], float],
-    run: Run,
-    state: State,
-    progress: float,
-    patience: int | None,
-    keep_last: bool,
+    trainer: Trainer, validation: Validation, run: Run, state: State, progress: float, patience: int | None
 ) -> None:
     main = trainer.fabric.global_rank == 0
     for network in trainer.average.values():
         network.eval()
-    score = trainer.fabric.broadcast(validate(trainer.average) if main else 0.0)
+    score = trainer.fabric.broadcast(validation.score(trainer.average) if main else 0.0)
     state.history.append([progress, score])
     state.since_best += 1
     if score > state.best:
         state.best, state.best_step, state.since_best = score, state.step, 0
-    if main and (keep_last or state.since_best == 0):
+    if main and (validation.keep_last or state.since_best == 0):
         for name, network in trainer.average.items():
             run.save_weights(name, network.state_dict())
     means = {name: total / number for name, (total, number) in state.sums.items()}
@@ -372,11 +334,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _cosine(progress: float) -> float:
-    warm = min(progress / 0.02, 1.0)
-    return max(warm, 0.05) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """The vid2vid recipe: the baseline of movie generators (Wang et al. 2018, Video-to-Video Synthesis), compact."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -8,11 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from cytoforge.config import TrainMovie
 from cytoforge.instances import CONDITIONS, condition
 from cytoforge.losses import (
-    VID2VID_WEIGHTS,
-    Vid2VidWeights,
     adversarial,
     confidence,
     confident_difference,
@@ -21,37 +18,22 @@ from cytoforge.losses import (
     temporal_loss,
     vid2vid_loss,
 )
+from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.flow import reference_flow, warp
 from cytoforge.networks.patchgan import MultiscalePatchGAN
 from cytoforge.networks.vid2vid import LONGEST_FLOW, Sketch, Vid2Vid, compose
-from cytoforge.training.batches import Batch
-from cytoforge.training.clips import ClipBatch, Clips
-from cytoforge.training.fit import Update
-from cytoforge.training.generator import perceptual_network
-from cytoforge.training.paired import Features
-from cytoforge.training.prepare import build, sizes
+from cytoforge.training import hyperparameters
+from cytoforge.training.recipes.networks import GREY_START, Described, build
+from cytoforge.training.recipes.painting import VGG
+from cytoforge.training.recipes.recipe import Course, Update, falling
+from cytoforge.training.samplers.clips import ClipBatch
+from cytoforge.training.samplers.items import Batch
 
 WINDOW = 3  # frames whose masks the generator sees, and which a temporal discriminator judges
 LEAD = WINDOW - 1  # frames before the first to paint
 TIME_STEPS = (1, 3)  # frames between those that each temporal discriminator judges
-LONGEST = 128  # most frames painted in a row
-DOUBLINGS = 4  # lengths of sequences: every quarter of the training (five of twenty epochs) doubles them
-RATE, QUICK_RATE = 2e-4, 1e-3  # learning rates: published, and for trainings of minutes
-SMALL = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
 
 Maps = list[list[Tensor]]
-
-
-class Sequences(Clips):
-    """Clips that are as long as `first` frames to begin with, and double every quarter of the training."""
-
-    def __init__(self, *args: Any, first: int, **options: Any) -> None:
-        super().__init__(*args, lead=LEAD, longest=LONGEST, **options)
-        self.first = first
-
-    def length(self, progress: float) -> int:
-        """Return how many frames of a clip are to paint at `progress` (0 to 1) of the training."""
-        return min(self.first << min(int(DOUBLINGS * progress), DOUBLINGS - 1), self.longest)
 
 
 class Vid2VidGAN:
@@ -62,7 +44,7 @@ class Vid2VidGAN:
     no frames before it: they are zeros, and its first frame is what is painted anew alone. Flows of real pairs come
     from `reference(previous, current)`, each pair once. Learning rates fall in the second half of the training.
 
-    `features`: VGG-19; without it the discriminators' features, which are always compared, stand alone.
+    `vgg`: VGG-19 compares, too; without it the discriminators' features, which are always compared, stand alone.
     """
 
     averaged: tuple[str, ...] = ("low-resolution",)
@@ -70,21 +52,20 @@ class Vid2VidGAN:
     def __init__(
         self,
         generator: Vid2Vid,
-        image_discriminator: MultiscalePatchGAN,
-        temporal_discriminators: nn.ModuleList,
-        *,
-        rate: float = RATE,
-        weights: Vid2VidWeights = VID2VID_WEIGHTS,
-        kind: str = "mask",
-        features: Features | None = None,
-        feature_weights: tuple[float, ...] = (),
+        discriminators: Sequence[MultiscalePatchGAN],
+        parameters: hyperparameters.Vid2Vid,
+        vgg: VGG19Features | None = None,
         reference: Callable[[Tensor, Tensor], Tensor] = reference_flow,
     ) -> None:
+        """`discriminators` of frames, and of three frames for each of TIME_STEPS."""
+        image_discriminator, *temporal = discriminators
+        temporal_discriminators = nn.ModuleList(temporal)
         self.generator, self.image_discriminator = generator, image_discriminator
         self.temporal_discriminators = temporal_discriminators
-        self.rate, self.weights, self.kind, self.reference = rate, weights, kind, reference
-        self.features, self.feature_weights = features, feature_weights
-        self.perceptual: str | None = "features of the discriminators" if features is None else "VGG-19"
+        self.weights, self.condition, self.reference = parameters.weights, parameters.condition, reference
+        self.vgg = vgg
+        self.course: Course = falling
+        self.perceptual: str | None = "features of the discriminators" if vgg is None else VGG
         self.networks: dict[str, nn.Module] = {
             "low-resolution": generator,
             "image_discriminator": image_discriminator,
@@ -92,19 +73,40 @@ class Vid2VidGAN:
         }
         named = {name.replace("_", " "): network for name, network in self.networks.items() if network is not generator}
         self.optimisers: dict[str, Optimizer] = {
-            name: Adam(network.parameters(), lr=rate, betas=(0.5, 0.999), fused=True)
+            name: Adam(network.parameters(), lr=parameters.rate, betas=(0.5, 0.999), fused=True)
             for name, network in {"generator": generator, **named}.items()
         }
+
+    @classmethod
+    def build(
+        cls, parameters: hyperparameters.Vid2Vid, described: Described, seed: int, vgg: VGG19Features | None = None
+    ) -> "Vid2VidGAN":
+        """Build the networks, and the recipe that trains them."""
+        channels = described["out_channels"]
+        generator: Vid2Vid = build(Vid2Vid, seed, "generator", described)
+        # as drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there
+        generator.outputs.weight.detach().mul_(described["width"] ** -0.5 * GREY_START)
+        nn.init.zeros_(generator.motion.weight)  # nothing moves at first, and half of it is painted anew
+        options = {"width": parameters.discriminator_width, "heads": 0, "norm": parameters.norm}
+        inputs = (
+            CONDITIONS[parameters.condition] + channels,
+            *[WINDOW * channels + 2 * (WINDOW - 1)] * len(TIME_STEPS),
+        )
+        discriminators = [
+            build(MultiscalePatchGAN, seed, f"discriminator {number}", {"in_channels": count, **options})
+            for number, count in enumerate(inputs)
+        ]
+        last: list[Any] = [patchgan.model for network in discriminators for patchgan in network.scales]
+        for model in last:
+            nn.init.zeros_(model[-1].weight)  # as drawn, scores are far from 0 and 1, and would outweigh all else
+        return cls(generator, discriminators, parameters, vgg)
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Paint the frames of a ClipBatch one after the other, with updates after each; losses are means over them."""
         if not isinstance(batch, ClipBatch):
             raise TypeError("movies are trained on clips")
-        for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = self.rate * min(2 * (1 - progress), 1.0)
         frames, lead = batch.images, batch.lead
-        told = torch.stack([condition(labels, self.kind) for labels in batch.labels])
+        conditions = torch.stack([condition(labels, self.condition) for labels in batch.labels])
         flow = cache(lambda earlier, later: self.reference(frames[:, earlier], frames[:, later]))
         shown: list[Tensor | None] = [None if batch.cold else frames[:, t] for t in range(lead)]
         found: dict[str, list[Tensor]] = {}
@@ -112,10 +114,10 @@ class Vid2VidGAN:
             past = [
                 torch.zeros_like(frames[:, t]) if frame is None else frame for frame in shown[-self.generator.past :]
             ]
-            sketch: Sketch = self.generator(told[:, t + 1 - WINDOW : t + 1].flatten(1, 2), torch.cat(past, dim=1))
+            sketch: Sketch = self.generator(conditions[:, t + 1 - WINDOW : t + 1].flatten(1, 2), torch.cat(past, dim=1))
             before = shown[-1]
             painted = sketch.raw if before is None else compose(sketch, before)
-            losses = self._update(update, frames, told[:, t], sketch, painted, shown, flow)
+            losses = self._update(update, frames, conditions[:, t], sketch, painted, shown, flow)
             for name, loss in losses.items():
                 found.setdefault(name, []).append(loss.detach())
             shown.append(painted.detach())
@@ -135,8 +137,8 @@ class Vid2VidGAN:
         t = len(shown)
         real, before = frames[:, t], shown[-1]
         fakes = [painted] if before is None else [painted, sketch.raw]
-        games = [
-            Game(self.image_discriminator, torch.cat([mask, real], 1), [torch.cat([mask, fake], 1) for fake in fakes])
+        scored = [
+            Fakes(self.image_discriminator, torch.cat([mask, real], 1), [torch.cat([mask, fake], 1) for fake in fakes])
         ]
         for discriminator, step in zip(self.temporal_discriminators, TIME_STEPS, strict=True):
             times = (t - 2 * step, t - step)
@@ -144,36 +146,36 @@ class Vid2VidGAN:
             if len(past) == 2 and past[0] is not None and past[1] is not None:
                 flows = torch.cat([flow(*times), flow(times[1], t)], 1) / LONGEST_FLOW
                 wanted = torch.cat([*(frames[:, time] for time in times), real, flows], 1)
-                games.append(Game(discriminator, wanted, [torch.cat([past[0], past[1], painted, flows], 1)]))
+                scored.append(Fakes(discriminator, wanted, [torch.cat([past[0], past[1], painted, flows], 1)]))
         w, terms = self.weights, self._comparisons(real, fakes)
         if before is not None:
             terms |= _motion_terms(sketch, painted, before, real, frames[:, t - 1], flow(t - 1, t))
-        pulls = [game.pull(w.adversarial, w.matching) for game in games]
+        pulls = [each.pulls(w.adversarial, w.matching) for each in scored]
         total = vid2vid_loss(terms, w) if terms else painted.new_zeros((), requires_grad=True)  # the pulls are all then
         update("generator", total, given=tuple(pair for pairs in pulls for pair in pairs))
         losses = {
             **terms,
-            "adversarial": torch.stack([game.adversarial for game in games]).sum(),
-            "matching": torch.stack([game.matching for game in games]).sum(),
-            "discriminator": games[0].loss(),
+            "adversarial": torch.stack([each.adversarial for each in scored]).sum(),
+            "matching": torch.stack([each.matching for each in scored]).sum(),
+            "discriminator": scored[0].loss(),
         }
         update("image discriminator", losses["discriminator"])
-        if games[1:]:
-            losses["temporal_discriminator"] = torch.stack([game.loss() for game in games[1:]]).sum()
+        if scored[1:]:
+            losses["temporal_discriminator"] = torch.stack([each.loss() for each in scored[1:]]).sum()
             update("temporal discriminators", losses["temporal_discriminator"])
         return losses
 
     def _comparisons(self, real: Tensor, fakes: list[Tensor]) -> dict[str, Tensor]:
-        if self.features is None:
+        if self.vgg is None:
             return {}
         with torch.no_grad():
-            target = self.features(real)
-        found = [perceptual(self.features(fake), target, self.feature_weights) for fake in fakes]
+            target = self.vgg(real)
+        found = [perceptual(self.vgg(fake), target, self.vgg.weights) for fake in fakes]
         return {"perceptual": torch.stack(found).sum()}
 
 
-class Game:
-    """One discriminator, what is real to it, and fakes, each shown to it once for both sides."""
+class Fakes:
+    """Fakes that one discriminator is shown once, beside what is real, for the generator's step and for its own."""
 
     def __init__(self, discriminator: nn.Module, real: Tensor, fakes: list[Tensor]) -> None:
         self.fakes = fakes
@@ -184,7 +186,7 @@ class Game:
         self.adversarial = torch.stack([adversarial(maps[-1], 1.0) for scales in self.found for maps in scales]).sum()
         self.matching = torch.stack([_matching(scales, self.real) for scales in self.found]).sum()
 
-    def pull(self, adversarial: float, matching: float) -> list[tuple[Tensor, Tensor]]:
+    def pulls(self, adversarial: float, matching: float) -> list[tuple[Tensor, Tensor]]:
         """Return each fake with the gradient of the generator's weighted losses; the graphs stay for `loss`."""
         gradients = torch.autograd.grad(
             adversarial * self.adversarial + matching * self.matching, self.leaves, retain_graph=True
@@ -216,38 +218,12 @@ def _motion_terms(
     }
 
 
-def describe(config: TrainMovie, channels: int) -> dict[str, Any]:
-    """Return the keyword arguments of the generator of a training, as config.json stores them."""
+def describe(parameters: hyperparameters.Vid2Vid, channels: int) -> Described:
+    """Return kind and options of the generator of frames with so many channels."""
     return {
         "network": "vid2vid",
-        "in_channels": WINDOW * CONDITIONS[config.told],
+        "in_channels": WINDOW * CONDITIONS[parameters.condition],
         "out_channels": channels,
-        "width": 2 * sizes(config).width,
-        "norm": config.norm,
+        "width": parameters.width,
+        "norm": parameters.norm,
     }
-
-
-def build_recipe(config: TrainMovie, described: dict[str, Any]) -> Vid2VidGAN:
-    """Build the networks, initialised from the seed, and the recipe that trains them."""
-    preset, channels = sizes(config), described["out_channels"]
-    generator: Vid2Vid = build(Vid2Vid, config.seed, "generator", described)
-    # as drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there
-    generator.outputs.weight.detach().mul_(described["width"] ** -0.5 * SMALL)
-    nn.init.zeros_(generator.motion.weight)  # nothing moves at first, and half of it is painted anew
-    judge = {"width": preset.discriminator_width, "heads": 0, "norm": config.norm}
-    judged = CONDITIONS[config.told] + channels, *[WINDOW * channels + 2 * (WINDOW - 1)] * len(TIME_STEPS)
-    image, *temporal = (
-        build(MultiscalePatchGAN, config.seed, f"discriminator {number}", {"in_channels": count, **judge})
-        for number, count in enumerate(judged)
-    )
-    last: list[Any] = [patchgan.model for network in (image, *temporal) for patchgan in network.scales]
-    for model in last:
-        nn.init.zeros_(model[-1].weight)  # as drawn, scores are far from 0 and 1, and would outweigh all else
-    return Vid2VidGAN(
-        generator,
-        image,
-        nn.ModuleList(temporal),
-        rate=RATE if preset.paper_weights else QUICK_RATE,
-        kind=config.told,
-        **perceptual_network(config),
-    )

@@ -7,16 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.augment import Policy, augment
+from cytoforge.augment import augment
 from cytoforge.backgrounds import background_reference
 from cytoforge.data.dataset import Item
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
-from cytoforge.training.batches import Batch, Pair, cached, item_generator
+from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
 
 OTHERS = 9  # frames that the background of a clip is taken from
 COLD = 0.25  # share of the steps whose clips begin as a painted movie does, without an earlier frame
 GROWN = 0.5  # share of the training after which clips are as long as they get
+LONGEST = 128  # most frames of vid2vid that are painted in a row
+DOUBLINGS = 4  # lengths of its clips: every quarter of the training (five of twenty epochs) doubles them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class ClipBatch(Batch):
         return replace(self, images=images, labels=labels, backgrounds=self.backgrounds.to(device))
 
 
-def takes(items: Sequence[Item]) -> list[range]:
+def stretches(items: Sequence[Item]) -> list[range]:
     """Return the stretches of items that follow each other frame by frame in one sequence, as ranges of places."""
     found, start = [], 0
     for place in range(1, len(items) + 1):
@@ -46,12 +48,12 @@ def takes(items: Sequence[Item]) -> list[range]:
     return found
 
 
-class Clips:
+class Clips(Sampler):
     """Cuts and varies clips of movies; `read(i)` gives image (C, H, W) and labels (H, W) of item i.
 
     A clip has `lead` frames and those to paint: one at first, `longest` from half of the training on, as far as the
-    movie goes; if `drawn`, a number drawn for each step, these at most. Each clip, its background included, has one
-    window and one draw of the augmentation, from its own seed.
+    movie goes; if `draw_length`, a number drawn for each step, these at most. Each clip, its background included, has
+    one window and one draw of the augmentation, from its own seed.
     Raises UserError when no frames follow each other for long enough.
     """
 
@@ -59,21 +61,15 @@ class Clips:
         self,
         items: Sequence[Item],
         read: Callable[[int], Pair],
+        drawing: Drawing,
         *,
         lead: int,
         longest: int,
-        size: tuple[int, int],
-        count: int,
-        policy: Policy,
-        seed: int,
-        ranks: tuple[int, int] = (0, 1),
-        drawn: bool = False,
+        draw_length: bool = False,
     ) -> None:
-        self.drawn = drawn
-        self.items, self.lead, self.size, self.count, self.policy = items, lead, size, count, policy
-        self.seed, self.ranks = seed, ranks
-        self.takes = takes(items)
-        room = max(map(len, self.takes)) - lead - 1  # one frame at least is left for the background
+        self.items, self.drawing, self.lead, self.draw_length = items, drawing, lead, draw_length
+        self.stretches = stretches(items)
+        room = max(map(len, self.stretches)) - lead - 1  # one frame at least is left for the background
         if room < 1:
             raise UserError(
                 f"at most {counted(room + lead + 1, 'frame')} in a row for training with images and masks, {lead + 2} "
@@ -86,24 +82,25 @@ class Clips:
         """Return how many frames of a clip are to paint, at most, at `progress` (0 to 1) of the training."""
         return min(1 + int(progress / GROWN * self.longest), self.longest)
 
-    def __call__(self, step: int, progress: float = 0.0) -> ClipBatch:
-        """Return this process's share of the clips of a step."""
-        rank, world = self.ranks
-        places = tuple(range(rank, self.count * world, world))
-        cold = float(torch.rand((), generator=item_generator(self.seed, step, 0, "start"))) < COLD
+    def plan(self, step: int, progress: float) -> int:
+        """Return how many frames of the clips of a step are to paint."""
         length = self.length(progress)
-        if self.drawn:
-            length = 1 + int(torch.randint(length, (), generator=item_generator(self.seed, step, 0, "length")))
-        total = self.lead + length
-        clips = [self._clip(step, place, total, cold) for place in places]
+        if self.draw_length:
+            length = 1 + int(torch.randint(length, (), generator=self.drawing.generator(step, 0, "length")))
+        return length
+
+    def cut(self, step: int, plan: int) -> ClipBatch:
+        """Return this process's share of the clips of a step."""
+        cold = float(torch.rand((), generator=self.drawing.generator(step, 0, "start"))) < COLD
+        clips = [self._clip(step, place, self.lead + plan, cold) for place in self.drawing.places]
         images, labels, backgrounds, sources = zip(*clips, strict=True)
         names = tuple(name for clip in sources for name in clip)
         return ClipBatch(
             torch.stack(images),
             torch.stack(labels).long(),
-            self.seed,
+            self.drawing.seed,
             step,
-            places,
+            self.drawing.places,
             names,
             backgrounds=torch.stack(backgrounds),
             lead=self.lead,
@@ -111,12 +108,12 @@ class Clips:
         )
 
     def _clip(self, step: int, place: int, total: int, cold: bool) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-        draw = np.random.default_rng(item_generator(self.seed, step, place, "clip").initial_seed())
-        roomy = [take for take in self.takes if len(take) > total]  # a frame is left for the background
-        starts = [(take, start) for take in roomy for start in range(take.start, take.stop - total + 1)]
-        take, start = starts[int(draw.integers(len(starts)))]
+        draw = np.random.default_rng(self.drawing.generator(step, place, "clip").initial_seed())
+        roomy = [stretch for stretch in self.stretches if len(stretch) > total]  # a frame is left for the background
+        starts = [(stretch, first) for stretch in roomy for first in range(stretch.start, stretch.stop - total + 1)]
+        stretch, start = starts[int(draw.integers(len(starts)))]
         clip = list(range(start, start + total))
-        others = [i for i in take if i not in clip]
+        others = [i for i in stretch if i not in clip]
         others = draw.permutation(others)[:OTHERS].tolist()
         if cold:
             clip[: self.lead] = [clip[self.lead]] * self.lead
@@ -130,9 +127,23 @@ class Clips:
         pairs = []
         for i in indices:
             image, labels = map(torch.from_numpy, self._read(i))
-            generator = item_generator(self.seed, step, place, "augment")
-            pairs.append(augment(image, labels, self.size, self.policy, generator))
+            generator = self.drawing.generator(step, place, "augment")
+            pairs.append(augment(image, labels, self.drawing.size, self.drawing.policy, generator))
         return torch.stack([image for image, _ in pairs]), torch.stack([labels for _, labels in pairs])
+
+
+class DoublingClips(Clips):
+    """Clips of `first` frames to paint to begin with; the number doubles every quarter of the training (vid2vid)."""
+
+    def __init__(
+        self, items: Sequence[Item], read: Callable[[int], Pair], drawing: Drawing, *, lead: int, first: int
+    ) -> None:
+        super().__init__(items, read, drawing, lead=lead, longest=LONGEST)
+        self.first = first
+
+    def length(self, progress: float) -> int:
+        """Return how many frames of a clip are to paint at `progress` (0 to 1) of the training."""
+        return min(self.first << min(int(DOUBLINGS * progress), DOUBLINGS - 1), self.longest)
 
 
 def sequence_backgrounds(items: Sequence[Item], read: Callable[[int], Pair], most: int = 25) -> dict[str, np.ndarray]:

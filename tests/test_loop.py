@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import Interrupted, UserError
-from cytoforge.training.batches import Batch, Batches, item_generator
-from cytoforge.training.fit import Budget, NotFinite, State, Trainer, Update, fit, trained_in, verdict
+from cytoforge.training.loop import NotFinite, State, Trainer, Validation, fit, trained_in, verdict
+from cytoforge.training.recipes.recipe import Update, constant, cosine
+from cytoforge.training.samplers.items import Batch, Drawing, item_generator
+from cytoforge.training.samplers.windows import Windows
+from cytoforge.training.specification import Budget
 
 
 class Toy:
@@ -29,7 +32,8 @@ class Toy:
     averaged: tuple[str, ...] = ("net",)
     perceptual = None
 
-    def __init__(self, spoiled: frozenset[int] = frozenset()) -> None:
+    def __init__(self, spoiled: frozenset[int] = frozenset(), course: Callable[[float], float] = cosine) -> None:
+        self.course = course
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Conv2d(2, 1, 1))
         self.networks: dict[str, nn.Module] = {"net": self.net}
@@ -51,8 +55,9 @@ def read(index: int) -> tuple:
     return torch.rand((1, 20, 24), generator=generator).numpy(), torch.zeros((20, 24), dtype=torch.int32).numpy()
 
 
-def batches(count: int = 2, ranks: tuple[int, int] = (0, 1)) -> Batches:
-    return Batches(["a", "b", "c"], read, size=(16, 16), count=count, policy="strong", seed=3, ranks=ranks)
+def batches(count: int = 2, ranks: tuple[int, int] = (0, 1)) -> Windows:
+    drawing = Drawing(size=(16, 16), count=count, policy="strong", seed=3, ranks=ranks)
+    return Windows(["a", "b", "c"], read, drawing)
 
 
 def score(networks: dict[str, nn.Module]) -> float:
@@ -64,10 +69,10 @@ def train(path: Path, recipe: Toy, budget: Budget, announce: Callable | None = N
     run = Run.open(path) if path.exists() else Run.create(path, {"command": "test"})
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    trainer = Trainer(recipe, fabric, decay=0.9, anneal=True)
+    trainer = Trainer(recipe, fabric, decay=0.9)
+    validation = Validation(options.pop("validate", score), **options)
     return fit(
-        trainer, batches(), options.pop("validate", score), run, budget, seed=3,
-        announce=announce or (lambda share, state: None), **options,
+        trainer, batches(), validation, run, budget, seed=3, announce=announce or (lambda share, state: None)
     )  # fmt: skip
 
 
@@ -117,7 +122,7 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from test_fit import Budget, Toy, train
+        from test_loop import Budget, Toy, train
         kill = lambda share, state: os.kill(os.getpid(), signal.SIGKILL) if state.step == 9 else None
         train(Path({str(tmp_path / "parts")!r}), Toy(), Budget(steps=20), kill)
         """
@@ -146,8 +151,8 @@ def test_training_that_keeps_failing_gives_up_and_names_the_images(tmp_path: Pat
 
 
 def test_an_infinite_gradient_is_noticed_before_a_weight_is_touched() -> None:
-    recipe = Toy()
-    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    recipe = Toy(course=constant)
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9)
     before = [p.clone() for p in recipe.net.parameters()]
     bias = recipe.net[3].bias
     with pytest.raises(NotFinite, match="the gradient of the net is not a finite number"):
@@ -157,8 +162,8 @@ def test_an_infinite_gradient_is_noticed_before_a_weight_is_touched() -> None:
 
 @pytest.mark.parametrize(("max_norm", "factor"), [(None, 1.0), (10.0, 1.0), (5.0, 1.0), (1.0, 0.2)])
 def test_a_gradient_is_clipped_as_a_whole(max_norm: float | None, factor: float) -> None:
-    recipe = Toy()
-    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    recipe = Toy(course=constant)
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9)
     recipe.optimisers["net"] = torch.optim.SGD(recipe.net.parameters(), lr=1.0)
     weight, bias = recipe.net[0].weight, recipe.net[3].bias
     before = weight.clone(), bias.clone()
@@ -169,8 +174,8 @@ def test_a_gradient_is_clipped_as_a_whole(max_norm: float | None, factor: float)
 
 
 def test_processes_agree_on_gradients_and_running_statistics() -> None:
-    recipe = Toy()
-    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    recipe = Toy(course=constant)
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9)
     alone = copy.deepcopy(recipe.net)
     reduced: list[Tensor] = []
 
@@ -193,7 +198,7 @@ def test_processes_agree_on_gradients_and_running_statistics() -> None:
 
 
 def test_patience_stops_early(tmp_path: Path) -> None:
-    state = train(tmp_path / "run", Toy(), Budget(steps=100), validate=lambda networks: 0.5, patience=3)
+    state = train(tmp_path / "run", Toy(), Budget(steps=100, patience=3), validate=lambda networks: 0.5)
     assert state.finished
     assert state.step == 20  # best at the first of the validations every 5 steps, then three without improvement
 
@@ -204,8 +209,9 @@ def test_a_budget_of_time_ends(tmp_path: Path) -> None:
     assert state.history[-1][0] == 1
 
 
-def test_a_validation_that_uses_up_the_time_is_the_last(tmp_path: Path) -> None:
+def test_a_validation_that_uses_up_the_time_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
+    monkeypatch.setattr(Budget, "now", property(lambda budget: lambda: clock[0]))
 
     def slow(networks: dict[str, nn.Module]) -> float:
         clock[0] += 2.0
@@ -214,7 +220,7 @@ def test_a_validation_that_uses_up_the_time_is_the_last(tmp_path: Path) -> None:
     def tick(share: float, state: State) -> None:
         clock[0] += 1.0
 
-    state = train(tmp_path / "run", Toy(), Budget(seconds=3.5), tick, validate=slow, now=lambda: clock[0])
+    state = train(tmp_path / "run", Toy(), Budget(seconds=3.5), tick, validate=slow)
     assert state.history == [[1.0, 0.5]]
     assert state.finished
 
@@ -240,7 +246,7 @@ def test_what_training_starts_from_is_kept_if_it_is_not_surpassed(tmp_path: Path
         asked.append(1.0 / (len(asked) + 1))
         return asked[-1]
 
-    state = train(tmp_path / "run", recipe, Budget(steps=20), validate=falling, validate_start=True)
+    state = train(tmp_path / "run", recipe, Budget(steps=20), validate=falling, at_start=True)
     assert (state.best, state.best_step, state.history[0]) == (1.0, 0, [0.0, 1.0])
     assert all(torch.equal(t, start[name]) for name, t in weights(tmp_path / "run").items())
     assert verdict(state).startswith("Training did not improve on what it started from (validation score 1.000)")
@@ -252,8 +258,8 @@ def test_a_start_is_validated_once_however_often_training_is_begun(tmp_path: Pat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", Toy(), Budget(steps=20), stop, validate_start=True)
-    state = train(tmp_path / "run", Toy(), Budget(steps=20), validate_start=True)
+        train(tmp_path / "run", Toy(), Budget(steps=20), stop, at_start=True)
+    state = train(tmp_path / "run", Toy(), Budget(steps=20), at_start=True)
     assert [share for share, _ in state.history][:2] == [0.0, 0.05]
     assert [int(row.split(",")[0]) for row in table(tmp_path / "run")[1:]] == list(range(21))
 
@@ -270,8 +276,8 @@ def test_the_weights_of_the_end_are_kept_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_moving_average_by_hand() -> None:
-    recipe = Toy()
-    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.5, anneal=False)
+    recipe = Toy(course=constant)
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.5)
     start = recipe.net[0].weight.detach().clone()
     trainer.step(batches()(9), progress=0.0)  # decay = min(0.5, 10 / 19)
     expected = 0.5 * start + 0.5 * recipe.net[0].weight.detach()

@@ -1,6 +1,7 @@
 """The cyclegan step does what Eq. 6-17 say, by comparison with the plain way of computing them."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,17 @@ from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet
-from cytoforge.training.batches import Batch
-from cytoforge.training.cyclegan import CycleGAN
-from cytoforge.training.fit import Trainer
-from cytoforge.training.paired import frozen_statistics, judge
+from cytoforge.training import hyperparameters
+from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.cycle_gan import CycleGAN
+from cytoforge.training.recipes.painting import (
+    FeatureComparison,
+    Painting,
+    comparison,
+    frozen_statistics,
+    score_fakes,
+)
+from cytoforge.training.samplers.items import Batch
 
 
 def recipe(target: str = "boundary", features: bool = True, kind: str = "mask", **options: float) -> CycleGAN:
@@ -29,17 +37,30 @@ def recipe(target: str = "boundary", features: bool = True, kind: str = "mask", 
     )
     for seed, network in enumerate(networks):
         initialise(network, torch.Generator().manual_seed(seed))
-    return CycleGAN(
-        *networks,
-        TARGETS[target],
-        kind=kind,
+    generator, segmenter, image_discriminator, mask_discriminator = networks
+    parameters = replace(
+        hyperparameters.CYCLE_GAN["tiny"],
+        target=target,
+        condition=kind,
         weights=CycleWeights(),
         rate=1e-3,
         generator_rate=1e-3,
         discriminator_rate=1e-3,
-        features=(lambda image: [image, nn.functional.avg_pool2d(image, 2)]) if features else None,
-        feature_weights=(0.5, 0.25) if features else (),
+        anneal=False,
         **options,
+    )
+    compare = comparison("features", image_discriminator, None)
+    if features:
+        compare = FeatureComparison(
+            lambda image: [image, nn.functional.avg_pool2d(image, 2)], (0.5, 0.25), "the image, and half of it"
+        )
+    return CycleGAN(
+        Painting(generator, kind),
+        segmenter,
+        (image_discriminator, mask_discriminator),
+        TARGETS[target],
+        compare,
+        parameters,
     )
 
 
@@ -52,13 +73,13 @@ def batch(step: int = 0) -> Batch:
 
 
 def trainer(cycle: CycleGAN) -> Trainer:
-    return Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.9, anneal=False)
+    return Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.9)
 
 
-def test_judge_equals_two_passes() -> None:
+def test_scoring_fakes_equals_two_passes() -> None:
     discriminator = PatchGAN(width=4, heads=2, head_width=4).eval()
     fake = torch.randn(2, 1, 32, 40, requires_grad=True)
-    loss, pull, scores = judge(discriminator, fake)
+    loss, pull, scores = score_fakes(discriminator, fake)
     plain = adversarial(discriminator(fake), 1.0)
     (expected,) = torch.autograd.grad(plain, fake)
     torch.testing.assert_close(loss, plain.detach())
@@ -105,16 +126,18 @@ def written_out(cycle: CycleGAN, networks: dict[str, nn.Module], data: Batch) ->
 
     g, s = networks["generator"], networks["segmenter"]
     d1, d2 = networks["image_discriminator"], networks["mask_discriminator"]
-    cycle.generator = g
+    cycle.paint = Painting(g)
+    compare = cycle.compare
+    assert isinstance(compare, FeatureComparison)
     image, mask = data.images, (data.labels > 0).float().unsqueeze(1)
     target = cycle.target.encode(data.labels)
-    fake_image, logits = cycle._generate(mask, data, "forward"), s(image)
+    fake_image, logits = cycle.paint(mask, data, "forward"), s(image)
     fake_mask = straight_through_mask(logits)
-    fake_logits, cycle_image = s(fake_image), cycle._generate(fake_mask, data, "backward")
+    fake_logits, cycle_image = s(fake_image), cycle.paint(fake_mask, data, "backward")
     draw = draw_diff_augment(data.generators("diff"), image.shape, cycle.p_diff)
 
     def distance(x: Tensor) -> Tensor:
-        pairs = zip(cycle.features(x), cycle.features(image), cycle.feature_weights, strict=True)
+        pairs = zip(compare.features(x), compare.features(image), compare.weights, strict=True)
         return (x - image).abs().mean() + sum(w * (a - b).abs().mean() for a, b, w in pairs)
 
     losses = {
@@ -151,11 +174,11 @@ def test_the_mask_side_trains_the_segmenter() -> None:
     data = batch()
     logits = cycle.segmenter(data.images)
     fake_mask = straight_through_mask(logits)
-    _, pull, _ = judge(cycle.mask_discriminator, fake_mask)
+    _, pull, _ = score_fakes(cycle.mask_discriminator, fake_mask)
     weight = cycle.segmenter.parameters().__next__()
-    (through_judge,) = torch.autograd.grad(fake_mask, weight, pull, retain_graph=True)
-    (through_cycle,) = torch.autograd.grad(cycle._generate(fake_mask, data, "backward").mean(), weight)
-    assert through_judge.abs().sum() > 0
+    (through_discriminator,) = torch.autograd.grad(fake_mask, weight, pull, retain_graph=True)
+    (through_cycle,) = torch.autograd.grad(cycle.paint(fake_mask, data, "backward").mean(), weight)
+    assert through_discriminator.abs().sum() > 0
     assert through_cycle.abs().sum() > 0
     hard = logits.argmax(1, keepdim=True).float()
     assert not hard.requires_grad  # what the published code hands on
@@ -168,12 +191,12 @@ def test_told_of_instances_the_segmenter_still_learns_through_the_mask_alone() -
     logits.scatter_(1, cycle.target.encode(data.labels)[:, None], 9.0)
     logits.requires_grad_()
     mask = straight_through_mask(logits)
-    told = cycle._told(mask, logits)
+    told = cycle._predicted_condition(mask, logits)
     torch.testing.assert_close(told, condition(data.labels, "instances"))  # a perfect prediction tells the truth
     assert told[:, 1].sum() > 0 and told[:, 2].max() > 0.2
     (through_mask,) = torch.autograd.grad(told[:, 0].sum(), logits, retain_graph=True)
     assert through_mask.abs().sum() > 0
-    painted = cycle._generate(told, data, "backward").mean()
+    painted = cycle.paint(told, data, "backward").mean()
     (through_all,) = torch.autograd.grad(painted, logits, retain_graph=True)
     (pull,) = torch.autograd.grad(painted, mask)
     (by_hand,) = torch.autograd.grad(mask, logits, pull)
@@ -184,7 +207,7 @@ def test_told_of_instances_the_segmenter_still_learns_through_the_mask_alone() -
 def test_told_of_the_mask_nothing_is_added() -> None:
     cycle = recipe()
     mask = straight_through_mask(torch.randn(1, 3, 16, 16))
-    assert cycle._told(mask, torch.randn(1, 3, 16, 16)) is mask
+    assert cycle._predicted_condition(mask, torch.randn(1, 3, 16, 16)) is mask
 
 
 def test_a_step_told_of_instances_updates_every_network() -> None:
@@ -209,7 +232,7 @@ def test_every_network_is_updated_and_by_its_own_optimiser() -> None:
 
 
 def test_during_the_warm_start_the_discriminators_rest() -> None:
-    cycle = recipe(warm=0.5)
+    cycle = recipe(warm_start=0.5)
     work = trainer(cycle)
     before = copy.deepcopy(cycle.image_discriminator.state_dict())
     assert work.step(batch(), 0.4).keys() == {"identity_image", "identity_mask"}
@@ -236,11 +259,11 @@ def test_synthetic_images_leave_the_running_statistics_alone() -> None:
 
 
 def test_the_draws_of_a_window_do_not_depend_on_the_batch() -> None:
-    cycle = recipe().generator
+    generator = recipe().paint.generator
     whole, cut = batch(), batch()
     alone = Batch(cut.images[1:], cut.labels[1:], cut.seed, cut.step, items=(1,), names=("b",))
     net = recipe()
-    net.generator = cycle.eval()
+    net.paint = Painting(generator.eval())
     mask = (whole.labels > 0).float().unsqueeze(1)
-    together = net._generate(mask, whole, "forward")
-    torch.testing.assert_close(together[1:], net._generate(mask[1:], alone, "forward"))
+    together = net.paint(mask, whole, "forward")
+    torch.testing.assert_close(together[1:], net.paint(mask[1:], alone, "forward"))

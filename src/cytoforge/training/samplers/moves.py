@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.augment import Policy, augment
-from cytoforge.crops import SIDE, crop_images, crop_labels, windows_around
+from cytoforge.augment import augment
+from cytoforge.crops import crop_images, crop_labels, windows_around
 from cytoforge.data.dataset import Item
 from cytoforge.data.movie import read_tracks
-from cytoforge.training.batches import Batch, Pair, Synthetic, cached, item_generator
-from cytoforge.training.clips import takes
+from cytoforge.training.samplers.clips import stretches
+from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
+from cytoforge.training.samplers.synthetic import Synthetic
 
 DIVISION_WEIGHT = 50
 """how many times as often a division is drawn as another move (DeepSea copies them as often)"""
@@ -39,7 +40,7 @@ class Moves:
 
     def __init__(self, items: Sequence[Item], read: Callable[[int], Pair]) -> None:
         self.items, self._read = items, cached(read)
-        moves = [move for take in takes(items) for place in take[:-1] for move in self._find(place)]
+        moves = [move for stretch in stretches(items) for place in stretch[:-1] for move in self._find(place)]
         self.single = [move for move in moves if len(move.after) == 1]
         self.divisions = [move for move in moves if len(move.after) > 1]
 
@@ -79,47 +80,45 @@ class Moves:
         return torch.cat(shown, dim=1)[0], torch.from_numpy(target.astype(np.int64))
 
 
-class MoveBatches:
-    """Batches of `count` drawn moves, their crops varied by `policy`, each from its own seed.
+class MoveSampler(Sampler):
+    """Batches of drawn moves, their crops varied alike, each from its own seed.
 
     Images (B, 2 C, SIDE, SIDE), labels (B, SIDE, SIDE) as of `Moves.crops`. `synthetic` says when a move of `painted`
-    takes the place of a real one. `ranks` as in Batches.
+    takes the place of a real one.
     """
 
-    def __init__(
-        self,
-        moves: Moves,
-        *,
-        count: int,
-        policy: Policy,
-        seed: int,
-        ranks: tuple[int, int] = (0, 1),
-        synthetic: Synthetic | None = None,
-    ) -> None:
-        self.moves, self.count, self.policy, self.seed, self.ranks = moves, count, policy, seed, ranks
-        self.synthetic = synthetic
+    def __init__(self, moves: Moves, drawing: Drawing, synthetic: Synthetic | None = None) -> None:
+        self.moves, self.drawing, self.synthetic = moves, drawing, synthetic
         self.painted = None if synthetic is None else Moves(synthetic.items, synthetic.read)
 
-    def __call__(self, step: int, progress: float = 0.0) -> Batch:
-        """Return this process's share of the batch of a step, at `progress` (0 to 1) of the training."""
-        rank, world = self.ranks
-        places = tuple(range(rank, self.count * world, world))
-        images, targets, names, synthetic = [], [], [], []
-        for place in places:
-            due = self.synthetic and self.synthetic.due(progress, item_generator(self.seed, step, place, "synthetic"))
-            moves = self.painted if self.painted and due else self.moves
-            move = moves.draw(item_generator(self.seed, step, place, "move"))
+    def plan(self, step: int, progress: float) -> tuple[bool, ...]:
+        """Return which moves of a step are synthetic."""
+        return tuple(
+            self.synthetic is not None
+            and self.synthetic.due(progress, self.drawing.generator(step, place, "synthetic"))
+            for place in self.drawing.places
+        )
+
+    def cut(self, step: int, plan: tuple[bool, ...]) -> Batch:
+        """Return this process's share of the moves of a step."""
+        images, targets, names = [], [], []
+        for place, synthetic in zip(self.drawing.places, plan, strict=True):
+            moves = self.painted if self.painted and synthetic else self.moves
+            move = moves.draw(self.drawing.generator(step, place, "move"))
             image, target = self._varied(*moves.crops(move), step, place)
             images.append(image)
             targets.append(target)
             names.append(moves.items[move.place].name)
-            synthetic.append(moves is self.painted)
-        return Batch(torch.stack(images), torch.stack(targets), self.seed, step, places, tuple(names), tuple(synthetic))
+        return Batch(
+            torch.stack(images), torch.stack(targets), self.drawing.seed, step, self.drawing.places, tuple(names), plan
+        )
 
     def _varied(self, crops: Tensor, target: Tensor, step: int, place: int) -> tuple[Tensor, Tensor]:
         """Vary both crops alike, each from a generator of the same seed."""
         varied = [
-            augment(crop, target, (SIDE, SIDE), self.policy, item_generator(self.seed, step, place, "augment"))
+            augment(
+                crop, target, self.drawing.size, self.drawing.policy, self.drawing.generator(step, place, "augment")
+            )
             for crop in crops.chunk(2)
         ]
         return torch.cat([crop for crop, _ in varied]), varied[0][1]

@@ -1,0 +1,217 @@
+"""`cytoforge train ...`: flags to hyperparameters and specifications, and what is said at the end."""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from cytoforge.config import (
+    PainterTraining,
+    TrainGenerator,
+    Training,
+    TrainMovie,
+    TrainSegmentation,
+    TrainTracker,
+    WithSynthetic,
+)
+from cytoforge.data.run import Run
+from cytoforge.training import hyperparameters, specification
+from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Perceptual, Vid2Vid, changed
+from cytoforge.training.loop import trained_in
+from cytoforge.training.tasks.generator import GeneratorTask
+from cytoforge.training.tasks.movie import MovieTask
+from cytoforge.training.tasks.segmentation import SegmentationTask
+from cytoforge.training.tasks.staged import train_both_stages, train_two_stage
+from cytoforge.training.tasks.super_resolution import SuperResolutionTask
+from cytoforge.training.tasks.task import Trained, run_task
+from cytoforge.training.tasks.tracker import TrackerTask
+
+WARM_START = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
+Painter = TypeVar("Painter", bound=Adversarial)
+
+
+def train_segmentation(settings: TrainSegmentation) -> Run:
+    """Train a segmenter and print where it is; raises UserError and Interrupted as `tasks.task.run_task`."""
+    training = specified(settings)
+    if settings.method == "two-stage":
+        parameters = segmentation_parameters(settings)
+        trained = train_two_stage(parameters, stage_generator(settings), training)
+    else:
+        chosen = cycle_parameters(settings) if settings.method == "cyclegan" else segmentation_parameters(settings)
+        trained = run_task(SegmentationTask(chosen, settings.start), training)
+    return _told(trained, "segmenter", "segment {} IMAGES")
+
+
+def train_generator(settings: TrainGenerator) -> Run:
+    """Train an image generator and print where it is; raises as `tasks.task.run_task`."""
+    trained = run_task(GeneratorTask(generator_parameters(settings)), specified(settings))
+    return _told(trained, "generator", "generate images {} MASKS")
+
+
+def train_movie(settings: TrainMovie) -> Run:
+    """Train a movie generator, or its second stage, and print where it is; raises as `tasks.task.run_task`."""
+    training, parameters = specified(settings), movie_parameters(settings)
+    if settings.stage == "low-resolution":
+        trained = run_task(MovieTask(parameters), training)
+        return _told(trained, "movie generator", "generate movie {} MASKS")
+    enlarging = enlarging_parameters(settings)
+    if settings.stage == "both":
+        assert not isinstance(parameters, Vid2Vid)
+        trained = train_both_stages(parameters, enlarging, training)
+    else:
+        assert settings.start is not None
+        trained = run_task(SuperResolutionTask(enlarging, settings.start), training)
+    return _told(trained, "super-resolution generator", "generate movie {} MASKS")
+
+
+def train_tracker(settings: TrainTracker) -> Run:
+    """Train a tracker and print where it is; raises as `tasks.task.run_task`."""
+    parameters = replace(
+        hyperparameters.TRACKER[settings.preset], norm=settings.norm, augmentation=settings.augmentation
+    )
+    trained = run_task(TrackerTask(changed(parameters, settings.set)), specified(settings))
+    return _told(trained, "tracker", "track {} MOVIE")
+
+
+def _told(trained: Trained, what: str, proceed: str) -> Run:
+    path = trained.run.path
+    print(f"{path}: {what} trained in {trained_in(trained.state)}; cytoforge {proceed.format(path)} --out OUT")
+    return trained.run
+
+
+def specified(settings: Training) -> specification.Training:
+    """Return what the flags say of data, computer, budget and output."""
+    synthetic = None
+    if isinstance(settings, WithSynthetic) and settings.synthetic is not None:
+        synthetic = specification.SyntheticData(
+            path=settings.synthetic, schedule=settings.schedule, share=settings.synthetic_share
+        )
+    part, parts = map(int, settings.fold.split("/")) if settings.fold else (0, 0)
+    minutes = specification.DEFAULT_MINUTES if settings.minutes is None else settings.minutes
+    return specification.Training(
+        data=specification.Data(
+            path=settings.data,
+            sequences=settings.sequence,
+            validation=settings.validation,
+            limit=settings.limit,
+            split_by=settings.split_by,
+            fold=(part, parts) if settings.fold else None,
+            scale=settings.scale,
+            synthetic=synthetic,
+        ),
+        output=specification.Output(path=settings.out, overwrite=settings.overwrite),
+        budget=specification.Budget(
+            steps=settings.steps,
+            seconds=None if settings.steps is not None else 60 * minutes,
+            clock=settings.clock,
+            patience=settings.patience,
+        ),
+        compute=specification.Compute(
+            device=settings.device,
+            devices=settings.devices,
+            precision=settings.precision,
+            threads=settings.threads,
+            weights_dir=getattr(settings, "weights_dir", None),
+        ),
+        seed=settings.seed,
+    )
+
+
+def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segmentation:
+    """Return the hyperparameters of conventional training."""
+    parameters = replace(
+        hyperparameters.SEGMENTATION[settings.preset],
+        network=settings.network,
+        target=settings.target,
+        augmentation=settings.augmentation,
+        norm=settings.norm,
+    )
+    return changed(parameters, settings.set)
+
+
+def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
+    """Return the hyperparameters of training in the cycle."""
+    parameters = replace(
+        _painting(hyperparameters.CYCLE_GAN[settings.preset], settings),
+        network=settings.network,
+        target=settings.target,
+        augmentation=settings.augmentation,
+        condition=settings.condition or "mask",
+        warm_start=WARM_START if settings.warm_start else 0.0,
+    )
+    return changed(parameters, settings.set)
+
+
+def stage_generator(settings: TrainSegmentation) -> hyperparameters.Generator:
+    """Return the hyperparameters of the generator of the two-stage method."""
+    parameters = _painting(hyperparameters.GENERATOR[settings.preset], settings)
+    return replace(parameters, condition=settings.condition or "instances")
+
+
+def generator_parameters(settings: TrainGenerator) -> hyperparameters.Generator:
+    """Return the hyperparameters of `train generator`."""
+    preset = hyperparameters.GENERATOR[settings.preset]
+    background = settings.background
+    if background == "auto":
+        able = settings.network == "style-unet" and settings.augmentation == "flip"
+        background = preset.background if able else "painted"
+    parameters = replace(
+        _painting(preset, settings),
+        network=settings.network,
+        augmentation=settings.augmentation,
+        condition=settings.condition or "mask",
+        background=background,
+    )
+    if settings.loss == "l1":
+        parameters = replace(parameters, perceptual="none")
+    elif parameters.perceptual == "features" and background == "painted" and settings.preset != "paper":
+        parameters = replace(parameters, perceptual="statistics")  # features alone draw minutes-long paintings to grey
+    return changed(parameters, settings.set)
+
+
+def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
+    """Return the hyperparameters of the low-resolution stage of tGAN, or of vid2vid."""
+    if settings.method == "vid2vid":
+        preset = hyperparameters.VID2VID[settings.preset]
+        return changed(
+            replace(
+                preset,
+                norm=settings.norm,
+                augmentation=settings.augmentation,
+                condition=settings.condition or preset.condition,
+                perceptual=_perceptual(settings, preset.perceptual),
+            ),
+            settings.set,
+        )
+    published = hyperparameters.MOVIE[settings.preset]
+    parameters = replace(
+        _painting(published, settings),
+        augmentation=settings.augmentation,
+        condition=settings.condition or published.condition,
+        window=settings.window,
+        lag=settings.lag,
+    )
+    return changed(parameters, settings.set)
+
+
+def enlarging_parameters(settings: TrainMovie) -> hyperparameters.SuperResolution:
+    """Return the hyperparameters of the super-resolution stage of tGAN."""
+    parameters = replace(
+        _painting(hyperparameters.SUPER_RESOLUTION[settings.preset], settings),
+        augmentation=settings.augmentation,
+        factor=settings.factor,
+    )
+    return changed(parameters, settings.set if settings.stage == "super-resolution" else ())
+
+
+def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
+    """Return hyperparameters with what all trainings of generators have flags for."""
+    values: dict[str, Any] = {
+        "norm": settings.norm,
+        "perceptual": _perceptual(settings, parameters.perceptual),
+        "style_mixing": settings.style_mixing,
+        "p_diff": settings.p_diff,
+    }
+    return replace(parameters, **values, heads=parameters.heads if settings.attention else 0)
+
+
+def _perceptual(settings: PainterTraining, preset: Perceptual) -> Perceptual:
+    return preset if settings.perceptual == "auto" else settings.perceptual

@@ -1,0 +1,236 @@
+"""The annotated images of a training: read, split for validation, measured; and synthetic ones beside them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cytoforge.config import FITTING_DIAMETER, fitting_scale
+from cytoforge.data.dataset import INFO, Dataset, Item
+from cytoforge.data.images import Normalisation, is_blank
+from cytoforge.data.movie import gaps, read_sequences, some
+from cytoforge.data.tracks import check_sizes
+from cytoforge.errors import UserError
+from cytoforge.instances import cell_diameters
+from cytoforge.progress import counted
+from cytoforge.training.samplers.synthetic import Synthetic
+from cytoforge.training.specification import Data, SyntheticData
+
+SMALLEST = 16  # px
+Example = tuple[str, np.ndarray, np.ndarray]
+Use = Literal["images", "movie", "tracks"]
+"""What is learned from the data: images, movies whose frames share the limits of their grey values, or tracks."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Which masks serve a training besides those that number the cells."""
+
+    binary: bool = False
+    """masks with one value for all cells, where no cells are told apart"""
+    otherwise: str = ""
+    """how else to use these, for the message that refuses them"""
+
+
+NUMBERED = Masks()
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Annotated images, ready to cut windows from; images float32 (C, H, W), labels int32 (H, W)."""
+
+    names: tuple[str, ...]
+    read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    """image and labels of training source i"""
+    validation: tuple[Example, ...]
+    channels: int
+    cells: int
+    """annotated cells in training and validation images together"""
+    coverage: tuple[float, ...]
+    """share of each training image that is cell"""
+    notes: tuple[str, ...]
+    """what the user should know, a sentence each"""
+    fingerprints: tuple[dict[str, Any], ...]
+    """path, size and hash of the training and the validation data, for provenance.json"""
+    items: tuple[Item, ...]
+    """the training sources"""
+    held: tuple[Item, ...]
+    """those of validation"""
+    limits: dict[str, list[list[float]]]
+    """grey values (C, 2) of -1 and 1 by sequence, where the frames of each share them"""
+
+
+def open_data(
+    data: Data, seed: int, use: Use = "images", *, masks: Masks = NUMBERED, enlarged: int = 1
+) -> TrainingData:
+    """Read, split and measure annotated images.
+
+    Of a movie all frames of a sequence share the limits of their grey values, so that brightness does not flicker; of
+    tracks the labels have the ids, and files are read as they are, at any scale. `enlarged` is how many times frames
+    are enlarged after they were painted.
+    Raises UserError when there are no pairs, no cells, masks that do not serve, images that are in the validation data,
+    too, or nothing is left for training or validation.
+    """
+    tracked = use == "tracks"
+    dataset = _open(data.path, data.sequences, tracked)
+    dataset.check_labels(binary=masks.binary, otherwise=masks.otherwise)
+    notes = [*dataset.notes, *(_sequences(dataset) if use != "images" else ())]
+    if dataset.synthetic():
+        notes.append(f"{data.path}: these images are synthetic; the validation score says little about real ones")
+
+    training, held = _split(data, seed, dataset, tracked)
+    if data.validation is not None:
+        held.check_labels(binary=masks.binary, otherwise=masks.otherwise)
+        notes += held.left_out
+    limits = {**common_limits(held), **common_limits(training)} if use == "movie" else {}
+
+    def load(source: Dataset, item: Item) -> Example:
+        scale = source.scale if tracked else data.scale
+        return item.name, *_read(source, item, scale, limits.get(str(item.group)))
+
+    validation = tuple(load(held, item) for item in held.items)
+    kept, diameters, coverage = [], [], []
+    for item in training.items:
+        _, image, labels = load(training, item)
+        if min(image.shape[1:]) < SMALLEST:
+            height, width = image.shape[1:]
+            raise UserError(f"{item.image}: has {height} x {width} px at --scale {data.scale:g}; give a larger scale")
+        if is_blank(image):
+            notes.append(f"{item.image}: one grey value or NaN all over, left out of training")
+            continue
+        kept.append(item)
+        diameters.append(cell_diameters(labels))
+        coverage.append(np.count_nonzero(labels) / labels.size)
+    sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
+    if training.items[0].rows is not None:
+        notes.append(f"{data.path}: holds a single image; one strip of it is for training, the other for validation")
+    if not kept:
+        raise UserError(f"{data.path}: no image is left to train on; run cytoforge check {data.path}")
+    if sizes.size == 0:
+        raise UserError(f"{data.path}: the masks hold no cells; run cytoforge check {data.path}")
+    if not tracked:
+        notes += _proposed_scale(data.scale, float(np.median(sizes)), enlarged)
+    return TrainingData(
+        names=tuple(item.name for item in kept),
+        read=lambda i: load(training, kept[i])[1:],
+        validation=validation,
+        channels=training.channels(),
+        cells=int(sizes.size),
+        coverage=tuple(coverage),
+        notes=tuple(notes),
+        fingerprints=(training.fingerprint(), held.fingerprint()),
+        items=tuple(kept),
+        held=held.items,
+        limits={group: between.tolist() for group, between in limits.items()},
+    )
+
+
+def _proposed_scale(scale: float, diameter: float, enlarged: int) -> list[str]:
+    """Say which --scale would suit cells of a diameter in pixels better, if another would."""
+    scale, diameter = scale * enlarged, diameter * enlarged  # --scale is that of the enlarged frames
+    factor = fitting_scale(diameter)
+    if factor is None:
+        return []
+    return [
+        f"cells are {diameter:.0f} px across (median) at scale {scale:g}: --scale {float(f'{scale * factor:.2g}'):g} "
+        f"would bring them to {FITTING_DIAMETER:.0f} px, which trains faster and often better"
+    ]
+
+
+def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return the grey values (C, 2) that become -1 and 1 in each sequence: medians of the limits of its frames."""
+    groups: dict[str, list[Item]] = {}
+    for item in dataset.items:
+        groups.setdefault(str(item.group), []).append(item)
+    return {group: replace(dataset, items=tuple(each)).common_limits() for group, each in groups.items()}
+
+
+def _open(path: Path, sequences: tuple[str, ...], tracked: bool) -> Dataset:
+    found = Dataset.open(path, sequences)
+    return found.tracked() if tracked else found.pairs()
+
+
+def _sequences(dataset: Dataset) -> list[str]:
+    """Refuse sequences whose frames differ in size; tell of frames that are missing among theirs."""
+    notes = []
+    groups = dict.fromkeys(str(item.group) for item in dataset.items)
+    for sequence in read_sequences(dataset.path, groups):
+        check_sizes(sequence)
+        numbers = {item.frame for item in dataset.items if item.group == sequence.name and item.frame is not None}
+        if lost := gaps(numbers):
+            where = f"{dataset.path}: sequence {sequence.name} lacks {some('frame', lost)}"
+            notes.append(f"{where}; what happens meanwhile is not learned")
+    return notes
+
+
+def open_synthetic(
+    data: Data, channels: int, *, masks: Masks = NUMBERED, tracked: bool = False
+) -> tuple[Synthetic | None, dict[str, Any] | None]:
+    """Find the synthetic images that stand beside the real ones, if any, and their fingerprint.
+
+    `tracked` as in open_data. Raises UserError when there are no pairs, they have not so many channels, or the folder
+    is unfinished or not marked as synthetic: real images could be those of validation.
+    """
+    if data.synthetic is None:
+        return None, None
+    source: SyntheticData = data.synthetic
+    dataset = _open(source.path, (), tracked)
+    if not dataset.synthetic():
+        raise UserError(
+            f'{source.path / INFO}: does not say that these images are synthetic; write {{"synthetic": true}} '
+            "into it if they are, and give annotated real images as DATA"
+        )
+    if not dataset.info.get("complete", True):
+        raise UserError(f"{source.path}: is not finished; repeat the command that began to write it")
+    if (found := dataset.channels()) != channels:
+        raise UserError(
+            f"{source.path}: has images of {counted(found, 'channel')}, {data.path} of {channels}; convert them"
+        )
+    dataset.check_labels(binary=masks.binary, otherwise=masks.otherwise)
+    scale = dataset.scale if tracked else data.scale
+    synthetic = Synthetic(
+        dataset.items, lambda i: _read(dataset, dataset.items[i], scale), source.share, source.schedule
+    )
+    return synthetic, dataset.fingerprint()
+
+
+def _read(source: Dataset, item: Item, scale: float, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Read image and labels at `scale` of the original images, of which the files may be resized copies already."""
+    scale /= source.scale
+    return source.read_image(item, scale, Normalisation(), limits), source.read_labels(item, scale)
+
+
+def _split(data: Data, seed: int, dataset: Dataset, tracked: bool) -> tuple[Dataset, Dataset]:
+    """Return training and validation part; --limit counts both together. Tracked frames stay in a row, two at least."""
+    least = 2 if tracked else 1
+
+    def limited(part: Dataset, n: int) -> Dataset:
+        return part.in_a_row(n, seed) if tracked else part.limited(n, seed)
+
+    if data.validation is not None:
+        others: tuple[str, ...] = ()
+        if data.sequences and data.validation.resolve() == data.path.resolve():
+            others = tuple(sorted({str(item.group) for item in Dataset.open(data.path).items} - set(data.sequences)))
+        held = _open(data.validation, others, tracked)
+        if witness := held.synthetic():
+            raise UserError(
+                f"{witness}: says that these images are synthetic, which is no measure of a "
+                "segmenter; give annotated images to --validation"
+            )
+        if same := dataset.common_image(held):
+            raise UserError(
+                f"{same[1]}: is the same image as {same[0]}, and would be learned by heart before it is measured on; "
+                "give other images to --validation, or leave it out"
+            )
+        if data.limit is None:
+            return dataset, held
+        part = min(max(least, round(0.2 * data.limit)), data.limit - 1)
+        return limited(dataset, data.limit - part), limited(held, part)
+    if data.limit is not None:
+        dataset = limited(dataset, data.limit)
+    if data.fold is not None:
+        part, parts = data.fold
+        return dataset.folds(parts, seed, by=data.split_by)[part - 1]
+    return dataset.split(seed, by=data.split_by, least=least)

@@ -1,0 +1,365 @@
+"""The hyperparameters of every task, and the presets: `tiny` to try things out, `small` for minutes, `paper`.
+
+`paper` holds the values of the published code of cGAN-Seg and tGAN. What differs in `tiny` and `small`, and how it was
+found, is told in docs/decisions.md. The resolved values are stored in config.json of a run.
+"""
+
+import dataclasses
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from cytoforge.errors import UserError
+from cytoforge.losses import VID2VID_WEIGHTS, CycleWeights, MovieWeights, SuperResolutionWeights, Vid2VidWeights
+
+Condition = Literal["mask", "instances"]
+Norm = Literal["batch", "group"]
+Perceptual = Literal["vgg", "vgg or features", "features", "statistics", "none"]
+Policy = Literal["flip", "strong", "paper"]
+Upsampling = Literal["transposed", "nearest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """What all trainings have."""
+
+    width: int
+    """channels of the first level of the networks"""
+    norm: Norm = "batch"
+    """normalisation layers: batch norm (the papers) or group norm"""
+    batch: int = 1
+    """windows, clips or cells of a step"""
+    augmentation: Policy
+    """how they are varied"""
+    average: float
+    """decay of the exponential moving average of the weights per step"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Hyperparameters):
+    """Conventional training of a segmenter (cGAN-Seg, Figure 1B and C)."""
+
+    network: Literal["unet", "cellpose", "deepsea"] = "unet"
+    target: Literal["boundary", "semantic"] = "boundary"
+    """classes: background, interior and border, or the paper's two"""
+    depth: int = 4
+    """number of poolings of the network"""
+    augmentation: Policy = "strong"
+    crop: tuple[int, int]
+    """height and width of the windows in pixels"""
+    rate: float
+    """learning rate (Adam)"""
+    anneal: bool = True
+    """whether learning rates fall along a cosine (the paper keeps them constant)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(Hyperparameters):
+    """What trainings have that paint, against discriminators."""
+
+    depth: int = 4
+    """number of poolings of the generator"""
+    condition: Condition = "mask"
+    """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
+    generator_rate: float
+    """learning rate of the generator (Adam)"""
+    discriminator_rate: float
+    """learning rate of the discriminators (Adam)"""
+    discriminator_width: int
+    """channels of the discriminators' first layer"""
+    heads: int
+    """heads of the discriminators' linear attention; 0 for none"""
+    head_width: int
+    """channels of an attention head"""
+    zero_scores: bool = True
+    """whether discriminators score 0 at the start; as drawn their scores are far from 0 and 1, and outweigh all else"""
+    upsampling: Upsampling = "nearest"
+    """how the generator doubles the size of its maps (the paper: transposed convolutions)"""
+    noise_gain: float = 1.0
+    """factor on the weights of the generator's noise at the start: with less, cells take shape before they get grain"""
+    perceptual: Perceptual = "features"
+    """what compares images besides pixels: VGG-19, features of the discriminator, or their local statistics"""
+    p_diff: float = 0.2
+    """probability of the differentiable augmentation before the image discriminator"""
+    style_mixing: float = 0.9
+    """probability that two styles are mixed in one generated image"""
+    anneal: bool = True
+    """whether learning rates fall along a cosine (the paper keeps them constant)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleGAN(Adversarial):
+    """Training of segmenter and generator in a cycle (cGAN-Seg, Figure 1A)."""
+
+    network: Literal["unet", "cellpose", "deepsea"] = "unet"
+    target: Literal["boundary", "semantic"] = "boundary"
+    """classes: background, interior and border, or the paper's two"""
+    augmentation: Policy = "strong"
+    crop: tuple[int, int]
+    """height and width of the windows in pixels"""
+    rate: float
+    """learning rate of the segmenter (Adam)"""
+    weights: CycleWeights
+    """weights of the losses (Eq. 16)"""
+    warm_start: float = 0.0
+    """share of the training in which generator and segmenter learn from the annotated pairs alone"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator(Adversarial):
+    """Training of an image generator on annotated pairs."""
+
+    network: Literal["style-unet", "unet"] = "style-unet"
+    augmentation: Policy = "flip"
+    crop: tuple[int, int]
+    """height and width of the windows in pixels"""
+    background: Literal["real", "painted"] = "real"
+    """whether cells are added to real backgrounds, or all is painted (the paper)"""
+    weights: CycleWeights
+    """weights of the losses, of which adversarial and identity_image count"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Movie(Adversarial):
+    """Training of tGAN's low-resolution movie generator (tGAN, Figure 1B, Eq. 1 and 3)."""
+
+    augmentation: Policy = "flip"
+    condition: Condition = "instances"
+    crop: tuple[int, int]
+    """height and width of the windows in pixels (tGAN: 256 x 384)"""
+    window: int = 2
+    """frames whose masks the generator sees, and which the discriminator judges together"""
+    lag: int = 1
+    """how many frames before the one to paint the earlier frame lies that the generator is given"""
+    clip: int
+    """most frames that are painted in a row (tGAN: 10)"""
+    draw_length: bool = True
+    """whether the frames of a clip are of a drawn number, or as many as they get"""
+    learn_last: bool = True
+    """whether the last frame of a clip alone is learned from; those before it are painted as in use"""
+    in_use_from: float = 0.5
+    """share of the training after which the generator normalises as in use; 1 for never"""
+    contrast_error: float = 0.4
+    """standard deviation of the logarithm of the contrast by which an earlier frame is wrong"""
+    max_gradient: float | None = 20.0
+    """norm to which the generator's gradient is clipped; its spikes reach a hundred times that"""
+    residual: bool = True
+    """whether the generator adds to the background, or paints all (the paper)"""
+    weights: MovieWeights
+    """weights of the losses (Eq. 1)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vid2Vid(Hyperparameters):
+    """Training of the vid2vid baseline (Wang et al. 2018, Video-to-Video Synthesis)."""
+
+    augmentation: Policy = "flip"
+    condition: Condition = "mask"
+    """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
+    crop: tuple[int, int]
+    """height and width of the windows in pixels"""
+    clip: int
+    """frames painted in a row at first; the number doubles every quarter of the training"""
+    rate: float
+    """learning rate of all networks (Adam), which falls in the second half of the training"""
+    discriminator_width: int
+    """channels of the discriminators' first layer"""
+    perceptual: Perceptual = "features"
+    """what compares frames besides the discriminators' features: VGG-19, or nothing"""
+    weights: Vid2VidWeights = VID2VID_WEIGHTS
+    """weights of the losses"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolution(Adversarial):
+    """Training of tGAN's super-resolution generator (tGAN, Figure 1C, Eq. 2 and 3)."""
+
+    augmentation: Policy = "flip"
+    crop: tuple[int, int]
+    """height and width of the small windows in pixels"""
+    factor: int = 2
+    """how many times frames are enlarged: a power of two"""
+    residual: bool = True
+    """whether the generator adds to an interpolation, or paints all (the paper)"""
+    weights: SuperResolutionWeights
+    """weights of the losses (Eq. 2)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracker(Hyperparameters):
+    """Training of DeepSea's tracker."""
+
+    augmentation: Policy = "strong"
+    rate: float = 1e-3
+    """highest learning rate (Adam) of the one cycle"""
+
+
+_TINY: dict[str, Any] = {"width": 8, "average": 0.98}
+_SMALL: dict[str, Any] = {"width": 16, "average": 0.99}
+_PAPER: dict[str, Any] = {"width": 64, "average": 0.999}
+_TINY_PAINTING: dict[str, Any] = {
+    **_TINY,
+    "depth": 3,
+    "generator_rate": 1e-3,
+    "discriminator_width": 8,
+    "heads": 2,
+    "head_width": 8,
+}
+_SMALL_PAINTING: dict[str, Any] = {
+    **_SMALL,
+    "depth": 4,
+    "generator_rate": 1e-3,
+    "discriminator_width": 16,
+    "heads": 2,
+    "head_width": 32,
+}
+_PAPER_PAINTING: dict[str, Any] = {
+    **_PAPER,
+    "depth": 4,
+    "batch": 2,
+    "generator_rate": 1e-4,
+    "discriminator_rate": 1e-4,
+    "discriminator_width": 64,
+    "heads": 8,
+    "head_width": 64,
+    "zero_scores": False,
+    "upsampling": "transposed",
+    "perceptual": "vgg or features",
+    "anneal": False,
+}
+# a lower rate of the discriminator never tells flat from real in minutes; less noise at the start lets cells take shape
+_QUICK: dict[str, Any] = {"discriminator_rate": 2e-3, "noise_gain": 0.3}
+_QUICK_CYCLE: dict[str, Any] = {
+    "rate": 3e-3,
+    "discriminator_rate": 4e-4,
+    "weights": CycleWeights(
+        adversarial=2.5, cycle_image=12.5, cycle_mask=25.0, identity_image=12.5, identity_mask=50.0
+    ),
+}
+_QUICK_PAIRS: dict[str, Any] = {
+    **_QUICK,
+    "weights": CycleWeights(adversarial=5.0, cycle_image=0.0, cycle_mask=0.0, identity_image=25.0, identity_mask=0.0),
+}
+_QUICK_MOVIE: dict[str, Any] = {
+    **_QUICK,
+    "weights": MovieWeights(adversarial=5.0, flow=2.0, pixels=25.0, perceptual=25.0, temporal=5.0),
+}
+_QUICK_ENLARGING: dict[str, Any] = {
+    **_QUICK,
+    "weights": SuperResolutionWeights(adversarial=5.0, pixels=25.0, perceptual=25.0),
+}
+
+SEGMENTATION = {
+    "tiny": Segmentation(**_TINY, depth=3, crop=(64, 64), rate=3e-3),
+    "small": Segmentation(**_SMALL, depth=4, crop=(128, 128), rate=3e-3),
+    "paper": Segmentation(**_PAPER, depth=4, crop=(512, 768), batch=2, rate=1e-4, anneal=False),
+}
+CYCLE_GAN = {
+    "tiny": CycleGAN(**_TINY_PAINTING, **_QUICK_CYCLE, crop=(64, 64)),
+    "small": CycleGAN(**_SMALL_PAINTING, **_QUICK_CYCLE, crop=(128, 128)),
+    "paper": CycleGAN(**_PAPER_PAINTING, crop=(512, 768), rate=1e-4, weights=CycleWeights()),
+}
+GENERATOR = {
+    "tiny": Generator(**_TINY_PAINTING, **_QUICK_PAIRS, crop=(64, 64)),
+    "small": Generator(**_SMALL_PAINTING, **_QUICK_PAIRS, crop=(128, 128)),
+    "paper": Generator(**_PAPER_PAINTING, crop=(512, 768), background="painted", weights=CycleWeights()),
+}
+MOVIE = {
+    "tiny": Movie(**_TINY_PAINTING, **_QUICK_MOVIE, crop=(64, 64), clip=3),
+    "small": Movie(**_SMALL_PAINTING, **_QUICK_MOVIE, crop=(96, 96), clip=6),
+    "paper": Movie(
+        **_PAPER_PAINTING,
+        condition="mask",
+        crop=(256, 384),
+        clip=10,
+        draw_length=False,
+        learn_last=False,
+        in_use_from=1.0,
+        contrast_error=0.0,
+        max_gradient=None,
+        residual=False,
+        weights=MovieWeights(),
+    ),
+}
+VID2VID = {
+    "tiny": Vid2Vid(**{**_TINY, "width": 16}, crop=(64, 64), clip=3, rate=1e-3, discriminator_width=8),
+    "small": Vid2Vid(**{**_SMALL, "width": 32}, crop=(96, 96), clip=6, rate=1e-3, discriminator_width=16),
+    "paper": Vid2Vid(
+        **{**_PAPER, "width": 128},
+        batch=2,
+        crop=(256, 384),
+        clip=10,
+        rate=2e-4,
+        discriminator_width=64,
+        perceptual="vgg or features",
+    ),
+}
+SUPER_RESOLUTION = {
+    "tiny": SuperResolution(**_TINY_PAINTING, **_QUICK_ENLARGING, crop=(64, 64)),
+    "small": SuperResolution(**_SMALL_PAINTING, **_QUICK_ENLARGING, crop=(96, 96)),
+    "paper": SuperResolution(**_PAPER_PAINTING, crop=(256, 384), residual=False, weights=SuperResolutionWeights()),
+}
+TRACKER = {
+    "tiny": Tracker(**_TINY, batch=2),
+    "small": Tracker(**_SMALL, batch=4),
+    "paper": Tracker(**_PAPER, batch=16),
+}
+
+Kind = TypeVar("Kind", bound=Hyperparameters)
+
+
+def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
+    """Return hyperparameters with assignments such as "rate=1e-3" or "weights.adversarial=2" made.
+
+    Raises UserError for a name that there is not, or a value of another type.
+    """
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise UserError(f"--set {assignment}: write NAME=VALUE, such as rate=1e-3")
+        parameters = _assigned(parameters, name.strip(), name.strip().split("."), text.strip())
+    return parameters
+
+
+def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
+    hints = get_type_hints(type(parameters))
+    if path[0] not in hints or (len(path) > 1) != dataclasses.is_dataclass(getattr(parameters, path[0])):
+        known = ", ".join(entry for entry, _ in described(parameters))
+        raise UserError(f"--set {name}: there is no such hyperparameter; there are {known}")
+    if len(path) > 1:
+        return replace(parameters, **{path[0]: _assigned(getattr(parameters, path[0]), name, path[1:], text)})
+    hint = hints[path[0]]
+    value: Any = text
+    if get_origin(hint) is tuple:
+        value = text.lower().replace("x", ",").strip("()").split(",")
+    elif text.lower() == "none" and type(None) in get_args(hint):
+        value = None
+    try:
+        value = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+        return replace(parameters, **{path[0]: value})
+    except (ValidationError, ValueError):
+        raise UserError(f"--set {name}={text}: takes {_spoken(hint)}") from None
+
+
+def _spoken(hint: Any) -> str:
+    """Say in words which values a type takes."""
+    if get_origin(hint) is Literal:
+        return ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "height x width, such as 128x128"
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join("none" if part is type(None) else _spoken(part) for part in get_args(hint))
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, str(hint))
+
+
+def described(parameters: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield name and value of all hyperparameters, those of nested ones with dotted names."""
+    for field in dataclasses.fields(parameters):
+        value = getattr(parameters, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from described(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value

@@ -1,0 +1,1 @@
+"""Networks, optimisers and one step of each way of training."""

@@ -1,0 +1,98 @@
+"""Networks as config.json describes them, built with weights from the seed, and how those that paint begin."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from cytoforge.instances import CONDITIONS, TARGETS
+from cytoforge.networks.layers import initialise
+from cytoforge.networks.patchgan import PatchGAN
+from cytoforge.networks.registry import NETWORKS
+from cytoforge.networks.style_unet import ImageGenerator, StyleGenerator
+from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Generator, Segmentation
+from cytoforge.training.samplers.items import item_generator
+
+GREY_START = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
+Described = dict[str, Any]
+"""kind (`network`) and options of a network, as config.json stores them"""
+
+
+def build(kind: Callable[..., nn.Module], seed: int, purpose: str, described: Described) -> Any:
+    """Build a network as config.json describes it, its weights drawn from the seed for this purpose."""
+    network = kind(**{key: value for key, value in described.items() if key != "network"})
+    initialise(network, item_generator(seed, 0, 0, purpose))
+    return network
+
+
+def describe_segmenter(parameters: Segmentation | CycleGAN, channels: int) -> Described:
+    """Return kind and options of a segmenter of images with so many channels."""
+    return {
+        "network": parameters.network,
+        "in_channels": channels,
+        "classes": TARGETS[parameters.target].classes,
+        "width": parameters.width,
+        "depth": parameters.depth if parameters.network == "unet" else min(parameters.depth, 3),
+        "norm": parameters.norm,
+    }
+
+
+def build_segmenter(described: Described, seed: int) -> nn.Module:
+    """Build a segmenter."""
+    segmenter: nn.Module = build(NETWORKS[described["network"]].load(), seed, "segmenter", described)
+    return segmenter
+
+
+def describe_generator(parameters: CycleGAN | Generator, channels: int) -> Described:
+    """Return kind and options of an image generator of images with so many channels."""
+    network = parameters.network if isinstance(parameters, Generator) else "style-unet"
+    described: Described = {
+        "network": "unet-generator" if network == "unet" else network,
+        "in_channels": CONDITIONS[parameters.condition],
+        "out_channels": channels,
+        "width": parameters.width,
+        "depth": parameters.depth,
+        "norm": parameters.norm,
+    }
+    if network != "unet":
+        described["upsampling"] = parameters.upsampling
+    if isinstance(parameters, Generator) and parameters.background == "real":
+        described |= {"in_channels": described["in_channels"] + channels, "residual": True}
+    return described
+
+
+def build_generator(described: Described, seed: int) -> ImageGenerator:
+    """Build an image generator."""
+    generator: ImageGenerator = build(NETWORKS[described["network"]].load(), seed, "generator", described)
+    return generator
+
+
+def build_discriminator(parameters: Adversarial, seed: int, purpose: str, channels: int) -> PatchGAN:
+    """Build a discriminator of images, masks or frames with so many channels."""
+    options = {
+        "in_channels": channels,
+        "width": parameters.discriminator_width,
+        "heads": parameters.heads,
+        "head_width": parameters.head_width,
+        "norm": parameters.norm,
+    }
+    discriminator: PatchGAN = build(PatchGAN, seed, purpose, options)
+    last = discriminator.model[-1].weight
+    if parameters.zero_scores and isinstance(last, Tensor):
+        nn.init.zeros_(last)
+    return discriminator
+
+
+def scale_noise(generator: nn.Module, gain: float) -> None:
+    """Multiply the weights of the noise of a generator with styles by `gain`."""
+    for name, parameter in generator.named_parameters():
+        if gain != 1 and name.endswith(("to_noise1.weight", "to_noise2.weight")):
+            parameter.detach().mul_(gain)
+
+
+def start_grey(generator: StyleGenerator) -> None:
+    """Let a generator with tanh at its end begin with nearly grey paintings.
+
+    As drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there.
+    """
+    generator.outputs.weight.detach().mul_(generator.outputs.in_channels**-0.5 * GREY_START)

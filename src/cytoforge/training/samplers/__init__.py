@@ -1,0 +1,1 @@
+"""Batches whose every item depends on its own seed only: windows, clips, moves, pairs."""

@@ -1,0 +1,98 @@
+"""Items of batches: the generator of an item's draws, a batch of windows, sources that are read once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytoforge.augment import Policy
+
+MEMORY = 2**32  # bytes of decoded images kept between steps
+Pair = tuple[np.ndarray, np.ndarray]
+"""image float32 (C, H, W) and labels int32 (H, W)"""
+
+
+def item_generator(seed: int, step: int, item: int, purpose: str) -> torch.Generator:
+    """Return the generator of one item's draws; `purpose` keeps styles, noise and augmentation independent."""
+    words = np.random.SeedSequence([seed, step, item, crc32(purpose.encode())]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one training step: images float32 (B, C, h, w) in [-1, 1], labels int64 (B, h, w)."""
+
+    images: Tensor
+    labels: Tensor
+    seed: int
+    step: int
+    items: tuple[int, ...]
+    """place of each window in the step's whole batch, over all devices"""
+    names: tuple[str, ...]
+    """source image of each window"""
+    synthetic: tuple[bool, ...] = ()
+    """whether each window is of a synthetic image; none is if this is empty"""
+
+    def generators(self, purpose: str) -> list[torch.Generator]:
+        """Return one generator per window for draws of the named purpose."""
+        return [item_generator(self.seed, self.step, item, purpose) for item in self.items]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device; the draws stay on the CPU, so that they are the same everywhere."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How the items of a batch are drawn from their sources."""
+
+    size: tuple[int, int]
+    """height and width of a window in pixels"""
+    count: int
+    """items of a step for each process"""
+    policy: Policy
+    """how they are varied"""
+    seed: int
+    ranks: tuple[int, int] = (0, 1)
+    """this process, and the number of processes that share a step's items"""
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Places of this process's items in the step's whole batch."""
+        rank, world = self.ranks
+        return tuple(range(rank, self.count * world, world))
+
+    def generator(self, step: int, place: int, purpose: str) -> torch.Generator:
+        """Return the generator of an item's draws for a purpose."""
+        return item_generator(self.seed, step, place, purpose)
+
+
+class Sampler(ABC):
+    """Gives the batch of each step: first its plan, which is quickly drawn, then the batch itself.
+
+    So a batch can be made ahead of its step, and be used if the step's plan turns out to be the same (`Prefetched`).
+    """
+
+    @abstractmethod
+    def plan(self, step: int, progress: float) -> Hashable:
+        """Return what the batch of a step depends on besides the step, at `progress` (0 to 1) of the training."""
+
+    @abstractmethod
+    def cut(self, step: int, plan: Any) -> Batch:
+        """Return this process's share of the batch of a step."""
+
+    def __call__(self, step: int, progress: float = 0.0) -> Batch:
+        """Return this process's share of the batch of a step, at `progress` (0 to 1) of the training."""
+        return self.cut(step, self.plan(step, progress))
+
+
+def cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
+    """Keep what was read, up to MEMORY."""
+    bytes_each = max(read(0)[0].nbytes * 2, 1)
+    return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read)

@@ -1,0 +1,63 @@
+"""Windows cut from annotated images and varied."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
+import torch
+
+from cytoforge.augment import augment
+from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
+from cytoforge.training.samplers.synthetic import Synthetic
+
+Plan = tuple[int | None, ...]
+"""source of each window that is synthetic, None of a real one"""
+
+
+class Windows(Sampler):
+    """Cuts and augments windows of annotated images, and of synthetic ones where there are some.
+
+    `read(i)` gives image float32 (C, H, W) and labels int32 (H, W) of source i; every pass visits all sources once,
+    in an order of its own, but for places that a synthetic window takes. Raises ValueError without sources.
+    """
+
+    def __init__(
+        self, names: Sequence[str], read: Callable[[int], Pair], drawing: Drawing, synthetic: Synthetic | None = None
+    ) -> None:
+        if not names:
+            raise ValueError("no images to train on")
+        self.names, self.drawing, self._read = names, drawing, cached(read)
+        self.synthetic = None if synthetic is None else replace(synthetic, read=cached(synthetic.read))
+
+    def plan(self, step: int, progress: float) -> Plan:
+        """Return which windows of a step are synthetic."""
+        if self.synthetic is None:
+            return (None,) * self.drawing.count
+        return tuple(
+            self.synthetic.draw(progress, self.drawing.generator(step, place, "synthetic"))
+            for place in self.drawing.places
+        )
+
+    def cut(self, step: int, plan: Plan) -> Batch:
+        """Return this process's share of the windows of a step."""
+        places, world = self.drawing.places, self.drawing.ranks[1]
+        windows, names = [], []
+        for place, drawn in zip(places, plan, strict=True):
+            if self.synthetic is not None and drawn is not None:
+                pair, name = self.synthetic.read(drawn), self.synthetic.items[drawn].name
+            else:
+                source = self._source(step * self.drawing.count * world + place)
+                pair, name = self._read(source), self.names[source]
+            image, labels = map(torch.from_numpy, pair)
+            generator = self.drawing.generator(step, place, "augment")
+            windows.append(augment(image, labels, self.drawing.size, self.drawing.policy, generator))
+            names.append(name)
+        images, labels_ = (torch.stack(part) for part in zip(*windows, strict=True))
+        synthetic = tuple(drawn is not None for drawn in plan)
+        return Batch(images, labels_.long(), self.drawing.seed, step, places, tuple(names), synthetic)
+
+    def _source(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.names))
+        order = np.random.default_rng([self.drawing.seed, epoch, crc32(b"order")]).permutation(len(self.names))
+        return int(order[place])

@@ -1,0 +1,106 @@
+"""What a training is given besides its hyperparameters: data, computer, budget and output; small and frozen."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from cytoforge.data.dataset import By
+
+Schedule = Literal["mix", "pretrain"]
+DEFAULT_MINUTES = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticData:
+    """Synthetic annotated images to learn from beside the real ones."""
+
+    path: Path
+    schedule: Schedule = "mix"
+    """mix: synthetic windows at random among the real ones; pretrain: synthetic windows first"""
+    share: float = 0.5
+    """share of synthetic windows in the first 70 % of the training, 0 to 1; the rest sees real ones only"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which annotated images a training learns from, and which of them validate it."""
+
+    path: Path
+    """dataset or movie folder"""
+    sequences: tuple[str, ...] = ()
+    """sequences of a movie folder; all without any"""
+    validation: Path | None = None
+    """annotated images for validation, or else a seeded fifth of `path`"""
+    limit: int | None = None
+    """number of annotated images to use, training and validation together"""
+    split_by: By = "image"
+    fold: tuple[int, int] | None = None
+    """(2, 5) holds out the second of five parts"""
+    scale: float = 1.0
+    """factor by which images are resized on reading"""
+    synthetic: SyntheticData | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """What a training computes on."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    """number of GPUs, or of processes on a CPU"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int | None = None
+    """threads of a CPU; all cores without it"""
+    weights_dir: Path | None = None
+    """folder with pretrained feature networks; else that of CYTOFORGE_WEIGHTS"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long a training takes: a number of steps, or seconds."""
+
+    steps: int | None = None
+    seconds: float | None = None
+    clock: Literal["wall", "processor"] = "wall"
+    """what seconds are: time on the wall, or of the processor, which other work on the computer does not cut"""
+    patience: int | None = None
+    """number of validations without improvement after which the training ends"""
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Return the spent share, 0 to 1."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        return min(seconds / (self.seconds or 1.0), 1.0)
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock, in seconds."""
+        return time.process_time if self.clock == "processor" else time.monotonic
+
+    def share(self, part: float) -> "Budget":
+        """Return a share (0 to 1) of this budget."""
+        if self.steps is not None:
+            return replace(self, steps=max(round(part * self.steps), 1))
+        return replace(self, seconds=None if self.seconds is None else part * self.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where a training writes its run folder."""
+
+    path: Path
+    overwrite: bool = False
+    """replace a former run"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training but for its task: what every task is given."""
+
+    data: Data
+    output: Output
+    budget: Budget = field(default_factory=lambda: Budget(seconds=60 * DEFAULT_MINUTES))
+    compute: Compute = field(default_factory=Compute)
+    seed: int = 0

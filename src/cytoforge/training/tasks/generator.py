@@ -1,0 +1,115 @@
+"""An image generator from annotated images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from cytoforge.backgrounds import without_cells
+from cytoforge.data.run import BACKGROUNDS
+from cytoforge.inference.generate import paint
+from cytoforge.metrics.texture import texture_distance
+from cytoforge.report import colour_labels, to_rgb
+from cytoforge.training.data import Masks, TrainingData, open_data
+from cytoforge.training.hyperparameters import Generator
+from cytoforge.training.loop import Networks, Validation
+from cytoforge.training.recipes.networks import describe_generator
+from cytoforge.training.recipes.paired_gan import PairedGAN
+from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.samplers.windows import Windows
+from cytoforge.training.specification import Training
+from cytoforge.training.tasks.task import Plan, Task, feature_network, perceptual_notes, side_by_side, stored_tile
+
+KEPT_BACKGROUNDS = 12  # backgrounds that a run keeps to paint on, those with the fewest cells
+STYLES = 3  # paintings of one mask in pictures and validation, each in a style of its own
+PICTURE = 256  # px, side of pictures of validation
+REPORTED = 4  # validation images in the report
+
+
+@dataclass(frozen=True)
+class GeneratorTask(Task):
+    """Train an image generator."""
+
+    name: ClassVar[str] = "train generator"
+    parameters: Generator
+
+    def open(self, training: Training) -> TrainingData:
+        """Open annotated images."""
+        return open_data(training.data, training.seed, masks=Masks(binary=self.parameters.condition == "mask"))
+
+    def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
+        """Build the networks and say how windows are drawn and paintings are validated."""
+        parameters, seed = self.parameters, training.seed
+        described = describe_generator(parameters, data.channels)
+        vgg = feature_network(parameters, training.compute.weights_dir)
+        recipe = PairedGAN.build(parameters, described, seed, vgg)
+        read, bank = data.read, list[np.ndarray]()
+        if parameters.background == "real":
+            read, bank = on_background(data, seed), backgrounds(data, seed)
+        notes = perceptual_notes(parameters, recipe, training.compute.weights_dir)
+        if data.channels not in (1, 3):
+            channels = f"images have {data.channels} channels; score generation takes only grey or RGB images"
+            notes.insert(0, f"{training.data.path}: {channels}")
+
+        def painted(generator: nn.Module, labels: np.ndarray, style: int) -> np.ndarray:
+            """Paint with draws that are the same at each step of a training."""
+            return paint(generator, labels, parameters.condition, item_generator(style, 0, 0, "picture"), bank=bank)
+
+        def panels(generator: nn.Module, image: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+            """A real image, its cells, and paintings of these in several styles."""
+            paintings = [to_rgb(painted(generator, labels, style)) for style in range(STYLES)]
+            return [to_rgb(image), colour_labels(labels), *paintings]
+
+        def score(averages: Networks) -> float:
+            """One less the distance between the textures of validation images and of what is painted on their masks."""
+            pairs = [pair for pair in data.validation for _ in range(STYLES)]
+            fakes = [painted(averages["generator"], labels, i) for i, (_, _, labels) in enumerate(pairs)]
+            real = [image for _, image, _ in pairs]
+            return max(1 - texture_distance(real, fakes, np.random.default_rng(seed)), 0.0)
+
+        def picture(averages: Networks) -> np.ndarray:
+            _, image, labels = data.validation[0]
+            return side_by_side(panels(averages["generator"], image[:, :PICTURE, :PICTURE], labels[:PICTURE, :PICTURE]))
+
+        def shown(networks: Networks) -> dict[str, Any]:
+            examples = data.validation[:REPORTED]
+            return {"paintings": [(n, panels(networks["generator"], image, labels)) for n, image, labels in examples]}
+
+        drawing = Drawing(
+            size=parameters.crop,
+            count=parameters.batch,
+            policy=parameters.augmentation,
+            seed=seed,
+            ranks=(fabric.global_rank, fabric.world_size),
+        )
+        kept = {f"{i:02d}": torch.from_numpy(image) for i, image in enumerate(bank)}
+        return Plan(
+            networks={"generator": described},
+            recipe=recipe,
+            sampler=Windows(data.names, read, drawing),
+            validation=Validation(score, picture),
+            shown=shown,
+            stored={"condition": parameters.condition, "tile": stored_tile(parameters.crop)},
+            weights={BACKGROUNDS: kept} if kept else {},
+            notes=notes,
+        )
+
+
+def on_background(data: TrainingData, seed: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Return what reads image and labels of source i, with the image's background as further channels (2 C, H, W)."""
+
+    def read(i: int) -> tuple[np.ndarray, np.ndarray]:
+        image, labels = data.read(i)
+        return np.concatenate([image, without_cells(image, labels, np.random.default_rng([seed, i]))]), labels
+
+    return read
+
+
+def backgrounds(data: TrainingData, seed: int) -> list[np.ndarray]:
+    """Return the backgrounds (C, H, W) of those training images of which cells cover least."""
+    emptiest, read = np.argsort(data.coverage, kind="stable")[:KEPT_BACKGROUNDS], on_background(data, seed)
+    return [read(int(i))[0][data.channels :] for i in emptiest]

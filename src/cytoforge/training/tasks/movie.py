@@ -1,0 +1,201 @@
+"""A movie generator from annotated movies: tGAN's low-resolution stage (tGAN, Figure 1B), or vid2vid."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from scipy import ndimage
+
+from cytoforge.backgrounds import fitted
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.movie import no_movie
+from cytoforge.data.run import BACKGROUNDS
+from cytoforge.inference.generate_movie import FramePainter, SequencePainter, Vid2VidPainter, seen
+from cytoforge.instances import CONDITIONS
+from cytoforge.metrics.texture import texture_distance
+from cytoforge.networks.movie import MovieGenerator
+from cytoforge.networks.vid2vid import Vid2Vid
+from cytoforge.report import colour_labels, mosaic, to_rgb
+from cytoforge.training import hyperparameters
+from cytoforge.training.data import Masks, TrainingData, open_data
+from cytoforge.training.loop import Networks, Validation
+from cytoforge.training.recipes import vid2vid
+from cytoforge.training.recipes.networks import Described
+from cytoforge.training.recipes.recipe import Recipe
+from cytoforge.training.recipes.tgan import MovieGAN
+from cytoforge.training.samplers.clips import Clips, DoublingClips, sequence_backgrounds, stretches
+from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.specification import Training
+from cytoforge.training.tasks.task import Plan, Task, feature_network, perceptual_notes, stored_tile
+
+PICTURED = 4  # frames of a picture
+VALIDATED = 8  # frames painted in a row for the validation score
+VALIDATION_WINDOW = 256  # px of their sides at most: whole frames take a laptop too long
+
+
+@dataclass(frozen=True)
+class MovieTask(Task):
+    """Train a movie generator, by tGAN or by vid2vid."""
+
+    name: ClassVar[str] = "train movie"
+    parameters: hyperparameters.Movie | hyperparameters.Vid2Vid
+    enlarged: int = 1
+    """how many times a second stage will enlarge its frames"""
+
+    def open(self, training: Training) -> TrainingData:
+        """Open annotated movies."""
+        return open_movie(training, self.parameters.condition, self.enlarged)
+
+    def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
+        """Build the networks and say how clips are drawn and painted movies are validated."""
+        parameters = self.parameters
+        vgg = feature_network(parameters, training.compute.weights_dir)
+        recipe: Recipe
+        if isinstance(parameters, hyperparameters.Vid2Vid):
+            described, method, lag = vid2vid.describe(parameters, data.channels), "vid2vid", 1
+            recipe = vid2vid.Vid2VidGAN.build(parameters, described, training.seed, vgg)
+        else:
+            described, method, lag = describe(parameters, data.channels), "tgan", parameters.lag
+            recipe = MovieGAN.build(parameters, described, training.seed, vgg)
+        sampler = self._sampler(training, data, fabric)
+        bank = sequence_backgrounds(data.items, data.read)
+        held = held_out(data, bank)
+
+        def score(averages: Networks) -> float:
+            """One less the distance between the textures of held-out frames and of what is painted on their masks."""
+            painted = [frame for stretch in held for frame in self._roll(averages, stretch)]
+            real = [image for stretch in held for image in stretch.images]
+            return max(1 - texture_distance(real, painted, np.random.default_rng(training.seed)), 0.0)
+
+        def panels(networks: Networks) -> list[list[np.ndarray]]:
+            """Masks, real and painted frames."""
+            first = held[0]
+            few = first._replace(images=first.images[:PICTURED], labels=first.labels[:PICTURED])
+            return [
+                [colour_labels(mask) for mask in few.labels],
+                [to_rgb(image) for image in few.images],
+                [to_rgb(image) for image in self._roll(networks, few)],
+            ]
+
+        def shown(networks: Networks) -> dict[str, Any]:
+            masks, real, painted = panels(networks)
+            names = [name for name, _, _ in data.validation]
+            rows = zip(names, real, masks, painted, strict=False)
+            return {"paintings": [(name, row) for name, *row in rows]}
+
+        kept = {name: torch.from_numpy(reference) for name, reference in bank.items()}
+        return Plan(
+            networks={"low-resolution": described},
+            recipe=recipe,
+            sampler=sampler,
+            validation=Validation(score, lambda averages: mosaic(panels(averages))),
+            shown=shown,
+            stored={
+                "method": method,
+                "condition": parameters.condition,
+                "lag": lag,
+                "limits": data.limits,
+                "tile": stored_tile(parameters.crop),
+            },
+            weights={BACKGROUNDS: kept} if method == "tgan" else {},
+            notes=perceptual_notes(parameters, recipe, training.compute.weights_dir),
+        )
+
+    def _sampler(self, training: Training, data: TrainingData, fabric: Fabric) -> Clips:
+        parameters = self.parameters
+        drawing = Drawing(
+            size=parameters.crop,
+            count=parameters.batch,
+            policy=parameters.augmentation,
+            seed=training.seed,
+            ranks=(fabric.global_rank, fabric.world_size),
+        )
+        if isinstance(parameters, hyperparameters.Vid2Vid):
+            return DoublingClips(data.items, data.read, drawing, lead=vid2vid.LEAD, first=parameters.clip)
+        return Clips(
+            data.items,
+            data.read,
+            drawing,
+            lead=max(parameters.window - 1, parameters.lag),
+            longest=parameters.clip,
+            draw_length=parameters.draw_length,
+        )
+
+    def _roll(self, networks: Networks, held: "HeldOut") -> list[np.ndarray]:
+        """Paint the first frames of a movie (C, H, W) in [-1, 1], as `generate movie` does."""
+        generator, parameters = networks["low-resolution"], self.parameters
+        painter: SequencePainter
+        if isinstance(parameters, hyperparameters.Vid2Vid):
+            assert isinstance(generator, Vid2Vid)
+            painter = Vid2VidPainter(generator, held.labels[0].shape, kind=parameters.condition, window=vid2vid.WINDOW)
+        else:
+            assert isinstance(generator, MovieGenerator)
+            painter = FramePainter(
+                generator,
+                held.background,
+                item_generator(0, 0, 0, "picture"),
+                kind=parameters.condition,
+                window=parameters.window,
+                lag=parameters.lag,
+                mixing=parameters.style_mixing,
+            )
+        return [seen(painter.paint(mask)) for mask in held.labels]
+
+
+def open_movie(training: Training, condition: str, enlarged: int = 1) -> TrainingData:
+    """Read and split annotated movies for generators of a condition.
+
+    Raises UserError when the data are none, besides `open_data`.
+    """
+    data = training.data
+    if any(item.frame is None for item in Dataset.open(data.path, data.sequences).items):
+        raise no_movie(data.path)
+    return open_data(data, training.seed, "movie", masks=Masks(binary=condition == "mask"), enlarged=enlarged)
+
+
+def describe(parameters: hyperparameters.Movie, channels: int) -> Described:
+    """Return kind and options of tGAN's generator of frames with so many channels."""
+    return {
+        "network": "movie",
+        "in_channels": parameters.window * CONDITIONS[parameters.condition],
+        "out_channels": channels,
+        "width": parameters.width,
+        "depth": parameters.depth,
+        "norm": parameters.norm,
+        "upsampling": parameters.upsampling,
+        "residual": parameters.residual,
+    }
+
+
+class HeldOut(NamedTuple):
+    """Images (C, H, W) and labels (H, W) of validation frames in a row, and a background of training frames."""
+
+    images: list[np.ndarray]
+    labels: list[np.ndarray]
+    background: np.ndarray
+
+
+def held_out(data: TrainingData, bank: dict[str, np.ndarray]) -> list[HeldOut]:
+    """Return the first frames of each stretch of validation frames; of larger ones the window with the most cells."""
+    found = []
+    for number, stretch in enumerate(stretches(data.held)):
+        examples = [data.validation[i] for i in stretch][:VALIDATED]
+        group = str(data.held[stretch.start].group)
+        reference = bank[group if group in bank else sorted(bank)[0]]
+        size = examples[0][2].shape
+        background = fitted(reference, (size[0], size[1]), np.random.default_rng(number))
+        cells = np.any([mask > 0 for _, _, mask in examples], axis=0)
+        around = ndimage.uniform_filter(cells.astype(np.float32), VALIDATION_WINDOW, mode="constant")
+        middle = np.unravel_index(np.argmax(around), size)
+        view = (..., _window(int(middle[0]), size[0]), _window(int(middle[1]), size[1]))
+        images, labels = [image[view] for _, image, _ in examples], [mask[view] for _, _, mask in examples]
+        found.append(HeldOut(images, labels, background[view]))
+    return found
+
+
+def _window(middle: int, side: int) -> slice:
+    """Return the part of VALIDATION_WINDOW px of a side about a place, moved inwards at an end."""
+    start = max(min(middle - VALIDATION_WINDOW // 2, side - VALIDATION_WINDOW), 0)
+    return slice(start, start + VALIDATION_WINDOW)

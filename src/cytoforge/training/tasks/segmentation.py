@@ -1,0 +1,168 @@
+"""A segmenter from annotated images: alone (conventional), or with a generator in cGAN-Seg's cycle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.generate import paint
+from cytoforge.inference.load import load_network
+from cytoforge.inference.segment import segment_array
+from cytoforge.instances import TARGETS
+from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.report import outcome_overlay, overlay, to_rgb
+from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic
+from cytoforge.training.hyperparameters import SEGMENTATION, CycleGAN, Segmentation
+from cytoforge.training.loop import Networks, Validation
+from cytoforge.training.recipes import cycle_gan
+from cytoforge.training.recipes.conventional import Conventional
+from cytoforge.training.recipes.networks import Described, describe_generator, describe_segmenter
+from cytoforge.training.recipes.recipe import Recipe
+from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.samplers.windows import Windows
+from cytoforge.training.specification import Training
+from cytoforge.training.tasks.task import Plan, Task, feature_network, perceptual_notes, side_by_side, stored_tile
+
+PICTURE = 256  # px, side of pictures of validation
+REPORTED = 4  # validation images in the report
+
+
+@dataclass(frozen=True)
+class SegmentationTask(Task):
+    """Train a segmenter, and with hyperparameters of the cycle a generator with it."""
+
+    name: ClassVar[str] = "train segmentation"
+    parameters: Segmentation | CycleGAN
+    start: Path | None = None
+    """run whose segmenter the training starts from"""
+
+    def open(self, training: Training) -> TrainingData:
+        """Open annotated images."""
+        return open_data(training.data, training.seed, masks=self._masks)
+
+    @property
+    def _masks(self) -> Masks:
+        """Binary masks serve where touching cells are one."""
+        semantic = self.parameters.target == "semantic"
+        if isinstance(self.parameters, CycleGAN):
+            return Masks(binary=semantic and self.parameters.condition == "mask")
+        return Masks(binary=semantic, otherwise="give --target semantic, for which cells that touch are one")
+
+    def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
+        """Build the networks and say how windows are drawn and the segmenter is validated."""
+        parameters, target = self.parameters, TARGETS[self.parameters.target]
+        synthetic, fingerprint = open_synthetic(training.data, data.channels, masks=self._masks)
+        networks = {"segmenter": describe_segmenter(parameters, data.channels)}
+        recipe: Recipe
+        notes: list[str] = []
+        if isinstance(parameters, CycleGAN):
+            networks["generator"] = describe_generator(parameters, data.channels)
+            vgg = feature_network(parameters, training.compute.weights_dir)
+            recipe = cycle_gan.CycleGAN.build(parameters, networks, training.seed, vgg)
+            notes = perceptual_notes(parameters, recipe, training.compute.weights_dir)
+        else:
+            recipe = Conventional.build(parameters, networks["segmenter"], training.seed)
+        started = None if self.start is None else self._load_start(self.start, networks["segmenter"], recipe)
+        rescaled = _rescaled(self.start, training.data.scale)
+        drawing = Drawing(
+            size=parameters.crop,
+            count=parameters.batch,
+            policy=parameters.augmentation,
+            seed=training.seed,
+            ranks=(fabric.global_rank, fabric.world_size),
+        )
+        tile = stored_tile(parameters.crop)
+
+        def segmented(networks: Networks, image: np.ndarray) -> np.ndarray:
+            return segment_array(networks["segmenter"], image, target, tile)
+
+        def score(averages: Networks) -> float:
+            """Mean F over IoU 0.5 to 0.9 and over the validation images, with the averaged weights."""
+            scores = [
+                np.mean(segmentation_scores(labels, segmented(averages, image)).f_score)
+                for _, image, labels in data.validation
+            ]
+            return float(np.nan_to_num(np.nanmean(scores))) if np.isfinite(scores).any() else 0.0
+
+        def picture(averages: Networks) -> np.ndarray:
+            """A validation image, the true outlines, the predicted ones, a painting; colours as in the report."""
+            _, image, labels = data.validation[0]
+            image, labels = image[:, :PICTURE, :PICTURE], labels[:PICTURE, :PICTURE]
+            found = segmented(averages, image)
+            panels = [to_rgb(image), overlay(image, labels), outcome_overlay(image, labels, found)]
+            if isinstance(parameters, CycleGAN):
+                draw = item_generator(training.seed, 0, 0, "picture")
+                panels.append(to_rgb(paint(averages["generator"], labels, parameters.condition, draw, tile=tile)))
+            return side_by_side(panels)
+
+        def shown(networks: Networks) -> dict[str, Any]:
+            examples = data.validation[:REPORTED]
+            return {"samples": [(n, image, labels, segmented(networks, image)) for n, image, labels in examples]}
+
+        keep_last = synthetic is not None
+        kept = "with synthetic images the weights of the end are kept, not those that were best on validation"
+        return Plan(
+            networks=networks,
+            recipe=recipe,
+            sampler=Windows(data.names, data.read, drawing, synthetic),
+            validation=Validation(score, picture, at_start=started is not None, keep_last=keep_last),
+            shown=shown,
+            stored={
+                "method": "cyclegan" if isinstance(parameters, CycleGAN) else "conventional",
+                "target": parameters.target,
+                "tile": tile,
+                "start": None if self.start is None else str(self.start),
+                **({"condition": parameters.condition} if isinstance(parameters, CycleGAN) else {}),
+            },
+            provenance={"synthetic_data": fingerprint, "started_from": started},
+            notes=[*notes, *rescaled],
+            remarks=[*rescaled, *([kept] if keep_last else [])],
+        )
+
+    def _load_start(self, start: Path, segmenter: Described, recipe: Recipe) -> str:
+        """Give the segmenter the weights of the run to start from; return that run's fingerprint.
+
+        Raises UserError when the run holds no segmenter, or another network or target.
+        """
+        run = Run.open(start)
+        former, target = run.settings.networks.get("segmenter"), run.settings.target
+        if former is None:
+            raise UserError(f"{start}: --start needs a segmenter, and this run has none; name one that segments")
+        wanted = {**segmenter, "target": self.parameters.target}
+        if different := start_differences({**former.model_dump(exclude_unset=True), "target": target}, wanted):
+            raise UserError(f"{start}: --start needs a segmenter of the same kind; {'; '.join(different)}")
+        recipe.networks["segmenter"].load_state_dict(load_network(run, "segmenter").state_dict())
+        return run.fingerprint("segmenter", ("target", "scale", "normalisation"))
+
+
+def start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Say in which settings two segmenters differ, and which flag makes this one like the other."""
+    preset = next((name for name, preset in SEGMENTATION.items() if preset.width == there.get("width")), None)
+    remedies = {
+        "network": f"use --network {there.get('network')}",
+        "target": f"use --target {there.get('target')}",
+        "width": f"use --preset {preset}" if preset else "no preset has that, train another one to start from",
+        "norm": f"use --norm {there.get('norm')}",
+        "in_channels": "convert the images",
+    }
+    wrong = [name for name in remedies if there.get(name) != here[name]]
+    if not wrong:  # number of classes and depth follow from target, network and preset
+        remedies = dict.fromkeys(here, "no flag changes that, train another one to start from")
+        wrong = [name for name in here if there.get(name) != here[name]]
+    words = {"in_channels": "channels of images"}
+    return [f"{words.get(name, name)} {there.get(name)} there, {here[name]} here: {remedies[name]}" for name in wrong]
+
+
+def _rescaled(start: Path | None, scale: float) -> list[str]:
+    """Say that a segmenter goes on at another scale than it was trained at, if it does."""
+    former = scale if start is None else Run.open(start).settings.scale
+    if former == scale:
+        return []
+    return [
+        f"{start}: was trained at --scale {former:g}, and goes on at --scale {scale:g}: "
+        "cells of the same images had another size in pixels there"
+    ]

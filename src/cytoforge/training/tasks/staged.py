@@ -1,0 +1,203 @@
+"""Trainings in stages, above the tasks: the two-stage segmenter, and both stages of tGAN.
+
+What comes before the last stage lies in RUN/stages, runs and datasets in folders of their own: of the two-stage
+segmenter generator/, first-segmenter/, masks/ and synthetic/, of movies low-resolution/.
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytoforge.config import GenerateImages
+from cytoforge.data.files import read_json
+from cytoforge.data.resume import differences
+from cytoforge.data.run import STAGES, Run
+from cytoforge.data.writer import INFO, DatasetWriter, read_info
+from cytoforge.errors import UserError
+from cytoforge.inference.curation import IOU
+from cytoforge.inference.generate import generate
+from cytoforge.inference.load import load_network
+from cytoforge.inference.segment import segment_array
+from cytoforge.instances import TARGETS
+from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.progress import say
+from cytoforge.simulation.masks import shapes_of, simulate_labels
+from cytoforge.training.data import Masks, open_data
+from cytoforge.training.hyperparameters import Generator, Hyperparameters, Movie, Segmentation, SuperResolution
+from cytoforge.training.specification import Output, SyntheticData, Training
+from cytoforge.training.tasks.generator import GeneratorTask
+from cytoforge.training.tasks.movie import MovieTask
+from cytoforge.training.tasks.segmentation import SegmentationTask
+from cytoforge.training.tasks.super_resolution import SuperResolutionTask
+from cytoforge.training.tasks.task import Trained, described, run_task
+
+GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
+LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and cells out of masks
+MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each
+KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
+TRUSTED = 0.5  # of its recall on real images, which it must reach on the painted ones for them to be used
+DENSER, DENSEST = 2.0, 0.6  # up to so many times the coverage of the annotated images, and no more than this
+LONGEST = 512  # px, side of a simulated mask
+RECORD = f"{STAGES}/settings.json"
+NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
+
+
+def train_two_stage(parameters: Segmentation, generator: Generator, training: Training) -> Trained:
+    """Train a generator, simulate and paint cells, and train a segmenter on real and painted images.
+
+    An interrupted call goes on. Raises UserError as all training does, and Interrupted after a signal, with everything
+    saved.
+    """
+    out = training.output.path
+    open_stages(training, (parameters, generator))
+    painter, first, masks, synthetic = (Run.stage(out, name) for name in NAMES)
+    if not finished(painter):
+        say(["1 of 5: the generator"])
+        run_task(GeneratorTask(generator), part(training, GENERATOR, painter))
+    if not finished(first):
+        say(["2 of 5: a first segmenter, to look at the generator's images"])
+        run_task(SegmentationTask(parameters), part(training, FIRST_SEGMENTER, first))
+    if not finished(masks):
+        say(["3 of 5: simulated cells"])
+        simulate(training, masks)
+    if not finished(synthetic):
+        say(["4 of 5: painting, and dropping images whose cells the first segmenter does not find"])
+        paint(training, generator, synthetic.parent)
+    say(["5 of 5: the segmenter"])
+    painted, real = recognised(synthetic), recall(training, first)
+    last = part(training, 1 - GENERATOR - FIRST_SEGMENTER, out)
+    if real > 0 and painted >= TRUSTED * real:
+        data = replace(last.data, synthetic=SyntheticData(path=synthetic))
+        return run_task(SegmentationTask(parameters), replace(last, data=data))
+    reason = (
+        f"the first segmenter finds {painted:.0%} of the painted cells and {real:.0%} of the real ones of validation: "
+        "the painted images were left out; give more minutes"
+    )
+    say([reason])
+    trained = run_task(SegmentationTask(parameters, start=first), last)
+    trained.run.note(reason)
+    return trained
+
+
+def train_both_stages(parameters: Movie, enlarging: SuperResolution, training: Training) -> Trained:
+    """Train a movie generator on reduced masks, and a super-resolution generator that enlarges its frames.
+
+    An interrupted call goes on. Raises UserError and Interrupted as all training does.
+    """
+    open_stages(training, (parameters, enlarging))
+    first = Run.stage(training.output.path, "low-resolution")
+    if not finished(first):
+        say(["1 of 2: the low-resolution generator"])
+        small = part(training, LOW_RESOLUTION, first)
+        small = replace(small, data=replace(small.data, scale=training.data.scale / enlarging.factor))
+        run_task(MovieTask(parameters, enlarged=enlarging.factor), small)
+    say(["2 of 2: the super-resolution generator"])
+    return run_task(SuperResolutionTask(enlarging, first), part(training, 1 - LOW_RESOLUTION, training.output.path))
+
+
+def part(training: Training, share: float, out: Path) -> Training:
+    """Return the training of a stage: a share of the budget, and a run folder of its own."""
+    return replace(training, budget=training.budget.share(share), output=Output(path=out))
+
+
+def open_stages(training: Training, parameters: tuple[Hyperparameters, ...]) -> None:
+    """Make the folder of the stages, or go on with those that the same training has begun.
+
+    Raises UserError when the run folder holds another or a finished run (unless told to overwrite), or anything else.
+    """
+    out, overwrite = training.output.path, training.output.overwrite
+    record, folder = out / RECORD, Run(out).folder
+    settings = described(training) | {type(p).__name__: asdict(p) for p in parameters}
+    if record.parent.exists() and not record.exists() and not folder.known:
+        raise UserError(f"{record.parent}: was there before; choose another --out")
+    if overwrite or not record.exists():
+        Run.clear(out, overwrite=overwrite, stages=True)
+        folder.write_json(RECORD, settings)
+    folder.require()
+    if different := differences(read_json(record), settings):
+        raise UserError(
+            f"{out}: holds a run with another {', '.join(different)}; "
+            "repeat its command to go on with it, choose another folder, or give --overwrite"
+        )
+    if finished(out):
+        raise UserError(f"{out}: holds this run, finished; choose another folder or give --overwrite")
+
+
+def finished(path: Path) -> bool:
+    """Tell whether a stage, a run or a dataset, is done."""
+    if (path / "config.json").is_file():
+        return Run.open(path).finished
+    return (path / INFO).is_file() and bool(read_info(path).get("complete"))
+
+
+def simulate(training: Training, out: Path) -> None:
+    """Write masks of simulated cells: the shapes of the training images' cells, as dense as there and denser.
+
+    Shapes are taken at full resolution where the images are; mask k depends on the seed and k only. No cell of a
+    validation image serves.
+    """
+    seed, scale = training.seed, training.data.scale
+    data = open_data(replace(training.data, scale=1.0), seed, masks=Masks(binary=True))
+    annotated = [labels for _, labels in map(data.read, range(len(data.names)))]
+    shapes = [shape for labels in annotated for shape in shapes_of(labels)]
+    if not shapes:
+        path = training.data.path
+        raise UserError(f"{path}: every cell is cut by the edge of its image, or tiny; give larger images")
+    info: dict[str, Any] = {"by": "cytoforge train segmentation --method two-stage", "seed": seed}
+    writer = DatasetWriter(out, {"synthetic": info, "scale": scale})
+    for number in range(MASKS):
+        if (name := f"simulated{number:04d}") in writer.done:
+            continue
+        draw = np.random.default_rng([seed, number])
+        like = annotated[draw.integers(len(annotated))]
+        size = [min(round(side * scale), LONGEST) for side in like.shape]
+        coverage = np.count_nonzero(like) / like.size
+        density = min(coverage * draw.uniform(1, DENSER), max(coverage, DENSEST))
+        simulated = simulate_labels(shapes, (size[0], size[1]), draw, density=density, magnification=scale)
+        writer.add(name, labels=simulated.labels)
+    writer.finish()
+
+
+def paint(training: Training, generator: Generator, stages: Path) -> None:
+    """Paint the simulated masks, and keep images whose cells the first segmenter finds."""
+    generate(
+        GenerateImages(
+            run=stages / "generator",
+            masks=stages / "masks",
+            out=stages / "synthetic",
+            variants=VARIANTS,
+            keep=KEPT,
+            segmenter=stages / "first-segmenter",
+            seed=training.seed,
+            style_mixing=generator.style_mixing,
+            device=training.compute.device,
+            threads=training.compute.threads,
+        )
+    )
+
+
+def recognised(synthetic: Path) -> float:
+    """Return the mean share of their masks' cells that were found in the images that were kept, 0 without any."""
+    curation = read_info(synthetic).get("curation", {})
+    try:
+        kept = [s for name, s in curation["faithfulness"].items() if name not in curation["dropped"]]
+        shares = [float(s) for s in kept if s is not None]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{synthetic / INFO}: its curation cannot be read; remove the folder {synthetic} and repeat the command"
+        ) from error
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def recall(training: Training, segmenter: Path) -> float:
+    """Return the mean share of the cells of the validation images that a run's segmenter finds, at the same IoU."""
+    run, network = Run.open(segmenter), load_network(segmenter)
+    target, tile = TARGETS[run.settings.target], run.settings.tile
+    found = [
+        segmentation_scores(labels, segment_array(network, image, target, tile), thresholds=(IOU,))
+        for _, image, labels in open_data(training.data, training.seed, masks=Masks(binary=True)).validation
+    ]
+    recalls = [scores.recall[0] for scores in found if scores.truth_cells]
+    return float(np.mean(recalls)) if recalls else 0.0

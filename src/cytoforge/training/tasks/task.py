@@ -1,0 +1,231 @@
+"""One function for every task: launch, open the data, build, train, validate, report."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cytoforge.data.images import Normalisation
+from cytoforge.data.run import Run
+from cytoforge.data.weights import lacking, load_features
+from cytoforge.errors import UserError
+from cytoforge.inference.load import choose_device, load_network
+from cytoforge.networks.features import VGG19Features
+from cytoforge.progress import Progress, counted, say
+from cytoforge.report import run_report
+from cytoforge.training.data import TrainingData
+from cytoforge.training.hyperparameters import Adversarial, Hyperparameters, Vid2Vid
+from cytoforge.training.loop import Networks, State, Trainer, Validation, fit, verdict
+from cytoforge.training.recipes.networks import Described
+from cytoforge.training.recipes.painting import VGG
+from cytoforge.training.recipes.recipe import Recipe
+from cytoforge.training.samplers.items import Sampler
+from cytoforge.training.samplers.prefetch import Prefetched
+from cytoforge.training.specification import Compute, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a task trains, once it has seen the data."""
+
+    networks: dict[str, Described]
+    """kind and options of the networks of the run, by name"""
+    recipe: Recipe
+    sampler: Sampler
+    validation: Validation
+    shown: Callable[[Networks], dict[str, Any]]
+    """what `run_report` shows besides settings and curves, of the networks whose weights were kept"""
+    measured: Callable[[Networks], dict[str, Any]] = lambda networks: {}
+    """what provenance.json tells of the same networks"""
+    stored: Mapping[str, Any] = field(default_factory=dict)
+    """what config.json holds besides what all trainings have in common"""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """the same of provenance.json"""
+    weights: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """further weights of the run, such as backgrounds to paint on, by name"""
+    notes: Sequence[str] = ()
+    """what the user should know, a sentence each"""
+    remarks: Sequence[str] = ()
+    """sentences for provenance.json, once the training is over"""
+
+
+class Task(ABC):
+    """What is trained on what, and validated by what."""
+
+    name: ClassVar[str]
+    """the words of its command"""
+    parameters: Hyperparameters
+
+    @abstractmethod
+    def open(self, training: Training) -> TrainingData:
+        """Open the data; raises UserError when they do not serve."""
+
+    @abstractmethod
+    def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
+        """Build the networks, the recipe, and what samples and validates; raises UserError."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run folder and how its training went."""
+
+    run: Run
+    state: State
+
+
+def run_task(task: Task, training: Training) -> Trained:
+    """Train and write the run folder; go on with it if an earlier call was interrupted.
+
+    Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
+    """
+    fabric = launch(training.compute)
+    main = fabric.global_rank == 0
+    data = task.open(training)
+    plan = task.plan(training, data, fabric)
+    run = _open_run(task, training, data, plan, fabric)
+    if main:
+        counts = f"{counted(len(data.names), 'image')} to train on, {len(data.validation)} for validation"
+        say([*data.notes, *plan.notes, f"{counts}, {counted(data.cells, 'cell')}"])
+    progress = Progress(task.name)
+    state = fit(
+        Trainer(plan.recipe, fabric, decay=task.parameters.average),
+        Prefetched(plan.sampler) if fabric.device.type == "cuda" else plan.sampler,
+        plan.validation,
+        run,
+        training.budget,
+        seed=training.seed,
+        announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
+    )
+    if main:
+        run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
+        say([verdict(state)])
+        for remark in plan.remarks:
+            run.note(remark)
+        _report(run, plan, state)
+    return Trained(run, state)
+
+
+def launch(compute: Compute) -> Fabric:
+    """Start the processes that train together and return this one's handle on device and precision.
+
+    The precision is chosen from what the processor states of itself, never by timing, so that a resumed run repeats.
+    """
+    device = choose_device(compute.device)
+    on_gpu = device == "cuda"
+    if not on_gpu:
+        torch.set_num_threads(compute.threads or max((os.cpu_count() or 1) // compute.devices, 1))
+    precision = compute.precision
+    if precision == "auto":
+        precision = "bfloat16" if (torch.cuda.is_bf16_supported() if on_gpu else _computes_bfloat16()) else "float32"
+    fabric = Fabric(
+        accelerator=device,
+        devices=compute.devices,
+        strategy="ddp" if compute.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def _computes_bfloat16() -> bool:
+    """Tell whether the CPU has instructions for bfloat16 products; without them it is slower than float32."""
+    asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(ask() for ask in asks if ask is not None)
+
+
+def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fabric: Fabric) -> Run:
+    """Create the run folder, or open it to go on where the same training stopped.
+
+    Raises UserError when the folder holds a finished run or one of other settings, unless told to overwrite.
+    """
+    content = {
+        "command": task.name,
+        "networks": plan.networks,
+        "perceptual": plan.recipe.perceptual,
+        **plan.stored,
+        "parameters": asdict(task.parameters),
+        "training": described(training),
+        "scale": training.data.scale,
+        "normalisation": Normalisation().to_json(),
+        "precision": fabric._precision.precision,
+        "threads": torch.get_num_threads(),
+        "training_images": list(data.names),
+        "validation_images": [name for name, _, _ in data.validation],
+    }
+    if fabric.global_rank == 0:
+        run = Run.start(training.output.path, content, overwrite=training.output.overwrite)
+        learned, held = data.fingerprints
+        run.record(training_data=learned, validation_data=held, data_notes=list(data.notes), **plan.provenance)
+        run.record(device=str(fabric.device), processes=fabric.world_size)
+        for name, tensors in plan.weights.items():
+            run.save_weights(name, tensors)
+    fabric.barrier()
+    return Run.open(training.output.path)
+
+
+def described(training: Training) -> dict[str, Any]:
+    """Return what config.json says of a training: all that its result follows from, in plain values."""
+    data = asdict(training.data)
+    compute = {key: value for key, value in asdict(training.compute).items() if key != "weights_dir"}
+    parts = {"data": data, "budget": asdict(training.budget), "compute": compute, "seed": training.seed}
+    plain: dict[str, Any] = _plain(parts)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def stored_tile(crop: tuple[int, int]) -> int:
+    """Return the side in pixels of the tiles in which a network trained on windows of a size is used."""
+    return max(2 * max(crop), 256)
+
+
+def feature_network(parameters: Adversarial | Vid2Vid, weights_dir: Path | None) -> VGG19Features | None:
+    """Return VGG-19 where hyperparameters want it and its weights are there.
+
+    Raises UserError when nothing else will do and they are missing.
+    """
+    if parameters.perceptual not in ("vgg", "vgg or features"):
+        return None
+    weights = load_features("vgg19", weights_dir)
+    if weights is None and parameters.perceptual == "vgg":
+        raise UserError(f"--perceptual vgg: {lacking(weights_dir, 'vgg19')}")
+    return None if weights is None else VGG19Features(weights)
+
+
+def perceptual_notes(parameters: Adversarial | Vid2Vid, recipe: Recipe, weights_dir: Path | None) -> list[str]:
+    """Say that features of the discriminator stand in for VGG-19, if they do."""
+    if parameters.perceptual != "vgg or features" or recipe.perceptual == VGG:
+        return []
+    return [f"the perceptual loss falls back to matching the discriminator's features: {lacking(weights_dir, 'vgg19')}"]
+
+
+def _report(run: Run, plan: Plan, state: State) -> None:
+    """Write report.html of a run: what all trainings tell, and what the task shows."""
+    stored = run.config
+    networks = {name: load_network(run, name) for name in plan.recipe.averaged}
+    run.record(**plan.measured(networks))
+    report = run_report(
+        title=f"Training of {run.path.name}",
+        settings={key: stored[key] for key in ("training", "parameters")},
+        provenance=run.provenance,
+        metrics=run.metrics(),
+        verdict=verdict(state),
+        **plan.shown(networks),
+    )
+    report.write(run.folder)
+
+
+def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Return pictures uint8 (H, W, 3) of one size beside each other."""
+    return np.concatenate(panels, axis=1)

@@ -1,0 +1,278 @@
+"""Hyperparameters: what `changed` takes and refuses, what presets hold, and that a run keeps its own."""
+
+import dataclasses
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoforge.cli import main
+from cytoforge.data.files import write_json
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.losses import CycleWeights, MovieWeights, SuperResolutionWeights, Vid2VidWeights
+from cytoforge.training import hyperparameters
+from cytoforge.training.hyperparameters import (
+    CYCLE_GAN,
+    GENERATOR,
+    MOVIE,
+    SEGMENTATION,
+    SUPER_RESOLUTION,
+    TRACKER,
+    VID2VID,
+    changed,
+    described,
+)
+
+TASKS = {
+    "segmentation": SEGMENTATION,
+    "cyclegan": CYCLE_GAN,
+    "generator": GENERATOR,
+    "movie": MOVIE,
+    "vid2vid": VID2VID,
+    "super-resolution": SUPER_RESOLUTION,
+    "tracker": TRACKER,
+}
+PAINTERS = ("cyclegan", "generator", "movie", "super-resolution")
+
+
+class TestChanged:
+    @pytest.mark.parametrize(
+        ("parameters", "assignment", "name", "value"),
+        [
+            (SEGMENTATION["tiny"], "rate=1e-4", "rate", 1e-4),
+            (SEGMENTATION["tiny"], " rate = 2 ", "rate", 2.0),
+            (SEGMENTATION["tiny"], "depth=2", "depth", 2),
+            (SEGMENTATION["tiny"], "anneal=false", "anneal", False),
+            (SEGMENTATION["tiny"], "norm=group", "norm", "group"),
+            (SEGMENTATION["tiny"], "crop=96x128", "crop", (96, 128)),
+            (SEGMENTATION["tiny"], "crop=96,128", "crop", (96, 128)),
+            (SEGMENTATION["tiny"], "crop=(96, 128)", "crop", (96, 128)),
+            (GENERATOR["tiny"], "perceptual=vgg or features", "perceptual", "vgg or features"),
+            (GENERATOR["tiny"], "perceptual=none", "perceptual", "none"),  # a word of its own
+            (GENERATOR["tiny"], "p_diff=0", "p_diff", 0.0),
+            (MOVIE["tiny"], "max_gradient=none", "max_gradient", None),
+            (MOVIE["paper"], "max_gradient=5", "max_gradient", 5.0),
+            (TRACKER["paper"], "batch=3", "batch", 3),
+        ],
+    )
+    def test_one_value_is_replaced_and_no_other(
+        self, parameters: Any, assignment: str, name: str, value: object
+    ) -> None:
+        found = changed(parameters, [assignment])
+        assert type(found) is type(parameters)
+        assert getattr(found, name) == value and type(getattr(found, name)) is type(value)
+        assert replace(found, **{name: getattr(parameters, name)}) == parameters
+
+    def test_a_nested_weight_is_replaced_and_no_other(self) -> None:
+        found = changed(CYCLE_GAN["tiny"], ["weights.adversarial=2", "weights.cycle_mask=0"])
+        assert found.weights == replace(CYCLE_GAN["tiny"].weights, adversarial=2.0, cycle_mask=0.0)
+        assert replace(found, weights=CYCLE_GAN["tiny"].weights) == CYCLE_GAN["tiny"]
+
+    def test_the_last_of_two_counts_and_none_changes_nothing(self) -> None:
+        assert changed(SEGMENTATION["small"], ["rate=1", "rate=3"]).rate == 3
+        assert changed(SEGMENTATION["small"], []) is SEGMENTATION["small"]
+
+    @pytest.mark.parametrize(
+        ("parameters", "assignment", "sentence"),
+        [
+            (SEGMENTATION["tiny"], "rate", "--set rate: write NAME=VALUE, such as rate=1e-3"),
+            (SEGMENTATION["tiny"], "speed=1", "--set speed: there is no such hyperparameter; there are width, norm, "),
+            (SEGMENTATION["tiny"], "weights.flow=1", "--set weights.flow: there is no such hyperparameter"),
+            (SEGMENTATION["tiny"], "rate.x=1", "--set rate.x: there is no such hyperparameter"),
+            (GENERATOR["tiny"], "weights=1", "weights.adversarial, weights.cycle_image"),
+            (GENERATOR["tiny"], "weights.flow=1", "--set weights.flow: there is no such hyperparameter"),
+            (SEGMENTATION["tiny"], "=1", "--set : there is no such hyperparameter"),
+            (SEGMENTATION["tiny"], "rate=fast", "--set rate=fast: takes a number"),
+            (SEGMENTATION["tiny"], "rate=none", "--set rate=none: takes a number"),
+            (SEGMENTATION["tiny"], "rate=nan", "--set rate=nan: takes a number"),
+            (SEGMENTATION["tiny"], "rate=inf", "--set rate=inf: takes a number"),
+            (SEGMENTATION["tiny"], "depth=2.5", "--set depth=2.5: takes a whole number"),
+            (SEGMENTATION["tiny"], "anneal=maybe", "--set anneal=maybe: takes true or false"),
+            (SEGMENTATION["tiny"], "norm=layer", "--set norm=layer: takes batch, group"),
+            (SEGMENTATION["tiny"], "crop=64", "--set crop=64: takes height x width, such as 128x128"),
+            (SEGMENTATION["tiny"], "crop=64x64x64", "--set crop=64x64x64: takes height x width"),
+            (MOVIE["tiny"], "max_gradient=much", "--set max_gradient=much: takes a number or none"),
+            (CYCLE_GAN["tiny"], "weights.adversarial=-1", "--set weights.adversarial=-1: takes a number"),
+        ],
+    )
+    def test_what_is_refused_and_how(self, parameters: Any, assignment: str, sentence: str) -> None:
+        with pytest.raises(UserError) as caught:
+            changed(parameters, [assignment])
+        assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("task", TASKS)
+    @pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
+    def test_every_value_that_is_told_can_be_given(self, task: str, preset: str) -> None:
+        parameters = TASKS[task][preset]
+        told = dict(described(parameters))
+        assert len(told) >= len(dataclasses.fields(parameters))
+        written = [
+            f"{name}={'x'.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in told.items()
+        ]
+        assert changed(parameters, written) == parameters
+
+
+class TestPresets:
+    """Values as docs/decisions.md and the published code have them; a preset is edited with its decision."""
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_there_are_three_and_they_grow(self, task: str) -> None:
+        presets = TASKS[task]
+        assert list(presets) == ["tiny", "small", "paper"]
+        assert [presets[name].average for name in presets] == [0.98, 0.99, 0.999]
+        wider = 2 if task == "vid2vid" else 1  # twice the width, without levels that double it
+        assert [presets[name].width for name in presets] == [8 * wider, 16 * wider, 64 * wider]
+        assert {preset.norm for preset in presets.values()} == {"batch"}
+
+    def test_short_trainings_of_segmenters_take_one_window_and_a_high_rate(self) -> None:
+        for presets in (SEGMENTATION, CYCLE_GAN):
+            for name, batch, rate, anneal in (("tiny", 1, 3e-3, True), ("small", 1, 3e-3, True), ("paper", 2, 1e-4, 0)):
+                preset = presets[name]
+                assert (preset.batch, preset.rate, preset.anneal) == (batch, rate, anneal)
+        assert SEGMENTATION["paper"].crop == CYCLE_GAN["paper"].crop == GENERATOR["paper"].crop == (512, 768)
+
+    @pytest.mark.parametrize("task", PAINTERS)
+    def test_the_papers_are_as_published(self, task: str) -> None:
+        preset = TASKS[task]["paper"]
+        assert (preset.generator_rate, preset.discriminator_rate) == (1e-4, 1e-4)
+        assert (preset.discriminator_width, preset.heads, preset.head_width) == (64, 8, 64)
+        assert (preset.zero_scores, preset.upsampling, preset.noise_gain) == (False, "transposed", 1.0)
+        assert (preset.perceptual, preset.anneal, preset.batch) == ("vgg or features", False, 2)
+        assert (preset.p_diff, preset.style_mixing, preset.condition) == (0.2, 0.9, "mask")
+
+    @pytest.mark.parametrize("task", PAINTERS)
+    @pytest.mark.parametrize("name", ["tiny", "small"])
+    def test_short_trainings_of_painters(self, task: str, name: str) -> None:
+        preset = TASKS[task][name]
+        cycle = task == "cyclegan"
+        assert (preset.generator_rate, preset.discriminator_rate) == (1e-3, 4e-4 if cycle else 2e-3)
+        assert (preset.zero_scores, preset.upsampling) == (True, "nearest")
+        assert preset.noise_gain == (1.0 if cycle else 0.3)
+        assert (preset.perceptual, preset.anneal, preset.batch) == ("features", True, 1)
+
+    def test_weights_of_losses(self) -> None:
+        assert CYCLE_GAN["paper"].weights == GENERATOR["paper"].weights == CycleWeights(1, 100, 100, 50, 50)
+        assert MOVIE["paper"].weights == MovieWeights(1, 100, 50, 100, 50)
+        assert SUPER_RESOLUTION["paper"].weights == SuperResolutionWeights(1, 25, 50)
+        for name in ("tiny", "small"):
+            assert CYCLE_GAN[name].weights == CycleWeights(2.5, 12.5, 25, 12.5, 50)
+            assert (GENERATOR[name].weights.adversarial, GENERATOR[name].weights.identity_image) == (5, 25)
+            assert MOVIE[name].weights == MovieWeights(5, 2, 25, 25, 5)
+            assert SUPER_RESOLUTION[name].weights == SuperResolutionWeights(5, 25, 25)
+        assert {preset.weights for preset in VID2VID.values()} == {Vid2VidWeights()}
+
+    def test_movies(self) -> None:
+        assert [(MOVIE[name].crop, MOVIE[name].clip) for name in MOVIE] == [
+            ((64, 64), 3),
+            ((96, 96), 6),
+            ((256, 384), 10),
+        ]
+        for name in ("tiny", "small"):
+            quick = MOVIE[name]
+            assert (quick.condition, quick.draw_length, quick.learn_last, quick.residual) == ("instances", *[True] * 3)
+            assert (quick.in_use_from, quick.contrast_error, quick.max_gradient) == (0.5, 0.4, 20)
+        paper = MOVIE["paper"]
+        assert (paper.condition, paper.draw_length, paper.learn_last, paper.residual) == ("mask", *[False] * 3)
+        assert (paper.in_use_from, paper.contrast_error, paper.max_gradient) == (1, 0, None)
+        assert {(preset.window, preset.lag) for preset in MOVIE.values()} == {(2, 1)}
+        assert [VID2VID[name].rate for name in VID2VID] == [1e-3, 1e-3, 2e-4]
+        assert [VID2VID[name].clip for name in VID2VID] == [3, 6, 10]
+        assert [SUPER_RESOLUTION[name].residual for name in SUPER_RESOLUTION] == [True, True, False]
+
+    def test_backgrounds_and_trackers(self) -> None:
+        assert [GENERATOR[name].background for name in GENERATOR] == ["real", "real", "painted"]
+        assert [(TRACKER[name].batch, TRACKER[name].rate) for name in TRACKER] == [(2, 1e-3), (4, 1e-3), (16, 1e-3)]
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_what_is_taken_by_default_is_no_secret(self, task: str) -> None:
+        """No preset leaves a value open: all are plain data, which config.json holds."""
+        for preset in TASKS[task].values():
+            assert json.loads(json.dumps(asdict(preset))).keys() == {f.name for f in dataclasses.fields(preset)}
+
+
+TINY = ["--preset", "tiny", "--threads", "1", "--steps", "4"]
+
+
+def line(data: Path, out: Path, *flags: str) -> list[str]:
+    return ["train", "segmentation", str(data), "--out", str(out), *TINY, *flags]
+
+
+def unfinished(run: Path) -> None:
+    """Let a finished run be one that was stopped at its last step."""
+    opened = Run.open(run)
+    tensors, meta = opened.load_state()
+    meta["counters"]["finished"] = False
+    opened.save_state(tensors, meta)
+    write_json(run / "provenance.json", {k: v for k, v in opened.provenance.items() if k != "finished"})
+
+
+def test_resolved_values_are_stored_and_those_that_were_given(tiny_dataset: Path, tmp_path: Path) -> None:
+    flags = ["--set", "rate=1e-4", "--set", "crop=48x32", "--norm", "group"]
+    assert main(line(tiny_dataset, tmp_path / "run", *flags)) == 0
+    stored = Run.open(tmp_path / "run").config
+    expected = asdict(replace(SEGMENTATION["tiny"], rate=1e-4, crop=(48, 32), norm="group"))
+    assert stored["parameters"] == json.loads(json.dumps(expected))
+    assert stored["method"] == "conventional"
+    assert stored["networks"]["segmenter"]["norm"] == "group"
+    assert stored["training"]["budget"] == {"steps": 4, "seconds": None, "clock": "wall", "patience": None}
+    assert stored["training"]["data"]["path"] == str(tiny_dataset)
+    assert stored["training"]["compute"]["threads"] == 1 and stored["training"]["seed"] == 0
+    assert "config" not in stored
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("speed=1", "--set speed: there is no such hyperparameter; there are width, norm"),
+        ("rate", "--set rate: write NAME=VALUE"),
+        ("rate=fast", "--set rate=fast: takes a number"),
+        ("weights.adversarial=2", "--set weights.adversarial: there is no such hyperparameter"),  # of the cycle only
+    ],
+)
+def test_what_cannot_be_set_is_one_sentence(
+    flag: str, sentence: str, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line(tiny_dataset, tmp_path / "run", "--set", flag)) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("cytoforge: ") and sentence in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_kind_of_training_takes_them(
+    tiny_dataset: Path, tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, data in (
+        ("segmentation --method cyclegan", tiny_dataset),
+        ("segmentation --method two-stage", tiny_dataset),
+        ("generator", tiny_dataset),
+        ("movie", tiny_movie),
+        ("movie --method vid2vid", tiny_movie),
+        ("movie --stage both", tiny_movie),
+        ("tracker", tiny_movie),
+    ):
+        task, *flags = words.split()
+        assert main(["train", task, str(data), "--out", str(tmp_path / "run"), *TINY, *flags, "--set", "speed=1"]) == 2
+        assert "--set speed: there is no such hyperparameter; there are width" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_edited_preset_does_not_change_how_a_run_goes_on(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(line(tiny_dataset, run)) == 0
+    unfinished(run)
+    weights = (run / "weights" / "segmenter.safetensors").read_bytes()
+    stored = Run.open(run).config
+    edited = {**SEGMENTATION, "tiny": replace(SEGMENTATION["tiny"], rate=0.5)}
+    monkeypatch.setattr(hyperparameters, "SEGMENTATION", edited)
+    capsys.readouterr()
+    assert main(line(tiny_dataset, run)) == 2
+    assert "holds a run with another rate; repeat its command" in capsys.readouterr().err
+    assert Run.open(run).config == stored and (run / "weights" / "segmenter.safetensors").read_bytes() == weights
+    rate = stored["parameters"]["rate"]
+    assert main(line(tiny_dataset, run, "--set", f"rate={rate}")) == 0  # goes on with what it was begun with
+    assert Run.open(run).config == stored and Run.open(run).finished
