@@ -17,14 +17,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train generator": ("TrainGenerator", "commands.train:train_generator", "annotated images to an image generator"),
     "train movie": ("TrainMovie", "commands.train:train_movie", "an annotated movie to a movie generator"),
     "train tracker": ("TrainTracker", "commands.train:train_tracker", "a tracked movie to a tracker"),
-    "segment": ("Segment", "inference.segment:segment", "images to masks with a trained run"),
-    "generate images": ("GenerateImages", "inference.generate:generate", "masks to images, with a trained generator"),
+    "segment": ("Segment", "commands.segment:segment", "images to masks with a trained run"),
+    "generate images": ("GenerateImages", "commands.generate:generate", "masks to images, with a trained generator"),
     "generate movie": (
         "GenerateMovie",
-        "inference.generate_movie:generate_movie",
+        "commands.generate:generate_movie",
         "masks of a movie to its frames, with a trained movie generator",
     ),
-    "track": ("Track", "inference.track:track", "masks of a movie, or its frames, to tracks and lineages"),
+    "track": ("Track", "commands.track:track", "masks of a movie, or its frames, to tracks and lineages"),
     "score segmentation": ("ScoreSegmentation", "commands.score:score_command", "masks against true masks"),
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "simulate movie": (

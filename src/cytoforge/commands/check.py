@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from cytoforge.config import FITTING_DIAMETER, Check, fitting_scale
+from cytoforge.config import Check
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Regions, Traits, judge, traits
+from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
 from cytoforge.progress import Progress, counted
 
 SHOWN = 3  # findings of one kind that are printed in full

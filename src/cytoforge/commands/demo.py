@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cytoforge.commands.segment import segment
 from cytoforge.commands.train import specified, train_segmentation
 from cytoforge.config import Demo, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset
@@ -16,9 +17,8 @@ from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
-from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
-from cytoforge.inference.segment import segment
+from cytoforge.inference.painting import paint
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
 from cytoforge.progress import clock, say
 from cytoforge.report import PAGE, Report, overlay, to_rgb

@@ -15,7 +15,7 @@ from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import read_header, scaled_shape, units_agree, widened
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import Labels, shrunk
+from cytoforge.inference.frames import Labels, shrunk
 from cytoforge.inference.tiling import Floats
 from cytoforge.linking import numbered
 from cytoforge.networks.features import SQUEEZENET_SMALLEST

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.config import ABSENT, ScoreSegmentation
+from cytoforge.config import ScoreSegmentation
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
@@ -20,6 +20,7 @@ from cytoforge.metrics.segmentation import (
     segmentation_scores,
     summarise,
 )
+from cytoforge.places import ABSENT
 from cytoforge.progress import counted
 
 COLUMNS = {"F": "f_score", "precision": "precision", "recall": "recall", "AP": "average_precision"}

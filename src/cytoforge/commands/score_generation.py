@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.config import ABSENT, ScoreGeneration
+from cytoforge.config import ScoreGeneration
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
 from cytoforge.data.images import (
@@ -40,6 +40,7 @@ from cytoforge.metrics.generation import (
     set_scores,
 )
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
+from cytoforge.places import ABSENT
 from cytoforge.progress import Progress, counted
 
 MAPPINGS = {

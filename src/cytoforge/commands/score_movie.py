@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from cytoforge.commands.movie_sides import Sides, TrackedMovie, shown
-from cytoforge.config import ABSENT, ScoreMovie, Segment
+from cytoforge.config import ScoreMovie
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels
 from cytoforge.data.weights import FeatureNetwork, lacking, load_inception, load_lpips, used_weights
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import Labels
+from cytoforge.inference.frames import Labels
 from cytoforge.inference.load import choose_device
-from cytoforge.inference.segment import Model, segment_array
+from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.metrics.clips import FRAMES, NAME, TILE, clip_features
 from cytoforge.metrics.estimates import Estimate, to_json
 from cytoforge.metrics.generation import PairScores, PerceptualDistance, extract_features
@@ -39,6 +39,7 @@ from cytoforge.metrics.movie import (
     movie_distance,
 )
 from cytoforge.networks.features import InceptionFeatures
+from cytoforge.places import ABSENT
 from cytoforge.progress import Progress, counted
 
 FEW = 30  # steps of cells, below which the warping error is remarked on
@@ -101,7 +102,7 @@ def score_movie(config: ScoreMovie) -> MovieResults:
     device = choose_device(config.device)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     sides = Sides.open(config)
-    model = _open_segmenter(config, sides)
+    segmenter = _open_segmenter(config, sides)
     inception, lpips = load_inception(config.weights_dir), load_lpips(config.weights_dir)
     notes = list(sides.notes)
     notes += [] if inception else [f"no distance frame by frame: {lacking(config.weights_dir, 'inception')}"]
@@ -110,8 +111,8 @@ def score_movie(config: ScoreMovie) -> MovieResults:
     pairs, neighbours = _pair_scores(sides, network, device, generator) if sides.pairs else (None, None)
     reference = Reference(frame for real in sides.real for frame in real.frames())
     results = MovieResults(
-        _side_scores(sides.generated, reference, model),
-        _side_scores(sides.real, reference, model),
+        _side_scores(sides.generated, reference, segmenter),
+        _side_scores(sides.real, reference, segmenter),
         tuple(ours.name for ours, _ in sides.pairs),
         pairs,
         neighbours,
@@ -125,17 +126,16 @@ def score_movie(config: ScoreMovie) -> MovieResults:
     return results
 
 
-def _open_segmenter(config: ScoreMovie, sides: Sides) -> Model | None:
+def _open_segmenter(config: ScoreMovie, sides: Sides) -> Segmenter | None:
     if config.segmenter is None:
         return None
-    images = out = config.prediction  # only the run is looked at
-    model = Model.open(Segment(config.segmenter, images, out, device=config.device, threads=config.threads))
-    if (channels := sides.real[0].data.channels()) != model.channels:
+    segmenter = Segmenter.load(config.segmenter, device=config.device, threads=config.threads)
+    if (channels := sides.real[0].data.channels()) != segmenter.channels:
         raise UserError(
-            f"{config.segmenter}: was trained on {counted(model.channels, 'channel')}, the movies have {channels}; "
+            f"{config.segmenter}: was trained on {counted(segmenter.channels, 'channel')}, the movies have {channels}; "
             "give another --segmenter"
         )
-    return model
+    return segmenter
 
 
 def _pair_scores(
@@ -166,24 +166,24 @@ def _clip_distance(sides: Sides) -> MovieDistance | None:
     return None if isnan(score.distance) else score
 
 
-def _side_scores(side: Sequence[TrackedMovie], reference: Reference, model: Model | None) -> SideScores:
+def _side_scores(side: Sequence[TrackedMovie], reference: Reference, segmenter: Segmenter | None) -> SideScores:
     drifted = at_lengths([drift(each.frames(), reference) for each in side])
     return SideScores(
         tuple(each.name for each in side),
         sum(len(each.items) for each in side),
         coherence(each.labelled() for each in side),
         {length: Drift(float(grey), float(texture)) for length, (grey, texture) in drifted.items()},
-        faithfulness(_seen(each, model) for each in side) if model else None,
+        faithfulness(_seen(each, segmenter) for each in side) if segmenter else None,
     )
 
 
-def _seen(each: TrackedMovie, model: Model) -> Iterator[tuple[Labels, Labels]]:
+def _seen(each: TrackedMovie, segmenter: Segmenter) -> Iterator[tuple[Labels, Labels]]:
     """Labels of each frame, and what the segmenter finds there, at the scale of the segmenter."""
     progress = Progress(f"cells of {each.data.path} {each.name}")
     for done, (number, item) in enumerate(each.items.items(), 1):
-        image = each.data.read_image(item, model.scale / each.data.scale, model.normalisation)
+        image = each.data.read_image(item, segmenter.scale / each.data.scale, segmenter.normalisation)
         labels = resize_labels(each.sequence.read_tracked(number), (image.shape[1], image.shape[2]))
-        yield labels, segment_array(model.network, image, model.target, model.tile)
+        yield labels, segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
         progress(done / len(each.items))
 
 

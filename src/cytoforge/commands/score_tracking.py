@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.config import ABSENT, ScoreTracking
+from cytoforge.config import ScoreTracking
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, utf8, write_json
 from cytoforge.data.images import read_labels
@@ -32,6 +32,7 @@ from cytoforge.metrics.deepsea import Places, places, script_counts, script_meas
 from cytoforge.metrics.estimates import Estimate, Floats, bootstrap_estimate, resample, to_json
 from cytoforge.metrics.segmentation import Labels, Overlap, overlap
 from cytoforge.metrics.tracking import pooled, tracking_counts, tracking_measures
+from cytoforge.places import ABSENT
 from cytoforge.progress import Progress, counted
 
 FEWEST = 5

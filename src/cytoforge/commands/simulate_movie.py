@@ -18,7 +18,7 @@ from cytoforge.commands.simulate import (
     settings_of,
     verdict,
 )
-from cytoforge.config import FITTING_DIAMETER, SimulateMovie
+from cytoforge.config import SimulateMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
@@ -28,7 +28,7 @@ from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.labels import dense
 from cytoforge.metrics import morphology, motion
-from cytoforge.metrics.morphology import Morphology
+from cytoforge.metrics.morphology import FITTING_DIAMETER, Morphology
 from cytoforge.metrics.motion import Motion
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE, Pixels, Report, label_colours

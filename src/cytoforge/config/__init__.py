@@ -1,6 +1,6 @@
 """One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
 
-from cytoforge.config.base import ABSENT, PRESENT, RUN, check_places
+from cytoforge.config.base import check_places
 from cytoforge.config.commands import (
     TRACKERS,
     Check,
@@ -31,7 +31,6 @@ from cytoforge.config.study import (
     StudyVersatility,
 )
 from cytoforge.config.training import (
-    FITTING_DIAMETER,
     PainterTraining,
     TrainGenerator,
     Training,
@@ -39,14 +38,9 @@ from cytoforge.config.training import (
     TrainSegmentation,
     TrainTracker,
     WithSynthetic,
-    fitting_scale,
 )
 
 __all__ = [
-    "ABSENT",
-    "FITTING_DIAMETER",
-    "PRESENT",
-    "RUN",
     "TRACKERS",
     "Check",
     "Demo",
@@ -83,5 +77,4 @@ __all__ = [
     "Training",
     "WithSynthetic",
     "check_places",
-    "fitting_scale",
 ]

@@ -1,7 +1,5 @@
 """How settings are declared and checked: dataclasses whose errors speak of flags, paths that are looked at first."""
 
-import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -13,6 +11,7 @@ from pydantic.fields import FieldInfo
 from tyro.conf import Positional, arg
 
 from cytoforge.errors import UserError
+from cytoforge.places import ABSENT, PRESENT, RUN, UNFINISHED, Place
 
 Fraction = Annotated[float, Field(ge=0, le=1, examples=[0.5])]
 Count = Annotated[int, Field(ge=1)]
@@ -20,42 +19,6 @@ RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", 
 BOUNDS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """What a path must be: known from the settings alone, so that nobody waits for libraries and data to be refused."""
-
-    fits: Callable[[Path], bool]
-    wrong: str
-    """what is wrong otherwise, and the remedy"""
-    written: bool = False
-    """whether it is written to: then --overwrite makes it fit"""
-
-    def check(self, path: Path, *, overwrite: bool = False) -> None:
-        """Raise UserError when the path does not fit."""
-        if not (self.written and overwrite) and not self.fits(path):
-            raise UserError(f"{path}: {self.wrong}")
-
-
-def _unfinished(folder: Path) -> bool:
-    for file, mark in (("provenance.json", "finished"), ("dataset.json", "complete")):
-        try:
-            stored = json.loads((folder / file).read_bytes())
-        except (OSError, ValueError, RecursionError):
-            continue  # whoever reads it has more to say
-        if isinstance(stored, dict) and stored.get(mark):
-            return False
-    return True
-
-
-PRESENT = Place(Path.exists, "does not exist; check the name")
-RUN = Place(
-    lambda path: (path / "config.json").is_file(),
-    "is no run folder (config.json is missing); give the folder that a training wrote",
-)
-UNFINISHED = Place(_unfinished, "holds results already; choose another folder or give --overwrite", written=True)
-ABSENT = Place(
-    lambda path: not path.exists(), "exists already; choose another --json file or give --overwrite", written=True
-)
 Present = Annotated[Path, PRESENT]
 RunFolder = Annotated[Path, RUN]
 ResultFolder = Annotated[Path, UNFINISHED]

@@ -18,15 +18,6 @@ Clock = Literal["wall", "processor"]
 Norm = Literal["batch", "group"]
 
 
-FITTING_DIAMETER = 16.0  # px: cells of this size fill a window of the small preset with some twenty neighbours
-
-
-def fitting_scale(diameter: float) -> float | None:
-    """Return the --scale that brings cells of `diameter` px to FITTING_DIAMETER; None when they nearly have it."""
-    ratio = FITTING_DIAMETER / diameter
-    return None if 1 / 1.4 < ratio < 1.4 else float(f"{ratio:.2g}")
-
-
 WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound --factor
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cytoforge.config import PRESENT
 from cytoforge.data import movie
 from cytoforge.data.files import digest, is_number, utf8
 from cytoforge.data.formats import SUFFIXES, by_stem, image_files, read_mark
@@ -31,6 +30,7 @@ from cytoforge.data.ngff import is_zarr
 from cytoforge.data.ownership import MANIFEST
 from cytoforge.data.writer import INFO, PARTS, read_info
 from cytoforge.errors import UserError
+from cytoforge.places import PRESENT
 from cytoforge.progress import counted
 
 __all__ = ["INFO", "PARTS", "By", "Dataset", "Item", "parts"]

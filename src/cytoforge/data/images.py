@@ -174,6 +174,30 @@ def _tiff(array: np.ndarray, axes: str, photometric: str, mark: Mark | None) -> 
     return content.getvalue()
 
 
+def channels_first(image: np.ndarray, axes: str | None = None, channels: int | None = None) -> np.ndarray:
+    """Return an image in memory as (C, H, W): (H, W) is grey, of (H, W, C) and (C, H, W) `axes` tell the order.
+
+    `axes` has a letter for each axis: Y, X and C. Without it the axis of `channels` entries is that of the channels,
+    if no other has as many. Raises UserError where that leaves doubts, or the image is none.
+    """
+    image = np.asarray(image)
+    if image.dtype == bool:
+        image = image.astype(np.uint8)
+    if image.dtype.kind not in "uif" or image.size == 0:
+        raise UserError(f"an image holds integers or real numbers, this is {image.dtype} {image.shape}")
+    if axes is None and image.ndim == 3:
+        fitting = [order for order, place in (("CYX", 0), ("YXC", 2)) if image.shape[place] == channels]
+        if len(fitting) != 1:
+            raise UserError(f"an array {image.shape} may be CYX or YXC; name the axes, such as axes='YXC'")
+        axes = fitting[0]
+    axes = (axes or "YX").upper()
+    if sorted(axes) not in (["X", "Y"], ["C", "X", "Y"]) or len(axes) != image.ndim:
+        raise UserError(f"an array {image.shape} has no axes {axes}; they are YX, YXC or CYX")
+    if "C" not in axes:
+        image, axes = image[None], "C" + axes
+    return np.ascontiguousarray(image.transpose([axes.index(letter) for letter in "CYX"]))
+
+
 def is_blank(array: np.ndarray) -> bool:
     """Tell whether every channel (first axis) holds one finite value only, or none: no structure to see.
 

@@ -23,7 +23,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cytoforge.config import RUN
 from cytoforge.data.files import check_readable, digest, in_utf8, make_folder, read_json
 from cytoforge.data.images import encode_image
 from cytoforge.data.ownership import MANIFEST, OutputFolder
@@ -31,6 +30,7 @@ from cytoforge.data.resume import differences
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
+from cytoforge.places import RUN
 
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 WRITTEN = (("weights", "*.safetensors"), ("state", "state.safetensors"), ("samples", "step-*.png"))  # in the folders

@@ -8,7 +8,7 @@ import numpy as np
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import resize_image, scaled_shape
 from cytoforge.errors import UserError
-from cytoforge.inference.segment import Model, segment_array
+from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.inference.tiling import Floats
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.progress import Progress, counted
@@ -29,15 +29,15 @@ class Curation:
     dropped: list[str]
 
 
-def curate(dataset: Dataset, model: Model, keep: float) -> Curation:
+def curate(dataset: Dataset, segmenter: Segmenter, keep: float) -> Curation:
     """Choose the share `keep` of a synthetic dataset, whose dataset.json says on which mask each image was painted.
 
     Nothing is deleted. Raises UserError when the segmenter was trained on another number of channels.
     """
-    if (channels := dataset.channels()) != model.channels:
+    if (channels := dataset.channels()) != segmenter.channels:
         raise UserError(
             f"{dataset.path}: its images have {counted(channels, 'channel')}, the segmenter was trained on "
-            f"{model.channels}; give another --segmenter"
+            f"{segmenter.channels}; give another --segmenter"
         )
     siblings: dict[str, list[Item]] = {}
     for item in dataset.items:
@@ -48,7 +48,7 @@ def curate(dataset: Dataset, model: Model, keep: float) -> Curation:
     for items in siblings.values():
         different: dict[str, Floats] = {}
         for item in items:
-            image, faithfulness[item.name] = look(dataset, item, model)
+            image, faithfulness[item.name] = look(dataset, item, segmenter)
             blurred = resize_image(image, scaled_shape(image.shape, 1 / BLUR))
             twin = next((name for name, other in different.items() if np.abs(blurred - other).mean() < NEAR), None)
             if twin is None:
@@ -59,11 +59,11 @@ def curate(dataset: Dataset, model: Model, keep: float) -> Curation:
     return Curation(faithfulness, near, to_drop(faithfulness, near, keep))
 
 
-def look(dataset: Dataset, item: Item, model: Model) -> tuple[Floats, float | None]:
+def look(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[Floats, float | None]:
     """Return an image as the segmenter wants it, and the share of its mask's cells that the segmenter finds."""
-    scale = model.scale / dataset.scale
-    image, labels = dataset.read_image(item, scale, model.normalisation), dataset.read_labels(item, scale)
-    found = segment_array(model.network, image, model.target, model.tile)
+    scale = segmenter.scale / dataset.scale
+    image, labels = dataset.read_image(item, scale, segmenter.normalisation), dataset.read_labels(item, scale)
+    found = segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
     (recall,) = segmentation_scores(labels, found, thresholds=(IOU,)).recall
     return image, None if np.isnan(recall) else float(recall)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoforge.data.run_config import TILE
-from cytoforge.inference.generate import grey, noise_maps
+from cytoforge.inference.painting import grey, noise_maps
 from cytoforge.inference.tiling import Floats, default_tile, smallest_tile, tiled_rows
 from cytoforge.networks.movie import SuperResolution
 from cytoforge.networks.style_unet import draw_styles
@@ -18,7 +18,7 @@ from cytoforge.networks.style_unet import draw_styles
 class Enlarger:
     """Enlarges the frames of one sequence to `size` (H, W); what it draws is drawn once, so that nothing flickers.
 
-    `draw` (CPU) gives style and noise. Large frames are enlarged in tiles, as `generate.paint` paints them.
+    `draw` (CPU) gives style and noise. Large frames are enlarged in tiles, as `painting.paint` paints them.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """The networks of a run folder, built from its config.json and ready to use."""
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoforge.config import GenerateImages, GenerateMovie, Segment
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import NETWORKS, ROLES
@@ -94,14 +94,14 @@ def load_backgrounds(run: Run, channels: int) -> dict[str, NDArray[np.float32]]:
     return {name: image.numpy() for name, image in bank.items()}
 
 
-def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) -> tuple[Run, nn.Module]:
-    """Return the run that a configuration names and a network of it, on its device; sets the number of threads.
+def open_network(path: Path, name: str, device: str = "auto", threads: int | None = None) -> tuple[Run, nn.Module]:
+    """Return a run and a network of it, on a device; sets the number of threads.
 
     Says so if the training is not finished. Raises UserError as load_network and choose_device do.
     """
-    device = choose_device(config.device)
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
-    run = Run.open(config.run)
+    chosen = choose_device(device)
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    run = Run.open(path)
     note = None
     if not (run.path / "provenance.json").exists():
         note = "has no provenance.json, so its weights are not compared with their checksum"
@@ -109,7 +109,21 @@ def open_network(config: Segment | GenerateImages | GenerateMovie, name: str) ->
         note = "its training is not finished, what it has learned so far is used; the same command goes on with it"
     if note:
         say([f"{run.path}: {note}"])
-    return run, load_network(run, name, device)
+    return run, load_network(run, name, chosen)
+
+
+class Loaded:
+    """A model that was loaded from a run folder."""
+
+    run: Path
+
+    def save(self, path: Path | str) -> Path:
+        """Copy the run folder, so that it stays when this program ends; raises UserError where `path` exists."""
+        target = Path(path)
+        if target.exists():
+            raise UserError(f"{target}: exists already; choose another folder")
+        shutil.copytree(self.run, target)
+        return target
 
 
 def choose_device(wanted: str) -> str:

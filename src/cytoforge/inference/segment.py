@@ -1,8 +1,8 @@
-"""`cytoforge segment`: images of any size to label images of the same size, in bounded memory."""
+"""Datasets to label images on disk: what is segmented already is kept, and no annotation is ever replaced."""
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -10,33 +10,19 @@ from time import monotonic
 from typing import Annotated, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
-from cytoforge.config import Segment
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json
 from cytoforge.data.formats import SUFFIXES
-from cytoforge.data.images import Normalisation, RowReader, encode_labels, is_blank, resize_rows, scaled_shape
+from cytoforge.data.images import RowReader, encode_labels, is_blank
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
-from cytoforge.inference.load import open_network
-from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
-from cytoforge.inference.tiling import (
-    Disagreement,
-    Floats,
-    Rows,
-    default_tile,
-    margin,
-    probability_rows,
-    smallest_tile,
-    tile_disagreement,
-)
-from cytoforge.instances import TARGETS, Target
-from cytoforge.progress import Progress, counted
+from cytoforge.inference.segmenter import Segmenter
+from cytoforge.inference.tiling import Disagreement
+from cytoforge.progress import Progress
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
@@ -46,29 +32,24 @@ ROWS = ("labels", "cell", "mask")  # the files there
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 
 
-def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) -> NDArray[np.int32]:
-    """Segment an image float32 (C, H, W) in [-1, 1] that is in memory: labels int32 (H, W), cells 1..N.
+@dataclass(frozen=True)
+class Segmented:
+    """What was segmented: the number of images, of those whose masks were there already, and of all cells."""
 
-    In one pass if it fits one tile. `tile` is the side in pixels stored with the run; a larger one is used where that
-    changes nothing. Raises ValueError when the network is not in eval mode.
-    """
-    shape = (image.shape[1], image.shape[2])
-    blocks = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, default_tile(network, tile))
-    return target.decode(np.concatenate(list(blocks), axis=1))
+    images: int
+    kept: int
+    cells: int
 
 
-def segment(config: Segment, *, silent: bool = False) -> Path:
+def segment_dataset(segmenter: Segmenter, images: Dataset, out: Path, *, overwrite: bool = False) -> Segmented:
     """Write OUT/masks/NAME.tif (.png for a PNG) for every image, and OUT/segment.json, which says what made them.
 
-    Masks that the same run made of the same images are kept, so an interrupted command goes on. Returns OUT, and prints
-    what was made unless `silent`. Raises UserError when images do not suit the run, or masks of another origin would
-    be replaced.
+    Masks that the same segmenter made of the same images are kept, so interrupted work goes on. Raises UserError when
+    images do not suit the segmenter, or masks of another origin would be replaced.
     """
-    model = Model.open(config)
-    images = Dataset.open(config.images, config.sequence).images()
-    items, model = images.items, replace(model, scale=model.scale / images.scale)
-    record = Record.open(config, model, images.limits)
-    waiting = record.waiting(items, config.overwrite)
+    items, segmenter = images.images().items, segmenter.at(images.scale)
+    record = Record.open(out, images, segmenter, overwrite)
+    waiting = record.waiting(items, overwrite)
     record.save()
     progress = Progress("segment")
     try:
@@ -78,18 +59,21 @@ def segment(config: Segment, *, silent: bool = False) -> Path:
                 progress((done + share) / len(waiting), name)
 
             started = monotonic()
-            labels, cells = _segment_item(model, images, item, record, announce)
-            record.add(item, labels, cells, monotonic() - started)
+            with RowReader(_image(item)) as reader:
+                segmenter.check_channels(_image(item), reader.shape[0])
+                measured = segmenter.normalisation.measure(reader)
+                limits = measured if is_blank(measured) else images.limits_of(measured)
+                make_folder(out / UNFINISHED)
+                labels, cells = segmenter.segment_rows(
+                    reader, limits, out / UNFINISHED, announce, record.note_disagreement
+                )
+                record.add(item, labels, cells, monotonic() - started)
             announce(1.0)
     finally:
-        _sweep(config.out / UNFINISHED)
+        _sweep(out / UNFINISHED)
     record.finish()
-    kept = f", {len(items) - len(waiting)} of them made before" if len(waiting) < len(items) else ""
     cells = sum(record.masks[item.name]["cells"] for item in items)
-    if not silent:
-        print("".join(f"{note}\n" for note in images.left_out), end="")
-        print(f"{config.out / 'masks'}: {counted(len(items), 'mask')} with {counted(cells, 'cell')}{kept}")
-    return config.out
+    return Segmented(len(items), len(items) - len(waiting), cells)
 
 
 def _image(item: Item) -> Path:
@@ -98,161 +82,12 @@ def _image(item: Item) -> Path:
     return item.image
 
 
-@dataclass(frozen=True)
-class Model:
-    """A run's segmenter and how it wants its images."""
-
-    network: nn.Module
-    target: Target
-    normalisation: Normalisation
-    scale: float
-    tile: int
-    channels: int
-    fingerprint: str
-    """SHA-256 over weights and settings: the same masks come from the same fingerprint and tile"""
-
-    @classmethod
-    def open(cls, config: Segment) -> Self:
-        """Load what the configuration names; raises UserError when run, device or tile do not serve."""
-        run, network = open_network(config, "segmenter")
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
-        stored = run.settings
-        assert stored.normalisation is not None  # of a segmenter it is never missing
-        target, described = TARGETS[stored.target], stored.networks["segmenter"]
-        if described.classes not in (None, target.classes):
-            raise UserError(
-                f"{run.path / 'config.json'}: target {target.name} wants {target.classes} classes, but the segmenter "
-                f"tells {described.classes} apart; restore the file from a copy, or train again"
-            )
-        tile = config.tile or default_tile(network, stored.tile)
-        if tile < smallest_tile(network):
-            least = smallest_tile(network)
-            raise UserError(f"--tile {tile}: this network needs {least} px or more; leave the flag out for a good size")
-        return cls(
-            network,
-            target,
-            Normalisation(**stored.normalisation.model_dump()),
-            stored.scale,
-            tile,
-            described.in_channels or 1,
-            run.fingerprint("segmenter", ("target", "scale", "normalisation")),
-        )
-
-    def rows(self, reader: RowReader, limits: NDArray[np.float64]) -> tuple[Rows, tuple[int, int]]:
-        """Return the image as the network wants it, by ranges of rows, and its (height, width) at the run's scale."""
-        height, width = reader.shape[1:]
-        shape = scaled_shape(reader.shape, self.scale)
-
-        def read(top: int, bottom: int) -> Floats:
-            return self.normalisation.apply(reader.rows(top, bottom), limits)
-
-        return lambda top, bottom: resize_rows(read, (height, width), shape, (top, bottom)), shape
-
-
-def _segment_item(
-    model: Model, images: Dataset, item: Item, record: "Record", announce: Callable[[float], None]
-) -> tuple[NDArray[np.integer[Any]], int]:
-    """Return the labels of an image at its own size, on disk if they are large, and the number of cells."""
-    path = _image(item)
-    with RowReader(path) as reader:
-        if reader.shape[0] != model.channels:
-            raise UserError(
-                f"{path}: has {counted(reader.shape[0], 'channel')}, the run was trained on {model.channels}; "
-                "convert the image"
-            )
-        limits = model.normalisation.measure(reader)
-        if is_blank(limits):
-            return np.zeros(reader.shape[1:], np.uint16), 0
-        rows, scaled = model.rows(reader, images.limits_of(limits))
-        if record.disagreement is None and margin(model.network) is None and max(scaled) > model.tile:
-            record.disagreement = _central_disagreement(model, rows, scaled)._asdict()
-        folder = record.out / UNFINISHED
-        make_folder(folder)
-        decoder = StripDecoder(model.target.decode, strip_height(scaled[1]))
-        with (
-            RowFile(folder / "labels", scaled[1], np.int32) as labels,
-            RowFile(folder / "cell", scaled[1], np.float32) as cell,
-        ):
-            for part, probability in decoder.rows(probability_rows(model.network, rows, scaled, model.tile)):
-                labels.append(part)
-                if scaled != reader.shape[1:]:
-                    cell.append(probability)
-                announce(0.9 * labels.height / scaled[0])
-            return _number(labels, cell, decoder.table(), scaled, reader.shape[1:])
-
-
 def _sweep(folder: Path) -> None:
     """Remove the rows of the image in work."""
     for name in ROWS:
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # absent, or the user has something there
         folder.rmdir()
-
-
-class RowFile:
-    """Rows of one width on disk: appended from top to bottom, read by ranges; a context manager."""
-
-    def __init__(self, path: Path, width: int, dtype: type[np.generic]) -> None:
-        self.path, self.width, self.dtype, self.height = path, width, np.dtype(dtype), 0
-        self._file = path.open("w+b")
-
-    def append(self, rows: NDArray[Any]) -> None:
-        """Add rows (h, width) below the others; raises UserError when the disk is full."""
-        try:
-            self._file.write(np.ascontiguousarray(rows, self.dtype).data)
-            self._file.flush()
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room, or give another --out"
-            ) from error
-        self.height += rows.shape[0]
-
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Return rows top..bottom as (bottom - top, width)."""
-        self._file.seek(top * self.width * self.dtype.itemsize)
-        count = (bottom - top) * self.width
-        return np.frombuffer(self._file.read(count * self.dtype.itemsize), self.dtype).reshape(-1, self.width)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._file.close()
-
-
-def _number(
-    labels: RowFile, cell: RowFile, table: NDArray[np.int32], scaled: tuple[int, int], shape: tuple[int, int]
-) -> tuple[NDArray[np.integer[Any]], int]:
-    """Bring provisional labels to `shape` and number the cells 1..N from the top; return labels (on disk) and N."""
-    number = np.zeros(table.size, np.int32)
-    count = 0
-    dtype = np.uint32 if np.unique(table).size - 1 > np.iinfo(np.uint16).max else np.uint16
-    path = labels.path.with_name("mask")
-    step = strip_height(shape[1])
-    # not written through a map: that would end the program, not the call, when the disk is full
-    with RowFile(path, shape[1], dtype) as result:
-        for top in range(0, shape[0], step):
-            rows = (top, min(top + step, shape[0]))
-            if scaled == shape:
-                part = table[labels.rows(*rows)]
-            else:
-                part = restored_rows(lambda a, b: (table[labels.rows(a, b)], cell.rows(a, b)), scaled, shape, rows)
-            seen = np.zeros(table.size, bool)
-            seen[part] = True
-            (new,) = np.nonzero(seen & (number == 0))
-            new = new[new > 0]
-            number[new] = np.arange(count + 1, count + 1 + new.size)
-            count += new.size
-            result.append(number[part])
-    return np.memmap(path, dtype, "r", shape=shape), count
-
-
-def _central_disagreement(model: Model, rows: Rows, shape: tuple[int, int]) -> Disagreement:
-    """Measure on two by two tiles in the middle of an image what the tiles change."""
-    (top, bottom), (left, right) = (
-        ((n - min(n, 2 * model.tile)) // 2, (n + min(n, 2 * model.tile)) // 2) for n in shape
-    )
-    return tile_disagreement(model.network, rows(top, bottom)[:, :, left:right], model.tile)
 
 
 class Listed(Settings):
@@ -289,22 +124,22 @@ class Record:
     """whether masks of another run, or of a finished work, are there to be replaced"""
 
     @classmethod
-    def open(cls, config: Segment, model: Model, limits: NDArray[np.float64] | None) -> Self:
-        """Go on with the record in OUT, or begin one; `limits` are those that dataset.json gives all images.
+    def open(cls, out: Path, images: Dataset, segmenter: Segmenter, overwrite: bool) -> Self:
+        """Go on with the record in OUT, or begin one.
 
         Raises UserError when OUT holds masks of another run, tile or limits, unless told to overwrite.
         """
-        if config.out.is_file():
-            raise UserError(f"{config.out}: is a file; give a folder to write masks/ into")
+        if out.is_file():
+            raise UserError(f"{out}: is a file; give a folder to write masks/ into")
         for part in ("images", "masks"):
-            if config.out.resolve().is_relative_to((config.images / part).resolve()):
-                raise UserError(f"{config.out}: lies among the {part} of {config.images}; give another --out")
-        path = config.out / RECORD
-        head = {"run": str(config.run), "fingerprint": model.fingerprint, "tile": model.tile}
-        head["limits"] = None if limits is None else limits.tolist()
-        folder = OutputFolder(config.out, OWNER)
+            if out.resolve().is_relative_to((images.path / part).resolve()):
+                raise UserError(f"{out}: lies among the {part} of {images.path}; give another --out")
+        path = out / RECORD
+        head: dict[str, Any] = {"run": str(segmenter.run), "fingerprint": segmenter.fingerprint, "tile": segmenter.tile}
+        head["limits"] = None if images.limits is None else images.limits.tolist()
+        folder = OutputFolder(out, OWNER)
         if not path.exists():
-            return cls(config.out, head)
+            return cls(out, head)
         stored = read_json(path)
         if stored.get("format") != FORMAT or not {"fingerprint", "tile", "finished", "masks"} <= stored.keys():
             raise UserError(f"{path}: is not a record of this version of segment; give another --out")
@@ -312,14 +147,14 @@ class Record:
         folder.require()
         folder.refuse_foreign([RECORD])
         same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits"))
-        if config.overwrite and (stored["finished"] or not same):
-            return cls(config.out, head, anew=True)
+        if overwrite and (stored["finished"] or not same):
+            return cls(out, head, anew=True)
         if not same:
             raise UserError(
                 f"{path}: another run or --tile made these masks, or other limits of dataset.json; give another "
                 "--out, or --overwrite"
             )
-        return cls(config.out, head, stored["masks"], stored.get("tile_disagreement"))
+        return cls(out, head, stored["masks"], stored.get("tile_disagreement"))
 
     @cached_property
     def folder(self) -> OutputFolder:
@@ -386,6 +221,17 @@ class Record:
         }
         self.save()
         folder.write(f"masks/{name}", content)
+
+    @property
+    def note_disagreement(self) -> Callable[[Disagreement], None] | None:
+        """What notes how much tiles change; None once it is known, as one image tells enough."""
+        if self.disagreement is not None:
+            return None
+
+        def note(disagreement: Disagreement) -> None:
+            self.disagreement = disagreement._asdict()
+
+        return note
 
     def finish(self) -> None:
         """Note that all images have been done."""

@@ -1,42 +1,30 @@
-"""`cytoforge track`: masks of a movie, or its frames, to tracks in the layout of the Cell Tracking Challenge."""
+"""Movie folders to tracks in the layout of the Cell Tracking Challenge."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cytoforge.config import TRACKERS, Segment, Track
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels
 from cytoforge.data.label_check import check_label_files
-from cytoforge.data.run import Run
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
+from cytoforge.inference.segment import segment_dataset
+from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_report import write_report
-from cytoforge.linking import (
-    BTrackLinker,
-    Frame,
-    Labels,
-    LapTrackLinker,
-    Linker,
-    OverlapLinker,
-    assemble,
-    btrack_engine,
-    numbered,
-)
+from cytoforge.inference.tracker import Tracker
+from cytoforge.linking import Frame, Labels, Linker, assemble, numbered
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE
 
 BY = "cytoforge track"
-SEGMENTATION = "segmentation"  # masks of --segment before they are tracked; goes when all is done
-LINKERS: dict[str, Callable[..., Linker]] = dict(
-    zip(TRACKERS, (OverlapLinker, LapTrackLinker, BTrackLinker), strict=True)
-)
+SEGMENTATION = "segmentation"  # masks of a segmenter before they are tracked; goes when all is done
 
 
 @dataclass(frozen=True)
@@ -68,84 +56,73 @@ class Masks:
             yield number, labels
 
 
-def track(config: Track) -> Path:
-    """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html; return OUT.
+@dataclass(frozen=True)
+class Result:
+    """What tracking wrote and found."""
 
-    Every mask is read twice: to link its cells, and to give them the ids of their tracks; no more frames are in memory
-    than the linker holds. An interrupted command goes on: frames that are segmented or written are not done again.
-    Raises UserError when MOVIE has no masks for all frames, the tracker is not to be had, or OUT holds anything but an
-    unfinished result of the same command.
+    page: Path
+    found: dict[str, str]
+    """by sequence: what was found and what the tracker went by, a line each"""
+    notes: list[str] = field(default_factory=list)
+    """what the user should know, a sentence each"""
+
+
+def check_movie(path: Path, out: Path, *, overwrite: bool) -> None:
+    """Raise UserError when a path is no movie folder, or OUT may not be written to."""
+    if not movie.is_movie(path):
+        raise movie.no_movie(path)
+    if out.resolve() == path.resolve():
+        raise UserError(f"{out}: holds the movie to track; give another --out")
+    check_target(out, BY, overwrite=overwrite)
+
+
+def track_movie(
+    tracker: Tracker,
+    path: Path,
+    out: Path,
+    *,
+    sequences: Sequence[str] = (),
+    segmenter: Segmenter | None = None,
+    overwrite: bool = False,
+) -> Result:
+    """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html.
+
+    With a segmenter frames are segmented first. Every mask is read twice: to link its cells, and to give them the ids
+    of their tracks; no more frames are in memory than the tracker holds. Interrupted work goes on: frames that are
+    segmented or written are not done again. Raises UserError when the movie has no masks for all frames, or OUT holds
+    anything but an unfinished result of the same work.
     """
-    if not movie.is_movie(config.movie):
-        raise movie.no_movie(config.movie)
-    if config.out.resolve() == config.movie.resolve():
-        raise UserError(f"{config.out}: holds the movie to track; give another --out")
-    check_target(config.out, BY, overwrite=config.overwrite)
-    linker = open_linker(config)
-    sequences = movie.read_sequences(config.movie, config.sequence)
-    dataset = Dataset.open(config.movie, config.sequence)
-    print("".join(f"{note}\n" for note in dataset.left_out), end="")
-    given = [None if config.segment else _given(dataset, sequence) for sequence in sequences]
-    for masks, sequence in zip(given, sequences, strict=True):
+    check_movie(path, out, overwrite=overwrite)
+    chosen = movie.read_sequences(path, sequences)
+    dataset = Dataset.open(path, tuple(sequences))
+    notes = list(dataset.left_out)
+    given = [None if segmenter else _given(dataset, sequence) for sequence in chosen]
+    for masks, sequence in zip(given, chosen, strict=True):
         if masks and (note := _passed_over(masks, sequence)):
-            print(f"{config.movie}: {note}")
+            notes.append(f"{path}: {note}")
     writer = movie.MovieWriter(
-        config.out,
-        _info(config, sequences, given),
-        overwrite=config.overwrite,
-        sources=[(sequence.name, "RES") for sequence in sequences],
+        out,
+        _info(tracker, segmenter, chosen, given),
+        overwrite=overwrite,
+        sources=[(sequence.name, "RES") for sequence in chosen],
         beside=[PAGE],
     )
-    whole = [
-        masks or _segmented(config, dataset, sequence, writer) for masks, sequence in zip(given, sequences, strict=True)
-    ]
     facts: dict[str, Any] = {}
+    found: dict[str, str] = {}
+    whole = [
+        masks or _segmented(segmenter, dataset, sequence, writer) for masks, sequence in zip(given, chosen, strict=True)
+    ]
     for masks in whole:
-        facts[masks.name] = _track_sequence(masks, linker, writer)
+        facts[masks.name] = _track_sequence(masks, tracker.linker, writer)
         if not facts[masks.name]["cells"]:
-            print(f"{config.movie}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
-        print(f"{config.out / masks.name}_RES: " + "\n    ".join(_said(config, masks, facts[masks.name])))
-    texts = {masks.name: "; ".join(_said(config, masks, facts[masks.name])) for masks in whole}
-    page = write_report(writer.folder, config.movie, [sequence.name for sequence in sequences], texts)
-    for sequence in sequences:
+            notes.append(f"{path}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
+        found[masks.name] = "\n".join(_said(tracker, masks, facts[masks.name]))
+    texts = {name: text.replace("\n", "; ") for name, text in found.items()}
+    page = write_report(writer.folder, path, list(texts), texts)
+    for sequence in chosen:
         writer.folder.discard(f"{SEGMENTATION}/{sequence.name}")
-    print(
-        f"{page}: tracks over the frames, and lineages; cytoforge score tracking {config.out} TRUTH, or "
-        f"cytoforge export {config.out} --format trackmate --out FILE"
-    )
-    return writer.finish({"sequences": facts})
-
-
-def open_linker(config: Track) -> Linker:
-    """Return what links cells; raises UserError where it is not installed, or a run folder holds no tracker."""
-    if config.tracker in LINKERS:
-        options = {"gap": config.gap, "distance": config.distance}
-        linker = LINKERS[config.tracker](**{name: value for name, value in options.items() if value is not None})
-        if config.tracker == "btrack":
-            _check_btrack()
-        return linker
-    run = Run.open(Path(config.tracker))
-    networks = run.settings.networks
-    if "tracker" not in networks:
-        raise UserError(
-            f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a run "
-            "of train tracker"
-        )
-    from cytoforge.inference.track_deepsea import DeepSeaLinker
-
-    return DeepSeaLinker.open(run, config)
-
-
-def _check_btrack() -> None:
-    try:
-        btrack_engine()
-    except ModuleNotFoundError as error:
-        raise UserError("btrack: is not installed; pip install 'cytoforge[btrack]', or take laptrack") from error
-    except ImportError as error:
-        raise UserError(
-            "btrack: its engine does not run with this system's libstdc++; compile it as docs/walkthrough.md says, or "
-            "take laptrack"
-        ) from error
+    writer.finish({"sequences": facts})
+    return Result(page, found, notes)
 
 
 def _given(dataset: Dataset, sequence: movie.Sequence) -> Masks:
@@ -192,32 +169,24 @@ def _unbroken(path: Path, sequence: movie.Sequence, files: Mapping[int, Path]) -
     return files
 
 
-def _segmented(config: Track, dataset: Dataset, sequence: movie.Sequence, writer: movie.MovieWriter) -> Masks:
+def _segmented(
+    segmenter: Segmenter | None, dataset: Dataset, sequence: movie.Sequence, writer: movie.MovieWriter
+) -> Masks:
     """Segment the frames of a sequence in OUT/segmentation, or what is missing there."""
-    from cytoforge.inference.segment import segment
-
-    assert config.segment is not None
+    assert segmenter is not None
     if not sequence.frames:
-        raise UserError(f"{config.movie}: sequence {sequence.name} has no frames for --segment; leave the flag out")
-    _unbroken(config.movie, sequence, sequence.frames)
+        raise UserError(f"{dataset.path}: sequence {sequence.name} has no frames for --segment; leave the flag out")
+    _unbroken(dataset.path, sequence, sequence.frames)
     out = writer.folder.inside(f"{SEGMENTATION}/{sequence.name}")
-    work = Segment(
-        run=config.segment,
-        images=config.movie,
-        out=out,
-        sequence=(sequence.name,),
-        device=config.device,
-        threads=config.threads,
-    )
-    segment(work, silent=True)
+    segment_dataset(segmenter, Dataset.open(dataset.path, (sequence.name,)), out)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
-    return Masks(sequence.name, f"{config.segment}", files, sequence.frames, dataset)
+    return Masks(sequence.name, f"{segmenter.run}", files, sequence.frames, dataset)
 
 
-def _info(config: Track, sequences: tuple[movie.Sequence, ...], given: list[Masks | None]) -> dict[str, Any]:
+def _info(
+    tracker: Tracker, segmenter: Segmenter | None, sequences: Sequence[movie.Sequence], given: Sequence[Masks | None]
+) -> dict[str, Any]:
     """What the result follows from; a folder with other content is not gone on with."""
-    run = Path(config.tracker)
-    segmenter = Run.open(config.segment) if config.segment else None
     files = {
         sequence.name: list((masks.files if masks else sequence.frames).values())
         for masks, sequence in zip(given, sequences, strict=True)
@@ -225,11 +194,8 @@ def _info(config: Track, sequences: tuple[movie.Sequence, ...], given: list[Mask
     return {
         "by": BY,
         "version": version("cytoforge"),
-        "tracker": config.tracker if config.tracker in LINKERS else run.resolve().name,
-        "gap": config.gap,
-        "distance": config.distance,
-        "run": None if config.tracker in LINKERS else digest(run / "weights"),
-        "segmenter": None if segmenter is None else segmenter.fingerprint("segmenter", ("target", "scale")),
+        **tracker.origin,
+        "segmenter": None if segmenter is None else segmenter.fingerprint,
         "masks": {name: [digest(file) for file in one] for name, one in files.items()},
     }
 
@@ -271,9 +237,9 @@ def _image(masks: Masks, number: int) -> np.ndarray:
     return normalisation.apply(image, masks.movie.limits_of(normalisation.measure(image)))
 
 
-def _said(config: Track, masks: Masks, facts: Mapping[str, Any]) -> Iterator[str]:
-    """What was found in a sequence, then what the linker went by."""
+def _said(tracker: Tracker, masks: Masks, facts: Mapping[str, Any]) -> Iterator[str]:
+    """What was found in a sequence, then what the tracker went by."""
     found = ", ".join(counted(facts[f"{noun}s"], noun) for noun in ("cell", "track", "division", "gap"))
     yield f"{counted(facts['frames'], 'frame')} with masks from {masks.source}: {found}"
     settings = ", ".join(f"{name} = {value}" for name, value in facts["settings"].items())
-    yield f"linked by {config.tracker}" + (f": {settings}" if settings else "")
+    yield f"linked by {tracker.name}" + (f": {settings}" if settings else "")

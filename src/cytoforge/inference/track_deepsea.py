@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoforge.config import Track
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device, load_network
@@ -31,10 +30,10 @@ class DeepSeaLinker:
     wants_images: ClassVar[bool] = True
 
     @classmethod
-    def open(cls, run: Run, config: Track) -> Self:
-        """Return the linker of a run as a configuration wants it; sets the number of threads."""
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
-        return cls(run, choose_device(config.device))
+    def open(cls, run: Run, device: str = "auto", threads: int | None = None) -> Self:
+        """Return the linker of a run, on a device; sets the number of threads."""
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+        return cls(run, choose_device(device))
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
         """Link the cells of a movie; two frames are held."""

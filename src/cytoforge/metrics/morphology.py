@@ -115,3 +115,12 @@ def kolmogorov_smirnov(one: Floats, other: Floats) -> float | None:
     values = np.concatenate([one, other])
     shares = [np.searchsorted(np.sort(part), values, side="right") / part.size for part in (one, other)]
     return float(np.abs(shares[0] - shares[1]).max())
+
+
+FITTING_DIAMETER = 16.0  # px: cells of this size fill a window of the small preset with some twenty neighbours
+
+
+def fitting_scale(diameter: float) -> float | None:
+    """Return the --scale that brings cells of `diameter` px to FITTING_DIAMETER; None when they nearly have it."""
+    ratio = FITTING_DIAMETER / diameter
+    return None if 1 / 1.4 < ratio < 1.4 else float(f"{ratio:.2g}")

@@ -6,7 +6,7 @@ found, is told in docs/decisions.md. The resolved values are stored in config.js
 
 import dataclasses
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -322,6 +322,14 @@ def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
             raise UserError(f"--set {assignment}: write NAME=VALUE, such as rate=1e-3")
         parameters = _assigned(parameters, name.strip(), name.strip().split("."), text.strip())
     return parameters
+
+
+def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
+    """Return hyperparameters with other values; raises UserError for a name that there is not."""
+    known = {entry.name for entry in dataclasses.fields(parameters)}
+    if unknown := sorted(values.keys() - known):
+        raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(sorted(known))}")
+    return replace(parameters, **values)
 
 
 def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:

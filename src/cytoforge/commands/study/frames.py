@@ -23,7 +23,7 @@ from cytoforge.data.movie import (
 )
 from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import shrunk
+from cytoforge.inference.frames import shrunk
 from cytoforge.progress import counted
 from cytoforge.training.tasks.staged import finished
 

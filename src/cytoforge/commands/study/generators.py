@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cytoforge.commands.generate import generate
 from cytoforge.commands.score_generation import GenerationResults, score_generation
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.commands.study.folder import LAYOUTS, Study, middle, open_all, open_data, over_seeds, shown, subset
@@ -26,7 +27,6 @@ from cytoforge.config import (
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
 from cytoforge.data.weights import weights_file
-from cytoforge.inference.generate import generate
 from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training.tasks.staged import finished

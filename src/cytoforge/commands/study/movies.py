@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure
 
+from cytoforge.commands.generate import generate_movie
 from cytoforge.commands.score_movie import MovieResults, score_movie
 from cytoforge.commands.simulate_movie import simulate_movie
 from cytoforge.commands.study.folder import LAYOUTS, Study, mean_over_seeds, middle, over_seeds, shown
@@ -27,7 +28,6 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import BACKGROUNDS, Run
-from cytoforge.inference.generate_movie import generate_movie
 from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training.tasks.staged import finished

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from cytoforge.commands.score import score_segmentation
+from cytoforge.commands.segment import segment
 from cytoforge.commands.study.folder import Study, Values, difference, estimate, open_all, open_data, shown, subset
 from cytoforge.commands.train import train_segmentation
 from cytoforge.config import (
@@ -31,7 +32,6 @@ from cytoforge.data.images import read_image, read_labels
 from cytoforge.data.run import STAGES, Run
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
-from cytoforge.inference.segment import segment
 from cytoforge.metrics.morphology import morphology
 from cytoforge.progress import say
 from cytoforge.report import Report

@@ -13,12 +13,12 @@ from cytoforge.commands.study.folder import Study, mean_over_seeds, over_seeds, 
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.movies import copies, generator_run, judging_run, painted, settings_of
 from cytoforge.commands.study.segmenters import alike, trained
+from cytoforge.commands.track import open_tracker, track
 from cytoforge.commands.train import train_tracker
 from cytoforge.config import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
 from cytoforge.data.files import read_json
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
-from cytoforge.inference.track import open_linker, track
 from cytoforge.progress import counted, say
 from cytoforge.report import Report
 from cytoforge.training.tasks.staged import finished
@@ -44,7 +44,7 @@ def study_tracking(config: StudyTracking) -> Path:
     parts = split_movies(config)
     for name in config.trackers:
         if name != "deepsea":  # one that is not installed is missed before any training
-            open_linker(Track(name, config.data[0], config.out))
+            open_tracker(Track(name, config.data[0], config.out))
     study = Study.open("tracking", config)
     real, test = copies(study, config, parts)
     report = Report("Tracking", f"{counted(config.seeds, 'seed')}, trained for {config.minutes:g} min each")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoforge.inference.enlarge import padded
-from cytoforge.inference.generate_movie import seen
+from cytoforge.inference.painting import from_grey
 from cytoforge.networks.movie import shrink
 from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
 
@@ -87,5 +87,7 @@ class Pairs(Sampler):
             return np.ascontiguousarray(turned)
 
         whole = torch.from_numpy(cut(image, factor))
-        small = torch.from_numpy(cut(seen(self.painted[i][style]), 1)) if painted else shrink(whole[None], factor)[0]
+        small = shrink(whole[None], factor)[0]
+        if painted:
+            small = torch.from_numpy(cut(from_grey(self.painted[i][style]), 1))
         return whole, cut(labels, factor), small, self.names[i], painted

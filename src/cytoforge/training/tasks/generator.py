@@ -11,7 +11,7 @@ from torch import nn
 
 from cytoforge.backgrounds import without_cells
 from cytoforge.data.run import BACKGROUNDS
-from cytoforge.inference.generate import paint
+from cytoforge.inference.painting import paint
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.report import colour_labels, to_rgb
 from cytoforge.training.data import Masks, TrainingData, open_data

@@ -12,7 +12,8 @@ from cytoforge.backgrounds import fitted
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.movie import no_movie
 from cytoforge.data.run import BACKGROUNDS
-from cytoforge.inference.generate_movie import FramePainter, SequencePainter, Vid2VidPainter, seen
+from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter
+from cytoforge.inference.painting import from_grey
 from cytoforge.instances import CONDITIONS
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator
@@ -129,19 +130,20 @@ class MovieTask(Task):
         painter: SequencePainter
         if isinstance(parameters, hyperparameters.Vid2Vid):
             assert isinstance(generator, Vid2Vid)
-            painter = Vid2VidPainter(generator, held.labels[0].shape, kind=parameters.condition, window=vid2vid.WINDOW)
+            size, condition = held.labels[0].shape, parameters.condition
+            painter = Vid2VidPainter(generator, size, condition=condition, window=vid2vid.WINDOW)
         else:
             assert isinstance(generator, MovieGenerator)
             painter = FramePainter(
                 generator,
                 held.background,
                 item_generator(0, 0, 0, "picture"),
-                kind=parameters.condition,
+                condition=parameters.condition,
                 window=parameters.window,
                 lag=parameters.lag,
                 mixing=parameters.style_mixing,
             )
-        return [seen(painter.paint(mask)) for mask in held.labels]
+        return [from_grey(painter.paint(mask)) for mask in held.labels]
 
 
 def open_movie(training: Training, condition: str, enlarged: int = 1) -> TrainingData:

@@ -9,9 +9,9 @@ from lightning_fabric import Fabric
 
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
-from cytoforge.inference.segment import segment_array
+from cytoforge.inference.painting import paint
+from cytoforge.inference.segmenter import segment_array
 from cytoforge.instances import TARGETS
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.report import outcome_overlay, overlay, to_rgb

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.config import GenerateImages
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
 from cytoforge.data.resume import differences
 from cytoforge.data.run import STAGES, Run
 from cytoforge.data.writer import INFO, DatasetWriter, read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import IOU
-from cytoforge.inference.generate import generate
+from cytoforge.inference.generate import Keeping, generate_images
+from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.load import load_network
-from cytoforge.inference.segment import segment_array
+from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.instances import TARGETS
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.progress import say
@@ -162,19 +163,17 @@ def simulate(training: Training, out: Path) -> None:
 
 def paint(training: Training, generator: Generator, stages: Path) -> None:
     """Paint the simulated masks, and keep images whose cells the first segmenter finds."""
-    generate(
-        GenerateImages(
-            run=stages / "generator",
-            masks=stages / "masks",
-            out=stages / "synthetic",
-            variants=VARIANTS,
-            keep=KEPT,
-            segmenter=stages / "first-segmenter",
-            seed=training.seed,
-            style_mixing=generator.style_mixing,
-            device=training.compute.device,
-            threads=training.compute.threads,
-        )
+    compute = training.compute
+    painter = ImageGenerator.load(stages / "generator", device=compute.device, threads=compute.threads)
+    segmenter = Segmenter.load(stages / "first-segmenter", device=compute.device, threads=compute.threads)
+    generate_images(
+        painter,
+        Dataset.open(stages / "masks", holds="masks").masks(),
+        stages / "synthetic",
+        seed=training.seed,
+        variants=VARIANTS,
+        style_mixing=generator.style_mixing,
+        keeping=Keeping(KEPT, segmenter),
     )
 
 

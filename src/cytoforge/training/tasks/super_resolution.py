@@ -15,8 +15,10 @@ from cytoforge.data.dataset import Item
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger, padded
-from cytoforge.inference.generate_movie import Studio, reduced, seen
+from cytoforge.inference.frames import reduced
 from cytoforge.inference.load import load_network
+from cytoforge.inference.movie_generator import MovieGenerator
+from cytoforge.inference.painting import from_grey
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks import movie
 from cytoforge.progress import counted
@@ -81,7 +83,7 @@ class SuperResolutionTask(Task):
             **kept,
         }
         bank = {name: _small(image, factor) for name, image in sequence_backgrounds(data.items, data.read).items()}
-        studio = Studio(painting, None, first.settings, bank, "")
+        painter = MovieGenerator(first.path, painting, None, first.settings, bank, "")
         drawing = Drawing(
             size=parameters.crop,
             count=parameters.batch,
@@ -91,7 +93,7 @@ class SuperResolutionTask(Task):
         )
 
         def paint(items: Sequence[Item], labels: Callable[[int], np.ndarray], styles: int) -> list[list[Frame]]:
-            return _paint(studio, items, labels, parameters, styles, training.seed)
+            return _paint(painter, items, labels, parameters, styles, training.seed)
 
         painted = paint(data.items, lambda i: data.read(i)[1], STYLES)
         held = _held(data, paint(data.held, lambda i: data.validation[i][2], 1), parameters)
@@ -143,7 +145,7 @@ def _small(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _paint(
-    studio: Studio,
+    first: MovieGenerator,
     items: Sequence[Item],
     labels: Callable[[int], np.ndarray],
     parameters: SuperResolution,
@@ -155,14 +157,14 @@ def _paint(
     for style in range(styles):
         for number, stretch in enumerate(stretches(items)):
             group, draw = str(items[stretch.start].group), np.random.default_rng([style, number])
-            reference = studio.backgrounds.get(group, studio.backgrounds[min(studio.backgrounds)])
+            reference = first.backgrounds.get(group, first.backgrounds[min(first.backgrounds)])
             painter = None
             for i in stretch:
                 small = reduced(labels(i), parameters.factor)
                 if painter is None:
                     background = fitted(reference, (small.shape[0], small.shape[1]), draw)
                     seeded = item_generator(seed, style, number, "first stage")
-                    painter = studio.painter(background, seeded, parameters.style_mixing)
+                    painter = first.painter(background, seeded, parameters.style_mixing)
                 painted[i].append(painter.paint(small))
     return painted
 
@@ -182,12 +184,12 @@ class HeldOut:
         height, width = self.labels[0].shape
         draw = item_generator(0, 0, 0, "picture")
         enlarger = Enlarger(network, (height, width), draw, mixing=self.parameters.style_mixing)
-        return [seen(enlarger.enlarge(seen(frame))) for frame in self.painted]
+        return [from_grey(enlarger.enlarge(from_grey(frame))) for frame in self.painted]
 
     def panels(self, network: nn.Module) -> list[list[np.ndarray]]:
         """Return pictures of masks, real, painted and enlarged frames, all of one size."""
         few, factor = replace(self, painted=self.painted[:PICTURED]), self.parameters.factor
-        larger = [np.kron(seen(frame), np.ones((factor, factor), np.float32)) for frame in few.painted]
+        larger = [np.kron(from_grey(frame), np.ones((factor, factor), np.float32)) for frame in few.painted]
         height, width = self.labels[0].shape
         return [
             [colour_labels(mask) for mask in self.labels[:PICTURED]],

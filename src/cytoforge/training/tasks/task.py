@@ -72,6 +72,10 @@ class Task(ABC):
         """Build the networks, the recipe, and what samples and validates; raises UserError."""
 
 
+Report = Callable[[float, str], None]
+"""Is told the share done, 0 to 1, and a short note."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A run folder and how its training went."""
@@ -80,9 +84,10 @@ class Trained:
     state: State
 
 
-def run_task(task: Task, training: Training) -> Trained:
+def run_task(task: Task, training: Training, report: Report | None = None) -> Trained:
     """Train and write the run folder; go on with it if an earlier call was interrupted.
 
+    `report(share, note)` is told how far it has come after every step; without it a bar is shown.
     Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
     """
     fabric = launch(training.compute)
@@ -93,7 +98,7 @@ def run_task(task: Task, training: Training) -> Trained:
     if main:
         counts = f"{counted(len(data.names), 'image')} to train on, {len(data.validation)} for validation"
         say([*data.notes, *plan.notes, f"{counts}, {counted(data.cells, 'cell')}"])
-    progress = Progress(task.name)
+    progress = report or Progress(task.name)
     state = fit(
         Trainer(plan.recipe, fabric, decay=task.parameters.average),
         Prefetched(plan.sampler) if fabric.device.type == "cuda" else plan.sampler,

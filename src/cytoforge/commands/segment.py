@@ -1,0 +1,20 @@
+"""`cytoforge segment`: images of any size to label images of the same size."""
+
+from pathlib import Path
+
+from cytoforge.config import Segment
+from cytoforge.data.dataset import Dataset
+from cytoforge.inference.segment import segment_dataset
+from cytoforge.inference.segmenter import Segmenter
+from cytoforge.progress import counted
+
+
+def segment(settings: Segment) -> Path:
+    """Segment images into OUT/masks and print what was made; returns OUT. Raises as `segment_dataset`."""
+    segmenter = Segmenter.load(settings.run, device=settings.device, threads=settings.threads, tile=settings.tile)
+    images = Dataset.open(settings.images, settings.sequence).images()
+    done = segment_dataset(segmenter, images, settings.out, overwrite=settings.overwrite)
+    kept = f", {done.kept} of them made before" if done.kept else ""
+    print("".join(f"{note}\n" for note in images.left_out), end="")
+    print(f"{settings.out / 'masks'}: {counted(done.images, 'mask')} with {counted(done.cells, 'cell')}{kept}")
+    return settings.out

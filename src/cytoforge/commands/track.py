@@ -1,0 +1,45 @@
+"""`cytoforge track`: masks of a movie, or its frames, to tracks and lineages."""
+
+from pathlib import Path
+
+from cytoforge.config import Track
+from cytoforge.inference.segmenter import Segmenter
+from cytoforge.inference.track import check_movie, track_movie
+from cytoforge.inference.tracker import Tracker
+
+
+def track(settings: Track) -> Path:
+    """Track a movie folder into OUT and print what was found; returns OUT. Raises as `track_movie`."""
+    check_movie(settings.movie, settings.out, overwrite=settings.overwrite)  # before networks are loaded
+    tracker = open_tracker(settings)
+    segmenter = None
+    if settings.segment is not None:
+        segmenter = Segmenter.load(settings.segment, device=settings.device, threads=settings.threads)
+    result = track_movie(
+        tracker,
+        settings.movie,
+        settings.out,
+        sequences=settings.sequence,
+        segmenter=segmenter,
+        overwrite=settings.overwrite,
+    )
+    for note in result.notes:
+        print(note)
+    for name, text in result.found.items():
+        print(f"{settings.out / name}_RES: " + text.replace("\n", "\n    "))
+    print(
+        f"{result.page}: tracks over the frames, and lineages; cytoforge score tracking {settings.out} TRUTH, or "
+        f"cytoforge export {settings.out} --format trackmate --out FILE"
+    )
+    return settings.out
+
+
+def open_tracker(settings: Track) -> Tracker:
+    """Open the tracker that the flags name; raises as `Tracker.load`."""
+    return Tracker.load(
+        settings.tracker,
+        gap=settings.gap,
+        distance=settings.distance,
+        device=settings.device,
+        threads=settings.threads,
+    )

@@ -1,0 +1,83 @@
+"""The image generator of a run: masks in, images out."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytoforge.data.files import digest, utf8
+from cytoforge.data.run import BACKGROUNDS
+from cytoforge.errors import UserError
+from cytoforge.inference.load import Loaded, load_backgrounds, open_network
+from cytoforge.inference.painting import grey, paint
+from cytoforge.inference.tiling import Floats
+from cytoforge.instances import CONDITIONS, relabel
+from cytoforge.networks import style_unet
+from cytoforge.progress import counted
+
+
+@dataclass(frozen=True)
+class ImageGenerator(Loaded):
+    """A trained image generator, what it is given of the cells, and the scale at which it paints."""
+
+    run: Path
+    network: style_unet.ImageGenerator
+    condition: str
+    scale: float
+    tile: int
+    backgrounds: tuple[Floats, ...]
+    """of a generator that adds cells to these, each (C, h, w) in [-1, 1]"""
+    fingerprint: str
+    """SHA-256 over weights and settings: the same images come from the same fingerprint, masks and seed"""
+
+    @classmethod
+    def load(cls, run: Path | str, *, device: str = "auto", threads: int | None = None) -> Self:
+        """Load the image generator of a run folder; raises UserError when run or device do not serve."""
+        opened, network = open_network(Path(run), "generator", device, threads)
+        stored = opened.settings
+        condition, channels = stored.condition, stored.networks["generator"].in_channels or 1
+        if isinstance(network, style_unet.ImageGenerator) and network.residual:
+            channels -= network.outputs.out_channels
+        if not isinstance(network, style_unet.ImageGenerator) or channels != CONDITIONS[condition]:
+            raise UserError(
+                f"{opened.path / 'config.json'}: its generator takes {counted(channels, 'channel')}, which is no "
+                f"condition {condition!r}; give a run that was trained to paint single images"
+            )
+        fingerprint = opened.fingerprint("generator", ("condition", "scale"))
+        bank: tuple[Floats, ...] = ()
+        if network.residual:
+            bank = tuple(load_backgrounds(opened, network.outputs.out_channels).values())
+            fingerprint += f"-{digest(opened.path / 'weights' / f'{BACKGROUNDS}.safetensors')}"
+        return cls(opened.path, network, condition, stored.scale, stored.tile, bank, fingerprint)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that it paints."""
+        return self.network.outputs.out_channels
+
+    def paint(
+        self, labels: NDArray[np.integer[Any]], n: int = 1, *, seed: int = 0, style_mixing: float = 0.9
+    ) -> NDArray[np.uint16]:
+        """Paint `n` images on labels (H, W), 0 background, each in a style of its own: grey values (n, C, H, W).
+
+        Labels are taken at the scale of the run. Values go over the whole range of 16 bits. The same labels and seed
+        give the same images. Raises UserError for labels without background.
+        """
+        cells = relabel(np.asarray(labels))
+        if cells.ndim != 2 or cells.min() > 0:
+            raise UserError(f"labels {cells.shape} must be (H, W) with background 0 outside the cells")
+        draws = (item_draw(seed, "", variant) for variant in range(1, n + 1))
+        return np.stack([grey(self.paint_drawn(cells, draw, style_mixing)) for draw in draws])
+
+    def paint_drawn(self, labels: NDArray[np.integer[Any]], draw: torch.Generator, mixing: float = 0.9) -> Floats:
+        """Paint labels (H, W), cells 1..N, with what a generator draws: (C, H, W) in [-1, 1]; see `painting.paint`."""
+        return paint(self.network, labels, self.condition, draw, bank=self.backgrounds, mixing=mixing, tile=self.tile)
+
+
+def item_draw(seed: int, name: str, variant: int) -> torch.Generator:
+    """Return the generator of an image's draws: it knows nothing of the other masks and variants."""
+    return torch.Generator().manual_seed(int.from_bytes(sha256(utf8(f"{seed} {variant} {name}")).digest()[:7]))

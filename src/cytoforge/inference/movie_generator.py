@@ -1,0 +1,167 @@
+"""The movie generator of a run: masks of a movie in, frames out.
+
+A run with both stages of tGAN paints on reduced masks and then enlarges (tGAN, Figure 1A).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytoforge.backgrounds import fitted
+from cytoforge.data.files import digest
+from cytoforge.data.images import Normalisation, channels_first, read_image, resize_image, scaled_shape
+from cytoforge.data.run import BACKGROUNDS
+from cytoforge.data.run_config import RunConfig
+from cytoforge.errors import UserError
+from cytoforge.inference.enlarge import Enlarger
+from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter, reduced
+from cytoforge.inference.image_generator import item_draw
+from cytoforge.inference.load import Loaded, load_backgrounds, load_network, open_network
+from cytoforge.inference.painting import from_grey
+from cytoforge.inference.tiling import Floats
+from cytoforge.instances import CONDITIONS
+from cytoforge.networks import movie as networks
+from cytoforge.networks.vid2vid import Vid2Vid
+from cytoforge.progress import counted
+
+
+@dataclass(frozen=True)
+class MovieGenerator(Loaded):
+    """A trained movie generator, and all that its frames follow from."""
+
+    run: Path
+    network: networks.MovieGenerator | Vid2Vid
+    enlarging: networks.SuperResolution | None
+    """the second stage, where there is one"""
+    settings: RunConfig
+    backgrounds: dict[str, Floats]
+    fingerprint: str
+    """SHA-256 over weights and settings: the same movies come from the same fingerprint, masks and seed"""
+
+    @classmethod
+    def load(cls, run: Path | str, *, device: str = "auto", threads: int | None = None) -> Self:
+        """Load the movie generator of a run folder; raises UserError when run or device do not serve."""
+        opened, network = open_network(Path(run), "low-resolution", device, threads)
+        stored, enlarging = opened.settings, None
+        if "super-resolution" in stored.networks:
+            second = load_network(opened, "super-resolution", next(network.parameters()).device)
+            enlarging = second if isinstance(second, networks.SuperResolution) else None
+        channels = stored.networks["low-resolution"].in_channels or 2
+        if not isinstance(network, networks.MovieGenerator | Vid2Vid) or channels % CONDITIONS[stored.condition]:
+            raise UserError(f"{opened.path / 'config.json'}: holds no movie generator; give a run of train movie")
+        file = opened.path / "weights" / f"{BACKGROUNDS}.safetensors"
+        painting = isinstance(network, networks.MovieGenerator) and (file.exists() or file.is_symlink())
+        bank = load_backgrounds(opened, network.outputs.out_channels) if painting else {}
+        settings = ("condition", "scale", "lag", "mask_value", "limits")
+        fingerprints = [opened.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])]
+        fingerprints += [opened.fingerprint("super-resolution", ("scale",))] if enlarging else []
+        return cls(opened.path, network, enlarging, stored, bank, "-".join(fingerprints))
+
+    def film(
+        self,
+        masks: Iterable[NDArray[np.integer[Any]]],
+        background: NDArray[Any] | None = None,
+        *,
+        seed: int = 0,
+        style_mixing: float = 0.9,
+    ) -> NDArray[np.uint16]:
+        """Paint a movie on labels (T, H, W), 0 background: grey values (T, C, H, W) over the whole range of 16 bits.
+
+        Labels are taken at the scale of the run; a cell has one number in all frames. `background` is an image without
+        cells, (H, W) or (C, H, W), in the grey values of the training movie; without it one of the run's own is taken.
+        The same masks and seed give the same movie. Raises UserError where masks or background do not serve.
+        """
+        self.check_background(given=background is not None)
+        painter: SequencePainter | None = None
+        enlarger: Enlarger | None = None
+        frames = []
+        for labels in masks:
+            small = reduced(np.asarray(labels), self.factor)
+            if painter is None:
+                size = (small.shape[0], small.shape[1])
+                reference = self.drawn_background(seed, "", size)
+                if background is not None:
+                    pixels = channels_first(background, None if np.ndim(background) == 2 else "CYX")
+                    reference = self.given_background(pixels, "the background", seed, "", size)
+                painter = self.painter(reference, item_draw(seed, "", 1), style_mixing)
+                enlarger = self.enlarger((labels.shape[0], labels.shape[1]), item_draw(seed, "", 2), style_mixing)
+            image = painter.paint(small)
+            frames.append(image if enlarger is None else enlarger.enlarge(from_grey(image)))
+        return np.stack(frames)
+
+    @property
+    def scale(self) -> float:
+        """Factor by which masks are resized to the size of the frames to be written."""
+        return self.settings.scale
+
+    @property
+    def factor(self) -> int:
+        """Factor by which frames are enlarged after they were painted; 1 without a second stage."""
+        return 1 if self.enlarging is None else self.enlarging.factor
+
+    def check_background(self, *, given: bool) -> None:
+        """Raise UserError where a background is given that the network does not know, or none that it needs."""
+        if isinstance(self.network, Vid2Vid) and given:
+            raise UserError(f"{self.run}: was trained by vid2vid, which knows no background; leave --background out")
+        if isinstance(self.network, networks.MovieGenerator) and not self.backgrounds and not given:
+            raise UserError(f"{self.run}: has no backgrounds of its own; give an image without cells with --background")
+
+    def drawn_background(self, seed: int, sequence: str, size: tuple[int, int]) -> Floats:
+        """Draw a background of the run for a sequence, (C, h, w) in [-1, 1]; grey for vid2vid, which knows none."""
+        if isinstance(self.network, Vid2Vid) or not self.backgrounds:
+            return np.zeros((1, *size), np.float32)
+        draw = np.random.default_rng([seed, *sequence.encode()])
+        name = sorted(self.backgrounds)[int(draw.integers(len(self.backgrounds)))]
+        return fitted(self.backgrounds[name], size, draw)
+
+    def read_background(self, path: Path, seed: int, sequence: str, size: tuple[int, int]) -> Floats:
+        """Read a background from a file, as `given_background`."""
+        return self.given_background(read_image(path), path, seed, sequence, size)
+
+    def given_background(
+        self, image: NDArray[Any], name: Path | str, seed: int, sequence: str, size: tuple[int, int]
+    ) -> Floats:
+        """Fit an image (C, H, W) without cells to a sequence: (C, h, w) in [-1, 1]; UserError if it is useless."""
+        assert isinstance(self.network, networks.MovieGenerator)
+        channels, limits = self.network.outputs.out_channels, list(self.settings.limits.values())
+        if len(image) != channels:
+            found = counted(len(image), "channel")
+            raise UserError(f"{name}: has {found}, the run paints {channels}; convert it")
+        if limits and len(limits[0]) != channels:
+            raise UserError(
+                f"{self.run / 'config.json'}: has limits of {counted(len(limits[0]), 'channel')} for frames of "
+                f"{channels}; restore the file from a copy, or train again"
+            )
+        between = np.array(limits[0]) if limits else Normalisation().measure(image)
+        image = Normalisation().apply(image, between)
+        if np.mean(np.abs(image) == 1) > 0.5:
+            raise UserError(
+                f"{name}: most of its grey values lie beyond {between.tolist()}, those of the training movie; give an "
+                "image of the same microscope and bit depth"
+            )
+        draw = np.random.default_rng([seed, *sequence.encode()])
+        return fitted(resize_image(image, scaled_shape(image.shape, self.scale / self.factor)), size, draw)
+
+    def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> SequencePainter:
+        """Return what paints a sequence of frames of the size of the background; arguments as of FramePainter."""
+        condition = self.settings.condition
+        options: dict[str, Any] = {
+            "condition": condition,
+            "window": (self.settings.networks["low-resolution"].in_channels or 2) // CONDITIONS[condition],
+            "mask_value": self.settings.mask_value,
+            "tile": self.settings.tile,
+        }
+        if isinstance(self.network, Vid2Vid):
+            return Vid2VidPainter(self.network, background.shape[1:], **options)
+        return FramePainter(self.network, background, draw, lag=self.settings.lag, mixing=mixing, **options)
+
+    def enlarger(self, size: tuple[int, int], draw: torch.Generator, mixing: float) -> Enlarger | None:
+        """Return what enlarges the frames of a sequence to `size` (H, W); None without a second stage."""
+        if self.enlarging is None:
+            return None
+        return Enlarger(self.enlarging, size, draw, mixing=mixing, tile=self.settings.tile)

@@ -1,0 +1,246 @@
+"""The segmenter of a run: images of any size to label images of the same size, in bounded memory."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cytoforge.data.images import Normalisation, channels_first, is_blank, resize_rows, scaled_shape
+from cytoforge.errors import UserError
+from cytoforge.inference.load import Loaded, open_network
+from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
+from cytoforge.inference.tiling import (
+    Disagreement,
+    Floats,
+    Rows,
+    default_tile,
+    margin,
+    probability_rows,
+    smallest_tile,
+    tile_disagreement,
+)
+from cytoforge.instances import TARGETS, Target
+from cytoforge.progress import counted
+
+
+class RowSource(Protocol):
+    """An image that is read by ranges of rows, such as `data.images.RowReader`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height, width."""
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows start..stop as (C, stop - start, W)."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """An image (C, H, W) that is in memory."""
+
+    pixels: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height, width."""
+        return self.pixels.shape
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows start..stop."""
+        return self.pixels[:, start:stop]
+
+
+def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) -> NDArray[np.int32]:
+    """Segment an image float32 (C, H, W) in [-1, 1] that is in memory: labels int32 (H, W), cells 1..N.
+
+    In one pass if it fits one tile. `tile` is the side in pixels stored with the run; a larger one is used where that
+    changes nothing. Raises ValueError when the network is not in eval mode.
+    """
+    shape = (image.shape[1], image.shape[2])
+    blocks = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, default_tile(network, tile))
+    return target.decode(np.concatenate(list(blocks), axis=1))
+
+
+@dataclass(frozen=True)
+class Segmenter(Loaded):
+    """A trained segmenter with all that it wants of its images: channels, scale, normalisation, tiles."""
+
+    run: Path
+    network: nn.Module
+    target: Target
+    normalisation: Normalisation
+    scale: float
+    tile: int
+    channels: int
+    fingerprint: str
+    """SHA-256 over weights and settings: the same masks come from the same fingerprint and tile"""
+
+    @classmethod
+    def load(
+        cls, run: Path | str, *, device: str = "auto", threads: int | None = None, tile: int | None = None
+    ) -> Self:
+        """Load the segmenter of a run folder.
+
+        `device` is auto, cpu or cuda; `threads` of a CPU are all without a number; `tile` is the side in pixels of
+        tiles at the run's scale. Raises UserError when run, device or tile do not serve.
+        """
+        opened, network = open_network(Path(run), "segmenter", device, threads)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
+        stored = opened.settings
+        assert stored.normalisation is not None  # of a segmenter it is never missing
+        target, described = TARGETS[stored.target], stored.networks["segmenter"]
+        if described.classes not in (None, target.classes):
+            raise UserError(
+                f"{opened.path / 'config.json'}: target {target.name} wants {target.classes} classes, but the "
+                f"segmenter tells {described.classes} apart; restore the file from a copy, or train again"
+            )
+        side = tile or default_tile(network, stored.tile)
+        if side < (least := smallest_tile(network)):
+            raise UserError(f"--tile {side}: this network needs {least} px or more; leave the flag out for a good size")
+        return cls(
+            opened.path,
+            network,
+            target,
+            Normalisation(**stored.normalisation.model_dump()),
+            stored.scale,
+            side,
+            described.in_channels or 1,
+            opened.fingerprint("segmenter", ("target", "scale", "normalisation")),
+        )
+
+    def segment(self, image: NDArray[Any], axes: str | None = None) -> NDArray[np.int32]:
+        """Segment an image in memory: labels int32 (H, W), 0 background, cells 1..N, as `cytoforge segment` does.
+
+        `image` is (H, W), (H, W, C) or (C, H, W) of any number type, its grey values as they come from the microscope.
+        `axes` names the axes, such as YXC or CYX; it is needed where the shape leaves doubts. Raises UserError where
+        the image has other channels than the run, or axes that no image has.
+        """
+        pixels = channels_first(image, axes, self.channels)
+        self.check_channels("the image", pixels.shape[0])
+        limits = self.normalisation.measure(pixels)
+        with tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
+            labels, _ = self.segment_rows(InMemory(pixels), limits, Path(folder))
+            return np.array(labels, np.int32)
+
+    def at(self, scale: float) -> Self:
+        """Return this segmenter for images that were resized by `scale` already."""
+        return replace(self, scale=self.scale / scale)
+
+    def check_channels(self, what: Path | str, channels: int) -> None:
+        """Raise UserError unless an image has as many channels as those that the segmenter was trained on."""
+        if channels != self.channels:
+            raise UserError(
+                f"{what}: has {counted(channels, 'channel')}, the run was trained on {self.channels}; convert the image"
+            )
+
+    def segment_rows(
+        self,
+        source: RowSource,
+        limits: NDArray[np.float64],
+        folder: Path,
+        announce: Callable[[float], None] = lambda share: None,
+        disagreement: Callable[[Disagreement], None] | None = None,
+    ) -> tuple[NDArray[np.integer[Any]], int]:
+        """Return the labels of an image at its own size, on disk in `folder`, and the number of cells.
+
+        `limits` (C, 2) are the grey values of -1 and 1. `announce` is told the share done; `disagreement`, where it is
+        given, what tiles change where the network leaves a choice. Raises UserError when the disk is full.
+        """
+        shape = (source.shape[1], source.shape[2])
+        if is_blank(limits):
+            return np.zeros(shape, np.uint16), 0
+        rows, scaled = self._rows(source, limits)
+        if disagreement is not None and margin(self.network) is None and max(scaled) > self.tile:
+            disagreement(self._central_disagreement(rows, scaled))
+        decoder = StripDecoder(self.target.decode, strip_height(scaled[1]))
+        with (
+            RowFile(folder / "labels", scaled[1], np.int32) as labels,
+            RowFile(folder / "cell", scaled[1], np.float32) as cell,
+        ):
+            for part, probability in decoder.rows(probability_rows(self.network, rows, scaled, self.tile)):
+                labels.append(part)
+                if scaled != shape:
+                    cell.append(probability)
+                announce(0.9 * labels.height / scaled[0])
+            return _number(labels, cell, decoder.table(), scaled, shape)
+
+    def _rows(self, source: RowSource, limits: NDArray[np.float64]) -> tuple[Rows, tuple[int, int]]:
+        """Return the image as the network wants it, by ranges of rows, and its (height, width) at the run's scale."""
+        height, width = source.shape[1:]
+        shape = scaled_shape(source.shape, self.scale)
+
+        def read(top: int, bottom: int) -> Floats:
+            return self.normalisation.apply(source.rows(top, bottom), limits)
+
+        return lambda top, bottom: resize_rows(read, (height, width), shape, (top, bottom)), shape
+
+    def _central_disagreement(self, rows: Rows, shape: tuple[int, int]) -> Disagreement:
+        """Measure on two by two tiles in the middle of an image what the tiles change."""
+        (top, bottom), (left, right) = (
+            ((n - min(n, 2 * self.tile)) // 2, (n + min(n, 2 * self.tile)) // 2) for n in shape
+        )
+        return tile_disagreement(self.network, rows(top, bottom)[:, :, left:right], self.tile)
+
+
+class RowFile:
+    """Rows of one width on disk: appended from top to bottom, read by ranges; a context manager."""
+
+    def __init__(self, path: Path, width: int, dtype: type[np.generic]) -> None:
+        self.path, self.width, self.dtype, self.height = path, width, np.dtype(dtype), 0
+        self._file = path.open("w+b")
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows (h, width) below the others; raises UserError when the disk is full."""
+        try:
+            self._file.write(np.ascontiguousarray(rows, self.dtype).data)
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); make room, or give another --out"
+            ) from error
+        self.height += rows.shape[0]
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """Return rows top..bottom as (bottom - top, width)."""
+        self._file.seek(top * self.width * self.dtype.itemsize)
+        count = (bottom - top) * self.width
+        return np.frombuffer(self._file.read(count * self.dtype.itemsize), self.dtype).reshape(-1, self.width)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._file.close()
+
+
+def _number(
+    labels: RowFile, cell: RowFile, table: NDArray[np.int32], scaled: tuple[int, int], shape: tuple[int, int]
+) -> tuple[NDArray[np.integer[Any]], int]:
+    """Bring provisional labels to `shape` and number the cells 1..N from the top; return labels (on disk) and N."""
+    number = np.zeros(table.size, np.int32)
+    count = 0
+    dtype = np.uint32 if np.unique(table).size - 1 > np.iinfo(np.uint16).max else np.uint16
+    path = labels.path.with_name("mask")
+    step = strip_height(shape[1])
+    # not written through a map: that would end the program, not the call, when the disk is full
+    with RowFile(path, shape[1], dtype) as result:
+        for top in range(0, shape[0], step):
+            rows = (top, min(top + step, shape[0]))
+            if scaled == shape:
+                part = table[labels.rows(*rows)]
+            else:
+                part = restored_rows(lambda a, b: (table[labels.rows(a, b)], cell.rows(a, b)), scaled, shape, rows)
+            seen = np.zeros(table.size, bool)
+            seen[part] = True
+            (new,) = np.nonzero(seen & (number == 0))
+            new = new[new > 0]
+            number[new] = np.arange(count + 1, count + 1 + new.size)
+            count += new.size
+            result.append(number[part])
+    return np.memmap(path, dtype, "r", shape=shape), count

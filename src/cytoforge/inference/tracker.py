@@ -1,0 +1,126 @@
+"""Trackers: cells of label images to tracks and divisions, by geometry or by the network of a run."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.data.files import digest
+from cytoforge.data.images import Normalisation, channels_first
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.load import Loaded
+from cytoforge.linking import (
+    BTrackLinker,
+    Frame,
+    LapTrackLinker,
+    Linker,
+    OverlapLinker,
+    assemble,
+    btrack_engine,
+    numbered,
+)
+
+LINKERS: dict[str, Callable[..., Linker]] = {
+    "overlap": OverlapLinker,
+    "laptrack": LapTrackLinker,
+    "btrack": BTrackLinker,
+}
+
+
+class Tracked(NamedTuple):
+    """A tracked movie in memory."""
+
+    labels: NDArray[np.int32]
+    """(T, H, W), 0 background, each cell with the number of its track"""
+    tracks: NDArray[np.int64]
+    """(N, 4): label, first frame, last frame, label of the parent or 0"""
+
+
+@dataclass(frozen=True)
+class Tracker(Loaded):
+    """What links cells from frame to frame, and what its links follow from."""
+
+    name: str
+    """overlap, laptrack, btrack, or the path of a run folder"""
+    linker: Linker
+    origin: dict[str, Any]
+    """settings and the checksum of the run's weights, as dataset.json tells them"""
+    run: Path = Path()
+    """run folder of a trained tracker"""
+
+    @classmethod
+    def load(
+        cls,
+        tracker: Path | str = "laptrack",
+        *,
+        gap: int | None = None,
+        distance: float | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """Open a tracker: overlap, laptrack, btrack, or the run folder of `train tracker`.
+
+        `gap`: frames that a cell may be missing; `distance`: pixels it may go in a frame; as of `cytoforge track`.
+        Raises UserError where the tracker is not installed, or the run folder holds none.
+        """
+        origin = {"tracker": str(tracker), "gap": gap, "distance": distance, "run": None}
+        if str(tracker) in LINKERS:
+            options = {name: value for name, value in (("gap", gap), ("distance", distance)) if value is not None}
+            linker = LINKERS[str(tracker)](**options)
+            if tracker == "btrack":
+                _check_btrack()
+            return cls(str(tracker), linker, origin)
+        run = Run.open(Path(tracker))
+        networks = run.settings.networks
+        if "tracker" not in networks:
+            raise UserError(
+                f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a "
+                "run of train tracker"
+            )
+        from cytoforge.inference.track_deepsea import DeepSeaLinker
+
+        name = run.path.resolve().name
+        return cls(
+            str(tracker),
+            DeepSeaLinker.open(run, device, threads),
+            {**origin, "tracker": name, "run": digest(run.path / "weights")},
+            run.path,
+        )
+
+    def track(self, masks: Iterable[NDArray[np.integer[Any]]], images: Iterable[NDArray[Any]] | None = None) -> Tracked:
+        """Track cells of labels (T, H, W), 0 background; numbers of cells in the labels do not matter.
+
+        `images`, frames (H, W) or (C, H, W) in their own grey values, are needed by trackers that look at them. Raises
+        UserError where these are missing.
+        """
+        labels = [numbered(np.asarray(frame)) for frame in masks]
+        given: list[NDArray[np.float32] | None] = [None] * len(labels)
+        if self.linker.wants_images:
+            if images is None:
+                raise UserError(f"{self.name}: this tracker looks at the frames; give images")
+            given = [_normalised(image) for image in images]
+        links = self.linker(Frame(one, image) for one, image in zip(labels, given, strict=True))
+        tracking = assemble(links)
+        found = [tracking.relabelled(index, frame) for index, frame in enumerate(labels)]
+        return Tracked(np.stack(found).astype(np.int32), np.asarray(tracking.tracks, np.int64))
+
+
+def _normalised(image: NDArray[Any]) -> NDArray[np.float32]:
+    pixels = channels_first(image, None if np.ndim(image) == 2 else "CYX")
+    return Normalisation().apply(pixels, Normalisation().measure(pixels))
+
+
+def _check_btrack() -> None:
+    try:
+        btrack_engine()
+    except ModuleNotFoundError as error:
+        raise UserError("btrack: is not installed; pip install 'cytoforge[btrack]', or take laptrack") from error
+    except ImportError as error:
+        raise UserError(
+            "btrack: its engine does not run with this system's libstdc++; compile it as docs/walkthrough.md says, or "
+            "take laptrack"
+        ) from error
