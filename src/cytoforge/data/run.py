@@ -224,11 +224,13 @@ class Run:
         """Read what save_state wrote; raises UserError when it is missing or damaged."""
         if not self.has_state:
             raise UserError(f"{self.path}: has no state to go on from; start again with --overwrite")
-        tensors, header = _load(self._state, "start again with --overwrite")
+        tensors, header = _load(self._state, "remove it, and start again with --overwrite")
         try:
             return tensors, json.loads(header["meta"])
         except (KeyError, ValueError) as error:
-            raise UserError(f"{self._state}: lacks its header ({error}); start again with --overwrite") from error
+            raise UserError(
+                f"{self._state}: lacks its header ({error}); remove it, and start again with --overwrite"
+            ) from error
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Add a row to metrics.csv; `row` holds "step". New columns join at the end, older rows leave them empty."""
