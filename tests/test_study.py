@@ -351,6 +351,7 @@ def test_an_interrupted_study_goes_on(
     assert trained == ["conventional-0", "two-stage-0", "control-0"]
     (out / "results" / "two-stage-0.json").unlink()  # as if stopped after the training, before the scores
     shutil.rmtree(out / "work" / "two-stage-0")
+    OutputFolder(out, "study")._append({"name": "results.json"})
     (out / ".results.json.part").write_text("{")  # what a kill in the middle of a write leaves
     before = {name: (out / "runs" / name / "provenance.json").read_text() for name in trained[:2]}
     assert study("dense", phantoms, out, "--seeds", "1") == 0
