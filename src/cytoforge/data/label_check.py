@@ -21,8 +21,8 @@ def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise:
     """Raise UserError, naming the first, when files of one set do not number cells one by one.
 
     JUDGED of them are read, fewer of large ones. `binary` masks, one value for all cells, are let pass where cells are
-    not told apart; `otherwise` says how else to use these. What `segment` and `track` found is numbered by construction,
-    however odd it looks after a short training, and not judged. Raises UserError as read_labels, too.
+    not told apart; `otherwise` says how else to use these. What `segment` and `track` found is not judged: it is
+    numbered by construction, however odd it looks after a short training. Raises UserError as read_labels, too.
     """
     if not files or _found_by_cytoforge(files[0]):
         return
