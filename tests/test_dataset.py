@@ -479,3 +479,30 @@ def test_a_dataset_is_not_written_into_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="out: is a file; give a folder"):
         DatasetWriter(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"scale": True},
+        {"scale": 10**400},
+        {"scale": "2"},
+        {"limits": [True, 3]},
+        {"limits": [0, 1e300]},
+        {"limits": [0, float("nan")]},
+        {"groups": [1]},
+        {"files": []},
+        {"files": {"a": "b"}},
+        {"complete": "yes"},
+        {"sequences": 3},
+    ],
+)
+def test_information_edited_wrongly_is_named(stored: dict[str, object], tiny_dataset: Path) -> None:
+    (tiny_dataset / "dataset.json").write_text(json.dumps(stored))
+
+    def look() -> tuple[object, ...]:
+        dataset = Dataset.open(tiny_dataset)
+        return dataset.scale, dataset.limits
+
+    with pytest.raises(UserError, match=r"dataset\.json: .*; mend"):
+        look()
