@@ -203,7 +203,7 @@ class Run:
             present = sorted(other.stem for other in file.parent.glob("*.safetensors"))
             raise UserError(f"{file}: is missing (there is {', '.join(present) or 'none'}); train on, or copy it here")
         tensors = _load(file, remedy)[0]
-        written = self.provenance.get("weights", {}).get(name)
+        written = self.provenance.get("weights", {}).get(name) if self.finished else None
         if written is not None and digest(file) != written:
             raise UserError(
                 f"{file}: is not the file that the run was finished with (its checksum is not that in "
@@ -239,7 +239,7 @@ class Run:
     @property
     def has_state(self) -> bool:
         """Whether there is a state to go on from."""
-        return self._state.is_file()
+        return self._state.exists()
 
     @property
     def _state(self) -> Path:
