@@ -652,3 +652,30 @@ def test_limits_of_a_channel_that_is_empty_in_most_images(tmp_path: Path) -> Non
         write_image(tmp_path / "images" / f"{number}.png", image)
     limits = Dataset.open(tmp_path).common_limits()
     np.testing.assert_allclose(limits, [[0.03, 39.97], [0.0, 6.979], [9, 9]], atol=0.06)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"scale": True},
+        {"scale": 10**400},
+        {"scale": "2"},
+        {"limits": [True, 3]},
+        {"limits": [0, 1e300]},
+        {"limits": [0, float("nan")]},
+        {"groups": [1]},
+        {"files": []},
+        {"files": {"a": "b"}},
+        {"complete": "yes"},
+        {"sequences": 3},
+    ],
+)
+def test_information_edited_wrongly_is_named(stored: dict[str, object], tiny_dataset: Path) -> None:
+    (tiny_dataset / "dataset.json").write_text(json.dumps(stored))
+
+    def look() -> tuple[object, ...]:
+        dataset = Dataset.open(tiny_dataset)
+        return dataset.scale, dataset.limits
+
+    with pytest.raises(UserError, match=r"dataset\.json: .*; mend"):
+        look()

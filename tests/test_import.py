@@ -1,6 +1,7 @@
 """`cytoforge import`: checkpoints become runs, and what is none is refused in a sentence."""
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,35 @@ class TestRefusals:
         with pytest.raises(UserError, match="cannot be read as a checkpoint of tensors alone"):
             run_of(saved(network("unet")), "unet")
         assert not (tmp_path / "sprung").exists()
+
+    @pytest.mark.parametrize(
+        ("bias", "sentence"),
+        [
+            (torch.full((2,), float("nan")), "holds NaN or infinite numbers"),
+            (torch.zeros(1).expand(2**40), "claims more numbers than the file can hold"),
+            (torch.zeros(2).to_sparse(), "is no plain tensor of real numbers"),
+            (torch.zeros(2, dtype=torch.complex64), "is no plain tensor of real numbers"),
+            (torch.zeros(2, device="meta"), "is no plain tensor of real numbers"),
+        ],
+    )
+    def test_numbers_that_are_none(self, bias: Tensor, sentence: str, saved: Callable[[object], Path]) -> None:
+        with pytest.raises(UserError, match=f"outputs.bias {sentence}"):
+            run_of(saved({**network("unet").state_dict(), "outputs.bias": bias}), "unet")
+
+    def test_depths_that_no_network_has(self, saved: Callable[[object], Path]) -> None:
+        deep = {f"e{k}.conv.conv1.weight": torch.zeros(1, 1, 3, 3) for k in range(1, 61)}
+        with pytest.raises(UserError, match=r"is no unet \(depth is 60, but should be less"):
+            run_of(saved({**network("unet").state_dict(), **deep}), "unet")
+
+    def test_packed_files_are_not_unpacked(self, saved: Callable[[object], Path]) -> None:
+        path = saved({"weight": torch.zeros(2**20)})
+        with zipfile.ZipFile(path) as archive:
+            parts = {part.filename: archive.read(part) for part in archive.infolist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
+        with pytest.raises(UserError, match=r"packs [\d,]+ bytes into [\d,]+; save it with torch.save"):
+            read_checkpoint(path)
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"no\.pth: does not exist"):

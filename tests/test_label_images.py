@@ -214,6 +214,7 @@ def test_binary_masks_serve_where_cells_are_not_told_apart(
 
 
 def test_long_sets_are_judged_by_a_sample(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "found" / "masks"
     for number in range(100):
         labels = squares((48, 48), 6, 9)
         write_labels(tmp_path / f"m{number:03d}.png", np.minimum(labels, 1) if number in (1, 99) else labels)
@@ -222,6 +223,9 @@ def test_long_sets_are_judged_by_a_sample(tmp_path: Path) -> None:
         check_label_files(files)
     check_label_files(files[:-1])  # the second is passed over
     check_label_files([])
+    (tmp_path.parent / "segment.json").write_text("{}")  # masks that a network found are numbered, if badly
+    check_label_files(files)
+    (tmp_path.parent / "segment.json").unlink()
     check_label_files(files[-1:], binary=True)
     write_labels(files[-1], np.where(squares((48, 48), 6, 9), 1, 2))
     with pytest.raises(UserError, match="a map of classes"):

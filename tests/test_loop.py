@@ -323,3 +323,30 @@ def test_every_image_is_seen_once_a_pass() -> None:
 def test_the_verdict_and_the_last_line(history: list[list[float]], steps: int, words: str, last: str) -> None:
     state = State(step=steps, history=history, best=max((s for _, s in history), default=-math.inf), best_step=1)
     assert verdict(state).startswith(words) and trained_in(state) == last
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tensors, meta: meta.pop("counters"),
+        lambda tensors, meta: meta.pop("structure"),
+        lambda tensors, meta: meta.update(structure=3),
+        lambda tensors, meta: meta["counters"].update(step="two"),
+        lambda tensors, meta: meta["counters"].update(mood="good"),
+        lambda tensors, meta: tensors.update({"0": torch.zeros(7)}),
+        lambda tensors, meta: tensors.pop("0"),
+    ],
+)
+def test_the_state_of_another_training_is_refused(spoil: Callable[[dict, dict], object], tmp_path: Path) -> None:
+    def interrupt(share: float, state: State) -> None:
+        if state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", Toy(), Budget(steps=9), interrupt)
+    run = Run.open(tmp_path / "run")
+    tensors, meta = run.load_state()
+    spoil(tensors, meta)
+    run.save_state(tensors, meta)
+    with pytest.raises(UserError, match=r"state\.safetensors: does not fit this training .*; start again with"):
+        train(tmp_path / "run", Toy(), Budget(steps=9))

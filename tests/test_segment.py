@@ -618,3 +618,55 @@ def test_a_random_network_segments_any_size_and_says_what_its_tiles_change(tmp_p
     changed = record_of(tmp_path / "out")["tile_disagreement"]
     assert changed["probability"] > 0
     assert 0 <= changed["changed"] <= 1
+
+
+# ---- what was edited or exchanged
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    run = Run.open(write_run(tmp_path / "run"))
+    whole = run.load_weights("segmenter")
+    name = "outputs.weight"
+    for change, problem in (
+        ({name: whole[name].half()}, f"{name} holds float16, not float32"),
+        ({name: whole[name].to(torch.float8_e4m3fn)}, f"{name} holds float8_e4m3fn, not float32"),
+        ({name: torch.zeros(2, 2)}, rf"{name} has shape \[2, 2\], not \[3, 4, 1, 1\]"),
+        ({"extra": torch.zeros(1)}, "extra is not part of it"),
+    ):
+        run.save_weights("segmenter", whole | change)
+        with pytest.raises(UserError, match=rf"the weights of the segmenter do not fit config.json \({problem}\)"):
+            load_network(run)
+
+
+def test_a_target_that_is_not_that_of_the_weights(images: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", target="semantic")
+    with pytest.raises(UserError, match=r"config\.json: target semantic wants 2 classes, but the segmenter tells 3"):
+        segment(Segment(run, images, tmp_path / "out"))
+
+
+def test_a_run_without_its_provenance_serves(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "provenance.json").unlink()
+    segment(Segment(run, images, tmp_path / "out"))
+    assert "run: has no provenance.json, so its weights are not compared with their checksum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"masks": []},
+        {"masks": {"a": 3}},
+        {"masks": {"a": {"file": 7, "image": "x", "cells": 1}}},
+        {"masks": {"a": {"image": "x", "cells": 1}}},
+        {"masks": {"a": {"file": "a.png", "image": "x", "cells": -1}}},
+        {"finished": "yes"},
+        {"tile_disagreement": 3},
+    ],
+)
+def test_a_record_edited_wrongly_is_refused(change: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    config = Segment(write_run(tmp_path / "run"), images, tmp_path / "out")
+    segment(config)
+    path = tmp_path / "out" / "segment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=r"segment\.json: .*; restore the file, or give another --out"):
+        segment(config)

@@ -19,6 +19,7 @@ from cytoforge.config import StudyDense, StudyLimitedData, StudyVersatility
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.morphology import morphology
@@ -367,7 +368,9 @@ def test_an_interrupted_study_goes_on(
     def stop_at_the_third(settings: Any) -> Any:
         trained.append(settings.out.name)
         if len(trained) == 3:
-            write_json(settings.out / "provenance.json", {})  # what a kill before config.json leaves
+            OutputFolder(settings.out, "train").write_json(
+                "provenance.json", {}
+            )  # what a kill before config.json leaves
             raise KeyboardInterrupt
         return train(settings)
 
@@ -378,6 +381,7 @@ def test_an_interrupted_study_goes_on(
     assert trained == ["conventional-0", "two-stage-0", "control-0"]
     (out / "results" / "two-stage-0.json").unlink()  # as if stopped after the training, before the scores
     shutil.rmtree(out / "work" / "two-stage-0")
+    OutputFolder(out, "study")._append({"name": "results.json"})
     (out / ".results.json.part").write_text("{")  # what a kill in the middle of a write leaves
     before = {name: (out / "runs" / name / "provenance.json").read_text() for name in trained[:2]}
     assert study("dense", phantoms, out, "--seeds", "1") == 0

@@ -225,7 +225,8 @@ def generate(run: Path, masks: Path, out: Path, *flags: str) -> int:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != "manifest.jsonl")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def test_a_run_of_both_stages_holds_both_networks(run: Path, movie_folder: Path, capsys) -> None:

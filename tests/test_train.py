@@ -366,7 +366,7 @@ def test_a_start_at_another_scale_is_said_and_noted_once(
     assert note in capsys.readouterr().err
     run = Run.open(second)
     provenance = {key: value for key, value in run.provenance.items() if key != "finished"}
-    write_json(second / "provenance.json", provenance)
+    run.folder.write_json("provenance.json", provenance)
     assert train(phantoms, second, *flags) == 0  # goes on
     assert sum(text.startswith(note) for text in run.provenance["notes"]) == 1
     capsys.readouterr()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.data.files import read_json
 from cytoforge.data.images import read_header, read_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Labels, Traits, judge, traits
@@ -20,14 +21,21 @@ def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise:
     """Raise UserError, naming the first, when files of one set do not number cells one by one.
 
     JUDGED of them are read, fewer of large ones. `binary` masks, one value for all cells, are let pass where cells are
-    not told apart; `otherwise` says how else to use these. Raises UserError as read_labels, too.
+    not told apart; `otherwise` says how else to use these. What `segment` and `track` found is not judged: it is
+    numbered by construction, however odd it looks after a short training. Raises UserError as read_labels, too.
     """
-    if not files:
+    if not files or _found_by_cytoforge(files[0]):
         return
     (_, height, width), _ = read_header(files[0])
     count = min(len(files), max(FEWEST, min(JUDGED, PIXELS // (height * width))))
     chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, count).round().astype(int))]
     _refuse(chosen, [traits(middle(read_labels(file)), read_header(file)[1]) for file in chosen], binary, otherwise)
+
+
+def _found_by_cytoforge(file: Path) -> bool:
+    folder = file.absolute().parent.parent
+    info = folder / "dataset.json"
+    return (folder / "segment.json").is_file() or (info.is_file() and read_json(info).get("by") == "cytoforge track")
 
 
 def check_label_stack(path: Path, stack: Iterable[NDArray[np.int32]], count: int) -> None:

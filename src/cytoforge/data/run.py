@@ -201,7 +201,7 @@ class Run:
             present = sorted(other.stem for other in file.parent.glob("*.safetensors"))
             raise UserError(f"{file}: is missing (there is {', '.join(present) or 'none'}); train on, or copy it here")
         tensors = _load(file, remedy)[0]
-        written = self.provenance.get("weights", {}).get(name)
+        written = self.provenance.get("weights", {}).get(name) if self.finished else None
         if written is not None and digest(file) != written:
             raise UserError(
                 f"{file}: is not the file that the run was finished with (its checksum is not that in "
@@ -237,7 +237,7 @@ class Run:
     @property
     def has_state(self) -> bool:
         """Whether there is a state to go on from."""
-        return self._state.is_file()
+        return self._state.exists()
 
     @property
     def _state(self) -> Path:
@@ -251,19 +251,19 @@ class Run:
         """Read what save_state wrote; raises UserError when it is missing or damaged."""
         if not self.has_state:
             raise UserError(f"{self.path}: has no state to go on from; {AGAIN}")
-        tensors, header = _load(self._state, AGAIN)
+        tensors, header = _load(self._state, f"remove it, and {AGAIN}")
         try:
             meta = json.loads(header["meta"])
         except (KeyError, ValueError, RecursionError) as error:
-            raise UserError(f"{self._state}: lacks its header ({error}); {AGAIN}") from error
+            raise UserError(f"{self._state}: lacks its header ({error}); remove it, and {AGAIN}") from error
         if not isinstance(meta, dict):
-            raise UserError(f"{self._state}: lacks its header ({type(meta).__name__}); {AGAIN}")
+            raise UserError(f"{self._state}: lacks its header ({type(meta).__name__}); remove it, and {AGAIN}")
         return tensors, meta
 
     def foreign_state(self, error: Exception) -> UserError:
         """Return what to raise when the state is whole, but not that of the training at hand."""
         told = " ".join(str(error).split())
-        return UserError(f"{self._state}: does not fit this training ({told:.200}); {AGAIN}")
+        return UserError(f"{self._state}: does not fit this training ({told:.200}); remove it, and {AGAIN}")
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Add a row to metrics.csv; `row` holds "step". New columns join at the end, older rows leave them empty."""
