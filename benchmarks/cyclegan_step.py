@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cyclegan_baseline import Baseline, Draws, baseline_step, random_batch
-from cytoforge.instances import TARGETS
+from cytoforge.cells.instances import TARGETS
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import UNet

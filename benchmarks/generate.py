@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cytoforge.config import GenerateImages
+from cytoforge.cells.instances import condition
 from cytoforge.data.images import Normalisation, read_labels, write_labels
 from cytoforge.data.run import Run
 from cytoforge.inference.generate import Painter, generate
-from cytoforge.instances import condition
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
+from cytoforge.settings import GenerateImages
 from cytoforge.simulation.phantom import phantom_labels
 from segment_large import by_turns, peak_of, provenance
 

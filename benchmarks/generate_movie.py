@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cytoforge.config import GenerateMovie
 from cytoforge.data.images import Normalisation, write_labels
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.inference.generate_movie import Studio, generate_movie
@@ -26,6 +25,7 @@ from cytoforge.networks.layers import initialise
 from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.networks.vid2vid import Vid2Vid
+from cytoforge.settings import GenerateMovie
 from cytoforge.simulation.phantom import phantom_labels
 from segment_large import by_turns, peak_of, provenance
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
+from cytoforge.tracking.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
 from matching import discs, processor
 
 SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 10, 6, 20.0

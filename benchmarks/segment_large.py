@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cytoforge.cells.instances import TARGETS, inner_border
 from cytoforge.data.images import Normalisation, write_image
 from cytoforge.data.run import Run
-from cytoforge.instances import TARGETS, inner_border
 from cytoforge.losses import cross_entropy_dice
 from cytoforge.networks.segmentation import UNet
 from cytoforge.simulation.phantom import phantom_labels

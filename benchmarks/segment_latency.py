@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from cytoforge.config import Segment
 from cytoforge.data.images import read_image, write_image
 from cytoforge.inference.segment import Model, segment_array
+from cytoforge.settings import Segment
 from segment_large import peak_of, provenance, quick_run, stained
 
 SHAPE, CELLS = (340, 341), 130

@@ -58,7 +58,7 @@ def run(name: str) -> None:
     datasets = name.removeprefix(f"{kind}-").split("-")
     config, place, _ = COMMANDS[f"study {kind}"]
     module, function = place.split(":")
-    settings = getattr(importlib.import_module("cytoforge.config"), config)
+    settings = getattr(importlib.import_module("cytoforge.settings"), config)
     out = WORK / name
     films = not (DATA / datasets[0] / "train").is_dir()
     part = "" if films else "train"

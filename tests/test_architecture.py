@@ -42,7 +42,7 @@ TRAINING: dict[str, set[str]] = {  # room: those of training that it may import 
     "hyperparameters": set(),
     "specification": set(),
 }
-STILL_READ_SETTINGS = {  # modules below the commands that import cytoforge.config; none may be added
+STILL_READ_SETTINGS = {  # modules below the commands that import cytoforge.settings; none may be added
     "cytoforge.data.dataset",
     "cytoforge.data.run",
     "cytoforge.inference.generate",
@@ -172,7 +172,7 @@ def test_the_rule_finds_what_it_forbids() -> None:
     assert departures("from cytoforge.data.images import read_image", "cytoforge.losses") == {"data"}
     assert departures("from ..training import fit", "cytoforge.networks.layers") == {"training"}
     assert departures("def f():\n    import cytoforge.commands.check", "cytoforge.data.run") == {"commands"}
-    assert departures("from cytoforge.config import Segment", "cytoforge.metrics.segmentation") == {"config"}
+    assert departures("from cytoforge.settings import Segment", "cytoforge.metrics.segmentation") == {"config"}
     assert departures("from cytoforge.errors import UserError", "cytoforge.data.images") == set()
 
 
@@ -192,7 +192,7 @@ def test_settings_of_the_command_line_are_read_by_the_commands() -> None:
     readers = {
         module
         for module, others in import_graph().items()
-        if any(other.startswith("cytoforge.config") for other in others)
+        if any(other.startswith("cytoforge.settings") for other in others)
         and module.split(".")[1] not in {"cli", "commands", "config"}
     }
     assert readers - STILL_READ_SETTINGS == set()
@@ -220,7 +220,7 @@ def test_the_graph_finds_what_it_forbids() -> None:
     [
         ("cytoforge", {"torch", "numpy", "tyro"}),
         ("cytoforge.cli", {"torch", "numpy", "tyro", "pydantic", "rich"}),
-        ("cytoforge.config", {"torch", "numpy"}),
+        ("cytoforge.settings", {"torch", "numpy"}),
         ("cytoforge.networks.registry", {"torch", "numpy"}),
         ("cytoforge.inference.segment", {"lightning_fabric", "kornia", "monai", "matplotlib"}),
         ("cytoforge.commands.score", {"torch", "matplotlib"}),

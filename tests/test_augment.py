@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from cells import THREE_CELLS
-from cytoforge import augment as module
-from cytoforge.augment import DIFFERENTIABLE, VANILLA, DiffAugment, apply_diff_augment, augment, draw_diff_augment
+from cytoforge.cells import augment as module
+from cytoforge.cells.augment import DIFFERENTIABLE, VANILLA, DiffAugment, apply_diff_augment, augment, draw_diff_augment
 
 POLICIES = ("strong", "paper", "none")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cytoforge.backgrounds import MARGIN, without_cells
+from cytoforge.cells.backgrounds import MARGIN, without_cells
 
 SHAPE = (120, 150)
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 from conftest import picture, squares
 from cytoforge.commands.check import Finding, check, check_command, report, survey
-from cytoforge.config import Check
 from cytoforge.data.dataset import Dataset, parts
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import MovieWriter
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import INTERPOLATED, interpolated_share, traits
+from cytoforge.settings import Check
 
 
 def only(findings: list[Finding]) -> Finding:

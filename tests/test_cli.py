@@ -13,10 +13,11 @@ from typing import get_type_hints
 import pytest
 from pydantic.fields import FieldInfo
 
-from cytoforge import cli, config
-from cytoforge.config.base import _declared
+from cytoforge import cli
+from cytoforge import settings as config
 from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
+from cytoforge.settings.base import _declared
 
 
 def test_every_command_of_the_table_exists() -> None:

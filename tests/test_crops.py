@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from cells import draw
-from cytoforge.crops import BACKGROUND, DARKEST, SIDE, crop_images, crop_labels, windows_around
+from cytoforge.cells.crops import BACKGROUND, DARKEST, SIDE, crop_images, crop_labels, windows_around
 
 
 def field(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cytoforge.instances import CONDITIONS, TARGETS, condition
+from cytoforge.cells.instances import CONDITIONS, TARGETS, condition
 from cytoforge.losses import CycleWeights, adversarial, cross_entropy_dice, discriminator_loss, straight_through_mask
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
@@ -122,7 +122,7 @@ def test_gradients_equal_those_of_the_summed_loss(target: str, p_diff: float) ->
 
 def written_out(cycle: CycleGAN, networks: dict[str, nn.Module], data: Batch) -> dict[str, dict[str, Tensor]]:
     """Eq. 6-17 in the plainest way: every pass run where the paper names it."""
-    from cytoforge.augment import apply_diff_augment, draw_diff_augment
+    from cytoforge.cells.augment import apply_diff_augment, draw_diff_augment
 
     g, s = networks["generator"], networks["segmenter"]
     d1, d2 = networks["image_discriminator"], networks["mask_discriminator"]

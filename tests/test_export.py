@@ -19,15 +19,15 @@ from traccuracy.loaders import load_geff_data
 
 from cells import FAMILY, FAMILY_TRACKS
 from conftest import write_movie
+from cytoforge.cells.labels import renumbered
 from cytoforge.cli import main
-from cytoforge.data.graphs import read_geff, write_geff
 from cytoforge.data.images import read_image, read_labels
+from cytoforge.data.interchange.geff import read_geff, write_geff
+from cytoforge.data.interchange.tables import read_napari, write_napari
+from cytoforge.data.interchange.trackmate import read_trackmate, write_trackmate
 from cytoforge.data.movie import Track, read_sequences, read_tracks
-from cytoforge.data.tables import read_napari, write_napari
-from cytoforge.data.trackmate import read_trackmate, write_trackmate
 from cytoforge.data.tracks import Calibration, Spots, mended, place
 from cytoforge.errors import UserError
-from cytoforge.labels import renumbered
 from cytoforge.metrics.cells import follow, gathered, outline
 
 Masks = dict[int, np.ndarray]

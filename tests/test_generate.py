@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import cytoforge
 from conftest import squares
+from cytoforge.cells.instances import condition
 from cytoforge.cli import main
 from cytoforge.commands.score import score_segmentation
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.config import GenerateImages, ScoreSegmentation, Segment, SimulateMasks
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels, write_image, write_labels
@@ -28,10 +28,10 @@ from cytoforge.inference.curation import to_drop
 from cytoforge.inference.generate import generate, item_draw, paint
 from cytoforge.inference.segment import segment
 from cytoforge.inference.tiling import smallest_tile
-from cytoforge.instances import condition
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
+from cytoforge.settings import GenerateImages, ScoreSegmentation, Segment, SimulateMasks
 from cytoforge.training.data import open_data
 from cytoforge.training.specification import Data
 

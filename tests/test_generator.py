@@ -12,22 +12,22 @@ from lightning_fabric import Fabric
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cytoforge.augment import apply_diff_augment, draw_diff_augment
-from cytoforge.backgrounds import MARGIN
+from cytoforge.cells.augment import apply_diff_augment, draw_diff_augment
+from cytoforge.cells.backgrounds import MARGIN
+from cytoforge.cells.instances import CONDITIONS, condition
 from cytoforge.cli import main
 from cytoforge.commands.train import generator_parameters, specified
-from cytoforge.config import TrainGenerator
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
-from cytoforge.instances import CONDITIONS, condition
 from cytoforge.losses import CycleWeights, texture_loss
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.style_unet import StyleUNet, UNetGenerator, draw_styles
+from cytoforge.settings import TrainGenerator
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training import hyperparameters
 from cytoforge.training.data import open_data

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from cytoforge.cli import main
 from cytoforge.commands.import_checkpoint import import_checkpoint, misfit, read_checkpoint
-from cytoforge.config import ImportCheckpoint
 from cytoforge.data.images import write_image
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
@@ -25,6 +24,7 @@ from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.registry import NETWORKS
 from cytoforge.networks.registry import PUBLISHED as KINDS
 from cytoforge.networks.style_unet import StyleUNet
+from cytoforge.settings import ImportCheckpoint
 from parity import PUBLISHED, filled_state, published_shapes
 
 SIZES: dict[str, dict[str, Any]] = {

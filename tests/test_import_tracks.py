@@ -15,8 +15,8 @@ from cells import FAMILY, FAMILY_TRACKS
 from conftest import write_movie
 from cytoforge.cli import main
 from cytoforge.data.images import read_labels, write_image, write_labels
+from cytoforge.data.interchange.tables import read_napari
 from cytoforge.data.movie import Track, read_sequences, read_tracks
-from cytoforge.data.tables import read_napari
 from cytoforge.data.tracks import Spots, linked, place
 from cytoforge.errors import UserError
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cells import NOTHING, TOUCHING, TOUCHING_AS_ONE, draw
-from cytoforge.data.images import read_labels
-from cytoforge.instances import (
+from cytoforge.cells.instances import (
     CONDITIONS,
     DEEPEST,
     TARGETS,
@@ -25,6 +24,7 @@ from cytoforge.instances import (
     outer_contour,
     relabel,
 )
+from cytoforge.data.images import read_labels
 
 ALL = Boundary(minimum_area=1, minimum_marker=1)
 EIGHT = np.ones((3, 3))

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
+from cytoforge.cells.crops import windows_around
+from cytoforge.cells.labels import boxes, compact, dense, renumbered
 from cytoforge.commands.export import _outlined
 from cytoforge.commands.simulate_movie import least_reach
-from cytoforge.crops import windows_around
 from cytoforge.data.movie import relabelled
 from cytoforge.data.tracks import mended
-from cytoforge.labels import boxes, compact, dense, renumbered
-from cytoforge.linking import numbered
 from cytoforge.metrics.cells import measure
 from cytoforge.metrics.motion import motion
 from cytoforge.metrics.movie import coherence
 from cytoforge.report import colour_labels, id_colours, label_colours, outcome_overlay, overlay
 from cytoforge.simulation.masks import shapes_of
+from cytoforge.tracking.linking import numbered
 
 GREATEST = 2**31 - 1
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)

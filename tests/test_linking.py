@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cells import Labels, draw
 from cytoforge.data import movie
-from cytoforge.linking import (
+from cytoforge.tracking.linking import (
     BTrackLinker,
     Frame,
     LapTrackLinker,

@@ -7,8 +7,8 @@ import pytest
 from torch import Tensor
 
 from cells import draw
-from cytoforge.crops import SIDE, crop_labels, windows_around
-from cytoforge.linking_deepsea import REFRACTORY, SMALLEST, choose, claims, link_movie, without_spots
+from cytoforge.cells.crops import SIDE, crop_labels, windows_around
+from cytoforge.tracking.deepsea import REFRACTORY, SMALLEST, choose, claims, link_movie, without_spots
 
 ONE = draw("""
     ........

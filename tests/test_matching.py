@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cytoforge.matching import first_come, maximum_cardinality, maximum_weight
+from cytoforge.tracking.assignment import first_come, maximum_cardinality, maximum_weight
 
 Table = NDArray[np.float64]
 

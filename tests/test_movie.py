@@ -10,7 +10,6 @@ from PIL import Image
 
 from cells import draw
 from cytoforge.commands.check import check
-from cytoforge.config import Check
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_header, read_labels, write_labels
 from cytoforge.data.movie import (
@@ -25,6 +24,7 @@ from cytoforge.data.movie import (
     unused,
 )
 from cytoforge.errors import UserError
+from cytoforge.settings import Check
 
 
 def masks(folder: Path, stem: str, numbers: range, digits: int = 3) -> None:

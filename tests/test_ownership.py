@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from cytoforge.cli import main
 from cytoforge.commands.demo import open_folder
 from cytoforge.commands.study.folder import Study
-from cytoforge.config import Demo, Segment, StudyTraining, TrainSegmentation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment
+from cytoforge.settings import Demo, Segment, StudyTraining, TrainSegmentation
 from cytoforge.training.two_stage import open_stages
 from test_segment import CELLS, Toy, images, run, toy, write_run  # noqa: F401
 

@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 import torch
 
-from cytoforge.config import ImportCheckpoint, TrainGenerator, TrainSegmentation
 from cytoforge.networks.registry import NETWORKS, PUBLISHED, ROLES, SEGMENTERS
+from cytoforge.settings import ImportCheckpoint, TrainGenerator, TrainSegmentation
 
 
 def offered(config: type, field: str) -> set[str]:

@@ -9,10 +9,10 @@ import pytest
 from cells import MERGED, NOTHING, ONE_MISSED_ONE_INVENTED, SPLIT, THREE_CELLS, TOUCHING, TOUCHING_AS_ONE
 from cytoforge.cli import main
 from cytoforge.commands.score import score_command, score_segmentation
-from cytoforge.config import ScoreSegmentation
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.settings import ScoreSegmentation
 
 TRUTH = {"a": THREE_CELLS, "b": THREE_CELLS, "c": TOUCHING}
 PREDICTION = {"a": ONE_MISSED_ONE_INVENTED, "b": SPLIT, "c": TOUCHING_AS_ONE}

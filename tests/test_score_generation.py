@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from cytoforge.cli import main
 from cytoforge.commands import score_generation as command
 from cytoforge.commands.score_generation import score_generation
-from cytoforge.config import ScoreGeneration
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, read_json, write_json
 from cytoforge.data.images import read_image, write_image
 from cytoforge.data.weights import FILES, VARIABLE
 from cytoforge.errors import UserError
 from cytoforge.metrics.generation import frechet_distance
+from cytoforge.settings import ScoreGeneration
 from cytoforge.simulation.phantom import phantom
 
 

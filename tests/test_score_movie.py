@@ -14,7 +14,6 @@ from scipy import ndimage
 from cytoforge.cli import main
 from cytoforge.commands import score_movie as command
 from cytoforge.commands.score_movie import MovieResults, score_movie
-from cytoforge.config import ScoreMovie
 from cytoforge.data.files import digest, read_json, write_json
 from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import MovieWriter, Track, read_sequences, read_tracks, tracks_of
@@ -24,6 +23,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference.generate_movie import shrunk
 from cytoforge.metrics.estimates import to_json
 from cytoforge.networks.segmentation import UNet
+from cytoforge.settings import ScoreMovie
 from cytoforge.simulation.phantom import phantom
 from test_generate import Seer
 from test_score_generation import Difference, Patches

@@ -10,10 +10,10 @@ import cells
 from cells import Labels, draw_movie, tracks
 from cytoforge.cli import main
 from cytoforge.commands.score_tracking import score_tracking
-from cytoforge.config import ScoreTracking
 from cytoforge.data.images import write_labels
 from cytoforge.data.movie import read_sequences
 from cytoforge.errors import UserError
+from cytoforge.settings import ScoreTracking
 
 LAYOUT = {
     "RES": ("_RES", "mask", "res_track.txt"),

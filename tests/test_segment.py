@@ -15,7 +15,7 @@ from torch import nn
 
 import cytoforge
 from cells import draw
-from cytoforge.config import Segment
+from cytoforge.cells.instances import TARGETS
 from cytoforge.data.images import (
     Normalisation,
     encode_labels,
@@ -33,10 +33,10 @@ from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment, segment_array
 from cytoforge.inference.strips import StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
-from cytoforge.instances import TARGETS
 from cytoforge.networks.registry import NETWORKS, SEGMENTERS
 from cytoforge.networks.segmentation import UNet
 from cytoforge.networks.style_unet import StyleUNet
+from cytoforge.settings import Segment
 
 BOUNDARY = TARGETS["boundary"]
 

@@ -13,12 +13,12 @@ from cells import NOTHING
 from cytoforge.cli import main
 from cytoforge.commands import simulate as command
 from cytoforge.commands.simulate import simulate_masks
-from cytoforge.config import SimulateMasks
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import morphology
+from cytoforge.settings import SimulateMasks
 from cytoforge.simulation.phantom import phantom
 
 BINARY = np.zeros((40, 60), np.int32)

@@ -12,11 +12,11 @@ from cytoforge.cli import main
 from cytoforge.commands import simulate_movie as command
 from cytoforge.commands.check import check
 from cytoforge.commands.simulate_movie import least_reach, simulate_movie
-from cytoforge.config import Check, SimulateMovie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.data.movie import MovieWriter, read_sequences, read_tracks
 from cytoforge.errors import UserError
+from cytoforge.settings import Check, SimulateMovie
 from cytoforge.simulation.dynamics import Dynamics
 
 

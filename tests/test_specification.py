@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cytoforge.commands.train import specified
-from cytoforge.config import TrainGenerator, TrainSegmentation
+from cytoforge.settings import TrainGenerator, TrainSegmentation
 from cytoforge.training.specification import Budget, Compute, Data, Output, SyntheticData, Training
 
 

@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 
 from cytoforge.cli import main
 from cytoforge.commands.train import specified
-from cytoforge.config import TrainSegmentation
 from cytoforge.data.dataset import INFO, Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
+from cytoforge.settings import TrainSegmentation
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import open_data
 from cytoforge.training.hyperparameters import GENERATOR, SEGMENTATION

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from cytoforge.cli import main
 from cytoforge.commands.study import generators, segmenters
 from cytoforge.commands.study.folder import Study, difference, estimate, open_all, shown, split_test, subset
-from cytoforge.config import StudyDense, StudyLimitedData, StudyVersatility
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
@@ -25,6 +24,7 @@ from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.morphology import morphology
 from cytoforge.networks.features import VGG19Features
 from cytoforge.report import Report
+from cytoforge.settings import StudyDense, StudyLimitedData, StudyVersatility
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training import specification
 from cytoforge.training.tasks import staged

@@ -17,12 +17,12 @@ from cytoforge.cli import main
 from cytoforge.commands.study import movies, trackers
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.train import movie_parameters
-from cytoforge.config import StudyMovie, StudyTracking
 from cytoforge.data.files import digest, read_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import read_sequences, read_tracks
 from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate
+from cytoforge.settings import StudyMovie, StudyTracking
 
 TINY = "--preset tiny --minutes 0.002 --threads 1 --seeds 1"
 FLAGS = {

@@ -9,11 +9,11 @@ import torch
 
 from cells import draw
 from conftest import picture, squares
+from cytoforge.cells.instances import TARGETS
 from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter
-from cytoforge.instances import TARGETS
 from cytoforge.losses import IGNORED
 from cytoforge.training.recipes.conventional import classes
 from cytoforge.training.samplers.items import Batch, Drawing

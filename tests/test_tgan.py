@@ -12,10 +12,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from cytoforge.backgrounds import background_reference, fitted
+from cytoforge.cells.backgrounds import background_reference, fitted
+from cytoforge.cells.instances import CONDITIONS
 from cytoforge.cli import main
 from cytoforge.commands.train import movie_parameters
-from cytoforge.config import TrainMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Item
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
@@ -23,9 +23,9 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import generate_movie as module
 from cytoforge.inference.generate_movie import FramePainter, shrunk
-from cytoforge.instances import CONDITIONS
 from cytoforge.losses import MovieWeights
 from cytoforge.networks.movie import MovieGenerator
+from cytoforge.settings import TrainMovie
 from cytoforge.training import hyperparameters
 from cytoforge.training.loop import Trainer
 from cytoforge.training.recipes import tgan

@@ -13,7 +13,6 @@ import pytest
 from cells import draw
 from cytoforge.cli import main
 from cytoforge.commands.simulate_movie import simulate_movie
-from cytoforge.config import Segment, SimulateMovie, Track
 from cytoforge.data import movie
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.run import Run
@@ -22,7 +21,8 @@ from cytoforge.inference import track as module
 from cytoforge.inference.segment import segment
 from cytoforge.inference.track import track
 from cytoforge.inference.track_deepsea import DeepSeaLinker
-from cytoforge.linking import Frame, Links, OverlapLinker
+from cytoforge.settings import Segment, SimulateMovie, Track
+from cytoforge.tracking.linking import Frame, Links, OverlapLinker
 from test_segment import Toy, painted, write_run
 
 FIRST = draw("""

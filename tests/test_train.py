@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
-from cytoforge.data.run import STAGES, Run
+from cytoforge.data.run import Run
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import _proposed_scale
 from cytoforge.training.recipes.conventional import Conventional

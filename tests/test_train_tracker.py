@@ -13,10 +13,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from cells import draw
 from conftest import picture
+from cytoforge.cells.crops import SIDE
 from cytoforge.cli import main
 from cytoforge.commands.train import specified
-from cytoforge.config import TrainTracker
-from cytoforge.crops import SIDE
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.movie import read_sequences, read_tracks
@@ -26,6 +25,7 @@ from cytoforge.inference.load import load_network
 from cytoforge.inference.track_deepsea import deepsea_links, predict
 from cytoforge.losses import dice_loss
 from cytoforge.networks.tracker import Tracker
+from cytoforge.settings import TrainTracker
 from cytoforge.training.data import open_data
 from cytoforge.training.loop import Trainer
 from cytoforge.training.recipes.recipe import one_cycle

@@ -15,7 +15,7 @@ import pytest
 import tifffile
 import torch
 
-from cytoforge import config
+from cytoforge import settings as config
 from cytoforge.cli import COMMANDS, main
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.networks.segmentation import UNet

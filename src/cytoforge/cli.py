@@ -113,7 +113,7 @@ def _unknown(arguments: Sequence[str]) -> str:
 def _parse(words: str, rest: list[str]) -> object:
     import tyro
 
-    from cytoforge import config
+    from cytoforge import settings as config
 
     for before, argument in zip(["", *rest], rest, strict=False):
         if not argument or (argument.startswith("--") and argument.endswith("=")):

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from cytoforge.cells.labels import dense
 from cytoforge.data.files import utf8
 from cytoforge.data.ownership import OutputFolder
-from cytoforge.labels import dense
 from cytoforge.metrics.segmentation import match
 
 Pixels = NDArray[np.uint8]

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-from cytoforge.config import Check
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
@@ -18,6 +17,7 @@ from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Regions, Traits, judge, traits
 from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
 from cytoforge.progress import Progress, counted
+from cytoforge.settings import Check
 
 SHOWN = 3  # findings of one kind that are printed in full
 

@@ -9,7 +9,6 @@ import torch
 
 from cytoforge.commands.segment import segment
 from cytoforge.commands.train import specified, train_segmentation
-from cytoforge.config import Demo, Segment, TrainSegmentation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
 from cytoforge.data.ownership import OutputFolder
@@ -22,6 +21,7 @@ from cytoforge.inference.painting import paint
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
 from cytoforge.progress import clock, say
 from cytoforge.report import PAGE, Report, overlay, to_rgb
+from cytoforge.settings import Demo, Segment, TrainSegmentation
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import open_data
 from cytoforge.training.tasks.staged import finished

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.config import Export
+from cytoforge.cells.labels import boxes
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image
+from cytoforge.data.interchange.tables import write_features, write_napari
+from cytoforge.data.interchange.trackmate import write_trackmate
 from cytoforge.data.movie import MovieWriter, left_out, no_movie, read_sequences, some
-from cytoforge.data.tables import write_features, write_napari
-from cytoforge.data.trackmate import write_trackmate
 from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tracked, read_calibration
 from cytoforge.errors import UserError
-from cytoforge.labels import boxes
 from cytoforge.metrics.cells import Cells, Labels, follow, gathered, outline
 from cytoforge.progress import Progress, counted
+from cytoforge.settings import Export
 
 Measured = Iterator[tuple[int, Labels, Cells]]
 
@@ -72,7 +72,7 @@ def _write(config: Export, movie: TrackedMovie, calibration: Calibration) -> Non
     elif config.format == "napari":
         write_napari(config.out, gathered(table for _, _, table in cells), movie.tracks)
     elif config.format == "geff":
-        from cytoforge.data.graphs import write_geff  # takes a second
+        from cytoforge.data.interchange.geff import write_geff  # takes a second
 
         write_geff(config.out, gathered(table for _, _, table in cells), calibration)
     else:

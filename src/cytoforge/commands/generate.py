@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from cytoforge.config import GenerateImages, GenerateMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
@@ -15,6 +14,7 @@ from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.progress import counted
+from cytoforge.settings import GenerateImages, GenerateMovie
 
 
 def generate(settings: GenerateImages) -> Path:

@@ -9,15 +9,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cytoforge.config import ImportCheckpoint
+from cytoforge.cells.instances import TARGETS
 from cytoforge.data.files import check_readable, digest
 from cytoforge.data.images import Normalisation
 from cytoforge.data.run import Run
 from cytoforge.data.run_config import NetworkSettings, problems
 from cytoforge.errors import UserError, explain
 from cytoforge.inference import load
-from cytoforge.instances import TARGETS
 from cytoforge.networks.registry import NETWORKS, PUBLISHED
+from cytoforge.settings import ImportCheckpoint
 
 State = dict[str, Tensor]
 TILE = 512  # px: the height of the images that the published networks were trained on

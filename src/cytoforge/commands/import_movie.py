@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cytoforge.config import ImportMovie
 from cytoforge.data.label_check import check_label_stack
 from cytoforge.data.movie import GREATEST, MovieWriter, tracks_of
 from cytoforge.data.stack import open_stack
 from cytoforge.errors import UserError
+from cytoforge.settings import ImportMovie
 
 SEQUENCE = "01"
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from cytoforge.config import ImportTracks
+from cytoforge.cells.labels import renumbered
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image, read_labels
+from cytoforge.data.interchange.tables import read_napari
+from cytoforge.data.interchange.trackmate import read_trackmate
 from cytoforge.data.movie import MovieWriter, left_out, read_sequences
-from cytoforge.data.tables import read_napari
-from cytoforge.data.trackmate import read_trackmate
 from cytoforge.data.tracks import (
     Calibration,
     Spots,
@@ -17,8 +17,8 @@ from cytoforge.data.tracks import (
     read_masks,
 )
 from cytoforge.errors import UserError
-from cytoforge.labels import renumbered
 from cytoforge.progress import counted
+from cytoforge.settings import ImportTracks
 
 
 def import_tracks(config: ImportTracks) -> Path:
@@ -59,7 +59,7 @@ def import_tracks(config: ImportTracks) -> Path:
 def _read(path: Path, calibration: Calibration) -> Spots:
     """Read tracks in the format that the name tells."""
     if path.is_dir():
-        from cytoforge.data.graphs import read_geff  # takes a second
+        from cytoforge.data.interchange.geff import read_geff  # takes a second
 
         return read_geff(path, calibration)
     if path.suffix.lower() == ".xml":

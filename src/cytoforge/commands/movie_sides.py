@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from cytoforge.commands.score_generation import constant_remarks, unlike_constants
-from cytoforge.config import ScoreMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import read_header, scaled_shape, units_agree, widened
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import Labels, shrunk
 from cytoforge.inference.tiling import Floats
-from cytoforge.linking import numbered
 from cytoforge.networks.features import SQUEEZENET_SMALLEST
 from cytoforge.progress import Progress, counted
+from cytoforge.settings import ScoreMovie
+from cytoforge.tracking.linking import numbered
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.config import ScoreSegmentation
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
@@ -22,6 +21,7 @@ from cytoforge.metrics.segmentation import (
 )
 from cytoforge.places import ABSENT
 from cytoforge.progress import counted
+from cytoforge.settings import ScoreSegmentation
 
 COLUMNS = {"F": "f_score", "precision": "precision", "recall": "recall", "AP": "average_precision"}
 

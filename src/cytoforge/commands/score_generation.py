@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.config import ScoreGeneration
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
 from cytoforge.data.images import (
@@ -42,6 +41,7 @@ from cytoforge.metrics.generation import (
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
 from cytoforge.places import ABSENT
 from cytoforge.progress import Progress, counted
+from cytoforge.settings import ScoreGeneration
 
 MAPPINGS = {
     "set": "all images between the limits of the real ones together",

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from cytoforge.commands.movie_sides import Sides, TrackedMovie, shown
-from cytoforge.config import ScoreMovie
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels
 from cytoforge.data.weights import FeatureNetwork, lacking, load_inception, load_lpips, used_weights
@@ -41,6 +40,7 @@ from cytoforge.metrics.movie import (
 from cytoforge.networks.features import InceptionFeatures
 from cytoforge.places import ABSENT
 from cytoforge.progress import Progress, counted
+from cytoforge.settings import ScoreMovie
 
 FEW = 30  # steps of cells, below which the warping error is remarked on
 

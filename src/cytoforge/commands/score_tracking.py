@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.config import ScoreTracking
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, utf8, write_json
 from cytoforge.data.images import read_labels
@@ -34,6 +33,7 @@ from cytoforge.metrics.segmentation import Labels, Overlap, overlap
 from cytoforge.metrics.tracking import pooled, tracking_counts, tracking_measures
 from cytoforge.places import ABSENT
 from cytoforge.progress import Progress, counted
+from cytoforge.settings import ScoreTracking
 
 FEWEST = 5
 """sequences from which intervals are told; with fewer they do not hold what they say (docs/metrics.md)"""

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from cytoforge.config import Segment
 from cytoforge.data.dataset import Dataset
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.progress import counted
+from cytoforge.settings import Segment
 
 
 def segment(settings: Segment) -> Path:

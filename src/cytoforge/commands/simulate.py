@@ -11,15 +11,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cytoforge.config import SimulateMasks, SimulateMovie
+from cytoforge.cells.labels import dense
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.writer import DatasetWriter, check_target
 from cytoforge.errors import UserError
-from cytoforge.labels import dense
 from cytoforge.metrics.morphology import FITTING_DIAMETER, PER_CELL, Morphology, distances, morphology, pooled, summary
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE, Pixels, Report, colour_labels
+from cytoforge.settings import SimulateMasks, SimulateMovie
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
 
 BY = "cytoforge simulate masks"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.cells.labels import dense
 from cytoforge.commands.simulate import (
     STATISTICS,
     Model,
@@ -18,7 +19,6 @@ from cytoforge.commands.simulate import (
     settings_of,
     verdict,
 )
-from cytoforge.config import SimulateMovie
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
@@ -26,12 +26,12 @@ from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.tracks import check_sizes
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
-from cytoforge.labels import dense
 from cytoforge.metrics import morphology, motion
 from cytoforge.metrics.morphology import FITTING_DIAMETER, Morphology
 from cytoforge.metrics.motion import Motion
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE, Pixels, Report, label_colours
+from cytoforge.settings import SimulateMovie
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of

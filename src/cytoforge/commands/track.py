@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from cytoforge.config import Track
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track import check_movie, track_movie
 from cytoforge.inference.tracker import Tracker
+from cytoforge.settings import Track
 
 
 def track(settings: Track) -> Path:

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from cytoforge.config import (
+from cytoforge.data.run import Run
+from cytoforge.settings import (
     PainterTraining,
     TrainGenerator,
     Training,
@@ -12,7 +13,6 @@ from cytoforge.config import (
     TrainTracker,
     WithSynthetic,
 )
-from cytoforge.data.run import Run
 from cytoforge.training import hyperparameters, specification
 from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Perceptual, Vid2Vid, changed
 from cytoforge.training.loop import trained_in

@@ -20,15 +20,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from cytoforge.cells.labels import dense, renumbered
 from cytoforge.data.images import Mark, encode_image, encode_labels, read_labels
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import left_out as left_out_of
 from cytoforge.data.writer import INFO, check_target, goes_on, made_by, output_folder, read_info
 from cytoforge.errors import UserError
-from cytoforge.labels import dense, renumbered
-from cytoforge.matching import first_come
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
+from cytoforge.tracking.assignment import first_come
 
 SHOWN = 3  # things that are named of many
 GREATEST = np.iinfo(np.uint16).max  # label in a movie folder that cytoforge writes

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cytoforge import instances
+from cytoforge.cells import instances
 from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.run_config import TILE
 from cytoforge.inference.enlarge import padded

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cytoforge.cells.instances import relabel
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest, is_too_long
 from cytoforge.data.writer import DatasetWriter
@@ -13,7 +14,6 @@ from cytoforge.inference.curation import curate
 from cytoforge.inference.image_generator import ImageGenerator, item_draw
 from cytoforge.inference.painting import WHITE, grey
 from cytoforge.inference.segmenter import Segmenter
-from cytoforge.instances import relabel
 from cytoforge.progress import Progress
 
 BY = "cytoforge generate images"

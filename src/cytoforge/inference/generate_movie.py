@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.cells.labels import dense
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
@@ -21,7 +22,6 @@ from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.painting import WHITE, from_grey
 from cytoforge.inference.tiling import Floats
-from cytoforge.labels import dense
 from cytoforge.progress import Progress
 
 BY = "cytoforge generate movie"

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytoforge.cells.instances import CONDITIONS, relabel
 from cytoforge.data.files import digest, utf8
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded, load_backgrounds, open_network
 from cytoforge.inference.painting import grey, paint
 from cytoforge.inference.tiling import Floats
-from cytoforge.instances import CONDITIONS, relabel
 from cytoforge.networks import style_unet
 from cytoforge.progress import counted
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytoforge.backgrounds import fitted
+from cytoforge.cells.backgrounds import fitted
+from cytoforge.cells.instances import CONDITIONS
 from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, channels_first, read_image, resize_image, scaled_shape
 from cytoforge.data.run import BACKGROUNDS
@@ -24,7 +25,6 @@ from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.load import Loaded, load_backgrounds, load_network, open_network
 from cytoforge.inference.painting import from_grey
 from cytoforge.inference.tiling import Floats
-from cytoforge.instances import CONDITIONS
 from cytoforge.networks import movie as networks
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.progress import counted

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoforge import instances
-from cytoforge.backgrounds import fitted
+from cytoforge.cells import instances
+from cytoforge.cells.backgrounds import fitted
+from cytoforge.cells.instances import DEEPEST
 from cytoforge.data.run_config import TILE
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
-from cytoforge.instances import DEEPEST
 from cytoforge.networks import style_unet
 
 WHITE = int(np.iinfo(np.uint16).max)  # what 1 is written as; -1 is 0

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cytoforge.cells.instances import TARGETS, Target
 from cytoforge.data.images import Normalisation, channels_first, is_blank, resize_rows, scaled_shape
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded, open_network
@@ -25,7 +26,6 @@ from cytoforge.inference.tiling import (
     smallest_tile,
     tile_disagreement,
 )
-from cytoforge.instances import TARGETS, Target
 from cytoforge.progress import counted
 
 

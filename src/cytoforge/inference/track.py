@@ -19,9 +19,9 @@ from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_report import write_report
 from cytoforge.inference.tracker import Tracker
-from cytoforge.linking import Frame, Labels, Linker, assemble, numbered
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE
+from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
 
 BY = "cytoforge track"
 SEGMENTATION = "segmentation"  # masks of a segmenter before they are tracked; goes when all is done

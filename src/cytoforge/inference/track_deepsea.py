@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device, load_network
-from cytoforge.linking import Frame, Links
-from cytoforge.linking_deepsea import COVERAGE, REFRACTORY, Ints, link_movie
 from cytoforge.progress import counted
+from cytoforge.tracking.deepsea import COVERAGE, REFRACTORY, Ints, link_movie
+from cytoforge.tracking.linking import Frame, Links
 
 TOGETHER = 32  # crops that the network is given at once, for the sake of memory
 

@@ -13,7 +13,7 @@ from cytoforge.data.images import Normalisation, channels_first
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded
-from cytoforge.linking import (
+from cytoforge.tracking.linking import (
     BTrackLinker,
     Frame,
     LapTrackLinker,

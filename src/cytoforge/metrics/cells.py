@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours, regionprops_table
 
-from cytoforge.labels import dense
+from cytoforge.cells.labels import dense
 from cytoforge.metrics.motion import Row
 
 Labels = NDArray[np.integer[Any]]

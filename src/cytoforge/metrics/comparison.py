@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.matching import maximum_cardinality
 from cytoforge.metrics.estimates import Floats, Ints
 from cytoforge.metrics.motion import Row
 from cytoforge.metrics.segmentation import Overlap
+from cytoforge.tracking.assignment import maximum_cardinality
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.matching import maximum_cardinality
 from cytoforge.metrics.estimates import Floats, Ints, ratio
+from cytoforge.tracking.assignment import maximum_cardinality
 
 FRAME = (383, 512)
 """rows and columns to which all frames are scaled"""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.labels import boxes
+from cytoforge.cells.labels import boxes
 from cytoforge.metrics.morphology import kolmogorov_smirnov, quantiles
 
 Labels = NDArray[np.integer[Any]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from cytoforge.labels import Box, boxes
+from cytoforge.cells.labels import Box, boxes
 from cytoforge.metrics.clips import Image, texture_features
 from cytoforge.metrics.estimates import Estimate, mean_estimate, resample
 from cytoforge.metrics.generation import PairScores, PerceptualDistance, frechet_distance, pair_scores

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cytoforge.labels import compact, flat
-from cytoforge.matching import maximum_cardinality
+from cytoforge.cells.labels import compact, flat
 from cytoforge.metrics.estimates import (
     RESAMPLES,
     Estimate,
@@ -33,6 +32,7 @@ from cytoforge.metrics.estimates import (
     resample,
     to_json,
 )
+from cytoforge.tracking.assignment import maximum_cardinality
 
 Protocol = Literal["instances", "paper"]
 Labels = NDArray[np.integer[Any]] | NDArray[np.bool_]

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from scipy import sparse
 
-from cytoforge.matching import maximum_weight
 from cytoforge.metrics.comparison import Cells, Comparison
 from cytoforge.metrics.estimates import Floats, Ints, ratio
+from cytoforge.tracking.assignment import maximum_weight
 
 Counts = dict[str, Floats]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from cytoforge.labels import boxes
+from cytoforge.cells.labels import boxes
 from cytoforge.simulation.masks import Shape
 from cytoforge.simulation.phantom import largest_piece
 

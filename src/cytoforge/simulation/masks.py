@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cytoforge.labels import boxes
+from cytoforge.cells.labels import boxes
 from cytoforge.simulation.phantom import STEPS, draw_outline, fill_outline, largest_piece
 
 Labels = NDArray[np.int32]

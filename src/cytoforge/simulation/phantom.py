@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cytoforge.labels import boxes
+from cytoforge.cells.labels import boxes
 
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]

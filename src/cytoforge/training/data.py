@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.images import Normalisation, is_blank
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
 from cytoforge.errors import UserError
-from cytoforge.instances import cell_diameters
 from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
 from cytoforge.progress import counted
 from cytoforge.training.samplers.synthetic import Synthetic

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cytoforge.config import StudySegmenters
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import read_json
 from cytoforge.data.images import encode_image
@@ -20,6 +19,7 @@ from cytoforge.errors import UserError
 from cytoforge.metrics.estimates import Estimate, mean_estimate, nested_estimate, resample, to_json
 from cytoforge.progress import counted
 from cytoforge.report import Report, mosaic
+from cytoforge.settings import StudySegmenters
 
 RECORD = "study.json"
 OWNER = "study"  # name under which studies list what they write

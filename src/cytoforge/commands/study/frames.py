@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cytoforge.config import StudyMovies
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import read_image, resize_image, scaled_shape
@@ -25,6 +24,7 @@ from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import shrunk
 from cytoforge.progress import counted
+from cytoforge.settings import StudyMovies
 from cytoforge.training.tasks.staged import finished
 
 TRAINED, TESTED = 5, 2  # fewest frames of a sequence, of which training keeps one for validation

@@ -14,7 +14,12 @@ from cytoforge.commands.simulate import simulate_masks
 from cytoforge.commands.study.folder import LAYOUTS, Study, middle, open_all, open_data, over_seeds, shown, subset
 from cytoforge.commands.study.segmenters import alike, base_settings, trained
 from cytoforge.commands.train import train_generator, train_segmentation
-from cytoforge.config import (
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.run import Run
+from cytoforge.data.weights import weights_file
+from cytoforge.progress import counted, say
+from cytoforge.report import Report, colour_labels, to_rgb
+from cytoforge.settings import (
     GenerateImages,
     ScoreGeneration,
     SimulateMasks,
@@ -24,11 +29,6 @@ from cytoforge.config import (
     StudyVersatility,
     TrainGenerator,
 )
-from cytoforge.data.dataset import Dataset
-from cytoforge.data.run import Run
-from cytoforge.data.weights import weights_file
-from cytoforge.progress import counted, say
-from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training.tasks.staged import finished
 
 ARMS: Mapping[str, Mapping[str, Any]] = {

@@ -15,7 +15,13 @@ from cytoforge.commands.study.folder import LAYOUTS, Study, mean_over_seeds, mid
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.segmenters import alike, base_settings, measure, trained, values
 from cytoforge.commands.train import train_movie, train_segmentation
-from cytoforge.config import (
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import encode_image
+from cytoforge.data.movie import read_sequences
+from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.progress import counted, say
+from cytoforge.report import Report, colour_labels, to_rgb
+from cytoforge.settings import (
     GenerateMovie,
     ScoreMovie,
     SimulateMovie,
@@ -24,12 +30,6 @@ from cytoforge.config import (
     TrainMovie,
     TrainSegmentation,
 )
-from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import encode_image
-from cytoforge.data.movie import read_sequences
-from cytoforge.data.run import BACKGROUNDS, Run
-from cytoforge.progress import counted, say
-from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.training.tasks.staged import finished
 
 SHORT = 10  # frames of a dense movie, and of one before another background

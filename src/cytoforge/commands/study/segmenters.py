@@ -17,7 +17,15 @@ from cytoforge.commands.score import score_segmentation
 from cytoforge.commands.segment import segment
 from cytoforge.commands.study.folder import Study, Values, difference, estimate, open_all, open_data, shown, subset
 from cytoforge.commands.train import train_segmentation
-from cytoforge.config import (
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import read_image, read_labels
+from cytoforge.data.run import STAGES, Run
+from cytoforge.data.writer import DatasetWriter
+from cytoforge.errors import UserError
+from cytoforge.metrics.morphology import morphology
+from cytoforge.progress import say
+from cytoforge.report import Report
+from cytoforge.settings import (
     ScoreSegmentation,
     Segment,
     StudyDense,
@@ -27,14 +35,6 @@ from cytoforge.config import (
     Training,
     TrainSegmentation,
 )
-from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import read_image, read_labels
-from cytoforge.data.run import STAGES, Run
-from cytoforge.data.writer import DatasetWriter
-from cytoforge.errors import UserError
-from cytoforge.metrics.morphology import morphology
-from cytoforge.progress import say
-from cytoforge.report import Report
 from cytoforge.training.tasks.staged import finished
 
 SettingsT = TypeVar("SettingsT", bound=Training)

@@ -15,12 +15,12 @@ from cytoforge.commands.study.movies import copies, generator_run, judging_run, 
 from cytoforge.commands.study.segmenters import alike, trained
 from cytoforge.commands.track import open_tracker, track
 from cytoforge.commands.train import train_tracker
-from cytoforge.config import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
 from cytoforge.data.files import read_json
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
 from cytoforge.progress import counted, say
 from cytoforge.report import Report
+from cytoforge.settings import ScoreTracking, SimulateMovie, StudyTracking, Track, TrainTracker
 from cytoforge.training.tasks.staged import finished
 
 TABLES = {"MOTA": "mota", "MT": "mostly_tracked", "ML": "mostly_lost", "precision": "precision", "recall": "recall"}

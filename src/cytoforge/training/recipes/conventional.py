@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from cytoforge.instances import TARGETS, Target, outer_contour
+from cytoforge.cells.instances import TARGETS, Target, outer_contour
 from cytoforge.losses import IGNORED, cross_entropy_dice
 from cytoforge.training.hyperparameters import Segmentation
 from cytoforge.training.recipes.networks import Described, build_segmenter

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from cytoforge.augment import apply_diff_augment, draw_diff_augment
-from cytoforge.instances import TARGETS, Target, condition
+from cytoforge.cells.augment import apply_diff_augment, draw_diff_augment
+from cytoforge.cells.instances import TARGETS, Target, condition
 from cytoforge.losses import (
     cross_entropy_dice,
     discriminator_loss,

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cytoforge.instances import CONDITIONS, TARGETS
+from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.registry import NETWORKS

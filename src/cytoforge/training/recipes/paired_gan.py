@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from cytoforge.augment import apply_diff_augment, draw_diff_augment
-from cytoforge.instances import condition
+from cytoforge.cells.augment import apply_diff_augment, draw_diff_augment
+from cytoforge.cells.instances import condition
 from cytoforge.losses import discriminator_loss
 from cytoforge.networks.features import VGG19Features
 from cytoforge.training.hyperparameters import Generator

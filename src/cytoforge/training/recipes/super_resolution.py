@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cytoforge.augment import apply_diff_augment, draw_diff_augment
+from cytoforge.cells.augment import apply_diff_augment, draw_diff_augment
 from cytoforge.losses import discriminator_loss, mean_difference, super_resolution_loss
 from cytoforge.networks import movie
 from cytoforge.networks.features import VGG19Features

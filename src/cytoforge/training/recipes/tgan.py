@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.optim import Adam, Optimizer
 
-from cytoforge.augment import DiffAugment, apply_diff_augment, draw_diff_augment, places_only
-from cytoforge.instances import CONDITIONS, condition
+from cytoforge.cells.augment import DiffAugment, apply_diff_augment, draw_diff_augment, places_only
+from cytoforge.cells.instances import CONDITIONS, condition
 from cytoforge.losses import (
     discriminator_loss,
     flow_loss,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from cytoforge.instances import CONDITIONS, condition
+from cytoforge.cells.instances import CONDITIONS, condition
 from cytoforge.losses import (
     adversarial,
     confidence,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.augment import augment
-from cytoforge.backgrounds import background_reference
+from cytoforge.cells.augment import augment
+from cytoforge.cells.backgrounds import background_reference
 from cytoforge.data.dataset import Item
 from cytoforge.errors import UserError
 from cytoforge.progress import counted

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.augment import Policy
+from cytoforge.cells.augment import Policy
 
 MEMORY = 2**32  # bytes of decoded images kept between steps
 Pair = tuple[np.ndarray, np.ndarray]

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.augment import augment
-from cytoforge.crops import crop_images, crop_labels, windows_around
+from cytoforge.cells.augment import augment
+from cytoforge.cells.crops import crop_images, crop_labels, windows_around
 from cytoforge.data.dataset import Item
 from cytoforge.data.movie import read_tracks
 from cytoforge.training.samplers.clips import stretches

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from cytoforge.augment import augment
+from cytoforge.cells.augment import augment
 from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
 from cytoforge.training.samplers.synthetic import Synthetic
 

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from cytoforge.backgrounds import without_cells
+from cytoforge.cells.backgrounds import without_cells
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.inference.painting import paint
 from cytoforge.metrics.texture import texture_distance

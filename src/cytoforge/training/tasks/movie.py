@@ -8,13 +8,13 @@ import torch
 from lightning_fabric import Fabric
 from scipy import ndimage
 
-from cytoforge.backgrounds import fitted
+from cytoforge.cells.backgrounds import fitted
+from cytoforge.cells.instances import CONDITIONS
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.movie import no_movie
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter
 from cytoforge.inference.painting import from_grey
-from cytoforge.instances import CONDITIONS
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.vid2vid import Vid2Vid

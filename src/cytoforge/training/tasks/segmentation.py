@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from lightning_fabric import Fabric
 
+from cytoforge.cells.instances import TARGETS
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import load_network
 from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
-from cytoforge.instances import TARGETS
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic

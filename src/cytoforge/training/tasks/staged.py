@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cytoforge.cells.instances import TARGETS
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
 from cytoforge.data.resume import differences
@@ -21,7 +22,6 @@ from cytoforge.inference.generate import Keeping, generate_images
 from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segmenter import Segmenter, segment_array
-from cytoforge.instances import TARGETS
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.progress import say
 from cytoforge.simulation.masks import shapes_of, simulate_labels

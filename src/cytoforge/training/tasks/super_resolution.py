@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from cytoforge.backgrounds import fitted
+from cytoforge.cells.backgrounds import fitted
 from cytoforge.data.dataset import Item
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError

@@ -9,14 +9,14 @@ from lightning_fabric import Fabric
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cytoforge.crops import SIDE
+from cytoforge.cells.crops import SIDE
 from cytoforge.errors import UserError
 from cytoforge.inference.track_deepsea import predict
-from cytoforge.linking_deepsea import without_spots
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks import tracker
 from cytoforge.progress import counted
 from cytoforge.report import outcome_overlay
+from cytoforge.tracking.deepsea import without_spots
 from cytoforge.training.data import TrainingData, open_data, open_synthetic
 from cytoforge.training.hyperparameters import Tracker
 from cytoforge.training.loop import Networks, Validation

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.config.base import Count, Fraction, Present, command
-from cytoforge.config.training import Clock, Condition, Network
+from cytoforge.settings.base import Count, Fraction, Present, command
+from cytoforge.settings.training import Clock, Condition, Network
 
 
 @command

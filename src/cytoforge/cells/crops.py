@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from cytoforge.labels import boxes
+from cytoforge.cells.labels import boxes
 
 SIDE = 128
 """px of a crop"""

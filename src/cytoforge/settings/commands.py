@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.config.base import Count, Fraction, Present, ResultFolder, RunFolder, command
+from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, command
 
 
 @command

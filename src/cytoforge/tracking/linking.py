@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from cytoforge.labels import compact
-from cytoforge.matching import first_come, maximum_weight
+from cytoforge.cells.labels import compact
 from cytoforge.metrics.segmentation import overlap
+from cytoforge.tracking.assignment import first_come, maximum_weight
 
 Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]

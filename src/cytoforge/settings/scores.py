@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.config.base import Count, NewFile, Present, RunFolder, command
+from cytoforge.settings.base import Count, NewFile, Present, RunFolder, command
 
 
 @command

@@ -18,7 +18,7 @@ from skimage.segmentation import watershed
 from torch import Tensor
 from torch.nn import functional as F
 
-from cytoforge.labels import dense
+from cytoforge.cells.labels import dense
 
 Labels = NDArray[np.int32]
 

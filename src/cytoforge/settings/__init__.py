@@ -1,7 +1,7 @@
 """One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
 
-from cytoforge.config.base import check_places
-from cytoforge.config.commands import (
+from cytoforge.settings.base import check_places
+from cytoforge.settings.commands import (
     TRACKERS,
     Check,
     Demo,
@@ -16,8 +16,8 @@ from cytoforge.config.commands import (
     SimulateMovie,
     Track,
 )
-from cytoforge.config.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
-from cytoforge.config.study import (
+from cytoforge.settings.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
+from cytoforge.settings.study import (
     StudyAblation,
     StudyDense,
     StudyExtrapolation,
@@ -30,7 +30,7 @@ from cytoforge.config.study import (
     StudyTraining,
     StudyVersatility,
 )
-from cytoforge.config.training import (
+from cytoforge.settings.training import (
     PainterTraining,
     TrainGenerator,
     Training,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from cytoforge.crops import SIDE, crop_images, crop_labels, windows_around
-from cytoforge.matching import maximum_weight
+from cytoforge.cells.crops import SIDE, crop_images, crop_labels, windows_around
+from cytoforge.tracking.assignment import maximum_weight
 
 COVERAGE = 0.5
 """share of a cell, as far as the window shows it, above which it is claimed"""

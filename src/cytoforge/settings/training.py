@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cytoforge.config.base import Count, Fraction, Present, ResultFolder, RunFolder, command
+from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, command
 
 Method = Literal["conventional", "cyclegan", "two-stage"]
 Condition = Literal["mask", "instances"]

@@ -1,0 +1,1 @@
+"""Cells in arrays: labels to network targets and back, windows, backgrounds, augmentation."""

@@ -1,0 +1,1 @@
+"""Cells linked from frame to frame: overlap, laptrack, btrack, DeepSea; pairs chosen one to one."""
