@@ -48,12 +48,13 @@ def train_generator(settings: TrainGenerator) -> Run:
 
 def train_movie(settings: TrainMovie) -> Run:
     """Train a movie generator, or its second stage, and print where it is; raises as `tasks.task.run_task`."""
-    training, parameters = specified(settings), movie_parameters(settings)
+    training = specified(settings)
     if settings.stage == "low-resolution":
-        trained = run_task(MovieTask(parameters), training)
+        trained = run_task(MovieTask(movie_parameters(settings)), training)
         return _told(trained, "movie generator", "generate movie {} MASKS")
     enlarging = enlarging_parameters(settings)
     if settings.stage == "both":
+        parameters = movie_parameters(settings)
         assert not isinstance(parameters, Vid2Vid)
         trained = train_both_stages(parameters, enlarging, training)
     else:
@@ -73,7 +74,8 @@ def train_tracker(settings: TrainTracker) -> Run:
 
 def _told(trained: Trained, what: str, proceed: str) -> Run:
     path = trained.run.path
-    print(f"{path}: {what} trained in {trained_in(trained.state)}; cytoforge {proceed.format(path)} --out OUT")
+    if trained.main:
+        print(f"{path}: {what} trained in {trained_in(trained.state)}; cytoforge {proceed.format(path)} --out OUT")
     return trained.run
 
 

@@ -28,6 +28,7 @@ from cytoforge.data.resume import differences
 from cytoforge.errors import UserError
 
 FORMAT = 1
+ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that the others follow from
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
@@ -99,7 +100,7 @@ class Run:
         run = cls.open(path)
         former = run.config
         wanted = json.loads(json.dumps({"format": FORMAT, **config}))
-        different = differences(former, wanted)
+        different = _different(former, wanted)
         if different:
             raise UserError(
                 f"{path}: holds a run with another {', '.join(different)}; "
@@ -269,6 +270,14 @@ def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file}: is damaged ({error}); {remedy}") from error
+
+
+def _different(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name what differs between two config.json: what was asked for, where that does, and not what follows from it."""
+    for keys in ASKED:
+        if found := differences({key: former.get(key) for key in keys}, {key: wanted.get(key) for key in keys}):
+            return found
+    return differences(former, wanted)
 
 
 def flatten_state(tree: Any) -> tuple[dict[str, Tensor], Any]:
