@@ -127,6 +127,11 @@ class TestChanged:
                 "depth=6",
                 "windows of 64 x 64 px are too small for a depth of 6; give a crop of 128x",
             ),
+            (MOVIE["tiny"], "perceptual=none", "--set perceptual=none: takes vgg, vgg or features, features"),
+            (VID2VID["tiny"], "perceptual=statistics", "takes vgg, vgg or features, features"),
+            (SUPER_RESOLUTION["tiny"], "perceptual=none", "takes vgg, vgg or features, features"),
+            (GENERATOR["tiny"], "network=unet", "--set background=real: belongs to network=style-unet"),
+            (GENERATOR["tiny"], "augmentation=strong", "other augmentation than flip would part image and background"),
             (VID2VID["tiny"], "crop=8x64", "--set: windows of 8 x 64 px are too small; give a crop of 16x16 or more"),
         ],
     )
@@ -136,6 +141,8 @@ class TestChanged:
         assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
     def test_what_goes_together_may_be_given_in_any_order(self) -> None:
+        assert changed(GENERATOR["tiny"], ["network=unet", "background=painted"]).network == "unet"
+        assert changed(GENERATOR["paper"], ["augmentation=strong"]).augmentation == "strong"
         for order in (["crop=16x16", "depth=2"], ["depth=2", "crop=16x16"]):
             found = changed(SEGMENTATION["small"], order)
             assert (found.crop, found.depth) == ((16, 16), 2)

@@ -1,7 +1,7 @@
 """`cytoforge train ...`: flags to hyperparameters and specifications, and what is said at the end."""
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cytoforge.config import (
     PainterTraining,
@@ -14,7 +14,7 @@ from cytoforge.config import (
 )
 from cytoforge.data.run import Run
 from cytoforge.training import hyperparameters, specification
-from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Perceptual, Vid2Vid, changed
+from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Vid2Vid, changed
 from cytoforge.training.loop import trained_in
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -26,6 +26,7 @@ from cytoforge.training.tasks.tracker import TrackerTask
 
 WARM_START = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
 Painter = TypeVar("Painter", bound=Adversarial)
+Compared = TypeVar("Compared", bound=str)
 
 
 def train_segmentation(settings: TrainSegmentation) -> Run:
@@ -215,5 +216,5 @@ def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
     return replace(parameters, **values, heads=parameters.heads if settings.attention else 0)
 
 
-def _perceptual(settings: PainterTraining, preset: Perceptual) -> Perceptual:
+def _perceptual(settings: PainterTraining, preset: Compared) -> Compared | Literal["vgg", "features"]:
     return preset if settings.perceptual == "auto" else settings.perceptual

@@ -18,6 +18,7 @@ from cytoforge.losses import VID2VID_WEIGHTS, CycleWeights, MovieWeights, SuperR
 Condition = Literal["mask", "instances"]
 Norm = Literal["batch", "group"]
 Perceptual = Literal["vgg", "vgg or features", "features", "statistics", "none"]
+MoviePerceptual = Literal["vgg", "vgg or features", "features"]
 Policy = Literal["flip", "strong", "paper"]
 Upsampling = Literal["transposed", "nearest"]
 Count = Annotated[int, Field(ge=1)]
@@ -137,6 +138,8 @@ class Movie(Adversarial):
     """height and width of the windows in pixels (tGAN: 256 x 384)"""
     window: Count = 2
     """frames whose masks the generator sees, and which the discriminator judges together"""
+    perceptual: MoviePerceptual = "features"
+    """what compares frames besides pixels: VGG-19, or features of the discriminator"""
     lag: Count = 1
     """how many frames before the one to paint the earlier frame lies that the generator is given"""
     clip: Count
@@ -172,7 +175,7 @@ class Vid2Vid(Hyperparameters):
     """learning rate of all networks (Adam), which falls in the second half of the training"""
     discriminator_width: Count
     """channels of the discriminators' first layer"""
-    perceptual: Perceptual = "features"
+    perceptual: MoviePerceptual = "features"
     """what compares frames besides the discriminators' features: VGG-19, or nothing"""
     weights: Vid2VidWeights = VID2VID_WEIGHTS
     """weights of the losses"""
@@ -185,6 +188,8 @@ class SuperResolution(Adversarial):
     augmentation: Policy = "flip"
     crop: tuple[Count, Count]
     """height and width of the small windows in pixels"""
+    perceptual: MoviePerceptual = "features"
+    """what compares frames besides pixels: VGG-19, or features of the discriminator"""
     factor: Annotated[int, Field(ge=2)] = 2
     """how many times frames are enlarged: a power of two"""
     residual: bool = True
@@ -341,6 +346,11 @@ def _problem(parameters: Hyperparameters) -> str | None:
         return f"--set: {windows}{f' for a depth of {depth}' if depth else ''}; give a crop of {least}x{least} or more"
     if factor is not None and (factor & (factor - 1) or factor > parameters.width):
         return f"--set factor={factor}: must be a power of two, and at most the width ({parameters.width})"
+    if isinstance(parameters, Generator) and parameters.background == "real":
+        if parameters.network == "unet":
+            return "--set background=real: belongs to network=style-unet; give background=painted, too"
+        if parameters.augmentation != "flip":
+            return "--set background=real: other augmentation than flip would part image and background"
     return None
 
 
