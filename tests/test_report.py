@@ -317,13 +317,11 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
     run_report(
         path,
         title=f"run {EVIL}",
-        config={"network": {"name": "unet", EVIL: 16}, "limit": None, "resume": True, "tiles": [1, 2], "extra": {}},
+        settings={"network": {"name": "unet", EVIL: 16}, "limit": None, "resume": True, "tiles": [1, 2], "extra": {}},
         provenance={"seed": 3},
         metrics=[{"step": 5, "validation": 0.25, "loss": 1.0}],
         samples=[("first", grey(0, 16, 16), truth, prediction), (EVIL, grey(0, 16, 16), truth * 0, truth * 0)],
         verdict="It learned.",
-        scores=(["method", "F"], [["a", 0.4], ["b", 0.6]]),
-        best=1,
     )
     html = path.read_text(encoding="utf-8")
     assert "<script" not in html
@@ -335,13 +333,14 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
         assert row in page.rows
     assert ["tiles", "1, 2"] in page.rows
     assert ["seed", "3"] in page.rows
-    assert ["b", "0.600"] in page.rows
     assert len(page.images) == 1 + 2 * 3
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
 def test_run_report_of_a_run_without_anything_yet(tmp_path: Path) -> None:
-    run_report(tmp_path / "r.html", title="t", config={}, provenance={}, metrics=[], samples=[], verdict="Nothing yet.")
+    run_report(
+        tmp_path / "r.html", title="t", settings={}, provenance={}, metrics=[], samples=[], verdict="Nothing yet."
+    )
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert page.images == []
     assert page.tags["h2"] == 0
@@ -350,7 +349,7 @@ def test_run_report_of_a_run_without_anything_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("styles", "headers"), [(1, ["Generated"]), (3, ["Style 1", "Style 2", "Style 3"])])
 def test_paintings_are_named_by_style_where_there_are_several(styles: int, headers: list[str], tmp_path: Path) -> None:
     pictures = [np.zeros((8, 8, 3), np.uint8)] * (2 + styles)
-    shown = {"title": "t", "config": {}, "provenance": {}, "metrics": [], "verdict": "v"}
+    shown = {"title": "t", "settings": {}, "provenance": {}, "metrics": [], "verdict": "v"}
     run_report(tmp_path / "r.html", paintings=[("a", pictures)], **shown)
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     places = [page.text.index(header) for header in ("Image", "Annotated cells", *headers)]
@@ -364,7 +363,7 @@ def test_of_large_images_the_middle_is_shown_and_all_is_counted(tmp_path: Path) 
     labels[:5, :5] = 1
     labels[100:120, 200:220] = 2
     sample = ("large", np.zeros((1, *shape), np.float32), labels, labels)
-    run_report(tmp_path / "r.html", title="t", config={}, provenance={}, metrics=[], samples=[sample], verdict="v")
+    run_report(tmp_path / "r.html", title="t", settings={}, provenance={}, metrics=[], samples=[sample], verdict="v")
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert {image.shape for image in page.images} == {(WINDOW, WINDOW, 3)}
     assert "F 1.00, 2 of 2 cells found" in page.text
