@@ -17,6 +17,7 @@ from cytoforge.networks.style_unet import StyleUNet
 from cytoforge.training import hyperparameters
 from cytoforge.training.loop import Trainer
 from cytoforge.training.recipes.cycle_gan import CycleGAN
+from cytoforge.training.recipes.networks import describe_generator, describe_segmenter
 from cytoforge.training.recipes.painting import (
     FeatureComparison,
     Painting,
@@ -267,3 +268,17 @@ def test_the_draws_of_a_window_do_not_depend_on_the_batch() -> None:
     mask = (whole.labels > 0).float().unsqueeze(1)
     together = net.paint(mask, whole, "forward")
     torch.testing.assert_close(together[1:], net.paint(mask[1:], alone, "forward"))
+
+
+def test_noise_may_start_quieter() -> None:
+    def noise(gain: float) -> list[Tensor]:
+        parameters = replace(hyperparameters.CYCLE_GAN["tiny"], noise_gain=gain)
+        described = {
+            "segmenter": describe_segmenter(parameters, 1),
+            "generator": describe_generator(parameters, 1),
+        }
+        generator = CycleGAN.build(parameters, described, seed=0).paint.generator
+        return [p for name, p in generator.named_parameters() if "to_noise" in name and name.endswith("weight")]
+
+    loud, quiet = noise(1.0), noise(0.25)
+    assert loud and all(map(torch.allclose, quiet, [0.25 * p for p in loud]))

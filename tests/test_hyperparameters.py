@@ -94,14 +94,58 @@ class TestChanged:
             (SEGMENTATION["tiny"], "norm=layer", "--set norm=layer: takes batch, group"),
             (SEGMENTATION["tiny"], "crop=64", "--set crop=64: takes height x width, such as 128x128"),
             (SEGMENTATION["tiny"], "crop=64x64x64", "--set crop=64x64x64: takes height x width"),
-            (MOVIE["tiny"], "max_gradient=much", "--set max_gradient=much: takes a number or none"),
-            (CYCLE_GAN["tiny"], "weights.adversarial=-1", "--set weights.adversarial=-1: takes a number"),
+            (MOVIE["tiny"], "max_gradient=much", "--set max_gradient=much: takes a number above 0 or none"),
+            (
+                CYCLE_GAN["tiny"],
+                "weights.adversarial=-1",
+                "--set weights.adversarial=-1: adversarial must be 0 or more",
+            ),
+            (SEGMENTATION["tiny"], "width=0", "--set width=0: takes a whole number of at least 1"),
+            (SEGMENTATION["tiny"], "batch=0", "--set batch=0: takes a whole number of at least 1"),
+            (SEGMENTATION["tiny"], "depth=0", "--set depth=0: takes a whole number of at least 1"),
+            (SEGMENTATION["tiny"], "rate=0", "--set rate=0: takes a number above 0"),
+            (SEGMENTATION["tiny"], "average=1", "--set average=1: takes a number of at least 0 and below 1"),
+            (SEGMENTATION["tiny"], "crop=0x64", "--set crop=0x64: takes height x width"),
+            (GENERATOR["tiny"], "p_diff=1.5", "--set p_diff=1.5: takes a number of at least 0 and of at most 1"),
+            (GENERATOR["tiny"], "heads=-1", "--set heads=-1: takes a whole number of at least 0"),
+            (MOVIE["tiny"], "max_gradient=0", "--set max_gradient=0: takes a number above 0 or none"),
+            (SUPER_RESOLUTION["tiny"], "factor=3", "--set factor=3: must be a power of two, and at most the width (8)"),
+            (
+                SUPER_RESOLUTION["tiny"],
+                "factor=16",
+                "--set factor=16: must be a power of two, and at most the width (8)",
+            ),
+            (SUPER_RESOLUTION["tiny"], "factor=1", "--set factor=1: takes a whole number of at least 2"),
+            (
+                SEGMENTATION["tiny"],
+                "crop=64x8",
+                "--set: windows of 64 x 8 px are too small for a depth of 3; give a crop ",
+            ),
+            (SEGMENTATION["small"], "crop=16x16", "for a depth of 4; give a crop of 32x32 or more"),
+            (
+                SEGMENTATION["tiny"],
+                "depth=6",
+                "windows of 64 x 64 px are too small for a depth of 6; give a crop of 128x",
+            ),
+            (MOVIE["tiny"], "perceptual=none", "--set perceptual=none: takes vgg, vgg or features, features"),
+            (VID2VID["tiny"], "perceptual=statistics", "takes vgg, vgg or features, features"),
+            (SUPER_RESOLUTION["tiny"], "perceptual=none", "takes vgg, vgg or features, features"),
+            (GENERATOR["tiny"], "network=unet", "--set background=real: belongs to network=style-unet"),
+            (GENERATOR["tiny"], "augmentation=strong", "other augmentation than flip would part image and background"),
+            (VID2VID["tiny"], "crop=8x64", "--set: windows of 8 x 64 px are too small; give a crop of 16x16 or more"),
         ],
     )
     def test_what_is_refused_and_how(self, parameters: Any, assignment: str, sentence: str) -> None:
         with pytest.raises(UserError) as caught:
             changed(parameters, [assignment])
         assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+    def test_what_goes_together_may_be_given_in_any_order(self) -> None:
+        assert changed(GENERATOR["tiny"], ["network=unet", "background=painted"]).network == "unet"
+        assert changed(GENERATOR["paper"], ["augmentation=strong"]).augmentation == "strong"
+        for order in (["crop=16x16", "depth=2"], ["depth=2", "crop=16x16"]):
+            found = changed(SEGMENTATION["small"], order)
+            assert (found.crop, found.depth) == ((16, 16), 2)
 
     @pytest.mark.parametrize("task", TASKS)
     @pytest.mark.parametrize("preset", ["tiny", "small", "paper"])

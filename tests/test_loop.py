@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.training.loop import NotFinite, State, Trainer, Validation, fit, trained_in, verdict
-from cytoforge.training.recipes.recipe import Update, constant, cosine
+from cytoforge.training.recipes.recipe import Course, Update, annealed, constant, cosine, falling
 from cytoforge.training.samplers.items import Batch, Drawing, item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Budget
@@ -32,7 +32,7 @@ class Toy:
     averaged: tuple[str, ...] = ("net",)
     perceptual = None
 
-    def __init__(self, spoiled: frozenset[int] = frozenset(), course: Callable[[float], float] = cosine) -> None:
+    def __init__(self, spoiled: frozenset[int] = frozenset(), course: Course = cosine) -> None:
         self.course = course
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Conv2d(2, 1, 1))
@@ -283,6 +283,29 @@ def test_the_moving_average_by_hand() -> None:
     expected = 0.5 * start + 0.5 * recipe.net[0].weight.detach()
     torch.testing.assert_close(trainer.average["net"][0].weight, expected)  # type: ignore[index]
     assert trainer.average["net"][1].num_batches_tracked == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("course", "factors"),
+    [
+        (constant, {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}),
+        (falling, {0.0: 1.0, 0.5: 1.0, 0.75: 0.5, 0.9: 0.2, 1.0: 0.0}),
+        # rises from a twentieth; half way between 1 and a hundredth in the middle
+        (cosine, {0.0: 0.05, 0.01: 0.5 * (0.01 + 0.99 * 0.5 * (1 + math.cos(0.01 * math.pi))), 0.5: 0.505, 1.0: 0.01}),
+    ],
+)
+def test_the_loop_sets_the_rates_of_every_step_by_the_course(course: Course, factors: dict[float, float]) -> None:
+    recipe = Toy(course=course)
+    recipe.optimisers["net"].add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 0.5})
+    trainer = Trainer(recipe, Fabric(accelerator="cpu", devices=1), decay=0.9)
+    for progress, factor in factors.items():
+        trainer.step(batches()(0), progress)
+        rates = [group["lr"] for group in recipe.optimisers["net"].param_groups]
+        assert rates == pytest.approx([0.01 * factor, 0.5 * factor])
+
+
+def test_without_annealing_rates_stay() -> None:
+    assert annealed(True) is cosine and annealed(False) is constant
 
 
 def test_items_depend_on_their_own_seed_only() -> None:

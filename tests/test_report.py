@@ -317,13 +317,11 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
     truth, prediction = square(1, 1) + square(8, 8, cell=2), square(1, 1)
     report = run_report(
         title=f"run {EVIL}",
-        config={"network": {"name": "unet", EVIL: 16}, "limit": None, "resume": True, "tiles": [1, 2], "extra": {}},
+        settings={"network": {"name": "unet", EVIL: 16}, "limit": None, "resume": True, "tiles": [1, 2], "extra": {}},
         provenance={"seed": 3},
         metrics=[{"step": 5, "validation": 0.25, "loss": 1.0}],
         samples=[("first", grey(0, 16, 16), truth, prediction), (EVIL, grey(0, 16, 16), truth * 0, truth * 0)],
         verdict="It learned.",
-        scores=(["method", "F"], [["a", 0.4], ["b", 0.6]]),
-        best=1,
     )
     assert report.write(OutputFolder(path.parent)) == path
     html = path.read_text(encoding="utf-8")
@@ -336,14 +334,14 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
         assert row in page.rows
     assert ["tiles", "1, 2"] in page.rows
     assert ["seed", "3"] in page.rows
-    assert ["b", "0.600"] in page.rows
     assert len(page.images) == 1 + 2 * 3
     assert sorted(p.name for p in path.parent.iterdir()) == ["manifest.jsonl", "report.html"]
 
 
 def test_run_report_of_a_run_without_anything_yet() -> None:
-    report = run_report(title="t", config={}, provenance={}, metrics=[], samples=[], verdict="Nothing yet.")
-    page = Page(report.html())
+    page = Page(
+        run_report(title="t", settings={}, provenance={}, metrics=[], samples=[], verdict="Nothing yet.").html()
+    )
     assert page.images == []
     assert page.tags["h2"] == 0
 
@@ -351,7 +349,7 @@ def test_run_report_of_a_run_without_anything_yet() -> None:
 @pytest.mark.parametrize(("styles", "headers"), [(1, ["Generated"]), (3, ["Style 1", "Style 2", "Style 3"])])
 def test_paintings_are_named_by_style_where_there_are_several(styles: int, headers: list[str]) -> None:
     pictures = [np.zeros((8, 8, 3), np.uint8)] * (2 + styles)
-    shown = {"title": "t", "config": {}, "provenance": {}, "metrics": [], "verdict": "v"}
+    shown = {"title": "t", "settings": {}, "provenance": {}, "metrics": [], "verdict": "v"}
     page = Page(run_report(paintings=[("a", pictures)], **shown).html())
     places = [page.text.index(header) for header in ("Image", "Annotated cells", *headers)]
     assert places == sorted(places)
@@ -364,7 +362,7 @@ def test_of_large_images_the_middle_is_shown_and_all_is_counted() -> None:
     labels[:5, :5] = 1
     labels[100:120, 200:220] = 2
     sample = ("large", np.zeros((1, *shape), np.float32), labels, labels)
-    page = Page(run_report(title="t", config={}, provenance={}, metrics=[], samples=[sample], verdict="v").html())
+    page = Page(run_report(title="t", settings={}, provenance={}, metrics=[], samples=[sample], verdict="v").html())
     assert {image.shape for image in page.images} == {(WINDOW, WINDOW, 3)}
     assert "F 1.00, 2 of 2 cells found" in page.text
     assert tuple(page.images[2][100 - 20, 200 - 50]) == FOUND

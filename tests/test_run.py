@@ -87,6 +87,22 @@ def test_start_goes_on_with_the_same_command_only(tmp_path: Path) -> None:
     assert Run.start(path, CONFIG, overwrite=True).metrics() == []
 
 
+def test_what_was_asked_for_is_named_and_not_what_follows_from_it(tmp_path: Path) -> None:
+    asked = {"training": {"budget": {"steps": 3}}, "parameters": {"width": 8, "weights": {"flow": 1.0}}, "start": None}
+    config = {"method": "tgan", **asked, "networks": {"a": {"width": 8}}, "training_images": ["a"]}
+    Run.start(tmp_path / "run", config)
+    follows = {"networks": {"a": {"width": 9}}, "training_images": ["b"]}
+    for change, names in (
+        ({"method": "vid2vid", "parameters": {"rate": 1}}, "method"),
+        ({"parameters": {"width": 9, "weights": {"flow": 1.0}}}, "width"),
+        ({"parameters": {"width": 8, "weights": {"flow": 2.0}}}, "flow"),
+        ({"training": {"budget": {"steps": 4}}, "start": "there"}, "start, steps"),
+        ({}, "training_images, width"),  # nothing else says why
+    ):
+        with pytest.raises(UserError, match=f"holds a run with another {names}; repeat"):
+            Run.start(tmp_path / "run", {**config, **change, **follows})
+
+
 def test_start_after_a_kill_during_creation(tmp_path: Path) -> None:
     path = tmp_path / "run"
     Run.create(path, CONFIG)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,9 @@ def test_weights_reach_the_generator_of_the_dense_study(
         raise KeyboardInterrupt
 
     def measure(study: Any, name: str, settings: Any, test: Path) -> Any:
-        return segmenters.train_segmentation(settings) if settings.method == "two-stage" else {"steps": 1}
+        if settings.method == "two-stage":
+            segmenters.train_segmentation(replace(settings, out=study.out / "runs" / name))
+        return {"steps": 1}
 
     weights = tmp_path / "weights"
     weights.mkdir()

@@ -306,7 +306,17 @@ def test_the_second_stage_alone_and_what_is_refused(run: Path, movie_folder: Pat
     first = run / "stages" / "low-resolution"
     common = ["train", "movie", str(movie_folder), "--preset", "tiny", "--threads", "1", "--steps", "1"]
     alone = [*common, "--stage", "super-resolution", "--start", str(first), "--out"]
-    assert main([*alone, str(tmp_path / "four"), "--factor", "4", "--scale", "2"]) == 0
+    given = ["--factor", "4", "--scale", "2", "--set", "residual=false", "--set", "weights.pixels=7"]
+    assert main([*alone, str(tmp_path / "four"), *given]) == 0
+    stored = Run.open(tmp_path / "four").config["parameters"]
+    assert (stored["residual"], stored["factor"], stored["weights"]["pixels"]) == (False, 4, 7)
+    assert "flow" not in stored["weights"]
+    assert main([*alone, str(tmp_path / "six"), "--scale", "1", "--set", "lag=2"]) == 2  # of the first stage alone
+    assert "--set lag: there is no such hyperparameter" in capsys.readouterr().err
+    assert main([*alone, str(tmp_path / "five"), "--scale", "1", "--set", "heads=0"]) == 0
+    assert main([*alone, str(tmp_path / "four"), *given]) == 2  # finished
+    assert main([*alone, str(tmp_path / "three"), "--set", "factor=4", "--scale", "2"]) == 0
+    assert Run.open(tmp_path / "three").config["parameters"]["factor"] == 4
     assert generate(tmp_path / "four", movie_folder, tmp_path / "large") == 0
     assert read_image(tmp_path / "large" / "01" / "t000.tif").shape == (1, 90, 102)
     unfinished = tmp_path / "unfinished"

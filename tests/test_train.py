@@ -154,6 +154,15 @@ def test_another_command_on_an_unfinished_run_is_refused(
     write_json(run.path / "provenance.json", {k: v for k, v in run.provenance.items() if k != "finished"})
     assert train(phantoms, tmp_path / "run", "--steps", "3", "--seed", "1") == 2
     assert "holds a run with another seed; repeat its command to go on with it" in capsys.readouterr().err
+    for flags, name in (
+        (("--method", "cyclegan"), "method"),
+        (("--norm", "group"), "norm"),  # and the network with it
+        (("--start", str(tmp_path / "run")), "start"),
+        (("--scale", "0.5"), "scale"),
+        (("--limit", "3"), "limit"),
+    ):
+        assert train(phantoms, tmp_path / "run", "--steps", "3", *flags) == 2
+        assert f"holds a run with another {name}; repeat its command" in capsys.readouterr().err
 
 
 def test_a_black_image_is_left_out_with_a_warning(

@@ -26,6 +26,7 @@ from cytoforge.networks.patchgan import MultiscalePatchGAN, PatchGAN
 from cytoforge.networks.vid2vid import Sketch, Vid2Vid, compose
 from cytoforge.training import hyperparameters
 from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes.recipe import falling
 from cytoforge.training.recipes.vid2vid import LEAD, Fakes, Vid2VidGAN, describe
 from cytoforge.training.samplers.clips import ClipBatch, DoublingClips
 from cytoforge.training.samplers.items import Drawing
@@ -294,7 +295,7 @@ def test_all_networks_change_and_rates_fall_in_the_second_half() -> None:
     for progress in (0.0, 0.5, 0.75, 0.9):
         trainer.step(batch(cold=True), progress)
         rates.append({group["lr"] / rate for o in gan.optimisers.values() for group in o.param_groups})
-    assert [round(factor, 6) for (factor,) in rates] == [1, 1, 0.5, 0.2]
+    assert [round(factor, 6) for (factor,) in rates] == [1, 1, 0.5, 0.2] and gan.course is falling
 
 
 def test_a_cold_clip_begins_with_what_is_painted_anew_and_frames_are_given_without_their_past() -> None:

@@ -205,7 +205,7 @@ def test_blocks_are_found_and_cannot_hide(tmp_path: Path, capsys: pytest.Capture
         run_command("cytoforge --version", "another\n", "here", capsys)
     with pytest.raises(AssertionError, match="no command of cytoforge"):
         run_command("rm file", "", "here", capsys)
-    assert resolves("data.images.read_image") and resolves("training.fit.Trainer.update")
+    assert resolves("data.images.read_image") and resolves("training.loop.Trainer.update")
     assert not resolves("data.images.read_imago") and not resolves("nowhere.at_all")
 
 

@@ -1,7 +1,7 @@
 """`cytoforge train ...`: flags to hyperparameters and specifications, and what is said at the end."""
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cytoforge.data.run import Run
 from cytoforge.settings import (
@@ -14,7 +14,7 @@ from cytoforge.settings import (
     WithSynthetic,
 )
 from cytoforge.training import hyperparameters, specification
-from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Perceptual, Vid2Vid, changed
+from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Vid2Vid, changed
 from cytoforge.training.loop import trained_in
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -26,6 +26,7 @@ from cytoforge.training.tasks.tracker import TrackerTask
 
 WARM_START = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
 Painter = TypeVar("Painter", bound=Adversarial)
+Compared = TypeVar("Compared", bound=str)
 
 
 def train_segmentation(settings: TrainSegmentation) -> Run:
@@ -48,12 +49,13 @@ def train_generator(settings: TrainGenerator) -> Run:
 
 def train_movie(settings: TrainMovie) -> Run:
     """Train a movie generator, or its second stage, and print where it is; raises as `tasks.task.run_task`."""
-    training, parameters = specified(settings), movie_parameters(settings)
+    training = specified(settings)
     if settings.stage == "low-resolution":
-        trained = run_task(MovieTask(parameters), training)
+        trained = run_task(MovieTask(movie_parameters(settings)), training)
         return _told(trained, "movie generator", "generate movie {} MASKS")
     enlarging = enlarging_parameters(settings)
     if settings.stage == "both":
+        parameters = movie_parameters(settings)
         assert not isinstance(parameters, Vid2Vid)
         trained = train_both_stages(parameters, enlarging, training)
     else:
@@ -73,7 +75,8 @@ def train_tracker(settings: TrainTracker) -> Run:
 
 def _told(trained: Trained, what: str, proceed: str) -> Run:
     path = trained.run.path
-    print(f"{path}: {what} trained in {trained_in(trained.state)}; cytoforge {proceed.format(path)} --out OUT")
+    if trained.main:
+        print(f"{path}: {what} trained in {trained_in(trained.state)}; cytoforge {proceed.format(path)} --out OUT")
     return trained.run
 
 
@@ -213,5 +216,5 @@ def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
     return replace(parameters, **values, heads=parameters.heads if settings.attention else 0)
 
 
-def _perceptual(settings: PainterTraining, preset: Perceptual) -> Perceptual:
+def _perceptual(settings: PainterTraining, preset: Compared) -> Compared | Literal["vgg", "features"]:
     return preset if settings.perceptual == "auto" else settings.perceptual

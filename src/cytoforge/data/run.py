@@ -32,6 +32,7 @@ from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
 from cytoforge.places import RUN
 
+ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that the others follow from
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 WRITTEN = (("weights", "*.safetensors"), ("state", "state.safetensors"), ("samples", "step-*.png"))  # in the folders
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
@@ -119,7 +120,7 @@ class Run:
         run = cls.open(path)
         former = run.config
         wanted = json.loads(json.dumps({"format": FORMAT, **config}))
-        different = differences(former, wanted)
+        different = _different(former, wanted)
         if different:
             raise UserError(
                 f"{path}: holds a run with another {', '.join(different)}; "
@@ -336,6 +337,14 @@ def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:  # types torch does not know
         raise UserError(f"{file}: is damaged ({error}); {remedy}") from error
+
+
+def _different(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name what differs between two config.json: what was asked for, where that does, and not what follows from it."""
+    for keys in ASKED:
+        if found := differences({key: former.get(key) for key in keys}, {key: wanted.get(key) for key in keys}):
+            return found
+    return differences(former, wanted)
 
 
 def flatten_state(tree: Any) -> tuple[dict[str, Tensor], Any]:

@@ -8,9 +8,9 @@ import dataclasses
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cytoforge.errors import UserError
 from cytoforge.losses import VID2VID_WEIGHTS, CycleWeights, MovieWeights, SuperResolutionWeights, Vid2VidWeights
@@ -18,23 +18,29 @@ from cytoforge.losses import VID2VID_WEIGHTS, CycleWeights, MovieWeights, SuperR
 Condition = Literal["mask", "instances"]
 Norm = Literal["batch", "group"]
 Perceptual = Literal["vgg", "vgg or features", "features", "statistics", "none"]
+MoviePerceptual = Literal["vgg", "vgg or features", "features"]
 Policy = Literal["flip", "strong", "paper"]
 Upsampling = Literal["transposed", "nearest"]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SMALLEST_WINDOW = 16  # px, of which the discriminators' last maps still have a pixel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     """What all trainings have."""
 
-    width: int
+    width: Count
     """channels of the first level of the networks"""
     norm: Norm = "batch"
     """normalisation layers: batch norm (the papers) or group norm"""
-    batch: int = 1
+    batch: Count = 1
     """windows, clips or cells of a step"""
     augmentation: Policy
     """how they are varied"""
-    average: float
+    average: Annotated[float, Field(ge=0, lt=1)]
     """decay of the exponential moving average of the weights per step"""
 
 
@@ -45,12 +51,12 @@ class Segmentation(Hyperparameters):
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
-    depth: int = 4
+    depth: Count = 4
     """number of poolings of the network"""
     augmentation: Policy = "strong"
-    crop: tuple[int, int]
+    crop: tuple[Count, Count]
     """height and width of the windows in pixels"""
-    rate: float
+    rate: Rate
     """learning rate (Adam)"""
     anneal: bool = True
     """whether learning rates fall along a cosine (the paper keeps them constant)"""
@@ -60,31 +66,31 @@ class Segmentation(Hyperparameters):
 class Adversarial(Hyperparameters):
     """What trainings have that paint, against discriminators."""
 
-    depth: int = 4
+    depth: Count = 4
     """number of poolings of the generator"""
     condition: Condition = "mask"
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
-    generator_rate: float
+    generator_rate: Rate
     """learning rate of the generator (Adam)"""
-    discriminator_rate: float
+    discriminator_rate: Rate
     """learning rate of the discriminators (Adam)"""
-    discriminator_width: int
+    discriminator_width: Count
     """channels of the discriminators' first layer"""
-    heads: int
+    heads: Annotated[int, Field(ge=0)]
     """heads of the discriminators' linear attention; 0 for none"""
-    head_width: int
+    head_width: Count
     """channels of an attention head"""
     zero_scores: bool = True
     """whether discriminators score 0 at the start; as drawn their scores are far from 0 and 1, and outweigh all else"""
     upsampling: Upsampling = "nearest"
     """how the generator doubles the size of its maps (the paper: transposed convolutions)"""
-    noise_gain: float = 1.0
+    noise_gain: Amount = 1.0
     """factor on the weights of the generator's noise at the start: with less, cells take shape before they get grain"""
     perceptual: Perceptual = "features"
     """what compares images besides pixels: VGG-19, features of the discriminator, or their local statistics"""
-    p_diff: float = 0.2
+    p_diff: Share = 0.2
     """probability of the differentiable augmentation before the image discriminator"""
-    style_mixing: float = 0.9
+    style_mixing: Share = 0.9
     """probability that two styles are mixed in one generated image"""
     anneal: bool = True
     """whether learning rates fall along a cosine (the paper keeps them constant)"""
@@ -98,13 +104,13 @@ class CycleGAN(Adversarial):
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"
-    crop: tuple[int, int]
+    crop: tuple[Count, Count]
     """height and width of the windows in pixels"""
-    rate: float
+    rate: Rate
     """learning rate of the segmenter (Adam)"""
     weights: CycleWeights
     """weights of the losses (Eq. 16)"""
-    warm_start: float = 0.0
+    warm_start: Share = 0.0
     """share of the training in which generator and segmenter learn from the annotated pairs alone"""
 
 
@@ -114,7 +120,7 @@ class Generator(Adversarial):
 
     network: Literal["style-unet", "unet"] = "style-unet"
     augmentation: Policy = "flip"
-    crop: tuple[int, int]
+    crop: tuple[Count, Count]
     """height and width of the windows in pixels"""
     background: Literal["real", "painted"] = "real"
     """whether cells are added to real backgrounds, or all is painted (the paper)"""
@@ -128,23 +134,25 @@ class Movie(Adversarial):
 
     augmentation: Policy = "flip"
     condition: Condition = "instances"
-    crop: tuple[int, int]
+    crop: tuple[Count, Count]
     """height and width of the windows in pixels (tGAN: 256 x 384)"""
-    window: int = 2
+    window: Count = 2
     """frames whose masks the generator sees, and which the discriminator judges together"""
-    lag: int = 1
+    perceptual: MoviePerceptual = "features"
+    """what compares frames besides pixels: VGG-19, or features of the discriminator"""
+    lag: Count = 1
     """how many frames before the one to paint the earlier frame lies that the generator is given"""
-    clip: int
+    clip: Count
     """most frames that are painted in a row (tGAN: 10)"""
     draw_length: bool = True
     """whether the frames of a clip are of a drawn number, or as many as they get"""
     learn_last: bool = True
     """whether the last frame of a clip alone is learned from; those before it are painted as in use"""
-    in_use_from: float = 0.5
+    in_use_from: Share = 0.5
     """share of the training after which the generator normalises as in use; 1 for never"""
-    contrast_error: float = 0.4
+    contrast_error: Amount = 0.4
     """standard deviation of the logarithm of the contrast by which an earlier frame is wrong"""
-    max_gradient: float | None = 20.0
+    max_gradient: Rate | None = 20.0
     """norm to which the generator's gradient is clipped; its spikes reach a hundred times that"""
     residual: bool = True
     """whether the generator adds to the background, or paints all (the paper)"""
@@ -159,15 +167,15 @@ class Vid2Vid(Hyperparameters):
     augmentation: Policy = "flip"
     condition: Condition = "mask"
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
-    crop: tuple[int, int]
+    crop: tuple[Count, Count]
     """height and width of the windows in pixels"""
-    clip: int
+    clip: Count
     """frames painted in a row at first; the number doubles every quarter of the training"""
-    rate: float
+    rate: Rate
     """learning rate of all networks (Adam), which falls in the second half of the training"""
-    discriminator_width: int
+    discriminator_width: Count
     """channels of the discriminators' first layer"""
-    perceptual: Perceptual = "features"
+    perceptual: MoviePerceptual = "features"
     """what compares frames besides the discriminators' features: VGG-19, or nothing"""
     weights: Vid2VidWeights = VID2VID_WEIGHTS
     """weights of the losses"""
@@ -178,9 +186,11 @@ class SuperResolution(Adversarial):
     """Training of tGAN's super-resolution generator (tGAN, Figure 1C, Eq. 2 and 3)."""
 
     augmentation: Policy = "flip"
-    crop: tuple[int, int]
+    crop: tuple[Count, Count]
     """height and width of the small windows in pixels"""
-    factor: int = 2
+    perceptual: MoviePerceptual = "features"
+    """what compares frames besides pixels: VGG-19, or features of the discriminator"""
+    factor: Annotated[int, Field(ge=2)] = 2
     """how many times frames are enlarged: a power of two"""
     residual: bool = True
     """whether the generator adds to an interpolation, or paints all (the paper)"""
@@ -193,7 +203,7 @@ class Tracker(Hyperparameters):
     """Training of DeepSea's tracker."""
 
     augmentation: Policy = "strong"
-    rate: float = 1e-3
+    rate: Rate = 1e-3
     """highest learning rate (Adam) of the one cycle"""
 
 
@@ -314,13 +324,16 @@ Kind = TypeVar("Kind", bound=Hyperparameters)
 def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
     """Return hyperparameters with assignments such as "rate=1e-3" or "weights.adversarial=2" made.
 
-    Raises UserError for a name that there is not, or a value of another type.
+    Raises UserError for a name that there is not, a value of another type or out of its range, and for values that do
+    not go together.
     """
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
         if not sign:
             raise UserError(f"--set {assignment}: write NAME=VALUE, such as rate=1e-3")
         parameters = _assigned(parameters, name.strip(), name.strip().split("."), text.strip())
+    if problem := _problem(parameters):
+        raise UserError(problem)
     return parameters
 
 
@@ -329,11 +342,31 @@ def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
     known = {entry.name for entry in dataclasses.fields(parameters)}
     if unknown := sorted(values.keys() - known):
         raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(sorted(known))}")
-    return replace(parameters, **values)
+    parameters = replace(parameters, **values)
+    if problem := _problem(parameters):
+        raise UserError(problem)
+    return parameters
+
+
+def _problem(parameters: Hyperparameters) -> str | None:
+    """Say what does not go together, if anything."""
+    crop, depth, factor = (getattr(parameters, name, None) for name in ("crop", "depth", "factor"))
+    least = max(SMALLEST_WINDOW, 2 ** ((depth or 0) + 1))  # batch norm needs more than a pixel of the deepest maps
+    if crop is not None and min(crop) < least:
+        windows = f"windows of {crop[0]} x {crop[1]} px are too small"
+        return f"--set: {windows}{f' for a depth of {depth}' if depth else ''}; give a crop of {least}x{least} or more"
+    if factor is not None and (factor & (factor - 1) or factor > parameters.width):
+        return f"--set factor={factor}: must be a power of two, and at most the width ({parameters.width})"
+    if isinstance(parameters, Generator) and parameters.background == "real":
+        if parameters.network == "unet":
+            return "--set background=real: belongs to network=style-unet; give background=painted, too"
+        if parameters.augmentation != "flip":
+            return "--set background=real: other augmentation than flip would part image and background"
+    return None
 
 
 def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
-    hints = get_type_hints(type(parameters))
+    hints = get_type_hints(type(parameters), include_extras=True)
     if path[0] not in hints or (len(path) > 1) != dataclasses.is_dataclass(getattr(parameters, path[0])):
         known = ", ".join(entry for entry, _ in described(parameters))
         raise UserError(f"--set {name}: there is no such hyperparameter; there are {known}")
@@ -347,13 +380,28 @@ def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
         value = None
     try:
         value = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
-        return replace(parameters, **{path[0]: value})
-    except (ValidationError, ValueError):
+    except ValidationError:
         raise UserError(f"--set {name}={text}: takes {_spoken(hint)}") from None
+    try:
+        return replace(parameters, **{path[0]: value})
+    except ValueError as error:
+        raise UserError(f"--set {name}={text}: {error}") from None
+
+
+_BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
 
 
 def _spoken(hint: Any) -> str:
     """Say in words which values a type takes."""
+    if get_origin(hint) is Annotated:
+        kind, field = get_args(hint)
+        limits = [
+            f"{words} {getattr(limit, bound):g}"
+            for limit in field.metadata
+            for bound, words in _BOUNDS.items()
+            if hasattr(limit, bound)
+        ]
+        return f"{_spoken(kind)} {' and '.join(limits)}"
     if get_origin(hint) is Literal:
         return ", ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:

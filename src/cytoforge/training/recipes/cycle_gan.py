@@ -15,7 +15,13 @@ from cytoforge.losses import (
 )
 from cytoforge.networks.features import VGG19Features
 from cytoforge.training import hyperparameters
-from cytoforge.training.recipes.networks import Described, build_discriminator, build_generator, build_segmenter
+from cytoforge.training.recipes.networks import (
+    Described,
+    build_discriminator,
+    build_generator,
+    build_segmenter,
+    scale_noise,
+)
 from cytoforge.training.recipes.painting import Comparison, Painting, comparison, frozen_statistics, score_fakes
 from cytoforge.training.recipes.recipe import Update, annealed
 from cytoforge.training.samplers.items import Batch
@@ -76,8 +82,10 @@ class CycleGAN:
             build_discriminator(parameters, seed, f"{name} discriminator", channels)
             for name, channels in (("image", described["generator"]["out_channels"]), ("mask", 1))
         )
+        generator = build_generator(described["generator"], seed)
+        scale_noise(generator, parameters.noise_gain)
         return cls(
-            Painting(build_generator(described["generator"], seed), parameters.condition, parameters.style_mixing),
+            Painting(generator, parameters.condition, parameters.style_mixing),
             build_segmenter(described["segmenter"], seed),
             (image, mask),
             TARGETS[parameters.target],

@@ -82,6 +82,8 @@ class Trained:
 
     run: Run
     state: State
+    main: bool = True
+    """whether this process speaks for all that have trained together"""
 
 
 def run_task(task: Task, training: Training, report: Report | None = None) -> Trained:
@@ -109,12 +111,13 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
     )
     if main:
+        for remark in plan.remarks:
+            if remark not in run.provenance.get("notes", []):
+                run.note(remark)
         run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
         say([verdict(state)])
-        for remark in plan.remarks:
-            run.note(remark)
         _report(run, plan, state)
-    return Trained(run, state)
+    return Trained(run, state, main)
 
 
 def launch(compute: Compute) -> Fabric:
