@@ -1,13 +1,38 @@
-"""When unfinished work goes on: only under the settings it was begun with."""
+"""When unfinished work goes on: only under the settings it was begun with.
 
-from collections.abc import Mapping
+Runs, stages, datasets, movies and studies all ask here; what counts as finished each tells by a mark in its own record.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from cytoforge.errors import UserError
 
-def differences(former: Any, wanted: Any, name: str = "") -> list[str]:
-    """Name the settings that differ between two JSON-able structures, innermost names alone, in alphabetical order."""
-    if isinstance(former, Mapping) and isinstance(wanted, Mapping):
+
+def differences(former: Any, wanted: Any, words: Mapping[str, str] | None = None, name: str = "") -> list[str]:
+    """Name the settings that differ between two JSON-able structures, innermost names alone, in alphabetical order.
+
+    Entries that `words` names are compared as a whole, and called by these words.
+    """
+    words = words or {}
+    if isinstance(former, Mapping) and isinstance(wanted, Mapping) and name not in words:
         keys = former.keys() | wanted.keys()
-        return sorted({found for key in keys for found in differences(former.get(key), wanted.get(key), str(key))})
+        return sorted({found for k in keys for found in differences(former.get(k), wanted.get(k), words, str(k))})
     plain = [list(value) if isinstance(value, tuple) else value for value in (former, wanted)]
-    return [] if plain[0] == plain[1] else [name]
+    return [] if plain[0] == plain[1] else [words.get(name, name)]
+
+
+def refuse_other(path: Path, holds: str, different: Iterable[str]) -> None:
+    """Raise UserError where a folder holds work (`holds`: a run, a study ...) that was begun with other settings."""
+    if named := ", ".join(sorted(different)):
+        raise UserError(
+            f"{path}: holds {holds} with another {named}; repeat its command to go on with it, choose another folder, "
+            "or give --overwrite"
+        )
+
+
+def refuse_finished(path: Path, holds: str, finished: bool) -> None:
+    """Raise UserError where a folder holds work that is finished."""
+    if finished:
+        raise UserError(f"{path}: holds {holds}, finished; choose another folder or give --overwrite")

@@ -26,7 +26,7 @@ from torch import Tensor
 from cytoforge.data.files import check_readable, digest, in_utf8, make_folder, read_json
 from cytoforge.data.images import encode_image
 from cytoforge.data.ownership import MANIFEST, OutputFolder
-from cytoforge.data.resume import differences
+from cytoforge.data.resume import differences, refuse_finished, refuse_other
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
@@ -120,15 +120,9 @@ class Run:
         run = cls.open(path)
         former = run.config
         wanted = json.loads(json.dumps({"format": FORMAT, **config}))
-        different = _different(former, wanted)
-        if different:
-            raise UserError(
-                f"{path}: holds a run with another {', '.join(different)}; "
-                "repeat its command to go on with it, choose another folder, or give --overwrite"
-            )
+        refuse_other(path, "a run", _different(former, wanted))
         run.folder.require()
-        if run.finished:
-            raise UserError(f"{path}: holds this run, finished; choose another folder or give --overwrite")
+        refuse_finished(path, "this run", run.finished)
         return run
 
     @property

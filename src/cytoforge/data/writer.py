@@ -12,6 +12,7 @@ from cytoforge.data.files import make_folder, read_json
 from cytoforge.data.formats import image_files
 from cytoforge.data.images import Mark, encode_image, encode_labels
 from cytoforge.data.ownership import MANIFEST, OutputFolder
+from cytoforge.data.resume import differences, refuse_other
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
 
@@ -138,12 +139,9 @@ def goes_on(path: Path, former: Mapping[str, Any], wanted: Mapping[str, Any], *,
 
     Raises UserError where other work was `begun` (there are files) and is not to be overwritten.
     """
-    different = _different(former, wanted)
-    if different and begun and not overwrite:
-        raise UserError(
-            f"{path}: holds unfinished work with another {', '.join(sorted(different))}; "
-            "repeat its command to go on with it, choose another folder, or give --overwrite"
-        )
+    different = [word.replace("_", "-") for word in differences(former, wanted, WORDS)]
+    if begun and not overwrite:
+        refuse_other(path, "unfinished work", different)
     return not different and not overwrite
 
 
@@ -169,11 +167,3 @@ def made_by(info: Mapping[str, Any]) -> str | None:
     """Return the command that a dataset.json says made the dataset."""
     origin = info.get("synthetic")
     return origin.get("by") if isinstance(origin, dict) else info.get("by")
-
-
-def _different(former: Any, wanted: Any, name: str = "") -> set[str]:
-    """Name what differs between two dataset.json, in a user's words."""
-    if isinstance(former, dict) and isinstance(wanted, dict) and name not in WORDS:
-        keys = former.keys() | wanted.keys()
-        return {word for key in keys for word in _different(former.get(key), wanted.get(key), key)}
-    return set() if former == wanted else {WORDS.get(name, name.replace("_", "-"))}

@@ -13,7 +13,7 @@ import numpy as np
 from cytoforge.cells.instances import TARGETS
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
-from cytoforge.data.resume import differences
+from cytoforge.data.resume import differences, refuse_finished, refuse_other
 from cytoforge.data.run import STAGES, Run
 from cytoforge.data.writer import INFO, DatasetWriter, read_info
 from cytoforge.errors import UserError
@@ -117,13 +117,8 @@ def open_stages(training: Training, parameters: tuple[Hyperparameters, ...]) -> 
         Run.clear(out, overwrite=overwrite, stages=True)
         folder.write_json(RECORD, settings)
     folder.require()
-    if different := differences(read_json(record), settings):
-        raise UserError(
-            f"{out}: holds a run with another {', '.join(different)}; "
-            "repeat its command to go on with it, choose another folder, or give --overwrite"
-        )
-    if finished(out):
-        raise UserError(f"{out}: holds this run, finished; choose another folder or give --overwrite")
+    refuse_other(out, "a run", differences(read_json(record), settings))
+    refuse_finished(out, "this run", finished(out))
 
 
 def finished(path: Path) -> bool:
