@@ -89,9 +89,10 @@ def test_start_goes_on_with_the_same_command_only(tmp_path: Path) -> None:
 
 def test_what_was_asked_for_is_named_and_not_what_follows_from_it(tmp_path: Path) -> None:
     asked = {"training": {"budget": {"steps": 3}}, "parameters": {"width": 8, "weights": {"flow": 1.0}}, "start": None}
-    config = {"method": "tgan", **asked, "networks": {"a": {"width": 8}}, "training_images": ["a"]}
+    config = {"method": "tgan", **asked, "networks": {"a": {"network": "flow", "width": 8}}}
+    config |= {"scale": 1.0, "training_images": ["a"]}
     Run.start(tmp_path / "run", config)
-    follows = {"networks": {"a": {"width": 9}}, "training_images": ["b"]}
+    follows = {"networks": {"a": {"network": "flow", "width": 9}}, "training_images": ["b"]}
     for change, names in (
         ({"method": "vid2vid", "parameters": {"rate": 1}}, "method"),
         ({"parameters": {"width": 9, "weights": {"flow": 1.0}}}, "width"),

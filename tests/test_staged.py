@@ -114,7 +114,7 @@ def test_it_goes_on_stage_by_stage(phantoms: Path, tmp_path: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     out = tmp_path / "run"
-    for name, done in (("simulate", "first-segmenter"), ("generate", "masks")):
+    for name, done in (("simulate", "first-segmenter"), ("generate_images", "masks")):
         with monkeypatch.context() as patch:
             patch.setattr(staged, name, stop)
             assert train(phantoms, out) == 130
