@@ -181,11 +181,15 @@ def test_the_python_interface_names_modules_that_exist() -> None:
 
 
 def test_the_map_names_every_file_and_no_other() -> None:
-    map_ = (ROOT / "docs" / "architecture.md").read_text().partition("## Files")[2].partition("Beside the package")[0]
+    map_ = (ROOT / "docs" / "architecture.md").read_text().partition("## Rooms")[2].partition("## One image")[0]
+    rows = re.findall(r"^\| `([a-z_/]+)/` \| [^|?]+ \| ([^|]*) \|$", map_, re.MULTILINE)
+    named = [
+        f"{room}/{file}.py" if room != "cytoforge" else f"{file}.py"
+        for room, files in rows
+        for file in re.findall(r"`(\w+)`", files)
+    ]
     files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    assert {
-        name for row in re.findall(r"^\|([^|]*)\|", map_, re.MULTILINE) for name in re.findall(r"`(.*?\.py)`", row)
-    } == files
+    assert len(named) == len(set(named)) and set(named) == files
 
 
 def test_blocks_are_found_and_cannot_hide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
