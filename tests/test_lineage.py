@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cytoforge.metrics.motion import motion
 from cytoforge.simulation.bodies import DISC, RADIUS, Body, Form, Pose, displacement, pushes, share_pixels
-from cytoforge.simulation.dish import Dish
+from cytoforge.simulation.culture import Culture
 from cytoforge.simulation.dynamics import Dynamics, persistence
 from cytoforge.simulation.lineage import Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes
@@ -262,8 +262,8 @@ def test_the_first_frame_is_near_the_density_whatever_the_inset_and_no_cell_begi
     dynamics = Dynamics(speed=0.0, division_rate=0, death_rate=0)
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        dish = Dish(square, (80, 80), rng, 0.2, dynamics, "scattered", 1.0, 0.5, 0)
-        assert min(cell.area for cell in dish.cells) > 0.5 * 400  # stretched by 0.75 to 1.25 along two axes
+        culture = Culture(square, (80, 80), rng, 0.2, dynamics, "scattered", 1.0, 0.5, 0)
+        assert min(cell.area for cell in culture.cells) > 0.5 * 400  # stretched by 0.75 to 1.25 along two axes
 
 
 def test_a_cell_keeps_its_area_between_two_forms() -> None:

@@ -1,4 +1,4 @@
-"""What people are told while work goes on: how far it is, and sentences; durations and counts in words.
+"""What people read while work goes on: how far it is, and sentences; durations and counts in words.
 
 All of it goes to the standard error stream, so that standard output holds results alone.
 """
@@ -68,11 +68,11 @@ class Progress:
         self.shown, self.drawn = share, now
         spent, done = now - self.began[0], share - self.began[1]
         left = f", {clock(spent / done * (1 - share))} left" if done > 0 and share < 1 else ""
-        told = f"{min(share, 1):4.0%}{left}{'  ' + note if note else ''}"
+        text = f"{min(share, 1):4.0%}{left}{'  ' + note if note else ''}"
         if self.terminal is None:
-            print(f"{self.title} {told}", file=sys.stderr, flush=True)
+            print(f"{self.title} {text}", file=sys.stderr, flush=True)
         else:
-            _draw(self.terminal, self.title, share, told)
+            _draw(self.terminal, self.title, share, text)
             Progress.unfinished = share < 1
 
 
@@ -86,7 +86,7 @@ def _terminal() -> "Console | None":
     return console if console.is_interactive else None
 
 
-def _draw(terminal: "Console", title: str, share: float, told: str) -> None:
+def _draw(terminal: "Console", title: str, share: float, text: str) -> None:
     """Overwrite the line of the cursor with title, bar and text, cut to the width of the terminal."""
     from rich.control import Control
     from rich.progress_bar import ProgressBar
@@ -97,7 +97,7 @@ def _draw(terminal: "Console", title: str, share: float, told: str) -> None:
     line = Table.grid(padding=(0, 1, 0, 0))
     for _ in range(3):
         line.add_column(no_wrap=True, overflow="ellipsis")
-    line.add_row(Text(title), ProgressBar(completed=100 * min(share, 1), width=WIDTH), Text(told))
+    line.add_row(Text(title), ProgressBar(completed=100 * min(share, 1), width=WIDTH), Text(text))
     options = terminal.options.update(max_width=terminal.width - 1)  # a full line would wrap
     segments = terminal.render_lines(line, options, pad=False)[0]
     with terminal:  # one write

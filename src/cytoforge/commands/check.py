@@ -19,7 +19,7 @@ from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
 from cytoforge.progress import Progress, counted
 from cytoforge.settings import Check
 
-SHOWN = 3  # findings of one kind that are printed in full
+PRINTED = 3  # findings of one kind that are printed in full
 
 
 @dataclass(frozen=True)
@@ -302,10 +302,10 @@ def report(found: Survey) -> Iterator[str]:
             if finding.severity == severity:
                 kinds.setdefault(finding.remedy, []).append(finding)
         for remedy, findings in kinds.items():
-            for finding in findings[:SHOWN]:
+            for finding in findings[:PRINTED]:
                 yield f"{severity}: {finding.file}: {finding.what}"
-            if len(findings) > SHOWN:
-                yield f"{severity}: ... and {len(findings) - SHOWN} more like these"
+            if len(findings) > PRINTED:
+                yield f"{severity}: ... and {len(findings) - PRINTED} more like these"
             yield f"    {remedy}"
     counts = Counter(finding.severity for finding in found.findings)
     yield f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"

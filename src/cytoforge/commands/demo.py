@@ -26,7 +26,7 @@ from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import open_data
 from cytoforge.training.tasks.staged import finished
 
-ANNOTATED, TEST, SHOWN = 4, 12, 4
+ANNOTATED, TEST, REPORTED = 4, 12, 4
 MINUTES = {"tiny": 0.1, "small": 1.4}  # per training
 SHAPE, CELLS = (192, 192), 40
 FLOOR = "Otsu + watershed"
@@ -168,7 +168,7 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
         "trained models smaller than about 0.05 mean little."
     )
     dataset = Dataset.open(folder.path / "data" / "test")
-    shown = dataset.items[:SHOWN]
+    shown = dataset.items[:REPORTED]
     grid = []
     for item in shown:
         image = dataset.read_image(item)

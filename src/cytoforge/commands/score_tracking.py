@@ -37,7 +37,7 @@ from cytoforge.settings import ScoreTracking
 
 FEWEST = 5
 """sequences from which intervals are told; with fewer they do not hold what they say (docs/metrics.md)"""
-SHOWN = 4
+LISTED_SEQUENCES = 4
 """sequences that fit into the table"""
 BLOCKS = {  # prefix of the names of measures: (title, measures)
     "tracking": ("CLEAR-MOT, IDF1, HOTA: masks matched from IoU 0.5 on, HOTA from 0.05 to 0.95", tracking_measures),
@@ -373,7 +373,7 @@ def table(results: TrackingResults) -> Iterator[str]:
         yield from _said_sources(name, scores)
     yield from results.notes
     several = len(results.sequences) > 1
-    shown = results.sequences if len(results.sequences) <= SHOWN else {}
+    shown = results.sequences if len(results.sequences) <= LISTED_SEQUENCES else {}
     if not shown:
         yield f"{len(results.sequences)} sequences, each of them in --json"
     if several:

@@ -27,7 +27,7 @@ STATISTICS = "statistics.json"
 FORMAT = 1  # of statistics.json
 FEWEST = 10  # whole cells of an image, below which cells of the next images serve too
 SIZE, DENSITY, TOUCHING = (256, 256), 0.2, 0.5  # without data
-SHOWN, WINDOW = 4, 384  # masks in the report, and the longest side shown of them
+REPORTED_MASKS, WINDOW = 4, 384  # masks in the report, and the longest side shown of them
 TITLES = {
     "area": "area of a cell (px)",
     "eccentricity": "eccentricity of a cell",
@@ -234,7 +234,7 @@ def _write_report(
     figure = comparison_figure(TITLES, values, known, PER_CELL)
     report.figure(figure, "How often each value occurs; the area below each line is 1.")
     report.heading("Masks")
-    names = list(files)[:SHOWN]
+    names = list(files)[:REPORTED_MASKS]
     rows = [[_picture(_written(config.out, name))] for name in names]
     if data:
         number = {item.name: number for number, item in enumerate(data.dataset.items)}

@@ -43,7 +43,7 @@ FEWEST = 10  # shapes of a sequence, below which those of the others serve too
 SAMPLED = 12  # frames of a sequence that shapes are taken of, as a cell changes little from one to the next
 OPENING = 5  # first frames of a sequence, whose coverage is that of the simulated first one
 REACHED = 0.85  # share of the density asked for that the first frame has, unless there was no room
-SHOWN, MOMENTS, WINDOW = 3, 4, 384  # sequences in the report, frames of each, longest side shown
+REPORTED_SEQUENCES, MOMENTS, WINDOW = 3, 4, 384  # sequences in the report, frames of each, longest side shown
 FILM = 512  # longest side of a film in pixels
 TITLES = {
     "speed": "speed (px a frame)",
@@ -359,7 +359,7 @@ def _write_report(
     report.figure(figure, "How often each value occurs; the area below each line is 1.")
     report.heading("Frames")
     grid, names = [], []
-    for name, record in list(sequences.items())[:SHOWN]:
+    for name, record in list(sequences.items())[:REPORTED_SEQUENCES]:
         grid.append(_moments(_read(config.out, name), 1.0))
         names.append(f"simulated {name}")
         if data:

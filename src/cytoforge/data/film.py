@@ -27,14 +27,14 @@ class Film:
 
     def __init__(self, path: Path) -> None:
         self.path, self._grey = path, False
-        self.frames, spread, told = 0, 0.0, 0
+        self.frames, spread, announced = 0, 0.0, 0
         sizes: dict[tuple[int, ...], int] = {}
         with _listening() as said:
             for frame, total in self._decoded():
                 pixels = _pixels(frame)
                 sizes.setdefault(pixels.shape[-2:], self.frames)
                 spread = max(spread, np.ptp(pixels, axis=0).max() / (1 if pixels.dtype == np.uint8 else 257))
-                self.frames, told = self.frames + 1, total
+                self.frames, announced = self.frames + 1, total
         if said:
             raise UserError(f"{path}: is damaged ({said[0][2].strip()}); export it anew, best as a TIFF stack")
         if not self.frames:
@@ -42,8 +42,8 @@ class Film:
         if len(sizes) > 1:
             (first, _), (other, where) = list(sizes.items())[:2]
             raise UserError(f"{path}: frame {where} has another size than those before, {other} and {first}; cut it")
-        if told > self.frames:
-            tell_once(f"{path}: says that it holds {told} frames; {self.frames} could be read")
+        if announced > self.frames:
+            tell_once(f"{path}: says that it holds {announced} frames; {self.frames} could be read")
         self._grey = spread <= GREY
         height, width = next(iter(sizes))
         self.shape = (1 if self._grey else 3, height, width)

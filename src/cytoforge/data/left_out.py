@@ -88,8 +88,8 @@ def _remedy(ending: str, named: str | None, parts: bool) -> str:
         return f"rename them: files that are read there are named {named}"
     if ending in SUFFIXES and parts:
         return "put images into images/ and masks into masks/"
-    told = next((remedy for remedy, endings in REMEDIES.items() if ending in endings), None)
-    return told or "PNG, TIFF and zarr are read"
+    remedy_for = next((remedy for remedy, endings in REMEDIES.items() if ending in endings), None)
+    return remedy_for or "PNG, TIFF and zarr are read"
 
 
 def _folder_remedy(folders: Collection[str], read: Collection[Path], parts: bool) -> str:

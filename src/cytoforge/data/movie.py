@@ -30,7 +30,7 @@ from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
 from cytoforge.tracking.assignment import first_come
 
-SHOWN = 3  # things that are named of many
+NAMED = 3  # things that are named of many
 GREATEST = np.iinfo(np.uint16).max  # label in a movie folder that cytoforge writes
 # in the order in which they are trusted: (name, folder after the sequence, file stem, track file)
 SOURCES = (
@@ -314,7 +314,7 @@ def inconsistencies(tracks: Iterable[Track], cells: Mapping[int, Collection[int]
             "draw the cell there, or go on after the gap with a new track of that parent",
         ),
         (
-            list(itertools.islice(places, SHOWN)),
+            list(itertools.islice(places, NAMED)),
             sum(len(span) for _, span in outside),
             "in the track file without a mask",
             "draw the cell there, or cut the track",
@@ -322,7 +322,7 @@ def inconsistencies(tracks: Iterable[Track], cells: Mapping[int, Collection[int]
         (sorted(untold), len(untold), "in the masks without a track", "add the track, or remove the cell"),
     ):
         if missing:
-            where = [f"{cell} in frame {frame}" for cell, frame in missing[:SHOWN]]
+            where = [f"{cell} in frame {frame}" for cell, frame in missing[:NAMED]]
             found.append(Inconsistency("error", f"{some('cell', where, count)} {what}", remedy))
     return found + _unlikely_parents(known)
 
@@ -369,7 +369,7 @@ def gaps(numbers: Collection[int]) -> list[int]:
 def some(noun: str, things: Series[Any], count: int | None = None) -> str:
     """Count and name things: 12 frames (3, 4, 5 ...); `count` where these are only the first ones."""
     count = len(things) if count is None else count
-    names = ", ".join(map(str, things[:SHOWN])) + (" ..." if count > SHOWN else "")
+    names = ", ".join(map(str, things[:NAMED])) + (" ..." if count > NAMED else "")
     return f"{counted(count, noun)} ({names})"
 
 

@@ -11,7 +11,7 @@ MARKERS = ("zarr.json", ".zarray", ".zgroup")
 OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which name none
 POSITIONS = ("scene", "series", "site", "stage")  # whose letter is that of samples
 DEPTH = 4  # of groups above an image: a plate has a row, a column and a field
-SHOWN = 3
+NAMED = 3
 
 
 def is_zarr(path: Path) -> bool:
@@ -28,11 +28,11 @@ def find_image(path: Path) -> tuple[Any, str]:
 
     Raises UserError where there are several images, naming their paths, or none.
     """
-    found = list(islice(_images(path, DEPTH), SHOWN + 1))
+    found = list(islice(_images(path, DEPTH), NAMED + 1))
     if not found:
         raise UserError(f"{path}: a zarr group without OME-Zarr multiscales and without arrays; choose another")
     if len(found) > 1:
-        names = ", ".join(str(where) for where, _ in found[:SHOWN]) + (" ..." if len(found) > SHOWN else "")
+        names = ", ".join(str(where) for where, _ in found[:NAMED]) + (" ..." if len(found) > NAMED else "")
         raise UserError(f"{path}: holds several images; give one of them: {names}")
     where, image = found[0]
     if not hasattr(image, "ndim"):

@@ -257,8 +257,8 @@ class Run:
 
     def foreign_state(self, error: Exception) -> UserError:
         """Return what to raise when the state is whole, but not that of the training at hand."""
-        told = " ".join(str(error).split())
-        return UserError(f"{self._state}: does not fit this training ({told:.200}); remove it, and {AGAIN}")
+        message = " ".join(str(error).split())
+        return UserError(f"{self._state}: does not fit this training ({message:.200}); remove it, and {AGAIN}")
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Add a row to metrics.csv; `row` holds "step". New columns join at the end, older rows leave them empty."""

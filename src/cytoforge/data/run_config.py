@@ -160,11 +160,11 @@ def _problem(details: Any) -> str:
 
 
 def _told(details: Any, field: str) -> str:
-    told = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if details["type"] == "missing":
         return f"{field} is missing"
     if details["type"] == "extra_forbidden":
         return f"{field} is unknown here"
     if not field or details["type"] == "value_error":
-        return f"{told[0].lower()}{told[1:]}"
-    return f"{field} is {details['input']!a:.60}, but {told[0].lower()}{told[1:]}"
+        return f"{message[0].lower()}{message[1:]}"
+    return f"{field} is {details['input']!a:.60}, but {message[0].lower()}{message[1:]}"

@@ -81,9 +81,11 @@ class TiffPages:
             series = [one for one in series if any(page and page.parent is self._file for page in one.pages)]
         if len(series) == 1 and series[0].kind in DESCRIBED:
             held = len(self._file.pages)
-            told = len(_planes(series[0])) + sum(len(level) for level in series[0].levels[1:])
-            if held > told and not any(page and page.subifds for page in series[0].pages):
-                tell_once(f"{self.path}: holds {held} pages, its description tells of {told}; all are read in order")
+            described = len(_planes(series[0])) + sum(len(level) for level in series[0].levels[1:])
+            if held > described and not any(page and page.subifds for page in series[0].pages):
+                tell_once(
+                    f"{self.path}: holds {held} pages, its description tells of {described}; all are read in order"
+                )
                 return self._plain_series()
         if not series or any(one.dtype is None for one in series):
             raise ValueError("it holds no image")

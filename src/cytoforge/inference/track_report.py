@@ -11,7 +11,7 @@ from cytoforge.data.images import Normalisation, read_image, read_labels
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.report import Report, colour_labels, id_colours, overlay
 
-SHOWN = 4  # frames of each sequence
+REPORTED_FRAMES = 4  # frames of each sequence
 TREES = 40  # lineages drawn: those with the most divisions, then the longest
 
 
@@ -25,7 +25,9 @@ def write_report(folder: OutputFolder, given: Path, names: Sequence[str], texts:
     for sequence in movie.read_sequences(folder.path, names):
         masks, frames = sequence.masks["RES"], originals[sequence.name].frames
         numbers = sorted(masks)
-        shown = [numbers[round(place)] for place in np.linspace(0, len(numbers) - 1, min(SHOWN, len(numbers)))]
+        shown = [
+            numbers[round(place)] for place in np.linspace(0, len(numbers) - 1, min(REPORTED_FRAMES, len(numbers)))
+        ]
         tracks = movie.read_tracks(sequence.tracks["RES"])
         report.heading(f"Sequence {sequence.name}")
         report.text(texts[sequence.name])

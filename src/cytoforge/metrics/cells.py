@@ -143,11 +143,11 @@ def follow(
                     speed[k] = np.hypot(y - place[0], x - place[1]) / (number - frame)
             seen[label] = (spots + k, number, float(y), float(x))
         last |= seen
-        told = {name: np.array([getattr(own, name) for own in kin], np.int64) for name in Descent._fields}
-        age = number - told.pop("born")
+        kinship = {name: np.array([getattr(own, name) for own in kin], np.int64) for name in Descent._fields}
+        age = number - kinship.pop("born")
         links = {"spot": spots + np.arange(len(kin)), "before": before}
         where = {"frame": np.full(len(kin), number), "label": cells["label"]}
-        yield number, labels, {**where, **told, "age": age, **cells, "speed": speed, **links}
+        yield number, labels, {**where, **kinship, "age": age, **cells, "speed": speed, **links}
         spots += len(kin)
 
 

@@ -201,12 +201,12 @@ def drift(frames: Iterable[Image], reference: Reference) -> Floats:
 
 def at_lengths(curves: Sequence[Floats]) -> dict[int, Floats]:
     """Mean (2,) of the curves (T, 2) of `drift` over the last WINDOW frames before each of LENGTHS that one reaches."""
-    told = {}
+    found = {}
     for length in LENGTHS:
         reaching = [curve[length - WINDOW : length] for curve in curves if len(curve) >= length]
         if reaching:
-            told[length] = np.concatenate(reaching).mean(axis=0)
-    return told
+            found[length] = np.concatenate(reaching).mean(axis=0)
+    return found
 
 
 def _grey_shares(frame: Image) -> Floats:

@@ -1,6 +1,6 @@
 """Movies of simulated cells: label images, tracks, divisions and the displacement of every pixel.
 
-What cells do stands in `dish.py`; here is written down what is seen of it in the frame.
+What cells do stands in `culture.py`; here is written down what is seen of it in the frame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.simulation.bodies import Pose, displacement
-from cytoforge.simulation.dish import Cell, Dish
+from cytoforge.simulation.culture import Cell, Culture
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.masks import Layout, Shape
 
@@ -95,18 +95,18 @@ def simulate_lineage(
         raise ValueError("at least one shape is needed, got none")
     if not 0 <= 2 * inset < min(size):
         raise ValueError(f"an inset leaves something of the frame of {size}, got {inset}")
-    dish = Dish(shapes, size, generator, density, dynamics or Dynamics(), layout, magnification, touching, inset)
+    culture = Culture(shapes, size, generator, density, dynamics or Dynamics(), layout, magnification, touching, inset)
     labels = np.zeros((frames, *size), np.int32)
     book = _Book()
     poses = []
     for frame in range(frames):
         if frame:
-            dish.step()
-        numbers, counts, seen = dish.draw()
-        labels[frame] = book.enter(frame, dish.cells, counts, seen)[numbers]
-        poses.append({cell.label or cell.former: cell.pose for cell in dish.cells if cell.label or cell.former})
+            culture.step()
+        numbers, counts, seen = culture.draw()
+        labels[frame] = book.enter(frame, culture.cells, counts, seen)[numbers]
+        poses.append({cell.label or cell.former: cell.pose for cell in culture.cells if cell.label or cell.former})
     coverage = float(np.count_nonzero(labels[0])) / labels[0].size
-    return Lineage(labels, book.rows(), tuple(poses), dish.lacking, coverage, dish.size)
+    return Lineage(labels, book.rows(), tuple(poses), culture.lacking, coverage, culture.size)
 
 
 class _Book:

@@ -187,12 +187,12 @@ def simulate_labels(
     if density < 0 or gap < 0 or magnification <= 0 or not 0 <= touching <= 1:
         raise ValueError(f"out of range: {density=}, {gap=}, {magnification=}, {touching=}")
     margin = int(magnification * STRETCH[1] * (1 + 2 * BEND) * max(shape.reach() for shape in shapes)) + gap + 3
-    dish = _Dish(size, margin, gap, layout, touching, generator)
-    while dish.misses < ATTEMPTS and lacks(density, dish.count, dish.coverage()):
+    canvas = _Canvas(size, margin, gap, layout, touching, generator)
+    while canvas.misses < ATTEMPTS and lacks(density, canvas.count, canvas.coverage()):
         shape = shapes[int(generator.integers(len(shapes)))]
-        dish.place(_Cell.of(shape.draw(magnification, generator), dish.owner.shape[1]))
-    labels = np.ascontiguousarray(dish.labels[dish.frame])
-    return Simulation(labels, dish.count, dish.coverage())
+        canvas.place(_Cell.of(shape.draw(magnification, generator), canvas.owner.shape[1]))
+    labels = np.ascontiguousarray(canvas.labels[canvas.frame])
+    return Simulation(labels, canvas.count, canvas.coverage())
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class _Cell:
         return float(np.hypot(*self.mask.shape)) / 2
 
 
-class _Dish:
+class _Canvas:
     """The image while cells are put into it, with a margin on all sides. Places are (y, x) of centres in the frame.
 
     `owner` is 0 where a pixel is free, -1 beyond the frame, and else the cell that lies there or nearer than the gap;

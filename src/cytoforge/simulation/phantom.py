@@ -91,7 +91,7 @@ def fill_outline(radius: Field, stretch: float, bend: float, angle: float, shift
     return inside
 
 
-class _Dish:
+class _Canvas:
     """The scene while cells are put into it: `labels`, and the cluster that each pixel belongs to (0: none)."""
 
     def __init__(self, shape: tuple[int, int], generator: np.random.Generator) -> None:
@@ -195,12 +195,12 @@ def phantom_labels(
         raise ValueError(f"cells must be at least 0 and diameter at least 6 px, got {cells} and {diameter}")
     if not (0 <= touching <= 1 and 0 <= rounded <= 1):
         raise ValueError(f"touching and rounded are shares from 0 to 1, got {touching} and {rounded}")
-    dish = _Dish(shape, generator)
+    canvas = _Canvas(shape, generator)
     for cluster in _clusters(cells, round(touching * cells), generator):
-        dish.place(diameter, rounded, cluster)
-    if dish.count < cells:
-        warnings.warn(f"room for {dish.count} of {cells} cells in {shape[0]}x{shape[1]} px", stacklevel=2)
-    return dish.labels
+        canvas.place(diameter, rounded, cluster)
+    if canvas.count < cells:
+        warnings.warn(f"room for {canvas.count} of {cells} cells in {shape[0]}x{shape[1]} px", stacklevel=2)
+    return canvas.labels
 
 
 def _clusters(cells: int, touching: int, generator: np.random.Generator) -> list[int]:

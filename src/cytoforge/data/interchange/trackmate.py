@@ -125,8 +125,8 @@ def _spot(cells: Cells, k: int, polygon: NDArray[np.float64], features: Iterable
     values |= {MEASURED[name][0]: f"{cells[name][k] * size ** MEASURED[name][3]:.6g}" for name in features}
     values["ROI_N_POINTS"] = len(polygon)
     around = " ".join(f"{value:.6g}" for value in ((polygon - centre)[:, ::-1] * size).ravel())
-    told = " ".join(f"{key}={quoteattr(str(value))}" for key, value in values.items())
-    return f"        <Spot {told}>{around}</Spot>\n"
+    attributes = " ".join(f"{key}={quoteattr(str(value))}" for key, value in values.items())
+    return f"        <Spot {attributes}>{around}</Spot>\n"
 
 
 def _write_tracks(file: TextIO, families: Mapping[int, list[tuple[int, int]]]) -> None:
@@ -180,40 +180,42 @@ class _Found:
     commas: int = 0
     """numbers written with a decimal comma"""
 
-    def start(self, tag: str, told: dict[str, str]) -> None:
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
         if self.root is None:
             self.root = tag
             if tag not in ("TrackMate", "Tracks"):
                 raise UserError(f"{self.path}: is XML of {tag:.60}, not of TrackMate; give a file that TrackMate saved")
         if self.root == "Tracks":
-            self._exported(tag, told)
+            self._exported(tag, attributes)
         elif tag == "Model":
-            self.unit = told.get("spatialunits")
+            self.unit = attributes.get("spatialunits")
         elif tag == "ImageData":
-            self.pixel = told.get("pixelwidth", ""), told.get("pixelheight", "")
+            self.pixel = attributes.get("pixelwidth", ""), attributes.get("pixelheight", "")
         elif tag == "SpotsInFrame":
-            self.frame = told["frame"]
+            self.frame = attributes["frame"]
         elif tag == "Spot":
-            spot, frame = _whole(told, "ID"), told.get("FRAME") or self.frame or ""
-            if float(told.get("VISIBILITY", 1)) == 0:
+            spot, frame = _whole(attributes, "ID"), attributes.get("FRAME") or self.frame or ""
+            if float(attributes.get("VISIBILITY", 1)) == 0:
                 self.invisible.add(spot)
-            self._add(spot, frame, told, "POSITION_", _decimal(told.get("TRACK_LABEL", "-1"), "TRACK_LABEL"))
+            self._add(
+                spot, frame, attributes, "POSITION_", _decimal(attributes.get("TRACK_LABEL", "-1"), "TRACK_LABEL")
+            )
         elif tag == "Track":
-            self.track = told["TRACK_ID"]
+            self.track = attributes["TRACK_ID"]
             self.links.setdefault(self.track, [])
         elif tag == "Edge":
             if self.track is None:
                 raise ValueError("an Edge is outside of every Track")
-            self.links[self.track].append((_whole(told, "SPOT_SOURCE_ID"), _whole(told, "SPOT_TARGET_ID")))
+            self.links[self.track].append((_whole(attributes, "SPOT_SOURCE_ID"), _whole(attributes, "SPOT_TARGET_ID")))
         elif tag == "FilteredTracks":
             self.shown = set()
         elif tag == "TrackID":
-            self.shown = (self.shown or set()) | {told["TRACK_ID"]}
+            self.shown = (self.shown or set()) | {attributes["TRACK_ID"]}
 
-    def _exported(self, tag: str, told: dict[str, str]) -> None:
+    def _exported(self, tag: str, attributes: dict[str, str]) -> None:
         """Take an element of TrackMate's export of tracks alone, of particles and their detections in order of time."""
         if tag == "Tracks":
-            self.unit = told.get("spaceUnits")
+            self.unit = attributes.get("spaceUnits")
         elif tag == "particle":
             self.track = str(len(self.links))
             self.links[self.track] = []
@@ -222,7 +224,7 @@ class _Found:
             if self.track is None:
                 raise ValueError("a detection is outside of every particle")
             spot = len(self.spots)
-            self._add(spot, told["t"], told, "", -1.0)
+            self._add(spot, attributes["t"], attributes, "", -1.0)
             if self.frame is not None:
                 if self.spots[spot][0] <= self.spots[spot - 1][0]:
                     raise UserError(
@@ -230,9 +232,9 @@ class _Found:
                         "export cannot tell; give the .xml that TrackMate's Save button writes"
                     )
                 self.links[self.track].append((spot - 1, spot))
-            self.frame = told["t"]
+            self.frame = attributes["t"]
 
-    def _add(self, spot: int, when: str, told: dict[str, str], prefix: str, label: float) -> None:
+    def _add(self, spot: int, when: str, attributes: dict[str, str], prefix: str, label: float) -> None:
         x, y, z = (f"{prefix}{axis}" if prefix else axis.lower() for axis in "XYZ")
         frame = _decimal(when, "frame")
         if not (frame.is_integer() and 0 <= frame < 2**31):
@@ -240,17 +242,17 @@ class _Found:
         if spot in self.spots:
             raise ValueError(f"two spots have the ID {spot}")
         if not abs(label) < 2**31:
-            raise ValueError(f"TRACK_LABEL is {told['TRACK_LABEL']!r:.40}")
-        self.commas += any("," in told.get(name, "") for name in (x, y, z))
-        depth = _decimal(told.get(z, "0"), z)
+            raise ValueError(f"TRACK_LABEL is {attributes['TRACK_LABEL']!r:.40}")
+        self.commas += any("," in attributes.get(name, "") for name in (x, y, z))
+        depth = _decimal(attributes.get(z, "0"), z)
         self.depth = depth if self.depth is None else self.depth
         if depth != self.depth:
             raise UserError(f"{self.path}: has spots at several depths, but masks are flat; track a projection instead")
-        self.spots[spot] = int(frame), _decimal(told[y], y), _decimal(told[x], x), label
+        self.spots[spot] = int(frame), _decimal(attributes[y], y), _decimal(attributes[x], x), label
 
 
-def _whole(told: Mapping[str, str], name: str) -> int:
-    text = told[name]
+def _whole(attributes: Mapping[str, str], name: str) -> int:
+    text = attributes[name]
     if not text.removeprefix("-").isdecimal() or len(text) > MAX_DIGITS:
         raise ValueError(f"{name} is {text!r:.40}, no whole number of at most {MAX_DIGITS} digits")
     return int(text)

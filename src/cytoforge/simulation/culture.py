@@ -1,4 +1,4 @@
-"""The dish: simulated cells that walk, push, grow, divide and die on a field larger than the frame.
+"""The culture: simulated cells that walk, push, grow, divide and die on a field larger than the frame.
 
 The cells of the first frame are cut out of a label image. From then on they walk (a persistent random walk), push each
 other apart, grow, change their form, round up and divide, and die. Those that cross the edge of the frame leave and
@@ -111,7 +111,7 @@ class Cell:
         return self.area * float(np.exp(self.swelling)) * left * (1 - (1 - CONDENSED) * self.condensed)
 
 
-class Dish:
+class Culture:
     """The field while time goes on."""
 
     def __init__(
