@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cytoforge
 from conftest import squares
 from cytoforge.cells.instances import condition
 from cytoforge.cli import main
+from cytoforge.commands.generate import generate
 from cytoforge.commands.score import score_segmentation
+from cytoforge.commands.segment import segment
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.formats import read_mark
@@ -22,11 +23,11 @@ from cytoforge.data.images import Normalisation, read_header, read_image, read_l
 from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
-from cytoforge.inference import curation, tiling
-from cytoforge.inference import generate as module
+from cytoforge.inference import curation, painting, tiling
 from cytoforge.inference.curation import to_drop
-from cytoforge.inference.generate import generate, item_draw, paint
-from cytoforge.inference.segment import segment
+from cytoforge.inference.image_generator import item_draw
+from cytoforge.inference.load import load_network
+from cytoforge.inference.painting import paint
 from cytoforge.inference.tiling import smallest_tile
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.segmentation import UNet
@@ -125,10 +126,10 @@ def test_cells_are_added_to_a_window_of_a_background(monkeypatch: pytest.MonkeyP
 def test_noise_cut_from_elsewhere_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, labels = random_generator(), cells((200, 200))
     whole = one_pass(network, labels, "mask", item_draw(0, "a", 1))
-    cut = module.noise_maps
+    cut = painting.noise_maps
     monkeypatch.setattr(tiling, "EXACT_TILE", smallest_tile(network) + 40)
     monkeypatch.setattr(
-        module, "noise_maps", lambda b, s, noise, shape, corners: cut(b, s, noise, shape, [(0, 0)] * len(corners))
+        painting, "noise_maps", lambda b, s, noise, shape, corners: cut(b, s, noise, shape, [(0, 0)] * len(corners))
     )
     assert np.abs(paint(network, labels, "mask", item_draw(0, "a", 1), tile=32) - whole).max() > 0.05
 
@@ -275,7 +276,7 @@ def test_who_reads_at_the_scale_of_the_run_reads_paintings_as_they_are(
         shapes.append(shape)
         return tiling.probability_rows(network, rows, shape, side)
 
-    monkeypatch.setattr("cytoforge.inference.segment.probability_rows", recorded)
+    monkeypatch.setattr("cytoforge.inference.segmenter.probability_rows", recorded)
     segment(Segment(run, tmp_path / "out", tmp_path / "found", threads=1))
     assert shapes == [read_labels(path).shape for path in sorted((tmp_path / "out" / "masks").iterdir())]
 
@@ -449,8 +450,8 @@ def test_the_faithful_and_different_images_are_kept(
         #     a-v1 a-v2 b-v1 b-v2 c-v1 c-v2 d-v1 d-v2
         return iter([16, 16, 12, 16, 16, 16, 4, 15]), iter([0.4, 0.4, 0.4, 0.4, 0, 0, 0.4, 0.4])
 
-    monkeypatch.setattr(module, "paint", painted)
-    networks = {"segmenter": Seer().eval(), "generator": cytoforge.load_network(run, "generator")}
+    monkeypatch.setattr("cytoforge.inference.image_generator.paint", painted)
+    networks = {"segmenter": Seer().eval(), "generator": load_network(run, "generator")}
     monkeypatch.setattr("cytoforge.inference.load.load_network", lambda run, name, device: networks[name])
     results = []
     for out in (tmp_path / "one", tmp_path / "two"):
@@ -518,7 +519,7 @@ def test_published_weights_paint(masks: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(StyleUNet().state_dict(), tmp_path / "Gen.pth")
     assert main(["import", str(tmp_path / "Gen.pth"), "--network", "style-unet", "--out", str(tmp_path / "gen")]) == 0
-    assert cytoforge.generate(settings_of(tmp_path / "gen", masks / "a.png", tmp_path / "out"))
+    assert generate(settings_of(tmp_path / "gen", masks / "a.png", tmp_path / "out"))
     assert read_header(tmp_path / "out" / "images" / "a.png") == ((1, 60, 70), np.dtype(np.uint16))
 
 

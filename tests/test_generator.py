@@ -20,8 +20,8 @@ from cytoforge.commands.train import generator_parameters, specified
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.generate import paint
 from cytoforge.inference.load import load_network
+from cytoforge.inference.painting import paint
 from cytoforge.losses import CycleWeights, texture_loss
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.layers import initialise

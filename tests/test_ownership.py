@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 
 from cytoforge.cli import main
 from cytoforge.commands.demo import open_folder
+from cytoforge.commands.segment import segment
 from cytoforge.commands.study.folder import Study
+from cytoforge.commands.train import segmentation_parameters, specified, stage_generator
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.segment import segment
 from cytoforge.settings import Demo, Segment, StudyTraining, TrainSegmentation
-from cytoforge.training.two_stage import open_stages
+from cytoforge.training.tasks.staged import open_stages
 from test_segment import CELLS, Toy, images, run, toy, write_run  # noqa: F401
 
 MINE = b"mine, and nobody else's"
@@ -602,14 +603,15 @@ def test_a_run_of_an_earlier_version_is_not_replaced_nor_gone_on_with(tmp_path: 
 
 def test_stages_that_the_user_added_to_outlive_overwrite(tmp_path: Path) -> None:
     config = TrainSegmentation(data=tmp_path, out=tmp_path / "run", method="two-stage")
-    open_stages(config, config.out / "stages")
+    parameters = (segmentation_parameters(config), stage_generator(config))
+    open_stages(specified(config), parameters)
     OutputFolder(Run.stage(config.out, "masks")).write("masks/a.png", b"ours")
     Run.create(config.out, CONFIG)
     mine = put(config.out, "stages/notes.txt", "stages/masks/masks/mine.png")
     again = TrainSegmentation(data=tmp_path, out=tmp_path / "run", method="two-stage", overwrite=True)
-    open_stages(again, config.out / "stages")
+    open_stages(specified(again), parameters)
     assert files(config.out).keys() == {*mine, "stages/settings.json"}
-    open_stages(config, config.out / "stages")  # and goes on
+    open_stages(specified(config), parameters)  # and goes on
     Run.create(config.out, CONFIG)
     Run.create(config.out, CONFIG, overwrite=True)  # another training leaves the stages
     assert files(config.out).keys() == {*mine, "stages/settings.json", "config.json", "provenance.json"}

@@ -20,7 +20,7 @@ from cytoforge.data.movie import MovieWriter, Track, read_sequences, read_tracks
 from cytoforge.data.run import Run
 from cytoforge.data.weights import FILES, VARIABLE
 from cytoforge.errors import UserError
-from cytoforge.inference.generate_movie import shrunk
+from cytoforge.inference.frames import shrunk
 from cytoforge.metrics.estimates import to_json
 from cytoforge.networks.segmentation import UNet
 from cytoforge.settings import ScoreMovie

@@ -16,6 +16,7 @@ from torch import nn
 import cytoforge
 from cells import draw
 from cytoforge.cells.instances import TARGETS
+from cytoforge.commands.segment import segment
 from cytoforge.data.images import (
     Normalisation,
     encode_labels,
@@ -30,7 +31,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference import segment as module
 from cytoforge.inference import strips
 from cytoforge.inference.load import load_network
-from cytoforge.inference.segment import segment, segment_array
+from cytoforge.inference.segmenter import RowFile, Segmenter, segment_array
 from cytoforge.inference.strips import StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
 from cytoforge.networks.registry import NETWORKS, SEGMENTERS
@@ -357,8 +358,11 @@ def test_networks_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
 def test_public_names() -> None:
     # that importing cytoforge alone brings no torch is tested with the architecture
     assert cytoforge.load_network is load_network
-    assert cytoforge.segment is segment
-    assert set(cytoforge.__all__) >= {"load_network", "segment"}
+    assert cytoforge.Segmenter is Segmenter
+    models = {"Segmenter", "ImageGenerator", "MovieGenerator", "Tracker"}
+    assert set(cytoforge.__all__) >= {"load_network", *models}
+    assert all(callable(getattr(cytoforge, name).load) for name in models)
+    assert all(hasattr(cytoforge, name) for name in cytoforge.__all__)
     with pytest.raises(AttributeError, match="no attribute 'magic'"):
         _ = cytoforge.magic
 
@@ -577,7 +581,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         def write(self, content: object) -> None:
             raise OSError(28, "No space left on device")
 
-    rows = module.RowFile(tmp_path / "rows", 5, np.int32)
+    rows = RowFile(tmp_path / "rows", 5, np.int32)
     rows.append(np.arange(10).reshape(2, 5))
     assert rows.height == 2
     assert rows.rows(1, 2).tolist() == [[5, 6, 7, 8, 9]]

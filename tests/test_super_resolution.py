@@ -16,9 +16,9 @@ from cytoforge.data.film import Film, write_film
 from cytoforge.data.images import read_image, read_labels, resize_image, write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.inference.enlarge import Enlarger, padded
-from cytoforge.inference.generate import grey
-from cytoforge.inference.generate_movie import reduced, seen
+from cytoforge.inference.frames import reduced
 from cytoforge.inference.load import load_network
+from cytoforge.inference.painting import from_grey, grey
 from cytoforge.losses import SuperResolutionWeights
 from cytoforge.networks.movie import SuperResolution, shrink
 from cytoforge.training import hyperparameters
@@ -165,7 +165,7 @@ def test_tiles_equal_one_pass_and_any_size_fits(factor: int, norm: str) -> None:
     np.testing.assert_allclose(whole.astype(int), grey(direct).astype(int)[:, : size[0], : size[1]], atol=8, rtol=0)
     enlargers[1].tile = 96
     tiled = enlargers[1].enlarge(image)
-    difference = np.abs(seen(tiled) - seen(whole))
+    difference = np.abs(from_grey(tiled) - from_grey(whole))
     assert difference.max() < 1e-4 if norm == "batch" else difference.mean() < 0.05
     assert whole.std() > 100
     for wrong in ((1, 149, 61), (1, 150, 62)):

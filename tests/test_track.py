@@ -12,14 +12,14 @@ import pytest
 
 from cells import draw
 from cytoforge.cli import main
+from cytoforge.commands.segment import segment
 from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.track import track
 from cytoforge.data import movie
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference import track as module
-from cytoforge.inference.segment import segment
-from cytoforge.inference.track import track
+from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_deepsea import DeepSeaLinker
 from cytoforge.settings import Segment, SimulateMovie, Track
 from cytoforge.tracking.linking import Frame, Links, OverlapLinker
@@ -153,7 +153,7 @@ def test_frames_are_segmented_first(tiny_movie: Path, tmp_path: Path, monkeypatc
             track(config)
     assert calls and len(list((out / "segmentation" / "01" / "masks").iterdir())) == 5
     with monkeypatch.context() as patch:
-        patch.setattr("cytoforge.inference.segment._segment_item", stopped)  # nothing is segmented again
+        patch.setattr(Segmenter, "segment_rows", stopped)  # nothing is segmented again
         track(config)
     assert not (out / "segmentation").exists()
     segment(Segment(run, tiny_movie, tmp_path / "masks", sequence=("01",), threads=1))
@@ -201,8 +201,8 @@ def test_a_run_with_a_tracker_is_handed_the_images(
             extremes.update((float(image.min()), float(image.max())) for _, image in seen if image is not None)
             return Links(np.array([labels.max() for labels, _ in seen]), np.zeros((0, 4), np.int64))
 
-    run = write_run(tmp_path / "run", networks={"tracker": {}})
-    monkeypatch.setattr(DeepSeaLinker, "open", lambda run, config: Looking())
+    run = write_run(tmp_path / "run", networks={"tracker": {"network": "tracker", "in_channels": 1}})
+    monkeypatch.setattr(DeepSeaLinker, "open", lambda run, device, threads: Looking())
     track(Track(str(run), tiny_movie, tmp_path / "out", sequence=("01",)))
     assert len(tracks(tmp_path / "out")) == 45
     assert extremes == {(-1, 1)}
@@ -226,7 +226,7 @@ def test_btrack_that_does_not_run_is_explained(
         def engine(error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(module, "btrack_engine", engine)
+        monkeypatch.setattr("cytoforge.inference.tracker.btrack_engine", engine)
         assert main(["track", "btrack", str(tiny_movie), "--out", str(tmp_path / "out")]) == 2
         assert sentence in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
