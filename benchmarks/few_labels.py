@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 
 from cytoforge.commands.score import score_segmentation
+from cytoforge.commands.segment import segment
 from cytoforge.commands.train import specified, train_segmentation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, write_labels
 from cytoforge.inference.baseline import otsu_watershed
-from cytoforge.inference.segment import segment
 from cytoforge.settings import ScoreSegmentation, Segment, TrainSegmentation
 from cytoforge.training.data import open_data
 

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from cytoforge.cells.instances import condition
+from cytoforge.commands.generate import generate
 from cytoforge.data.images import Normalisation, read_labels, write_labels
 from cytoforge.data.run import Run
-from cytoforge.inference.generate import Painter, generate
+from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
 from cytoforge.settings import GenerateImages
@@ -52,24 +53,28 @@ def times(folder: Path) -> dict[str, Any]:
     """CPU seconds an image of the network alone and of the whole command, by turns in one process."""
     run, masks = random_run(folder / "wide", 64), write_masks(folder / "masks", 1, SHAPE)
     config = GenerateImages(run=run, masks=masks, out=folder / "out", threads=1, overwrite=True)
-    painter = Painter.open(config)
+
+    def load() -> ImageGenerator:
+        return ImageGenerator.load(run, threads=1)
+
+    network = load().network
     cells = condition(torch.from_numpy(read_labels(masks / "m000.png"))[None], "mask")
     styles, noise = draw_styles(1, 4, torch.Generator().manual_seed(0)), torch.rand(1, 1, *SHAPE)
 
     @torch.inference_mode()
     def forward() -> None:
-        painter.network(cells, styles, noise)
+        network(cells, styles, noise)
 
-    work = {"network": forward, "open": lambda: Painter.open(config), "generate": lambda: generate(config)}
-    network, opening, whole = by_turns(work, REPEATS).values()
+    work = {"network": forward, "open": load, "generate": lambda: generate(config)}
+    alone, opening, whole = by_turns(work, REPEATS).values()
     return {
         "shape": SHAPE,
         "width": 64,
         "threads": 1,
-        "network_cpu_s": round(network, 2),
+        "network_cpu_s": round(alone, 2),
         "load_network_cpu_s": round(opening, 2),
         "generate_cpu_s": round(whole, 2),
-        "times_network_alone": round((whole - opening) / network, 3),
+        "times_network_alone": round((whole - opening) / alone, 3),
     }
 
 

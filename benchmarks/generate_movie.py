@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from cytoforge.commands.generate import generate_movie
 from cytoforge.data.images import Normalisation, write_labels
 from cytoforge.data.run import BACKGROUNDS, Run
-from cytoforge.inference.generate_movie import Studio, generate_movie
+from cytoforge.inference.movie_generator import MovieGenerator
+from cytoforge.networks import movie as networks
 from cytoforge.networks.layers import initialise
-from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.settings import GenerateMovie
@@ -35,7 +36,7 @@ GOAL, GROWTH = 0.8, 1.05
 
 def random_run(path: Path, method: str, width: int) -> Path:
     """A run folder with a generator that has learned nothing: it paints as fast as any."""
-    network = MovieGenerator(width=width) if method == "movie" else Vid2Vid(width=width)
+    network = networks.MovieGenerator(width=width) if method == "movie" else Vid2Vid(width=width)
     initialise(network, torch.Generator().manual_seed(0))
     described = {"network": method, "in_channels": 2 if method == "movie" else 3, "width": width}
     config = {"networks": {"low-resolution": described}, "scale": 1.0, "normalisation": Normalisation().to_json()}
@@ -56,7 +57,11 @@ def rate(folder: Path) -> dict[str, Any]:
     """CPU seconds a frame of the network alone and of the whole command, by turns in one process."""
     run, masks = random_run(folder / "wide", "movie", 64), write_masks(folder / "masks", FRAMES)
     config = GenerateMovie(run=run, masks=masks, out=folder / "out", threads=1, overwrite=True)
-    network = Studio.open(config).network
+
+    def load() -> MovieGenerator:
+        return MovieGenerator.load(run, threads=1)
+
+    network = load().network
     given = torch.zeros(1, 2, *SHAPE), *torch.zeros(2, 1, 1, *SHAPE)
     styles, noise = draw_styles(1, 4, torch.Generator().manual_seed(0)), torch.rand(1, 1, *SHAPE)
 
@@ -65,7 +70,7 @@ def rate(folder: Path) -> dict[str, Any]:
         for _ in range(FRAMES):
             network(*given, styles, noise)
 
-    work = {"network": forward, "open": lambda: Studio.open(config), "generate": lambda: generate_movie(config)}
+    work = {"network": forward, "open": load, "generate": lambda: generate_movie(config)}
     alone, opening, whole = by_turns(work, REPEATS).values()
     return {
         "shape": SHAPE,

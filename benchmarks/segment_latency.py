@@ -19,8 +19,7 @@ from typing import Any
 import torch
 
 from cytoforge.data.images import read_image, write_image
-from cytoforge.inference.segment import Model, segment_array
-from cytoforge.settings import Segment
+from cytoforge.inference.segmenter import Segmenter, segment_array
 from segment_large import peak_of, provenance, quick_run, stained
 
 SHAPE, CELLS = (340, 341), 130
@@ -50,15 +49,15 @@ def start_up(*command: str, repeats: int = 5) -> dict[str, float]:
 
 def measure(folder: Path, run: Path, threads: int) -> dict[str, Any]:
     """An image in memory, the network alone, and the whole command, with so many threads."""
-    model = Model.open(Segment(run, folder / "image.tif", folder / "out", threads=threads))
+    segmenter = Segmenter.load(run, threads=threads)
     image = read_image(folder / "image.tif")
-    pixels = model.normalisation.apply(image, model.normalisation.measure(image))
+    pixels = segmenter.normalisation.apply(image, segmenter.normalisation.measure(image))
 
     @torch.inference_mode()
     def forward() -> torch.Tensor:
-        return model.network(torch.from_numpy(pixels)[None])  # type: ignore[no-any-return]
+        return segmenter.network(torch.from_numpy(pixels)[None])  # type: ignore[no-any-return]
 
-    whole = timed(lambda: segment_array(model.network, pixels, model.target, model.tile), 15)
+    whole = timed(lambda: segment_array(segmenter.network, pixels, segmenter.target, segmenter.tile), 15)
     network = timed(forward, 15)
     command = [sys.executable, "-m", "cytoforge", "segment", str(run), str(folder / "image.tif")]
     command += ["--out", str(folder / "out"), "--threads", str(threads), "--overwrite"]
