@@ -379,6 +379,5 @@ def test_failed_writing_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_page_names_files_that_are_no_text(tmp_path: Path) -> None:
     report = Report(f"Masks of {os.fsdecode(b'caf' + bytes([0xE9]))} <img src=x> \U0001f9eb")
-    report.write(tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = report.write(OutputFolder(tmp_path)).read_text(encoding="utf-8")
     assert "Masks of caf\\udce9 &lt;img src=x&gt; \U0001f9eb" in page and "<img src=x" not in page

@@ -201,7 +201,7 @@ def test_a_run_with_a_tracker_is_handed_the_images(
             extremes.update((float(image.min()), float(image.max())) for _, image in seen if image is not None)
             return Links(np.array([labels.max() for labels, _ in seen]), np.zeros((0, 4), np.int64))
 
-    run = write_run(tmp_path / "run", networks={"tracker": {}})
+    run = write_run(tmp_path / "run", networks={"tracker": {"network": "deepsea"}})
     monkeypatch.setattr(DeepSeaLinker, "open", lambda run, config: Looking())
     track(Track(str(run), tiny_movie, tmp_path / "out", sequence=("01",)))
     assert len(tracks(tmp_path / "out")) == 45

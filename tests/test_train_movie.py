@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from conftest import content
 from cytoforge.backgrounds import background_reference, fitted
 from cytoforge.cli import main
 from cytoforge.config import TrainMovie
@@ -288,10 +289,6 @@ def run(tiny_movie: Path, tmp_path: Path) -> Path:
 
 def generate(run: Path, masks: Path, out: Path, *flags: str) -> int:
     return main(["generate", "movie", str(run), str(masks), "--out", str(out), "--threads", "1", *flags])
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
 def test_from_a_movie_to_a_movie(
