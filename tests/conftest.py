@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cytoforge.data.images import write_image, write_labels
+from cytoforge.data.ownership import MANIFEST
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +45,12 @@ def picture(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """A grey image uint8 (1, H, W) of labels: bright noisy cells on a darker noisy ground."""
     noise = np.random.default_rng(seed).normal(0, 8, labels.shape)
     return np.clip(60 + 120 * (labels > 0) + noise, 0, 255).astype(np.uint8)[None]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The bytes of all files but the manifest, which also lists what was written before an interruption."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != MANIFEST)
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def write_movie(path: Path, masks: dict[int, np.ndarray], tracks: tuple[tuple[int, ...], ...], **info: object) -> Path:

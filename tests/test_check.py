@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import picture, squares
+from cytoforge.cli import main
 from cytoforge.commands.check import Finding, check, check_command, report, survey
 from cytoforge.data.dataset import Dataset, parts
 from cytoforge.data.images import read_labels, write_image, write_labels
@@ -98,6 +99,18 @@ def test_unreadable_files(tiny_dataset: Path) -> None:
     )
     assert second.file.endswith("cell_1.png")
     assert second.severity == "error"
+
+
+def test_no_sizes_are_told_where_no_image_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    assert main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}: 0 pairs of image and mask (1 image, 0 masks)",
+        f"error: {tmp_path / 'images' / 'a.png'}: the file is empty",
+        "    export it again",
+        "1 error, 0 warnings",
+    ]
 
 
 def test_blank_and_nan_images(tiny_dataset: Path) -> None:

@@ -17,6 +17,7 @@ from cytoforge.data import dataset as module
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.files import atomic, read_json, write_json
 from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
+from cytoforge.data.ownership import MANIFEST
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 
@@ -74,7 +75,7 @@ FIJI = "export them as TIFF, which Fiji does: File > Save As > Tiff"
 
 def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "masks/a.png", "images/plate2/b.png", "images/plate2/c.png", "loose.tif")
-    for file in ("b.jpg", "c.JPG", "d.jpg", "e.jpg", "f.czi", "README", "notes.txt", "g.xyz", "a.png.jpg"):
+    for file in ("b.jpg", "c.JPG", "d.jpg", "e.jpg", "f.czi", "README", "notes.txt", "g.xyz", "a.png.jpg", MANIFEST):
         (tmp_path / "images" / file).write_bytes(b"x")
     for file in ("a_seg.npy", "b.npy", "c.json"):
         (tmp_path / "masks" / file).write_bytes(b"x")

@@ -70,7 +70,7 @@ def test_what_generators_are_given_of_cells(
 ) -> None:
     monkeypatch.setattr(movies, "trained", lambda settings, train: settings)
     config = StudyMovie(data=(tmp_path,), out=tmp_path / "out", **options)
-    folder: Any = SimpleNamespace(kind="movie", out=config.out)
+    folder: Any = SimpleNamespace(kind="movie", place=config.out.joinpath)
     settings: Any = movies.generator_run(folder, config, method, tmp_path, seed=3)
     assert (settings.method, settings.seed) == (method, 3)
     assert movie_parameters(settings).condition == given

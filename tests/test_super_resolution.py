@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from conftest import content
 from cytoforge.cli import main
 from cytoforge.data import movie
 from cytoforge.data.film import Film, write_film
@@ -222,11 +223,6 @@ def run(movie_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def generate(run: Path, masks: Path, out: Path, *flags: str) -> int:
     return main(["generate", "movie", str(run), str(masks), "--out", str(out), "--threads", "1", *flags])
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != "manifest.jsonl")
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def test_a_run_of_both_stages_holds_both_networks(run: Path, movie_folder: Path, capsys) -> None:

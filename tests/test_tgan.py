@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from conftest import content
 from cytoforge.cells.backgrounds import background_reference, fitted
 from cytoforge.cells.instances import CONDITIONS
 from cytoforge.cli import main
@@ -302,12 +303,6 @@ def run(tiny_movie: Path, tmp_path: Path) -> Path:
 
 def generate(run: Path, masks: Path, out: Path, *flags: str) -> int:
     return main(["generate", "movie", str(run), str(masks), "--out", str(out), "--threads", "1", *flags])
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
-    # the list of writes has a line more for a file that is written again when work goes on
-    return files | {"manifest.jsonl": b"\n".join(sorted(set(files["manifest.jsonl"].splitlines())))}
 
 
 def test_from_a_movie_to_a_movie(

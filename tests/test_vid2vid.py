@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from conftest import content
 from cytoforge import load_network
 from cytoforge.cli import main
 from cytoforge.data import movie
@@ -397,12 +398,6 @@ LINE = ["--method", "vid2vid", "--preset", "tiny", "--threads", "1", "--steps", 
 def run(tiny_movie: Path, tmp_path: Path) -> Path:
     assert main(["train", "movie", str(tiny_movie), "--out", str(tmp_path / "run"), *LINE]) == 0
     return tmp_path / "run"
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
-    # the list of writes has a line more for a file that is written again when work goes on
-    return files | {"manifest.jsonl": b"\n".join(sorted(set(files["manifest.jsonl"].splitlines())))}
 
 
 def test_from_a_movie_to_a_movie_and_on_after_every_frame(

@@ -8,6 +8,7 @@ from cytoforge.data.label_check import check_label_stack
 from cytoforge.data.movie import GREATEST, MovieWriter, tracks_of
 from cytoforge.data.stack import open_stack
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 from cytoforge.settings import ImportMovie
 
 SEQUENCE = "01"
@@ -41,7 +42,7 @@ def import_movie(config: ImportMovie) -> Path:
     writer = MovieWriter(config.out, info, overwrite=config.overwrite, sources=sources)
     for number, frame in enumerate(frames):
         writer.add_frame(SEQUENCE, number, frame)
-    said = f"{config.out}: {frames.frames} frames"
+    said = f"{config.out}: {counted(frames.frames, 'frame')}"
     if masks is not None:
         if short := writer.announce(SEQUENCE, [track.label for track in tracks]):
             print(short)
@@ -50,7 +51,7 @@ def import_movie(config: ImportMovie) -> Path:
             named = [renamed.get((number, int(cell)), cell) for cell in cells]
             writer.add_masks(SEQUENCE, "RES", number, np.array(named, np.int64)[places].reshape(ids.shape))
         writer.add_tracks(SEQUENCE, "RES", tracks)
-        said += f", {len(tracks)} tracks"
+        said += f", {counted(len(tracks), 'track')}"
     writer.finish()
     print(said)
     return config.out

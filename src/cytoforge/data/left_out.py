@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from cytoforge.data.formats import SUFFIXES
+from cytoforge.data.ownership import MANIFEST
 from cytoforge.progress import counted
 
 NAMED = 3  # files of a kind that are named
@@ -12,7 +13,7 @@ LOOKED_AT = 10_000  # entries of a subfolder that are looked through for images
 # left by systems, browsers and editors beside the files that people put there
 JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 JUNK_ENDINGS = (":zone.identifier", ".bak", ".part", ".tmp", ".crdownload", ".swp", "~")
-OWN = ("dataset.json", "segment.json", "statistics.json")  # what cytoforge writes beside images
+OWN = ("dataset.json", "segment.json", "statistics.json", MANIFEST)  # what cytoforge writes beside images
 RESULTS = ("segment.json", "provenance.json", "statistics.json")  # and what tells a folder of its results
 # what people and programs write about images
 PAPERS = (".txt", ".md", ".csv", ".tsv", ".xlsx", ".xls", ".docx", ".pdf", ".html", ".log", ".yml", ".yaml", ".toml")

@@ -148,7 +148,7 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float
             f"{path}: is a table of features, which tells no tracks to import; give what cytoforge export MOVIE "
             "--format napari, trackmate or geff writes"
         )
-    if missing and {"TRACK_ID", "SPOT_SOURCE_ID", "TRACK_INDEX", "POSITION_X"} & set(names):
+    if missing and {"spot_source_id", "track_index", "position_x"} & set(names):
         raise UserError(
             f"{path}: is a table of TrackMate, which does not tell where cells divide; give the .xml that TrackMate's "
             "Save button writes"

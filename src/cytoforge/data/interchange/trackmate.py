@@ -254,7 +254,7 @@ class _Found:
 def _whole(attributes: Mapping[str, str], name: str) -> int:
     text = attributes[name]
     if not text.removeprefix("-").isdecimal() or len(text) > MAX_DIGITS:
-        raise ValueError(f"{name} is {text!r:.40}, no whole number of at most {MAX_DIGITS} digits")
+        raise ValueError(f"{name} is {text[:40]!r}, no whole number of at most {MAX_DIGITS} digits")
     return int(text)
 
 
