@@ -94,8 +94,13 @@ class TestChanged:
             (SEGMENTATION["tiny"], "norm=layer", "--set norm=layer: takes batch, group"),
             (SEGMENTATION["tiny"], "crop=64", "--set crop=64: takes height x width, such as 128x128"),
             (SEGMENTATION["tiny"], "crop=64x64x64", "--set crop=64x64x64: takes height x width"),
-            (MOVIE["tiny"], "max_gradient=much", "--set max_gradient=much: takes a number or none"),
+            (MOVIE["tiny"], "max_gradient=much", "--set max_gradient=much: takes a number above 0 or none"),
             (CYCLE_GAN["tiny"], "weights.adversarial=-1", "--set weights.adversarial=-1: takes a number"),
+            (SEGMENTATION["tiny"], "width=0", "--set width=0: takes a whole number from 1"),
+            (SEGMENTATION["tiny"], "depth=9", "--set depth=9: takes a whole number from 1 to 8"),
+            (SEGMENTATION["tiny"], "rate=-1", "--set rate=-1: takes a number above 0"),
+            (SEGMENTATION["tiny"], "average=2", "--set average=2: takes a number from 0 to 1"),
+            (SEGMENTATION["tiny"], "crop=3x3", "--set crop=3x3: takes height x width"),
         ],
     )
     def test_what_is_refused_and_how(self, parameters: Any, assignment: str, sentence: str) -> None:

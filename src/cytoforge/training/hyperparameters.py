@@ -8,9 +8,9 @@ import dataclasses
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cytoforge.errors import UserError
 from cytoforge.losses import VID2VID_WEIGHTS, CycleWeights, MovieWeights, SuperResolutionWeights, Vid2VidWeights
@@ -20,21 +20,29 @@ Norm = Literal["batch", "group"]
 Perceptual = Literal["vgg", "vgg or features", "features", "statistics", "none"]
 Policy = Literal["flip", "strong", "paper"]
 Upsampling = Literal["transposed", "nearest"]
+Count = Annotated[int, Field(ge=1)]
+Depth = Annotated[int, Field(ge=1, le=8)]
+Rate = Annotated[float, Field(gt=0)]
+Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=16)]
+FINITE = ConfigDict(allow_inf_nan=False)
+BOUNDS = {"ge": "from", "gt": "above", "le": "to"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     """What all trainings have."""
 
-    width: int
+    width: Count
     """channels of the first level of the networks"""
     norm: Norm = "batch"
     """normalisation layers: batch norm (the papers) or group norm"""
-    batch: int = 1
+    batch: Count = 1
     """windows, clips or cells of a step"""
     augmentation: Policy
     """how they are varied"""
-    average: float
+    average: Share
     """decay of the exponential moving average of the weights per step"""
 
 
@@ -45,12 +53,12 @@ class Segmentation(Hyperparameters):
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
-    depth: int = 4
+    depth: Depth = 4
     """number of poolings of the network"""
     augmentation: Policy = "strong"
-    crop: tuple[int, int]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
-    rate: float
+    rate: Rate
     """learning rate (Adam)"""
     anneal: bool = True
     """whether learning rates fall along a cosine (the paper keeps them constant)"""
@@ -60,31 +68,31 @@ class Segmentation(Hyperparameters):
 class Adversarial(Hyperparameters):
     """What trainings have that paint, against discriminators."""
 
-    depth: int = 4
+    depth: Depth = 4
     """number of poolings of the generator"""
     condition: Condition = "mask"
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
-    generator_rate: float
+    generator_rate: Rate
     """learning rate of the generator (Adam)"""
-    discriminator_rate: float
+    discriminator_rate: Rate
     """learning rate of the discriminators (Adam)"""
-    discriminator_width: int
+    discriminator_width: Count
     """channels of the discriminators' first layer"""
-    heads: int
+    heads: Annotated[int, Field(ge=0)]
     """heads of the discriminators' linear attention; 0 for none"""
-    head_width: int
+    head_width: Count
     """channels of an attention head"""
     zero_scores: bool = True
     """whether discriminators score 0 at the start; as drawn their scores are far from 0 and 1, and outweigh all else"""
     upsampling: Upsampling = "nearest"
     """how the generator doubles the size of its maps (the paper: transposed convolutions)"""
-    noise_gain: float = 1.0
+    noise_gain: Amount = 1.0
     """factor on the weights of the generator's noise at the start: with less, cells take shape before they get grain"""
     perceptual: Perceptual = "features"
     """what compares images besides pixels: VGG-19, features of the discriminator, or their local statistics"""
-    p_diff: float = 0.2
+    p_diff: Share = 0.2
     """probability of the differentiable augmentation before the image discriminator"""
-    style_mixing: float = 0.9
+    style_mixing: Share = 0.9
     """probability that two styles are mixed in one generated image"""
     anneal: bool = True
     """whether learning rates fall along a cosine (the paper keeps them constant)"""
@@ -98,13 +106,13 @@ class CycleGAN(Adversarial):
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"
-    crop: tuple[int, int]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
-    rate: float
+    rate: Rate
     """learning rate of the segmenter (Adam)"""
     weights: CycleWeights
     """weights of the losses (Eq. 16)"""
-    warm_start: float = 0.0
+    warm_start: Share = 0.0
     """share of the training in which generator and segmenter learn from the annotated pairs alone"""
 
 
@@ -114,7 +122,7 @@ class Generator(Adversarial):
 
     network: Literal["style-unet", "unet"] = "style-unet"
     augmentation: Policy = "flip"
-    crop: tuple[int, int]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
     background: Literal["real", "painted"] = "real"
     """whether cells are added to real backgrounds, or all is painted (the paper)"""
@@ -128,23 +136,23 @@ class Movie(Adversarial):
 
     augmentation: Policy = "flip"
     condition: Condition = "instances"
-    crop: tuple[int, int]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels (tGAN: 256 x 384)"""
-    window: int = 2
+    window: Count = 2
     """frames whose masks the generator sees, and which the discriminator judges together"""
-    lag: int = 1
+    lag: Count = 1
     """how many frames before the one to paint the earlier frame lies that the generator is given"""
-    clip: int
+    clip: Count
     """most frames that are painted in a row (tGAN: 10)"""
     draw_length: bool = True
     """whether the frames of a clip are of a drawn number, or as many as they get"""
     learn_last: bool = True
     """whether the last frame of a clip alone is learned from; those before it are painted as in use"""
-    in_use_from: float = 0.5
+    in_use_from: Share = 0.5
     """share of the training after which the generator normalises as in use; 1 for never"""
-    contrast_error: float = 0.4
+    contrast_error: Amount = 0.4
     """standard deviation of the logarithm of the contrast by which an earlier frame is wrong"""
-    max_gradient: float | None = 20.0
+    max_gradient: Rate | None = 20.0
     """norm to which the generator's gradient is clipped; its spikes reach a hundred times that"""
     residual: bool = True
     """whether the generator adds to the background, or paints all (the paper)"""
@@ -159,13 +167,13 @@ class Vid2Vid(Hyperparameters):
     augmentation: Policy = "flip"
     condition: Condition = "mask"
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
-    crop: tuple[int, int]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
-    clip: int
+    clip: Count
     """frames painted in a row at first; the number doubles every quarter of the training"""
-    rate: float
+    rate: Rate
     """learning rate of all networks (Adam), which falls in the second half of the training"""
-    discriminator_width: int
+    discriminator_width: Count
     """channels of the discriminators' first layer"""
     perceptual: Perceptual = "features"
     """what compares frames besides the discriminators' features: VGG-19, or nothing"""
@@ -178,9 +186,9 @@ class SuperResolution(Adversarial):
     """Training of tGAN's super-resolution generator (tGAN, Figure 1C, Eq. 2 and 3)."""
 
     augmentation: Policy = "flip"
-    crop: tuple[int, int]
+    crop: tuple[Side, Side]
     """height and width of the small windows in pixels"""
-    factor: int = 2
+    factor: Annotated[int, Field(ge=2)] = 2
     """how many times frames are enlarged: a power of two"""
     residual: bool = True
     """whether the generator adds to an interpolation, or paints all (the paper)"""
@@ -193,7 +201,7 @@ class Tracker(Hyperparameters):
     """Training of DeepSea's tracker."""
 
     augmentation: Policy = "strong"
-    rate: float = 1e-3
+    rate: Rate = 1e-3
     """highest learning rate (Adam) of the one cycle"""
 
 
@@ -325,41 +333,58 @@ def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
 
 
 def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
-    """Return hyperparameters with other values; raises UserError for a name that there is not."""
-    known = {entry.name for entry in dataclasses.fields(parameters)}
-    if unknown := sorted(values.keys() - known):
-        raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(sorted(known))}")
-    return replace(parameters, **values)
+    """Return hyperparameters with other values; raises UserError for a name that there is not, or a useless value."""
+    hints = get_type_hints(type(parameters), include_extras=True)
+    if unknown := sorted(values.keys() - hints.keys()):
+        raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(hints)}")
+    checked = {name: _checked(hints[name], value, f"{name}={value!r}") for name, value in values.items()}
+    return replace(parameters, **checked)
 
 
 def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
-    hints = get_type_hints(type(parameters))
+    hints = get_type_hints(type(parameters), include_extras=True)
     if path[0] not in hints or (len(path) > 1) != dataclasses.is_dataclass(getattr(parameters, path[0])):
         known = ", ".join(entry for entry, _ in described(parameters))
         raise UserError(f"--set {name}: there is no such hyperparameter; there are {known}")
     if len(path) > 1:
         return replace(parameters, **{path[0]: _assigned(getattr(parameters, path[0]), name, path[1:], text)})
-    hint = hints[path[0]]
+    hint, given = hints[path[0]], f"--set {name}={text}"
     value: Any = text
     if get_origin(hint) is tuple:
         value = text.lower().replace("x", ",").strip("()").split(",")
     elif text.lower() == "none" and type(None) in get_args(hint):
         value = None
     try:
-        value = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
-        return replace(parameters, **{path[0]: value})
-    except (ValidationError, ValueError):
-        raise UserError(f"--set {name}={text}: takes {_spoken(hint)}") from None
+        return replace(parameters, **{path[0]: _checked(hint, value, given)})
+    except ValueError:  # as the weights of losses say it
+        raise UserError(f"{given}: takes {spoken(hint)}") from None
 
 
-def _spoken(hint: Any) -> str:
+def _checked(hint: Any, value: Any, given: str) -> Any:
+    """Return a value as its type has it; raises UserError, which calls it as it was `given`, for one of another."""
+    try:
+        return TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else FINITE).validate_python(value)
+    except ValidationError:
+        raise UserError(f"{given}: takes {spoken(hint)}") from None
+
+
+def spoken(hint: Any) -> str:
     """Say in words which values a type takes."""
+    if get_origin(hint) is Annotated:
+        kind, *remarks = get_args(hint)
+        limits = [limit for remark in remarks for limit in remark.metadata]
+        bounds = [
+            f" {word} {getattr(m, bound):g}" for bound, word in BOUNDS.items() for m in limits if hasattr(m, bound)
+        ]
+        return spoken(kind) + "".join(bounds)
     if get_origin(hint) is Literal:
         return ", ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
         return "height x width, such as 128x128"
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join("none" if part is type(None) else _spoken(part) for part in get_args(hint))
+        return " or ".join("none" if part is type(None) else spoken(part) for part in get_args(hint))
+    if dataclasses.is_dataclass(hint):
+        return f"a {hint.__name__}" if isinstance(hint, type) else str(hint)
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, str(hint))
 
 

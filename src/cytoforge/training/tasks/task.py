@@ -109,6 +109,7 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
     )
     if main:
+        progress(1.0, f"step {state.step}")  # the last validation may have taken what was left of the time
         run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
         say([verdict(state)])
         for remark in plan.remarks:
@@ -178,6 +179,7 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
 def described(training: Training) -> dict[str, Any]:
     """Return what config.json says of a training: all that its result follows from, in plain values."""
     data = asdict(training.data)
+    del data["arrays" if training.data.arrays is None else "path"]  # where arrays lay for a while says nothing
     compute = {key: value for key, value in asdict(training.compute).items() if key != "weights_dir"}
     parts = {"data": data, "budget": asdict(training.budget), "compute": compute, "seed": training.seed}
     plain: dict[str, Any] = _plain(parts)
