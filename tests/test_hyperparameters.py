@@ -112,7 +112,7 @@ class TestChanged:
     @pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
     def test_every_value_that_is_told_can_be_given(self, task: str, preset: str) -> None:
         parameters = TASKS[task][preset]
-        told = dict(described(parameters))
+        told = {entry.name: entry.value for entry in described(parameters)}
         assert len(told) >= len(dataclasses.fields(parameters))
         written = [
             f"{name}={'x'.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in told.items()

@@ -1,11 +1,13 @@
 """The command line: a table from words to (config, function). Parses, calls, prints; no science, no torch at import."""
 
+import difflib
 import importlib
 import inspect
 import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from cytoforge.errors import Interrupted, UserError, explain
 
@@ -82,6 +84,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 FAULT = 70  # the exit status of a program's own fault, as sysexits.h has it
+HELP_SETTINGS = "--help-settings"
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"
 
 
@@ -120,9 +123,29 @@ def _parse(words: str, rest: list[str]) -> object:
             where = argument or (before if before.startswith("--") else "")
             raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
     kind = getattr(config, COMMANDS[words][0])
-    settings = tyro.cli(kind, args=rest, prog=f"cytoforge {words}", description=inspect.cleandoc(kind.__doc__))
-    config.check_places(settings)
+    told = HELP_SETTINGS in rest and issubclass(kind, config.Training)
+    settings, unknown = tyro.cli(
+        config.without_paths(kind) if told else kind,
+        args=rest,
+        prog=f"cytoforge {words}",
+        description=inspect.cleandoc(kind.__doc__),
+        return_unknown_args=True,
+    )
+    if unknown:
+        raise UserError(_unrecognised(words, unknown[0], kind))
+    if not told:
+        config.check_places(settings)
     return settings
+
+
+def _unrecognised(words: str, argument: str, kind: Any) -> str:
+    if not argument.startswith("-"):
+        return f"{argument}: is one argument too many for cytoforge {words}; see cytoforge {words} --help"
+    flags = [f"--{name.replace('_', '-')}" for name in kind.__dataclass_fields__]
+    flag = argument.partition("=")[0]
+    near = difflib.get_close_matches(flag, flags, 1)
+    meant = f"; perhaps {near[0]} is meant" if near else ""
+    return f"{flag}: is no option of cytoforge {words}{meant}; cytoforge {words} --help tells which there are"
 
 
 def _fault(error: Exception) -> str:
@@ -184,7 +207,8 @@ def _run(given: list[str]) -> int:
     words, rest = found
     try:
         settings = _parse(words, rest)
-        module, function = COMMANDS[words][1].split(":")
+        told = getattr(settings, "help_settings", False)
+        module, function = ("commands.train:tell_settings" if told else COMMANDS[words][1]).split(":")
         status = getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings)
     except (Interrupted, KeyboardInterrupt) as error:
         say([f"cytoforge: {str(error) or 'interrupted; what is done is kept'}"])

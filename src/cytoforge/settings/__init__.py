@@ -31,13 +31,16 @@ from cytoforge.settings.study import (
     StudyVersatility,
 )
 from cytoforge.settings.training import (
+    Limited,
     PainterTraining,
+    Scaled,
     TrainGenerator,
     Training,
     TrainMovie,
     TrainSegmentation,
     TrainTracker,
     WithSynthetic,
+    without_paths,
 )
 
 __all__ = [
@@ -50,7 +53,9 @@ __all__ = [
     "ImportCheckpoint",
     "ImportMovie",
     "ImportTracks",
+    "Limited",
     "PainterTraining",
+    "Scaled",
     "ScoreGeneration",
     "ScoreMovie",
     "ScoreSegmentation",
@@ -77,4 +82,5 @@ __all__ = [
     "Training",
     "WithSynthetic",
     "check_places",
+    "without_paths",
 ]

@@ -4,11 +4,15 @@
 found, is told in docs/decisions.md. The resolved values are stored in config.json of a run.
 """
 
+import ast
 import dataclasses
+import inspect
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -41,7 +45,7 @@ class Hyperparameters:
     batch: Count = 1
     """windows, clips or cells of a step"""
     augmentation: Policy
-    """how they are varied"""
+    """how windows are varied: by flips and quarter turns, also by rotation, scale, blur ..., or as in cGAN-Seg"""
     average: Share
     """decay of the exponential moving average of the weights per step"""
 
@@ -51,6 +55,7 @@ class Segmentation(Hyperparameters):
     """Conventional training of a segmenter (cGAN-Seg, Figure 1B and C)."""
 
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
+    """segmentation network"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     depth: Depth = 4
@@ -103,6 +108,7 @@ class CycleGAN(Adversarial):
     """Training of segmenter and generator in a cycle (cGAN-Seg, Figure 1A)."""
 
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
+    """segmentation network"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"
@@ -121,6 +127,7 @@ class Generator(Adversarial):
     """Training of an image generator on annotated pairs."""
 
     network: Literal["style-unet", "unet"] = "style-unet"
+    """style-unet: styles and noise vary the images; unet: one image per mask"""
     augmentation: Policy = "flip"
     crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
@@ -344,7 +351,7 @@ def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
 def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
     hints = get_type_hints(type(parameters), include_extras=True)
     if path[0] not in hints or (len(path) > 1) != dataclasses.is_dataclass(getattr(parameters, path[0])):
-        known = ", ".join(entry for entry, _ in described(parameters))
+        known = ", ".join(entry.name for entry in described(parameters))
         raise UserError(f"--set {name}: there is no such hyperparameter; there are {known}")
     if len(path) > 1:
         return replace(parameters, **{path[0]: _assigned(getattr(parameters, path[0]), name, path[1:], text)})
@@ -380,7 +387,8 @@ def spoken(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return ", ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
-        return "height x width, such as 128x128"
+        least = spoken(get_args(hint)[0]).removeprefix("a whole number")
+        return f"height x width, such as 128x128, each{least}"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join("none" if part is type(None) else spoken(part) for part in get_args(hint))
     if dataclasses.is_dataclass(hint):
@@ -388,11 +396,44 @@ def spoken(hint: Any) -> str:
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, str(hint))
 
 
-def described(parameters: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield name and value of all hyperparameters, those of nested ones with dotted names."""
+class Entry(NamedTuple):
+    """A hyperparameter in words; of nested ones the name is dotted."""
+
+    name: str
+    value: Any
+    type: Any
+    meaning: str
+    """what the source says below it"""
+
+
+def described(parameters: Any, prefix: str = "") -> Iterator[Entry]:
+    """Yield all hyperparameters, those of nested ones, too."""
+    hints, meanings = get_type_hints(type(parameters), include_extras=True), _meanings(parameters.__class__)
     for field in dataclasses.fields(parameters):
         value = getattr(parameters, field.name)
         if dataclasses.is_dataclass(value):
             yield from described(value, f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{field.name}", value
+            yield Entry(f"{prefix}{field.name}", value, hints[field.name], meanings[field.name])
+
+
+@cache
+def _meanings(kind: type[Any]) -> dict[str, str]:
+    """Return the docstrings of the attributes of a class and of those that it is made of, as its source has them."""
+    found: dict[str, str] = {}
+    for part in reversed(kind.__mro__[:-1]):
+        (tree,) = ast.parse(inspect.getsource(part)).body
+        assert isinstance(tree, ast.ClassDef)
+        for line, following in pairwise(tree.body):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                match following:
+                    case ast.Expr(ast.Constant(str(text))):
+                        found[line.target.id] = " ".join(text.split())
+    return found
+
+
+def written(value: Any) -> str:
+    """Return a value as --set takes it."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
