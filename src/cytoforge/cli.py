@@ -7,7 +7,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from cytoforge.errors import Interrupted, UserError, explain
 
@@ -123,29 +122,28 @@ def _parse(words: str, rest: list[str]) -> object:
             where = argument or (before if before.startswith("--") else "")
             raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
     kind = getattr(config, COMMANDS[words][0])
-    told = HELP_SETTINGS in rest and issubclass(kind, config.Training)
-    settings, unknown = tyro.cli(
+    known = config.flags(kind)
+    for argument in rest:  # the parser itself may take what follows for DATA, and complain of that
+        if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:
+            raise UserError(f"{flag}: is no option of cytoforge {words}{_perhaps(flag, known)}; see --help")
+    told = HELP_SETTINGS in rest
+    settings, surplus = tyro.cli(
         config.without_paths(kind) if told else kind,
         args=rest,
         prog=f"cytoforge {words}",
         description=inspect.cleandoc(kind.__doc__),
         return_unknown_args=True,
     )
-    if unknown:
-        raise UserError(_unrecognised(words, unknown[0], kind))
+    if surplus:
+        raise UserError(f"{surplus[0]}: is one argument too many for cytoforge {words}; see --help")
     if not told:
         config.check_places(settings)
     return settings
 
 
-def _unrecognised(words: str, argument: str, kind: Any) -> str:
-    if not argument.startswith("-"):
-        return f"{argument}: is one argument too many for cytoforge {words}; see cytoforge {words} --help"
-    flags = [f"--{name.replace('_', '-')}" for name in kind.__dataclass_fields__]
-    flag = argument.partition("=")[0]
-    near = difflib.get_close_matches(flag, flags, 1)
-    meant = f"; perhaps {near[0]} is meant" if near else ""
-    return f"{flag}: is no option of cytoforge {words}{meant}; cytoforge {words} --help tells which there are"
+def _perhaps(flag: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(flag[2:], [other[2:] for other in known], 1)
+    return f"; perhaps --{near[0]} is meant" if near else ""
 
 
 def _fault(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
 
-from cytoforge.settings.base import check_places
+from cytoforge.settings.base import check_places, flags
 from cytoforge.settings.commands import (
     TRACKERS,
     Check,
@@ -82,5 +82,6 @@ __all__ = [
     "Training",
     "WithSynthetic",
     "check_places",
+    "flags",
     "without_paths",
 ]
