@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from cytoforge.data.images import channels_first, label_array
 from cytoforge.data.movie import MovieWriter, Track, tracks_of
@@ -32,7 +33,7 @@ from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes, shapes_of, simulate_labels
 from cytoforge.training import hyperparameters
-from cytoforge.training.hyperparameters import Hyperparameters, altered
+from cytoforge.training.hyperparameters import Count, Hyperparameters, Positive, altered, checked
 from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute, Data, Output, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -56,15 +57,15 @@ DENSITY = 0.2  # coverage of simulated masks where no masks are given
 class Options:
     """How to train, whatever the task. Raises UserError for values that contradict each other or make no sense."""
 
-    minutes: float | None = None
+    minutes: Positive | None = None
     """training time; 10 where neither this nor steps are given"""
-    steps: int | None = None
+    steps: Count | None = None
     """number of training steps, instead of a time"""
     preset: Preset = "small"
     """size of networks, windows and batches: tiny, small or paper"""
-    scale: float = 1.0
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """factor by which images are resized for the network; what it returns has the size of the image"""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """seed of everything random"""
     out: Path | str | None = None
     """run folder to keep, with which an interrupted call goes on when it is repeated; without it the run lives as long
@@ -73,29 +74,16 @@ class Options:
     """replace a former run in `out`"""
     device: Device = "auto"
     """where to compute: auto, cpu or cuda"""
-    threads: int | None = None
+    threads: Count | None = None
     """threads of a CPU; all cores without a number"""
     progress: Progress | None = None
     """is told the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream"""
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name}={value!r}: give {wanted}"
-            for name, value, good, wanted in (
-                ("minutes", self.minutes, self.minutes is None or self.minutes > 0, "a number above 0"),
-                ("steps", self.steps, self.steps is None or self.steps >= 1, "1 or more"),
-                ("preset", self.preset, self.preset in get_args(Preset), ", ".join(get_args(Preset))),
-                ("scale", self.scale, 0 < self.scale <= 8, "a number above 0, at most 8"),
-                ("seed", self.seed, self.seed >= 0, "0 or more"),
-                ("device", self.device, self.device in get_args(Device), ", ".join(get_args(Device))),
-                ("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more"),
-            )
-            if not good
-        ]
+        for name, hint in get_type_hints(Options, include_extras=True).items():
+            object.__setattr__(self, name, checked(hint, value := getattr(self, name), f"{name}={value!r}"))
         if self.minutes is not None and self.steps is not None:
-            problems.append("give minutes or steps, not both")
-        if problems:
-            raise UserError("; ".join(problems))
+            raise UserError("give minutes or steps, not both")
 
     @property
     def budget(self) -> Budget:
@@ -204,6 +192,7 @@ def simulate_masks(
     and k only. Raises UserError where no cell of `like` lies wholly inside its image, and for values that make no
     sense.
     """
+    _check(size=size, density=density, layout=layout, diameter=diameter)
     found = []
     for number in range(count):
         generator = np.random.default_rng([seed, number])
@@ -232,6 +221,7 @@ def simulate_movie(
 
     Shapes and density as of simulate_masks; `dynamics` says how cells behave. Raises UserError as simulate_masks.
     """
+    _check(size=size, density=density, layout=layout, diameter=diameter)
     generator = np.random.default_rng([seed, 0])
     with _values():
         shapes, magnification, usual = _model(like, diameter, generator)
@@ -253,6 +243,17 @@ SIDES = ("true", "predicted")
 def _several(masks: Masks | Sequence[Masks]) -> list[Masks]:
     """Return label images, of which one need not be put into a list."""
     return [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else list(masks)
+
+
+def _check(**values: Any) -> None:
+    """Raise UserError for values that no simulation takes."""
+    for name, hint in (
+        ("size", tuple[Count, Count]),
+        ("density", Positive | None),
+        ("layout", Layout),
+        ("diameter", Positive),
+    ):
+        checked(hint, values[name], f"{name}={values[name]!r}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import ast
 import dataclasses
 import inspect
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -26,7 +26,7 @@ Policy = Literal["flip", "strong", "paper"]
 Upsampling = Literal["transposed", "nearest"]
 Count = Annotated[int, Field(ge=1)]
 Depth = Annotated[int, Field(ge=1, le=8)]
-Rate = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=16)]
@@ -63,7 +63,7 @@ class Segmentation(Hyperparameters):
     augmentation: Policy = "strong"
     crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
-    rate: Rate
+    rate: Positive
     """learning rate (Adam)"""
     anneal: bool = True
     """whether learning rates fall along a cosine (the paper keeps them constant)"""
@@ -77,9 +77,9 @@ class Adversarial(Hyperparameters):
     """number of poolings of the generator"""
     condition: Condition = "mask"
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
-    generator_rate: Rate
+    generator_rate: Positive
     """learning rate of the generator (Adam)"""
-    discriminator_rate: Rate
+    discriminator_rate: Positive
     """learning rate of the discriminators (Adam)"""
     discriminator_width: Count
     """channels of the discriminators' first layer"""
@@ -114,7 +114,7 @@ class CycleGAN(Adversarial):
     augmentation: Policy = "strong"
     crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
-    rate: Rate
+    rate: Positive
     """learning rate of the segmenter (Adam)"""
     weights: CycleWeights
     """weights of the losses (Eq. 16)"""
@@ -159,7 +159,7 @@ class Movie(Adversarial):
     """share of the training after which the generator normalises as in use; 1 for never"""
     contrast_error: Amount = 0.4
     """standard deviation of the logarithm of the contrast by which an earlier frame is wrong"""
-    max_gradient: Rate | None = 20.0
+    max_gradient: Positive | None = 20.0
     """norm to which the generator's gradient is clipped; its spikes reach a hundred times that"""
     residual: bool = True
     """whether the generator adds to the background, or paints all (the paper)"""
@@ -178,7 +178,7 @@ class Vid2Vid(Hyperparameters):
     """height and width of the windows in pixels"""
     clip: Count
     """frames painted in a row at first; the number doubles every quarter of the training"""
-    rate: Rate
+    rate: Positive
     """learning rate of all networks (Adam), which falls in the second half of the training"""
     discriminator_width: Count
     """channels of the discriminators' first layer"""
@@ -208,7 +208,7 @@ class Tracker(Hyperparameters):
     """Training of DeepSea's tracker."""
 
     augmentation: Policy = "strong"
-    rate: Rate = 1e-3
+    rate: Positive = 1e-3
     """highest learning rate (Adam) of the one cycle"""
 
 
@@ -344,8 +344,8 @@ def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
     hints = get_type_hints(type(parameters), include_extras=True)
     if unknown := sorted(values.keys() - hints.keys()):
         raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(hints)}")
-    checked = {name: _checked(hints[name], value, f"{name}={value!r}") for name, value in values.items()}
-    return replace(parameters, **checked)
+    valid = {name: checked(hints[name], value, f"{name}={value!r}") for name, value in values.items()}
+    return replace(parameters, **valid)
 
 
 def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
@@ -362,12 +362,12 @@ def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
     elif text.lower() == "none" and type(None) in get_args(hint):
         value = None
     try:
-        return replace(parameters, **{path[0]: _checked(hint, value, given)})
+        return replace(parameters, **{path[0]: checked(hint, value, given)})
     except ValueError:  # as the weights of losses say it
         raise UserError(f"{given}: takes {spoken(hint)}") from None
 
 
-def _checked(hint: Any, value: Any, given: str) -> Any:
+def checked(hint: Any, value: Any, given: str) -> Any:
     """Return a value as its type has it; raises UserError, which calls it as it was `given`, for one of another."""
     try:
         return TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else FINITE).validate_python(value)
@@ -391,9 +391,11 @@ def spoken(hint: Any) -> str:
         return f"height x width, such as 128x128, each{least}"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join("none" if part is type(None) else spoken(part) for part in get_args(hint))
-    if dataclasses.is_dataclass(hint):
-        return f"a {hint.__name__}" if isinstance(hint, type) else str(hint)
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, str(hint))
+    if get_origin(hint) is Callable:
+        return "a function"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )
 
 
 class Entry(NamedTuple):
