@@ -66,6 +66,15 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
         ("segment no/run images --out y", "no/run"),
         ("score segmentation no/prediction no/truth", "no/prediction"),
         ("check no/data", "no/data"),
+        ("train tracker x --out y --scale 2", "--scale: is no option of cytoforge train tracker"),
+        ("train tracker --scale=2 x --out y", "--scale: is no option of cytoforge train tracker"),
+        ("segment --tilee 5", "--tilee: is no option of cytoforge segment; perhaps --tile is meant"),
+        ("train movie x --out y --limit 5", "--limit: is no option of cytoforge train movie"),
+        (
+            "segment r i --out y --overwite",
+            "--overwite: is no option of cytoforge segment; perhaps --overwrite is meant",
+        ),
+        ("segment r i j --out y", "j: is one argument too many for cytoforge segment"),
         ("import no.pth --network unet --out y", "no.pth"),
     ],
 )
@@ -79,6 +88,21 @@ def test_a_mistake_is_one_sentence_and_status_2(
     assert shown.err.count("\n") == 1
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_flag_is_known_in_all_its_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, (kind, _, _) in cli.COMMANDS.items():
+        known = config.flags(getattr(config, kind))
+        with pytest.raises(SystemExit):
+            cli.main([*words.split(), "--help"])
+        options = capsys.readouterr().out.partition("options")[2]
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", options)) <= {*known, "--out"}, words
+        assert len(known) == len(set(known))
+    assert {"--with", "--no-attention", "--test-share"} <= {
+        *config.flags(config.TrainSegmentation),
+        *config.flags(config.StudyDense),
+    }
+    assert "--data" not in config.flags(config.TrainSegmentation)
 
 
 def test_configurations_name_all_their_problems_at_once() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from cytoforge.training.hyperparameters import (
     SUPER_RESOLUTION,
     TRACKER,
     VID2VID,
+    altered,
     changed,
     described,
+    spoken,
+    written,
 )
 
 TASKS = {
@@ -151,7 +155,7 @@ class TestChanged:
     @pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
     def test_every_value_that_is_told_can_be_given(self, task: str, preset: str) -> None:
         parameters = TASKS[task][preset]
-        told = dict(described(parameters))
+        told = {entry.name: entry.value for entry in described(parameters)}
         assert len(told) >= len(dataclasses.fields(parameters))
         written = [
             f"{name}={'x'.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in told.items()
@@ -283,6 +287,114 @@ def test_what_cannot_be_set_is_one_sentence(
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("cytoforge: ") and sentence in said
     assert not (tmp_path / "run").exists()
+
+
+def told(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, tuple[str, str, str]]]:
+    """Return the first line that --help-settings prints, and by name value, type and meaning of each hyperparameter."""
+    capsys.readouterr()
+    assert main(["train", *line.split(), "--help-settings"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    first, _, rest = printed.out.partition("\n\n")
+    entries = re.findall(r"^(\S+?)=(.*)  \((.*)\)\n    (\S.*)$", rest, re.MULTILINE)
+    assert 2 * len(entries) == len(rest.splitlines())
+    return first, {name: (value, type_, meaning) for name, value, type_, meaning in entries}
+
+
+@pytest.mark.parametrize(
+    ("line", "parameters", "changed"),
+    [
+        ("segmentation", SEGMENTATION["small"], {}),
+        ("segmentation --preset paper --norm group", SEGMENTATION["paper"], {"norm": "group"}),
+        ("segmentation --method cyclegan --preset tiny", CYCLE_GAN["tiny"], {}),
+        ("segmentation --set rate=1e-4 --set crop=64x80", SEGMENTATION["small"], {"rate": 1e-4, "crop": (64, 80)}),
+        ("generator --condition instances", GENERATOR["small"], {"condition": "instances"}),
+        ("movie --preset paper", MOVIE["paper"], {}),
+        ("movie --method vid2vid", VID2VID["small"], {}),
+        ("movie --stage super-resolution --factor 4", SUPER_RESOLUTION["small"], {"factor": 4}),
+        ("tracker", TRACKER["small"], {}),
+    ],
+)
+def test_help_tells_every_hyperparameter_of_the_training_that_the_flags_select(
+    line: str, parameters: Any, changed: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, shown = told(line, capsys)
+    assert first == "--set NAME=VALUE changes these hyperparameters:"
+    expected = {entry.name: written(entry.value) for entry in described(replace(parameters, **changed))}
+    assert {name: value for name, (value, _, _) in shown.items()} == expected
+
+
+def test_help_says_what_is_taken_and_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    _, shown = told("movie", capsys)
+    assert shown["max_gradient"] == (
+        "20.0",
+        "a number above 0 or none",
+        "norm to which the generator's gradient is clipped; its spikes reach a hundred times that",
+    )
+    assert shown["crop"][:2] == ("96x96", "height x width, such as 128x128, each from 16")
+    assert shown["residual"][:2] == ("true", "true or false")
+    assert shown["condition"][:2] == ("instances", "mask, instances")
+    assert shown["weights.pixels"] == ("25.0", "a number", "w2, L1.")
+
+
+@pytest.mark.parametrize(
+    ("line", "stage"),
+    [
+        ("segmentation --method two-stage", "of both segmenters and not of the generator"),
+        ("movie --stage both", "of the low-resolution stage and not of super-resolution"),
+    ],
+)
+def test_help_says_to_which_stage_values_apply(line: str, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(line, capsys)[0] == f"--set NAME=VALUE changes these hyperparameters, {stage}:"
+
+
+def test_help_refuses_what_training_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    for line, sentence in (
+        ("segmentation --set speed=1", "--set speed: there is no such hyperparameter"),
+        ("segmentation --warm-start", "--warm-start belongs to --method cyclegan"),
+        ("movie --limit 3", "--limit: is no option of cytoforge train movie"),
+    ):
+        assert main(["train", *line.split(), "--help-settings"]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_hyperparameter_is_described(task: str) -> None:
+    entries = list(described(TASKS[task]["small"]))
+    assert [entry.name for entry in entries if len(entry.meaning) < 5] == []
+    assert {entry.type for entry in entries} - {Any} and all("typing" not in spoken(entry.type) for entry in entries)
+
+
+def test_super_resolution_alone_takes_its_own_hyperparameters(
+    tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    short = ["--preset", "tiny", "--threads", "1", "--steps", "1"]
+    assert main(["train", "movie", str(tiny_movie), "--out", str(first), "--scale", "0.5", *short]) == 0
+    more = ["--stage", "super-resolution", "--start", str(first), "--set", "weights.perceptual=3", "--set", "factor=2"]
+    assert main(["train", "movie", str(tiny_movie), "--out", str(second), *more, *short]) == 0
+    assert Run.open(second).config["parameters"]["weights"]["perceptual"] == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"speed": 1}, "speed: there is no such hyperparameter; there are width, norm"),
+        ({"rate": "fast"}, "rate='fast': takes a number above 0"),
+        ({"target": "colours"}, "target='colours': takes boundary, semantic"),
+        ({"crop": (8, 64)}, "crop=(8, 64): takes height x width, such as 128x128, each from 16"),
+        ({"width": 0}, "width=0: takes a whole number from 1"),
+    ],
+)
+def test_values_from_python_are_checked_as_those_of_flags(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        altered(SEGMENTATION["tiny"], values)
+    assert str(caught.value).startswith(sentence)
+    assert altered(SEGMENTATION["tiny"], {"rate": 1, "crop": [32, 48]}) == replace(
+        SEGMENTATION["tiny"], rate=1.0, crop=(32, 48)
+    )
+    weights = replace(CYCLE_GAN["tiny"].weights, adversarial=0.0)
+    assert altered(CYCLE_GAN["tiny"], {"weights": weights}).weights == weights
 
 
 def test_every_kind_of_training_takes_them(

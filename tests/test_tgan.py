@@ -416,7 +416,10 @@ def test_masks_at_the_scale_of_the_run_are_not_shrunk_again(run: Path, tiny_movi
 def test_what_is_no_movie_is_refused(run: Path, tiny_dataset: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
     for line, sentence in (
         (f"train movie {tiny_dataset} --out {tmp_path / 'x'}", "is no movie folder"),
-        (f"train movie {tiny_movie} --out {tmp_path / 'x'} --limit 3", "--limit picks single images"),
+        (
+            f"train movie {tiny_movie} --out {tmp_path / 'x'} --limit 3",
+            "--limit: is no option of cytoforge train movie",
+        ),
         (f"train movie {tiny_movie} --out {tmp_path / 'x'} --lag 4 --preset tiny", "6 are needed"),
         (f"generate movie {run} {tiny_dataset} --out {tmp_path / 'x'}", "is no movie folder"),
         (f"generate movie {run} {tiny_movie} --out {tiny_movie}", "holds the masks to paint on"),

@@ -388,7 +388,7 @@ def test_what_is_no_tracked_movie_is_refused(
         (f"{still}", "among the frames for training no two in a row show the same cell; give a longer movie"),
         (f"{movie} --limit 3", "among the frames for training no two in a row"),
         (f"{movie} --with {still}", "does not say that these images are synthetic"),
-        (f"{movie} --scale 0.5", "--scale: a tracker sees cells at one size whatever that of the images; leave it out"),
+        (f"{movie} --scale 0.5", "--scale: is no option of cytoforge train tracker"),
     ):
         capsys.readouterr()
         assert main(["train", "tracker", *line.split(), "--out", str(tmp_path / "x"), "--preset", "tiny"]) == 2

@@ -4,31 +4,36 @@ Images are numpy arrays of any number type, grey (H, W), or with channels (H, W,
 (H, W), 0 background, a number for each cell. Movies are sequences of these.
 """
 
+import contextlib
+import re
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from cytoforge.data.images import channels_first
+from cytoforge.data.images import channels_first, label_array
 from cytoforge.data.movie import MovieWriter, Track, tracks_of
 from cytoforge.data.writer import DatasetWriter
-from cytoforge.errors import UserError
+from cytoforge.errors import Interrupted, UserError
 from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.load import Loaded
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tracker import Tracker
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
+from cytoforge.progress import counted
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes, shapes_of, simulate_labels
 from cytoforge.training import hyperparameters
-from cytoforge.training.hyperparameters import altered
+from cytoforge.training.hyperparameters import Count, Hyperparameters, Positive, altered, checked
 from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute, Data, Output, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -38,66 +43,85 @@ from cytoforge.training.tasks.tracker import TrackerTask
 
 Image = NDArray[Any]
 Masks = NDArray[np.integer[Any]]
+Rows = NDArray[np.integer[Any]] | Sequence[Sequence[int]]
 Preset = Literal["tiny", "small", "paper"]
+Device = Literal["auto", "cpu", "cuda"]
 Progress = Callable[[float, str], None]
 Model = TypeVar("Model", bound=Loaded)
+Chosen = TypeVar("Chosen", bound=Hyperparameters)
 DIAMETER = 16.0  # px, of simulated cells where no masks are given
 DENSITY = 0.2  # coverage of simulated masks where no masks are given
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to train, whatever the task."""
+    """How to train, whatever the task. Raises UserError for values that contradict each other or make no sense."""
 
-    minutes: float = DEFAULT_MINUTES
-    steps: int | None = None
+    minutes: Positive | None = None
+    """training time; 10 where neither this nor steps are given"""
+    steps: Count | None = None
     """number of training steps, instead of a time"""
     preset: Preset = "small"
-    """size of networks, windows and batches"""
-    scale: float = 1.0
+    """size of networks, windows and batches: tiny, small or paper"""
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """factor by which images are resized for the network; what it returns has the size of the image"""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    """seed of everything random"""
     out: Path | str | None = None
-    """run folder to keep; without it the run lives as long as the model, whose `save` copies it"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = None
+    """run folder to keep, with which an interrupted call goes on when it is repeated; without it the run lives as long
+    as the model, whose `save` copies it"""
+    overwrite: bool = False
+    """replace a former run in `out`"""
+    device: Device = "auto"
+    """where to compute: auto, cpu or cuda"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without a number"""
     progress: Progress | None = None
     """is told the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream"""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(Options, include_extras=True).items():
+            object.__setattr__(self, name, checked(hint, value := getattr(self, name), f"{name}={value!r}"))
+        if self.minutes is not None and self.steps is not None:
+            raise UserError("give minutes or steps, not both")
+
+    @property
+    def budget(self) -> Budget:
+        """What the training may take."""
+        if self.steps is not None:
+            return Budget(steps=self.steps)
+        return Budget(seconds=60 * (DEFAULT_MINUTES if self.minutes is None else self.minutes))
 
 
 DEFAULTS = Options()
 
 
 def train_segmenter(
-    images: Sequence[Image] | Path | str,
-    masks: Sequence[Masks] | None = None,
+    images: Sequence[Image] | Image | Path | str,
+    masks: Sequence[Masks] | Masks | None = None,
     *,
     options: Options = DEFAULTS,
-    minutes: float | None = None,
     **values: Any,
 ) -> Segmenter:
-    """Train a segmenter on annotated images: arrays, or a dataset or movie folder.
+    """Train a segmenter on annotated images: arrays with a mask for each, or a dataset or movie folder.
 
-    `minutes` stands for `options.minutes`; `values` are further `Options` or hyperparameters of
-    `hyperparameters.Segmentation`, such as target="semantic" or rate=1e-3. Raises UserError on unusable data or values.
+    `values` are further `Options`, such as minutes=5, or hyperparameters of `hyperparameters.Segmentation`, such as
+    target="semantic" or rate=1e-3. Raises UserError on unusable data or values, and Interrupted after a signal.
     """
-    options, values = _settled(options, minutes, values)
-    parameters = altered(hyperparameters.SEGMENTATION[options.preset], values)
-    return _trained(SegmentationTask(parameters), images, masks, options, Segmenter.load)
+    options, parameters = _settled(hyperparameters.SEGMENTATION, options, values)
+    return _trained(SegmentationTask(parameters), _dataset(images, masks), options, Segmenter.load)
 
 
 def train_image_generator(
-    images: Sequence[Image] | Path | str,
-    masks: Sequence[Masks] | None = None,
+    images: Sequence[Image] | Image | Path | str,
+    masks: Sequence[Masks] | Masks | None = None,
     *,
     options: Options = DEFAULTS,
-    minutes: float | None = None,
     **values: Any,
 ) -> ImageGenerator:
     """Train an image generator on annotated images; arguments as of train_segmenter, `hyperparameters.Generator`."""
-    options, values = _settled(options, minutes, values)
-    parameters = altered(hyperparameters.GENERATOR[options.preset], values)
-    return _trained(GeneratorTask(parameters), images, masks, options, ImageGenerator.load)
+    options, parameters = _settled(hyperparameters.GENERATOR, options, values)
+    return _trained(GeneratorTask(parameters), _dataset(images, masks), options, ImageGenerator.load)
 
 
 def train_movie_generator(
@@ -105,35 +129,32 @@ def train_movie_generator(
     masks: Sequence[Masks] | None = None,
     *,
     options: Options = DEFAULTS,
-    minutes: float | None = None,
     **values: Any,
 ) -> MovieGenerator:
     """Train a movie generator on an annotated movie, whose cells keep their numbers from frame to frame.
 
     Arguments as of train_segmenter, with those of `hyperparameters.Movie`.
     """
-    options, values = _settled(options, minutes, values)
-    parameters = altered(hyperparameters.MOVIE[options.preset], values)
-    return _trained(MovieTask(parameters), frames, masks, options, MovieGenerator.load, movie=True)
+    options, parameters = _settled(hyperparameters.MOVIE, options, values)
+    return _trained(MovieTask(parameters), _movie(frames, masks, None), options, MovieGenerator.load)
 
 
 def train_tracker(
     frames: Sequence[Image] | Path | str,
     masks: Sequence[Masks] | None = None,
-    tracks: NDArray[np.integer[Any]] | None = None,
+    tracks: Rows | None = None,
     *,
     options: Options = DEFAULTS,
-    minutes: float | None = None,
     **values: Any,
 ) -> Tracker:
     """Train a tracker on a movie whose cells have the numbers of their tracks.
 
     `tracks` (N, 4) are label, first frame, last frame and label of the parent or 0; without them no cell divides. Other
-    arguments as of train_segmenter, with those of `hyperparameters.Tracker`.
+    arguments as of train_segmenter, with those of `hyperparameters.Tracker`; a tracker sees cells at one size, so
+    scale changes nothing.
     """
-    options, values = _settled(options, minutes, values)
-    parameters = altered(hyperparameters.TRACKER[options.preset], values)
-    return _trained(TrackerTask(parameters), frames, masks, options, Tracker.load, movie=True, tracks=tracks)
+    options, parameters = _settled(hyperparameters.TRACKER, options, values)
+    return _trained(TrackerTask(parameters), _movie(frames, masks, tracks), options, Tracker.load)
 
 
 def score_segmentation(
@@ -141,18 +162,22 @@ def score_segmentation(
 ) -> SegmentationResults:
     """Score predicted against true label images (H, W), one or several, by IoU 0.5 to 0.9 (docs/metrics.md).
 
-    Intervals are bootstrapped over images. Raises ValueError where numbers or sizes of images differ.
+    Intervals are bootstrapped over images. Raises UserError where numbers or sizes of images differ.
     """
-    sides = [[side] if isinstance(side, np.ndarray) and side.ndim == 2 else list(side) for side in (predicted, true)]
-    scores = {
-        f"{number:04d}": segmentation_scores(np.asarray(truth), np.asarray(found))
-        for number, (found, truth) in enumerate(zip(*sides, strict=True))
-    }
+    found, truth = _several(predicted), _several(true)
+    if len(found) != len(truth) or not found:
+        raise UserError(f"{len(found)} predicted and {len(truth)} true masks: give one for each")
+    scores = {}
+    for number, pair in enumerate(zip(truth, found, strict=True)):
+        one, other = (label_array(labels, f"{side} mask {number}") for side, labels in zip(SIDES, pair, strict=True))
+        if one.shape != other.shape:
+            raise UserError(f"mask {number}: is predicted {other.shape} and truly {one.shape}; give masks of one size")
+        scores[f"{number:04d}"] = segmentation_scores(one, other)
     return summarise(scores, np.random.default_rng(seed))
 
 
 def simulate_masks(
-    like: Sequence[Masks] | None = None,
+    like: Sequence[Masks] | Masks | None = None,
     count: int = 1,
     *,
     size: tuple[int, int] = (256, 256),
@@ -164,21 +189,25 @@ def simulate_masks(
     """Simulate label images (H, W) of cells shaped like those of masks, or of a model of `diameter` pixels.
 
     `density` below 1 is coverage, from 1 on the number of cells; without it as in `like`. Image k depends on the seed
-    and k only. Raises UserError where no cell of `like` lies wholly inside its image.
+    and k only. Raises UserError where no cell of `like` lies wholly inside its image, and for values that make no
+    sense.
     """
+    _check(size=size, density=density, layout=layout, diameter=diameter)
     found = []
     for number in range(count):
         generator = np.random.default_rng([seed, number])
-        shapes, magnification, usual = _model(like, diameter, generator)
-        simulated = simulate_labels(
-            shapes, size, generator, density=density or usual, layout=layout, magnification=magnification
-        )
+        with _values():
+            shapes, magnification, usual = _model(like, diameter, generator)
+            wanted = usual if density is None else density
+            simulated = simulate_labels(
+                shapes, size, generator, density=wanted, layout=layout, magnification=magnification
+            )
         found.append(simulated.labels)
     return found
 
 
 def simulate_movie(
-    like: Sequence[Masks] | None = None,
+    like: Sequence[Masks] | Masks | None = None,
     frames: int = 50,
     *,
     size: tuple[int, int] = (256, 256),
@@ -190,115 +219,219 @@ def simulate_movie(
 ) -> Lineage:
     """Simulate a movie of cells that move, grow and divide: labels (T, H, W), tracks, divisions, displacements.
 
-    Shapes and density as of simulate_masks; `dynamics` says how cells behave.
+    Shapes and density as of simulate_masks; `dynamics` says how cells behave. Raises UserError as simulate_masks.
     """
+    _check(size=size, density=density, layout=layout, diameter=diameter)
     generator = np.random.default_rng([seed, 0])
-    shapes, magnification, usual = _model(like, diameter, generator)
-    return simulate_lineage(
-        shapes,
-        size,
-        frames,
-        generator,
-        density=density or usual,
-        dynamics=dynamics,
-        layout=layout,
-        magnification=magnification,
-    )
+    with _values():
+        shapes, magnification, usual = _model(like, diameter, generator)
+        return simulate_lineage(
+            shapes,
+            size,
+            frames,
+            generator,
+            density=usual if density is None else density,
+            dynamics=dynamics,
+            layout=layout,
+            magnification=magnification,
+        )
+
+
+SIDES = ("true", "predicted")
+
+
+def _several(masks: Masks | Sequence[Masks]) -> list[Masks]:
+    """Return label images, of which one need not be put into a list."""
+    return [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else list(masks)
+
+
+def _check(**values: Any) -> None:
+    """Raise UserError for values that no simulation takes."""
+    for name, hint in (
+        ("size", tuple[Count, Count]),
+        ("density", Positive | None),
+        ("layout", Layout),
+        ("diameter", Positive),
+    ):
+        checked(hint, values[name], f"{name}={values[name]!r}")
+
+
+@contextlib.contextmanager
+def _values() -> Iterator[None]:
+    """Let what science says of values that make no sense be a mistake that the user can mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _model(
-    like: Sequence[Masks] | None, diameter: float, generator: np.random.Generator
+    like: Sequence[Masks] | Masks | None, diameter: float, generator: np.random.Generator
 ) -> tuple[Sequence[Shape], float, float]:
     """Return shapes to draw from, their magnification and the usual coverage."""
     if like is None:
         return parametric_shapes(generator), diameter / MODEL_DIAMETER, DENSITY
-    masks = [like] if isinstance(like, np.ndarray) and like.ndim == 2 else list(like)
-    shapes = [shape for labels in masks for shape in shapes_of(np.asarray(labels))]
+    masks = [label_array(labels, f"mask {number}") for number, labels in enumerate(_several(like))]
+    shapes = [shape for labels in masks for shape in shapes_of(labels)]
     if not shapes:
         raise UserError("every cell of the masks is cut by the edge of its image, or tiny; give larger images")
     coverage = float(np.mean([np.count_nonzero(labels) / np.size(labels) for labels in masks]))
     return shapes, 1.0, coverage
 
 
-def _settled(options: Options, minutes: float | None, values: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
-    """Take what of further values are options out of them."""
-    own = {name: values.pop(name) for name in list(values) if name in Options.__dataclass_fields__}
-    if minutes is not None:
-        own["minutes"] = minutes
-    return replace(options, **own), values
+def _settled(presets: dict[str, Chosen], options: Options, values: dict[str, Any]) -> tuple[Options, Chosen]:
+    """Return options and hyperparameters, with those of `values` that are options, and those that are not."""
+    names = {entry.name for entry in fields(Options)}
+    options = replace(options, **{name: value for name, value in values.items() if name in names})
+    own = {name: value for name, value in values.items() if name not in names}
+    parameters = presets[options.preset]
+    if unknown := sorted(own.keys() - {entry.name for entry in fields(parameters)}):
+        there = ", ".join([*sorted(names), *(entry.name for entry in fields(parameters))])
+        raise UserError(f"{', '.join(unknown)}: there is no such option or hyperparameter; there are {there}")
+    return options, altered(parameters, own)
 
 
-def _trained(
-    task: Task,
-    images: Sequence[Image] | Path | str,
-    masks: Sequence[Masks] | None,
-    options: Options,
-    load: Callable[..., Model],
-    *,
-    movie: bool = False,
-    tracks: NDArray[np.integer[Any]] | None = None,
-) -> Model:
-    """Train a task on a folder, or on arrays written to one; return the model."""
-    work = tempfile.TemporaryDirectory(prefix="cytoforge-")  # the model may need it
-    out = Path(work.name, "run") if options.out is None else Path(options.out)
+@dataclass(frozen=True)
+class _Folder:
+    """A folder that stays where it is, or arrays to be written to one."""
+
+    path: Path | None = None
+    write: Callable[[Path], None] = lambda path: None
+    digest: str | None = None
+    """SHA-256 of arrays"""
+
+
+def _dataset(images: Sequence[Image] | Image | Path | str, masks: Sequence[Masks] | Masks | None) -> _Folder:
     if isinstance(images, (str, Path)):
-        data = Path(images)
-    elif masks is None:
-        raise UserError("arrays of images need their masks; give both, or a folder")
-    else:
-        data = Path(work.name, "data")
-        _write_movie(data, images, masks, tracks) if movie else _write_dataset(data, images, masks)
-    seconds = None if options.steps is not None else 60 * options.minutes
-    training = Training(
-        data=Data(path=data, scale=options.scale),
-        output=Output(path=out),
-        budget=Budget(steps=options.steps, seconds=seconds),
-        compute=Compute(device=options.device, threads=options.threads),
-        seed=options.seed,
-    )
-    run_task(task, training, options.progress)
-    model = load(out, device=options.device, threads=options.threads)
-    weakref.finalize(model, work.cleanup)
-    return model
+        return _named(images, masks)
+    several: list[Image] = [np.asarray(images)] if isinstance(masks, np.ndarray) and masks.ndim == 2 else list(images)
+    pairs = _pairs(several, None if masks is None else _several(masks), "image")
+
+    def write(path: Path) -> None:
+        writer = DatasetWriter(path, suffix=".tif")
+        for number, (image, labels) in enumerate(pairs):
+            writer.add(f"{number:04d}", image, labels)
+        writer.finish()
+
+    return _Folder(write=write, digest=_digest(pairs))
 
 
-def _write_dataset(path: Path, images: Sequence[Image], masks: Sequence[Masks]) -> None:
-    if len(images) != len(masks):
-        raise UserError(f"{len(images)} images and {len(masks)} masks: give one mask for each image")
-    writer = DatasetWriter(path, suffix=".tif")
+def _movie(frames: Sequence[Image] | Path | str, masks: Sequence[Masks] | None, tracks: Rows | None) -> _Folder:
+    if isinstance(frames, (str, Path)):
+        return _named(frames, masks if masks is not None else tracks)
+    pairs = _pairs(list(frames), None if masks is None else list(masks), "frame")
+    sizes = {image.shape for image, _ in pairs}
+    if len(sizes) > 1:
+        raise UserError(f"the frames are of {' and '.join(map(str, sorted(sizes)))}; give frames of one size")
+    cells = {number: np.setdiff1d(labels, [0]) for number, (_, labels) in enumerate(pairs)}
+    rows, renamed = tracks_of(cells) if tracks is None else (_rows(tracks), {})
+
+    def write(path: Path) -> None:
+        writer = MovieWriter(path)
+        writer.announce("01", [row.label for row in rows])
+        for number, (image, labels) in enumerate(pairs):
+            writer.add_frame("01", number, image)
+            named = labels.copy()
+            for (when, cell), label in renamed.items():
+                if when == number:
+                    named[labels == cell] = label
+            writer.add_masks("01", "GT/TRA", number, named)
+        try:
+            writer.add_tracks("01", "GT/TRA", rows)
+        except ValueError as error:
+            raise UserError(str(error).partition(": ")[2]) from error
+        writer.finish()
+
+    return _Folder(write=write, digest=_digest([*pairs, np.array(rows)]))
+
+
+def _rows(tracks: Rows) -> tuple[Track, ...]:
+    rows = np.asarray(tracks)
+    if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "iu":
+        raise UserError(f"tracks: are whole numbers (N, 4), label, first and last frame, parent or 0, not {rows.shape}")
+    return tuple(Track(*map(int, row)) for row in rows)
+
+
+def _named(folder: Path | str, others: object) -> _Folder:
+    if others is not None:
+        raise UserError(f"{folder}: a folder has its own masks and tracks; give no others with it")
+    if not Path(folder).exists():
+        raise UserError(f"{folder}: does not exist; check the name")
+    return _Folder(Path(folder))
+
+
+def _pairs(images: list[Image], masks: list[Masks] | None, noun: str) -> list[tuple[Image, NDArray[np.int32]]]:
+    """Return images as (C, H, W) with their labels (H, W); of three axes that one is of channels which masks lack."""
+    if masks is None:
+        raise UserError(f"arrays of {noun}s need their masks; give both, or a folder")
+    if len(images) != len(masks) or not images:
+        raise UserError(
+            f"{counted(len(images), noun)} and {counted(len(masks), 'mask')}: give at least one, and a mask for each"
+        )
+    pairs = []
     for number, (image, labels) in enumerate(zip(images, masks, strict=True)):
-        writer.add(f"{number:04d}", _pixels(image, labels), np.asarray(labels))
-    writer.finish()
+        cells = label_array(labels, f"mask {number}")
+        try:
+            pairs.append((channels_first(image, size=cells.shape), cells))
+        except UserError as error:
+            raise UserError(f"{noun} {number}: {error}") from error
+    return pairs
 
 
-def _write_movie(
-    path: Path, frames: Sequence[Image], masks: Sequence[Masks], tracks: NDArray[np.integer[Any]] | None
-) -> None:
-    if len(frames) != len(masks):
-        raise UserError(f"{len(frames)} frames and {len(masks)} masks: give one mask for each frame")
-    cells = {number: np.setdiff1d(labels, [0]) for number, labels in enumerate(masks)}
-    rows, renamed = tracks_of(cells) if tracks is None else ([Track(*map(int, row)) for row in tracks], {})
-    writer = MovieWriter(path)
-    writer.announce("01", [row.label for row in rows])
-    for number, (frame, labels) in enumerate(zip(frames, masks, strict=True)):
-        writer.add_frame("01", number, _pixels(frame, labels))
-        named = np.array(labels, np.int64)
-        for (when, cell), label in renamed.items():
-            if when == number:
-                named[np.asarray(labels) == cell] = label
-        writer.add_masks("01", "GT/TRA", number, named)
-    writer.add_tracks("01", "GT/TRA", rows)
-    writer.finish()
+def _digest(arrays: Sequence[Any]) -> str:
+    """Return the SHA-256 of arrays: types, shapes and contents."""
+    found = sha256()
+    for array in (part for entry in arrays for part in (entry if isinstance(entry, tuple) else (entry,))):
+        found.update(f"{array.dtype.str} {array.shape} ".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
-def _pixels(image: Image, labels: Masks) -> Image:
-    """Return an image as (C, H, W); of three axes that one is of channels which its mask does not have."""
-    image = np.asarray(image)
-    if image.ndim == 3:
-        fitting = [
-            axes for axes, sides in (("CYX", image.shape[1:]), ("YXC", image.shape[:2])) if sides == labels.shape
-        ]
-        if len(fitting) != 1:
-            raise UserError(f"an image {image.shape} and its mask {np.shape(labels)} must have one height and width")
-        return channels_first(image, fitting[0])
-    return channels_first(image)
+def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., Model]) -> Model:
+    """Train a task on a folder, or on arrays written to one; return the model.
+
+    A run without a place of its own is removed when the model is, or when training fails.
+    """
+    with contextlib.ExitStack() as places:
+        out = Path(places.enter_context(_temporary()), "run") if options.out is None else Path(options.out)
+        with _temporary() as name:
+            data = folder.path or Path(name, "arrays")
+            training = Training(
+                data=Data(path=data, arrays=folder.digest, scale=options.scale),
+                output=Output(path=out, overwrite=options.overwrite),
+                budget=options.budget,
+                compute=Compute(device=options.device, threads=options.threads),
+                seed=options.seed,
+            )
+            try:
+                folder.write(data)
+                run_task(task, training, options.progress)
+            except UserError as error:
+                raise UserError(_of_arrays(str(error), data) if folder.path is None else str(error)) from error
+            except Interrupted as error:
+                if options.out is None:
+                    raise Interrupted("stopped, nothing is kept; give out= a folder to go on another time") from error
+                raise
+        model = load(out, device=options.device, threads=options.threads)
+        weakref.finalize(model, places.pop_all().close)
+        return model
+
+
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="cytoforge-")
+
+
+FILES = (  # as arrays are written, and what they are to whom they belong
+    (r"/images/0*(\d+)\.tif", r"image \1"),
+    (r"/masks/0*(\d+)\.tif", r"mask \1"),
+    (r"/01/t0*(\d+)\.tif", r"frame \1"),
+    (r"/01_GT/TRA/man_track0*(\d+)\.tif", r"mask \1"),
+    ("", "the arrays"),
+)
+
+
+def _of_arrays(sentence: str, data: Path) -> str:
+    """Call images, masks and frames what they are in a sentence that names their files."""
+    for file, name in FILES:
+        sentence = re.sub(re.escape(str(data)) + file, name, sentence)
+    return sentence

@@ -1,5 +1,6 @@
 """The command line: a table from words to (config, function). Parses, calls, prints; no science, no torch at import."""
 
+import difflib
 import importlib
 import inspect
 import io
@@ -82,6 +83,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 FAULT = 70  # the exit status of a program's own fault, as sysexits.h has it
+HELP_SETTINGS = "--help-settings"
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"
 
 
@@ -120,9 +122,28 @@ def _parse(words: str, rest: list[str]) -> object:
             where = argument or (before if before.startswith("--") else "")
             raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
     kind = getattr(config, COMMANDS[words][0])
-    settings = tyro.cli(kind, args=rest, prog=f"cytoforge {words}", description=inspect.cleandoc(kind.__doc__))
-    config.check_places(settings)
+    known = config.flags(kind)
+    for argument in rest:  # the parser itself may take what follows for DATA, and complain of that
+        if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:
+            raise UserError(f"{flag}: is no option of cytoforge {words}{_perhaps(flag, known)}; see --help")
+    told = HELP_SETTINGS in rest
+    settings, surplus = tyro.cli(
+        config.without_paths(kind) if told else kind,
+        args=rest,
+        prog=f"cytoforge {words}",
+        description=inspect.cleandoc(kind.__doc__),
+        return_unknown_args=True,
+    )
+    if surplus:
+        raise UserError(f"{surplus[0]}: is one argument too many for cytoforge {words}; see --help")
+    if not told:
+        config.check_places(settings)
     return settings
+
+
+def _perhaps(flag: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(flag[2:], [other[2:] for other in known], 1)
+    return f"; perhaps --{near[0]} is meant" if near else ""
 
 
 def _fault(error: Exception) -> str:
@@ -184,7 +205,8 @@ def _run(given: list[str]) -> int:
     words, rest = found
     try:
         settings = _parse(words, rest)
-        module, function = COMMANDS[words][1].split(":")
+        told = getattr(settings, "help_settings", False)
+        module, function = ("commands.train:tell_settings" if told else COMMANDS[words][1]).split(":")
         status = getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings)
     except (Interrupted, KeyboardInterrupt) as error:
         say([f"cytoforge: {str(error) or 'interrupted; what is done is kept'}"])

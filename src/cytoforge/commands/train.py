@@ -5,7 +5,9 @@ from typing import Any, Literal, TypeVar
 
 from cytoforge.data.run import Run
 from cytoforge.settings import (
+    Limited,
     PainterTraining,
+    Scaled,
     TrainGenerator,
     Training,
     TrainMovie,
@@ -14,7 +16,16 @@ from cytoforge.settings import (
     WithSynthetic,
 )
 from cytoforge.training import hyperparameters, specification
-from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Vid2Vid, changed
+from cytoforge.training.hyperparameters import (
+    Adversarial,
+    CycleGAN,
+    Hyperparameters,
+    Vid2Vid,
+    changed,
+    described,
+    spoken,
+    written,
+)
 from cytoforge.training.loop import trained_in
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -33,8 +44,7 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
     """Train a segmenter and print where it is; raises UserError and Interrupted as `tasks.task.run_task`."""
     training = specified(settings)
     if settings.method == "two-stage":
-        parameters = segmentation_parameters(settings)
-        trained = train_two_stage(parameters, stage_generator(settings), training)
+        trained = train_two_stage(segmentation_parameters(settings), stage_generator(settings), training)
     else:
         chosen = cycle_parameters(settings) if settings.method == "cyclegan" else segmentation_parameters(settings)
         trained = run_task(SegmentationTask(chosen, settings.start), training)
@@ -66,11 +76,37 @@ def train_movie(settings: TrainMovie) -> Run:
 
 def train_tracker(settings: TrainTracker) -> Run:
     """Train a tracker and print where it is; raises as `tasks.task.run_task`."""
-    parameters = replace(
-        hyperparameters.TRACKER[settings.preset], norm=settings.norm, augmentation=settings.augmentation
-    )
-    trained = run_task(TrackerTask(changed(parameters, settings.set)), specified(settings))
+    trained = run_task(TrackerTask(tracker_parameters(settings)), specified(settings))
     return _told(trained, "tracker", "track {} MOVIE")
+
+
+def tell_settings(settings: Training) -> None:
+    """Print the hyperparameters that --set changes: name, value, what it takes and what it is.
+
+    Raises UserError as `hyperparameters.changed`.
+    """
+    parameters, note = _chosen(settings)
+    print(f"--set NAME=VALUE changes these hyperparameters{note}:\n")
+    for entry in described(parameters):
+        print(f"{entry.name}={written(entry.value)}  ({spoken(entry.type)})\n    {entry.meaning}")
+
+
+def _chosen(settings: Training) -> tuple[Hyperparameters, str]:
+    """Return the hyperparameters that --set changes, and whose they are where a training has several stages."""
+    if isinstance(settings, TrainSegmentation):
+        if settings.method == "cyclegan":
+            return cycle_parameters(settings), ""
+        note = ", of both segmenters and not of the generator" if settings.method == "two-stage" else ""
+        return segmentation_parameters(settings), note
+    if isinstance(settings, TrainGenerator):
+        return generator_parameters(settings), ""
+    if isinstance(settings, TrainMovie):
+        if settings.stage == "super-resolution":
+            return enlarging_parameters(settings), ""
+        note = ", of the low-resolution stage and not of super-resolution" if settings.stage == "both" else ""
+        return movie_parameters(settings), note
+    assert isinstance(settings, TrainTracker)
+    return tracker_parameters(settings), ""
 
 
 def _told(trained: Trained, what: str, proceed: str) -> Run:
@@ -94,10 +130,10 @@ def specified(settings: Training) -> specification.Training:
             path=settings.data,
             sequences=settings.sequence,
             validation=settings.validation,
-            limit=settings.limit,
+            limit=settings.limit if isinstance(settings, Limited) else None,
             split_by=settings.split_by,
             fold=(part, parts) if settings.fold else None,
-            scale=settings.scale,
+            scale=settings.scale if isinstance(settings, Scaled) else 1.0,
             synthetic=synthetic,
         ),
         output=specification.Output(path=settings.out, overwrite=settings.overwrite),
@@ -203,6 +239,12 @@ def enlarging_parameters(settings: TrainMovie) -> hyperparameters.SuperResolutio
         factor=settings.factor,
     )
     return changed(parameters, settings.set if settings.stage == "super-resolution" else ())
+
+
+def tracker_parameters(settings: TrainTracker) -> hyperparameters.Tracker:
+    """Return the hyperparameters of `train tracker`."""
+    preset = hyperparameters.TRACKER[settings.preset]
+    return changed(replace(preset, norm=settings.norm, augmentation=settings.augmentation), settings.set)
 
 
 def _painting(parameters: Painter, settings: PainterTraining) -> Painter:

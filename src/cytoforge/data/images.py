@@ -21,6 +21,7 @@ from scipy import sparse
 from cytoforge.data.files import write_bytes
 from cytoforge.data.formats import MARK, Pixels, open_pixels, with_png_text
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 
 SAMPLE = 2**22  # pixels per channel that percentiles are measured on
 STRIP_BYTES = 2**25  # decoded bytes held while an image is measured
@@ -41,22 +42,22 @@ def read_header(path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
         return _single(pixels).shape[1:], pixels.dtype
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path | str) -> np.ndarray:
     """Read one image as (C, H, W) in the file's own type: grey C = 1, RGB C = 3, alpha dropped.
 
     Raises UserError when the file is missing, of another type, damaged, too large, or a stack.
     """
-    with open_pixels(path) as pixels:
+    with open_pixels(Path(path)) as pixels:
         return np.asarray(_single(pixels).read()[0])
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path | str) -> np.ndarray:
     """Read a label image as int32 (H, W), its ids exactly as stored; binary masks are read as they are.
 
     Raises UserError for colour images, fractions, and ids that are negative or beyond 2**31 - 1, besides what
     read_image raises.
     """
-    with open_pixels(path, labels=True) as pixels:
+    with open_pixels(Path(path), labels=True) as pixels:
         return frame_labels(_single(pixels), 0)
 
 
@@ -174,11 +175,13 @@ def _tiff(array: np.ndarray, axes: str, photometric: str, mark: Mark | None) -> 
     return content.getvalue()
 
 
-def channels_first(image: np.ndarray, axes: str | None = None, channels: int | None = None) -> np.ndarray:
+def channels_first(
+    image: np.ndarray, axes: str | None = None, *, channels: int | None = None, size: tuple[int, ...] | None = None
+) -> np.ndarray:
     """Return an image in memory as (C, H, W): (H, W) is grey, of (H, W, C) and (C, H, W) `axes` tell the order.
 
-    `axes` has a letter for each axis: Y, X and C. Without it the axis of `channels` entries is that of the channels,
-    if no other has as many. Raises UserError where that leaves doubts, or the image is none.
+    `axes` has a letter for each axis: Y, X and C. Without it the order is the one that fits the number of `channels`
+    or the `size` (H, W), where these are known. Raises UserError where that leaves doubts, or the image is none.
     """
     image = np.asarray(image)
     if image.dtype == bool:
@@ -186,16 +189,40 @@ def channels_first(image: np.ndarray, axes: str | None = None, channels: int | N
     if image.dtype.kind not in "uif" or image.size == 0:
         raise UserError(f"an image holds integers or real numbers, this is {image.dtype} {image.shape}")
     if axes is None and image.ndim == 3:
-        fitting = [order for order, place in (("CYX", 0), ("YXC", 2)) if image.shape[place] == channels]
-        if len(fitting) != 1:
+        fitting = [order for order in ("CYX", "YXC") if _fits(image.transpose(_order(order)), channels, size)]
+        if len(fitting) > 1:
             raise UserError(f"an array {image.shape} may be CYX or YXC; name the axes, such as axes='YXC'")
-        axes = fitting[0]
+        axes = (*fitting, "CYX")[0]
     axes = (axes or "YX").upper()
     if sorted(axes) not in (["X", "Y"], ["C", "X", "Y"]) or len(axes) != image.ndim:
         raise UserError(f"an array {image.shape} has no axes {axes}; they are YX, YXC or CYX")
-    if "C" not in axes:
-        image, axes = image[None], "C" + axes
-    return np.ascontiguousarray(image.transpose([axes.index(letter) for letter in "CYX"]))
+    pixels = image.transpose(_order(axes)) if "C" in axes else image.transpose([axes.index("Y"), axes.index("X")])[None]
+    if not _fits(pixels, channels, size):
+        known = [counted(channels, "channel")] if channels else []
+        known += [f"{size[0]} x {size[1]} pixels"] if size else []
+        raise UserError(f"an array {image.shape} is no image of {' and '.join(known)}; convert it")
+    return np.ascontiguousarray(pixels)
+
+
+def _order(axes: str) -> list[int]:
+    return [axes.index(letter) for letter in "CYX"]
+
+
+def _fits(pixels: np.ndarray, channels: int | None, size: tuple[int, ...] | None) -> bool:
+    return channels in (None, pixels.shape[0]) and size in (None, pixels.shape[1:])
+
+
+def label_array(labels: Any, what: str = "labels") -> np.ndarray:
+    """Return labels in memory as int32 (H, W), their ids as they are; raises UserError where they are no labels."""
+    array = np.asarray(labels)
+    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "buif":
+        raise UserError(f"{what}: must be whole numbers (H, W), 0 for background, not {array.dtype} {array.shape}")
+    if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
+        raise UserError(f"{what}: holds fractions or NaN, not cell ids; give the integer labels")
+    low, high = array.min(), array.max()
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise UserError(f"{what}: cell ids run from {low} to {high}; number the cells 1, 2, 3 ...")
+    return array.astype(np.int32, copy=False)
 
 
 def is_blank(array: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells.instances import CONDITIONS, relabel
 from cytoforge.data.files import digest, utf8
+from cytoforge.data.images import label_array, resize_image, resize_labels, scaled_shape
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded, load_backgrounds, open_network
@@ -20,7 +21,7 @@ from cytoforge.networks import style_unet
 from cytoforge.progress import counted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageGenerator(Loaded):
     """A trained image generator, what it is given of the cells, and the scale at which it paints."""
 
@@ -62,16 +63,22 @@ class ImageGenerator(Loaded):
     def paint(
         self, labels: NDArray[np.integer[Any]], n: int = 1, *, seed: int = 0, style_mixing: float = 0.9
     ) -> NDArray[np.uint16]:
-        """Paint `n` images on labels (H, W), 0 background, each in a style of its own: grey values (n, C, H, W).
+        """Paint `n` images on labels (H, W), 0 background: grey values (n, C, H, W) over the whole range of 16 bits.
 
-        Labels are taken at the scale of the run. Values go over the whole range of 16 bits. The same labels and seed
-        give the same images. Raises UserError for labels without background.
+        Each label image, and each of the `n`, has a style of its own; the same labels and seed give the same images.
+        Labels have the scale of the original images; they are painted at the scale of the run, and the images are
+        resized to their size. Raises UserError for labels without background.
         """
-        cells = relabel(np.asarray(labels))
-        if cells.ndim != 2 or cells.min() > 0:
-            raise UserError(f"labels {cells.shape} must be (H, W) with background 0 outside the cells")
-        draws = (item_draw(seed, "", variant) for variant in range(1, n + 1))
-        return np.stack([grey(self.paint_drawn(cells, draw, style_mixing)) for draw in draws])
+        given = label_array(labels)
+        if given.min() > 0:
+            raise UserError("labels: have no background; give 0 to the pixels outside of the cells")
+        if n < 1:
+            raise UserError(f"n={n}: give 1 or more")
+        cells = relabel(resize_labels(given, scaled_shape(given.shape, self.scale)))
+        name = sha256(given.tobytes()).hexdigest()
+        draws = (item_draw(seed, name, variant) for variant in range(1, n + 1))
+        paintings = (self.paint_drawn(cells, draw, style_mixing) for draw in draws)
+        return np.stack([grey(resize_image(painting, given.shape)) for painting in paintings])
 
     def paint_drawn(self, labels: NDArray[np.integer[Any]], draw: torch.Generator, mixing: float = 0.9) -> Floats:
         """Paint labels (H, W), cells 1..N, with what a generator draws: (C, H, W) in [-1, 1]; see `painting.paint`."""

@@ -122,8 +122,14 @@ class Loaded:
         target = Path(path)
         if target.exists():
             raise UserError(f"{target}: exists already; choose another folder")
-        shutil.copytree(self.run, target)
+        partial = target.with_name(f"{target.name}.part")  # a copy that was cut short is no run
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(self.run, partial)
+        partial.rename(target)
         return target
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.run}>"
 
 
 def choose_device(wanted: str) -> str:

@@ -15,22 +15,29 @@ from numpy.typing import NDArray
 from cytoforge.cells.backgrounds import fitted
 from cytoforge.cells.instances import CONDITIONS
 from cytoforge.data.files import digest
-from cytoforge.data.images import Normalisation, channels_first, read_image, resize_image, scaled_shape
+from cytoforge.data.images import (
+    Normalisation,
+    channels_first,
+    label_array,
+    read_image,
+    resize_image,
+    scaled_shape,
+)
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.data.run_config import RunConfig
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger
-from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter, reduced
+from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter, reduced, shrunk
 from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.load import Loaded, load_backgrounds, load_network, open_network
-from cytoforge.inference.painting import from_grey
+from cytoforge.inference.painting import from_grey, grey
 from cytoforge.inference.tiling import Floats
 from cytoforge.networks import movie as networks
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.progress import counted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class MovieGenerator(Loaded):
     """A trained movie generator, and all that its frames follow from."""
 
@@ -72,27 +79,43 @@ class MovieGenerator(Loaded):
     ) -> NDArray[np.uint16]:
         """Paint a movie on labels (T, H, W), 0 background: grey values (T, C, H, W) over the whole range of 16 bits.
 
-        Labels are taken at the scale of the run; a cell has one number in all frames. `background` is an image without
-        cells, (H, W) or (C, H, W), in the grey values of the training movie; without it one of the run's own is taken.
-        The same masks and seed give the same movie. Raises UserError where masks or background do not serve.
+        A cell has one number in all frames. Labels have the scale of the original frames; they are painted at the scale
+        of the run, and the frames are resized to their size. `background` is an image without cells, (H, W), (H, W, C)
+        or (C, H, W), in the grey values of the training movie; without it one of the run's own is taken. The same masks
+        and seed give the same movie. Raises UserError where masks or background do not serve.
         """
         self.check_background(given=background is not None)
+        given = [label_array(labels, f"mask {number}") for number, labels in enumerate(masks)]
+        if not given:
+            raise UserError("there are no masks; give one for each frame")
+        size = given[0].shape
         painter: SequencePainter | None = None
         enlarger: Enlarger | None = None
         frames = []
-        for labels in masks:
-            small = reduced(np.asarray(labels), self.factor)
+        for number, original in enumerate(given):
+            if original.shape != size:
+                raise UserError(f"mask {number}: is {original.shape}, those before it {size}; give masks of one size")
+            if original.min() > 0:
+                raise UserError(f"mask {number}: has no background; give 0 to the pixels outside of the cells")
+            labels = shrunk(original, self.scale)
+            small = reduced(labels, self.factor)
             if painter is None:
-                size = (small.shape[0], small.shape[1])
-                reference = self.drawn_background(seed, "", size)
-                if background is not None:
-                    pixels = channels_first(background, None if np.ndim(background) == 2 else "CYX")
-                    reference = self.given_background(pixels, "the background", seed, "", size)
+                reference = self._background(background, seed, small.shape)
                 painter = self.painter(reference, item_draw(seed, "", 1), style_mixing)
                 enlarger = self.enlarger((labels.shape[0], labels.shape[1]), item_draw(seed, "", 2), style_mixing)
             image = painter.paint(small)
             frames.append(image if enlarger is None else enlarger.enlarge(from_grey(image)))
+        if labels.shape != size:
+            frames = [grey(resize_image(from_grey(frame), size)) for frame in frames]
         return np.stack(frames)
+
+    def _background(self, given: NDArray[Any] | None, seed: int, size: tuple[int, ...]) -> Floats:
+        """Return what frames of a size (h, w) are painted before."""
+        if given is None:
+            return self.drawn_background(seed, "", (size[0], size[1]))
+        assert isinstance(self.network, networks.MovieGenerator)
+        pixels = channels_first(given, channels=self.network.outputs.out_channels)
+        return self.given_background(pixels, "the background", seed, "", (size[0], size[1]))
 
     @property
     def scale(self) -> float:
@@ -107,9 +130,9 @@ class MovieGenerator(Loaded):
     def check_background(self, *, given: bool) -> None:
         """Raise UserError where a background is given that the network does not know, or none that it needs."""
         if isinstance(self.network, Vid2Vid) and given:
-            raise UserError(f"{self.run}: was trained by vid2vid, which knows no background; leave --background out")
+            raise UserError(f"{self.run}: was trained by vid2vid, which knows no background; give none")
         if isinstance(self.network, networks.MovieGenerator) and not self.backgrounds and not given:
-            raise UserError(f"{self.run}: has no backgrounds of its own; give an image without cells with --background")
+            raise UserError(f"{self.run}: has no backgrounds of its own; give a background, an image without cells")
 
     def drawn_background(self, seed: int, sequence: str, size: tuple[int, int]) -> Floats:
         """Draw a background of the run for a sequence, (C, h, w) in [-1, 1]; grey for vid2vid, which knows none."""

@@ -67,7 +67,7 @@ def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) 
     return target.decode(np.concatenate(list(blocks), axis=1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmenter(Loaded):
     """A trained segmenter with all that it wants of its images: channels, scale, normalisation, tiles."""
 
@@ -118,11 +118,10 @@ class Segmenter(Loaded):
         """Segment an image in memory: labels int32 (H, W), 0 background, cells 1..N, as `cytoforge segment` does.
 
         `image` is (H, W), (H, W, C) or (C, H, W) of any number type, its grey values as they come from the microscope.
-        `axes` names the axes, such as YXC or CYX; it is needed where the shape leaves doubts. Raises UserError where
-        the image has other channels than the run, or axes that no image has.
+        `axes` names the axes, such as YXC or CYX; it is needed where both the first and the last have as many entries
+        as the run has channels. Raises UserError where the image has other channels, or axes that no image has.
         """
-        pixels = channels_first(image, axes, self.channels)
-        self.check_channels("the image", pixels.shape[0])
+        pixels = channels_first(image, axes, channels=self.channels)
         limits = self.normalisation.measure(pixels)
         with tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
             labels, _ = self.segment_rows(InMemory(pixels), limits, Path(folder))

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.data.files import digest
-from cytoforge.data.images import Normalisation, channels_first
+from cytoforge.data.images import Normalisation, channels_first, label_array
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded
+from cytoforge.progress import counted
 from cytoforge.tracking.linking import (
     BTrackLinker,
     Frame,
@@ -40,7 +41,7 @@ class Tracked(NamedTuple):
     """(N, 4): label, first frame, last frame, label of the parent or 0"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tracker(Loaded):
     """What links cells from frame to frame, and what its links follow from."""
 
@@ -49,7 +50,7 @@ class Tracker(Loaded):
     linker: Linker
     origin: dict[str, Any]
     """settings and the checksum of the run's weights, as dataset.json tells them"""
-    run: Path = Path()
+    run: Path | None = None  # type: ignore[assignment]
     """run folder of a trained tracker"""
 
     @classmethod
@@ -94,23 +95,41 @@ class Tracker(Loaded):
     def track(self, masks: Iterable[NDArray[np.integer[Any]]], images: Iterable[NDArray[Any]] | None = None) -> Tracked:
         """Track cells of labels (T, H, W), 0 background; numbers of cells in the labels do not matter.
 
-        `images`, frames (H, W) or (C, H, W) in their own grey values, are needed by trackers that look at them. Raises
-        UserError where these are missing.
+        `images`, frames (H, W), (H, W, C) or (C, H, W) in their own grey values, are needed by trackers that look at
+        them. Raises UserError where these are missing, or masks and images do not belong together.
         """
-        labels = [numbered(np.asarray(frame)) for frame in masks]
+        labels = [numbered(label_array(frame, f"mask {number}")) for number, frame in enumerate(masks)]
+        if not labels:
+            raise UserError("there are no masks; give one for each frame")
+        for number, frame in enumerate(labels):
+            if frame.shape != labels[0].shape:
+                raise UserError(
+                    f"mask {number}: is {frame.shape}, those before it {labels[0].shape}; give masks of one size"
+                )
         given: list[NDArray[np.float32] | None] = [None] * len(labels)
         if self.linker.wants_images:
             if images is None:
                 raise UserError(f"{self.name}: this tracker looks at the frames; give images")
-            given = [_normalised(image) for image in images]
+            given = [_normalised(image, labels[0].shape) for image in images]
+        if len(given) != len(labels):
+            raise UserError(f"{counted(len(given), 'image')} and {counted(len(labels), 'mask')}: give one for each")
         links = self.linker(Frame(one, image) for one, image in zip(labels, given, strict=True))
         tracking = assemble(links)
         found = [tracking.relabelled(index, frame) for index, frame in enumerate(labels)]
         return Tracked(np.stack(found).astype(np.int32), np.asarray(tracking.tracks, np.int64))
 
+    def save(self, path: Path | str) -> Path:
+        """Copy the run folder, as every model; raises UserError also for trackers that have none."""
+        if self.run is None:
+            raise UserError(f"{self.name}: was not trained, so there is nothing to save; load it by its name")
+        return super().save(path)
 
-def _normalised(image: NDArray[Any]) -> NDArray[np.float32]:
-    pixels = channels_first(image, None if np.ndim(image) == 2 else "CYX")
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def _normalised(image: NDArray[Any], size: tuple[int, ...]) -> NDArray[np.float32]:
+    pixels = channels_first(image, size=size)
     return Normalisation().apply(pixels, Normalisation().measure(pixels))
 
 

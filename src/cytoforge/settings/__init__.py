@@ -1,6 +1,6 @@
 """One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
 
-from cytoforge.settings.base import check_places
+from cytoforge.settings.base import check_places, flags
 from cytoforge.settings.commands import (
     TRACKERS,
     Check,
@@ -31,13 +31,16 @@ from cytoforge.settings.study import (
     StudyVersatility,
 )
 from cytoforge.settings.training import (
+    Limited,
     PainterTraining,
+    Scaled,
     TrainGenerator,
     Training,
     TrainMovie,
     TrainSegmentation,
     TrainTracker,
     WithSynthetic,
+    without_paths,
 )
 
 __all__ = [
@@ -50,7 +53,9 @@ __all__ = [
     "ImportCheckpoint",
     "ImportMovie",
     "ImportTracks",
+    "Limited",
     "PainterTraining",
+    "Scaled",
     "ScoreGeneration",
     "ScoreMovie",
     "ScoreSegmentation",
@@ -77,4 +82,6 @@ __all__ = [
     "Training",
     "WithSynthetic",
     "check_places",
+    "flags",
+    "without_paths",
 ]

@@ -61,6 +61,18 @@ def command(kind: type) -> Any:
     return checked
 
 
+def flags(kind: Any) -> list[str]:
+    """Return the flags of a command's settings."""
+    found = ["--help"]
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name not in kind.__dataclass_fields__ or Positional in get_args(hint):
+            continue
+        renamed = [remark.name for remark in get_args(hint) if isinstance(getattr(remark, "name", None), str)]
+        flag = (*renamed, name)[0].replace("_", "-")
+        found += [f"--{flag}", *([f"--no-{flag}"] if hint is bool else [])]
+    return found
+
+
 def _problem(kind: type, details: Any) -> str:
     """Say in a user's words what is wrong with a value, by what pydantic tells of it."""
     sentence = details["msg"].removeprefix("Value error, ")

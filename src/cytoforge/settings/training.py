@@ -1,5 +1,6 @@
 """Settings of trainings, and the presets of sizes and rates."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -23,7 +24,7 @@ WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound
 
 @command
 class Training:
-    """What every training on annotated images asks for."""
+    """What every training asks for."""
 
     data: Positional[Present]
     """dataset or movie folder"""
@@ -37,8 +38,6 @@ class Training:
     """number of training steps, instead of a time"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of everything random"""
-    limit: Annotated[int, Field(ge=1, examples=[5])] | None = None
-    """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
     validation: Present | None = None
     """annotated images for choosing the best weights (of DATA itself: other sequences), or else a seeded fifth"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
@@ -47,8 +46,6 @@ class Training:
     """hold out single images, or whole groups (wells, sequences) as dataset.json names them"""
     fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$", examples=["2/5 for the second of five"])] | None = None
     """k-fold validation: 2/5 holds out the second of five parts"""
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """resize images on reading; stored with the run, segment returns masks of the original size"""
     norm: Norm = "batch"
     """normalisation layers: the paper's batch norm, or group norm"""
     patience: Count | None = None
@@ -64,7 +61,9 @@ class Training:
     clock: Clock = "wall"
     """what --minutes are: time on the wall, or time of the processor, which other work on the computer does not cut"""
     set: UseAppendAction[tuple[str, ...]] = ()
-    """a hyperparameter, such as rate=1e-3 (repeatable); cytoforge train ... --help-settings names them all"""
+    """a hyperparameter, such as rate=1e-3 (repeatable); --help-settings tells which there are"""
+    help_settings: bool = False
+    """tell the hyperparameters of this training, their values and what they take; needs neither DATA nor --out"""
     overwrite: bool = False
     """replace an existing run folder"""
 
@@ -85,9 +84,29 @@ class Training:
                 problems.append(f"--fold {self.fold} names no part: write 2/5 for the second of five")
             if self.validation is not None:
                 problems.append("give --fold or --validation, not both")
+        return problems
+
+
+@command
+class Limited(Training):
+    """What trainings ask for that can do with some of the annotated images."""
+
+    limit: Annotated[int, Field(ge=1, examples=[5])] | None = None
+    """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
         if self.limit == 1 and self.validation is not None:
             problems.append("--limit 1 with --validation leaves no image to train on")
         return problems
+
+
+@command
+class Scaled(Training):
+    """What trainings ask for whose networks see images at a scale."""
+
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize images on reading; stored with the run, segment returns masks of the original size"""
 
 
 @command
@@ -121,7 +140,7 @@ class WithSynthetic(Training):
 
 
 @command
-class TrainSegmentation(WithSynthetic, PainterTraining):
+class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     """Train a segmenter on annotated images.
 
     DATA holds images/ and masks/ (label images: 0 background, 1..N cells) paired by file name, or is a movie folder.
@@ -164,7 +183,7 @@ class TrainSegmentation(WithSynthetic, PainterTraining):
 
 
 @command
-class TrainGenerator(PainterTraining):
+class TrainGenerator(Limited, Scaled, PainterTraining):
     """Train an image generator on annotated images: it learns to paint a microscopy image on a mask.
 
     DATA as for train segmentation. The generator is trained against a discriminator and by comparison with the real
@@ -194,7 +213,7 @@ class TrainGenerator(PainterTraining):
 
 
 @command
-class TrainMovie(PainterTraining):
+class TrainMovie(Scaled, PainterTraining):
     """Train a movie generator: it learns to paint the next frame on the masks of a movie, and to enlarge frames.
 
     DATA is a movie folder with masks of every frame. The generator sees the masks of the last frames, an earlier frame
@@ -229,8 +248,6 @@ class TrainMovie(PainterTraining):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
-        if self.limit is not None:
-            problems.append("--limit picks single images, which make no movie; leave it out, or give a shorter movie")
         if self.method == "vid2vid" and (self.window, self.lag) != (2, 1):
             problems.append("--window and --lag belong to --method tgan")
         if self.method == "vid2vid" and self.stage != "low-resolution":
@@ -239,7 +256,7 @@ class TrainMovie(PainterTraining):
             problems.append(f"--factor {self.factor} is no power of two: give 2, 4 or 8")
         if self.stage != "low-resolution" and self.factor > (most := WIDTHS[self.preset]):
             problems.append(f"--factor {self.factor} is too large for --preset {self.preset}: give {most} or less")
-        if self.stage == "super-resolution" and self.start is None:
+        if self.stage == "super-resolution" and self.start is None and not self.help_settings:
             problems.append(
                 "--stage super-resolution needs the run of the first stage: give it with --start, or --stage both"
             )
@@ -253,7 +270,7 @@ class TrainMovie(PainterTraining):
 
 
 @command
-class TrainTracker(WithSynthetic):
+class TrainTracker(Limited, WithSynthetic):
     """Train a tracker on a tracked movie: it learns where a cell has gone in the next frame, and when it divides.
 
     DATA is a movie folder with masks and man_track.txt or res_track.txt. Of every cell the network sees a window about
@@ -268,13 +285,12 @@ class TrainTracker(WithSynthetic):
 
     data: Positional[Present]
     """movie folder with tracks"""
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """not for trackers: they see cells at one size whatever that of the images"""
     augmentation: Augmentation | Literal["flip"] = "strong"
     """as in train segmentation and train generator; both windows of a cell are varied alike"""
 
-    def _problems(self) -> list[str]:
-        problems = super()._problems()
-        if self.scale != 1:
-            problems.append("--scale: a tracker sees cells at one size whatever that of the images; leave it out")
-        return problems
+
+def without_paths(kind: type[Training]) -> type[Training]:
+    """Return the settings of a training that need neither DATA nor --out, to tell what the others come to."""
+    content: dict[str, object] = {"__annotations__": {"data": Positional[Path], "out": Path}, "__doc__": kind.__doc__}
+    unbound: type[Training] = command(type(kind.__name__, (kind,), content | {"data": Path(), "out": Path()}))
+    return unbound

@@ -4,11 +4,15 @@
 found, is told in docs/decisions.md. The resolved values are stored in config.json of a run.
 """
 
+import ast
 import dataclasses
+import inspect
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -22,9 +26,13 @@ MoviePerceptual = Literal["vgg", "vgg or features", "features"]
 Policy = Literal["flip", "strong", "paper"]
 Upsampling = Literal["transposed", "nearest"]
 Count = Annotated[int, Field(ge=1)]
+Depth = Annotated[int, Field(ge=1, le=8)]
+Positive = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1)]
+FINITE = ConfigDict(allow_inf_nan=False)
+BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
 SMALLEST_WINDOW = 16  # px, of which the discriminators' last maps still have a pixel
 
 
@@ -39,7 +47,7 @@ class Hyperparameters:
     batch: Count = 1
     """windows, clips or cells of a step"""
     augmentation: Policy
-    """how they are varied"""
+    """how windows are varied: by flips and quarter turns, also by rotation, scale, blur ..., or as in cGAN-Seg"""
     average: Annotated[float, Field(ge=0, lt=1)]
     """decay of the exponential moving average of the weights per step"""
 
@@ -49,14 +57,15 @@ class Segmentation(Hyperparameters):
     """Conventional training of a segmenter (cGAN-Seg, Figure 1B and C)."""
 
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
+    """segmentation network"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
-    depth: Count = 4
+    depth: Depth = 4
     """number of poolings of the network"""
     augmentation: Policy = "strong"
-    crop: tuple[Count, Count]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
-    rate: Rate
+    rate: Positive
     """learning rate (Adam)"""
     anneal: bool = True
     """whether learning rates fall along a cosine (the paper keeps them constant)"""
@@ -66,13 +75,13 @@ class Segmentation(Hyperparameters):
 class Adversarial(Hyperparameters):
     """What trainings have that paint, against discriminators."""
 
-    depth: Count = 4
+    depth: Depth = 4
     """number of poolings of the generator"""
     condition: Condition = "mask"
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
-    generator_rate: Rate
+    generator_rate: Positive
     """learning rate of the generator (Adam)"""
-    discriminator_rate: Rate
+    discriminator_rate: Positive
     """learning rate of the discriminators (Adam)"""
     discriminator_width: Count
     """channels of the discriminators' first layer"""
@@ -101,12 +110,13 @@ class CycleGAN(Adversarial):
     """Training of segmenter and generator in a cycle (cGAN-Seg, Figure 1A)."""
 
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
+    """segmentation network"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"
-    crop: tuple[Count, Count]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
-    rate: Rate
+    rate: Positive
     """learning rate of the segmenter (Adam)"""
     weights: CycleWeights
     """weights of the losses (Eq. 16)"""
@@ -119,8 +129,9 @@ class Generator(Adversarial):
     """Training of an image generator on annotated pairs."""
 
     network: Literal["style-unet", "unet"] = "style-unet"
+    """style-unet: styles and noise vary the images; unet: one image per mask"""
     augmentation: Policy = "flip"
-    crop: tuple[Count, Count]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
     background: Literal["real", "painted"] = "real"
     """whether cells are added to real backgrounds, or all is painted (the paper)"""
@@ -134,7 +145,7 @@ class Movie(Adversarial):
 
     augmentation: Policy = "flip"
     condition: Condition = "instances"
-    crop: tuple[Count, Count]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels (tGAN: 256 x 384)"""
     window: Count = 2
     """frames whose masks the generator sees, and which the discriminator judges together"""
@@ -152,7 +163,7 @@ class Movie(Adversarial):
     """share of the training after which the generator normalises as in use; 1 for never"""
     contrast_error: Amount = 0.4
     """standard deviation of the logarithm of the contrast by which an earlier frame is wrong"""
-    max_gradient: Rate | None = 20.0
+    max_gradient: Positive | None = 20.0
     """norm to which the generator's gradient is clipped; its spikes reach a hundred times that"""
     residual: bool = True
     """whether the generator adds to the background, or paints all (the paper)"""
@@ -167,11 +178,11 @@ class Vid2Vid(Hyperparameters):
     augmentation: Policy = "flip"
     condition: Condition = "mask"
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
-    crop: tuple[Count, Count]
+    crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
     clip: Count
     """frames painted in a row at first; the number doubles every quarter of the training"""
-    rate: Rate
+    rate: Positive
     """learning rate of all networks (Adam), which falls in the second half of the training"""
     discriminator_width: Count
     """channels of the discriminators' first layer"""
@@ -186,7 +197,7 @@ class SuperResolution(Adversarial):
     """Training of tGAN's super-resolution generator (tGAN, Figure 1C, Eq. 2 and 3)."""
 
     augmentation: Policy = "flip"
-    crop: tuple[Count, Count]
+    crop: tuple[Side, Side]
     """height and width of the small windows in pixels"""
     perceptual: MoviePerceptual = "features"
     """what compares frames besides pixels: VGG-19, or features of the discriminator"""
@@ -203,7 +214,7 @@ class Tracker(Hyperparameters):
     """Training of DeepSea's tracker."""
 
     augmentation: Policy = "strong"
-    rate: Rate = 1e-3
+    rate: Positive = 1e-3
     """highest learning rate (Adam) of the one cycle"""
 
 
@@ -338,11 +349,12 @@ def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
 
 
 def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
-    """Return hyperparameters with other values; raises UserError for a name that there is not."""
-    known = {entry.name for entry in dataclasses.fields(parameters)}
-    if unknown := sorted(values.keys() - known):
-        raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(sorted(known))}")
-    parameters = replace(parameters, **values)
+    """Return hyperparameters with other values; raises UserError for a name that there is not, or a useless value."""
+    hints = get_type_hints(type(parameters), include_extras=True)
+    if unknown := sorted(values.keys() - hints.keys()):
+        raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(hints)}")
+    valid = {name: checked(hints[name], value, f"{name}={value!r}") for name, value in values.items()}
+    parameters = replace(parameters, **valid)
     if problem := _problem(parameters):
         raise UserError(problem)
     return parameters
@@ -368,54 +380,95 @@ def _problem(parameters: Hyperparameters) -> str | None:
 def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
     hints = get_type_hints(type(parameters), include_extras=True)
     if path[0] not in hints or (len(path) > 1) != dataclasses.is_dataclass(getattr(parameters, path[0])):
-        known = ", ".join(entry for entry, _ in described(parameters))
+        known = ", ".join(entry.name for entry in described(parameters))
         raise UserError(f"--set {name}: there is no such hyperparameter; there are {known}")
     if len(path) > 1:
         return replace(parameters, **{path[0]: _assigned(getattr(parameters, path[0]), name, path[1:], text)})
-    hint = hints[path[0]]
+    hint, given = hints[path[0]], f"--set {name}={text}"
     value: Any = text
     if get_origin(hint) is tuple:
         value = text.lower().replace("x", ",").strip("()").split(",")
     elif text.lower() == "none" and type(None) in get_args(hint):
         value = None
-    try:
-        value = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
-    except ValidationError:
-        raise UserError(f"--set {name}={text}: takes {_spoken(hint)}") from None
+    value = checked(hint, value, given)
     try:
         return replace(parameters, **{path[0]: value})
-    except ValueError as error:
-        raise UserError(f"--set {name}={text}: {error}") from None
+    except ValueError as error:  # as the weights of losses say it
+        raise UserError(f"{given}: {error}") from None
 
 
-_BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+def checked(hint: Any, value: Any, given: str) -> Any:
+    """Return a value as its type has it; raises UserError, which calls it as it was `given`, for one of another."""
+    try:
+        return TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else FINITE).validate_python(value)
+    except ValidationError:
+        raise UserError(f"{given}: takes {spoken(hint)}") from None
 
 
-def _spoken(hint: Any) -> str:
+def spoken(hint: Any) -> str:
     """Say in words which values a type takes."""
     if get_origin(hint) is Annotated:
-        kind, field = get_args(hint)
-        limits = [
+        kind, *remarks = get_args(hint)
+        limits = [limit for remark in remarks for limit in remark.metadata]
+        bounds = [
             f"{words} {getattr(limit, bound):g}"
-            for limit in field.metadata
-            for bound, words in _BOUNDS.items()
+            for limit in limits
+            for bound, words in BOUNDS.items()
             if hasattr(limit, bound)
         ]
-        return f"{_spoken(kind)} {' and '.join(limits)}"
+        return f"{spoken(kind)} {' and '.join(bounds)}"
     if get_origin(hint) is Literal:
         return ", ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
-        return "height x width, such as 128x128"
+        least = spoken(get_args(hint)[0]).removeprefix("a whole number")
+        return f"height x width, such as 128x128, each{least}"
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join("none" if part is type(None) else _spoken(part) for part in get_args(hint))
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, str(hint))
+        return " or ".join("none" if part is type(None) else spoken(part) for part in get_args(hint))
+    if get_origin(hint) is Callable:
+        return "a function"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )
 
 
-def described(parameters: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield name and value of all hyperparameters, those of nested ones with dotted names."""
+class Entry(NamedTuple):
+    """A hyperparameter in words; of nested ones the name is dotted."""
+
+    name: str
+    value: Any
+    type: Any
+    meaning: str
+    """what the source says below it"""
+
+
+def described(parameters: Any, prefix: str = "") -> Iterator[Entry]:
+    """Yield all hyperparameters, those of nested ones, too."""
+    hints, meanings = get_type_hints(type(parameters), include_extras=True), _meanings(parameters.__class__)
     for field in dataclasses.fields(parameters):
         value = getattr(parameters, field.name)
         if dataclasses.is_dataclass(value):
             yield from described(value, f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{field.name}", value
+            yield Entry(f"{prefix}{field.name}", value, hints[field.name], meanings[field.name])
+
+
+@cache
+def _meanings(kind: type[Any]) -> dict[str, str]:
+    """Return the docstrings of the attributes of a class and of those that it is made of, as its source has them."""
+    found: dict[str, str] = {}
+    for part in reversed(kind.__mro__[:-1]):
+        (tree,) = ast.parse(inspect.getsource(part)).body
+        assert isinstance(tree, ast.ClassDef)
+        for line, following in pairwise(tree.body):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                match following:
+                    case ast.Expr(ast.Constant(str(text))):
+                        found[line.target.id] = " ".join(text.split())
+    return found
+
+
+def written(value: Any) -> str:
+    """Return a value as --set takes it."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -29,6 +29,8 @@ class Data:
 
     path: Path
     """dataset or movie folder"""
+    arrays: str | None = None
+    """SHA-256 of the arrays that `path` holds while they are trained on; None for a folder that stays"""
     sequences: tuple[str, ...] = ()
     """sequences of a movie folder; all without any"""
     validation: Path | None = None

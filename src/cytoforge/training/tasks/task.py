@@ -114,6 +114,7 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         for remark in plan.remarks:
             if remark not in run.provenance.get("notes", []):
                 run.note(remark)
+        progress(1.0, f"step {state.step}")  # the last validation may have taken what was left of the time
         run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
         say([verdict(state)])
         _report(run, plan, state)
@@ -181,6 +182,7 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
 def described(training: Training) -> dict[str, Any]:
     """Return what config.json says of a training: all that its result follows from, in plain values."""
     data = asdict(training.data)
+    del data["arrays" if training.data.arrays is None else "path"]  # where arrays lay for a while says nothing
     compute = {key: value for key, value in asdict(training.compute).items() if key != "weights_dir"}
     parts = {"data": data, "budget": asdict(training.budget), "compute": compute, "seed": training.seed}
     plain: dict[str, Any] = _plain(parts)
