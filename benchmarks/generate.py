@@ -43,9 +43,12 @@ def random_run(path: Path, width: int) -> Path:
 
 
 def write_masks(folder: Path, count: int, shape: tuple[int, int]) -> Path:
+    blocks = shape[0] // BLOCK, shape[1] // BLOCK
+    before = np.arange(np.prod(blocks)).reshape(blocks).repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
     for i in range(count):
         block = phantom_labels((BLOCK, BLOCK), CELLS, np.random.default_rng(i))
-        write_labels(folder / f"m{i:03d}.png", np.tile(block, (shape[0] // BLOCK, shape[1] // BLOCK)))
+        labels = np.tile(block, blocks)
+        write_labels(folder / f"m{i:03d}.png", np.where(labels > 0, labels + block.max() * before, 0))
     return folder
 
 
