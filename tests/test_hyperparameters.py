@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cytoforge.cli import main
-from cytoforge.data.files import write_json
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.losses import CycleWeights, MovieWeights, SuperResolutionWeights, Vid2VidWeights
@@ -254,7 +253,7 @@ def unfinished(run: Path) -> None:
     tensors, meta = opened.load_state()
     meta["counters"]["finished"] = False
     opened.save_state(tensors, meta)
-    write_json(run / "provenance.json", {k: v for k, v in opened.provenance.items() if k != "finished"})
+    opened.folder.write_json("provenance.json", {k: v for k, v in opened.provenance.items() if k != "finished"})
 
 
 def test_resolved_values_are_stored_and_those_that_were_given(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -331,7 +330,7 @@ def test_help_says_what_is_taken_and_what_it_is(capsys: pytest.CaptureFixture[st
         "a number above 0 or none",
         "norm to which the generator's gradient is clipped; its spikes reach a hundred times that",
     )
-    assert shown["crop"][:2] == ("96x96", "height x width, such as 128x128, each from 16")
+    assert shown["crop"][:2] == ("96x96", "height x width, such as 128x128, each of at least 1")
     assert shown["residual"][:2] == ("true", "true or false")
     assert shown["condition"][:2] == ("instances", "mask, instances")
     assert shown["weights.pixels"] == ("25.0", "a number", "w2, L1.")
@@ -382,8 +381,8 @@ def test_super_resolution_alone_takes_its_own_hyperparameters(
         ({"speed": 1}, "speed: there is no such hyperparameter; there are width, norm"),
         ({"rate": "fast"}, "rate='fast': takes a number above 0"),
         ({"target": "colours"}, "target='colours': takes boundary, semantic"),
-        ({"crop": (8, 64)}, "crop=(8, 64): takes height x width, such as 128x128, each from 16"),
-        ({"width": 0}, "width=0: takes a whole number from 1"),
+        ({"crop": (8, 64)}, "windows of 8 x 64 px are too small for a depth of 3; give a crop of 16x16 or more"),
+        ({"width": 0}, "width=0: takes a whole number of at least 1"),
     ],
 )
 def test_values_from_python_are_checked_as_those_of_flags(values: dict[str, object], sentence: str) -> None:

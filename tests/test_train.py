@@ -151,7 +151,7 @@ def test_another_command_on_an_unfinished_run_is_refused(
     tensors, meta = run.load_state()
     meta["counters"]["finished"] = False
     run.save_state(tensors, meta)
-    write_json(run.path / "provenance.json", {k: v for k, v in run.provenance.items() if k != "finished"})
+    run.folder.write_json("provenance.json", {k: v for k, v in run.provenance.items() if k != "finished"})
     assert train(phantoms, tmp_path / "run", "--steps", "3", "--seed", "1") == 2
     assert "holds a run with another seed; repeat its command to go on with it" in capsys.readouterr().err
     for flags, name in (

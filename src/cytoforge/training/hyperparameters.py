@@ -356,7 +356,7 @@ def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
     valid = {name: checked(hints[name], value, f"{name}={value!r}") for name, value in values.items()}
     parameters = replace(parameters, **valid)
     if problem := _problem(parameters):
-        raise UserError(problem)
+        raise UserError(problem.removeprefix("--set").lstrip(": "))
     return parameters
 
 
