@@ -43,7 +43,7 @@ def phantoms() -> Pairs:
 @pytest.fixture(scope="module")
 def film() -> tuple[list[Array], cytoforge.api.Lineage]:  # type: ignore[name-defined]
     """Six frames uint8 (64, 72) of a simulated movie of cells that move and divide."""
-    movie = cytoforge.simulate_movie(frames=6, size=(64, 72), density=0.25, diameter=14, seed=3)
+    movie = cytoforge.simulate_movie(frames=6, size=(64, 72), density=0.25, diameter=14, seed=1)
     return [picture(labels, seed)[0] for seed, labels in enumerate(movie.labels)], movie
 
 
@@ -626,7 +626,7 @@ class TestSimulating:
         for label, begin, end, _ in movie.tracks:
             there = [frame for frame, labels in enumerate(movie.labels) if (labels == label).any()]
             assert (there[0], there[-1]) == (begin, end)
-        again = cytoforge.simulate_movie(frames=6, size=(64, 72), density=0.25, diameter=14, seed=3)
+        again = cytoforge.simulate_movie(frames=6, size=(64, 72), density=0.25, diameter=14, seed=1)
         assert np.array_equal(again.labels, movie.labels)
 
     @pytest.mark.parametrize(

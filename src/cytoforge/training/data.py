@@ -81,6 +81,7 @@ def open_data(
         notes.append(f"{data.path}: these images are synthetic; the validation score says little about real ones")
 
     training, held = _split(data, seed, dataset, tracked)
+    channels = replace(training, items=(*training.items, *held.items)).channels()
     if data.validation is not None:
         held.check_labels(binary=masks.binary, otherwise=masks.otherwise)
         notes += held.left_out
@@ -116,7 +117,7 @@ def open_data(
         names=tuple(item.name for item in kept),
         read=lambda i: load(training, kept[i])[1:],
         validation=validation,
-        channels=training.channels(),
+        channels=channels,
         cells=int(sizes.size),
         coverage=tuple(coverage),
         notes=tuple(notes),
