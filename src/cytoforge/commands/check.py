@@ -315,7 +315,7 @@ def _describe(facts: Facts) -> Iterator[str]:
     parts = f"{counted(facts.images, 'image')}, {counted(facts.masks, 'mask')}"
     yield f"{facts.path}: {counted(facts.pairs, 'pair')} of image and mask ({parts})"
     yield from (f"    {note}" for note in facts.notes)
-    if facts.sizes:
+    if facts.image_types:
         channels = ", ".join(counted(count, "channel") for count in sorted(facts.channels))
         yield f"    images: {_list(facts.sizes)} px, {_list(facts.image_types)}, {channels}"
     if facts.cells:
