@@ -1,5 +1,6 @@
 """One function for every task: launch, open the data, build, train, validate, report."""
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -133,6 +134,7 @@ def launch(compute: Compute) -> Fabric:
     precision = compute.precision
     if precision == "auto":
         precision = "bfloat16" if (torch.cuda.is_bf16_supported() if on_gpu else _computes_bfloat16()) else "float32"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.json tells the precision
     fabric = Fabric(
         accelerator=device,
         devices=compute.devices,
