@@ -25,7 +25,9 @@ SCIENCE = {
 FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors and its own
     {"cli", "__main__"},
     {"commands"},
+    {"studies"},
     {"training"},
+    {"evaluation", "simulated"},
     {"inference"},
     {"report"},
     {"data"},

@@ -12,7 +12,7 @@ import pytest
 
 from cells import draw
 from cytoforge.cli import main
-from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.simulate import simulate_movie
 from cytoforge.data import movie
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.run import Run

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "simulate movie": (
         "SimulateMovie",
-        "commands.simulate_movie:simulate_movie",
+        "commands.simulate:simulate_movie",
         "movies of cells that move and divide like yours",
     ),
     "score generation": (

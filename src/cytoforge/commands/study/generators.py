@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cytoforge.commands.generate import generate
-from cytoforge.commands.score_generation import GenerationResults, score_generation
+from cytoforge.commands.score_generation import score_generation
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.commands.study.folder import LAYOUTS, Study, middle, open_all, open_data, over_seeds, shown, subset
 from cytoforge.commands.study.segmenters import alike, base_settings, trained
@@ -17,6 +17,7 @@ from cytoforge.commands.train import train_generator, train_segmentation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
 from cytoforge.data.weights import weights_file
+from cytoforge.evaluation.generation import GenerationResults
 from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.settings import (

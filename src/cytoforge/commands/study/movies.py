@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cytoforge.commands.generate import generate_movie
-from cytoforge.commands.score_movie import MovieResults, score_movie
-from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.score_movie import score_movie
+from cytoforge.commands.simulate import simulate_movie
 from cytoforge.commands.study.folder import LAYOUTS, Study, mean_over_seeds, middle, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.segmenters import alike, base_settings, measure, trained, values
@@ -19,6 +19,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.evaluation.movie import MovieResults
 from cytoforge.progress import counted, say
 from cytoforge.report import Report, colour_labels, to_rgb
 from cytoforge.settings import (

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cytoforge.commands.score_tracking import score_tracking
-from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.simulate import simulate_movie
 from cytoforge.commands.study.folder import Study, mean_over_seeds, over_seeds, shown
 from cytoforge.commands.study.frames import Part, copy_movie, split_movies
 from cytoforge.commands.study.movies import copies, generator_run, judging_run, painted, settings_of
