@@ -11,8 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "src" / "cytoforge"
 SCIENCE = {"networks", "losses", "metrics", "simulation", "cells", "tracking"}
 FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors and its own
     {"cli", "__main__"},
-    {"commands", "api", "studies"},
+    {"commands", "api"},
+    {"studies"},
     {"training"},
+    {"evaluation", "simulated"},
     {"inference"},
     {"report"},
     {"data"},

@@ -12,13 +12,13 @@ from scipy import ndimage
 from cytoforge.cells.crops import windows_around
 from cytoforge.cells.labels import boxes, compact, dense, renumbered
 from cytoforge.commands.export import _outlined
-from cytoforge.commands.simulate_movie import least_reach
 from cytoforge.data.movie import relabelled
 from cytoforge.data.tracks import mended
 from cytoforge.metrics.cells import measure
 from cytoforge.metrics.motion import motion
 from cytoforge.metrics.movie import coherence
 from cytoforge.report import colour_labels, id_colours, label_colours, outcome_overlay, overlay
+from cytoforge.simulated.movie import least_reach
 from cytoforge.simulation.masks import shapes_of
 from cytoforge.tracking.linking import numbered
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cytoforge.cli import main
 from cytoforge.commands.demo import open_folder
 from cytoforge.commands.segment import segment
-from cytoforge.commands.study.folder import Study
+from cytoforge.commands.study import open_folder as open_study
 from cytoforge.commands.train import segmentation_parameters, specified, stage_generator
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_image, write_labels
@@ -25,6 +25,8 @@ from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.settings import Demo, Segment, StudyTraining, TrainSegmentation
+from cytoforge.studies.folder import StudyFolder
+from cytoforge.studies.measurements import SegmenterScores
 from cytoforge.training.tasks.staged import open_stages
 from test_segment import CELLS, Toy, images, run, toy, write_run  # noqa: F401
 
@@ -620,11 +622,11 @@ def test_stages_that_the_user_added_to_outlive_overwrite(tmp_path: Path) -> None
 def test_what_the_user_put_into_a_study_outlives_overwrite(tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
 
-    def opened(**flags: Any) -> Study:
-        return Study.open("training", StudyTraining(data=(tiny_dataset,), out=out, **flags))
+    def opened(**flags: Any) -> StudyFolder:
+        return open_study("training", StudyTraining(data=(tiny_dataset,), out=out, **flags))
 
     study = opened()
-    study.once("unet-0", lambda: {"f": 1})
+    study.once("unet-0", SegmenterScores, lambda: SegmenterScores(steps=1, images={}))
     OutputFolder(study.place("runs", "unet-0"), "train").write("config.json", b"ours")
     mine = put(out, "runs/own/config.json", "runs/unet-0/notes.txt", "pictures/mine.png")
     opened(overwrite=True)

@@ -13,13 +13,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
 from cytoforge.cli import main
-from cytoforge.commands import score_generation as command
 from cytoforge.commands.score_generation import score_generation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, read_json, write_json
 from cytoforge.data.images import read_image, write_image
 from cytoforge.data.weights import FILES, VARIABLE
 from cytoforge.errors import UserError
+from cytoforge.evaluation import generation as evaluation
 from cytoforge.metrics.generation import frechet_distance
 from cytoforge.settings import ScoreGeneration
 from cytoforge.simulation.phantom import phantom
@@ -50,8 +50,8 @@ def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks in the place of the pretrained ones."""
-    monkeypatch.setattr(command, "load_inception", lambda directory: Patches())
-    monkeypatch.setattr(command, "load_lpips", lambda directory: Difference())
+    monkeypatch.setattr(evaluation, "load_inception", lambda directory: Patches())
+    monkeypatch.setattr(evaluation, "load_lpips", lambda directory: Difference())
 
 
 def pictures(folder: Path, seeds: Any, change: float = 0.0, shape: tuple[int, int] = (48, 56)) -> Path:
@@ -183,7 +183,7 @@ class TestScores:
             write_image(tmp_path / "varied" / "images" / f"{name}.png", np.full((1, 48, 56), level, np.uint8))
         files = {name: {"mask": name[0], "variant": 1} for name in grey}
         write_json(tmp_path / "varied" / "dataset.json", {"synthetic": {}, "files": files})
-        limits = command._limits(Dataset.open(real))
+        limits = evaluation._limits(Dataset.open(real))
         found = score_generation(ScoreGeneration(tmp_path / "varied", real, json=tmp_path / "s.json", threads=1)).styles
         low, high = limits[0]
         one, two, three = (float(np.clip(2 * (level - low) / (high - low) - 1, -1, 1)) for level in (100, 150, 200))

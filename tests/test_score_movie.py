@@ -12,14 +12,15 @@ import pytest
 from scipy import ndimage
 
 from cytoforge.cli import main
-from cytoforge.commands import score_movie as command
-from cytoforge.commands.score_movie import MovieResults, score_movie
+from cytoforge.commands.score_movie import score_movie
 from cytoforge.data.files import digest, read_json, write_json
 from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import MovieWriter, Track, read_sequences, read_tracks, tracks_of
 from cytoforge.data.run import Run
 from cytoforge.data.weights import FILES, VARIABLE
 from cytoforge.errors import UserError
+from cytoforge.evaluation import movie as evaluation
+from cytoforge.evaluation.movie import MovieResults
 from cytoforge.inference.frames import shrunk
 from cytoforge.metrics.estimates import to_json
 from cytoforge.networks.segmentation import UNet
@@ -40,8 +41,8 @@ def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks in the place of the pretrained ones."""
-    monkeypatch.setattr(command, "load_inception", lambda directory: Patches())
-    monkeypatch.setattr(command, "load_lpips", lambda directory: Difference())
+    monkeypatch.setattr(evaluation, "load_inception", lambda directory: Patches())
+    monkeypatch.setattr(evaluation, "load_lpips", lambda directory: Difference())
 
 
 def same(image: np.ndarray, t: int) -> np.ndarray:

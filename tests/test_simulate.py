@@ -11,7 +11,6 @@ from skimage.measure import label
 
 from cells import NOTHING
 from cytoforge.cli import main
-from cytoforge.commands import simulate as command
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
@@ -19,6 +18,7 @@ from cytoforge.data.images import write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import morphology
 from cytoforge.settings import SimulateMasks
+from cytoforge.simulated import masks as module
 from cytoforge.simulation.phantom import phantom
 
 BINARY = np.zeros((40, 60), np.int32)
@@ -160,7 +160,7 @@ def test_masks_alone_and_movies_are_models_too(phantoms: Path, tiny_movie: Path,
 def test_interrupted_work_goes_on(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", like=phantoms, count=4)
     out = tmp_path / "out"
-    simulated, made = command._simulated, []
+    simulated, made = module._simulated, []
 
     def stops(*arguments: object) -> np.ndarray:
         made.append(1)
@@ -168,7 +168,7 @@ def test_interrupted_work_goes_on(phantoms: Path, tmp_path: Path, monkeypatch: p
             raise KeyboardInterrupt
         return simulated(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, "_simulated", stops)
+    monkeypatch.setattr(module, "_simulated", stops)
     assert main(["simulate", "masks", "--like", str(phantoms), "--out", str(out), "--count", "4"]) == 130
     assert len(written(out)) == 2
     with pytest.raises(UserError, match="unfinished work with another density, seed; repeat its command to go on"):

@@ -9,14 +9,15 @@ import pytest
 
 from conftest import write_movie
 from cytoforge.cli import main
-from cytoforge.commands import simulate_movie as command
 from cytoforge.commands.check import check
-from cytoforge.commands.simulate_movie import least_reach, simulate_movie
+from cytoforge.commands.simulate import simulate_movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.data.movie import MovieWriter, read_sequences, read_tracks
 from cytoforge.errors import UserError
 from cytoforge.settings import Check, SimulateMovie
+from cytoforge.simulated import movie as module
+from cytoforge.simulated.movie import least_reach
 from cytoforge.simulation.dynamics import Dynamics
 
 
@@ -127,7 +128,7 @@ def test_scale_and_division_rate(phantom_movie: Path, tmp_path: Path) -> None:
 def test_interrupted_work_goes_on(phantom_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", like=phantom_movie, count=2, frames=4)
     out = tmp_path / "out"
-    simulated, made = command.simulate_lineage, []
+    simulated, made = module.simulate_lineage, []
 
     def stops(*arguments: object, **settings: object) -> object:
         made.append(1)
@@ -135,7 +136,7 @@ def test_interrupted_work_goes_on(phantom_movie: Path, tmp_path: Path, monkeypat
             raise KeyboardInterrupt
         return simulated(*arguments, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, "simulate_lineage", stops)
+    monkeypatch.setattr(module, "simulate_lineage", stops)
     line = ["simulate", "movie", "--like", str(phantom_movie), "--out", str(out), "--count", "2", "--frames", "4"]
     assert main(line) == 130
     assert [one.name for one in read_sequences(out)] == ["01"]

@@ -1,11 +1,9 @@
 """Studies, at their smallest: what they measure, on what, once only; and what they refuse."""
 
 import itertools
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +11,23 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from cytoforge.cli import main
-from cytoforge.commands.study import generators, segmenters
-from cytoforge.commands.study.folder import Study, difference, estimate, open_all, shown, split_test, subset
+from cytoforge.cli import FAULT, main
+from cytoforge.commands.study import open_folder, study_dense
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
-from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.morphology import morphology
 from cytoforge.networks.features import VGG19Features
-from cytoforge.report import Report
-from cytoforge.settings import StudyDense, StudyLimitedData, StudyVersatility
+from cytoforge.settings import StudyDense, StudyTraining, StudyVersatility
 from cytoforge.simulation.phantom import phantom
+from cytoforge.studies.datasets import open_all, split_test, subset, write_crops
+from cytoforge.studies.folder import StudyFolder
+from cytoforge.studies.measure import generators, segmenters, trainings
+from cytoforge.studies.measurements import ImageScores, SegmenterScores
+from cytoforge.studies.present.generators import PICTURED_IMAGES
+from cytoforge.studies.specification import DenseStudy, LimitedDataStudy, Study
 from cytoforge.training import specification
 from cytoforge.training.tasks import staged
 from cytoforge.training.tasks.generator import GeneratorTask
@@ -43,6 +44,7 @@ FLAGS = {
     "extrapolation": "--seeds 1 --densities 0.1 0.3 --count 2",
 }
 Run = Callable[[str], Path]
+Asked = dict[str, list[specification.Training]]
 
 
 def write_phantoms(folder: Path, seeds: range) -> Path:
@@ -75,14 +77,29 @@ def small() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def asked() -> Asked:
+    """The trainings, by kind of study, that were asked for while `run` ran it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory, asked: Asked) -> Run:
     """Return the folder of a finished study of a kind; it runs for the first test that asks for it."""
     done: dict[str, Path] = {}
+    train = trainings.run_task
 
     def finished(kind: str) -> Path:
+        def record(task: Any, training: specification.Training) -> Any:
+            asked.setdefault(kind, []).append(training)
+            return train(task, training)
+
         if kind not in done:
             out = tmp_path_factory.mktemp(kind) / "study"
-            assert study(kind, phantoms, out) == 0
+            (out.parent / "weights").mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(trainings, "run_task", record)
+                patch.setattr(staged, "run_task", record)
+                assert study(kind, phantoms, out, "--weights-dir", str(out.parent / "weights"), "--seed", "0") == 0
             done[kind] = out
         return done[kind]
 
@@ -96,14 +113,13 @@ def forbid(patch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was measured before")
 
     for place, name in (
-        (segmenters, "train_segmentation"),
-        (segmenters, "segment"),
-        (segmenters, "score_segmentation"),
-        (generators, "train_segmentation"),
-        (generators, "train_generator"),
-        (generators, "generate"),
+        (trainings, "run_task"),
+        (trainings, "train_two_stage"),
+        (trainings, "segment_dataset"),
+        (segmenters, "score_masks"),
+        (generators, "generate_images"),
         (generators, "simulate_masks"),
-        (generators, "score_generation"),
+        (generators, "score_images"),
     ):
         patch.setattr(place, name, refuse)
 
@@ -194,6 +210,18 @@ def test_ways_of_training_are_those_of_the_table(run: Run) -> None:
         assert control["trained_on"] == two["trained_on"]
 
 
+@pytest.mark.parametrize("kind", FLAGS)
+def test_flags_reach_every_training(kind: str, run: Run, asked: Asked) -> None:
+    out = run(kind)
+    assert asked[kind]
+    for training in asked[kind]:
+        assert (training.compute.weights_dir, training.compute.threads) == (out.parent / "weights", 1)
+        stage = training.output.path.parent.name == "stages"
+        seconds = training.budget.seconds
+        assert seconds is None or (0 < seconds < 0.3 if stage else seconds <= 0.3)
+        assert training.budget.clock == ("processor" if kind == "training" else "wall")
+
+
 def test_weights_reach_the_generator_of_the_dense_study(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,20 +231,21 @@ def test_weights_reach_the_generator_of_the_dense_study(
         asked.append((task, training))
         raise KeyboardInterrupt
 
-    def measure(study: Any, name: str, settings: Any, test: Path) -> Any:
-        if settings.method == "two-stage":
-            segmenters.train_segmentation(replace(settings, out=study.out / "runs" / name))
-        return {"steps": 1}
+    def scores(folder: Any, method: Any, training: specification.Training, test: Path) -> SegmenterScores:
+        if training.output.path.name == "two-stage-0":
+            method(training)
+        return SegmenterScores(steps=1, images={})
 
     weights = tmp_path / "weights"
     weights.mkdir()
     save_file(vgg_state(10), weights / "vgg19_to_relu3_1.safetensors")
-    monkeypatch.setattr(segmenters, "measure", measure)
+    monkeypatch.setattr(segmenters, "segmenter_scores", scores)
     monkeypatch.setattr(staged, "run_task", record)
-    flags = ("--preset", "paper", "--weights-dir", str(weights))
+    flags = ("--preset", "paper", "--weights-dir", str(weights), "--condition", "mask")
     assert study("dense", phantoms, tmp_path / "out", *flags) == 130
     ((task, training),) = asked
     assert isinstance(task, GeneratorTask) and training.compute.weights_dir == weights
+    assert task.parameters.condition == "mask"
     assert isinstance(feature_network(task.parameters, training.compute.weights_dir), VGG19Features)
 
 
@@ -243,10 +272,11 @@ def test_hard_images_are_the_half_that_touches_more(run: Run) -> None:
 
 
 def test_a_single_test_image_is_hard(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = {"steps": 1, "images": {"p10": {"f_score": [0.5] * 5, "precision": [1.0] * 5, "recall": [0.5] * 5}}}
-    monkeypatch.setattr(segmenters, "measure", lambda *arguments: record)
+    image = ImageScores(f_score=[0.5] * 5, precision=[1.0] * 5, recall=[0.5] * 5, dice=0.5)
+    scores = SegmenterScores(steps=1, images={"p10": image})
+    monkeypatch.setattr(segmenters, "segmenter_scores", lambda *arguments: scores)
     shutil.copytree(write_phantoms(tmp_path / "one", range(10, 11)), tmp_path / "test")
-    segmenters.study_dense(StudyDense((phantoms,), tmp_path / "out", test=tmp_path / "test"))
+    study_dense(StudyDense((phantoms,), tmp_path / "out", test=tmp_path / "test"))
     rows = read_json(tmp_path / "out" / "results.json")["rows"]
     assert [row["test images"] for row in rows] == ["all"] * 3 + ["hard"] * 3
     assert rows[0]["F at IoU 0.5"] == {"value": 0.5, "low": None, "high": None, "images": 1}
@@ -264,10 +294,9 @@ def test_crops_are_nested_and_hold_cells(run: Run, phantoms: Path, tmp_path: Pat
         whole = read_image(phantoms / "images" / f"{item.name}.png")[0]
         windows = np.lib.stride_tricks.sliding_window_view(whole, (80, 80))
         assert (windows == image[0]).all(axis=(2, 3)).any()
-    config = StudyLimitedData((phantoms,), tmp_path / "out", crop=80)
+    wanted = LimitedDataStudy(data=(phantoms,), crops=(1,), crop=80)
     drawn = {
-        tuple(names(segmenters.write_crops(Dataset.open(phantoms), tmp_path / f"{seed}", 1, config, seed)))
-        for seed in range(5)
+        tuple(names(write_crops(Dataset.open(phantoms), tmp_path / f"{seed}", 1, wanted, seed))) for seed in range(5)
     }
     assert len(drawn) > 1
 
@@ -277,8 +306,8 @@ def test_crops_pass_over_images_without_cells_and_count_pixels_at_scale(tmp_path
     for number in range(6):
         write_image(data / "images" / f"empty{number}.png", read_image(data / "images" / "p0.png"))
         write_labels(data / "masks" / f"empty{number}.png", np.zeros((96, 96), np.int32))
-    config = StudyLimitedData((data,), tmp_path / "out", crop=32, scale=0.5)
-    crops = segmenters.write_crops(Dataset.open(data), tmp_path / "crops", 2, config, 0)
+    wanted = LimitedDataStudy(data=(data,), crops=(2,), crop=32, scale=0.5)
+    crops = write_crops(Dataset.open(data), tmp_path / "crops", 2, wanted, 0)
     assert names(crops) == {"p0", "p1"}
     assert {read_labels(file).shape for file in (crops / "masks").iterdir()} == {(64, 64)}
     line = ["study", "limited-data", str(data), "--out", str(tmp_path / "out"), "--crops", "3", "--crop", "32"]
@@ -295,7 +324,7 @@ def test_the_ablation_trains_what_it_says(run: Run) -> None:
     assert unet["perceptual"] is style["perceptual"] is None
     rows = read_json(out / "results.json")["rows"]
     numbers = {row["generator"]: list(generators.ARMS).index(row["generator"]) + 1 for row in rows}
-    assert {f"{number}-0" for number in numbers.values()} | {"judge-0"} == found.keys()
+    assert {f"{number}-0" for number in numbers.values()} | {"reference-segmenter-0"} == found.keys()
     for number in set(numbers.values()) - {1, 2}:
         assert found[f"{number}-0"]["parameters"]["network"] == "style-unet"
         assert found[f"{number}-0"]["parameters"]["perceptual"] != "none"
@@ -314,7 +343,9 @@ def test_the_ablation_trains_what_it_says(run: Run) -> None:
 
 def test_versatility_has_a_generator_for_each_data_set(run: Run) -> None:
     out = run("versatility")
-    assert configs(out).keys() == {f"{name}{kind}-0" for name in ("phantoms", "others") for kind in ("", "-judge")}
+    assert configs(out).keys() == {
+        f"{name}{kind}-0" for name in ("phantoms", "others") for kind in ("", "-reference-segmenter")
+    }
     assert [row["data"] for row in read_json(out / "results.json")["rows"]] == ["phantoms", "others"]
     assert names(out / "work" / "others-0") == names(out / "data" / "others-0" / "test")
 
@@ -323,12 +354,12 @@ def test_data_of_one_name_are_told_apart_by_the_folder_above(phantoms: Path, tmp
     for name in ("cells", "nuclei"):
         write_phantoms(tmp_path / name / "train", range(3))
     data = (tmp_path / "cells" / "train", tmp_path / "nuclei" / "train", phantoms)
-    config = StudyVersatility(data=data, out=tmp_path / "study")
-    datasets = open_all(config)
+    wanted = Study(data=data)
+    datasets = open_all(wanted)
     assert list(datasets) == ["cells-train", "nuclei-train", "phantoms"]
-    study = Study.open("versatility", config)
+    folder = StudyFolder.open("versatility", tmp_path / "study", {})
     for name, dataset in datasets.items():
-        for part in subset(study, dataset, config, seed=0):
+        for part in subset(folder, wanted, name, dataset, seed=0):
             assert part.parent == tmp_path / "study" / "data" / f"{name}-0"
     with pytest.raises(UserError, match="several DATA have one name and lie in folders of one name; rename one"):
         StudyVersatility(data=(data[0], data[0]), out=tmp_path)
@@ -360,7 +391,7 @@ def test_pictures_show_mask_image_and_paintings(kind: str, run: Run) -> None:
     for file in pictures:
         folder = "phantoms-0" if kind == "ablation" else f"{file.stem}-0"
         count = len(names(out / "data" / folder / "test"))
-        assert read_image(file).shape == (3, 96 * min(count, generators.SHOWN), 96 * (2 + paintings))
+        assert read_image(file).shape == (3, 96 * min(count, PICTURED_IMAGES), 96 * (2 + paintings))
 
 
 def test_an_interrupted_study_goes_on(
@@ -368,18 +399,20 @@ def test_an_interrupted_study_goes_on(
 ) -> None:
     out, trained = tmp_path / "study", []
 
-    def stop_at_the_third(settings: Any) -> Any:
-        trained.append(settings.out.name)
-        if len(trained) == 3:
-            OutputFolder(settings.out, "train").write_json(
-                "provenance.json", {}
-            )  # what a kill before config.json leaves
-            raise KeyboardInterrupt
-        return train(settings)
+    def stop_at_the_third(train: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(*arguments: Any) -> Any:
+            place = arguments[-1].output.path
+            trained.append(place.name)
+            if len(trained) == 3:
+                OutputFolder(place, "train").write_json("provenance.json", {})  # what a kill before config.json leaves
+                raise KeyboardInterrupt
+            return train(*arguments)
 
-    train = segmenters.train_segmentation
+        return begin
+
     with monkeypatch.context() as patch:
-        patch.setattr(segmenters, "train_segmentation", stop_at_the_third)
+        for name in ("run_task", "train_two_stage"):
+            patch.setattr(trainings, name, stop_at_the_third(getattr(trainings, name)))
         assert study("dense", phantoms, out, "--seeds", "1") == 130
     assert trained == ["conventional-0", "two-stage-0", "control-0"]
     (out / "results" / "two-stage-0.json").unlink()  # as if stopped after the training, before the scores
@@ -396,19 +429,18 @@ def test_an_interrupted_study_goes_on(
 def test_painting_goes_on_where_it_was_interrupted(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*arguments: object) -> None:
+    def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     out, flags = tmp_path / "study", ("--densities", "0.1", "--count", "1")
-    for name in ("simulate_masks", "generate", "score_generation"):
+    for name in ("simulate_masks", "generate_images", "score_images"):
         with monkeypatch.context() as patch:
             patch.setattr(generators, name, stop)
             patch.setattr(generators, "weights_file", lambda *wanted: Path("weights"))  # as if sets could be scored
             assert study("extrapolation", phantoms, out, *flags) == 130
     before = {file: file.stat().st_mtime_ns for part in ("runs", "data") for file in (out / part).rglob("*.*")}
     with monkeypatch.context() as patch:
-        patch.setattr(generators, "train_segmentation", stop)
-        patch.setattr(generators, "train_generator", stop)
+        patch.setattr(trainings, "run_task", stop)
         assert study("extrapolation", phantoms, out, *flags) == 0
     assert len(list((out / "results").iterdir())) == 2
     assert all(file.stat().st_mtime_ns == time for file, time in before.items())
@@ -443,7 +475,7 @@ def test_other_settings_and_other_folders_are_refused(
     assert (tmp_path / "mine" / "results").is_dir()
     assert study("training", phantoms, out, "--threads", "2") == 0  # where it computes may differ
     capsys.readouterr()
-    assert study("training", phantoms, out, "--minutes", "1", "--overwrite") == 70
+    assert study("training", phantoms, out, "--minutes", "1", "--overwrite") == FAULT  # it would measure again
     assert "measured before" in capsys.readouterr().err
     assert read_json(out / "study.json")["settings"]["minutes"] == 1
     assert not (out / "results").exists() and not (out / "report.html").exists()
@@ -456,7 +488,6 @@ def test_other_settings_and_other_folders_are_refused(
         ("dense", "--few 5", "leaves 4 images to train on, 5 are needed"),
         ("limited-data", "--crops 1 5", "leaves 4 images to train on, 5 are needed"),
         ("ablation", "--limit 5", "leaves 4 images to train on, 5 are needed"),
-        ("training", "--condition mask", "--condition has no part in this study"),
         ("extrapolation", "--densities 0.9", "--densities go from 0.01 to 0.7"),
         ("training", "--networks unet cellpose unet", "--networks: unet is named twice; name each once"),
         ("limited-data", "--crops 2 4 2", "--crops: 2 is named twice"),
@@ -499,8 +530,8 @@ def test_copies_keep_scale_and_groups(phantoms: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(phantoms, data)
     write_json(data / "dataset.json", {"scale": 0.5, "groups": "prefix", "licence": "none"})
-    config = StudyDense((data,), tmp_path / "out")
-    pool, test = segmenters.subset(Study.open("dense", config), Dataset.open(data), config, 0)
+    folder = StudyFolder.open("dense", tmp_path / "out", {})
+    pool, test = subset(folder, DenseStudy(data=(data,)), "data", Dataset.open(data), 0)
     for folder in (pool, test):
         assert read_json(folder / "dataset.json") == {"scale": 0.5, "groups": "prefix"}
 
@@ -528,38 +559,64 @@ def test_minutes_of_the_processor_are_its_own(phantoms: Path, tmp_path: Path, mo
     assert next(ticks) == seen + 1  # nobody looked
 
 
-def test_means_and_differences_by_hand() -> None:
-    values = [{"a": 1.0, "b": 0.5}, {"b": 0.25, "c": None}]
-    others = [{"b": 0.0, "a": 0.5}, {"b": 0.5, "c": 1.0}]
-    mean, gain = estimate(values), difference(values, others)
-    assert (mean.value, mean.images) == (pytest.approx((1 + 0.5 + 0.25) / 3), 2)
-    assert (gain.value, gain.images) == (pytest.approx((0.5 + 0.5 - 0.25) / 3), 2)
-    assert mean.low == 0.25 and mean.high == 1.0
-    backwards = [dict(reversed(scores.items())) for scores in values]
-    assert estimate(backwards) == mean and difference(backwards, others) == gain
-    same = difference(values, values)
-    assert (same.value, same.low, same.high) == (0, 0, 0)
-    assert np.isnan(estimate([{"a": None}]).value)
-    with pytest.raises(ValueError, match="got 2 and 1 seeds"):
-        difference(values, others[:1])
+def test_a_flag_that_could_only_be_refused_is_gone(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        study("training", phantoms, tmp_path / "out", "--condition", "mask")
+    assert error.value.code == 2 and "--condition" in capsys.readouterr().err
 
 
-def test_tables_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = Study("dense", tmp_path, {})
-    table.row(training="conventional", F=Estimate(0.5, 0.25, 0.75, 3), gain=None)
-    table.row(training="two-stage", F=Estimate(0.625, float("nan"), float("nan"), 1), steps=12)
-    assert table.table() == [
-        "training      F                     gain  steps",
-        "conventional  0.500 [0.250, 0.750]  -     -",
-        "two-stage     0.625                 -     12",
-    ]
-    table.finish(Report("a"), {"touching": {}})
-    assert capsys.readouterr().out.startswith("training      F ")
-    stored = json.loads((tmp_path / "results.json").read_text())
-    assert stored["rows"][1] == {
-        "training": "two-stage",
-        "F": {"value": 0.625, "low": None, "high": None, "images": 1},
-        "steps": 12,
-    }
-    assert shown(Estimate(float("nan"), float("nan"), float("nan"), 0)) == "-"
-    assert shown(0.12345) == "0.123" and shown("a") == "a"
+def test_a_study_begun_when_there_was_another_flag_goes_on(tmp_path: Path) -> None:
+    given = StudyTraining((tmp_path,), tmp_path / "out")
+    open_folder("training", given)
+    record = tmp_path / "out" / "study.json"
+    stored = read_json(record)
+    assert "condition" not in stored["settings"] and stored["settings"]["networks"] == ["unet", "cellpose", "deepsea"]
+    OutputFolder(tmp_path / "out", "study").write_json(
+        "study.json", {**stored, "settings": {**stored["settings"], "condition": "instances"}}
+    )
+    assert open_folder("training", given).kind == "training"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "sentence"),
+    [
+        ("conventional-0", ("steps",), "12", "steps is '12', but should be a valid integer"),
+        ("conventional-0", ("images", "p0", "f_score"), [0.5], "should have at least 5 items after validation"),
+        ("conventional-0", ("images",), None, "images is None, but should be a valid dictionary"),
+        ("conventional-0", ("images", "p0"), [], "images.p0 is [], but should be a valid dictionary"),
+    ],
+)
+def test_an_edited_result_is_one_sentence(
+    name: str,
+    path: tuple[str, ...],
+    value: Any,
+    sentence: str,
+    phantoms: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "study"
+    image = {"f_score": [0.5] * 5, "precision": [None] * 5, "recall": [0.5] * 5, "dice": 0.5}
+    record: dict[str, Any] = {"steps": 12, "seconds": 1.0, "verdict": "v", "trained_on": [], "images": {"p0": image}}
+    folder = open_folder("dense", StudyDense((phantoms,), out))
+    inner = record
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    folder.folder.write_json(f"results/{name}.json", record)
+    shutil.rmtree(out / "data", ignore_errors=True)
+    forbid(monkeypatch)
+    assert main(["study", "dense", str(phantoms), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{out / 'results' / name}.json: " in line and sentence in line and "remove it to measure again" in line
+
+
+@pytest.mark.parametrize("content", ['{"study": "dense"}', '{"study": 1, "settings": {}}', '{"settings": []}'])
+def test_an_edited_record_is_one_sentence(content: str, tmp_path: Path) -> None:
+    given = StudyDense((tmp_path,), tmp_path / "out")
+    open_folder("dense", given).folder.write("study.json", content.encode())
+    with pytest.raises(UserError, match=r"study\.json: .*; restore the file, or give --overwrite"):
+        open_folder("dense", given)

@@ -14,15 +14,21 @@ import pytest
 from cells import draw
 from conftest import picture, write_movie
 from cytoforge.cli import main
-from cytoforge.commands.study import movies, trackers
-from cytoforge.commands.study.frames import Part, copy_movie, split_movies
-from cytoforge.commands.train import movie_parameters
+from cytoforge.commands.study import specified, study_tracking
 from cytoforge.data.files import digest, read_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import read_sequences, read_tracks
 from cytoforge.errors import UserError
+from cytoforge.inference.tracker import Tracker
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.settings import StudyMovie, StudyTracking
+from cytoforge.studies import specification as studies
+from cytoforge.studies.frames import Part, copy_movie, split_movies
+from cytoforge.studies.measure import movies, trackers, trainings
+from cytoforge.studies.measurements import TrackingScores
+from cytoforge.studies.present.movies import drift_figure
+from cytoforge.training import specification
+from cytoforge.training.hyperparameters import Vid2Vid
 
 TINY = "--preset tiny --minutes 0.002 --threads 1 --seeds 1"
 FLAGS = {
@@ -68,12 +74,14 @@ def study(kind: str, data: Path, out: Path, *flags: str) -> int:
 def test_what_generators_are_given_of_cells(
     method: Any, options: dict[str, Any], given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(movies, "trained", lambda settings, train: settings)
-    config = StudyMovie(data=(tmp_path,), out=tmp_path / "out", **options)
-    folder: Any = SimpleNamespace(kind="movie", place=config.out.joinpath)
-    settings: Any = movies.generator_run(folder, config, method, tmp_path, seed=3)
-    assert (settings.method, settings.seed) == (method, 3)
-    assert movie_parameters(settings).condition == given
+    asked: list[Any] = []
+    monkeypatch.setattr(trainings, "trained", lambda task, training: asked.append((task, training)))
+    wanted = specified(studies.MovieStudy, StudyMovie(data=(tmp_path,), out=tmp_path / "out", **options))
+    folder: Any = SimpleNamespace(kind="movie", place=lambda *parts: tmp_path.joinpath(*parts))
+    movies.generator_run(folder, wanted, method, tmp_path, seed=3)
+    ((task, training),) = asked
+    assert (isinstance(task.parameters, Vid2Vid), training.seed) == (method == "vid2vid", 3)
+    assert task.parameters.condition == given
 
 
 def digests(path: Path) -> set[str]:
@@ -93,20 +101,36 @@ def no_weights() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def asked() -> dict[str, list[specification.Training]]:
+    """The trainings, by kind of study, that were asked for while `run` ran it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory, asked: dict[str, list[specification.Training]]) -> Run:
     """Return the folder of a study of a kind that was interrupted, then finished; it runs for the first to ask."""
     done: dict[str, Path] = {}
+    train = trainings.run_task
 
     def finished(kind: str) -> Path:
+        def record(task: Any, training: specification.Training) -> Any:
+            asked.setdefault(kind, []).append(training)
+            return train(task, training)
+
         if kind not in done:
             out = tmp_path_factory.mktemp(kind) / "study"
+            weights = out.parent / "weights"
+            weights.mkdir()
             with pytest.MonkeyPatch.context() as patch:
-                stop = {"movie": (movies, "score_movie"), "tracking": (trackers, "score_tracking")}[kind]
+                stop = {"movie": (movies, "score_sides"), "tracking": (trackers, "score_tracks")}[kind]
                 patch.setattr(*stop, interrupt)
-                assert study(kind, data, out) == 130
+                patch.setattr(trainings, "run_task", record)
+                assert study(kind, data, out, "--weights-dir", str(weights)) == 130
             before = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*.*")}
             assert before and not (out / "results").exists()
-            assert study(kind, data, out) == 0
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(trainings, "run_task", record)
+                assert study(kind, data, out, "--weights-dir", str(weights)) == 0
             assert all(file.stat().st_mtime_ns == time for file, time in before.items())  # not trained again
             done[kind] = out
         return done[kind]
@@ -114,7 +138,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return finished
 
 
-def interrupt(*arguments: object) -> None:
+def interrupt(*arguments: object, **options: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -125,15 +149,14 @@ def forbid(patch: pytest.MonkeyPatch) -> None:
         raise AssertionError("this was done before")
 
     for place, name in (
-        (movies, "train_segmentation"),
-        (movies, "train_movie"),
-        (trackers, "train_tracker"),
+        (trainings, "run_task"),
+        (trainings, "segment_dataset"),
         (movies, "simulate_movie"),
-        (movies, "generate_movie"),
-        (movies, "score_movie"),
+        (movies, "film_masks"),
+        (movies, "score_sides"),
         (trackers, "simulate_movie"),
-        (trackers, "track"),
-        (trackers, "score_tracking"),
+        (trackers, "track_movie"),
+        (trackers, "score_tracks"),
     ):
         patch.setattr(place, name, refuse)
 
@@ -153,6 +176,15 @@ def test_a_study_is_written_once_and_the_same_command_measures_nothing(
     assert study(kind, data, out) == 0
     assert read_json(out / "results.json") == results
     assert (out / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_flags_reach_every_training(kind: str, run: Run, asked: dict[str, list[specification.Training]]) -> None:
+    out = run(kind)
+    assert asked[kind]
+    for training in asked[kind]:
+        assert (training.compute.weights_dir, training.compute.threads) == (out.parent / "weights", 1)
+        assert (training.budget.seconds, training.seed) == (pytest.approx(0.12), 0)
 
 
 def sources(config: dict[str, Any]) -> tuple[str, str | None]:
@@ -225,7 +257,7 @@ def test_a_painted_movie_trains_segmenters_that_are_tested_on_real_frames(run: R
     assert [row["segmenter trained on"] for row in rows] == ["real", "painted", "both"]
     assert all(0 <= row["F at IoU 0.7"]["value"] <= row["F at IoU 0.5"]["value"] <= 1 for row in rows)
     films, learned = str(out / "work" / "long-tgan-0"), []
-    for name in ("judge-0", "segmenter-painted-0", "segmenter-both-0"):
+    for name in ("reference-segmenter-0", "segmenter-painted-0", "segmenter-both-0"):
         learned.append(sources(read_json(out / "runs" / name / "config.json")))
         images = read_json(out / "results" / f"{name}.json")["images"]
         assert set(images) == {f"02_t{number:03d}" for number in range(6)}  # the frames that are tested on
@@ -262,20 +294,20 @@ def test_trackers_are_trained_on_real_and_painted_frames_and_both(run: Run) -> N
         "painted": (films, None),
         "both": (few, films),
     }
-    assert len(read_sequences(Path(films))) == trackers.SEQUENCES
+    assert len(read_sequences(Path(films))) == studies.SIMULATED_SEQUENCES
 
 
 def test_the_distance_is_chosen_on_the_frames_for_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trackers, "_add_training", lambda *arguments: None)
-    monkeypatch.setattr(trackers, "judging_run", lambda *arguments: None)
+    monkeypatch.setattr(trackers, "measure_trainings", lambda *arguments: {})
+    monkeypatch.setattr(trackers, "reference_run", lambda *arguments: None)
     monkeypatch.setattr(trackers, "generator_run", lambda *arguments: None)
     monkeypatch.setattr(trackers, "painted", lambda *arguments: tmp_path / "out" / "data" / "test")
-    config = StudyTracking((data,), tmp_path / "out", seeds=1, methods=("tgan",), trackers=("laptrack",), tune=True)
+    given = StudyTracking((data,), tmp_path / "out", seeds=1, methods=("tgan",), trackers=("laptrack",), tune=True)
     with monkeypatch.context() as patch:
-        patch.setattr(trackers, "REACHES", (0.1, 1.0))  # cells move by 2 px, and are 16 px wide
-        trackers.study_tracking(config)
+        patch.setattr(trackers, "TRIED_FACTORS", (0.1, 1.0))  # cells move by 2 px, and are 16 px wide
+        study_tracking(given)
     tried = [row for row in read_json(tmp_path / "out" / "results.json")["rows"] if row["movie"] == "for training"]
     (short, idf1), (own, best) = ((row["distance"], row["IDF1"]) for row in tried)
     assert short == pytest.approx(0.1 * own) and idf1 < best == 1
@@ -290,20 +322,20 @@ def test_fewer_frames_are_the_first_ones_and_come_in_order(
 ) -> None:
     given: dict[str, list[int]] = {}
 
-    def trained(study: Any, config: Any, name: str, data: Path, seed: int, more: Path | None = None) -> Any:
+    def trained(folder: Any, study: Any, name: str, data: Path, seed: int, more: Path | None = None) -> Any:
         given[f"{name}-{seed}"] = [len(one.frames) for one in read_sequences(data)]
         return SimpleNamespace(path=tmp_path)
 
-    def painted(study: Any, config: Any, few: Path, count: int, seed: int) -> Path:
+    def painted(folder: Any, study: Any, few: Path, count: int, seed: int) -> Path:
         assert digests(few) <= digests(data)
         return few
 
-    scores = dict.fromkeys(trackers.LINKS.values(), 0.5)
-    monkeypatch.setattr(trackers, "_add_comparison", lambda *arguments: None)
-    monkeypatch.setattr(trackers, "_painted_films", painted)
-    monkeypatch.setattr(trackers, "_tracker", trained)
-    monkeypatch.setattr(trackers, "_tracked", lambda *arguments: scores)
-    trackers.study_tracking(StudyTracking((data,), tmp_path / "out", frames=(8, 5, 10, 30), seeds=2, seed=3))
+    scores = TrackingScores.model_validate(dict.fromkeys(TrackingScores.model_fields, 0.5))
+    monkeypatch.setattr(trackers, "measure_trackers", lambda *arguments: {})
+    monkeypatch.setattr(trackers, "painted_films", painted)
+    monkeypatch.setattr(trackers, "tracker_run", trained)
+    monkeypatch.setattr(trackers, "tracking_scores", lambda *arguments: scores)
+    study_tracking(StudyTracking((data,), tmp_path / "out", frames=(8, 5, 10, 30), seeds=2, seed=3))
     counts = [row["frames"] for row in read_json(tmp_path / "out" / "results.json")["rows"]]
     assert counts == [5] * 3 + [8] * 3 + [10] * 3
     names = {"real-5": 5, "real-8": 8, "train": 10}
@@ -403,7 +435,7 @@ def test_which_sequences_are_trained_and_tested_on(
     source = film(tmp_path / "film", {"01": 8, "02": 8, "03": 8})
     film(tmp_path / "others", {"01": 2, "02": 2}, seed=1000)
     given = {**options, "test": tmp_path / options["test"] if "test" in options else None}
-    parts = split_movies(StudyMovie((source,), tmp_path / "out", **given))
+    parts = split_movies(studies.SequenceStudy(data=(source,), **given))
     assert [(part.names, part.span) for part in parts] == [train, test]
     assert parts[1].path == given["test"] or given["test"] is None
     sides = [{(one.name, n) for one, numbers in part.frames() for n in numbers} for part in parts]
@@ -413,7 +445,7 @@ def test_which_sequences_are_trained_and_tested_on(
 @pytest.mark.parametrize("share", [0.05, 0.35, 0.5, 0.77])
 def test_of_a_single_sequence_the_last_frames_are_tested_on(tmp_path: Path, share: float) -> None:
     source = film(tmp_path / "film", {"01": 23})
-    parts = split_movies(StudyTracking((source,), tmp_path / "out", test_share=max(share, 0.08)))
+    parts = split_movies(studies.SequenceStudy(data=(source,), test_share=max(share, 0.08)))
     early, late = (numbers for part in parts for _, numbers in part.frames())
     assert early + late == list(range(23))
     assert len(late) == pytest.approx(23 * max(share, 0.08), abs=0.51)
@@ -422,8 +454,8 @@ def test_of_a_single_sequence_the_last_frames_are_tested_on(tmp_path: Path, shar
 def test_nan_is_none_in_scores() -> None:
     nan = float("nan")
     given = {"a": nan, "b": Estimate(nan, nan, nan, 1), "c": Estimate(0.5, 0, 1, 2), "d": {"10": [nan, 0.25]}, "e": "x"}
-    assert movies._plain(given) == {"a": None, "b": None, "c": 0.5, "d": {"10": [None, 0.25]}, "e": "x"}
-    figure = movies._length_figure({"tgan": [{"10": [None, 0.25], "50": [0.5, 0.5]}]})
+    assert movies.plain(given) == {"a": None, "b": None, "c": 0.5, "d": {"10": [None, 0.25]}, "e": "x"}
+    figure = drift_figure({"tgan": [{"10": [None, 0.25], "50": [0.5, 0.5]}]})
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), [nan, 0.5])
 
 
@@ -517,10 +549,10 @@ def test_several_data_are_refused(data: Path, tmp_path: Path) -> None:
 def test_a_tracker_that_is_not_installed_is_missed_before_any_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def absent(config: Any) -> None:
-        raise UserError(f"{config.tracker}: is not installed")
+    def absent(name: str) -> None:
+        raise UserError(f"{name}: is not installed")
 
-    monkeypatch.setattr(trackers, "open_linker", absent)
+    monkeypatch.setattr(Tracker, "load", absent)
     with pytest.raises(UserError, match=re.escape("btrack: is not installed")):
-        trackers.study_tracking(StudyTracking((data,), tmp_path / "out", trackers=("deepsea", "btrack")))
+        study_tracking(StudyTracking((data,), tmp_path / "out", trackers=("deepsea", "btrack")))
     assert not (tmp_path / "out").exists()

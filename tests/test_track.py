@@ -13,7 +13,7 @@ import pytest
 from cells import draw
 from cytoforge.cli import main
 from cytoforge.commands.segment import segment
-from cytoforge.commands.simulate_movie import simulate_movie
+from cytoforge.commands.simulate import simulate_movie
 from cytoforge.commands.track import track
 from cytoforge.data import movie
 from cytoforge.data.images import read_labels, write_image, write_labels

@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "simulate masks": ("SimulateMasks", "commands.simulate:simulate_masks", "label images of cells shaped like yours"),
     "simulate movie": (
         "SimulateMovie",
-        "commands.simulate_movie:simulate_movie",
+        "commands.simulate:simulate_movie",
         "movies of cells that move and divide like yours",
     ),
     "score generation": (
@@ -46,30 +46,30 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "study training": (
         "StudyTraining",
-        "commands.study.segmenters:study_training",
+        "commands.study:study_training",
         "few images against all, by network",
     ),
-    "study dense": ("StudyDense", "commands.study.segmenters:study_dense", "with and without dense synthetic images"),
+    "study dense": ("StudyDense", "commands.study:study_dense", "with and without dense synthetic images"),
     "study limited-data": (
         "StudyLimitedData",
-        "commands.study.segmenters:study_limited_data",
+        "commands.study:study_limited_data",
         "what a few labelled crops are worth",
     ),
-    "study ablation": ("StudyAblation", "commands.study.generators:study_ablation", "parts of the image generator"),
+    "study ablation": ("StudyAblation", "commands.study:study_ablation", "parts of the image generator"),
     "study versatility": (
         "StudyVersatility",
-        "commands.study.generators:study_versatility",
+        "commands.study:study_versatility",
         "a generator for each of several data sets",
     ),
     "study extrapolation": (
         "StudyExtrapolation",
-        "commands.study.generators:study_extrapolation",
+        "commands.study:study_extrapolation",
         "denser cells than the generator has seen",
     ),
-    "study movie": ("StudyMovie", "commands.study.movies:study_movie", "movies of tGAN and vid2vid: Table 1, Fig. 3-5"),
+    "study movie": ("StudyMovie", "commands.study:study_movie", "movies of tGAN and vid2vid: Table 1, Fig. 3-5"),
     "study tracking": (
         "StudyTracking",
-        "commands.study.trackers:study_tracking",
+        "commands.study:study_tracking",
         "trackers on real and painted movies, and trained on them",
     ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),

@@ -35,7 +35,6 @@ from cytoforge.training.tasks.super_resolution import SuperResolutionTask
 from cytoforge.training.tasks.task import Trained, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
-WARM_START = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
 Painter = TypeVar("Painter", bound=Adversarial)
 Compared = TypeVar("Compared", bound=str)
 
@@ -174,7 +173,7 @@ def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
         target=settings.target,
         augmentation=settings.augmentation,
         condition=settings.condition or "mask",
-        warm_start=WARM_START if settings.warm_start else 0.0,
+        warm_start=hyperparameters.WARM_START if settings.warm_start else 0.0,
     )
     return changed(parameters, settings.set)
 
@@ -201,8 +200,8 @@ def generator_parameters(settings: TrainGenerator) -> hyperparameters.Generator:
     )
     if settings.loss == "l1":
         parameters = replace(parameters, perceptual="none")
-    elif parameters.perceptual == "features" and background == "painted" and settings.preset != "paper":
-        parameters = replace(parameters, perceptual="statistics")  # features alone draw minutes-long paintings to grey
+    elif parameters.perceptual == "features" and background == "painted":
+        parameters = replace(parameters, perceptual=hyperparameters.TEXTURES[settings.preset])
     return changed(parameters, settings.set)
 
 

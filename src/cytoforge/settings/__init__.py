@@ -18,6 +18,7 @@ from cytoforge.settings.commands import (
 )
 from cytoforge.settings.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
 from cytoforge.settings.study import (
+    Study,
     StudyAblation,
     StudyDense,
     StudyExtrapolation,
@@ -25,7 +26,6 @@ from cytoforge.settings.study import (
     StudyLimitedData,
     StudyMovie,
     StudyMovies,
-    StudySegmenters,
     StudyTracking,
     StudyTraining,
     StudyVersatility,
@@ -63,6 +63,7 @@ __all__ = [
     "Segment",
     "SimulateMasks",
     "SimulateMovie",
+    "Study",
     "StudyAblation",
     "StudyDense",
     "StudyExtrapolation",
@@ -70,7 +71,6 @@ __all__ = [
     "StudyLimitedData",
     "StudyMovie",
     "StudyMovies",
-    "StudySegmenters",
     "StudyTracking",
     "StudyTraining",
     "StudyVersatility",

@@ -11,7 +11,7 @@ from cytoforge.settings.training import Clock, Condition, Network
 
 
 @command
-class StudySegmenters:
+class Study:
     """What every study asks for."""
 
     data: Positional[tuple[Present, ...]]
@@ -34,8 +34,6 @@ class StudySegmenters:
     """what minutes are, as in train segmentation"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading"""
-    condition: Condition | None = "instances"
-    """what generators are told of cells"""
     weights_dir: Present | None = None
     """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -46,7 +44,7 @@ class StudySegmenters:
     """replace an existing study"""
 
     @model_validator(mode="after")
-    def _consistent(self) -> "StudySegmenters":
+    def _consistent(self) -> "Study":
         if problems := self._problems():
             raise ValueError("; ".join(problems))
         return self
@@ -76,7 +74,7 @@ class StudySegmenters:
 
 
 @command
-class StudyTraining(StudySegmenters):
+class StudyTraining(Study):
     """Compare training on few images, conventional and cyclegan, with conventional training on all (cGAN-Seg, Fig. 2).
 
     Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
@@ -95,16 +93,9 @@ class StudyTraining(StudySegmenters):
     warm_start: bool = True
     """cyclegan: learn from the pairs first"""
 
-    def _problems(self) -> list[str]:
-        told = self.condition != "instances"
-        return [
-            *super()._problems(),
-            *(["--condition has no part in this study: cyclegan is told masks"] if told else []),
-        ]
-
 
 @command
-class StudyDense(StudySegmenters):
+class StudyDense(Study):
     """Compare training on real images with and without dense synthetic ones, on easy and hard images (Table 2).
 
     Examples:
@@ -113,13 +104,15 @@ class StudyDense(StudySegmenters):
 
     few: Annotated[int, Field(ge=2)] | None = None
     """use only this many annotated images, training and validation together"""
+    condition: Condition | None = "instances"
+    """what the generator is given of the cells"""
 
     def _problems(self) -> list[str]:
         return [*super()._problems(), *self._single()]
 
 
 @command
-class StudyLimitedData(StudySegmenters):
+class StudyLimitedData(Study):
     """Measure what a few labelled crops are worth, conventionally and in two stages, in equal time.
 
     Examples:
@@ -130,17 +123,21 @@ class StudyLimitedData(StudySegmenters):
     """numbers of labelled crops"""
     crop: Annotated[int, Field(ge=32)] = 176
     """side of a crop in pixels, at --scale"""
+    condition: Condition | None = "instances"
+    """what the generator is given of the cells"""
 
     def _problems(self) -> list[str]:
         return [*super()._problems(), *self._single()]
 
 
 @command
-class StudyGenerators(StudySegmenters):
+class StudyGenerators(Study):
     """What studies of generators ask for beside."""
 
     limit: Annotated[int, Field(ge=2)] | None = None
     """use only this many annotated images, training and validation together"""
+    condition: Condition | None = "instances"
+    """what generators are given of the cells"""
 
 
 @command
@@ -152,7 +149,7 @@ class StudyAblation(StudyGenerators):
     """
 
     condition: Condition | None = "mask"
-    """what generators are told of cells, but for the one that is told of instances"""
+    """what generators are given of the cells, but for those that are given instances"""
 
     def _problems(self) -> list[str]:
         return [*super()._problems(), *self._single()]
@@ -186,7 +183,7 @@ class StudyExtrapolation(StudyGenerators):
 
 
 @command
-class StudyMovies(StudySegmenters):
+class StudyMovies(Study):
     """What studies of movies ask for beside."""
 
     sequence: UseAppendAction[tuple[str, ...]] = ()
@@ -196,7 +193,7 @@ class StudyMovies(StudySegmenters):
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.35
     """share of the frames that are for testing, the last ones, where DATA has no other sequence to test on"""
     condition: Condition | None = None
-    """what tGAN is told of cells; without it as in train movie"""
+    """what tGAN is given of the cells; without it as in train movie"""
 
     def _problems(self) -> list[str]:
         return [*super()._problems(), *self._single()]

@@ -329,6 +329,13 @@ TRACKER = {
     "paper": Tracker(**_PAPER, batch=16),
 }
 
+WARM_START = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
+TEXTURES: dict[str, Perceptual] = {  # by preset, what compares textures in features where all is painted
+    "tiny": "statistics",  # features alone draw minutes-long paintings to grey
+    "small": "statistics",
+    "paper": "features",
+}
+
 Kind = TypeVar("Kind", bound=Hyperparameters)
 
 

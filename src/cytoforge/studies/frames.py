@@ -1,6 +1,6 @@
-"""Which frames of a movie a study trains on and which it tests on, and copies of these, of one size."""
+"""Which frames of a movie a study trains on and which it tests on, copies of these of one size, and their pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +23,11 @@ from cytoforge.data.movie import (
 from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import shrunk
-from cytoforge.progress import counted
-from cytoforge.settings import StudyMovies
+from cytoforge.progress import counted, say
+from cytoforge.studies.specification import SequenceStudy
 from cytoforge.training.tasks.staged import finished
 
-TRAINED, TESTED = 5, 2  # fewest frames of a sequence, of which training keeps one for validation
+FEWEST_TRAINED, FEWEST_TESTED = 5, 2  # fewest frames of a sequence, of which training keeps one for validation
 
 
 class Part(NamedTuple):
@@ -47,15 +47,15 @@ class Part(NamedTuple):
         return found
 
 
-def split_movies(config: StudyMovies) -> tuple[Part, Part]:
+def split_movies(study: SequenceStudy) -> tuple[Part, Part]:
     """Return what is trained on and what is tested on.
 
     Tested on are the sequences of --test or --test-sequence, else the last sequence of DATA that is not to be trained
     on. Where that leaves none to train on, the last frames are tested on, a share of `test_share`. Raises UserError
     where a movie has no tracks, too few frames or missing ones, is synthetic, or would be tested on itself.
     """
-    (data,) = config.data
-    test = config.test or data
+    (data,) = study.data
+    test = study.test or data
     for path in dict.fromkeys((data, test)):
         if not is_movie(path):
             raise no_movie(path, "01/t000.tif, 01_GT/TRA/man_track000.tif ...")
@@ -63,20 +63,20 @@ def split_movies(config: StudyMovies) -> tuple[Part, Part]:
             raise UserError(f"{witness}: says that this movie is synthetic; a study wants a real one")
         for sequence in read_sequences(path):
             sequence.check_labels()
-        print("".join(f"{note}\n" for note in left_out(path)), end="")
-    named, tested = _names(data, config.sequence), _names(test, config.test_sequence)
+        say(left_out(path))
+    named, tested = _names(data, study.sequence), _names(test, study.test_sequence)
     span = 1.0
     if test.resolve() == data.resolve():
-        if not config.test_sequence:
+        if not study.test_sequence:
             tested = ([name for name in tested if name not in named] or named)[-1:]
         others = [name for name in named if name not in tested]
-        if config.sequence and config.test_sequence and others != named and named != tested:
+        if study.sequence and study.test_sequence and others != named and named != tested:
             shared = ", ".join(name for name in named if name in tested)
             raise UserError(f"--sequence and --test-sequence share {shared}; name others, or the same in both")
-        span = 1.0 if others else 1 - config.test_share
+        span = 1.0 if others else 1 - study.test_share
         named = others or tested
     parts = Part(data, named, (0.0, span)), Part(test, tested, (span % 1.0, 1.0))
-    if shared_frames := _checked(parts[0], "train", TRAINED) & _checked(parts[1], "test", TESTED):
+    if shared_frames := _checked(parts[0], "train", FEWEST_TRAINED) & _checked(parts[1], "test", FEWEST_TESTED):
         raise UserError(
             f"{test}: {counted(len(shared_frames), 'frame')} to test on would be trained on, too; give another movie "
             "with --test, or other sequences"
@@ -113,7 +113,7 @@ def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
     """
     if finished(out):
         return out
-    facts = {"from": part.path.name, "from_sequences": list(part.names), "span": list(part.span), "resized": scale}
+    facts = {"from": part.path.name, "copied": list(part.names), "span": list(part.span), "resized": scale}
     writer = MovieWriter(out, facts)
     for sequence, numbers in part.frames():
 
@@ -123,7 +123,7 @@ def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
         cells = {place: np.setdiff1d(labels_of(number), [0]).tolist() for place, number in enumerate(numbers)}
         tracks, renamed = tracks_of(cells)
         if short := writer.announce(sequence.name, [track.label for track in tracks]):
-            print(short)
+            say([short])
         for place, number in enumerate(numbers):
             labels = labels_of(number)
             for (frame, cell), label in renamed.items():
@@ -159,3 +159,14 @@ def _with_parents(
         born = track.parent == 0 and mother is not None and mother.end < track.begin
         found.append(track._replace(parent=mother.label) if mother is not None and born else track)
     return found
+
+
+def read_frames(path: Path, sequence: str, places: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+    """Read all or some frames of a sequence (C, H, W), all between the same limits of grey values.
+
+    Places count from 0 in the order of time; those beyond the last frame stand for it.
+    """
+    data = Dataset.open(path, (sequence,))
+    limits, last = data.common_limits() if data.limits is None else None, len(data.items) - 1
+    wanted = range(last + 1) if places is None else [min(place, last) for place in places]
+    return (data.read_image(data.items[place], limits=limits) for place in wanted)

@@ -1,4 +1,4 @@
-"""`cytoforge simulate movie`: movies of cells that move, grow and divide like the user's own, and how like them."""
+"""Movies of cells that move, grow and divide like the user's own, and how like them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,15 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import dense
-from cytoforge.commands.simulate import (
-    STATISTICS,
-    Model,
-    comparison_figure,
-    comparison_table,
-    keep_apart,
-    settings_of,
-    verdict,
-)
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
@@ -31,7 +22,16 @@ from cytoforge.metrics.morphology import FITTING_DIAMETER, Morphology
 from cytoforge.metrics.motion import Motion
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE, Pixels, Report, label_colours
-from cytoforge.settings import SimulateMovie
+from cytoforge.simulated.masks import (
+    STATISTICS,
+    Model,
+    comparison_figure,
+    comparison_table,
+    keep_apart,
+    settings_of,
+    verdict,
+)
+from cytoforge.simulated.specification import MovieSimulation
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of
@@ -190,25 +190,25 @@ def measure(frames: Iterator[tuple[int, NDArray[Any]]], tracks: Sequence[movie.T
     return Measures(motion.motion(watched(), tracks), tuple(shapes))
 
 
-def simulate_movie(config: SimulateMovie) -> Path:
-    """Write OUT/NN_GT, OUT/dataset.json, OUT/statistics.json, OUT/report.html and films; return OUT.
+def simulate_movie(wanted: MovieSimulation) -> list[str]:
+    """Write OUT/NN_GT, OUT/dataset.json, OUT/statistics.json, OUT/report.html, films; return lines that tell of it.
 
     Interrupted work goes on, by whole sequences. Raises UserError when --like is no movie with tracks, or OUT holds
     anything that an unfinished run of the same command has not written.
     """
-    keep_apart(config)
-    check_target(config.out, BY, overwrite=config.overwrite)  # before much is read
-    data = Filmed(config.like, config.sequence, config.scale) if config.like else None
+    keep_apart(wanted)
+    check_target(wanted.out, BY, overwrite=wanted.overwrite)  # before much is read
+    data = Filmed(wanted.like, wanted.sequence, wanted.scale) if wanted.like else None
     dynamics = data.dynamics if data else Dynamics()
-    if config.division_rate is not None:
-        dynamics = replace(dynamics, division_rate=config.division_rate)
-    info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(config)}
-    content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": config.scale}
-    names = [f"{index + 1:02d}" for index in range(config.count)]
+    if wanted.division_rate is not None:
+        dynamics = replace(dynamics, division_rate=wanted.division_rate)
+    info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
+    content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": wanted.scale}
+    names = [f"{index + 1:02d}" for index in range(wanted.count)]
     writer = movie.MovieWriter(
-        config.out,
+        wanted.out,
         content,
-        overwrite=config.overwrite,
+        overwrite=wanted.overwrite,
         sources=[(name, source) for name in names for source in ("GT/SEG", "GT/TRA")],
         beside=(*(f"{name}.gif" for name in names), STATISTICS, PAGE),
     )
@@ -217,40 +217,39 @@ def simulate_movie(config: SimulateMovie) -> Path:
     measures: list[Measures] = []
     progress = Progress("simulate")
     for index, name in enumerate(names):
-        model, generator = _plan(config, data, index)
+        model, generator = _plan(wanted, data, index)
         if not writer.has_tracks(name, "GT/TRA"):
-            _write(writer, name, model, dynamics, config, generator)
-        one = _measured(config.out, name)
+            _write(writer, name, model, dynamics, wanted, generator)
+        one = _measured(wanted.out, name)
         measures.append(one)
-        first, rows = one.frames[0], movie.read_tracks(_read(config.out, name).tracks["GT/TRA"])
-        sequences[name] = {"seed": [config.seed, index], "model": model.name, "density": model.density}
+        first, rows = one.frames[0], movie.read_tracks(_read(wanted.out, name).tracks["GT/TRA"])
+        sequences[name] = {"seed": [wanted.seed, index], "model": model.name, "density": model.density}
         sequences[name] |= {"frames": len(one.frames), "cells": first.count, "coverage": first.coverage}
         sequences[name] |= {"tracks": len(rows), "divisions": one.motion.divisions}
         if lacks(REACHED * model.density, first.count, first.coverage):
             reached = f"{first.count} cells, coverage {first.coverage:.3f}"
             notes.append(f"{name}: its first frame has only {reached}; asked for was {model.density:.3g}")
-        writer.folder.write(f"{name}.gif", _film(config.out, name))
-        progress((index + 1) / config.count, name)
-    statistics = _statistics(config, dynamics, measures, data.measures if data else ())
+        writer.folder.write(f"{name}.gif", _film(wanted.out, name))
+        progress((index + 1) / wanted.count, name)
+    statistics = _statistics(wanted, dynamics, measures, data.measures if data else ())
     writer.folder.write_json(STATISTICS, statistics)
-    _write_report(writer, config, data, dynamics, measures, sequences, notes)
+    _write_report(writer, wanted, data, dynamics, measures, sequences, notes)
     writer.finish({"sequences": sequences})
     tracks, divisions = (sum(one[key] for one in sequences.values()) for key in ("tracks", "divisions"))
-    said = f"{counted(config.count, 'sequence')} with {counted(tracks, 'track')} and {counted(divisions, 'division')}"
-    print("\n".join([*notes, f"{config.out}: {said}"]))
-    return config.out
+    said = f"{counted(wanted.count, 'sequence')} with {counted(tracks, 'track')} and {counted(divisions, 'division')}"
+    return [*notes, f"{wanted.out}: {said}"]
 
 
-def _plan(config: SimulateMovie, data: Filmed | None, index: int) -> tuple[MovieModel, np.random.Generator]:
+def _plan(wanted: MovieSimulation, data: Filmed | None, index: int) -> tuple[MovieModel, np.random.Generator]:
     """What a sequence is modelled on where the command line leaves that open, and the generator to draw it by."""
-    generator = np.random.default_rng([config.seed, index])
+    generator = np.random.default_rng([wanted.seed, index])
     if data:
         model = data.model(generator)
     else:
-        magnification = (config.diameter or FITTING_DIAMETER) / MODEL_DIAMETER
+        magnification = (wanted.diameter or FITTING_DIAMETER) / MODEL_DIAMETER
         model = MovieModel(None, parametric_shapes(generator), magnification, SIZE, DENSITY, TOUCHING, FRAMES)
-    height, width = map(int, config.size.split("x")) if config.size else model.size
-    density, frames = config.density or model.density, config.frames or model.frames
+    height, width = map(int, wanted.size.split("x")) if wanted.size else model.size
+    density, frames = wanted.density or model.density, wanted.frames or model.frames
     return replace(model, size=(height, width), density=density, frames=frames), generator
 
 
@@ -259,7 +258,7 @@ def _write(
     name: str,
     model: MovieModel,
     dynamics: Dynamics,
-    config: SimulateMovie,
+    wanted: MovieSimulation,
     generator: np.random.Generator,
 ) -> None:
     lineage = simulate_lineage(
@@ -269,8 +268,8 @@ def _write(
         generator,
         density=model.density,
         dynamics=dynamics,
-        layout=config.layout,
-        magnification=config.magnification * model.magnification,
+        layout=wanted.layout,
+        magnification=wanted.magnification * model.magnification,
         touching=model.touching,
         inset=min(model.inset, (min(model.size) - 1) // 4),
     )
@@ -316,13 +315,13 @@ def _distances(simulated: Sequence[Measures], real: Sequence[Measures]) -> dict[
 
 
 def _statistics(
-    config: SimulateMovie, dynamics: Dynamics, simulated: Sequence[Measures], real: Sequence[Measures]
+    wanted: MovieSimulation, dynamics: Dynamics, simulated: Sequence[Measures], real: Sequence[Measures]
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "command": "simulate movie",
         "version": version("cytoforge"),
-        "settings": settings_of(config),
+        "settings": settings_of(wanted),
         "dynamics": asdict(dynamics),
         "simulated": _summary(simulated),
         "real": _summary(real) if real else None,
@@ -332,7 +331,7 @@ def _statistics(
 
 def _write_report(
     writer: movie.MovieWriter,
-    config: SimulateMovie,
+    wanted: MovieSimulation,
     data: Filmed | None,
     dynamics: Dynamics,
     simulated: Sequence[Measures],
@@ -344,7 +343,7 @@ def _write_report(
     report = Report("Simulated movies", f"{counted(len(simulated), 'sequence')} of {frames} frames in all")
     apart = _distances(simulated, real) if real else None
     if apart:
-        report.verdict(verdict(f"{counted(len(real), 'sequence')} of {config.like}, simulated ones", TITLES, apart))
+        report.verdict(verdict(f"{counted(len(real), 'sequence')} of {wanted.like}, simulated ones", TITLES, apart))
     for note in notes:
         report.text(note)
     report.heading("Statistics")
@@ -360,16 +359,16 @@ def _write_report(
     report.heading("Frames")
     grid, names = [], []
     for name, record in list(sequences.items())[:REPORTED_SEQUENCES]:
-        grid.append(_moments(_read(config.out, name), 1.0))
+        grid.append(_moments(_read(wanted.out, name), 1.0))
         names.append(f"simulated {name}")
         if data:
             number = [one.name for one in data.sequences].index(record["model"])
-            grid.append(_moments(data.sequences[number], config.scale))
+            grid.append(_moments(data.sequences[number], wanted.scale))
             names.append(f"real {record['model']}, its model")
     columns_shown = ["first frame", *[""] * (MOMENTS - 2), "last frame"]
     report.image_grid(grid, columns_shown, names, f"A colour per track. Of frames longer than {WINDOW} px the middle.")
     report.heading("Settings")
-    settings = {**settings_of(config), **{f"dynamics: {name}": value for name, value in asdict(dynamics).items()}}
+    settings = {**settings_of(wanted), **{f"dynamics: {name}": value for name, value in asdict(dynamics).items()}}
     report.table(
         ["name", "value"], [[name, "none" if value is None else str(value)] for name, value in settings.items()]
     )

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.commands.score_generation import constant_remarks, unlike_constants
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import read_header, scaled_shape, units_agree, widened
 from cytoforge.errors import UserError
+from cytoforge.evaluation.comparison import MovieComparison
+from cytoforge.evaluation.generation import constant_remarks, unlike_constants
 from cytoforge.inference.frames import Labels, shrunk
 from cytoforge.inference.tiling import Floats
 from cytoforge.networks.features import SQUEEZENET_SMALLEST
 from cytoforge.progress import Progress, counted
-from cytoforge.settings import ScoreMovie
 from cytoforge.tracking.linking import numbered
 
 
@@ -94,23 +94,23 @@ class Sides:
     notes: tuple[str, ...]
 
     @classmethod
-    def open(cls, config: ScoreMovie) -> Self:
+    def open(cls, comparison: MovieComparison) -> Self:
         """Find the sequences of both sides. Where all generated ones have a real partner, only partners are compared.
 
         Grey values of a side are mapped as its dataset.json says, else all between the common limits of the truth.
-        Raises UserError as `score_movie`.
+        Raises UserError when a side is no movie with tracks, or its frames cannot be compared.
         """
-        truth, theirs = _open_side(config.truth, config.sequence)
-        if not config.allow_synthetic and (witness := truth.synthetic()):
+        truth, theirs = _open_side(comparison.truth, comparison.sequence)
+        if not comparison.allow_synthetic and (witness := truth.synthetic()):
             raise UserError(
                 f"{witness}: says that these images are synthetic, which is no ground truth; "
                 "score against a real movie, or give --allow-synthetic"
             )
-        present = {sequence.name for sequence in movie.read_sequences(config.prediction)}
-        data, ours = _open_side(config.prediction, tuple(name for name in config.sequence if name in present))
+        present = {sequence.name for sequence in movie.read_sequences(comparison.prediction)}
+        data, ours = _open_side(comparison.prediction, tuple(name for name in comparison.sequence if name in present))
         for side in (truth, data):
             side.check_looks(truth)
-        limits, scale = _limits(truth), config.scale or data.scale / truth.scale
+        limits, scale = _limits(truth), comparison.scale or data.scale / truth.scale
         notes, incomparable = list[str](), None
         if data.limits is None:
             ours_alone = _limits(data)

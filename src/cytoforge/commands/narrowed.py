@@ -1,0 +1,12 @@
+"""From the settings of a command to the specification that a lower room asks for."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+Specification = TypeVar("Specification")
+
+
+def narrowed(kind: type[Specification], settings: Any, **own: Any) -> Specification:
+    """Return a specification (a dataclass) with those of its fields that settings have, too, but for `own`."""
+    names = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(settings, name) for name in names if hasattr(settings, name)} | own)

@@ -1,1 +1,0 @@
-"""`cytoforge study ...`: the papers' comparisons on the user's data, resumable, with intervals."""

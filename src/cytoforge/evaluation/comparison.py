@@ -1,0 +1,67 @@
+"""What is compared with what, and how: small and frozen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What every score is given."""
+
+    prediction: Path
+    truth: Path
+    seed: int = 0
+    """seed of the bootstrap"""
+    allow_synthetic: bool = False
+    """whether what is synthetic may be the truth"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskComparison(Comparison):
+    """Predicted and true masks."""
+
+    protocol: Literal["instances", "paper"] = "instances"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackComparison(Comparison):
+    """Movie folders with predicted and with true tracks."""
+
+    sequence: tuple[str, ...] = ()
+    """sequences to score; all of the truth without any"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintingComparison(Comparison):
+    """Painted and real images or movies, and what their scores are computed on."""
+
+    weights_dir: Path | None = None
+    """folder with pretrained feature networks; else that of CYTOFORGE_WEIGHTS"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    """threads of a CPU; all cores without it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageComparison(PaintingComparison):
+    """Painted and real images."""
+
+    training: Path | None = None
+    """images that the generator was trained on, to look for copies of them"""
+    scale: float = 1.0
+    """factor by which real images are resized on reading"""
+    normalisation: Literal["set", "image"] | None = None
+    """real images between the limits of all, or of each; None: of each for what cytoforge painted"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovieComparison(PaintingComparison):
+    """A painted and a real movie, with tracks."""
+
+    sequence: tuple[str, ...] = ()
+    """sequences to compare; all without any"""
+    scale: float | None = None
+    """factor by which real frames are resized on reading; None: as dataset.json tells of the painted movie"""
+    segmenter: Path | None = None
+    """run whose segmenter looks for the cells in all frames"""

@@ -1,0 +1,263 @@
+"""Generated against real images of folders: how they are read, which are pairs, and their scores."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.images import (
+    Normalisation,
+    is_constant,
+    read_header,
+    read_image,
+    scaled_shape,
+    units_agree,
+    widened,
+)
+from cytoforge.data.weights import lacking, load_inception, load_lpips
+from cytoforge.errors import UserError
+from cytoforge.evaluation.comparison import ImageComparison
+from cytoforge.inference.load import choose_device
+from cytoforge.metrics.copying import Copying, copying
+from cytoforge.metrics.estimates import mean_estimate, resample
+from cytoforge.metrics.generation import (
+    PairScores,
+    SetScores,
+    StyleScores,
+    diversity,
+    extract_features,
+    pair_scores,
+    set_scores,
+)
+from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
+from cytoforge.progress import Progress, counted
+
+
+@dataclass(frozen=True)
+class GenerationResults:
+    """What could be scored (the rest is None), and what to say about it."""
+
+    sets: SetScores | None
+    pairs: PairScores | None
+    copying: Copying | None
+    styles: StyleScores | None
+    normalisation: str
+    """how grey values were mapped: between the limits of the set, or of each image"""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Images of one side, and how they are read."""
+
+    path: Path
+    data: Dataset
+    scale: float
+    limits: np.ndarray | None  # (C, 2), of all images; None: each has its own
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Size (height, width) by name, as the images are read."""
+        return {
+            item.name: scaled_shape(read_header(item.image)[0], self.scale) for item in self.data.items if item.image
+        }
+
+    def read(self, item: Item, device: str) -> Tensor:
+        return torch.from_numpy(self.data.read_image(item, self.scale, limits=self.limits)).to(device)
+
+    def images(self, device: str, progress: Progress) -> Iterator[Tensor]:
+        for done, item in enumerate(self.data.items, 1):
+            yield self.read(item, device)
+            progress(done / len(self.data.items), item.name)
+
+
+@dataclass(frozen=True)
+class ImageSides:
+    """Generated and real images, those of the training if any, and what to say about them."""
+
+    generated: _Side
+    real: _Side
+    training: _Side | None
+    normalisation: str
+    notes: tuple[str, ...]
+    incomparable: str | None
+    """why grey values of pairs cannot be compared"""
+
+
+def score_images(comparison: ImageComparison, inputs: ImageSides) -> GenerationResults:
+    """Score generated against real images in all ways that images and weights at hand allow.
+
+    Raises UserError when weights are damaged, or nothing can be scored.
+    """
+    device = choose_device(comparison.device)
+    torch.set_num_threads(comparison.threads or os.cpu_count() or 1)
+    pairs, unpaired = _pairs(inputs)
+    inception, lpips = load_inception(comparison.weights_dir), load_lpips(comparison.weights_dir)
+    notes = [*inputs.notes, *unpaired]
+    if not inception:
+        lost = lacking(comparison.weights_dir, "inception")
+        notes.append(f"no KID, FID, precision, recall, density, coverage, copying: {lost}")
+    notes += [f"no LPIPS: {lacking(comparison.weights_dir, 'squeezenet', 'lpips')}"] if pairs and not lpips else []
+    if not inception and not pairs:
+        raise UserError("; ".join(["nothing can be scored", *unpaired, notes[-1]]))
+    generator = np.random.default_rng(comparison.seed)
+    sets = copies = None
+    if inception:
+        network = inception.to(device)
+        ours, real = (_features(network, side, device) for side in (inputs.generated, inputs.real))
+        sets = set_scores(ours, real, network.name, generator)
+        if inputs.training:
+            copies = copying(ours, _features(network, inputs.training, device), network.name)
+        notes += _size_remarks(inputs, sets, network.num_features)
+    paired = None
+    if pairs:
+        read = ((inputs.generated.read(a, device), inputs.real.read(b, device)) for a, b in pairs)
+        paired = pair_scores(read, generator, lpips.to(device) if lpips else None)
+    varied = _diversity(inputs.generated, lpips, device, generator) if lpips else None
+    return GenerationResults(sets, paired, copies, varied, inputs.normalisation, tuple(notes))
+
+
+def open_images(comparison: ImageComparison) -> ImageSides:
+    """Find the images of both sides, and how their grey values are mapped.
+
+    Raises UserError when a path holds no images, images are neither grey nor RGB or differ in that, or the truth is
+    synthetic and that is not allowed.
+    """
+    truth = Dataset.open(comparison.truth).images()
+    if not comparison.allow_synthetic and (witness := truth.synthetic()):
+        raise UserError(
+            f"{witness}: says that these images are synthetic, which is no ground truth; "
+            "score against real images, or give --allow-synthetic"
+        )
+    generated = Dataset.open(comparison.prediction).images()
+    training = Dataset.open(comparison.training).images() if comparison.training else None
+    for data in (truth, generated, training):
+        if data is not None:
+            data.check_looks(truth)
+    # what cytoforge painted is in the units of images that are each between their own limits
+    normalisation = comparison.normalisation or ("set" if generated.limits is None else "image")
+    limits, incomparable, notes = None, None, list[str]()
+    if normalisation == "set":
+        ours, theirs = _limits(generated), _limits(truth)
+        limits, incomparable = widened(theirs, ours), unlike_constants(ours, theirs)
+        notes = [*_unit_remarks(comparison, ours, theirs), *constant_remarks(comparison.truth, theirs)]
+    notes += [note for data in (truth, generated, training) if data is not None for note in data.left_out]
+    return ImageSides(
+        _Side(comparison.prediction, generated, 1.0, limits),
+        _Side(comparison.truth, truth, comparison.scale, limits),
+        _Side(comparison.training, training, comparison.scale, limits) if comparison.training and training else None,
+        normalisation,
+        tuple(notes),
+        incomparable,
+    )
+
+
+def _limits(data: Dataset) -> np.ndarray:
+    """Limits (C, 2) that hold the percentiles 0.1 and 99.9 of every image of a set."""
+    measured = np.stack([Normalisation().measure(read_image(item.image)) for item in data.items if item.image])
+    return np.stack([measured[:, :, 0].min(axis=0), measured[:, :, 1].max(axis=0)], axis=1)
+
+
+def constant_remarks(truth: Path, limits: np.ndarray) -> list[str]:
+    """Say which channels are constant in all real images, by their limits (C, 2), and how they are compared then."""
+    if not (constant := is_constant(limits)).any():
+        return []
+    channels = ", ".join(map(str, np.flatnonzero(constant) + 1))
+    return [
+        f"channel {channels} of {truth} has one grey value in all images, so that grey values there are compared "
+        "between it and the extremes of the generated ones"
+    ]
+
+
+def unlike_constants(ours: np.ndarray, real: np.ndarray) -> str | None:
+    """Say that a channel is constant on both sides at different grey values, which no range tells how far apart."""
+    channels = np.flatnonzero(is_constant(ours) & is_constant(real) & (ours[:, 0] != real[:, 0]))
+    if not channels.size:
+        return None
+    first = channels[0]
+    return f"channel {first + 1} is {ours[first, 0]:g} in all generated images and {real[first, 0]:g} in all real ones"
+
+
+def _unit_remarks(comparison: ImageComparison, ours: np.ndarray, real: np.ndarray) -> list[str]:
+    """What looks like a mistake: ranges of grey values that have less than half in common."""
+    if units_agree(ours, real):
+        return []
+    (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (ours, real))
+    return [
+        f"grey values run from {low} to {high} in {comparison.prediction} and from {real_low} to {real_high} in "
+        f"{comparison.truth}: if these are other units, not other brightness, give --normalisation image"
+    ]
+
+
+def _size_remarks(inputs: ImageSides, sets: SetScores, width: int) -> list[str]:
+    """What makes scores of sets hard to read: few images, and images of other sizes."""
+    notes = []
+    fewest = min(sets.generated, sets.real)
+    if fewest < width:
+        notes.append(
+            f"FID of {counted(fewest, 'image')} is too high, as {width} features want {width} images or more a side: "
+            "compare it between sets of these sizes only, and look at KID first"
+        )
+    ours, real = (set(side.shapes.values()) for side in (inputs.generated, inputs.real))
+    if ours != real:
+        shown = " against ".join(_size(min(shapes)) for shapes in (ours, real))
+        notes.append(
+            f"sizes differ ({shown} px, for one) and features are taken at 299 x 299 px: cells differ in size then; "
+            "cut both sides to one size, or give --scale"
+        )
+    return notes
+
+
+def _pairs(inputs: ImageSides) -> tuple[list[tuple[Item, Item]], list[str]]:
+    """The generated and real images that belong together, all or none, and why none."""
+    generated, real = inputs.generated, inputs.real
+    if inputs.incomparable:
+        return [], [f"no LPIPS, SSIM, PSNR: {inputs.incomparable}"]
+    if generated.path.is_file() and real.path.is_file():  # whatever they are called
+        pairs = [(generated.data.items[0], real.data.items[0])]
+    else:
+        named = {item.name: item for item in real.data.items}
+        pairs = [(item, named[item.name]) for item in generated.data.items if item.name in named]
+        missing = [item.name for item in generated.data.items if item.name not in named]
+        if missing:
+            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            share = f"{len(missing)} of {len(generated.data.items)}"
+            return [], [f"no LPIPS, SSIM, PSNR: {share} generated images have no real one of their name ({shown})"]
+    ours, theirs = generated.shapes, real.shapes
+    for a, b in pairs:
+        size, other = ours[a.name], theirs[b.name]
+        if size != other:
+            return [], [
+                f"no LPIPS, SSIM, PSNR: {a.image} is {_size(size)} px and its real image {_size(other)}; "
+                "give the --scale at which images were generated"
+            ]
+        if min(size) < SQUEEZENET_SMALLEST:
+            return [], [f"no LPIPS, SSIM, PSNR: {a.image} is {_size(size)} px, {SQUEEZENET_SMALLEST} are needed"]
+    return pairs, []
+
+
+def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
+    return extract_features(network, side.images(device, Progress(f"features of {side.path}")))
+
+
+def _diversity(generated: _Side, lpips: LPIPS, device: str, generator: np.random.Generator) -> StyleScores | None:
+    """How much styles change, where dataset.json says that several images were painted on one mask."""
+    groups: dict[str, list[Item]] = {}
+    for item in generated.data.items:
+        if mask := generated.data.info.get("files", {}).get(item.name, {}).get("mask"):
+            groups.setdefault(mask, []).append(item)
+    network = lpips.to(device)
+    stacks = (torch.stack([generated.read(item, device) for item in g]) for g in groups.values() if len(g) > 1)
+    values = [diversity(stack, network) for stack in stacks]
+    if not values:
+        return None
+    return StyleScores(len(values), mean_estimate(values, resample(len(values), generator)), network.name)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[1]}"

@@ -1,0 +1,194 @@
+"""A generated against a real movie, of folders."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isnan
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cytoforge.data.images import resize_labels
+from cytoforge.data.weights import lacking, load_inception, load_lpips
+from cytoforge.errors import UserError
+from cytoforge.evaluation.comparison import MovieComparison
+from cytoforge.evaluation.movie_sides import Sides, TrackedMovie, shown
+from cytoforge.inference.frames import Labels
+from cytoforge.inference.load import choose_device
+from cytoforge.inference.segmenter import Segmenter, segment_array
+from cytoforge.metrics.clips import FRAMES, NAME, TILE, clip_features
+from cytoforge.metrics.generation import PairScores, PerceptualDistance, extract_features
+from cytoforge.metrics.movie import (
+    LENGTHS,
+    RESAMPLED,
+    Coherence,
+    Faithfulness,
+    MovieDistance,
+    Reference,
+    at_lengths,
+    coherence,
+    drift,
+    faithfulness,
+    frame_scores,
+    movie_distance,
+)
+from cytoforge.networks.features import InceptionFeatures
+from cytoforge.progress import Progress, counted
+
+FEW = 30  # steps of cells, below which the warping error is remarked on
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Distance of the last frames before some length from the real ones, as `metrics.movie.drift` measures it."""
+
+    grey: float
+    texture: float
+
+
+@dataclass(frozen=True)
+class SideScores:
+    """What is told of all sequences of one side together."""
+
+    sequences: tuple[str, ...]
+    frames: int
+    coherence: Coherence
+    drift: dict[int, Drift]
+    """by number of frames"""
+    faithfulness: Faithfulness | None
+    """None without a segmenter"""
+
+
+@dataclass(frozen=True)
+class MovieResults:
+    """What could be scored (the rest is None), and what to say about it."""
+
+    generated: SideScores
+    real: SideScores
+    paired: tuple[str, ...]
+    """sequences that were painted on the real ones' masks"""
+    pairs: PairScores | None
+    """of their frames and the real ones; `images` of estimates are sequences"""
+    neighbours: PairScores | None
+    """the same of each real frame and the next one"""
+    frames: MovieDistance | None
+    clips: MovieDistance | None
+    notes: tuple[str, ...]
+
+
+def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
+    """Score a generated against a real movie in all ways that sequences and weights allow.
+
+    Raises UserError when weights or segmenter are of no use.
+    """
+    device = choose_device(comparison.device)
+    torch.set_num_threads(comparison.threads or os.cpu_count() or 1)
+    segmenter = _open_segmenter(comparison, sides)
+    inception, lpips = load_inception(comparison.weights_dir), load_lpips(comparison.weights_dir)
+    notes = list(sides.notes)
+    notes += [] if inception else [f"no distance frame by frame: {lacking(comparison.weights_dir, 'inception')}"]
+    notes += (
+        [f"no LPIPS: {lacking(comparison.weights_dir, 'squeezenet', 'lpips')}"] if sides.pairs and not lpips else []
+    )
+    network, generator = lpips.to(device) if lpips else None, np.random.default_rng(comparison.seed)
+    pairs, neighbours = _pair_scores(sides, network, device, generator) if sides.pairs else (None, None)
+    reference = Reference(frame for real in sides.real for frame in real.frames())
+    results = MovieResults(
+        _side_scores(sides.generated, reference, segmenter),
+        _side_scores(sides.real, reference, segmenter),
+        tuple(ours.name for ours, _ in sides.pairs),
+        pairs,
+        neighbours,
+        _frame_distance(sides, inception.to(device), device) if inception else None,
+        _clip_distance(sides),
+        tuple(notes),
+    )
+    return replace(results, notes=(*notes, *_remarks(sides, results)))
+
+
+def _open_segmenter(comparison: MovieComparison, sides: Sides) -> Segmenter | None:
+    if comparison.segmenter is None:
+        return None
+    segmenter = Segmenter.load(comparison.segmenter, device=comparison.device, threads=comparison.threads)
+    if (channels := sides.real[0].data.channels()) != segmenter.channels:
+        raise UserError(
+            f"{comparison.segmenter}: was trained on {counted(segmenter.channels, 'channel')}, the movies have "
+            f"{channels}; give another --segmenter"
+        )
+    return segmenter
+
+
+def _pair_scores(
+    sides: Sides, lpips: PerceptualDistance | None, device: str, generator: np.random.Generator
+) -> tuple[PairScores, PairScores]:
+    """Scores of generated frames and the real ones, and of real frames and those after them."""
+
+    def both(ours: TrackedMovie, theirs: TrackedMovie) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(ours.tensors(device, "pairs"), theirs.tensors(device), strict=True)
+
+    return (
+        frame_scores((both(ours, theirs) for ours, theirs in sides.pairs), generator, lpips),
+        frame_scores((pairwise(theirs.tensors(device, "neighbours")) for _, theirs in sides.pairs), generator, lpips),
+    )
+
+
+def _frame_distance(sides: Sides, network: InceptionFeatures, device: str) -> MovieDistance:
+    ours, theirs = (
+        [extract_features(network, each.tensors(device, "features")) for each in side]
+        for side in (sides.generated, sides.real)
+    )
+    return movie_distance(network.name, ours, theirs)
+
+
+def _clip_distance(sides: Sides) -> MovieDistance | None:
+    ours, theirs = ([clip_features(each.frames("clips")) for each in side] for side in (sides.generated, sides.real))
+    score = movie_distance(NAME, ours, theirs)
+    return None if isnan(score.distance) else score
+
+
+def _side_scores(side: Sequence[TrackedMovie], reference: Reference, segmenter: Segmenter | None) -> SideScores:
+    drifted = at_lengths([drift(each.frames(), reference) for each in side])
+    return SideScores(
+        tuple(each.name for each in side),
+        sum(len(each.items) for each in side),
+        coherence(each.labelled() for each in side),
+        {length: Drift(float(grey), float(texture)) for length, (grey, texture) in drifted.items()},
+        faithfulness(_seen(each, segmenter) for each in side) if segmenter else None,
+    )
+
+
+def _seen(each: TrackedMovie, segmenter: Segmenter) -> Iterator[tuple[Labels, Labels]]:
+    """Labels of each frame, and what the segmenter finds there, at the scale of the segmenter."""
+    progress = Progress(f"cells of {each.data.path} {each.name}")
+    for done, (number, item) in enumerate(each.items.items(), 1):
+        image = each.data.read_image(item, segmenter.scale / each.data.scale, segmenter.normalisation)
+        labels = resize_labels(each.sequence.read_tracked(number), (image.shape[1], image.shape[2]))
+        yield labels, segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
+        progress(done / len(each.items))
+
+
+def _remarks(sides: Sides, results: MovieResults) -> Iterator[str]:
+    """What makes the scores hard to read: frames of other sizes, and few of what the scores rest on."""
+    if results.pairs and len(results.paired) < RESAMPLED:
+        yield f"no intervals: frames of one movie are alike, so sequences are resampled, if {RESAMPLED} are paired"
+    sizes = [{each.size for each in side} for side in (sides.generated, sides.real)]
+    if sizes[0] != sizes[1]:
+        yield (
+            f"sizes differ ({' against '.join(shown(min(size)) for size in sizes)} px, for one): distances compare "
+            "larger with smaller fields of view then, or cells of another size; cut both to one size, or give --scale"
+        )
+    for score, kind in ((results.frames, "frame"), (results.clips, "clip tile")):
+        if score and (fewest := min(score.generated, score.real)) < score.features:
+            yield (
+                f"the distance of {counted(fewest, kind)} is too high, as {score.features} features want as many a "
+                "side: compare it between movies of these lengths only"
+            )
+    if results.clips is None:
+        yield f"no distance of clips: one side has fewer than two, of {FRAMES} frames and about {TILE} px each way"
+    for name, side in (("generated", results.generated), ("real", results.real)):
+        if (steps := side.coherence.cell_steps) < FEW:
+            yield f"the {name} warping error rests on {counted(steps, 'step')} of a cell to the next frame only"
+        if not side.drift:
+            yield f"no {name} drift: {LENGTHS[0]} frames are needed"

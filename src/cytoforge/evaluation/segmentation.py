@@ -1,0 +1,105 @@
+"""Predicted against true masks of folders: which belong together, and their scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cytoforge.data.dataset import Dataset, Item
+from cytoforge.errors import UserError
+from cytoforge.evaluation.comparison import MaskComparison
+from cytoforge.metrics.segmentation import (
+    ImageScores,
+    Labels,
+    SegmentationResults,
+    segmentation_scores,
+    summarise,
+)
+from cytoforge.progress import counted
+
+
+@dataclass(frozen=True)
+class MaskPairs:
+    """The masks of both sides, item k of one belonging to item k of the other, and what to say about them."""
+
+    prediction: Dataset
+    truth: Dataset
+    notes: tuple[str, ...]
+
+
+def open_masks(comparison: MaskComparison) -> MaskPairs:
+    """Find the predicted mask of every true one, by its name.
+
+    Raises UserError when a path holds no masks, a true mask has no prediction, the truth is synthetic and that is not
+    allowed, or a file is truth and prediction at once.
+    """
+    prediction = Dataset.open(comparison.prediction, holds="masks").masks()
+    truth = Dataset.open(comparison.truth, holds="masks").masks()
+    if not comparison.allow_synthetic and (witness := truth.synthetic()):
+        raise UserError(
+            f"{witness}: says that these images are synthetic, which is no ground truth; "
+            "score on annotated images, or give --allow-synthetic"
+        )
+    notes = [f"{side}: {note}" for side, data in (("truth", truth), ("prediction", prediction)) for note in data.notes]
+    predicted = _predictions_for(truth, prediction)
+    if len(predicted) < len(prediction.items):
+        extra = len(prediction.items) - len(predicted)
+        notes.append(f"prediction: {counted(extra, 'mask')} without a true mask, not scored")
+    for found, true in zip(predicted, truth.items, strict=True):
+        if found.mask and true.mask and found.mask.samefile(true.mask):
+            raise UserError(
+                f"{true.mask}: would be truth and prediction at once; keep predictions in a folder of their own"
+            )
+    for side in (truth, replace(prediction, items=predicted)):
+        side.check_labels(
+            binary=comparison.protocol == "paper", otherwise="--protocol paper, which scores connected components"
+        )
+    # Without its image an item stands for the mask alone, in reading and in the fingerprint.
+    return MaskPairs(_of_masks(prediction, predicted), _of_masks(truth, truth.items), tuple(notes))
+
+
+def _predictions_for(truth: Dataset, prediction: Dataset) -> tuple[Item, ...]:
+    """Find the prediction of each true mask by its name; of two single files, whatever they are called."""
+    if prediction.path.is_file() and truth.path.is_file():
+        return prediction.items
+    named = {item.name: item for item in prediction.items}
+    missing = [item.name for item in truth.items if item.name not in named]
+    if missing:
+        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        raise UserError(
+            f"{prediction.path}: has no prediction for {len(missing)} of {counted(len(truth.items), 'true mask')} "
+            f"({shown}); segment these images too, or take their masks out of {truth.path}"
+        )
+    return tuple(named[item.name] for item in truth.items)
+
+
+def _of_masks(dataset: Dataset, items: Sequence[Item]) -> Dataset:
+    return replace(dataset, items=tuple(replace(item, image=None) for item in items))
+
+
+def score_masks(comparison: MaskComparison, pairs: MaskPairs) -> SegmentationResults:
+    """Score every true mask against the predicted one; raises UserError when their sizes differ."""
+    images = {
+        true.name: _scored(pairs.truth.read_labels(true), pairs.prediction.read_labels(found), true, found, comparison)
+        for true, found in zip(pairs.truth.items, pairs.prediction.items, strict=True)
+    }
+    return summarise(images, np.random.default_rng(comparison.seed))
+
+
+def _scored(truth: Labels, prediction: Labels, true: Item, found: Item, comparison: MaskComparison) -> ImageScores:
+    if truth.shape != prediction.shape:
+        raise UserError(
+            f"{found.mask}: is {prediction.shape[0]} x {prediction.shape[1]} pixels, the true mask {true.mask} "
+            f"{truth.shape[0]} x {truth.shape[1]}; bring the prediction to the size of the original image"
+        )
+    return segmentation_scores(truth, prediction, protocol=comparison.protocol)
+
+
+def remarks(results: SegmentationResults) -> list[str]:
+    """What looks like a mistake: masks that tell foreground from background only, scored as one cell each."""
+    scores = results.images.values()
+    most = {"truth": max(s.truth_cells for s in scores), "prediction": max(s.predicted_cells for s in scores)}
+    if results.protocol != "instances" or min(most.values()) != 1 or max(most.values()) == 1:
+        return []
+    side = min(most, key=lambda name: most[name])
+    return [f"{side}: no mask holds more than one cell; are they binary? --protocol paper scores connected components"]

@@ -1,0 +1,311 @@
+"""Label images of cells like the user's own, and how like them they are."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytoforge.cells.labels import dense
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.writer import DatasetWriter, check_target
+from cytoforge.errors import UserError
+from cytoforge.metrics.morphology import FITTING_DIAMETER, PER_CELL, Morphology, distances, morphology, pooled, summary
+from cytoforge.progress import Progress, counted
+from cytoforge.report import PAGE, Pixels, Report, colour_labels
+from cytoforge.simulated.specification import MaskSimulation, Simulation
+from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_shapes, shapes_of, simulate_labels
+
+BY = "cytoforge simulate masks"
+STATISTICS = "statistics.json"
+FORMAT = 1  # of statistics.json
+FEWEST = 10  # whole cells of an image, below which cells of the next images serve too
+SIZE, DENSITY, TOUCHING = (256, 256), 0.2, 0.5  # without data
+REPORTED_MASKS, WINDOW = 4, 384  # masks in the report, and the longest side shown of them
+TITLES = {
+    "area": "area of a cell (px)",
+    "eccentricity": "eccentricity of a cell",
+    "neighbour_distance": "distance to the nearest cell (px)",
+    "count": "cells an image",
+    "coverage": "coverage of an image",
+    "touching": "share of cells that touch",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one simulated mask is modelled on."""
+
+    name: str | None
+    """annotated mask or sequence; None without data"""
+    shapes: tuple[Shape, ...]
+    magnification: float
+    """simulated length by length in the shapes"""
+    size: tuple[int, int]
+    density: float
+    touching: float
+
+
+class Annotated:
+    """The masks of --like: their cells' shapes at full resolution, and their measures at --scale."""
+
+    def __init__(self, path: Path, sequences: tuple[str, ...], scale: float) -> None:
+        """Raises UserError when there are no masks, no cells in them, or they are not numbered one by one."""
+        found = Dataset.open(path, sequences, holds="masks").masks()
+        # without its image an item stands for the mask alone, in reading and in the fingerprint
+        self.dataset = replace(found, items=tuple(replace(item, image=None) for item in found.items))
+        self.dataset.check_labels()
+        self.scale = scale
+        measures: list[Morphology] = []
+        self.sizes: list[tuple[int, int]] = []
+        progress = Progress("measure")
+        for number, item in enumerate(self.dataset.items, 1):
+            labels = self.labels(number - 1)
+            measures.append(morphology(labels))
+            self.sizes.append(labels.shape)
+            progress(number / len(self.dataset.items), item.name)
+        self.measures = tuple(measures)
+        self.populated = [number for number, measure in enumerate(measures) if measure.count]
+        if not self.populated:
+            raise UserError(f"{path}: the masks hold no cells; annotate some, or leave out --like")
+        self.shapes = lru_cache(maxsize=None)(self._shapes)
+
+    def labels(self, number: int) -> NDArray[Any]:
+        """Read mask `number`, at scale."""
+        labels = self.dataset.read_labels(self.dataset.items[number])
+        return resize_labels(labels, scaled_shape(labels.shape, self.scale))
+
+    def _shapes(self, number: int) -> tuple[Shape, ...]:
+        return shapes_of(self.dataset.read_labels(self.dataset.items[number]))
+
+    def model(self, generator: np.random.Generator) -> Model:
+        """Draw an annotated mask as a model, with the shapes of at least FEWEST cells where there are so many."""
+        place = int(generator.integers(len(self.populated)))
+        shapes: tuple[Shape, ...] = ()
+        for number in self.populated[place:] + self.populated[:place]:
+            shapes += self.shapes(number)
+            if len(shapes) >= FEWEST:
+                break
+        if not shapes:
+            raise UserError(
+                f"{self.dataset.path}: every cell is cut by the edge of its image, or tiny; give larger images"
+            )
+        number = self.populated[place]
+        measure = self.measures[number]
+        name = self.dataset.items[number].name
+        return Model(name, shapes, self.scale, self.sizes[number], measure.coverage, measure.touching)
+
+
+def _parametric(diameter: float, generator: np.random.Generator) -> Model:
+    shapes = parametric_shapes(generator)
+    return Model(None, shapes, diameter / MODEL_DIAMETER, SIZE, DENSITY, TOUCHING)
+
+
+def simulate_masks(wanted: MaskSimulation) -> list[str]:
+    """Write OUT/masks, OUT/dataset.json, OUT/statistics.json and OUT/report.html; return lines that tell of it.
+
+    Interrupted work goes on. Raises UserError when --like holds no cells to take the shapes of, or OUT anything that an
+    unfinished run of the same command has not written.
+    """
+    keep_apart(wanted)
+    check_target(wanted.out, BY, overwrite=wanted.overwrite)  # before much is read
+    data = Annotated(wanted.like, wanted.sequence, wanted.scale) if wanted.like else None
+    source = data.dataset.fingerprint() if data else None
+    info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
+    content = {"synthetic": {**info, "source": source}, "scale": wanted.scale}
+    names = [f"simulated{index:04d}" for index in range(wanted.count)]
+    writer = DatasetWriter(
+        wanted.out,
+        content,
+        overwrite=wanted.overwrite,
+        names=names,
+        parts=("masks",),
+        beside=(STATISTICS, PAGE),
+    )
+    notes = list(data.dataset.notes) if data else []
+    files: dict[str, dict[str, Any]] = {}
+    measures: list[Morphology] = []
+    progress = Progress("simulate")
+    for index, name in enumerate(names):
+        model, generator = _plan(wanted, data, index)
+        if name not in writer.done:
+            writer.add(name, labels=_simulated(wanted, model, generator))
+        measures.append(morphology(_written(wanted.out, name)))
+        count, coverage = measures[-1].count, measures[-1].coverage
+        files[name] = {"seed": [wanted.seed, index], "model": model.name, "density": model.density}
+        files[name] |= {"cells": count, "coverage": coverage}
+        if lacks(model.density, count, coverage):
+            notes.append(f"{name}: no more room; {_reached(model.density, count, coverage)}")
+        progress((index + 1) / wanted.count, name)
+    real = list(data.measures) if data else []
+    writer.folder.write_json(STATISTICS, _statistics(wanted, measures, real))
+    _write_report(writer, wanted, data, measures, files, notes)
+    writer.finish({"files": files})
+    cells = sum(measure.count for measure in measures)
+    return [*notes, f"{wanted.out / 'masks'}: {counted(wanted.count, 'mask')} with {counted(cells, 'cell')}"]
+
+
+def keep_apart(wanted: Simulation) -> None:
+    """Raise UserError when OUT lies where the model's masks do."""
+    if wanted.like is not None and wanted.out.resolve().is_relative_to(wanted.like.resolve()):
+        raise UserError(f"{wanted.out}: lies in {wanted.like}, which --like takes as a model; give another --out")
+
+
+def settings_of(wanted: Simulation) -> dict[str, Any]:
+    """The settings by the names of their flags, without what does not change the outcome."""
+    settings = asdict(wanted)
+    for loose in ("out", "overwrite"):
+        settings.pop(loose)
+    return settings | {"like": None if wanted.like is None else str(wanted.like)}
+
+
+def _plan(wanted: MaskSimulation, data: Annotated | None, index: int) -> tuple[Model, np.random.Generator]:
+    """What mask `index` is modelled on where the command line leaves that open, and the generator to draw it by."""
+    generator = np.random.default_rng([wanted.seed, index])
+    model = data.model(generator) if data else _parametric(wanted.diameter or FITTING_DIAMETER, generator)
+    height, width = map(int, wanted.size.split("x")) if wanted.size else model.size
+    return replace(model, size=(height, width), density=wanted.density or model.density), generator
+
+
+def _simulated(wanted: MaskSimulation, model: Model, generator: np.random.Generator) -> NDArray[np.int32]:
+    return simulate_labels(
+        model.shapes,
+        model.size,
+        generator,
+        density=model.density,
+        layout=wanted.layout,
+        gap=wanted.gap,
+        magnification=wanted.magnification * model.magnification,
+        touching=model.touching,
+    ).labels
+
+
+def _written(out: Path, name: str) -> NDArray[Any]:
+    written = Dataset.open(out / "masks" / f"{name}.png", holds="masks")
+    return written.read_labels(written.items[0])
+
+
+def _reached(density: float, count: int, coverage: float) -> str:
+    return (
+        f"{count} of {counted(round(density), 'cell')}" if density >= 1 else f"coverage {coverage:.3f} of {density:.3f}"
+    )
+
+
+def _statistics(wanted: MaskSimulation, simulated: Sequence[Morphology], real: Sequence[Morphology]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "command": "simulate masks",
+        "version": version("cytoforge"),
+        "settings": settings_of(wanted),
+        "simulated": summary(simulated),
+        "real": summary(real) if real else None,
+        "distance": distances(simulated, real) if real else None,
+    }
+
+
+def _write_report(
+    writer: DatasetWriter,
+    wanted: MaskSimulation,
+    data: Annotated | None,
+    simulated: Sequence[Morphology],
+    files: Mapping[str, dict[str, Any]],
+    notes: Sequence[str],
+) -> None:
+    real = data.measures if data else ()
+    cells = sum(measure.count for measure in simulated)
+    report = Report("Simulated masks", f"{counted(len(simulated), 'mask')} with {counted(cells, 'cell')}")
+    apart = distances(simulated, real) if data else None
+    if apart:
+        told = f"the {counted(len(real), 'mask')} of {wanted.like}, simulated masks"
+        report.verdict(verdict(told, TITLES, apart))
+    for note in notes:
+        report.text(note)
+    report.heading("Statistics")
+    table = comparison_table(TITLES, summary(simulated), summary(real) if data else None, apart)
+    report.table(*table, caption="Median [quartiles] over all cells, or over all images.")
+    values, known = ({name: pooled(measures, name) for name in TITLES} for measures in (simulated, real))
+    figure = comparison_figure(TITLES, values, known, PER_CELL)
+    report.figure(figure, "How often each value occurs; the area below each line is 1.")
+    report.heading("Masks")
+    names = list(files)[:REPORTED_MASKS]
+    rows = [[_picture(_written(wanted.out, name))] for name in names]
+    if data:
+        number = {item.name: number for number, item in enumerate(data.dataset.items)}
+        for name, row in zip(names, rows, strict=True):
+            row.append(_picture(data.labels(number[files[name]["model"]])))
+    caption = f"A colour per cell. Of masks longer than {WINDOW} px the middle is shown."
+    report.image_grid(rows, ["simulated", *(["real, its model"] if data else [])], names, caption)
+    settings = [[name, "none" if value is None else str(value)] for name, value in settings_of(wanted).items()]
+    report.heading("Settings")
+    report.table(["name", "value"], settings)
+    report.write(writer.folder)
+
+
+def verdict(subject: str, titles: Mapping[str, str], apart: Mapping[str, float | None]) -> str:
+    """Say in which statistic the simulated differ most; `subject` is "the real ones, simulated ones"."""
+    known = {name: value for name, value in apart.items() if value is not None}
+    worst = max(known, key=lambda name: known[name])
+    return (
+        f"Compared with {subject} differ most in the {titles[worst]}: "
+        f"Kolmogorov-Smirnov distance {known[worst]:.2f}, where 0 is no difference and 1 no overlap."
+    )
+
+
+def comparison_table(
+    titles: Mapping[str, str],
+    simulated: Mapping[str, Mapping[str, float | None]],
+    real: Mapping[str, Mapping[str, float | None]] | None,
+    apart: Mapping[str, float | None] | None,
+) -> tuple[list[str], list[list[str | float | None]]]:
+    """Header and rows of a table of medians and quartiles, with the distances where there are real ones."""
+    columns = [simulated, *([real] if real else [])]
+    rows: list[list[str | float | None]] = []
+    for name, title in titles.items():
+        cells: list[str | float | None] = []
+        for column in columns:
+            low, median, high = (column[name][key] for key in ("low", "median", "high"))
+            cells.append(None if median is None else f"{median:.3g} [{low:.3g}, {high:.3g}]")
+        rows.append([title, *cells, *([apart[name]] if apart else [])])
+    return ["statistic", "simulated", *(["real", "distance"] if real else [])], rows
+
+
+def comparison_figure(
+    titles: Mapping[str, str],
+    simulated: Mapping[str, NDArray[np.float64]],
+    real: Mapping[str, NDArray[np.float64]],
+    fine: Collection[str],
+) -> Figure:
+    """A histogram per statistic, both sets in the same bins; in fine ones, without the ends of long tails, if many."""
+    height = -(-len(titles) // 3)
+    figure = Figure(figsize=(9.2, 2.7 * height), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(height, 3).flat, titles.items(), strict=False):
+        sets = {"simulated": simulated[name], "real": real[name]}
+        values = np.concatenate(list(sets.values()))
+        if values.size:
+            low, high = np.quantile(values, (0.005, 0.995)) if name in fine else (values.min(), values.max())
+            low = float(values.min()) if values.min() >= 0 else float(low)
+            bins = np.linspace(low, max(float(high), low + 1e-6), 31 if name in fine else 13)
+            for (kind, numbers), colour in zip(sets.items(), ("#d95f02", "#1f6fb5"), strict=True):
+                if numbers.size and ((numbers >= bins[0]) & (numbers <= bins[-1])).any():
+                    axes.hist(numbers, bins, density=True, histtype="step", linewidth=1.6, color=colour, label=kind)
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set_yticks([])
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    for axes in figure.axes[len(titles) :]:
+        axes.remove()
+    if drawn := next((axes for axes in figure.axes if axes.get_legend_handles_labels()[0]), None):
+        drawn.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _picture(labels: NDArray[Any]) -> Pixels:
+    """Colours of the middle of a mask; ids are renumbered, as they may be large."""
+    middle = tuple(slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in labels.shape)
+    return colour_labels(dense(labels[middle])[1])

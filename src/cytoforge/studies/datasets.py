@@ -1,0 +1,153 @@
+"""Which annotated images a study trains on and which it tests on, and copies of these."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from cytoforge.data.dataset import INFO, Dataset, Item
+from cytoforge.data.images import read_image, read_labels
+from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.writer import DatasetWriter
+from cytoforge.errors import UserError
+from cytoforge.progress import counted, say
+from cytoforge.studies.folder import OWNER, StudyFolder
+from cytoforge.studies.specification import LimitedDataStudy, Study
+from cytoforge.training.tasks.staged import finished
+
+COPIED = "study-items.json"  # ends the copy of a part of a dataset: which items it has
+
+
+def open_data(study: Study, data: Path) -> Dataset:
+    """Open annotated images of a study, and look at what is wrong with them, and with those of --test, before any work.
+
+    Raises UserError when there are no pairs, some are synthetic, a mask of --test lacks its image or an image of it is
+    one of DATA's, or DATA is a movie without --test: its frames resemble each other.
+    """
+    dataset = Dataset.open(data).pairs()
+    if study.test is None:
+        if any(item.frame is not None for item in dataset.items):
+            raise UserError(f"{data}: is a movie, whose frames are too alike to test on some; give --test MOVIE")
+        tests = dataset
+    else:
+        tests = Dataset.open(study.test).masks()
+        for item in tests.items:
+            if item.image is None:
+                raise UserError(f"{item.mask}: has no image to test on; add it, or take the mask away")
+        if same := dataset.common_image(tests):
+            raise UserError(f"{same[1]}: is in {data}, too; test on images that nothing is trained on")
+    for one in {dataset.path: dataset, tests.path: tests}.values():
+        one.check_labels()
+        say(one.left_out)
+    if witness := dataset.synthetic() or tests.synthetic():
+        raise UserError(f"{witness}: says that these images are synthetic; a study wants annotated real ones")
+    return dataset
+
+
+def open_all(study: Study) -> dict[str, Dataset]:
+    """Open every DATA of a study, by its name in results; raises as open_data.
+
+    That is the name of its folder, with the folder above where several would be called alike: `cells-train`.
+    """
+    paths = {path: path.resolve() for path in study.data}
+    alike = Counter(path.name for path in paths.values())
+    return {
+        full.name if alike[full.name] == 1 else f"{full.parent.name}-{full.name}": open_data(study, path)
+        for path, full in paths.items()
+    }
+
+
+def subset(
+    folder: StudyFolder, study: Study, name: str, dataset: Dataset, seed: int, least: int | None = None
+) -> tuple[Path, Path]:
+    """Return the images to train on and those to test on, as folders: DATA and --test, or what the seed draws of DATA.
+
+    Raises UserError when fewer than `least` are left to train on.
+    """
+    pool, test = (dataset.items, ()) if study.test else split_test(dataset, study.test_share, seed)
+    if len(pool) < (least or 1):
+        raise UserError(
+            f"{dataset.path}: leaves {counted(len(pool), 'image')} to train on, {least} are needed; ask for fewer"
+        )
+    if study.test is not None:
+        return dataset.path, study.test
+    return (
+        copy_items(dataset, pool, folder.place("data", f"{name}-{seed}", "train")),
+        copy_items(dataset, test, folder.place("data", f"{name}-{seed}", "test")),
+    )
+
+
+def split_test(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Draw a share of the items, at least one and never all, for the test; return (the others, those).
+
+    Raises UserError when there is but one item.
+    """
+    if len(dataset.items) < 2:
+        raise UserError(f"{dataset.path}: holds one image; a study needs others to test on, give --test DATA")
+    order = np.random.default_rng([seed, 0x7E57]).permutation(len(dataset.items))
+    held = set(order[: min(max(1, round(share * len(order))), len(order) - 1)].tolist())
+    return (
+        tuple(item for i, item in enumerate(dataset.items) if i not in held),
+        tuple(item for i, item in enumerate(dataset.items) if i in held),
+    )
+
+
+def copy_items(dataset: Dataset, items: Sequence[Item], path: Path) -> Path:
+    """Copy the files of some items of a dataset to a dataset folder of their own; what is complete stays."""
+    if not (path / COPIED).exists():
+        folder = OutputFolder(path, OWNER)
+        for item in items:
+            for part, file in (("images", item.image), ("masks", item.mask)):
+                if file is not None:
+                    _copy(file, folder, f"{part}/{item.name}{file.suffix}")
+        kept = {key: dataset.info[key] for key in ("scale", "groups") if key in dataset.info}
+        if kept:
+            folder.write_json(INFO, kept)
+        folder.write_json(COPIED, {"from": dataset.path.name, "items": [item.name for item in items]})
+    return path
+
+
+def _copy(file: Path, folder: OutputFolder, name: str) -> None:
+    parts = [part for part in sorted(file.rglob("*")) if part.is_file()] if file.is_dir() else [file]  # zarr
+    for part in parts:
+        with folder.writing((Path(name) / part.relative_to(file)).as_posix()) as temporary:
+            shutil.copyfile(part, temporary)
+
+
+def write_crops(dataset: Dataset, folder: Path, count: int, study: LimitedDataStudy, seed: int) -> Path:
+    """Cut a window with cells out of each of `count` images and write them as a dataset; smaller sets are nested.
+
+    Images without cells are passed over. Raises UserError when there are fewer others.
+    """
+    if finished(folder):
+        return folder
+    scale = {} if dataset.scale == 1 else {"scale": dataset.scale}
+    writer = DatasetWriter(folder, {"crops_of": dataset.path.name, "seed": seed, **scale}, suffix=".tif")
+    side = round(study.crop * dataset.scale / study.scale)
+    written = 0
+    for place in np.random.default_rng([seed, 0xC809]).permutation(len(dataset.items)):
+        item = dataset.items[place]
+        if written == count or item.image is None or item.mask is None:
+            continue
+        if item.name not in writer.done:
+            labels = read_labels(item.mask)
+            if not labels.any():
+                continue
+            window = _window(labels, side, np.random.default_rng([seed, int(place)]))
+            writer.add(item.name, read_image(item.image)[:, *window], labels[window])
+        written += 1
+    if written < count:
+        raise UserError(f"{dataset.path}: holds {written} images with cells, --crops asks for {count}")
+    writer.finish()
+    return folder
+
+
+def _window(labels: np.ndarray, side: int, draw: np.random.Generator) -> tuple[slice, slice]:
+    """Return rows and columns of a square around a cell that is drawn, moved to where it fits into the image."""
+    centres = ndimage.center_of_mass(labels > 0, labels, np.unique(labels[labels > 0]))
+    middle = centres[draw.integers(len(centres))]
+    top, left = (int(np.clip(m - side / 2, 0, max(n - side, 0))) for m, n in zip(middle, labels.shape, strict=True))
+    return slice(top, top + side), slice(left, left + side)

@@ -1,0 +1,103 @@
+"""The folder of a study: what was measured stays, so that the same command goes on where it stopped."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cytoforge.data.files import read_json
+from cytoforge.data.images import encode_image
+from cytoforge.data.ownership import MANIFEST, OutputFolder
+from cytoforge.data.resume import differences
+from cytoforge.data.run_config import Settings, parse
+from cytoforge.errors import UserError
+from cytoforge.report import mosaic
+from cytoforge.studies.measurements import Scores
+from cytoforge.studies.present.presentation import Presentation
+
+RECORD = "study.json"
+OWNER = "study"  # name under which studies list what they write
+PARTS = ("results", "runs", "data", "work", "pictures")
+FILES = (RECORD, "results.json", "report.html")
+
+
+class Record(Settings):
+    """What study.json says, to compare a study with the one that began the folder."""
+
+    study: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """One study in its folder: `results/NAME.json` per measurement, all else beside it."""
+
+    kind: str
+    out: Path
+    settings: Mapping[str, Any]
+    """what the results follow from, in plain values"""
+
+    @classmethod
+    def open(cls, kind: str, out: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> "StudyFolder":
+        """Make the folder of a study, or go on with the same study in it; `overwrite` replaces a former one.
+
+        Raises UserError when it holds another study (unless told to overwrite), or anything else.
+        """
+        record, folder = out / RECORD, OutputFolder(out, OWNER)
+        found = {entry.name for entry in out.iterdir() if entry.suffix != ".part"} if out.is_dir() else set()
+        found -= {MANIFEST}
+        if found - {*PARTS, *FILES} or (found and RECORD not in found and not folder.known):
+            raise UserError(f"{out}: holds something else than a study; give another --out")
+        if found:
+            folder.require()
+        folder.refuse_foreign(FILES)
+        if overwrite:
+            folder.clear(folder.survey())
+        if record.exists() and (different := _different(record, kind, settings)):
+            raise UserError(
+                f"{out}: holds a study with another {different}; repeat its command to go on with it, "
+                "give another --out, or --overwrite"
+            )
+        folder.write_json(RECORD, {"study": kind, "settings": dict(settings), "cytoforge": version("cytoforge")})
+        return cls(kind, out, settings)
+
+    @cached_property
+    def folder(self) -> OutputFolder:
+        """The folder as it is written to, which knows what of it is the study's own."""
+        return OutputFolder(self.out, OWNER)
+
+    def place(self, *parts: str) -> Path:
+        """Return a folder of the study for a run, a dataset or the like, which belongs to the study."""
+        return self.folder.inside("/".join(parts))
+
+    def once(self, name: str, kind: type[Scores], measure: Callable[[], Scores]) -> Scores:
+        """Return what results/NAME.json holds, after measuring it if it is not there yet.
+
+        Raises UserError when the file was edited into something else.
+        """
+        path = self.out / "results" / f"{name}.json"
+        if not path.exists():
+            self.folder.write_json(f"results/{name}.json", measure().to_json())
+        return parse(kind, read_json(path), path, "restore the file, or remove it to measure again")
+
+    def write(self, presentation: Presentation) -> Path:
+        """Write results.json, report.html and pictures; return the report's path."""
+        content = {"study": self.kind, "settings": dict(self.settings), "cytoforge": version("cytoforge")}
+        self.folder.write_json(
+            "results.json", {**content, "rows": presentation.plain_rows(), **dict(presentation.facts)}
+        )
+        for name, rows in presentation.pictures.items():
+            file = f"pictures/{name}.png"
+            self.folder.write(file, encode_image(Path(file), mosaic(rows).transpose(2, 0, 1)))
+        return presentation.report.write(self.folder)
+
+
+def _different(record: Path, kind: str, settings: Mapping[str, Any]) -> str:
+    """Name what a former study has otherwise, nothing if it is the same study."""
+    former = parse(Record, read_json(record), record, "restore the file, or give --overwrite")
+    if former.study != kind:
+        return f"question ({former.study})"
+    # what no flag asks any more cannot be given otherwise
+    return ", ".join(differences({name: former.settings.get(name) for name in settings}, settings))

@@ -1,0 +1,234 @@
+"""Trainings of image generators, whose paintings are scored: `ablation`, `versatility` and `extrapolation`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from cytoforge.data.dataset import INFO, Dataset
+from cytoforge.data.run import Run
+from cytoforge.data.run_config import Settings, parse
+from cytoforge.data.weights import weights_file
+from cytoforge.evaluation.comparison import ImageComparison
+from cytoforge.evaluation.generation import GenerationResults, open_images, score_images
+from cytoforge.inference.generate import Keeping, generate_images
+from cytoforge.inference.image_generator import ImageGenerator
+from cytoforge.inference.segmenter import Segmenter
+from cytoforge.progress import say
+from cytoforge.simulated.masks import simulate_masks
+from cytoforge.simulated.specification import MaskSimulation
+from cytoforge.studies.datasets import subset
+from cytoforge.studies.folder import StudyFolder
+from cytoforge.studies.measure.trainings import image_generator, reference_segmenter, training_of
+from cytoforge.studies.measurements import (
+    DensePaintings,
+    MeasuredAblation,
+    MeasuredExtrapolation,
+    MeasuredVersatility,
+    Paintings,
+    PaintingScores,
+)
+from cytoforge.studies.specification import LAYOUTS, ExtrapolationStudy, GeneratorStudy
+from cytoforge.training.hyperparameters import GENERATOR, TEXTURES, Generator
+from cytoforge.training.tasks.staged import finished
+
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    "U-Net, L1": {"network": "unet", "perceptual": "none", "background": "painted"},
+    "StyleUNet, L1": {"perceptual": "none", "background": "painted"},
+    "StyleUNet, L1 + VGG-19": {"perceptual": "vgg", "background": "painted"},
+    "StyleUNet, textures in the discriminator's features": {"perceptual": "textures", "background": "painted"},
+    "the same, told of instances": {"perceptual": "textures", "background": "painted", "condition": "instances"},
+    "StyleUNet, L1 + features, told of instances, on real backgrounds": {
+        "perceptual": "features",
+        "background": "real",
+        "condition": "instances",
+    },
+}
+
+
+class Curated(Settings):
+    """What dataset.json of paintings says of the share of each mask's cells that a segmenter finds."""
+
+    faithfulness: dict[str, float | None]
+
+
+class Painted(Settings):
+    """What of dataset.json of paintings is looked into."""
+
+    curation: Curated
+
+
+class Covered(Settings):
+    """What dataset.json says of a simulated mask."""
+
+    coverage: float
+
+
+class Simulated(Settings):
+    """What of dataset.json of simulated masks is looked into."""
+
+    files: dict[str, Covered] = Field(min_length=1)
+
+
+def measure_ablation(study: GeneratorStudy, datasets: Mapping[str, Dataset], folder: StudyFolder) -> MeasuredAblation:
+    """Measure generators with and without styles, perceptual loss and instances.
+
+    Raises UserError as training, generating and scoring do.
+    """
+    ((data, dataset),) = datasets.items()
+    has_vgg = weights_file("vgg19", study.compute.weights_dir) is not None
+    arms = {number: arm for number, arm in enumerate(ARMS, start=1) if has_vgg or "VGG-19" not in arm}
+    found: dict[str, list[PaintingScores]] = {}
+    for seed in study.seeds:
+        pool, test = subset(folder, study, data, dataset, seed, study.limit)
+        reference = _reference(folder, study, pool, seed)
+        for number, arm in arms.items():
+            say([f"ablation: {arm}, seed {seed}"])
+            parameters = arm_parameters(study, arm)
+            run = _generator(folder, study, parameters, pool, f"{number}-{seed}", seed)
+            scores = painting_scores(folder, f"{number}-{seed}", study, run, reference, test, test)
+            found.setdefault(arm, []).append(scores)
+    _, test = subset(folder, study, data, dataset, study.seeds[0])
+    works = {arm: folder.place("work", f"{number}-{study.seeds[0]}") for number, arm in arms.items()}
+    return MeasuredAblation(study=study, generators=found, paintings=Paintings("ablation", test, works))
+
+
+def measure_versatility(
+    study: GeneratorStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> MeasuredVersatility:
+    """Measure a generator of each data set by what it paints on the masks of its test images."""
+    found: dict[str, list[PaintingScores]] = {}
+    paintings = []
+    for name, dataset in datasets.items():
+        for seed in study.seeds:
+            pool, test = subset(folder, study, name, dataset, seed, study.limit)
+            reference = _reference(folder, study, pool, seed, f"{name}-")
+            run = _generator(folder, study, base_parameters(study), pool, f"{name}-{seed}", seed)
+            scores = painting_scores(folder, f"{name}-{seed}", study, run, reference, test, test)
+            found.setdefault(name, []).append(scores)
+        _, test = subset(folder, study, name, dataset, study.seeds[0])
+        paintings.append(Paintings(name, test, {"synthetic": folder.place("work", f"{name}-{study.seeds[0]}")}))
+    return MeasuredVersatility(study=study, datasets=found, paintings=paintings)
+
+
+def measure_extrapolation(
+    study: ExtrapolationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> MeasuredExtrapolation:
+    """Measure what one generator paints on masks from sparse to denser than any it has seen."""
+    ((data, dataset),) = datasets.items()
+    scores: dict[tuple[str, float], list[PaintingScores]] = {}
+    reached: dict[tuple[str, float], list[float]] = {}
+    for seed in study.seeds:
+        pool, test = subset(folder, study, data, dataset, seed, study.limit)
+        reference = _reference(folder, study, pool, seed)
+        run = _generator(folder, study, base_parameters(study), pool, f"generator-{seed}", seed)
+        for layout in LAYOUTS:
+            for density in study.densities:
+                name = f"{layout}-{density:g}-{seed}"
+                masks = folder.place("data", name)
+                if not finished(masks):
+                    wanted = MaskSimulation(
+                        out=masks,
+                        like=pool,
+                        count=study.count,
+                        density=density,
+                        layout=layout,
+                        scale=study.scale,
+                        seed=seed,
+                    )
+                    say(simulate_masks(wanted))
+                found = painting_scores(folder, name, study, run, reference, masks, test)
+                info = Dataset.open(masks, holds="masks").info
+                simulated = parse(Simulated, info, masks / INFO, f"remove the folder {masks} and repeat the command")
+                reached.setdefault((layout, density), []).extend(file.coverage for file in simulated.files.values())
+                scores.setdefault((layout, density), []).append(found)
+    return MeasuredExtrapolation(
+        study=study,
+        densities={
+            (layout, density): DensePaintings(
+                found,
+                float(np.mean(reached[layout, density])),
+                folder.place("work", f"{layout}-{density:g}-{study.seeds[0]}"),
+            )
+            for (layout, density), found in scores.items()
+        },
+    )
+
+
+def base_parameters(study: GeneratorStudy) -> Generator:
+    """Return the hyperparameters that all generators of a study have in common."""
+    return replace(GENERATOR[study.preset], condition=study.condition or "mask")
+
+
+def arm_parameters(study: GeneratorStudy, arm: str) -> Generator:
+    """Return the hyperparameters of a generator of the ablation."""
+    values = dict(ARMS[arm])
+    if values["perceptual"] == "textures":
+        values["perceptual"] = TEXTURES[study.preset]
+    return replace(base_parameters(study), **values)
+
+
+def _generator(
+    folder: StudyFolder, study: GeneratorStudy, parameters: Generator, data: Path, name: str, seed: int
+) -> Run:
+    training = training_of(study, data, folder.place("runs", name), seed, limit=study.limit)
+    return image_generator(parameters, training)
+
+
+def _reference(folder: StudyFolder, study: GeneratorStudy, data: Path, seed: int, prefix: str = "") -> Run:
+    out = folder.place("runs", f"{prefix}reference-segmenter-{seed}")
+    return reference_segmenter(study.preset, training_of(study, data, out, seed, limit=study.limit))
+
+
+def painting_scores(
+    folder: StudyFolder, name: str, study: GeneratorStudy, run: Run, reference: Run, masks: Path, real: Path
+) -> PaintingScores:
+    """Paint on all masks and score against the real images, once."""
+
+    def measure() -> PaintingScores:
+        out = painted(folder, name, study, run, reference, masks)
+        stored = parse(Painted, Dataset.open(out).info, out / INFO, f"remove the folder {out} and repeat the command")
+        shares = [value for value in stored.curation.faithfulness.values() if value is not None]
+        faithful = float(np.mean(shares)) if shares else None
+        weights = study.compute.weights_dir
+        if masks != real and weights_file("inception", weights) is None:
+            return PaintingScores(faithfulness=faithful)  # no pairs, and nothing to compare sets with
+        comparison = ImageComparison(
+            prediction=out,
+            truth=real,
+            scale=study.scale,
+            weights_dir=weights,
+            device=study.compute.device,
+            threads=study.compute.threads,
+        )
+        return _scores(score_images(comparison, open_images(comparison)), faithful)
+
+    return folder.once(name, PaintingScores, measure)
+
+
+def painted(folder: StudyFolder, name: str, study: GeneratorStudy, run: Run, reference: Run, masks: Path) -> Path:
+    """Paint on all masks, once; the reference segmenter looks at every image, none is dropped. Returns the dataset."""
+    out, compute = folder.place("work", name), study.compute
+    if not finished(out):
+        generator = ImageGenerator.load(run.path, device=compute.device, threads=compute.threads)
+        segmenter = Segmenter.load(reference.path, device=compute.device, threads=compute.threads)
+        given = Dataset.open(masks, holds="masks").masks()
+        generate_images(generator, given, out, keeping=Keeping(1.0, segmenter))
+    return out
+
+
+def _scores(results: GenerationResults, faithfulness: float | None) -> PaintingScores:
+    """Return the scores that could be computed, None where undefined."""
+    sets, pairs = results.sets, results.pairs
+    found: dict[str, Any] = {"notes": list(results.notes)}
+    if sets is not None:
+        found |= {"network": sets.network, "kid": sets.kid.value, "fid": sets.fid}
+        found |= {name: getattr(sets, name) for name in ("precision", "recall", "density", "coverage")}
+    if pairs is not None:
+        found |= {"ssim": pairs.ssim.value, "psnr": pairs.psnr.value}
+        found |= {} if pairs.lpips is None else {"lpips": pairs.lpips.value, "lpips_network": pairs.lpips_network}
+    defined = {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in found.items()}
+    return PaintingScores.model_validate({**defined, "faithfulness": faithfulness})

@@ -1,0 +1,233 @@
+"""Trainings of movie generators, whose movies are scored: the study `movie`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytoforge.data.images import encode_image
+from cytoforge.data.movie import read_sequences
+from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.evaluation.comparison import MovieComparison
+from cytoforge.evaluation.movie import MovieResults, score_sides
+from cytoforge.evaluation.movie_sides import Sides
+from cytoforge.inference.generate_movie import film_masks, maskful
+from cytoforge.inference.movie_generator import MovieGenerator
+from cytoforge.progress import say
+from cytoforge.simulated.movie import simulate_movie
+from cytoforge.simulated.specification import MovieSimulation
+from cytoforge.studies.folder import StudyFolder
+from cytoforge.studies.frames import Part, copy_movie, read_frames
+from cytoforge.studies.measure.segmenters import segmenter_scores
+from cytoforge.studies.measure.trainings import conventional, movie_generator, reference_segmenter, training_of
+from cytoforge.studies.measurements import DenseMovie, MeasuredMovies, MovieScores, OnBackground, SegmenterScores
+from cytoforge.studies.specification import LAYOUTS, SHORT_MOVIE, MovieMethod, MovieStudy, SequenceStudy
+from cytoforge.training.specification import Training
+from cytoforge.training.tasks.staged import finished
+
+
+def measure_movies(study: MovieStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredMovies:
+    """Measure generators of movies trained on the same frames, on masks of a movie that they have not seen.
+
+    Raises UserError as training, simulating, generating and scoring do.
+    """
+    real, test = copies(folder, study, parts)
+    first = study.seeds[0]
+    runs: dict[tuple[MovieMethod, int], Run] = {}
+    scores: dict[str, list[MovieScores]] = {}
+    for seed in study.seeds:
+        reference = reference_run(folder, study, real, seed)
+        for method in study.methods:
+            run = runs[method, seed] = generator_run(folder, study, method, real, seed)
+            found = movie_scores(folder, study, f"{method}-{seed}", run, test, test, reference)
+            scores.setdefault(method, []).append(found)
+    long: dict[str, list[MovieScores]] = {}
+    masks = _simulated(folder, study, "long", real, frames=study.frames)
+    for (method, seed), run in runs.items():
+        found = movie_scores(folder, study, f"long-{method}-{seed}", run, masks, test, None)
+        long.setdefault(method, []).append(found)
+    return MeasuredMovies(
+        study=study,
+        test=test,
+        scores=scores,
+        painted={method: folder.place("work", f"{method}-{first}") for method in study.methods},
+        long=long,
+        dense=_measure_densities(folder, study, runs, real, test),
+        segmenters=_measure_segmenters(folder, study, real, test),
+        backgrounds=_measure_backgrounds(folder, study, runs["tgan", first], test) if "tgan" in study.methods else [],
+    )
+
+
+def copies(folder: StudyFolder, study: SequenceStudy, parts: tuple[Part, Part]) -> tuple[Path, Path]:
+    """Copy what is trained on and what is tested on into the study, resized."""
+    train_part, test_part = parts
+    return (
+        copy_movie(train_part, folder.place("data", "train"), study.scale),
+        copy_movie(test_part, folder.place("data", "test"), study.scale),
+    )
+
+
+def frame_training(
+    folder: StudyFolder, study: SequenceStudy, name: str, data: Path, seed: int, synthetic: Path | None = None
+) -> Training:
+    """Return a training on frames, which are resized already."""
+    return training_of(study, data, folder.place("runs", name), seed, scale=1.0, synthetic=synthetic)
+
+
+def generator_run(folder: StudyFolder, study: SequenceStudy, method: MovieMethod, data: Path, seed: int) -> Run:
+    """Train a movie generator on a movie folder, once."""
+    say([f"{folder.kind}: {method} on {data.name}, seed {seed}"])
+    training = frame_training(folder, study, f"{method}-{data.name}-{seed}", data, seed)
+    return movie_generator(study.preset, method, study.condition, training)
+
+
+def reference_run(folder: StudyFolder, study: SequenceStudy, data: Path, seed: int) -> Run:
+    """Train the reference segmenter on the same frames, once."""
+    return reference_segmenter(study.preset, _reference_training(folder, study, data, seed))
+
+
+def _reference_training(folder: StudyFolder, study: SequenceStudy, data: Path, seed: int) -> Training:
+    return frame_training(folder, study, f"reference-segmenter-{seed}", data, seed)
+
+
+def painted(
+    folder: StudyFolder, study: SequenceStudy, name: str, run: Run, masks: Path, background: Path | None = None
+) -> Path:
+    """Paint all sequences of a movie of masks, once; returns the movie folder."""
+    out = folder.place("work", name)
+    if not finished(out):
+        generator = MovieGenerator.load(run.path, device=study.compute.device, threads=study.compute.threads)
+        film_masks(generator, masks, maskful(masks, (), out), out, background=background)
+    return out
+
+
+def movie_scores(
+    folder: StudyFolder, study: MovieStudy, name: str, run: Run, masks: Path, test: Path, reference: Run | None
+) -> MovieScores:
+    """Paint a movie and score it against the real one, once."""
+
+    def measure() -> MovieScores:
+        comparison = MovieComparison(
+            prediction=painted(folder, study, name, run, masks),
+            truth=test,
+            segmenter=reference.path if reference else None,
+            weights_dir=study.compute.weights_dir,
+            device=study.compute.device,
+            threads=study.compute.threads,
+        )
+        return scores_of(score_sides(comparison, Sides.open(comparison)))
+
+    return folder.once(name, MovieScores, measure)
+
+
+def scores_of(results: MovieResults) -> MovieScores:
+    """Return what scoring a movie found, None where undefined; those of the real movie under `real`."""
+    found: dict[str, Any] = {"notes": list(results.notes), "real": {}}
+    for scores, pairs in ((found, results.pairs), (found["real"], results.neighbours)):
+        if pairs is not None:
+            scores |= {"SSIM": pairs.ssim, "PSNR": pairs.psnr}
+            scores |= {"LPIPS": pairs.lpips, "lpips_network": pairs.lpips_network} if pairs.lpips else {}
+    for kind in ("frames", "clips"):
+        distance = getattr(results, kind)
+        if distance is not None:
+            found |= {kind: distance.distance, f"{kind}_network": distance.network}
+            found["real"][kind] = distance.halves
+    for scores, side in ((found, results.generated), (found["real"], results.real)):
+        scores |= {"warping error": side.coherence.warping_error, "flicker": side.coherence.flicker}
+        scores["drift"] = {str(length): [drift.grey, drift.texture] for length, drift in side.drift.items()}
+        scores["faithfulness"] = side.faithfulness.mean if side.faithfulness else None
+    return MovieScores.model_validate(plain(found))
+
+
+def plain(value: Any) -> Any:
+    """Turn estimates into their values and nan into None, in lists and mappings, too."""
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    value = getattr(value, "value", value)
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _measure_densities(
+    folder: StudyFolder, study: MovieStudy, runs: Mapping[tuple[MovieMethod, int], Run], real: Path, test: Path
+) -> dict[tuple[str, float], DenseMovie]:
+    """Measure movies denser than any seen, of single cells and of colonies, by the first method."""
+    method = study.methods[0]
+    dense: dict[tuple[str, float], DenseMovie] = {}
+    for layout in LAYOUTS:
+        for density in study.densities:
+            name = f"{layout}-{density:g}"
+            masks = _simulated(folder, study, name, real, frames=SHORT_MOVIE, layout=layout, density=density)
+            found = [
+                movie_scores(
+                    folder,
+                    study,
+                    f"{name}-{method}-{seed}",
+                    runs[method, seed],
+                    masks,
+                    test,
+                    Run.open(_reference_training(folder, study, real, seed).output.path),
+                )
+                for seed in study.seeds
+            ]
+            work = folder.place("work", f"{name}-{method}-{study.seeds[0]}")
+            dense[layout, density] = DenseMovie(found, work)
+    return dense
+
+
+def _measure_segmenters(
+    folder: StudyFolder, study: MovieStudy, real: Path, test: Path
+) -> dict[str, list[SegmenterScores]]:
+    """Measure what movies of simulated cells, painted by the first method, are worth to a segmenter of real frames."""
+    arms: dict[str, list[SegmenterScores]] = {}
+    for seed in study.seeds:
+        films = folder.place("work", f"long-{study.methods[0]}-{seed}")
+        trainings = {
+            "real": _reference_training(folder, study, real, seed),
+            "painted": frame_training(folder, study, f"segmenter-painted-{seed}", films, seed),
+            "both": frame_training(folder, study, f"segmenter-both-{seed}", real, seed, synthetic=films),
+        }
+        for arm, training in trainings.items():
+            scores = segmenter_scores(folder, conventional(study.preset), training, test)
+            arms.setdefault(arm, []).append(scores)
+    return arms
+
+
+def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test: Path) -> list[OnBackground]:
+    """Measure how still backgrounds are behind the cells of one movie of masks, painted by tGAN before each."""
+    sequence = read_sequences(test)[0]
+    total = len(sequence.frames)
+    part = Part(test, [sequence.name], (0.0, min(SHORT_MOVIE, total) / total))
+    masks = copy_movie(part, folder.place("data", "short"))
+    given = [(path.stem, path) for path in study.backgrounds] or [("its own, mirrored", _mirrored(folder, run))]
+    found = []
+    for number, (title, file) in enumerate([("its own", None), *given]):
+        work = painted(folder, study, f"background-{number}", run, masks, file)
+        (sequence,) = read_sequences(work)
+        ground = ~np.any([labels > 0 for _, labels in sequence.tracked()], axis=0)
+        frames = np.stack(list(read_frames(work, sequence.name)))
+        deviation = float(frames.std(axis=0)[:, ground].mean()) if ground.any() else None
+        found.append(OnBackground(title, work, deviation))
+    return found
+
+
+def _mirrored(folder: StudyFolder, run: Run) -> Path:
+    """Write the run's first background, left and right exchanged, as an image."""
+    file = folder.out / "work" / "mirrored.tif"
+    if not file.exists():
+        bank = run.load_weights(BACKGROUNDS)
+        background = bank[sorted(bank)[0]].numpy()[..., ::-1]
+        limits = np.asarray(next(iter(run.settings.limits.values())))  # (C, 2)
+        low, high = limits.T[..., None, None]
+        image = ((background + 1) / 2 * (high - low) + low).astype(np.float32)
+        folder.folder.write("work/mirrored.tif", encode_image(file, image))
+    return file
+
+
+def _simulated(folder: StudyFolder, study: MovieStudy, name: str, real: Path, **how: Any) -> Path:
+    out = folder.place("data", name)
+    if not finished(out):
+        say(simulate_movie(MovieSimulation(out=out, like=real, seed=study.seeds[0], **how)))
+    return out

@@ -1,0 +1,181 @@
+"""Trackers on real and painted movies, and trained on either: the study `tracking`."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from cytoforge.data.movie import read_sequences
+from cytoforge.data.run import Run
+from cytoforge.data.run_config import Settings, parse
+from cytoforge.data.writer import INFO, read_info
+from cytoforge.evaluation.comparison import TrackComparison
+from cytoforge.evaluation.tracking import open_tracks, score_tracks
+from cytoforge.inference.segmenter import Segmenter
+from cytoforge.inference.track import track_movie
+from cytoforge.inference.tracker import Tracker
+from cytoforge.progress import say
+from cytoforge.simulated.movie import simulate_movie
+from cytoforge.simulated.specification import MovieSimulation
+from cytoforge.studies.folder import StudyFolder
+from cytoforge.studies.frames import Part, copy_movie
+from cytoforge.studies.measure.movies import copies, frame_training, generator_run, painted, plain, reference_run
+from cytoforge.studies.measure.trainings import tracker
+from cytoforge.studies.measurements import MeasuredTracking, TrackingScores, TriedDistance
+from cytoforge.studies.specification import SIMULATED_SEQUENCES, TrackingStudy
+from cytoforge.training.tasks.staged import finished
+
+TRIED_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)  # distances that are tried, by the one that a tracker takes of itself
+
+
+class Linking(Settings):
+    """What dataset.json of a tracked movie says of how its cells were linked."""
+
+    distance: float = Field(alias="largest distance in pixels")
+
+
+class TrackedSequence(Settings):
+    """What dataset.json says of a tracked sequence."""
+
+    settings: Linking
+
+
+class TrackedMovie(Settings):
+    """What of dataset.json of a tracked movie is looked into."""
+
+    sequences: dict[str, TrackedSequence] = Field(min_length=1)
+
+
+def check_trackers(study: TrackingStudy) -> None:
+    """Raise UserError, before any training, when a tracker is not installed."""
+    for name in study.trackers:
+        if name != "deepsea":
+            Tracker.load(name)
+
+
+def measure_tracking(study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredTracking:
+    """Measure trackers on real and painted movies of the same masks, then trackers trained on real and painted frames.
+
+    Raises UserError as training, painting, tracking and scoring do.
+    """
+    real, test = copies(folder, study, parts)
+    tried = measure_distances(folder, study, real) if study.tune else []
+    best = {one.tracker: one.distance for one in tried if one.best}
+    return MeasuredTracking(
+        study=study,
+        tried=tried,
+        compared=measure_trackers(folder, study, real, test, best),
+        trained=measure_trainings(folder, study, real, test),
+    )
+
+
+def measure_distances(folder: StudyFolder, study: TrackingStudy, real: Path) -> list[TriedDistance]:
+    """Measure how well trackers with a distance link the true masks of the frames for training."""
+    tried = []
+    for name in ("laptrack", "btrack"):
+        if name not in study.trackers:
+            continue
+        own = f"{name}-tuning-1"
+        tracking_scores(folder, study, own, name, real, None)
+        out = _tracks(folder, own)
+        info = parse(TrackedMovie, read_info(out), out / INFO, f"remove the folder {out} and repeat the command")
+        reach = max(sequence.settings.distance for sequence in info.sequences.values())
+        idf1: dict[float, float] = {}
+        for by in TRIED_FACTORS:  # of 1 it is done: what was measured once is read again
+            found = tracking_scores(folder, study, f"{name}-tuning-{by:g}", name, real, None, by * reach)
+            idf1[by] = found.idf1 or 0.0
+        best = max(TRIED_FACTORS, key=lambda by: (idf1[by], -abs(math.log(by))))
+        tried += [TriedDistance(name, by * reach, idf1[by], by == best) for by in TRIED_FACTORS]
+    return tried
+
+
+def measure_trackers(
+    folder: StudyFolder, study: TrackingStudy, real: Path, test: Path, distances: Mapping[str, float]
+) -> dict[tuple[str, str], list[TrackingScores]]:
+    """Measure each tracker on the real movie and on those that are painted on its masks."""
+    found: dict[tuple[str, str], list[TrackingScores]] = {}
+    for seed in study.seeds:
+        reference = reference_run(folder, study, real, seed)
+        movies = {"real": test}
+        for method in study.methods:
+            run = generator_run(folder, study, method, real, seed)
+            movies[method] = painted(folder, study, f"{method}-{seed}", run, test)
+        for name in study.trackers:
+            linker: str = name
+            if name == "deepsea":
+                linker = str(tracker_run(folder, study, f"real-{real.name}", real, seed).path)
+            for kind, movie in movies.items():
+                scores = tracking_scores(
+                    folder, study, f"{name}-{kind}-{seed}", linker, movie, reference, distances.get(name)
+                )
+                found.setdefault((name, kind), []).append(scores)
+    return found
+
+
+def measure_trainings(
+    folder: StudyFolder, study: TrackingStudy, real: Path, test: Path
+) -> dict[tuple[int, str], list[TrackingScores]]:
+    """Measure trackers that have learned from a few real frames, from movies painted after these, or both."""
+    first, *others = read_sequences(real)
+    total = len(first.frames)
+    found: dict[tuple[int, str], list[TrackingScores]] = {}
+    for count in [*sorted(n for n in study.frames if n < total), total]:
+        for seed in study.seeds:
+            few = real  # whose generator and tracker the first part has trained
+            if others or count < total:
+                few = copy_movie(Part(real, [first.name], (0.0, count / total)), folder.place("data", f"real-{count}"))
+            films = painted_films(folder, study, few, count, seed)
+            for arm, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
+                run = tracker_run(folder, study, f"{arm}-{few.name}", data, seed, more)
+                name = f"trained-{arm}-{count}-{seed}"
+                scores = tracking_scores(folder, study, name, str(run.path), test, None)
+                found.setdefault((count, arm), []).append(scores)
+    return found
+
+
+def painted_films(folder: StudyFolder, study: TrackingStudy, few: Path, count: int, seed: int) -> Path:
+    """Paint movies of simulated cells like those of a few real frames, by a generator trained on these."""
+    masks = folder.place("data", f"simulated-{count}-{seed}")
+    if not finished(masks):
+        frames = max(count, 10)
+        say(simulate_movie(MovieSimulation(out=masks, like=few, count=SIMULATED_SEQUENCES, frames=frames, seed=seed)))
+    run = generator_run(folder, study, study.methods[0], few, seed)
+    return painted(folder, study, f"films-{count}-{seed}", run, masks)
+
+
+def tracker_run(
+    folder: StudyFolder, study: TrackingStudy, name: str, data: Path, seed: int, more: Path | None = None
+) -> Run:
+    """Train the DeepSea tracker, once; `more` are painted movies beside the real one."""
+    say([f"{folder.kind}: a tracker trained on {name}, seed {seed}"])
+    return tracker(study.preset, frame_training(folder, study, f"tracker-{name}-{seed}", data, seed, synthetic=more))
+
+
+def _tracks(folder: StudyFolder, name: str) -> Path:
+    return folder.place("work", f"tracks-{name}")
+
+
+def tracking_scores(
+    folder: StudyFolder,
+    study: TrackingStudy,
+    name: str,
+    linker: str,
+    movie: Path,
+    reference: Run | None,
+    distance: float | None = None,
+) -> TrackingScores:
+    """Track a movie, segmented by the reference segmenter or by its own masks, and score the tracks, once."""
+
+    def measure() -> TrackingScores:
+        out, device, threads = _tracks(folder, name), study.compute.device, study.compute.threads
+        if not finished(out):
+            chosen = Tracker.load(linker, distance=distance, device=device, threads=threads)
+            segmenter = Segmenter.load(reference.path, device=device, threads=threads) if reference else None
+            track_movie(chosen, movie, out, segmenter=segmenter)
+        comparison = TrackComparison(prediction=out, truth=movie, allow_synthetic=True)
+        results = score_tracks(comparison, *open_tracks(comparison))
+        scores = {key: score for block in ("ctc", "tracking") for key, score in results.pooled[block].items()}
+        return TrackingScores.model_validate(plain(scores))
+
+    return folder.once(name, TrackingScores, measure)

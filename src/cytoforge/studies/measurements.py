@@ -1,0 +1,264 @@
+"""What studies measure, typed: the scores that `results/NAME.json` keeps, and what a whole study has measured.
+
+Scores are read back from files that people may have edited, and are checked then. None stands for what is undefined or
+could not be computed; what was not asked for is not in the file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cytoforge.studies.specification import (
+    DenseStudy,
+    ExtrapolationStudy,
+    GeneratorStudy,
+    LimitedDataStudy,
+    MovieStudy,
+    TrackingStudy,
+    TrainingStudy,
+)
+
+Score = Annotated[float, Field(allow_inf_nan=False)] | None
+Scores = TypeVar("Scores", bound="Stored")
+THRESHOLDS = 5  # of F, precision and recall: IoU 0.5, 0.6 ... 0.9
+
+
+class Stored(BaseModel):
+    """Scores of one measurement: frozen; numbers are numbers, not text."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", populate_by_name=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the file holds: only what was set, by the names there."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class ImageScores(Stored):
+    """How well a test image was segmented."""
+
+    f_score: Annotated[list[Score], Field(min_length=THRESHOLDS, max_length=THRESHOLDS)]
+    precision: Annotated[list[Score], Field(min_length=THRESHOLDS, max_length=THRESHOLDS)]
+    recall: Annotated[list[Score], Field(min_length=THRESHOLDS, max_length=THRESHOLDS)]
+    dice: Score = None
+
+
+class SegmenterScores(Stored):
+    """A training of a segmenter, and how well it segments the test images."""
+
+    steps: Annotated[int, Field(ge=0)]
+    """of the segmenter in all its stages"""
+    seconds: float = 0.0
+    """of its last training"""
+    verdict: str = ""
+    trained_on: list[str] = []
+    """images for training and validation"""
+    images: dict[str, ImageScores]
+    """by name of the test image"""
+
+
+class PaintingScores(Stored):
+    """How well a generator paints."""
+
+    notes: list[str] = []
+    network: str | None = None
+    """of the features that sets are compared in"""
+    kid: Score = Field(default=None, alias="KID")
+    fid: Score = Field(default=None, alias="FID")
+    precision: Score = None
+    recall: Score = None
+    density: Score = None
+    coverage: Score = None
+    ssim: Score = Field(default=None, alias="SSIM")
+    psnr: Score = Field(default=None, alias="PSNR")
+    lpips: Score = Field(default=None, alias="LPIPS")
+    lpips_network: str | None = None
+    faithfulness: Score
+    """share of the masks' cells that the reference segmenter finds"""
+
+
+class SideScores(Stored):
+    """What is told of a movie; of the real one each frame against the next, and its earlier against its later half."""
+
+    ssim: Score = Field(default=None, alias="SSIM")
+    psnr: Score = Field(default=None, alias="PSNR")
+    lpips: Score = Field(default=None, alias="LPIPS")
+    lpips_network: str | None = None
+    frames: Score = None
+    """Frechet distance of frames"""
+    clips: Score = None
+    """Frechet distance of clips"""
+    warping_error: Score = Field(default=None, alias="warping error")
+    flicker: Score = None
+    drift: dict[str, Annotated[list[Score], Field(min_length=2, max_length=2)]] = {}
+    """of grey values and of textures, by number of frames"""
+    faithfulness: Score = None
+
+
+class MovieScores(SideScores):
+    """How well a movie is painted, beside the real one."""
+
+    notes: list[str] = []
+    frames_network: str | None = None
+    clips_network: str | None = None
+    real: SideScores
+
+
+class TrackingScores(Stored):
+    """How well a movie is tracked; scores that no table shows are kept, too."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Score]
+
+    mota: Score
+    mostly_tracked: Score
+    mostly_lost: Score
+    precision: Score
+    recall: Score
+    idf1: Score
+    hota: Score
+    switches: Score
+    lnk: Score
+    division_f_1: Score
+
+
+Arms = Mapping[str, Sequence[SegmenterScores]]
+"""By way of training, a measurement for each seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredTraining:
+    """What `study training` measures."""
+
+    study: TrainingStudy
+    datasets: Mapping[str, Mapping[tuple[str, str], Sequence[SegmenterScores]]]
+    """by data set; by network and way of training; a measurement for each seed"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredDense:
+    """What `study dense` measures."""
+
+    study: DenseStudy
+    arms: Arms
+    touching: Mapping[str, float]
+    """share of the cells of each test image that touch others"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredLimitedData:
+    """What `study limited-data` measures."""
+
+    study: LimitedDataStudy
+    crops: Mapping[int, Arms]
+    """by number of crops"""
+
+
+@dataclass(frozen=True)
+class Paintings:
+    """Test images and what generators painted on their masks, as datasets."""
+
+    name: str
+    test: Path
+    painted: Mapping[str, Path]
+    """by title"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredAblation:
+    """What `study ablation` measures."""
+
+    study: GeneratorStudy
+    generators: Mapping[str, Sequence[PaintingScores]]
+    paintings: Paintings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredVersatility:
+    """What `study versatility` measures."""
+
+    study: GeneratorStudy
+    datasets: Mapping[str, Sequence[PaintingScores]]
+    paintings: Sequence[Paintings]
+
+
+@dataclass(frozen=True)
+class DensePaintings:
+    """Simulated masks of one layout and density, painted."""
+
+    scores: Sequence[PaintingScores]
+    reached: float
+    """mean share of the masks that is cell"""
+    painted: Path
+    """dataset of the first seed"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredExtrapolation:
+    """What `study extrapolation` measures, by layout and density."""
+
+    study: ExtrapolationStudy
+    densities: Mapping[tuple[str, float], DensePaintings]
+
+
+@dataclass(frozen=True)
+class DenseMovie:
+    """A simulated movie of one layout and density, painted."""
+
+    scores: Sequence[MovieScores]
+    painted: Path
+    """movie of the first seed"""
+
+
+@dataclass(frozen=True)
+class OnBackground:
+    """A movie painted before a background."""
+
+    title: str
+    painted: Path
+    deviation: float | None
+    """of a pixel over time where no cell ever is, in grey values from -1 to 1"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredMovies:
+    """What `study movie` measures, by method."""
+
+    study: MovieStudy
+    test: Path
+    """movie that is tested on"""
+    scores: Mapping[str, Sequence[MovieScores]]
+    painted: Mapping[str, Path]
+    """movie of the first seed on the masks of the test"""
+    long: Mapping[str, Sequence[MovieScores]]
+    """of long simulated movies"""
+    dense: Mapping[tuple[str, float], DenseMovie]
+    """by layout and density, of the first method"""
+    segmenters: Arms
+    """by what they have learned from: real, painted, both"""
+    backgrounds: Sequence[OnBackground]
+    """of tGAN; none where it is left out"""
+
+
+@dataclass(frozen=True)
+class TriedDistance:
+    """A distance in pixels that a tracker was tried with on the frames for training."""
+
+    tracker: str
+    distance: float
+    idf1: float
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredTracking:
+    """What `study tracking` measures."""
+
+    study: TrackingStudy
+    tried: Sequence[TriedDistance]
+    compared: Mapping[tuple[str, str], Sequence[TrackingScores]]
+    """by tracker and movie: real, or the method that painted it"""
+    trained: Mapping[tuple[int, str], Sequence[TrackingScores]]
+    """by number of real frames and what the tracker has learned from: real, painted, both"""

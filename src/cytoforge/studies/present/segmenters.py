@@ -1,0 +1,147 @@
+"""Tables and figures of the studies `training`, `dense` and `limited-data`.
+
+cGAN-Seg's Figure 2, Table 1 and Tables S1 to S3 (training); Table 2 (dense); what each labelled crop is worth
+(limited-data).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from cytoforge.metrics.estimates import Estimate
+from cytoforge.report import Report
+from cytoforge.studies.measurements import (
+    THRESHOLDS,
+    Arms,
+    MeasuredDense,
+    MeasuredLimitedData,
+    MeasuredTraining,
+    SegmenterScores,
+)
+from cytoforge.studies.present.presentation import Cell, Presentation, ScoresByImage, difference, estimate
+
+TITLES = {"F": "f_score", "P": "precision", "R": "recall"}
+
+
+def present_training(measured: MeasuredTraining) -> Presentation:
+    """Show trainings on few images, conventional and cyclegan, beside conventional training on all of them."""
+    study = measured.study
+    report = Report("Training study", f"{study.few} annotated images against all, {len(study.seeds)} random subsets")
+    presentation = Presentation(report)
+    for data, trainings in measured.datasets.items():
+        report.heading(data)
+        rows: list[dict[str, Cell]] = [
+            {
+                "data": data,
+                "network": network,
+                "training": arm,
+                **{title: estimate(by_image(found, score)) for title, score in TITLES.items()},
+                "Dice": estimate(by_image(found, "dice")),
+                "F at IoU 0.7": estimate(by_image(found, "f_score", 2)),
+                "F at IoU 0.9": estimate(by_image(found, "f_score", 4)),
+                "steps": mean_steps(found),
+            }
+            for (network, arm), found in trainings.items()
+        ]
+        presentation.table(rows, "F, precision P and recall R at IoU 0.5, with 95 % intervals.")
+        for network in dict.fromkeys(network for network, _ in trainings):
+            arms = {arm: found for (other, arm), found in trainings.items() if other == network}
+            _add_curves(report, arms, f"{data}, {network}: ")
+    return presentation
+
+
+def present_dense(measured: MeasuredDense) -> Presentation:
+    """Show trainings with and without dense synthetic images, on easy and on hard test images.
+
+    Test images are split at the median share of touching cells.
+    """
+    study, touching = measured.study, measured.touching
+    ranked = sorted(touching, key=lambda name: (touching[name], name))
+    hard = set(ranked[len(ranked) // 2 :])
+    groups = {"all": set(ranked), "easy": set(ranked) - hard, "hard": hard}
+    report = Report(
+        "Dense study", f"{study.few or 'all'} annotated images, {len(study.seeds)} seeds, equal time of training"
+    )
+    report.text(
+        "Hard test images are the half with the larger share of touching cells "
+        f"({touching[ranked[len(ranked) // 2]]:.0%} or more); cGAN-Seg's Table 2 sorted them by eye. The control is "
+        "the plain training with as many steps as the two-stage segmenter."
+    )
+    presentation = Presentation(report, facts={"touching": dict(touching)})
+    for group, names in groups.items():
+        if names:  # a single test image is hard, and none is easy
+            _add_arms(presentation, measured.arms, {"test images": group, "images": len(names)}, names)
+    _add_curves(report, measured.arms)
+    return presentation
+
+
+def present_limited_data(measured: MeasuredLimitedData) -> Presentation:
+    """Show what 1, 2, 4 ... labelled crops are worth to conventional and to two-stage training, in equal time."""
+    study = measured.study
+    report = Report("Limited data", f"crops of {study.crop} px, {len(study.seeds)} seeds, equal time of training")
+    presentation = Presentation(report)
+    curves: dict[str, list[tuple[float, Estimate]]] = {}
+    for count, arms in measured.crops.items():
+        _add_arms(presentation, arms, {"crops": count}, None)
+        for arm, found in arms.items():
+            curves.setdefault(arm, []).append((count, estimate(by_image(found, "f_score"))))
+    report.figure(_curves(curves, "labelled crops"), "F at IoU 0.5 on the test images, with 95 % intervals.")
+    return presentation
+
+
+def by_image(found: Sequence[SegmenterScores], score: str, threshold: int = 0) -> ScoresByImage:
+    """Return a score of every test image, for each seed; `threshold` counts from IoU 0.5 in steps of 0.1."""
+
+    def of(values: list[float | None] | float | None) -> float | None:
+        return values[threshold] if isinstance(values, list) else values
+
+    return [{image: of(getattr(scores, score)) for image, scores in one.images.items()} for one in found]
+
+
+def mean_steps(found: Sequence[SegmenterScores]) -> int:
+    """Return the mean number of steps over seeds, rounded."""
+    return round(sum(one.steps for one in found) / len(found))
+
+
+def _add_arms(presentation: Presentation, arms: Arms, lead: Mapping[str, Cell], names: Collection[str] | None) -> None:
+    """Add a table of ways of training, on some of the test images, with their differences to the first way."""
+
+    def part(found: Sequence[SegmenterScores], threshold: int) -> ScoresByImage:
+        scored = by_image(found, "f_score", threshold)
+        return [{k: v for k, v in scores.items() if names is None or k in names} for scores in scored]
+
+    plain = next(iter(arms))
+    rows: list[dict[str, Cell]] = [
+        {
+            **lead,
+            "training": arm,
+            "F at IoU 0.5": estimate(part(found, 0)),
+            "F at IoU 0.7": estimate(part(found, 2)),
+            f"against {plain} at 0.5": None if arm == plain else difference(part(found, 0), part(arms[plain], 0)),
+            "steps": mean_steps(found),
+        }
+        for arm, found in arms.items()
+    ]
+    presentation.table(rows)
+
+
+def _add_curves(report: Report, arms: Arms, title: str = "") -> None:
+    curves = {
+        arm: [(0.5 + 0.1 * k, estimate(by_image(found, "f_score", k))) for k in range(THRESHOLDS)]
+        for arm, found in arms.items()
+    }
+    report.figure(_curves(curves, "IoU threshold"), f"{title}F on the test images over IoU, with 95 % intervals.")
+
+
+def _curves(curves: Mapping[str, Sequence[tuple[float, Estimate]]], label: str) -> Figure:
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for arm, points in curves.items():
+        x, y = [p for p, _ in points], [e.value for _, e in points]
+        (line,) = axes.plot(x, y, marker="o", label=arm)
+        low, high = [e.low for _, e in points], [e.high for _, e in points]
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15)
+    axes.set(xlabel=label, ylabel="F", ylim=(0, 1))
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    return figure

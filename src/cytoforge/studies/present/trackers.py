@@ -1,0 +1,116 @@
+"""Tables and figures of the study `tracking` (tGAN, Tables 2 and 3)."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from cytoforge.metrics.estimates import Estimate
+from cytoforge.progress import counted
+from cytoforge.report import Report
+from cytoforge.studies.measurements import MeasuredTracking, TrackingScores
+from cytoforge.studies.present.presentation import Cell, Presentation, over_seeds, written
+from cytoforge.studies.specification import SIMULATED_SEQUENCES
+
+PUBLISHED = {  # title: score of Tables 2 and 3
+    "MOTA": "mota",
+    "MT": "mostly_tracked",
+    "ML": "mostly_lost",
+    "precision": "precision",
+    "recall": "recall",
+}
+OF_LINKS = {  # of cells whose masks are true
+    "MOTA": "mota",
+    "IDF1": "idf1",
+    "HOTA": "hota",
+    "switches": "switches",
+    "LNK": "lnk",
+    "divisions": "division_f_1",
+}
+
+
+def present_tracking(measured: MeasuredTracking) -> Presentation:
+    """Show trackers on real and painted movies of the same masks, and trackers trained on real and painted frames."""
+    study = measured.study
+    told = f"{counted(len(study.seeds), 'seed')}, trained for {(study.budget.seconds or 0) / 60:g} min each"
+    presentation = Presentation(Report("Tracking", told))
+    if study.tune:
+        _add_distances(presentation, measured)
+    _add_comparison(presentation, measured)
+    _add_trainings(presentation, measured)
+    return presentation
+
+
+def _add_distances(presentation: Presentation, measured: MeasuredTracking) -> None:
+    """Add how well trackers with a distance link the true masks of the frames for training."""
+    rows = []
+    for tried in measured.tried:
+        presentation.row(
+            tracker=tried.tracker, movie="for training", frames="all", distance=tried.distance, IDF1=tried.idf1
+        )
+        rows.append([tried.tracker, f"{tried.distance:.1f}", f"{tried.idf1:.3f}", "x" if tried.best else ""])
+    caption = "The frames for training, their true masks linked with several distances. The best one is taken below."
+    presentation.report.table(["tracker", "distance in pixels", "IDF1", "taken"], rows, caption=caption)
+
+
+def _add_comparison(presentation: Presentation, measured: MeasuredTracking) -> None:
+    """Add Tables 2 and 3: each tracker on the real movie and on those that are painted on its masks."""
+    rows = []
+    for (tracker, movie), found in measured.compared.items():
+        beside = measured.compared[tracker, "real"]
+        apart = [_differences(one, other) for one, other in zip(found, beside, strict=True)]
+        means = _means(found, PUBLISHED)
+        row: dict[str, Cell] = {"tracker": tracker, "movie": movie, "frames": "all"}
+        for title, mean in means.items():
+            row[title] = mean
+            if movie != "real":
+                row[f"|{title} - real|"] = over_seeds(one.get(title) for one in apart)
+        presentation.row(**row)
+        overall = over_seeds(sum(one.values()) / len(one) for one in apart if one)
+        rows.append([tracker, movie, *map(written, means.values()), "-" if movie == "real" else written(overall)])
+    caption = (
+        "Frames segmented by a segmenter trained on the real ones, then tracked; truth: the masks that were painted "
+        "on. Difference: mean distance of the five scores from those on the real movie. Means over seeds; intervals "
+        "resample seeds only."
+    )
+    presentation.report.table(["tracker", "movie", *PUBLISHED, "difference"], rows, caption=caption)
+
+
+def _means(found: Sequence[TrackingScores], scores: Mapping[str, str]) -> dict[str, Estimate | None]:
+    return {title: over_seeds(getattr(one, score) for one in found) for title, score in scores.items()}
+
+
+def _differences(one: TrackingScores, other: TrackingScores) -> dict[str, float]:
+    """Return how far published scores are from each other, those that both have."""
+    pairs = {title: (getattr(one, score), getattr(other, score)) for title, score in PUBLISHED.items()}
+    return {title: abs(a - b) for title, (a, b) in pairs.items() if a is not None and b is not None}
+
+
+def _add_trainings(presentation: Presentation, measured: MeasuredTracking) -> None:
+    """Add what a tracker is worth that has learned from a few real frames, from movies painted after these, or both."""
+    rows: list[list[str]] = []
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for (count, arm), found in measured.trained.items():
+        means = _means(found, OF_LINKS)
+        presentation.row(tracker=f"deepsea, trained on {arm}", movie="real", frames=count, **means)
+        rows.append([arm, str(count), *map(written, means.values())])
+        if (idf1 := means["IDF1"]) is not None:
+            curves.setdefault(arm, []).append((count, idf1.value))
+    caption = (
+        f"The DeepSea tracker links the true masks of the test movie. Painted: {SIMULATED_SEQUENCES} movies of "
+        "simulated cells like those of the real frames, painted by a generator trained on the same frames; its "
+        "training comes on top. Means over seeds; intervals resample seeds only."
+    )
+    presentation.report.table(["trained on", "real frames", *OF_LINKS], rows, caption=caption)
+    presentation.report.figure(_curves(curves), "IDF1 by the number of real frames.")
+
+
+def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for arm, points in curves.items():
+        axes.plot([count for count, _ in points], [value for _, value in points], marker="o", label=arm)
+    axes.set(xlabel="real frames", ylabel="IDF1", xscale="log", ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    if curves:  # not of trackers whose IDF1 is undefined
+        axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,125 @@
+"""What a study is given: data, seeds, budget and the like; small and frozen."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cytoforge.training.specification import Budget, Compute
+
+Condition = Literal["mask", "instances"]
+MovieMethod = Literal["tgan", "vid2vid"]
+LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of cells denser than seen
+SHORT_MOVIE = 10  # frames of a dense movie, and of one before another background
+SIMULATED_SEQUENCES = 2  # of painted movies that a tracker is trained on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What every study is given."""
+
+    data: tuple[Path, ...]
+    """annotated images: dataset or movie folders"""
+    test: Path | None = None
+    """annotated images to test on; None: every seed draws its own from `data`"""
+    test_share: float = 0.15
+    """share of the images that is drawn"""
+    seeds: tuple[int, ...] = (0,)
+    """of the repetitions, each with its own draw of images and weights"""
+    preset: Literal["tiny", "small", "paper"] = "small"
+    """size of networks, windows and batches"""
+    budget: Budget = field(default_factory=lambda: Budget(seconds=600.0))
+    """of each training"""
+    scale: float = 1.0
+    """factor by which images are resized on reading"""
+    compute: Compute = field(default_factory=Compute)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStudy(Study):
+    """Training on few images, conventional and cyclegan, against conventional training on all."""
+
+    few: int
+    """images, training and validation together"""
+    networks: tuple[Literal["unet", "cellpose", "deepsea"], ...]
+    warm_start: bool = True
+    """whether cyclegan learns from the pairs first"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseStudy(Study):
+    """Training on real images with and without dense synthetic ones."""
+
+    few: int | None = None
+    """images, training and validation together; all without it"""
+    condition: Condition | None = "instances"
+    """what the generator is given of the cells"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedDataStudy(Study):
+    """What a few labelled crops are worth."""
+
+    crops: tuple[int, ...]
+    """numbers of crops"""
+    crop: int
+    """their side in pixels, at `scale`"""
+    condition: Condition | None = "instances"
+    """what the generator is given of the cells"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorStudy(Study):
+    """Studies of image generators: `ablation` and `versatility`."""
+
+    limit: int | None = None
+    """images, training and validation together; all without it"""
+    condition: Condition | None = "instances"
+    """what generators are given of the cells"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtrapolationStudy(GeneratorStudy):
+    """Cells denser than any that the generator has seen."""
+
+    densities: tuple[float, ...]
+    """shares of the image that are cell"""
+    count: int
+    """masks of each density and layout"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceStudy(Study):
+    """Studies of movies: which sequences are trained on and which tested on."""
+
+    sequence: tuple[str, ...] = ()
+    """sequences to train on; all but those tested on without any"""
+    test_sequence: tuple[str, ...] = ()
+    """sequences to test on; the last not trained on, or all of `test`, without any"""
+    test_share: float = 0.35
+    """share of the frames that are for testing, the last ones, where there is no other sequence to test on"""
+    methods: tuple[MovieMethod, ...] = ("tgan", "vid2vid")
+    condition: Condition | None = None
+    """what tGAN is given of the cells; None: as in its preset"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovieStudy(SequenceStudy):
+    """Movies of tGAN and vid2vid: quality, length, density, background."""
+
+    frames: int
+    """of the simulated movie that shows how paintings drift"""
+    densities: tuple[float, ...]
+    """shares of the image that are cell, of dense movies"""
+    backgrounds: tuple[Path, ...] = ()
+    """images without cells to paint before; without any the mirrored background of `data`"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingStudy(SequenceStudy):
+    """Trackers on real and painted movies, and trained on either."""
+
+    trackers: tuple[Literal["overlap", "laptrack", "btrack", "deepsea"], ...]
+    frames: tuple[int, ...]
+    """numbers of real frames that tracker and generator learn from"""
+    tune: bool = False
+    """whether the distance of laptrack and btrack is chosen by the tracks of the frames for training"""

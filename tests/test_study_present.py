@@ -1,0 +1,356 @@
+"""Tables, figures and pictures of studies, from measurements written by hand: nothing is trained here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import picture, write_movie
+from cytoforge.commands.study import open_folder
+from cytoforge.data.images import read_image, write_image, write_labels
+from cytoforge.errors import UserError
+from cytoforge.metrics.estimates import Estimate
+from cytoforge.report import Report
+from cytoforge.settings import StudyDense
+from cytoforge.studies.measurements import (
+    DenseMovie,
+    DensePaintings,
+    ImageScores,
+    MeasuredAblation,
+    MeasuredDense,
+    MeasuredExtrapolation,
+    MeasuredLimitedData,
+    MeasuredMovies,
+    MeasuredTracking,
+    MeasuredTraining,
+    MeasuredVersatility,
+    MovieScores,
+    OnBackground,
+    Paintings,
+    PaintingScores,
+    SegmenterScores,
+    TrackingScores,
+    TriedDistance,
+)
+from cytoforge.studies.present.generators import present_ablation, present_extrapolation, present_versatility
+from cytoforge.studies.present.movies import present_movies
+from cytoforge.studies.present.presentation import Presentation, difference, estimate, written
+from cytoforge.studies.present.segmenters import present_dense, present_limited_data, present_training
+from cytoforge.studies.present.trackers import present_tracking
+from cytoforge.studies.specification import (
+    DenseStudy,
+    ExtrapolationStudy,
+    GeneratorStudy,
+    LimitedDataStudy,
+    MovieStudy,
+    TrackingStudy,
+    TrainingStudy,
+)
+from cytoforge.training.specification import Budget
+from test_architecture import import_graph
+
+DATA = (Path("cells"),)
+TWO_MINUTES = Budget(seconds=120.0)
+
+
+def segmenter(steps: int, **f: float | None) -> SegmenterScores:
+    """A training of so many steps; F of each test image at IoU 0.5, half of it at 0.6, a quarter at 0.7 ..."""
+    images = {
+        name: ImageScores(
+            f_score=[None if value is None else value / 2**k for k in range(5)],
+            precision=[0.75] * 5,
+            recall=[0.25] * 5,
+            dice=0.5,
+        )
+        for name, value in f.items()
+    }
+    return SegmenterScores(steps=steps, images=images)
+
+
+def values(rows: list[dict[str, Any]], column: str) -> list[float | None]:
+    return [cell.value if isinstance(cell := row[column], Estimate) else cell for row in rows]
+
+
+@pytest.fixture
+def datasets(tmp_path: Path) -> tuple[Path, Path]:
+    """Two test images of 200 x 64 px, and paintings on their masks, which are darker."""
+    labels = np.zeros((200, 64), np.int32)
+    labels[90:110, 20:40] = 1
+    for number in range(2):
+        for folder, dim in (("test", 1), ("painted", 2)):
+            write_image(tmp_path / folder / "images" / f"p{number}.png", picture(labels, seed=number) // dim)
+            write_labels(tmp_path / folder / "masks" / f"p{number}.png", labels)
+    return tmp_path / "test", tmp_path / "painted"
+
+
+@pytest.fixture
+def movie(tmp_path: Path) -> Path:
+    """A movie of twelve frames of 32 x 48 px with one cell."""
+    masks = {}
+    for number in range(12):
+        masks[number] = np.zeros((32, 48), np.int32)
+        masks[number][10:20, 5 + number : 15 + number] = 1
+    return write_movie(tmp_path / "movie", masks, ((1, 0, 11, 0),))
+
+
+def test_means_and_differences_by_hand() -> None:
+    values = [{"a": 1.0, "b": 0.5}, {"b": 0.25, "c": None}]
+    others = [{"b": 0.0, "a": 0.5}, {"b": 0.5, "c": 1.0}]
+    mean, gain = estimate(values), difference(values, others)
+    assert (mean.value, mean.images) == (pytest.approx((1 + 0.5 + 0.25) / 3), 2)
+    assert (gain.value, gain.images) == (pytest.approx((0.5 + 0.5 - 0.25) / 3), 2)
+    assert mean.low == 0.25 and mean.high == 1.0
+    backwards = [dict(reversed(scores.items())) for scores in values]
+    assert estimate(backwards) == mean and difference(backwards, others) == gain
+    same = difference(values, values)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert np.isnan(estimate([{"a": None}]).value)
+    with pytest.raises(ValueError, match="got 2 and 1 seeds"):
+        difference(values, others[:1])
+
+
+def test_rows_are_columns_on_the_terminal_and_plain_in_the_file(tmp_path: Path) -> None:
+    shown = Presentation(Report("a"), facts={"touching": {}})
+    shown.row(training="conventional", F=Estimate(0.5, 0.25, 0.75, 3), gain=None)
+    shown.row(training="two-stage", F=Estimate(0.625, float("nan"), float("nan"), 1), steps=12)
+    assert shown.lines() == [
+        "training      F                     gain  steps",
+        "conventional  0.500 [0.250, 0.750]  -     -",
+        "two-stage     0.625                 -     12",
+    ]
+    shown.picture("two", [[np.zeros((4, 6, 3), np.uint8)], [np.full((2, 6, 3), 255, np.uint8)]])
+    folder = open_folder("dense", StudyDense(DATA, tmp_path / "out"))
+    assert folder.write(shown) == tmp_path / "out" / "report.html"
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert stored["rows"][1] == {
+        "training": "two-stage",
+        "F": {"value": 0.625, "low": None, "high": None, "images": 1},
+        "steps": 12,
+    }
+    assert (stored["study"], stored["touching"], stored["settings"]["data"]) == ("dense", {}, ["cells"])
+    written_picture = read_image(tmp_path / "out" / "pictures" / "two.png")
+    assert written_picture.shape == (3, 6, 6) and written_picture.mean() == pytest.approx(255 / 3)
+    assert written(Estimate(float("nan"), float("nan"), float("nan"), 0)) == "-"
+    assert written(0.12345) == "0.123" and written("a") == "a"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "sentence"),
+    [
+        (SegmenterScores, {"steps": 1.5, "images": {}}, "steps is 1.5, but should be a valid integer"),
+        (SegmenterScores, {"images": {}}, "steps is missing"),
+        (PaintingScores, {"faithfulness": "high"}, "faithfulness is 'high', but should be a valid number"),
+        (PaintingScores, {"KID": [], "faithfulness": 1.0}, "KID is [], but should be a valid number"),
+        (MovieScores, {"real": {"warping error": "x"}}, "real.warping error is 'x', but should be a valid number"),
+        (MovieScores, {"real": {}, "drift": {"10": [0.5]}}, "drift.10 is [0.5], but list should have at least 2 items"),
+        (TrackingScores, {"mota": True}, "mota is True, but should be a valid number"),
+    ],
+)
+def test_an_edited_measurement_is_refused(kind: Any, value: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    folder = open_folder("dense", StudyDense(DATA, tmp_path))
+    path = folder.folder.write_json("results/a.json", value)
+    with pytest.raises(UserError) as error:
+        folder.once("a", kind, lambda: pytest.fail("is there already"))
+    assert str(error.value).startswith(f"{path}: ") and sentence in str(error.value)
+    assert str(error.value).endswith("; restore the file, or remove it to measure again")
+
+
+def test_a_measurement_is_read_as_it_was_written_and_scores_of_no_table_are_kept(tmp_path: Path) -> None:
+    folder = open_folder("dense", StudyDense(DATA, tmp_path))
+    film, tracks = movie_scores(0.25, **{"10": [0.5, None]}), tracking(chota=0.125)
+    for name, scores in (("segmenter", segmenter(3, a=0.5, b=None)), ("movie", film), ("tracks", tracks)):
+        assert folder.once(name, type(scores), lambda scores=scores: scores) == scores
+        assert folder.once(name, type(scores), lambda: pytest.fail("is there already")) == scores
+    stored = json.loads((tmp_path / "results" / "movie.json").read_text())
+    assert stored["SSIM"] == 0.25 and stored["warping error"] is None and "LPIPS" not in stored
+    assert json.loads((tmp_path / "results" / "tracks.json").read_text())["chota"] == 0.125
+
+
+def test_trainings_are_rows_by_data_network_and_way() -> None:
+    few, every = [segmenter(4, a=0.5, b=0.25), segmenter(7, a=0.25, b=None)], [segmenter(8, a=1.0, b=1.0)] * 2
+    trainings = {("unet", "conventional, 2 images"): few, ("unet", "conventional, all images"): every}
+    wanted = TrainingStudy(data=DATA, few=2, networks=("unet",), seeds=(0, 1))
+    shown = present_training(MeasuredTraining(study=wanted, datasets={"cells": trainings}))
+    assert values(shown.rows, "training") == ["conventional, 2 images", "conventional, all images"]
+    assert values(shown.rows, "F") == [pytest.approx(1 / 3), 1]
+    assert values(shown.rows, "P") == [0.75, 0.75] and values(shown.rows, "R") == [0.25, 0.25]
+    assert values(shown.rows, "F at IoU 0.7") == [pytest.approx(1 / 12), 0.25]
+    assert values(shown.rows, "F at IoU 0.9") == [pytest.approx(1 / 48), 1 / 16]
+    assert values(shown.rows, "steps") == [6, 8]  # 5.5 rounded to even
+    page = shown.report.html()
+    assert "2 annotated images against all, 2 random subsets" in page and "cells, unet: F on the test images" in page
+
+
+def test_hard_images_touch_more_and_gains_are_against_conventional() -> None:
+    touching = {"a": 0.5, "b": 0.0, "c": 0.25}
+    arms = {
+        "conventional": [segmenter(4, a=0.25, b=0.75, c=0.5)],
+        "two-stage": [segmenter(2, a=0.75, b=0.5, c=0.5)],
+    }
+    shown = present_dense(MeasuredDense(study=DenseStudy(data=DATA, few=5), arms=arms, touching=touching))
+    assert [(row["test images"], row["images"]) for row in shown.rows[::2]] == [("all", 3), ("easy", 1), ("hard", 2)]
+    assert values(shown.rows, "F at IoU 0.5") == [0.5, pytest.approx(1.75 / 3), 0.75, 0.5, 0.375, 0.625]
+    gains = values(shown.rows, "against conventional at 0.5")
+    assert gains == [None, pytest.approx(0.25 / 3), None, -0.25, None, 0.25]
+    assert shown.facts == {"touching": touching}
+    assert "touching cells (25% or more)" in shown.report.html()
+
+
+def test_crops_are_rows_and_a_curve() -> None:
+    crops = {count: {"conventional": [segmenter(3, a=f)]} for count, f in ((1, 0.25), (4, 0.5))}
+    wanted = LimitedDataStudy(data=DATA, crops=(1, 4), crop=80)
+    shown = present_limited_data(MeasuredLimitedData(study=wanted, crops=crops))
+    assert [row["crops"] for row in shown.rows] == [1, 4] and values(shown.rows, "F at IoU 0.5") == [0.25, 0.5]
+    assert "crops of 80 px, 1 seeds" in shown.report.html()
+
+
+def test_generators_have_the_columns_that_were_computed(datasets: tuple[Path, Path]) -> None:
+    test, painted = datasets
+    generators = {
+        "U-Net, L1": [PaintingScores(ssim=0.25, faithfulness=None), PaintingScores(ssim=0.75, faithfulness=0.5)],
+        "StyleUNet, L1": [PaintingScores(ssim=None, fid=8.0, network="inception", faithfulness=None)] * 2,
+    }
+    shown = present_ablation(
+        MeasuredAblation(
+            study=GeneratorStudy(data=DATA, limit=5, seeds=(0, 1)),
+            generators=generators,
+            paintings=Paintings("ablation", test, {"U-Net, L1": painted, "StyleUNet, L1": painted}),
+        )
+    )
+    assert [list(row) for row in shown.rows] == [["generator", "FID", "SSIM", "faithfulness"]] * 2
+    assert (values(shown.rows, "SSIM"), values(shown.rows, "FID")) == ([0.5, None], [None, 8.0])
+    assert values(shown.rows, "faithfulness") == [0.5, None]
+    page = shown.report.html()
+    assert "5 annotated images, 2 seeds" in page and "Networks: inception." in page
+    grid = shown.pictures["ablation"]
+    assert [[one.shape for one in row] for row in grid] == [[(192, 64, 3)] * 4] * 2  # of 200 px the middle
+    assert grid[0][0][96, 30].any() and not grid[0][0][10, 10].any()  # a coloured cell
+
+
+def test_data_sets_have_a_row_and_a_picture_each(datasets: tuple[Path, Path]) -> None:
+    test, painted = datasets
+    shown = present_versatility(
+        MeasuredVersatility(
+            study=GeneratorStudy(data=DATA),
+            datasets={name: [PaintingScores(faithfulness=share)] for name, share in (("one", 0.25), ("two", 1.0))},
+            paintings=[Paintings(name, test, {"synthetic": painted}) for name in ("one", "two")],
+        )
+    )
+    assert (values(shown.rows, "data"), values(shown.rows, "faithfulness")) == (["one", "two"], [0.25, 1])
+    assert list(shown.pictures) == ["one", "two"] and len(shown.pictures["one"][0]) == 3
+    assert "all annotated images each" in shown.report.html()
+
+
+def test_densities_are_rows_by_layout(datasets: tuple[Path, Path]) -> None:
+    densities = {
+        (layout, density): DensePaintings([PaintingScores(faithfulness=1 - density)], density - 0.01, datasets[1])
+        for layout in ("scattered", "colony")
+        for density in (0.25, 0.5)
+    }
+    wanted = ExtrapolationStudy(data=DATA, densities=(0.25, 0.5), count=2)
+    shown = present_extrapolation(MeasuredExtrapolation(study=wanted, densities=densities))
+    assert [(row["layout"], row["share of cell"], row["reached"]) for row in shown.rows] == [
+        (layout, density, density - 0.01) for layout, density in densities
+    ]
+    assert values(shown.rows, "faithfulness") == [0.75, 0.5] * 2
+    assert {name: len(rows[0]) for name, rows in shown.pictures.items()} == {"scattered": 2, "colony": 2}
+    assert "2 masks per density, 1 seed" in shown.report.html()
+
+
+def movie_scores(ssim: float, **drift: list[float | None]) -> MovieScores:
+    real = {"SSIM": 1.0, "flicker": 0.125, "drift": {"10": [0.0, 0.25]}}
+    found = {"SSIM": ssim, "flicker": 0.5, "warping error": None, "drift": drift, "clips_network": "flow", "real": real}
+    return MovieScores.model_validate({**found, "faithfulness": 0.75})
+
+
+@pytest.mark.parametrize("tgan", [True, False])
+def test_movies_are_compared_by_method_length_density_and_background(tgan: bool, movie: Path) -> None:
+    methods = ("tgan", "vid2vid") if tgan else ("vid2vid",)
+    wanted = MovieStudy(data=DATA, frames=10, densities=(0.25,), methods=methods, budget=TWO_MINUTES)  # type: ignore[arg-type]
+    backgrounds = [OnBackground("its own", movie, 0.0625), OnBackground("empty", movie, None)]
+    shown = present_movies(
+        MeasuredMovies(
+            study=wanted,
+            test=movie,
+            scores={method: [movie_scores(0.25)] for method in methods},
+            painted=dict.fromkeys(methods, movie),
+            long={method: [movie_scores(0.5, **{"10": [0.5, None], "50": [1.0, 0.75]})] for method in methods},
+            dense={(layout, 0.25): DenseMovie([movie_scores(0.5)], movie) for layout in ("scattered", "colony")},
+            segmenters={"real": [segmenter(1, a=0.5, b=None)], "painted": [segmenter(1, a=0.25, b=0.75)]},
+            backgrounds=backgrounds if tgan else [],
+        )
+    )
+    scores = [row for row in shown.rows if "SSIM" in row]
+    assert values(scores, "movie") == [*methods, "real movie"] and values(scores, "SSIM")[-2:] == [0.25, 1]
+    assert list(scores[0]) == ["movie", "SSIM", "flicker", "faithfulness"]
+    drifts = [(row["movie"], row["frames"], row["drift of grey"].value) for row in shown.rows if "drift of grey" in row]
+    assert drifts == [
+        *((method, n, value) for method in methods for n, value in ((10, 0.5), (50, 1.0))),
+        ("real movie", 10, 0.0),
+    ]
+    assert next(row["drift of texture"] for row in shown.rows if row.get("frames") == 10) is None
+    dense = [row for row in shown.rows if "layout" in row]
+    assert [(row["movie"], row["layout"], row["share of cell"]) for row in dense] == [
+        (methods[0], "scattered", 0.25),
+        (methods[0], "colony", 0.25),
+    ]
+    segmenters = [row for row in shown.rows if "segmenter trained on" in row]
+    assert values(segmenters, "F at IoU 0.5") == [0.5, 0.5] and values(segmenters, "F at IoU 0.7") == [0.125, 0.125]
+    still = [row["deviation over time"] for row in shown.rows if "background" in row]
+    assert still == ([0.0625, None] if tgan else [])
+    sizes = {name: (len(rows), len(rows[0])) for name, rows in shown.pictures.items()}
+    assert sizes == {"movie": (2 + len(methods), 4), "dense-scattered": (3, 1), "dense-colony": (3, 1)} | (
+        {"backgrounds": (2, 3)} if tgan else {}
+    )
+    page = shown.report.html()
+    assert "1 seed, trained for 2 min each" in page and "Networks: flow." in page
+    assert ("0.0625" in page) == tgan
+
+
+def tracking(**given: float | None) -> TrackingScores:
+    return TrackingScores.model_validate({**dict.fromkeys(TrackingScores.model_fields, 0.5), **given})
+
+
+def test_trackers_are_compared_with_the_real_movie_and_by_what_they_have_learned() -> None:
+    wanted = TrackingStudy(data=DATA, trackers=("laptrack",), frames=(5,), tune=True, seeds=(0, 1), budget=TWO_MINUTES)
+    compared = {
+        ("laptrack", "real"): [tracking(mota=0.75), tracking(mota=None)],
+        ("laptrack", "tgan"): [tracking(mota=0.25), tracking(mota=1.0, recall=0.0)],
+    }
+    trained = {(5, "real"): [tracking(idf1=0.25)] * 2, (5, "both"): [tracking(idf1=None)] * 2}
+    tried = [TriedDistance("laptrack", 8.0, 0.5, False), TriedDistance("laptrack", 16.0, 0.875, True)]
+    shown = present_tracking(MeasuredTracking(study=wanted, tried=tried, compared=compared, trained=trained))
+    assert [(row["distance"], row["IDF1"]) for row in shown.rows[:2]] == [(8.0, 0.5), (16.0, 0.875)]
+    real, painted = shown.rows[2:4]
+    assert "|MOTA - real|" not in real and values([painted], "|MOTA - real|") == [0.5]
+    assert values([painted], "|recall - real|") == [0.25] and values([real, painted], "MOTA") == [0.75, 0.625]
+    assert [(row["tracker"], row["frames"]) for row in shown.rows[4:]] == [
+        ("deepsea, trained on real", 5),
+        ("deepsea, trained on both", 5),
+    ]
+    assert values(shown.rows[4:], "IDF1") == [0.25, None]
+    page = shown.report.html()
+    # seed 0: 0.5 over five scores; seed 1: 0.5 over the four that both have
+    assert f"{(0.5 / 5 + 0.5 / 4) / 2:.3f}" in page
+    assert "2 seeds, trained for 2 min each" in page and "Painted: 2 movies of simulated" in page
+    quiet = TrackingStudy(data=DATA, trackers=("laptrack",), frames=(5,))
+    undefined = {(5, "real"): [tracking(idf1=None)]}
+    page = present_tracking(MeasuredTracking(study=quiet, tried=[], compared=compared, trained=undefined)).report.html()
+    assert "distance in pixels" not in page and "IDF1 by the number of real frames" in page
+
+
+def test_measuring_shows_nothing_and_showing_measures_nothing() -> None:
+    graph = import_graph()
+    measuring = {one: others for one, others in graph.items() if one.startswith("cytoforge.studies.measure.")}
+    showing = {one: others for one, others in graph.items() if one.startswith("cytoforge.studies.present.")}
+    assert len(measuring) >= 5 and len(showing) >= 5
+    for others in measuring.values():
+        assert not {other for other in others if other.startswith(("cytoforge.studies.present", "cytoforge.report"))}
+    rooms = ("cytoforge.studies.measure.", "cytoforge.training", "cytoforge.inference", "cytoforge.evaluation")
+    for others in showing.values():
+        assert not {other for other in others if other.startswith((*rooms, "cytoforge.simulated"))}
+    studies = {one: others for one, others in graph.items() if one.startswith("cytoforge.studies")}
+    for others in studies.values():
+        assert not {other for other in others if other.startswith(("cytoforge.settings", "cytoforge.commands"))}
