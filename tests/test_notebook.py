@@ -33,7 +33,7 @@ def test_a_notebook_runs(
     for number, cell in enumerate(code_cells(notebook)):
         exec(compile("".join(cell["source"]), f"{notebook.name}:{number}", "exec"), names)
     scores = names["scores"]
-    assert scores.mean["f_score"][0].value > 0.2, "learning shows"
+    assert scores.mean["f_score"][0].value > 0.1, "learning shows"
     assert "F at IoU 0.5" in capsys.readouterr().out
     names["plt"].close("all")
     assert list(tmp_path.iterdir()) == []
