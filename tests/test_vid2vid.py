@@ -434,7 +434,7 @@ def test_from_a_movie_to_a_movie_and_on_after_every_frame(
         assert content(tmp_path / f"cut{cut}") == whole
     write_image(tmp_path / "empty.tif", np.full((1, 48, 56), 60, np.uint8))
     assert generate(tmp_path / "b", "--background", str(tmp_path / "empty.tif")) == 2
-    assert "knows no background; leave --background out" in capsys.readouterr().err
+    assert "was trained by vid2vid, which knows no background; give none" in capsys.readouterr().err
 
 
 def test_a_training_that_was_stopped_ends_as_if_it_had_not(
