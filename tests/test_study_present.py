@@ -141,6 +141,7 @@ def test_rows_are_columns_on_the_terminal_and_plain_in_the_file(tmp_path: Path) 
     [
         (SegmenterScores, {"steps": 1.5, "images": {}}, "steps is 1.5, but should be a valid integer"),
         (SegmenterScores, {"images": {}}, "steps is missing"),
+        (SegmenterScores, {"steps": 1, "images": {"a": 1}}, "images.a is 1, but should be a valid dictionary; restore"),
         (PaintingScores, {"faithfulness": "high"}, "faithfulness is 'high', but should be a valid number"),
         (PaintingScores, {"KID": [], "faithfulness": 1.0}, "KID is [], but should be a valid number"),
         (MovieScores, {"real": {"warping error": "x"}}, "real.warping error is 'x', but should be a valid number"),

@@ -160,7 +160,7 @@ def _problem(details: Any) -> str:
 
 
 def _told(details: Any, field: str) -> str:
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = details["msg"].removeprefix("Value error, ").removeprefix("Input ").partition(" or instance of ")[0]
     if details["type"] == "missing":
         return f"{field} is missing"
     if details["type"] == "extra_forbidden":
