@@ -113,7 +113,7 @@ def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
     """
     if finished(out):
         return out
-    facts = {"from": part.path.name, "copied": list(part.names), "span": list(part.span), "resized": scale}
+    facts = {"from": part.path.name, "from_sequences": list(part.names), "span": list(part.span), "resized": scale}
     writer = MovieWriter(out, facts)
     for sequence, numbers in part.frames():
 
