@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors 
     {"errors"},
 ]
 LEAVES = set().union(*FLOORS[FLOORS.index(SCIENCE) + 1 :])
-SEE_SETTINGS = {"cli", "commands", "studies", "settings"}  # rooms that may import the settings of a command line
+SEE_SETTINGS = {"cli", "commands", "settings"}  # rooms that may import the settings of a command line
 TRAINING: dict[str, set[str]] = {  # room: those of training that it may import from, besides itself
     "tasks": {"recipes", "samplers", "loop", "data", "hyperparameters", "specification"},
     "loop": {"recipes", "samplers", "specification"},
