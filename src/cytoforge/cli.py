@@ -1,4 +1,4 @@
-"""The command line: a table from words to (settings, function). Parses, calls, prints; no science, no torch at import."""
+"""The command line: a table from words to (settings, function). Parses, calls, prints; imports no torch."""
 
 import difflib
 import importlib
