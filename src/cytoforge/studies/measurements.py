@@ -80,7 +80,7 @@ class PaintingScores(Stored):
 
 
 class SideScores(Stored):
-    """Scores of one movie; of the real one each frame is compared with the next, and the earlier half with the later."""
+    """Scores of one movie; of the real one each frame against the next, and the first half with the second."""
 
     ssim: Score = Field(default=None, alias="SSIM")
     psnr: Score = Field(default=None, alias="PSNR")
