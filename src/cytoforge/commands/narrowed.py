@@ -1,4 +1,4 @@
-"""From the settings of a command to the specification that a lower room asks for."""
+"""From the settings of a command to the specification that a lower layer takes."""
 
 import dataclasses
 from typing import Any, TypeVar
