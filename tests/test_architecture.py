@@ -1,4 +1,4 @@
-"""The house stands: arrows point down only, science opens no file, starting up stays light."""
+"""Imports point down only and make no circles, science opens no file, starting up stays light."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "cytoforge"
 SCIENCE = {"networks", "losses", "metrics", "simulation", "cells", "tracking"}
-FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors and its own
+LAYERS: list[set[str]] = [  # from the top; a package may import from lower layers and its own
     {"cli", "__main__"},
     {"commands", "api"},
     {"studies"},
@@ -23,9 +23,9 @@ FLOORS: list[set[str]] = [  # from the top; a room may import from lower floors 
     {"progress", "places"},
     {"errors"},
 ]
-LEAVES = set().union(*FLOORS[FLOORS.index(SCIENCE) + 1 :])
-SEE_SETTINGS = {"cli", "commands", "studies", "settings"}  # rooms that may import the settings of a command line
-TRAINING: dict[str, set[str]] = {  # room: those of training that it may import from, besides itself
+LEAVES = set().union(*LAYERS[LAYERS.index(SCIENCE) + 1 :])
+SEE_SETTINGS = {"cli", "commands", "settings"}  # packages that may import the settings of a command line
+TRAINING: dict[str, set[str]] = {  # package: those of training that it may import from, besides itself
     "tasks": {"recipes", "samplers", "loop", "data", "hyperparameters", "specification"},
     "loop": {"recipes", "samplers", "specification"},
     "recipes": {"samplers", "hyperparameters"},
@@ -38,7 +38,7 @@ FILE_OPENERS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -62,20 +62,20 @@ def imports(source: str, module: str) -> set[str]:
     return found
 
 
-def rooms_imported(source: str, module: str) -> set[str]:
+def packages_imported(source: str, module: str) -> set[str]:
     return {name.split(".")[1] for name in imports(source, module) if name.startswith("cytoforge.")}
 
 
-def floor(name: str) -> int:
-    return next(i for i, names in enumerate(FLOORS) if name in names)
+def layer(name: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if name in names)
 
 
 def departures(source: str, module: str) -> set[str]:
     """Rooms that a module may not import: those above it; science must know none of the leaves below it either."""
     here = module.split(".")[1]
-    wrong = {other for other in rooms_imported(source, module) if floor(other) < floor(here)}
+    wrong = {other for other in packages_imported(source, module) if layer(other) < layer(here)}
     if here in SCIENCE:
-        wrong |= rooms_imported(source, module) & LEAVES
+        wrong |= packages_imported(source, module) & LEAVES
     return wrong
 
 
@@ -124,19 +124,19 @@ def import_graph() -> dict[str, set[str]]:
 
 
 def training_arrows(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
-    """Pairs of different rooms of training, of which the first imports from the second."""
+    """Pairs of different packages of training, of which the first imports from the second."""
     inside = [(one, other) for one, others in graph.items() for other in others]
     start = "cytoforge.training."
-    rooms = [
+    packages = [
         (one.removeprefix(start).split(".")[0], other.removeprefix(start).split(".")[0])
         for one, other in inside
         if one.startswith(start) and other.startswith(start)
     ]
-    return {(one, other) for one, other in rooms if one != other}
+    return {(one, other) for one, other in packages if one != other}
 
 
 def readers_of_settings(graph: dict[str, set[str]]) -> set[str]:
-    """The modules that import the settings of a command line although theirs is no room for these."""
+    """The modules that import the settings of a command line although their package may not."""
     return {
         module
         for module, others in graph.items()
@@ -150,7 +150,9 @@ def test_arrows_point_down_only(path: Path) -> None:
     assert departures(path.read_text(), module) == set()
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room(p) in SCIENCE], ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if package(p) in SCIENCE], ids=lambda p: str(p.relative_to(PACKAGE))
+)
 def test_science_opens_no_file(path: Path) -> None:
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     names = {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
@@ -168,11 +170,11 @@ def test_the_rule_finds_what_it_forbids() -> None:
     assert departures("from cytoforge.errors import UserError", "cytoforge.data.images") == set()
 
 
-def test_rooms_of_training_import_downwards_only() -> None:
+def test_packages_of_training_import_downwards_only() -> None:
     found = training_arrows(import_graph())
     allowed = {(one, other) for one, others in TRAINING.items() for other in others}
     assert found - allowed == set()
-    assert {one for pair in found for one in pair} == set(TRAINING)  # it has no other rooms
+    assert {one for pair in found for one in pair} == set(TRAINING)  # it has no other packages
     assert len(found) <= 15
 
 

@@ -911,7 +911,7 @@ def test_measuring_holds_one_strip_and_the_sample(tmp_path: Path, monkeypatch: p
 
 def test_normalisation_is_stored_and_checked() -> None:
     normalisation = Normalisation("percentile", 1, 99)
-    assert Normalisation.from_json(normalisation.to_json()) == normalisation
+    assert Normalisation(**normalisation.to_json()) == normalisation
     for wrong in ({"kind": "z-score"}, {"low": 50, "high": 50}, {"low": -1}, {"high": 101}):
         with pytest.raises(ValueError, match="normalisation is percentile or min-max"):
             Normalisation(**wrong)

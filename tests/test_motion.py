@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cytoforge.metrics.motion import Row, motion, motion_distances, motion_summary, pooled
+from cytoforge.metrics.morphology import kolmogorov_smirnov
+from cytoforge.metrics.motion import STATISTICS, Row, motion, motion_summary, pooled
 
 
 def squares(*cells: tuple[int, int, int, int], size: tuple[int, int] = (60, 80)) -> np.ndarray:
@@ -93,7 +94,7 @@ def test_an_empty_movie() -> None:
     summary = motion_summary([movie])
     assert summary["speed"] == {"values": 0, "low": None, "median": None, "high": None}
     assert summary["division_rate"] == {"events": 0, "cells": 0, "value": None}
-    assert set(motion_distances([movie], [movie]).values()) == {None}
+    assert {kolmogorov_smirnov(pooled([movie], name), pooled([movie], name)) for name in STATISTICS} == {None}
 
 
 def test_several_movies_are_pooled_and_compared() -> None:
@@ -101,9 +102,10 @@ def test_several_movies_are_pooled_and_compared() -> None:
     assert pooled([movie, movie], "sister_distance") == pytest.approx([12, 12])
     summary = motion_summary([movie, movie])
     assert summary["division_rate"] == {"events": 2, "cells": 12, "value": pytest.approx(1 / 6)}
-    assert motion_distances([movie], [movie])["speed"] == 0
+    speeds = pooled([movie], "speed")
+    assert kolmogorov_smirnov(speeds, speeds) == 0
     fast = motion(((t, squares((1, 20, 5 + 9 * t, 6))) for t in range(5)), [])
-    assert motion_distances([movie], [fast])["speed"] == 1
+    assert kolmogorov_smirnov(speeds, pooled([fast], "speed")) == 1
 
 
 def test_guards() -> None:

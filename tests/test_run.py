@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cytoforge.data import run as run_module
+from cytoforge.data.images import read_image
 from cytoforge.data.run import Run, flatten_state, unflatten_state
 from cytoforge.errors import UserError
 
@@ -123,8 +125,9 @@ def test_open_refuses(tmp_path: Path, run: Run) -> None:
 
 
 def test_samples_folder(run: Run) -> None:
-    assert run.samples.is_dir()
-    assert run.samples == run.path / "samples"
+    run.save_sample(50, np.full((4, 5, 3), 7, np.uint8))
+    assert [file.name for file in (run.path / "samples").iterdir()] == ["step-000050.png"]
+    assert np.array_equal(read_image(run.path / "samples" / "step-000050.png"), np.full((3, 4, 5), 7))
 
 
 # weights

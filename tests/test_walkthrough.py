@@ -143,6 +143,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("benchmarks/**/*.md"))], ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:src|tests|docs|benchmarks)/[\w./-]+)`", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in GENERATED], ids=lambda page: page.name)
 def test_flags_and_functions_exist(page: Path) -> None:
     text = page.read_text()
@@ -181,11 +187,11 @@ def test_the_python_interface_names_modules_that_exist() -> None:
 
 
 def test_the_map_names_every_file_and_no_other() -> None:
-    map_ = (ROOT / "docs" / "architecture.md").read_text().partition("## Rooms")[2].partition("## One image")[0]
+    map_ = (ROOT / "docs" / "architecture.md").read_text().partition("## Packages")[2].partition("## One image")[0]
     rows = re.findall(r"^\| `([a-z_/]+)/` \| [^|?]+ \| ([^|]*) \|$", map_, re.MULTILINE)
     named = [
-        f"{room}/{file}.py" if room != "cytoforge" else f"{file}.py"
-        for room, files in rows
+        f"{package}/{file}.py" if package != "cytoforge" else f"{file}.py"
+        for package, files in rows
         for file in re.findall(r"`(\w+)`", files)
     ]
     files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}

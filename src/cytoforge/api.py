@@ -1,7 +1,7 @@
-"""What a person with arrays needs: train, use, score and simulate; the commands do the same with folders.
+"""The interface for arrays: train, use, score and simulate; the commands do the same with folders.
 
 Images are numpy arrays of any number type, grey (H, W), or with channels (H, W, C) or (C, H, W); masks are label images
-(H, W), 0 background, a number for each cell. Movies are sequences of these.
+(H, W) with 0 for background and a number for each cell. Movies are sequences of these.
 """
 
 import contextlib
@@ -55,10 +55,10 @@ DENSITY = 0.2  # coverage of simulated masks where no masks are given
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to train, whatever the task. Raises UserError for values that contradict each other or make no sense."""
+    """How to train, for every task. Raises UserError for values out of range or that contradict each other."""
 
     minutes: Positive | None = None
-    """training time; 10 where neither this nor steps are given"""
+    """training time in minutes; 10 if neither this nor steps are given"""
     steps: Count | None = None
     """number of training steps, instead of a time"""
     preset: Preset = "small"
@@ -68,16 +68,16 @@ class Options:
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of everything random"""
     out: Path | str | None = None
-    """run folder to keep, with which an interrupted call goes on when it is repeated; without it the run lives as long
-    as the model, whose `save` copies it"""
+    """run folder to keep; a call that was interrupted goes on with it when it is repeated. Without it the run is
+    removed with the model, whose `save` copies it"""
     overwrite: bool = False
-    """replace a former run in `out`"""
+    """replace an existing run in `out`"""
     device: Device = "auto"
     """where to compute: auto, cpu or cuda"""
     threads: Count | None = None
-    """threads of a CPU; all cores without a number"""
+    """threads of the CPU; all cores if None"""
     progress: Progress | None = None
-    """is told the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream"""
+    """called with the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream"""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Options, include_extras=True).items():
@@ -87,7 +87,7 @@ class Options:
 
     @property
     def budget(self) -> Budget:
-        """What the training may take."""
+        """The budget of the training: steps, or seconds."""
         if self.steps is not None:
             return Budget(steps=self.steps)
         return Budget(seconds=60 * (DEFAULT_MINUTES if self.minutes is None else self.minutes))
@@ -119,7 +119,10 @@ def train_image_generator(
     options: Options = DEFAULTS,
     **values: Any,
 ) -> ImageGenerator:
-    """Train an image generator on annotated images; arguments as of train_segmenter, `hyperparameters.Generator`."""
+    """Train an image generator on annotated images.
+
+    Arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Generator`.
+    """
     options, parameters = _settled(hyperparameters.GENERATOR, options, values)
     return _trained(GeneratorTask(parameters), _dataset(images, masks), options, ImageGenerator.load)
 
@@ -133,7 +136,7 @@ def train_movie_generator(
 ) -> MovieGenerator:
     """Train a movie generator on an annotated movie, whose cells keep their numbers from frame to frame.
 
-    Arguments as of train_segmenter, with those of `hyperparameters.Movie`.
+    Arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Movie`.
     """
     options, parameters = _settled(hyperparameters.MOVIE, options, values)
     return _trained(MovieTask(parameters), _movie(frames, masks, None), options, MovieGenerator.load)
@@ -150,8 +153,8 @@ def train_tracker(
     """Train a tracker on a movie whose cells have the numbers of their tracks.
 
     `tracks` (N, 4) are label, first frame, last frame and label of the parent or 0; without them no cell divides. Other
-    arguments as of train_segmenter, with those of `hyperparameters.Tracker`; a tracker sees cells at one size, so
-    scale changes nothing.
+    arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Tracker`. A tracker sees
+    all cells at one size, so `scale` has no effect.
     """
     options, parameters = _settled(hyperparameters.TRACKER, options, values)
     return _trained(TrackerTask(parameters), _movie(frames, masks, tracks), options, Tracker.load)
@@ -160,9 +163,9 @@ def train_tracker(
 def score_segmentation(
     predicted: Masks | Sequence[Masks], true: Masks | Sequence[Masks], *, seed: int = 0
 ) -> SegmentationResults:
-    """Score predicted against true label images (H, W), one or several, by IoU 0.5 to 0.9 (docs/metrics.md).
+    """Score predicted against true label images (H, W), one or several, at IoU 0.5 to 0.9 (docs/metrics.md).
 
-    Intervals are bootstrapped over images. Raises UserError where numbers or sizes of images differ.
+    Intervals come from resampling images, by `seed`. Raises UserError where numbers or sizes of images differ.
     """
     found, truth = _several(predicted), _several(true)
     if len(found) != len(truth) or not found:
@@ -186,11 +189,11 @@ def simulate_masks(
     diameter: float = DIAMETER,
     seed: int = 0,
 ) -> list[NDArray[np.int32]]:
-    """Simulate label images (H, W) of cells shaped like those of masks, or of a model of `diameter` pixels.
+    """Simulate `count` label images int32 (H, W) of cells shaped like those of `like`, or `diameter` pixels across.
 
-    `density` below 1 is coverage, from 1 on the number of cells; without it as in `like`. Image k depends on the seed
-    and k only. Raises UserError where no cell of `like` lies wholly inside its image, and for values that make no
-    sense.
+    `size` is (H, W). `density` is the coverage if below 1, and else the number of cells; without it it is that of
+    `like`. Image k depends on the seed and k only. Raises UserError where no cell of `like` lies wholly inside its
+    image, and for values out of range.
     """
     _check(size=size, density=density, layout=layout, diameter=diameter)
     found = []
@@ -219,7 +222,7 @@ def simulate_movie(
 ) -> Lineage:
     """Simulate a movie of cells that move, grow and divide: labels (T, H, W), tracks, divisions, displacements.
 
-    Shapes and density as of simulate_masks; `dynamics` says how cells behave. Raises UserError as simulate_masks.
+    `frames` is T; other arguments and errors as of simulate_masks. `dynamics` says how cells behave.
     """
     _check(size=size, density=density, layout=layout, diameter=diameter)
     generator = np.random.default_rng([seed, 0])
@@ -241,7 +244,7 @@ SIDES = ("true", "predicted")
 
 
 def _several(masks: Masks | Sequence[Masks]) -> list[Masks]:
-    """Return label images, of which one need not be put into a list."""
+    """Return a list of label images, also for a single one."""
     return [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else list(masks)
 
 
@@ -258,7 +261,7 @@ def _check(**values: Any) -> None:
 
 @contextlib.contextmanager
 def _values() -> Iterator[None]:
-    """Let what science says of values that make no sense be a mistake that the user can mend."""
+    """Turn the ValueError of a simulation into a UserError."""
     try:
         yield
     except ValueError as error:
@@ -280,7 +283,7 @@ def _model(
 
 
 def _settled(presets: dict[str, Chosen], options: Options, values: dict[str, Any]) -> tuple[Options, Chosen]:
-    """Return options and hyperparameters, with those of `values` that are options, and those that are not."""
+    """Return options and the preset's hyperparameters, both changed by `values`; raises UserError for unknown names."""
     names = {entry.name for entry in fields(Options)}
     options = replace(options, **{name: value for name, value in values.items() if name in names})
     own = {name: value for name, value in values.items() if name not in names}
@@ -361,7 +364,7 @@ def _named(folder: Path | str, others: object) -> _Folder:
 
 
 def _pairs(images: list[Image], masks: list[Masks] | None, noun: str) -> list[tuple[Image, NDArray[np.int32]]]:
-    """Return images as (C, H, W) with their labels (H, W); of three axes that one is of channels which masks lack."""
+    """Return images as (C, H, W) with their labels (H, W); the axis of channels is the one that the mask lacks."""
     if masks is None:
         raise UserError(f"arrays of {noun}s need their masks; give both, or a folder")
     if len(images) != len(masks) or not images:
@@ -390,7 +393,7 @@ def _digest(arrays: Sequence[Any]) -> str:
 def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., Model]) -> Model:
     """Train a task on a folder, or on arrays written to one; return the model.
 
-    A run without a place of its own is removed when the model is, or when training fails.
+    Without `out` the run lies in a temporary folder, which is removed with the model, or when training fails.
     """
     with contextlib.ExitStack() as places:
         out = Path(places.enter_context(_temporary()), "run") if options.out is None else Path(options.out)
@@ -421,7 +424,7 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="cytoforge-")
 
 
-FILES = (  # as arrays are written, and what they are to whom they belong
+FILES = (  # files that arrays are written to, and what messages call them instead
     (r"/images/0*(\d+)\.tif", r"image \1"),
     (r"/masks/0*(\d+)\.tif", r"mask \1"),
     (r"/01/t0*(\d+)\.tif", r"frame \1"),
@@ -431,7 +434,7 @@ FILES = (  # as arrays are written, and what they are to whom they belong
 
 
 def _of_arrays(sentence: str, data: Path) -> str:
-    """Call images, masks and frames what they are in a sentence that names their files."""
+    """Replace the names of temporary files in a sentence by those of images, masks and frames."""
     for file, name in FILES:
         sentence = re.sub(re.escape(str(data)) + file, name, sentence)
     return sentence

@@ -1,4 +1,4 @@
-"""The command line: a table from words to (config, function). Parses, calls, prints; no science, no torch at import."""
+"""The command line: a table from words to (settings, function). Parses, calls, prints; imports no torch."""
 
 import difflib
 import importlib
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cytoforge.errors import Interrupted, UserError, explain
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    # words: (config class, function, one line of help)
+    # words: (settings class, function, one line of help)
     "demo": ("Demo", "commands.demo:demo", "few-label training in several ways on phantom cells, scored and shown"),
     "check": ("Check", "commands.check:check_command", "lint a dataset or movie and say what to do"),
     "train segmentation": ("TrainSegmentation", "commands.train:train_segmentation", "annotated images to a segmenter"),

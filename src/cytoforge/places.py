@@ -1,4 +1,4 @@
-"""What paths must be: known from their names alone, so that nobody waits for libraries and data to be refused."""
+"""What paths must be. This is checked first, so that nobody waits for libraries and data only to be refused."""
 
 import dataclasses
 import json
@@ -10,13 +10,13 @@ from cytoforge.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What a path must be: known from the settings alone, so that nobody waits for libraries and data to be refused."""
+    """What a path must be."""
 
     fits: Callable[[Path], bool]
     wrong: str
-    """what is wrong otherwise, and the remedy"""
+    """the message for a path that does not fit: what is wrong, and the remedy"""
     written: bool = False
-    """whether it is written to: then --overwrite makes it fit"""
+    """whether it is written to; then any path fits with --overwrite"""
 
     def check(self, path: Path, *, overwrite: bool = False) -> None:
         """Raise UserError when the path does not fit."""

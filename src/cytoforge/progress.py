@@ -1,4 +1,4 @@
-"""What people read while work goes on: how far it is, and sentences; durations and counts in words.
+"""What people read while work goes on: progress bars and sentences; durations and counts in words.
 
 All of it goes to the standard error stream, so that standard output holds results alone.
 """
@@ -80,7 +80,7 @@ def _terminal() -> "Console | None":
     """Return the terminal behind the standard error stream; None where there is none, or one that cannot overwrite."""
     if not sys.stderr.isatty():
         return None
-    from rich.console import Console  # takes 30 ms, which a command for help shall not wait
+    from rich.console import Console  # takes 30 ms, for which --help shall not wait
 
     console = Console(stderr=True)
     return console if console.is_interactive else None
@@ -107,5 +107,5 @@ def _draw(terminal: "Console", title: str, share: float, text: str) -> None:
 
 @cache
 def tell_once(sentence: str) -> None:
-    """Say a sentence, once however often what it is about is read."""
+    """Print a sentence the first time that it is told."""
     say([sentence])

@@ -1,4 +1,4 @@
-"""References of the background for generators: what lies behind the cells, of a movie or of one image, at any size."""
+"""Backgrounds for generators: what lies behind the cells of a movie or of one image, at any size."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ MARGIN = 4
 """px about each cell that are left out, too: halos belong to cells"""
 PERCENTILE = 50.0
 SEEN = 8
-"""a pixel is known where no cell is near in one of so many frames, rounded down: few frames may be lit otherwise"""
+"""a pixel is known if no cell is near in at least one of so many frames, as single frames may be lit otherwise"""
 LIGHT = 8.0
-"""px, standard deviation of the filter that parts light from grain"""
+"""px, standard deviation of the filter that separates light (uneven illumination) from grain"""
 BLOCKS = (24, 12, 6)
 """px, sides of the blocks of grain that are laid over cells: the largest that find room between the cells"""
 ORDINARY = 4.0
-"""times the median mean square of blocks: what has more is the edge of a well or a clump, and is not laid"""
+"""times the median of the mean squares of blocks; blocks with more show a clump or a well's edge and are not used"""
 
 
 def background_reference(
@@ -26,9 +26,9 @@ def background_reference(
 ) -> Floats:
     """Return the percentile over time of each pixel, in those frames in which no cell is near it: (C, H, W).
 
-    Frames (T, C, H, W), labels (T, H, W). `margin` px about the cells count as cell. What is cell in all or nearly all
-    frames is filled as in `without_cells`; where there is nothing else, everything is the percentile of all values. So
-    no grey value of a cell, nor its outline, is in the result. Raises ValueError where shapes differ.
+    Frames (T, C, H, W), labels (T, H, W). `margin` px around cells count as cell. Pixels that are cell in all or nearly
+    all frames are filled as in `without_cells`; if all pixels are, everything is the percentile of all values. In any
+    other case the result holds no grey value of a cell, nor its outline. Raises ValueError where shapes differ.
     """
     if len(frames) == 0 or labels.shape != (len(frames), *frames.shape[2:]):
         raise ValueError(f"frames (T,C,H,W) and labels (T,H,W) must fit, got {frames.shape} and {labels.shape}")
@@ -49,7 +49,7 @@ def background_reference(
 def without_cells(
     image: Floats, labels: NDArray[np.integer[Any]], generator: np.random.Generator, margin: int = MARGIN
 ) -> Floats:
-    """Return an image (C, H, W) whose cells, and `margin` px about them, are background; the rest is as it was.
+    """Return an image (C, H, W) in which cells, and `margin` px around them, are replaced by background.
 
     Raises ValueError where image and labels (H, W) differ in size.
     """
@@ -61,9 +61,9 @@ def without_cells(
 def _filled(image: Floats, covered: NDArray[np.bool_], generator: np.random.Generator) -> Floats:
     """Return an image (C, H, W) with background where it is covered (H, W).
 
-    The light there is that around it. Onto it goes grain from elsewhere in the image: blocks from random places that
-    are not covered, dirt included, which fade into each other without loss of contrast. Without room for a block there
-    is light alone.
+    There the light is that of the surroundings. To it grain from elsewhere in the image is added: blocks from random
+    places that are not covered, dirt included, which fade into each other without loss of contrast. Without room for a
+    block no grain is added.
     """
     if not covered.any():
         return image.copy()
@@ -80,7 +80,7 @@ def _light(image: Floats, covered: NDArray[np.bool_]) -> Floats:
     smooth = ndimage.gaussian_filter(np.where(covered, np.float32(0), image), (0, LIGHT, LIGHT))
     share = ndimage.gaussian_filter((~covered).astype(np.float32), LIGHT)
     known = smooth / np.maximum(share, 1e-6)
-    # the ring about a cell is known from its surroundings; its inside goes on from there
+    # light near the outline of a cell comes from its surroundings and is continued inside
     known = np.where(covered, known[:, *nearest], known)
     return np.asarray(ndimage.gaussian_filter(known, (0, LIGHT, LIGHT)), np.float32)
 

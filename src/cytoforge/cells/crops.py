@@ -23,7 +23,7 @@ REACH = 6
 BACKGROUND = -1.0
 """value of a crop outside cells and beyond the edges of the image"""
 DARKEST = 0.0
-"""value of a crop where a cell is darkest; the step from BACKGROUND shows cells that are as dark as their ground"""
+"""value of a crop where a cell is darkest; the step from BACKGROUND shows cells as dark as what is around them"""
 Labels = NDArray[np.integer[Any]]
 Windows = NDArray[np.int64]
 
@@ -31,8 +31,8 @@ Windows = NDArray[np.int64]
 def windows_around(labels: Labels, cells: Sequence[int] | NDArray[np.integer[Any]]) -> Windows:
     """Return the windows (N, 3) of cells in labels (H, W): first row, first column, side, in pixels of the frame.
 
-    They may reach beyond the frame. The extent of a cell is that between the centres of its outermost pixels, and 1 px
-    at least. Raises ValueError for a cell that is not there.
+    Windows may reach beyond the frame. The extent of a cell is measured between the centres of its outermost pixels and
+    is at least 1 px. Raises ValueError for a cell that is not there.
     """
     present = boxes(labels)
     found = [box for cell in cells if (box := present.get(int(cell))) is not None]
@@ -61,8 +61,8 @@ def crop_images(
 ) -> Tensor:
     """Cut windows (N, 3) out of an image (C, H, W) in [-1, 1]: (N, C, SIDE, SIDE) float32, BACKGROUND outside cells.
 
-    Cells lie between DARKEST and 1. Of window n only cell `cells[n]` of labels (H, W) is shown, or all cells without
-    `cells`. Bilinear; pixels that are brought together are averaged.
+    Cells have values between DARKEST and 1. Window n shows only cell `cells[n]` of labels (H, W), or all cells without
+    `cells`. Interpolation is bilinear, with averaging where windows shrink.
     """
     bright = (image + 1) / 2 * (1 - DARKEST) + DARKEST
     shown = np.zeros((len(windows), image.shape[0], SIDE, SIDE), np.float32)

@@ -29,7 +29,7 @@ from cytoforge.training.tasks.staged import finished
 ANNOTATED, TEST, REPORTED = 4, 12, 4
 MINUTES = {"tiny": 0.1, "small": 1.4}  # per training
 SHAPE, CELLS = (192, 192), 40
-FLOOR = "Otsu + watershed"
+BASELINE = "Otsu + watershed"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def demo(config: Demo) -> Path:
         "conventional, cytoforge's defaults": plain,
         "cyclegan, warm start": replace(plain, method="cyclegan", warm_start=True),
     }
-    results = [floor(test, plain)]
+    results = [baseline(test, plain)]
     for number, (method, way) in enumerate(ways.items(), start=1):
         say([f"{number} of {len(ways)}: {method}"])
         way = replace(way, out=folder.inside(f"runs/{number}"))
@@ -109,7 +109,7 @@ def write_phantoms(folder: Path, count: int, first: int) -> None:
     writer.finish()
 
 
-def floor(test: Path, plain: TrainSegmentation) -> Result:
+def baseline(test: Path, plain: TrainSegmentation) -> Result:
     """Score Otsu's threshold with watershed, which learns nothing."""
     started = time.monotonic()
     dataset = Dataset.open(test)
@@ -119,7 +119,7 @@ def floor(test: Path, plain: TrainSegmentation) -> Result:
         for _, image, labels in open_data(specified(plain).data, plain.seed).validation
     ]
     validation = float(np.mean([score.f_score for score in held]))
-    return Result(FLOOR, score(test, predictions), validation, time.monotonic() - started, predictions)
+    return Result(BASELINE, score(test, predictions), validation, time.monotonic() - started, predictions)
 
 
 def run_way(method: str, way: TrainSegmentation, test: Path, out: Path) -> Result:
@@ -159,7 +159,7 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
         estimates = [result.test.mean["f_score"][k] for k in thresholds]
         cells = [f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in estimates]
         dice = f"{result.test.dice.value:.3f}"
-        trained = "none" if result.method == FLOOR else clock(result.seconds)
+        trained = "none" if result.method == BASELINE else clock(result.seconds)
         rows.append([result.method, f"{result.validation:.3f}", *cells, dice, trained])
     report.table(header, rows, best=results.index(best))
     report.text(

@@ -1,4 +1,4 @@
-"""From the settings of a command to the specification that a lower room asks for."""
+"""From the settings of a command to the specification that a lower layer takes."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -7,6 +7,6 @@ Specification = TypeVar("Specification")
 
 
 def narrowed(kind: type[Specification], settings: Any, **own: Any) -> Specification:
-    """Return a specification (a dataclass) with those of its fields that settings have, too, but for `own`."""
+    """Return a specification (a dataclass): fields in `own` from there, others from the settings of the same name."""
     names = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(settings, name) for name in names if hasattr(settings, name)} | own)

@@ -101,7 +101,7 @@ def study_tracking(given: settings.StudyTracking) -> Path:
 
 
 def specified(kind: type[Specification], given: settings.Study) -> Specification:
-    """Return what the flags say of a study."""
+    """Return the specification of a study as the flags give it."""
     return narrowed(
         kind,
         given,

@@ -1,4 +1,4 @@
-"""`cytoforge train ...`: flags to hyperparameters and specifications, and what is said at the end."""
+"""`cytoforge train ...`: turns flags into hyperparameters and specifications, trains, and prints the result."""
 
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
@@ -40,7 +40,7 @@ Compared = TypeVar("Compared", bound=str)
 
 
 def train_segmentation(settings: TrainSegmentation) -> Run:
-    """Train a segmenter and print where it is; raises UserError and Interrupted as `tasks.task.run_task`."""
+    """Train a segmenter and print its run folder; raises UserError and Interrupted as `tasks.task.run_task`."""
     training = specified(settings)
     if settings.method == "two-stage":
         trained = train_two_stage(segmentation_parameters(settings), stage_generator(settings), training)
@@ -51,13 +51,13 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
 
 
 def train_generator(settings: TrainGenerator) -> Run:
-    """Train an image generator and print where it is; raises as `tasks.task.run_task`."""
+    """Train an image generator and print its run folder; raises as `tasks.task.run_task`."""
     trained = run_task(GeneratorTask(generator_parameters(settings)), specified(settings))
     return _told(trained, "generator", "generate images {} MASKS")
 
 
 def train_movie(settings: TrainMovie) -> Run:
-    """Train a movie generator, or its second stage, and print where it is; raises as `tasks.task.run_task`."""
+    """Train a movie generator, or its second stage, and print its run folder; raises as `tasks.task.run_task`."""
     training = specified(settings)
     if settings.stage == "low-resolution":
         trained = run_task(MovieTask(movie_parameters(settings)), training)
@@ -74,13 +74,13 @@ def train_movie(settings: TrainMovie) -> Run:
 
 
 def train_tracker(settings: TrainTracker) -> Run:
-    """Train a tracker and print where it is; raises as `tasks.task.run_task`."""
+    """Train a tracker and print its run folder; raises as `tasks.task.run_task`."""
     trained = run_task(TrackerTask(tracker_parameters(settings)), specified(settings))
     return _told(trained, "tracker", "track {} MOVIE")
 
 
 def tell_settings(settings: Training) -> None:
-    """Print the hyperparameters that --set changes: name, value, what it takes and what it is.
+    """Print the hyperparameters that --set changes: name, value, permitted values and meaning.
 
     Raises UserError as `hyperparameters.changed`.
     """
@@ -91,7 +91,7 @@ def tell_settings(settings: Training) -> None:
 
 
 def _chosen(settings: Training) -> tuple[Hyperparameters, str]:
-    """Return the hyperparameters that --set changes, and whose they are where a training has several stages."""
+    """Return the hyperparameters that --set changes, and a note on which stages these are if there are several."""
     if isinstance(settings, TrainSegmentation):
         if settings.method == "cyclegan":
             return cycle_parameters(settings), ""
@@ -116,7 +116,7 @@ def _told(trained: Trained, what: str, proceed: str) -> Run:
 
 
 def specified(settings: Training) -> specification.Training:
-    """Return what the flags say of data, computer, budget and output."""
+    """Return data, computer, budget and output as the flags give them."""
     synthetic = None
     if isinstance(settings, WithSynthetic) and settings.synthetic is not None:
         synthetic = specification.SyntheticData(
@@ -219,11 +219,11 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
             ),
             settings.set,
         )
-    published = hyperparameters.MOVIE[settings.preset]
+    tgan = hyperparameters.MOVIE[settings.preset]
     parameters = replace(
-        _painting(published, settings),
+        _painting(tgan, settings),
         augmentation=settings.augmentation,
-        condition=settings.condition or published.condition,
+        condition=settings.condition or tgan.condition,
         window=settings.window,
         lag=settings.lag,
     )
@@ -247,7 +247,7 @@ def tracker_parameters(settings: TrainTracker) -> hyperparameters.Tracker:
 
 
 def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
-    """Return hyperparameters with what all trainings of generators have flags for."""
+    """Return hyperparameters changed by the flags that all trainings of generators have."""
     values: dict[str, Any] = {
         "norm": settings.norm,
         "perceptual": _perceptual(settings, parameters.perceptual),

@@ -308,11 +308,6 @@ class Normalisation:
         """Return the settings as stored in config.json of a run."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "Normalisation":
-        """Restore the settings from config.json of a run; raises ValueError when they make no sense."""
-        return cls(**stored)
-
 
 def is_constant(limits: np.ndarray) -> np.ndarray:
     """Tell for each channel (C,) whether its limits (C, 2) are one grey value, which cannot be mapped to a range."""

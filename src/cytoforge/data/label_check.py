@@ -1,4 +1,4 @@
-"""The one question that every command asks of masks: do they number cells one by one?"""
+"""The check that every command makes of masks: that they number cells one by one."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Labels, Traits, judge, traits
 
 JUDGED = 32  # masks of a set that are looked at, evenly spread from the first to the last
-PIXELS = 2**27  # of all these together, but at least those of FEWEST masks
+PIXELS = 2**27  # of all these together, though at least FEWEST masks are looked at
 FEWEST = 3
 WINDOW = 2048  # longest side of the middle of a mask that is looked at
 
@@ -20,9 +20,9 @@ WINDOW = 2048  # longest side of the middle of a mask that is looked at
 def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise: str = "") -> None:
     """Raise UserError, naming the first, when files of one set do not number cells one by one.
 
-    JUDGED of them are read, fewer of large ones. `binary` masks, one value for all cells, are let pass where cells are
-    not told apart; `otherwise` says how else to use these. What `segment` and `track` found is not judged: it is
-    numbered by construction, however odd it looks after a short training. Raises UserError as read_labels, too.
+    JUDGED of them are read, fewer if they are large. With `binary` masks with one value for all cells pass; `otherwise`
+    is what the message proposes for these. Masks of `segment` and `track` are not checked: they number cells, however
+    odd they look after a short training. Raises UserError also as read_labels.
     """
     if not files or _found_by_cytoforge(files[0]):
         return

@@ -1,6 +1,6 @@
-"""When unfinished work goes on: only under the settings it was begun with.
+"""When unfinished work goes on: only with the settings with which it was begun.
 
-Runs, stages, datasets, movies and studies all ask here; what counts as finished each tells by a mark in its own record.
+This serves runs, stages, datasets, movies and studies; each marks in its own record that it is finished.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,10 @@ from cytoforge.errors import UserError
 
 
 def differences(former: Any, wanted: Any, words: Mapping[str, str] | None = None, name: str = "") -> list[str]:
-    """Name the settings that differ between two JSON-able structures, innermost names alone, in alphabetical order.
+    """Return the innermost names of the settings that differ between two JSON-able structures, in alphabetical order.
 
-    Entries that `words` names are compared as a whole, and called by these words.
+    Entries that are keys of `words` are compared as a whole, and called by the words there. `name` is that of the
+    structures themselves.
     """
     words = words or {}
     if isinstance(former, Mapping) and isinstance(wanted, Mapping) and name not in words:

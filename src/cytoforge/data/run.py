@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cytoforge.data.files import check_readable, digest, in_utf8, make_folder, read_json
+from cytoforge.data.files import check_readable, digest, in_utf8, read_json
 from cytoforge.data.images import encode_image
 from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.resume import differences, refuse_finished, refuse_other
@@ -32,18 +32,22 @@ from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
 from cytoforge.places import RUN
 
-ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that the others follow from
+ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that determine the others
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
-WRITTEN = (("weights", "*.safetensors"), ("state", "state.safetensors"), ("samples", "step-*.png"))  # in the folders
+WRITTEN = (
+    ("weights", "*.safetensors"),
+    ("state", "state.safetensors"),
+    ("samples", "step-*.png"),
+)  # folder, files in it
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 OWNER = "train"  # name under which trainings and imports list what they write
-STAGES = "stages"  # runs and datasets that came before this run, in folders of their own
+STAGES = "stages"  # folder of the runs and datasets of earlier stages
 AGAIN = "start again with --overwrite"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; every write to it is whole or absent."""
+    """A run folder; each of its files is written completely or not at all."""
 
     path: Path
 
@@ -68,7 +72,7 @@ class Run:
 
     @cached_property
     def folder(self) -> OutputFolder:
-        """The folder as it is written to, which knows what of it is the run's own."""
+        """The folder as an OutputFolder, which knows the files that belong to the run."""
         return OutputFolder(self.path, OWNER)
 
     @classmethod
@@ -78,13 +82,13 @@ class Run:
 
     @classmethod
     def clear(cls, path: Path, *, overwrite: bool, stages: bool = False) -> None:
-        """Make room for a run, as `create` does and refusing what it refuses; its `stages` go only if told."""
+        """Make room for a run; `overwrite` removes an existing one, `stages` also its stages. Raises as `create`."""
         if path.is_file():
             raise UserError(f"{path}: is a file; give a folder to write the run into")
         folder = OutputFolder(path, OWNER)
         entries = sorted(path.iterdir()) if path.is_dir() else []
         names = {entry.name for entry in entries if entry.suffix != ".part"} - {STAGES, MANIFEST}
-        # provenance.json alone is what a kill at this very place leaves; after one in replacing the folder is known
+        # a kill while a run is created leaves provenance.json alone; after a kill while one is replaced, folder.known
         ours = "config.json" in names or folder.known
         foreign = names - set(PARTS) if ours else names - {"provenance.json"}
         if foreign:
@@ -103,7 +107,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> "Run":
-        """Open a run folder; raises UserError when it is none, is damaged, or was written in another format."""
+        """Open a run folder; raises UserError when it is none, or is damaged or of another format."""
         RUN.check(path)
         run = cls(path)
         _ = run.settings, run.provenance
@@ -132,7 +136,7 @@ class Run:
 
     @property
     def settings(self) -> RunConfig:
-        """config.json, checked; raises UserError when it is damaged, of another format, or has been edited wrongly."""
+        """config.json, checked; raises UserError when it is damaged or of another format, or holds invalid values."""
         stored = self.config
         if "format" in stored and stored["format"] != FORMAT:
             raise UserError(
@@ -143,7 +147,7 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """provenance.json, nothing where it is missing; raises UserError when it is damaged or edited wrongly."""
+        """provenance.json, empty if it is missing; raises UserError when it is damaged or holds invalid values."""
         path = self.path / "provenance.json"
         if not path.exists():
             return {}
@@ -169,12 +173,6 @@ class Run:
         weights = {file.stem: digest(file) for file in sorted((self.path / "weights").glob("*.safetensors"))}
         self.record(**(facts or {}), weights=weights, finished=_now())
 
-    @property
-    def samples(self) -> Path:
-        """The folder of sample pictures, made if need be."""
-        make_folder(self.path / "samples")
-        return self.path / "samples"
-
     def save_sample(self, step: int, picture: np.ndarray) -> None:
         """Write samples/step-N.png, a picture uint8 (H, W, 3) of what the networks do at a step."""
         name = f"step-{step:06d}.png"
@@ -187,8 +185,8 @@ class Run:
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Read weights/NAME.safetensors to the CPU.
 
-        Raises UserError when they are missing or damaged, are not those that the run was finished with, or hold what is
-        no number.
+        Raises UserError when they are missing or damaged, have another checksum than at the end of the training, or
+        hold NaN or infinite numbers.
         """
         file = self.path / "weights" / f"{name}.safetensors"
         remedy = "restore it from a copy, or import or train again"
@@ -221,7 +219,8 @@ class Run:
     def fingerprint(self, name: str, settings: Iterable[str]) -> str:
         """Return the SHA-256 over a network's weights and kind and the named settings of config.json (null if absent).
 
-        The same results come from the same fingerprint. Raises UserError when the run does not hold the network.
+        Networks with the same fingerprint give the same results. Raises UserError when the run does not hold the
+        network.
         """
         self.network(name)
         stored = self.config
@@ -256,7 +255,7 @@ class Run:
         return tensors, meta
 
     def foreign_state(self, error: Exception) -> UserError:
-        """Return what to raise when the state is whole, but not that of the training at hand."""
+        """Return the error for a state that can be read but belongs to another training."""
         message = " ".join(str(error).split())
         return UserError(f"{self._state}: does not fit this training ({message:.200}); remove it, and {AGAIN}")
 

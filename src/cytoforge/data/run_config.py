@@ -1,6 +1,6 @@
 """The settings of a run folder, `config.json` and `provenance.json`: read once into types, every value checked.
 
-What people edit by hand is refused here with the file, the field and the remedy; nothing else looks into the files.
+Invalid values, such as from editing by hand, are refused here with the file, the field and the remedy.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from cytoforge.errors import UserError
 from cytoforge.networks.registry import NETWORKS
 
 FORMAT = 1
-TILE = 256  # px: the side of a tile where a run tells none
+TILE = 256  # px, side of a tile where config.json has none
 Channels = Annotated[int, Field(ge=1, le=1024)]
 Width = Annotated[int, Field(ge=1, le=1024)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -116,7 +116,7 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """What every training and import has written: a value in its place would be a guess, and cells be missed."""
+        """Refuse files without the keys that every training and import writes: a default would be a guess."""
         needed = {"scale"} if self.networks else set()
         if "segmenter" in self.networks:
             needed |= {"target", "normalisation", "tile"}
@@ -126,7 +126,7 @@ class RunConfig(Settings):
 
 
 class Provenance(Settings):
-    """What of `provenance.json` is more than a record: whether training has ended, and the checksums of its weights."""
+    """What is read back from `provenance.json`: notes, whether training has ended, and the checksums of its weights."""
 
     notes: list[str] = []
     finished: str | None = None
@@ -149,7 +149,7 @@ def parse(kind: type[Model], stored: Mapping[str, Any], path: Path, remedy: str)
 
 
 def _problem(details: Any) -> str:
-    """Say what pydantic tells of a field in a user's words."""
+    """Put an error of pydantic into a user's words."""
     place = [str(part) for part in details["loc"]]
     if place[:1] == ["networks"] and len(place) > 2:
         name, field = place[1], ".".join(place[2:])

@@ -14,7 +14,7 @@ class Comparison:
     seed: int = 0
     """seed of the bootstrap"""
     allow_synthetic: bool = False
-    """whether what is synthetic may be the truth"""
+    """whether the truth may be synthetic"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class TrackComparison(Comparison):
     """Movie folders with predicted and with true tracks."""
 
     sequence: tuple[str, ...] = ()
-    """sequences to score; all of the truth without any"""
+    """sequences to score; all of the truth if empty"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class PaintingComparison(Comparison):
     """Painted and real images or movies, and what their scores are computed on."""
 
     weights_dir: Path | None = None
-    """folder with pretrained feature networks; else that of CYTOFORGE_WEIGHTS"""
+    """folder with pretrained feature networks; without it that of CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
     """threads of a CPU; all cores without it"""
@@ -52,7 +52,7 @@ class ImageComparison(PaintingComparison):
     scale: float = 1.0
     """factor by which real images are resized on reading"""
     normalisation: Literal["set", "image"] | None = None
-    """real images between the limits of all, or of each; None: of each for what cytoforge painted"""
+    """set: real images between the same grey values; image: each between its own; None: image if cytoforge painted"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ class MovieComparison(PaintingComparison):
     """A painted and a real movie, with tracks."""
 
     sequence: tuple[str, ...] = ()
-    """sequences to compare; all without any"""
+    """sequences to compare; all if empty"""
     scale: float | None = None
-    """factor by which real frames are resized on reading; None: as dataset.json tells of the painted movie"""
+    """factor by which real frames are resized on reading; None: that in dataset.json of the painted movie"""
     segmenter: Path | None = None
-    """run whose segmenter looks for the cells in all frames"""
+    """run of the reference segmenter, which looks for the cells in all frames"""

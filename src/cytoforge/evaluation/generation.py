@@ -40,7 +40,7 @@ from cytoforge.progress import Progress, counted
 
 @dataclass(frozen=True)
 class GenerationResults:
-    """What could be scored (the rest is None), and what to say about it."""
+    """What could be scored (the rest is None), and notes for the user."""
 
     sets: SetScores | None
     pairs: PairScores | None
@@ -78,7 +78,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class ImageSides:
-    """Generated and real images, those of the training if any, and what to say about them."""
+    """Generated and real images, those of the training if given, and notes for the user."""
 
     generated: _Side
     real: _Side
@@ -158,7 +158,7 @@ def open_images(comparison: ImageComparison) -> ImageSides:
 
 
 def _limits(data: Dataset) -> np.ndarray:
-    """Limits (C, 2) that hold the percentiles 0.1 and 99.9 of every image of a set."""
+    """Return limits (C, 2) that enclose the percentiles 0.1 and 99.9 of every image of a set."""
     measured = np.stack([Normalisation().measure(read_image(item.image)) for item in data.items if item.image])
     return np.stack([measured[:, :, 0].min(axis=0), measured[:, :, 1].max(axis=0)], axis=1)
 
@@ -175,7 +175,7 @@ def constant_remarks(truth: Path, limits: np.ndarray) -> list[str]:
 
 
 def unlike_constants(ours: np.ndarray, real: np.ndarray) -> str | None:
-    """Say that a channel is constant on both sides at different grey values, which no range tells how far apart."""
+    """Return a note if a channel is constant on both sides at different grey values: no range says how far apart."""
     channels = np.flatnonzero(is_constant(ours) & is_constant(real) & (ours[:, 0] != real[:, 0]))
     if not channels.size:
         return None
@@ -184,7 +184,7 @@ def unlike_constants(ours: np.ndarray, real: np.ndarray) -> str | None:
 
 
 def _unit_remarks(comparison: ImageComparison, ours: np.ndarray, real: np.ndarray) -> list[str]:
-    """What looks like a mistake: ranges of grey values that have less than half in common."""
+    """Return a warning if the ranges of grey values have less than half in common."""
     if units_agree(ours, real):
         return []
     (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (ours, real))
@@ -195,7 +195,7 @@ def _unit_remarks(comparison: ImageComparison, ours: np.ndarray, real: np.ndarra
 
 
 def _size_remarks(inputs: ImageSides, sets: SetScores, width: int) -> list[str]:
-    """What makes scores of sets hard to read: few images, and images of other sizes."""
+    """Return notes on what makes scores of sets hard to interpret: few images, and images of other sizes."""
     notes = []
     fewest = min(sets.generated, sets.real)
     if fewest < width:
@@ -214,7 +214,7 @@ def _size_remarks(inputs: ImageSides, sets: SetScores, width: int) -> list[str]:
 
 
 def _pairs(inputs: ImageSides) -> tuple[list[tuple[Item, Item]], list[str]]:
-    """The generated and real images that belong together, all or none, and why none."""
+    """Return the pairs of generated and real images, all or none, and if none a note that says why."""
     generated, real = inputs.generated, inputs.real
     if inputs.incomparable:
         return [], [f"no LPIPS, SSIM, PSNR: {inputs.incomparable}"]
@@ -246,7 +246,7 @@ def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
 
 
 def _diversity(generated: _Side, lpips: LPIPS, device: str, generator: np.random.Generator) -> StyleScores | None:
-    """How much styles change, where dataset.json says that several images were painted on one mask."""
+    """Score how much styles vary images, if dataset.json says that several were painted on one mask."""
     groups: dict[str, list[Item]] = {}
     for item in generated.data.items:
         if mask := generated.data.info.get("files", {}).get(item.name, {}).get("mask"):

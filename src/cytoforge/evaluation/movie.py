@@ -37,7 +37,7 @@ from cytoforge.metrics.movie import (
 from cytoforge.networks.features import InceptionFeatures
 from cytoforge.progress import Progress, counted
 
-FEW = 30  # steps of cells, below which the warping error is remarked on
+FEW = 30  # steps of cells; with fewer a note warns about the warping error
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class SideScores:
-    """What is told of all sequences of one side together."""
+    """Scores of all sequences of one movie together, the generated or the real one."""
 
     sequences: tuple[str, ...]
     frames: int
@@ -63,7 +63,7 @@ class SideScores:
 
 @dataclass(frozen=True)
 class MovieResults:
-    """What could be scored (the rest is None), and what to say about it."""
+    """What could be scored (the rest is None), and notes for the user."""
 
     generated: SideScores
     real: SideScores

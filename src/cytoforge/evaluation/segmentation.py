@@ -20,7 +20,7 @@ from cytoforge.progress import counted
 
 @dataclass(frozen=True)
 class MaskPairs:
-    """The masks of both sides, item k of one belonging to item k of the other, and what to say about them."""
+    """Predicted and true masks, of which items with one index belong together, and notes for the user."""
 
     prediction: Dataset
     truth: Dataset
@@ -59,7 +59,7 @@ def open_masks(comparison: MaskComparison) -> MaskPairs:
 
 
 def _predictions_for(truth: Dataset, prediction: Dataset) -> tuple[Item, ...]:
-    """Find the prediction of each true mask by its name; of two single files, whatever they are called."""
+    """Find the prediction of each true mask by its name; two single files belong together whatever their names."""
     if prediction.path.is_file() and truth.path.is_file():
         return prediction.items
     named = {item.name: item for item in prediction.items}
@@ -96,7 +96,7 @@ def _scored(truth: Labels, prediction: Labels, true: Item, found: Item, comparis
 
 
 def remarks(results: SegmentationResults) -> list[str]:
-    """What looks like a mistake: masks that tell foreground from background only, scored as one cell each."""
+    """Return a warning if masks look binary and would be scored as one cell each."""
     scores = results.images.values()
     most = {"truth": max(s.truth_cells for s in scores), "prediction": max(s.predicted_cells for s in scores)}
     if results.protocol != "instances" or min(most.values()) != 1 or max(most.values()) == 1:

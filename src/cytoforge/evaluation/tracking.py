@@ -30,11 +30,7 @@ from cytoforge.metrics.tracking import pooled, tracking_counts, tracking_measure
 from cytoforge.progress import Progress
 
 FEWEST = 5
-
-
-"""sequences from which intervals are told; with fewer they do not hold what they say (docs/metrics.md)"""
-
-
+"""sequences from which on there are intervals; with fewer these would be too narrow (docs/metrics.md)"""
 BLOCKS = {  # prefix of the names of measures: (title, measures)
     "tracking": ("CLEAR-MOT, IDF1, HOTA: masks matched from IoU 0.5 on, HOTA from 0.05 to 0.95", tracking_measures),
     "ctc": ("Cell Tracking Challenge: cells found if more than half is covered", ctc_measures),
@@ -44,7 +40,7 @@ BLOCKS = {  # prefix of the names of measures: (title, measures)
 
 @dataclass(frozen=True)
 class SequenceScores:
-    """One sequence: where its masks and tracks are from, what was counted, and its scores, by block and name."""
+    """One sequence: the sources of its masks and tracks, and its counts and scores, by block and name."""
 
     frames: int
     sources: dict[str, str]
@@ -63,7 +59,7 @@ class TrackingResults:
 
 @dataclass(frozen=True)
 class SequencePair:
-    """A sequence of both sides."""
+    """A sequence as predicted and as true, with its tracks."""
 
     prediction: Sequence
     truth: Sequence
@@ -95,7 +91,7 @@ def score_tracks(
 
 
 def open_tracks(comparison: TrackComparison) -> tuple[list[SequencePair], list[str]]:
-    """Find the sequences of both sides, and what to say about them.
+    """Find the predicted and the true sequences, and return them with notes for the user.
 
     Raises UserError when a side is no movie folder, lacks tracks, masks, frames or a sequence, or the truth is
     synthetic and that is not allowed.

@@ -1,4 +1,4 @@
-"""The floor that every trained model must beat: a threshold and a watershed, without any learning."""
+"""The baseline that every trained model must beat: a threshold and a watershed, without learning."""
 
 import numpy as np
 from scipy import ndimage

@@ -1,4 +1,4 @@
-"""Which synthetic images to keep: those that show the cells of their masks and are not all but the same."""
+"""Which synthetic images to keep: those that show the cells of their masks and are no near-duplicates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from cytoforge.inference.tiling import Floats
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.progress import Progress, counted
 
-IOU = 0.5  # at which a cell of the mask counts as seen
+IOU = 0.5  # from which a cell of the mask counts as found
 BLUR = 16  # px that are averaged before images are compared, so that noise alone makes no difference
 NEAR = 0.01  # mean absolute difference, in [-1, 1], below which two blurred images of one mask are near-duplicates
 
 
 @dataclass(frozen=True)
 class Curation:
-    """What was seen in the images of a dataset, by their names, and which of them are to go."""
+    """What was found in the images of a dataset, by their names, and which of them to drop."""
 
     faithfulness: dict[str, float | None]
     """share of the mask's cells that the segmenter finds, matched one to one at IoU 0.5; None where there are none"""
     near_duplicates: dict[str, str]
-    """images that hardly differ from another of the same mask, and that one"""
+    """by image, another one of the same mask from which it hardly differs"""
     dropped: list[str]
 
 
@@ -60,7 +60,7 @@ def curate(dataset: Dataset, segmenter: Segmenter, keep: float) -> Curation:
 
 
 def look(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[Floats, float | None]:
-    """Return an image as the segmenter wants it, and the share of its mask's cells that the segmenter finds."""
+    """Return an image (C, H, W) in [-1, 1] at the segmenter's scale, and the share of its cells that this finds."""
     scale = segmenter.scale / dataset.scale
     image, labels = dataset.read_image(item, scale, segmenter.normalisation), dataset.read_labels(item, scale)
     found = segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
@@ -69,9 +69,9 @@ def look(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[Floats, fl
 
 
 def to_drop(faithfulness: Mapping[str, float | None], near: Mapping[str, str], keep: float) -> list[str]:
-    """Return the names of all but the share `keep` of the images (one at least stays), those that go first first.
+    """Return the names of the images to drop, in this order, so that a share `keep` of them (at least one) stays.
 
-    Near-duplicates go before all others, the less faithful before the more faithful, images without cells last.
+    Near-duplicates go before all others, less faithful images before more faithful ones, images without cells last.
     """
 
     def rank(name: str) -> tuple[bool, float, str]:

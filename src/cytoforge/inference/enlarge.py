@@ -1,4 +1,4 @@
-"""Frames of any size to larger ones with a super-resolution generator, in one style and with one noise for a movie."""
+"""Super-resolution of frames of any size, in one style and with one noise for a movie."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +35,7 @@ class Enlarger:
         self.styles = draw_styles(1, network.blocks, draw, network.latent, mixing).to(device)
         height, width = (-(-side // network.factor) * network.factor for side in size)
         self.noise = torch.rand((1, 1, height, width), generator=draw).to(device)
-        # a tile takes memory by what comes out of it
+        # a tile takes as much memory as its enlarged result needs
         self.tile = max(default_tile(network, tile) // network.factor, smallest_tile(network))
 
     def enlarge(self, image: Floats) -> NDArray[np.uint16]:

@@ -1,4 +1,4 @@
-"""Movie generators over masks in memory: frames painted one after the other, each given to the next."""
+"""Painting a movie on masks in memory: one frame after the other, each given to the next."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -26,10 +26,10 @@ Labels = NDArray[np.integer[Any]]
 
 
 class SequencePainter(ABC):
-    """Paints the frames of one sequence in order; holds no more than the last ones.
+    """Paints the frames of one sequence in order; only the last ones are in memory.
 
-    The first mask stands for those before it. Large frames are painted in tiles as in `painting.paint`. The next frame
-    is given what was written of the earlier ones: 16 bits.
+    The first mask stands for those before it. Large frames are painted in tiles as in `painting.paint`. Earlier frames
+    are given to the generator as they are written, with 16 bits.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SequencePainter(ABC):
         mask_value: float = 1.0,
         tile: int = TILE,
     ) -> None:
-        """`size` (H, W) of a frame; `past` frames (C, H, W) are held, at first these."""
+        """`size` is (H, W) of a frame, `past` the frames (C, H, W) in [-1, 1] that stand before the first one."""
         self.network, self.size, self.condition, self.tile = network, size, condition, tile
         self.mask_value = mask_value
         self.conditions: deque[Floats] = deque(maxlen=window)
@@ -62,7 +62,7 @@ class SequencePainter(ABC):
         return image
 
     def recall(self, labels: Labels, image: NDArray[np.uint16]) -> None:
-        """Take a frame as painted that was painted before."""
+        """Take a frame (C, H, W) on labels (H, W) that an earlier call has painted as the next one."""
         self._take_in(labels)
         self._keep(image)
 
@@ -139,7 +139,7 @@ class FramePainter(SequencePainter):
 class Vid2VidPainter(SequencePainter):
     """Paints with vid2vid's generator, which knows neither style nor noise nor background.
 
-    The first frame is what is painted anew alone; earlier frames that are not there are zeros.
+    Before the first frame there are zeros, so nothing is moved into it: all of it is painted anew.
     """
 
     network: Vid2Vid
@@ -171,13 +171,13 @@ class Vid2VidPainter(SequencePainter):
 
         maps = torch.from_numpy(self._tiled(given, evaluate))[None]
         sketch = Sketch(*maps.split([channels, 2, 1], dim=1))
-        # cells move from tile to tile: the last frame is moved as a whole
+        # cells move from tile to tile, so the last frame is moved as a whole
         frame = sketch.raw if self.first else compose(sketch, torch.from_numpy(self.painted[-1])[None])
         return np.asarray(frame[0].numpy(), np.float32)
 
 
 def shrunk(labels: Labels, scale: float) -> Labels:
-    """Resize labels (H, W); a cell too small to be left keeps the pixel at its middle, for its track."""
+    """Resize labels (H, W); a cell that would vanish keeps the pixel at its middle, so that its track goes on."""
     small = resize_labels(labels, scaled_shape(labels.shape, scale))
     for lost in np.setdiff1d(labels, small):
         middle = ndimage.center_of_mass(labels == lost)
@@ -187,5 +187,5 @@ def shrunk(labels: Labels, scale: float) -> Labels:
 
 
 def reduced(labels: Labels, factor: int) -> Labels:
-    """Reduce labels (H, W) to those that a first stage paints on, (H / factor, W / factor) rounded up; as `shrunk`."""
+    """Reduce labels (H, W) for a first stage to (H / factor, W / factor), rounded up, as `shrunk` does."""
     return shrunk(padded(labels, factor), 1 / factor)

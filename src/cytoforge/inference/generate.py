@@ -24,13 +24,13 @@ class Keeping:
     """How synthetic images are curated."""
 
     share: float
-    """of the images, those to keep: near-duplicates go first, then where the segmenter misses most"""
+    """of the images that is kept; near-duplicates are dropped first, then those of which the segmenter misses most"""
     segmenter: Segmenter
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What was generated: numbers of images, of those that were there already, and of those that were dropped."""
+    """How many images were asked for, how many were kept, and how many were dropped (None without curation)."""
 
     images: int
     kept: int
@@ -39,7 +39,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Painting:
-    """An image to be made: what it is called, the mask it is painted on, and what its files say of its origin."""
+    """An image to paint: its name, its mask, and what its files say of its origin."""
 
     name: str
     item: Item

@@ -30,7 +30,7 @@ FILM = 768  # longest side of a film in pixels
 
 @dataclass(frozen=True)
 class Look:
-    """What frames follow from besides masks and generator."""
+    """How a movie is painted, besides its masks and the generator."""
 
     seed: int
     style_mixing: float

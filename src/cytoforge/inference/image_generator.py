@@ -23,7 +23,7 @@ from cytoforge.progress import counted
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageGenerator(Loaded):
-    """A trained image generator, what it is given of the cells, and the scale at which it paints."""
+    """A trained image generator, its condition, and the scale at which it paints."""
 
     run: Path
     network: style_unet.ImageGenerator
@@ -31,7 +31,7 @@ class ImageGenerator(Loaded):
     scale: float
     tile: int
     backgrounds: tuple[Floats, ...]
-    """of a generator that adds cells to these, each (C, h, w) in [-1, 1]"""
+    """each (C, h, w) in [-1, 1]; only of a generator that adds cells to them"""
     fingerprint: str
     """SHA-256 over weights and settings: the same images come from the same fingerprint, masks and seed"""
 
@@ -81,10 +81,10 @@ class ImageGenerator(Loaded):
         return np.stack([grey(resize_image(painting, given.shape)) for painting in paintings])
 
     def paint_drawn(self, labels: NDArray[np.integer[Any]], draw: torch.Generator, mixing: float = 0.9) -> Floats:
-        """Paint labels (H, W), cells 1..N, with what a generator draws: (C, H, W) in [-1, 1]; see `painting.paint`."""
+        """Paint on labels (H, W), cells 1..N: (C, H, W) in [-1, 1]; arguments and errors as of `painting.paint`."""
         return paint(self.network, labels, self.condition, draw, bank=self.backgrounds, mixing=mixing, tile=self.tile)
 
 
 def item_draw(seed: int, name: str, variant: int) -> torch.Generator:
-    """Return the generator of an image's draws: it knows nothing of the other masks and variants."""
+    """Return the random generator of an image, which depends on seed, name of the mask and variant only."""
     return torch.Generator().manual_seed(int.from_bytes(sha256(utf8(f"{seed} {variant} {name}")).digest()[:7]))

@@ -17,7 +17,7 @@ from cytoforge.progress import counted, say
 
 
 def load_network(run: Path | str | Run, name: str | None = None, device: str | torch.device = "cpu") -> nn.Module:
-    """Load a network of a run in eval mode; without a name the segmenter, or else the generator, of movies the first.
+    """Load a network of a run in eval mode; without a name the first of `registry.ROLES` that the run holds.
 
     A segmenter takes images float32 (B, C, H, W) in [-1, 1] and returns logits (B, classes, H, W); a generator takes
     (condition (B, C, H, W) in [0, 1], styles (B, L, 128), noise (B, 1, H, W)) and returns images (B, C, H, W). In runs
@@ -40,7 +40,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     weights = run.load_weights(name)
     build = NETWORKS[described.network].load()
     try:
-        with torch.device("meta"):  # sizes that were never trained cost neither time nor memory
+        with torch.device("meta"):  # impossible sizes in config.json cost neither time nor memory
             expected = build(**described.options()).state_dict()
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
@@ -95,9 +95,9 @@ def load_backgrounds(run: Run, channels: int) -> dict[str, NDArray[np.float32]]:
 
 
 def open_network(path: Path, name: str, device: str = "auto", threads: int | None = None) -> tuple[Run, nn.Module]:
-    """Return a run and a network of it, on a device; sets the number of threads.
+    """Return a run and one of its networks on a device, and set the number of threads.
 
-    Says so if the training is not finished. Raises UserError as load_network and choose_device do.
+    Prints a note if the training is not finished. Raises UserError as load_network and choose_device do.
     """
     chosen = choose_device(device)
     torch.set_num_threads(threads or os.cpu_count() or 1)

@@ -39,7 +39,7 @@ from cytoforge.progress import counted
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MovieGenerator(Loaded):
-    """A trained movie generator, and all that its frames follow from."""
+    """A trained movie generator, with its settings and backgrounds."""
 
     run: Path
     network: networks.MovieGenerator | Vid2Vid
@@ -110,7 +110,7 @@ class MovieGenerator(Loaded):
         return np.stack(frames)
 
     def _background(self, given: NDArray[Any] | None, seed: int, size: tuple[int, ...]) -> Floats:
-        """Return what frames of a size (h, w) are painted before."""
+        """Return the background (C, h, w) in [-1, 1] of frames of a size (h, w): the given one, or one of the run's."""
         if given is None:
             return self.drawn_background(seed, "", (size[0], size[1]))
         assert isinstance(self.network, networks.MovieGenerator)
@@ -128,7 +128,7 @@ class MovieGenerator(Loaded):
         return 1 if self.enlarging is None else self.enlarging.factor
 
     def check_background(self, *, given: bool) -> None:
-        """Raise UserError where a background is given that the network does not know, or none that it needs."""
+        """Raise UserError where a background is given to a network that takes none, or one is needed and missing."""
         if isinstance(self.network, Vid2Vid) and given:
             raise UserError(f"{self.run}: was trained by vid2vid, which knows no background; give none")
         if isinstance(self.network, networks.MovieGenerator) and not self.backgrounds and not given:
@@ -171,7 +171,7 @@ class MovieGenerator(Loaded):
         return fitted(resize_image(image, scaled_shape(image.shape, self.scale / self.factor)), size, draw)
 
     def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> SequencePainter:
-        """Return what paints a sequence of frames of the size of the background; arguments as of FramePainter."""
+        """Return the painter of a sequence, of frames of the background's size; arguments as of FramePainter."""
         condition = self.settings.condition
         options: dict[str, Any] = {
             "condition": condition,

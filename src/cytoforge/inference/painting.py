@@ -1,4 +1,4 @@
-"""Image generators over masks in memory, of any size: styles and noise drawn once, tiles without seams."""
+"""Painting on masks in memory, of any size: styles and noise are drawn once, tiles have no seams."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from cytoforge.data.run_config import TILE
 from cytoforge.inference.tiling import Floats, default_tile, tiled_rows
 from cytoforge.networks import style_unet
 
-WHITE = int(np.iinfo(np.uint16).max)  # what 1 is written as; -1 is 0
+WHITE = int(np.iinfo(np.uint16).max)  # grey value of 1; that of -1 is 0
 
 
 def paint(
@@ -30,12 +30,12 @@ def paint(
 ) -> Floats:
     """Paint an image float32 (C, H, W) in [-1, 1] on labels (H, W), in a style and with noise from `draw` (CPU).
 
-    It is the network's, given the `condition` of all labels (by its name in `instances.CONDITIONS`), `draw_styles` and
-    noise U[0, 1) of the size of the labels, in one pass (cGAN-Seg, Figure 1A). A generator that adds cells to a
-    background gets a window of one of the `bank`, each (C, h, w) in [-1, 1] of any size. Large images are painted in
-    tiles that share the style and are cut from the same noise; a larger tile than `tile` is used where that changes
-    nothing. With group norm, tiles fade into each other. Raises ValueError for another network, for one that is not in
-    eval mode, and without the bank that it needs.
+    The network is given the `condition` of all labels (a name in `instances.CONDITIONS`), styles of `draw_styles`, and
+    noise U[0, 1) of the size of the labels (cGAN-Seg, Figure 1A). A generator that adds cells to a background is given
+    a window of one image of `bank`, each (C, h, w) in [-1, 1] of any size. Large images are painted in tiles that share
+    the style and are cut from the same noise; a larger tile than `tile` is used where the result does not depend on it.
+    With group norm, tiles fade into each other. Raises ValueError for another network, for one that is not in eval
+    mode, and for one that needs a bank and gets none.
     """
     if not isinstance(network, style_unet.ImageGenerator):
         raise ValueError(f"an image generator paints, not a {type(network).__name__}")
@@ -48,7 +48,10 @@ def paint(
     background = background_of(bank, (height, width), draw) if network.residual else np.empty((0, height, width))
 
     def rows(top: int, bottom: int) -> Floats:
-        above, below = max(top - DEEPEST, 0), min(bottom + DEEPEST, height)  # farther cells change nothing
+        above, below = (
+            max(top - DEEPEST, 0),
+            min(bottom + DEEPEST, height),
+        )  # cells farther away do not change these rows
         around = instances.condition(torch.from_numpy(labels[above:below])[None], condition)[0]
         cells = around[:, top - above : bottom - above].numpy()
         return np.concatenate([cells, background[:, top:bottom]], dtype=np.float32)
@@ -62,7 +65,7 @@ def paint(
 
 
 def background_of(bank: Sequence[Floats], size: tuple[int, int], draw: torch.Generator) -> Floats:
-    """Draw a window of `size` (h, w) of one of some backgrounds, flipped at random: (C, h, w)."""
+    """Draw one of the backgrounds and a window of `size` (h, w) in it, flipped at random: (C, h, w)."""
     generator = np.random.default_rng(int(torch.randint(2**62, (), generator=draw)))
     window = fitted(bank[int(generator.integers(len(bank)))], size, generator)
     return window[:, :: generator.choice([1, -1]), :: generator.choice([1, -1])]
@@ -84,10 +87,10 @@ def noise_maps(
 
 
 def grey(image: Floats) -> NDArray[np.uint16]:
-    """Map an image in [-1, 1] to the whole range of 16 bits."""
+    """Map an image in [-1, 1], of any shape, to grey values over the whole range of 16 bits."""
     return np.asarray(np.round((image + 1) * (WHITE / 2)), dtype=np.uint16)
 
 
 def from_grey(image: NDArray[np.uint16]) -> Floats:
-    """Return grey values of the whole range of 16 bits as generators are given them, in [-1, 1]."""
+    """Map grey values over the whole range of 16 bits, of any shape, to [-1, 1]; undoes `grey`."""
     return np.asarray(image, np.float32) * np.float32(2 / WHITE) - 1

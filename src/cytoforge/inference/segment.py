@@ -27,14 +27,14 @@ from cytoforge.progress import Progress
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
 OWNER = "segment"  # name under which masks are listed
-UNFINISHED = ".unfinished"  # rows of the image in work; after a kill the next call sweeps them away
+UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
 ROWS = ("labels", "cell", "mask")  # the files there
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """What was segmented: the number of images, of those whose masks were there already, and of all cells."""
+    """How many images there are, how many had their masks already, and how many cells all masks hold."""
 
     images: int
     kept: int
@@ -83,7 +83,7 @@ def _image(item: Item) -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the rows of the image in work."""
+    """Remove the folder of the image in work, but for files of the user's."""
     for name in ROWS:
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # absent, or the user has something there
@@ -121,7 +121,7 @@ class Record:
     disagreement: dict[str, float] | None = None
     finished: bool = False
     anew: bool = False
-    """whether masks of another run, or of a finished work, are there to be replaced"""
+    """whether OUT holds masks of another run, or of a finished call, that are to be replaced"""
 
     @classmethod
     def open(cls, out: Path, images: Dataset, segmenter: Segmenter, overwrite: bool) -> Self:
@@ -205,7 +205,7 @@ class Record:
                 raise UserError(f"{file}: {what}; give another --out")
 
     def add(self, item: Item, labels: NDArray[np.integer[Any]], cells: int, seconds: float) -> None:
-        """Write a mask and list it; first listed, then written, so that a kill between leaves nothing unexplained."""
+        """List a mask and then write it, in this order, so that a kill in between leaves no file that is not listed."""
         folder, small = self.folder, cells <= np.iinfo(np.uint16).max
         name = f"{item.name}.png" if _image(item).suffix.lower() == ".png" and small else f"{item.name}.tif"
         content = encode_labels(Path(name), labels)
@@ -224,7 +224,7 @@ class Record:
 
     @property
     def note_disagreement(self) -> Callable[[Disagreement], None] | None:
-        """What notes how much tiles change; None once it is known, as one image tells enough."""
+        """A function that notes what tiling changes; None once that is known, as one image is enough."""
         if self.disagreement is not None:
             return None
 

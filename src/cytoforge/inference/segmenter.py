@@ -59,8 +59,8 @@ class InMemory:
 def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) -> NDArray[np.int32]:
     """Segment an image float32 (C, H, W) in [-1, 1] that is in memory: labels int32 (H, W), cells 1..N.
 
-    In one pass if it fits one tile. `tile` is the side in pixels stored with the run; a larger one is used where that
-    changes nothing. Raises ValueError when the network is not in eval mode.
+    An image that fits into a tile takes one pass. `tile` is the side in pixels stored with the run; a larger one is
+    used where the result does not depend on it. Raises ValueError when the network is not in eval mode.
     """
     shape = (image.shape[1], image.shape[2])
     blocks = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, default_tile(network, tile))
@@ -69,7 +69,7 @@ def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmenter(Loaded):
-    """A trained segmenter with all that it wants of its images: channels, scale, normalisation, tiles."""
+    """A trained segmenter, and how its images are read: channels, scale, normalisation, tiles."""
 
     run: Path
     network: nn.Module
@@ -87,8 +87,8 @@ class Segmenter(Loaded):
     ) -> Self:
         """Load the segmenter of a run folder.
 
-        `device` is auto, cpu or cuda; `threads` of a CPU are all without a number; `tile` is the side in pixels of
-        tiles at the run's scale. Raises UserError when run, device or tile do not serve.
+        `device` is auto, cpu or cuda; `threads` is the number of CPU threads, all cores if None; `tile` is the side in
+        pixels of tiles at the run's scale. Raises UserError when run, device or tile do not serve.
         """
         opened, network = open_network(Path(run), "segmenter", device, threads)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
@@ -148,8 +148,8 @@ class Segmenter(Loaded):
     ) -> tuple[NDArray[np.integer[Any]], int]:
         """Return the labels of an image at its own size, on disk in `folder`, and the number of cells.
 
-        `limits` (C, 2) are the grey values of -1 and 1. `announce` is told the share done; `disagreement`, where it is
-        given, what tiles change where the network leaves a choice. Raises UserError when the disk is full.
+        `limits` (C, 2) are the grey values of -1 and 1. `announce` is called with the share done, and `disagreement`
+        with what tiling changes, if the network's tiles are not exact. Raises UserError when the disk is full.
         """
         shape = (source.shape[1], source.shape[2])
         if is_blank(limits):
@@ -170,7 +170,7 @@ class Segmenter(Loaded):
             return _number(labels, cell, decoder.table(), scaled, shape)
 
     def _rows(self, source: RowSource, limits: NDArray[np.float64]) -> tuple[Rows, tuple[int, int]]:
-        """Return the image as the network wants it, by ranges of rows, and its (height, width) at the run's scale."""
+        """Return a function that reads rows of the image as the network takes them, and its size at the run's scale."""
         height, width = source.shape[1:]
         shape = scaled_shape(source.shape, self.scale)
 
@@ -180,7 +180,7 @@ class Segmenter(Loaded):
         return lambda top, bottom: resize_rows(read, (height, width), shape, (top, bottom)), shape
 
     def _central_disagreement(self, rows: Rows, shape: tuple[int, int]) -> Disagreement:
-        """Measure on two by two tiles in the middle of an image what the tiles change."""
+        """Measure what tiling changes, in the middle of an image of size (H, W), on two by two tiles."""
         (top, bottom), (left, right) = (
             ((n - min(n, 2 * self.tile)) // 2, (n + min(n, 2 * self.tile)) // 2) for n in shape
         )
@@ -227,7 +227,7 @@ def _number(
     dtype = np.uint32 if np.unique(table).size - 1 > np.iinfo(np.uint16).max else np.uint16
     path = labels.path.with_name("mask")
     step = strip_height(shape[1])
-    # not written through a map: that would end the program, not the call, when the disk is full
+    # rows are written to a file: on a full disk a memory map would end the program instead of raising an error
     with RowFile(path, shape[1], dtype) as result:
         for top in range(0, shape[0], step):
             rows = (top, min(top + step, shape[0]))

@@ -1,7 +1,7 @@
 """Rows of class probabilities to labelled cells, strip by strip, without a seam.
 
-Each strip is decoded with a margin of rows above and below, so two neighbours decode the rows around their seam both.
-There they are compared: pieces that are one cell are joined, whatever the size of the cell.
+Each strip is decoded with a margin of rows above and below, so the rows around a seam are decoded twice. There the two
+results are compared, and pieces of one cell are joined, whatever its size.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,20 +14,21 @@ Labels = NDArray[np.int32]
 Decode = Callable[[Floats], Labels]
 """probabilities (classes, H, W) -> labels (H, W) int32, cells 1..N"""
 
-MARGIN = 64  # rows; twice the longest stretch of border that is told apart from a neighbour without its interior
+MARGIN = 64  # rows; twice the reach at which border pixels are still given to a cell whose interior is out of sight
 STRIP_PIXELS = 2**22  # the watershed of so many pixels takes some 0.5 GB
 LEAST_STRIP = 4 * MARGIN
 
 
 def strip_height(width: int) -> int:
-    """Return the rows of an image of `width` pixels to decode at a time."""
+    """Return how many rows of an image of `width` pixels to decode at a time."""
     return max(STRIP_PIXELS // width, LEAST_STRIP)
 
 
 class StripDecoder:
-    """Decodes consecutive rows of probabilities; what was found to be one cell is known after the last row.
+    """Decodes consecutive rows of probabilities; which pieces are one cell is known after the last row.
 
-    `height` rows (at least `margin`) are decided at a time, looking `margin` rows further on both sides.
+    `height` rows are decided at a time, looking `margin` rows further on both sides. Raises ValueError unless
+    4 <= margin <= height.
     """
 
     def __init__(self, decode: Decode, height: int, margin: int = MARGIN) -> None:
@@ -82,7 +83,7 @@ class StripDecoder:
 
 
 def same_cells(upper: Labels, lower: Labels) -> list[tuple[int, int]]:
-    """Find the pairs of ids that are one cell, in rows (h, W) that the strips above and below a seam decoded both.
+    """Find the pairs of ids that are one cell, in rows (h, W) that both strips, above and below a seam, have decoded.
 
     `upper` ends with the last row that the strip above has seen, `lower` begins with the first of the strip below.
     Only the middle half is compared: nearer to where a strip stops seeing, border pixels of a cell whose interior is
@@ -136,7 +137,7 @@ def restored_rows(
 
 
 def _between(source: int, target: int, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
-    """Pixels before the given ones of a resized axis, and how far (0 to 1) these lie towards the next."""
+    """Return for positions on a resized axis the source pixel before each, and how far (0 to 1) it lies to the next."""
     place = np.clip((positions + 0.5) * source / target - 0.5, 0, source - 1)
     before = place.astype(np.int64)
     return before, (place - before).astype(np.float32)

@@ -1,9 +1,9 @@
 """A network over an image of any size: tiles in, consecutive rows of class probabilities or of a painting out.
 
-Tiles start at multiples of the network's pooling factor. Where its reach is known (`receptive_radius`), they carry
-that margin and keep their centres: the result is the one pass over the whole image would give. Networks that look at
-the whole tile (group norm, CellPose's style) have no such tiling; their tiles overlap by a quarter and fade into each
-other, and `tile_disagreement` measures what that changes.
+Tiles start at multiples of the network's pooling factor. Where its reach is known (`receptive_radius`), tiles have a
+margin of that width, and only their centres are kept: the result is that of one pass over the whole image. Networks
+that look at the whole tile (group norm, CellPose's style) have no exact tiling; their tiles overlap by a quarter and
+fade into each other, and `tile_disagreement` measures what that changes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ f is the factor by which the network enlarges, 1 for most"""
 
 @dataclass(frozen=True)
 class Tile:
-    """A stretch of one axis and what each of its pixels counts there; the weights of all tiles sum to one."""
+    """A stretch of one axis and the weight of each of its pixels; at each pixel the weights of all tiles sum to 1."""
 
     start: int
     stop: int
@@ -37,7 +37,7 @@ class Tile:
 
 
 class Disagreement(NamedTuple):
-    """What tiling changes against one pass over the same image."""
+    """How the result of tiles differs from that of one pass over the same image."""
 
     probability: float
     """mean absolute difference of the foreground probability"""
@@ -46,19 +46,19 @@ class Disagreement(NamedTuple):
 
 
 def margin(network: nn.Module) -> int | None:
-    """Return the pixels on each side of a tile that its neighbours decide better; None where no number is enough."""
+    """Return the width in pixels of a tile's margin, which is not kept; None where no width makes tiles exact."""
     radius, stride = _reach(network)
     return None if radius is None else -(-radius // stride) * stride
 
 
 def smallest_tile(network: nn.Module) -> int:
-    """Return the least tile side in pixels of which anything is left without its margins."""
+    """Return the smallest tile side in pixels that leaves a centre between the margins."""
     edge = margin(network)
     return 32 if edge is None else 2 * edge + _reach(network)[1]
 
 
 def default_tile(network: nn.Module, stored: int) -> int:
-    """Return the tile side to use: the run's, or a larger one where it changes nothing but the time."""
+    """Return the tile side in pixels to use: the stored one, or a larger one where only speed depends on it."""
     return stored if margin(network) is None else max(stored, EXACT_TILE, smallest_tile(network))
 
 
@@ -89,7 +89,11 @@ def probability_rows(network: nn.Module, rows: Rows, shape: tuple[int, int], sid
 def tiled_rows(
     network: nn.Module, evaluate: Evaluate, rows: Rows, shape: tuple[int, int], side: int
 ) -> Iterator[Floats]:
-    """The same for any function of tiles that calls the network: float32 (K, h, W), enlarged where it enlarges."""
+    """Run any function of tiles that calls the network, as `probability_rows` runs the network itself.
+
+    Yields float32 (K, f h, f W), f being the factor by which the network enlarges. Raises ValueError as
+    `probability_rows`.
+    """
     if network.training:
         raise ValueError("the network is in training mode: call eval() first")
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -111,7 +115,7 @@ def tiled_rows(
 
 
 def tile_disagreement(network: nn.Module, image: Floats, side: int) -> Disagreement:
-    """Compare tiles of `side` pixels with one pass over image (C, H, W): 0 and 0 where tiling is exact."""
+    """Compare tiles of `side` pixels with one pass over an image (C, H, W) in [-1, 1]: 0 and 0 where exact."""
     shape = (image.shape[1], image.shape[2])
     tiled, whole = (
         np.concatenate(list(probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, s)), axis=1)
@@ -126,7 +130,7 @@ def _reach(network: Any) -> tuple[int | None, int]:
 
 
 def _exact_tiles(length: int, side: int, edge: int) -> list[Tile]:
-    """Tiles of which only the centre counts, but for the image's own edges, where the last one is shorter."""
+    """Return tiles of which the centre counts, and at the ends of the axis also the margin; the last may be shorter."""
     tiles: list[Tile] = []
     start, stop = 0, side
     while True:
@@ -140,7 +144,7 @@ def _exact_tiles(length: int, side: int, edge: int) -> list[Tile]:
 
 
 def _blended_tiles(length: int, side: int, stride: int) -> list[Tile]:
-    """Tiles that overlap by a quarter or more, fading into each other; the last is up to `stride` px longer."""
+    """Return tiles that overlap by a quarter or more and fade into each other; the last is up to `stride` px longer."""
     step = max(side * 3 // 4 // stride, 1) * stride
     count = -(-(length - side) // step) + 1
     starts = [int(start) // stride * stride for start in np.linspace(0, length - side, count)]
@@ -156,9 +160,9 @@ def _blended_tiles(length: int, side: int, stride: int) -> list[Tile]:
 
 @torch.inference_mode()
 def _run_band(evaluate: Evaluate, image: Floats, top: int, tiles: list[Tile], factor: int) -> Floats:
-    """Maps (K, f h, f W) of image rows (C, h, W), the first of which is row `top`; tiles are weighted along the width.
+    """Return maps (K, f h, f W) of image rows (C, h, W), the first of which is row `top`.
 
-    `factor` f is that of `evaluate`.
+    Tiles are weighted along the width; `factor` is the f of `evaluate`.
     """
     strip: Floats | None = None
     for width, group in groupby(tiles, key=lambda tile: tile.stop - tile.start):

@@ -62,7 +62,7 @@ class Result:
 
     page: Path
     found: dict[str, str]
-    """by sequence: what was found and what the tracker went by, a line each"""
+    """by sequence, a line with what was found, and one with the tracker and its settings"""
     notes: list[str] = field(default_factory=list)
     """what the user should know, a sentence each"""
 
@@ -145,7 +145,7 @@ def _given(dataset: Dataset, sequence: movie.Sequence) -> Masks:
 
 
 def _passed_over(masks: Masks, sequence: movie.Sequence) -> str | None:
-    """Say of which frames a more trusted source lacks masks, so that it is not used; None where it has few."""
+    """Return a note if a more trusted source is not used because it lacks masks of a few frames."""
     for source, files in sequence.masks.items():
         if source == masks.source:
             break
@@ -186,7 +186,7 @@ def _segmented(
 def _info(
     tracker: Tracker, segmenter: Segmenter | None, sequences: Sequence[movie.Sequence], given: Sequence[Masks | None]
 ) -> dict[str, Any]:
-    """What the result follows from; a folder with other content is not gone on with."""
+    """Return what the result depends on; a folder that was begun with something else is not gone on with."""
     files = {
         sequence.name: list((masks.files if masks else sequence.frames).values())
         for masks, sequence in zip(given, sequences, strict=True)
@@ -211,7 +211,7 @@ def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> 
 
     links = linker(frames())
     tracking, first = assemble(links), min(masks.files)
-    writer.announce(masks.name, tracking.tracks[:, 0].tolist())  # says at once that there are too many
+    writer.announce(masks.name, tracking.tracks[:, 0].tolist())  # fails at once if there are too many
     for index, (number, labels) in enumerate(masks.read()):
         if not writer.has(masks.name, "RES", number):
             writer.add_masks(masks.name, "RES", number, tracking.relabelled(index, labels))
@@ -238,7 +238,7 @@ def _image(masks: Masks, number: int) -> np.ndarray:
 
 
 def _said(tracker: Tracker, masks: Masks, facts: Mapping[str, Any]) -> Iterator[str]:
-    """What was found in a sequence, then what the tracker went by."""
+    """Yield two lines: what was found in a sequence, and by which tracker and settings."""
     found = ", ".join(counted(facts[f"{noun}s"], noun) for noun in ("cell", "track", "division", "gap"))
     yield f"{counted(facts['frames'], 'frame')} with masks from {masks.source}: {found}"
     settings = ", ".join(f"{name} = {value}" for name, value in facts["settings"].items())

@@ -18,12 +18,12 @@ from cytoforge.progress import counted
 from cytoforge.tracking.deepsea import COVERAGE, REFRACTORY, Ints, link_movie
 from cytoforge.tracking.linking import Frame, Links
 
-TOGETHER = 32  # crops that the network is given at once, for the sake of memory
+TOGETHER = 32  # crops that go through the network at once, to save memory
 
 
 @dataclass(frozen=True)
 class DeepSeaLinker:
-    """Links cells with the tracker of a run, on a device; see `deepsea_links`."""
+    """Links cells with the tracker of a run; see `deepsea_links`."""
 
     run: Run
     device: str
@@ -31,12 +31,12 @@ class DeepSeaLinker:
 
     @classmethod
     def open(cls, run: Run, device: str = "auto", threads: int | None = None) -> Self:
-        """Return the linker of a run, on a device; sets the number of threads."""
+        """Return the linker of a run, and set the number of threads; raises UserError as `choose_device`."""
         torch.set_num_threads(threads or os.cpu_count() or 1)
         return cls(run, choose_device(device))
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
-        """Link the cells of a movie; two frames are held."""
+        """Link the cells of a movie, with two frames in memory; raises UserError as `deepsea_links`."""
         given = ((frame.labels, frame.image) for frame in frames if frame.image is not None)
         cells, pairs = deepsea_links(self.run, given, device=self.device)
         rule = {"frames between divisions": REFRACTORY} if learned(self.run) else {"divisions": "none were learned"}
@@ -44,7 +44,7 @@ class DeepSeaLinker:
 
 
 def learned(run: Run) -> bool:
-    """Tell whether the movie that a run's tracker was trained on had divisions."""
+    """Tell whether a run's tracker has learned divisions: whether the movie for training had some."""
     return run.settings.divisions > 0
 
 
@@ -58,7 +58,7 @@ def deepsea_links(
 
     `frames` gives labels (H, W), numbered 1..N, and image float32 (C, H, W) of each frame, mapped to [-1, 1] as the run
     says (`normalisation`), at any resolution. No cell divides if the tracker has seen no division. Returns cells (T,)
-    and links (K, 4) as `linking_deepsea.link_movie`.
+    and links (K, 4) as `tracking.deepsea.link_movie`.
     Raises UserError when the run holds no tracker, or one of images with another number of channels.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -76,7 +76,7 @@ def deepsea_links(
 
 
 def predict(tracker: nn.Module, previous: Tensor, current: Tensor) -> NDArray[np.bool_]:
-    """Return where cells have gone, (N, H, W), of crops (N, C, H, W) of each and of the next frame (`crops`)."""
+    """Return where cells went, (N, H, W), from crops (N, C, H, W) of each and of the next frame (see `cells.crops`)."""
     device = next(tracker.parameters()).device
     found = [np.zeros((0, *current.shape[2:]), bool)]
     with torch.inference_mode():

@@ -43,7 +43,7 @@ class Tracked(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tracker(Loaded):
-    """What links cells from frame to frame, and what its links follow from."""
+    """A tracker: its linker, and the settings on which its links depend."""
 
     name: str
     """overlap, laptrack, btrack, or the path of a run folder"""

@@ -1,4 +1,4 @@
-"""How tracked cells move, grow, change their form and divide, and how far two sets of movies differ in it."""
+"""How tracked cells move, grow, change their form and divide."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import boxes
-from cytoforge.metrics.morphology import kolmogorov_smirnov, quantiles
+from cytoforge.metrics.morphology import quantiles
 
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
@@ -219,9 +219,3 @@ def motion_summary(movies: Iterable[Motion]) -> dict[str, dict[str, float | int 
     ):
         result[name] = {"events": events, "cells": cells, "value": events / cells if cells else None}
     return result
-
-
-def motion_distances(first: Iterable[Motion], second: Iterable[Motion]) -> dict[str, float | None]:
-    """Return the Kolmogorov-Smirnov distance of two sets of movies for each of STATISTICS; None without values."""
-    first, second = list(first), list(second)
-    return {name: kolmogorov_smirnov(pooled(first, name), pooled(second, name)) for name in STATISTICS}

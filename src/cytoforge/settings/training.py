@@ -1,4 +1,4 @@
-"""Settings of trainings, and the presets of sizes and rates."""
+"""Settings of trainings: the flags of `cytoforge train ...`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,14 +17,12 @@ Schedule = Literal["mix", "pretrain"]
 Perceptual = Literal["auto", "vgg", "features"]
 Clock = Literal["wall", "processor"]
 Norm = Literal["batch", "group"]
-
-
 WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound --factor
 
 
 @command
 class Training:
-    """What every training asks for."""
+    """The flags of every training."""
 
     data: Positional[Present]
     """dataset or movie folder"""
@@ -59,11 +57,11 @@ class Training:
     threads: Count | None = None
     """threads of a CPU; all cores without it"""
     clock: Clock = "wall"
-    """what --minutes are: time on the wall, or time of the processor, which other work on the computer does not cut"""
+    """whether --minutes are wall-clock time, or processor time, which other work on the computer does not cut short"""
     set: UseAppendAction[tuple[str, ...]] = ()
-    """a hyperparameter, such as rate=1e-3 (repeatable); --help-settings tells which there are"""
+    """a hyperparameter, such as rate=1e-3 (repeatable); --help-settings lists them"""
     help_settings: bool = False
-    """tell the hyperparameters of this training, their values and what they take; needs neither DATA nor --out"""
+    """list the hyperparameters of this training with values and meaning; needs neither DATA nor --out"""
     overwrite: bool = False
     """replace an existing run folder"""
 
@@ -74,7 +72,7 @@ class Training:
         return self
 
     def _problems(self) -> list[str]:
-        """Return what contradicts itself, a sentence each."""
+        """Return a sentence for each contradiction between flags."""
         problems = []
         if self.minutes is not None and self.steps is not None:
             problems.append("give --minutes or --steps, not both")
@@ -89,7 +87,7 @@ class Training:
 
 @command
 class Limited(Training):
-    """What trainings ask for that can do with some of the annotated images."""
+    """The flags of trainings that can use a part of the annotated images."""
 
     limit: Annotated[int, Field(ge=1, examples=[5])] | None = None
     """use only this many annotated images, training and validation together; smaller sets are part of larger ones"""
@@ -103,7 +101,7 @@ class Limited(Training):
 
 @command
 class Scaled(Training):
-    """What trainings ask for whose networks see images at a scale."""
+    """The flags of trainings whose networks see resized images."""
 
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading; stored with the run, segment returns masks of the original size"""
@@ -111,10 +109,10 @@ class Scaled(Training):
 
 @command
 class PainterTraining(Training):
-    """What trainings ask for that have a generator and its discriminators."""
+    """The flags of trainings with a generator and discriminators."""
 
     condition: Condition | None = None
-    """what a generator is told: mask, as published; instances: also contacts, depth (default of two-stage, movies)"""
+    """what a generator is given: mask, as published; instances: also contacts, depth (default of two-stage, movies)"""
     perceptual: Perceptual = "auto"
     """compare paintings as VGG-19 or the discriminator (features) sees them, too; auto: vgg for preset paper"""
     attention: bool = True
@@ -129,7 +127,7 @@ class PainterTraining(Training):
 
 @command
 class WithSynthetic(Training):
-    """What trainings ask for that learn from synthetic data, too."""
+    """The flags of trainings that can learn from synthetic data, too."""
 
     synthetic: Annotated[Present | None, arg(name="with")] = None
     """synthetic annotated images to learn from beside DATA; never validated on"""
@@ -242,7 +240,7 @@ class TrainMovie(Scaled, PainterTraining):
     window: Annotated[int, Field(ge=1, le=8)] = 2
     """tgan: frames whose masks the generator sees, and which the discriminator judges together"""
     lag: Annotated[int, Field(ge=1, le=8)] = 1
-    """tgan: how many frames before the one to paint the earlier frame lies that the generator is given"""
+    """tgan: frames from the earlier frame that the generator is given to the frame that it paints"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
 
@@ -290,7 +288,7 @@ class TrainTracker(Limited, WithSynthetic):
 
 
 def without_paths(kind: type[Training]) -> type[Training]:
-    """Return the settings of a training that need neither DATA nor --out, to tell what the others come to."""
+    """Return the settings of a training without the need for DATA and --out, as for --help-settings."""
     content: dict[str, object] = {"__annotations__": {"data": Positional[Path], "out": Path}, "__doc__": kind.__doc__}
     unbound: type[Training] = command(type(kind.__name__, (kind,), content | {"data": Path(), "out": Path()}))
     return unbound

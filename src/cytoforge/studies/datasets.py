@@ -1,4 +1,4 @@
-"""Which annotated images a study trains on and which it tests on, and copies of these."""
+"""Which annotated images a study trains on and which it tests on; copies of these."""
 
 import shutil
 from collections import Counter
@@ -18,14 +18,14 @@ from cytoforge.studies.folder import OWNER, StudyFolder
 from cytoforge.studies.specification import LimitedDataStudy, Study
 from cytoforge.training.tasks.staged import finished
 
-COPIED = "study-items.json"  # ends the copy of a part of a dataset: which items it has
+COPIED = "study-items.json"  # names the items of a copied part of a dataset; written last, so the copy is complete
 
 
 def open_data(study: Study, data: Path) -> Dataset:
-    """Open annotated images of a study, and look at what is wrong with them, and with those of --test, before any work.
+    """Open annotated images of a study, and check them and those of --test before any work.
 
-    Raises UserError when there are no pairs, some are synthetic, a mask of --test lacks its image or an image of it is
-    one of DATA's, or DATA is a movie without --test: its frames resemble each other.
+    Raises UserError when there are no pairs, when some are synthetic, when a mask of --test lacks its image, when an
+    image is in both, and when DATA is a movie and there is no --test, because its frames resemble each other.
     """
     dataset = Dataset.open(data).pairs()
     if study.test is None:
@@ -50,7 +50,7 @@ def open_data(study: Study, data: Path) -> Dataset:
 def open_all(study: Study) -> dict[str, Dataset]:
     """Open every DATA of a study, by its name in results; raises as open_data.
 
-    That is the name of its folder, with the folder above where several would be called alike: `cells-train`.
+    The name is that of its folder; where several are equal, the folder above is put before it, as in `cells-train`.
     """
     paths = {path: path.resolve() for path in study.data}
     alike = Counter(path.name for path in paths.values())
@@ -63,7 +63,7 @@ def open_all(study: Study) -> dict[str, Dataset]:
 def subset(
     folder: StudyFolder, study: Study, name: str, dataset: Dataset, seed: int, least: int | None = None
 ) -> tuple[Path, Path]:
-    """Return the images to train on and those to test on, as folders: DATA and --test, or what the seed draws of DATA.
+    """Return folders of the images to train on and to test on: DATA and --test, or what the seed draws from DATA.
 
     Raises UserError when fewer than `least` are left to train on.
     """
@@ -81,9 +81,9 @@ def subset(
 
 
 def split_test(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Draw a share of the items, at least one and never all, for the test; return (the others, those).
+    """Draw a share of the items, at least one and never all, to test on; return the others, and those.
 
-    Raises UserError when there is but one item.
+    Raises UserError when there is only one item.
     """
     if len(dataset.items) < 2:
         raise UserError(f"{dataset.path}: holds one image; a study needs others to test on, give --test DATA")
@@ -96,7 +96,7 @@ def split_test(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Item, .
 
 
 def copy_items(dataset: Dataset, items: Sequence[Item], path: Path) -> Path:
-    """Copy the files of some items of a dataset to a dataset folder of their own; what is complete stays."""
+    """Copy the files of some items to a dataset folder of their own, unless this was done before; return the folder."""
     if not (path / COPIED).exists():
         folder = OutputFolder(path, OWNER)
         for item in items:
@@ -118,9 +118,10 @@ def _copy(file: Path, folder: OutputFolder, name: str) -> None:
 
 
 def write_crops(dataset: Dataset, folder: Path, count: int, study: LimitedDataStudy, seed: int) -> Path:
-    """Cut a window with cells out of each of `count` images and write them as a dataset; smaller sets are nested.
+    """Cut a window with cells out of each of `count` images and write them as a dataset; return its folder.
 
-    Images without cells are passed over. Raises UserError when there are fewer others.
+    With equal seeds a smaller set is part of a larger one. Images without cells are passed over. Raises UserError when
+    fewer than `count` have cells.
     """
     if finished(folder):
         return folder
@@ -146,7 +147,7 @@ def write_crops(dataset: Dataset, folder: Path, count: int, study: LimitedDataSt
 
 
 def _window(labels: np.ndarray, side: int, draw: np.random.Generator) -> tuple[slice, slice]:
-    """Return rows and columns of a square around a cell that is drawn, moved to where it fits into the image."""
+    """Draw a cell, and return rows and columns of a square around it, moved to where it fits into the image."""
     centres = ndimage.center_of_mass(labels > 0, labels, np.unique(labels[labels > 0]))
     middle = centres[draw.integers(len(centres))]
     top, left = (int(np.clip(m - side / 2, 0, max(n - side, 0))) for m, n in zip(middle, labels.shape, strict=True))

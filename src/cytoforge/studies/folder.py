@@ -1,4 +1,4 @@
-"""The folder of a study: what was measured stays, so that the same command goes on where it stopped."""
+"""The folder of a study: it keeps every measurement, so that the same command goes on where it stopped."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ FILES = (RECORD, "results.json", "report.html")
 
 
 class Record(Settings):
-    """What study.json says, to compare a study with the one that began the folder."""
+    """What study.json says, to tell whether a folder holds the same study."""
 
     study: str
     settings: dict[str, Any]
@@ -37,7 +37,7 @@ class StudyFolder:
     kind: str
     out: Path
     settings: Mapping[str, Any]
-    """what the results follow from, in plain values"""
+    """what the results depend on, in plain values"""
 
     @classmethod
     def open(cls, kind: str, out: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> "StudyFolder":
@@ -65,7 +65,7 @@ class StudyFolder:
 
     @cached_property
     def folder(self) -> OutputFolder:
-        """The folder as it is written to, which knows what of it is the study's own."""
+        """The folder as an OutputFolder, which knows the files that belong to the study."""
         return OutputFolder(self.out, OWNER)
 
     def place(self, *parts: str) -> Path:
@@ -73,9 +73,9 @@ class StudyFolder:
         return self.folder.inside("/".join(parts))
 
     def once(self, name: str, kind: type[Scores], measure: Callable[[], Scores]) -> Scores:
-        """Return what results/NAME.json holds, after measuring it if it is not there yet.
+        """Return the scores in results/NAME.json; measure and write them first if the file does not exist.
 
-        Raises UserError when the file was edited into something else.
+        Raises UserError when the file does not hold such scores.
         """
         path = self.out / "results" / f"{name}.json"
         if not path.exists():
@@ -95,9 +95,9 @@ class StudyFolder:
 
 
 def _different(record: Path, kind: str, settings: Mapping[str, Any]) -> str:
-    """Name what a former study has otherwise, nothing if it is the same study."""
+    """Name the settings in which a former study differs; empty if it is the same study."""
     former = parse(Record, read_json(record), record, "restore the file, or give --overwrite")
     if former.study != kind:
         return f"question ({former.study})"
-    # what no flag asks any more cannot be given otherwise
+    # settings that this version does not know cannot differ
     return ", ".join(differences({name: former.settings.get(name) for name in settings}, settings))

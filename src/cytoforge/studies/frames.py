@@ -1,4 +1,4 @@
-"""Which frames of a movie a study trains on and which it tests on, copies of these of one size, and their pixels."""
+"""Which frames of a movie a study trains on and which it tests on; copies of these at one scale; reading them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,11 +48,11 @@ class Part(NamedTuple):
 
 
 def split_movies(study: SequenceStudy) -> tuple[Part, Part]:
-    """Return what is trained on and what is tested on.
+    """Return the frames to train on and those to test on.
 
-    Tested on are the sequences of --test or --test-sequence, else the last sequence of DATA that is not to be trained
-    on. Where that leaves none to train on, the last frames are tested on, a share of `test_share`. Raises UserError
-    where a movie has no tracks, too few frames or missing ones, is synthetic, or would be tested on itself.
+    To test on are the sequences of --test or --test-sequence, or else the last sequence of DATA that --sequence does
+    not name. If that leaves none to train on, its last frames are tested on, a share of `test_share`. Raises UserError
+    where a movie has no tracks, too few frames or missing ones, is synthetic, or would be tested on frames to train on.
     """
     (data,) = study.data
     test = study.test or data
@@ -89,7 +89,7 @@ def _names(path: Path, given: Sequence[str]) -> list[str]:
 
 
 def _checked(part: Part, purpose: str, least: int) -> set[str]:
-    """Return digests of the frames, after a look at whether these are enough and in a row."""
+    """Return digests of the frames; raises UserError where these are too few or not in a row."""
     digests = set()
     for sequence, numbers in part.frames():
         if len(numbers) < least:
@@ -106,10 +106,10 @@ def _checked(part: Part, purpose: str, least: int) -> set[str]:
 
 
 def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
-    """Copy frames, with the masks and tracks there, to a movie folder; what is there stays.
+    """Copy frames with their masks and tracks to a movie folder, unless this was done before; return the folder.
 
-    Frames are numbered from 0 and resized by `scale`, so that real and painted movies are of one size. A cell's track
-    is where the masks show it; what follows a gap is a track of its own.
+    Frames are numbered from 0 and resized by `scale`, so that real and painted movies have one size. A track is the
+    frames in a row in which the masks show the cell; after a gap a new track begins.
     """
     if finished(out):
         return out
@@ -147,7 +147,7 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
 def _with_parents(
     tracks: Sequence[Track], known: Sequence[Track], renamed: Mapping[tuple[int, int], int]
 ) -> list[Track]:
-    """Give tracks the parents that a track file tells, where these are there and end before."""
+    """Give tracks the parents of a track file, as far as these are among the tracks and end before them."""
     parents = {track.label: track.parent for track in known}
     by_label = {track.label: track for track in tracks}
     last = {label: track for label, track in by_label.items() if label not in renamed.values()}
@@ -162,9 +162,9 @@ def _with_parents(
 
 
 def read_frames(path: Path, sequence: str, places: Sequence[int] | None = None) -> Iterator[np.ndarray]:
-    """Read all or some frames of a sequence (C, H, W), all between the same limits of grey values.
+    """Read all or some frames of a sequence, float32 (C, H, W) in [-1, 1], all by the same limits of grey values.
 
-    Places count from 0 in the order of time; those beyond the last frame stand for it.
+    `places` count from 0 in the order of time; a place beyond the last frame gives the last frame.
     """
     data = Dataset.open(path, (sequence,))
     limits, last = data.common_limits() if data.limits is None else None, len(data.items) - 1

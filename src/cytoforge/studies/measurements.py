@@ -1,7 +1,7 @@
-"""What studies measure, typed: the scores that `results/NAME.json` keeps, and what a whole study has measured.
+"""Types of what studies measure: the scores in a file `results/NAME.json`, and all measurements of a study.
 
-Scores are read back from files that people may have edited, and are checked then. None stands for what is undefined or
-could not be computed; what was not asked for is not in the file.
+Scores are checked when they are read back, because people may have edited the files. None stands for what is undefined
+or could not be computed; what was not asked for is not in the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class PaintingScores(Stored):
 
     notes: list[str] = []
     network: str | None = None
-    """of the features that sets are compared in"""
+    """whose features KID, FID, precision, recall, density and coverage compare"""
     kid: Score = Field(default=None, alias="KID")
     fid: Score = Field(default=None, alias="FID")
     precision: Score = None
@@ -80,7 +80,7 @@ class PaintingScores(Stored):
 
 
 class SideScores(Stored):
-    """What is told of a movie; of the real one each frame against the next, and its earlier against its later half."""
+    """Scores of one movie; of the real one each frame against the next, and the first half with the second."""
 
     ssim: Score = Field(default=None, alias="SSIM")
     psnr: Score = Field(default=None, alias="PSNR")
@@ -107,7 +107,7 @@ class MovieScores(SideScores):
 
 
 class TrackingScores(Stored):
-    """How well a movie is tracked; scores that no table shows are kept, too."""
+    """How well a movie is tracked; further scores, which no table shows, are kept as well."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Score]
@@ -214,7 +214,7 @@ class DenseMovie:
 
 @dataclass(frozen=True)
 class OnBackground:
-    """A movie painted before a background."""
+    """A movie painted on a background."""
 
     title: str
     painted: Path
@@ -237,7 +237,7 @@ class MeasuredMovies:
     dense: Mapping[tuple[str, float], DenseMovie]
     """by layout and density, of the first method"""
     segmenters: Arms
-    """by what they have learned from: real, painted, both"""
+    """by what they were trained on: real, painted, both"""
     backgrounds: Sequence[OnBackground]
     """of tGAN; none where it is left out"""
 
@@ -261,4 +261,4 @@ class MeasuredTracking:
     compared: Mapping[tuple[str, str], Sequence[TrackingScores]]
     """by tracker and movie: real, or the method that painted it"""
     trained: Mapping[tuple[int, str], Sequence[TrackingScores]]
-    """by number of real frames and what the tracker has learned from: real, painted, both"""
+    """by number of real frames and what the tracker was trained on: real, painted, both"""

@@ -8,8 +8,8 @@ from cytoforge.training.specification import Budget, Compute
 
 Condition = Literal["mask", "instances"]
 MovieMethod = Literal["tgan", "vid2vid"]
-LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of cells denser than seen
-SHORT_MOVIE = 10  # frames of a dense movie, and of one before another background
+LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of simulated dense cells
+SHORT_MOVIE = 10  # frames of a dense movie, and of one on another background
 SIMULATED_SEQUENCES = 2  # of painted movies that a tracker is trained on
 
 
@@ -20,9 +20,9 @@ class Study:
     data: tuple[Path, ...]
     """annotated images: dataset or movie folders"""
     test: Path | None = None
-    """annotated images to test on; None: every seed draws its own from `data`"""
+    """annotated images to test on; if None, every seed draws its own from `data`"""
     test_share: float = 0.15
-    """share of the images that is drawn"""
+    """share of the images that is drawn to test on"""
     seeds: tuple[int, ...] = (0,)
     """of the repetitions, each with its own draw of images and weights"""
     preset: Literal["tiny", "small", "paper"] = "small"
@@ -96,10 +96,10 @@ class SequenceStudy(Study):
     test_sequence: tuple[str, ...] = ()
     """sequences to test on; the last not trained on, or all of `test`, without any"""
     test_share: float = 0.35
-    """share of the frames that are for testing, the last ones, where there is no other sequence to test on"""
+    """share of the frames, the last ones, to test on where there is no other sequence for that"""
     methods: tuple[MovieMethod, ...] = ("tgan", "vid2vid")
     condition: Condition | None = None
-    """what tGAN is given of the cells; None: as in its preset"""
+    """what tGAN is given of the cells; None for that of its preset"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class MovieStudy(SequenceStudy):
     densities: tuple[float, ...]
     """shares of the image that are cell, of dense movies"""
     backgrounds: tuple[Path, ...] = ()
-    """images without cells to paint before; without any the mirrored background of `data`"""
+    """images without cells to paint on; if empty, the mirrored background of `data`"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,4 +122,4 @@ class TrackingStudy(SequenceStudy):
     frames: tuple[int, ...]
     """numbers of real frames that tracker and generator learn from"""
     tune: bool = False
-    """whether the distance of laptrack and btrack is chosen by the tracks of the frames for training"""
+    """whether the distance of laptrack and btrack is tuned on the frames for training"""

@@ -1,5 +1,7 @@
-"""Linking as DeepSea does it: for every cell a network says where it has gone, cells of the next frame that lie there
-are its successors, and two of them are its daughters (Zargari et al. 2023).
+"""Linking as in DeepSea (Zargari et al. 2023).
+
+For every cell a network predicts where it has gone. A cell of the next frame that lies there is its successor, and two
+are its daughters.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,11 +18,11 @@ from cytoforge.tracking.assignment import maximum_weight
 COVERAGE = 0.5
 """share of a cell, as far as the window shows it, above which it is claimed"""
 SMALLEST = 20
-"""px of a crop; smaller spots of a prediction do not count"""
+"""px of a crop; smaller regions of a prediction do not count"""
 REFRACTORY = 5
 """frames after a division before a daughter may divide"""
 TIE = 0.01
-"""what distance counts for beside coverage: it decides between cells that are covered alike"""
+"""weight of distance against coverage: it decides between cells that are covered alike"""
 
 Ints = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
@@ -76,7 +78,7 @@ def _link(
 
 
 def without_spots(predicted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Drop what is smaller than SMALLEST from predictions (N, H, W): pixels that share a side belong together."""
+    """Return predictions (N, H, W) without regions (pixels that share a side) smaller than SMALLEST."""
     beside = ndimage.generate_binary_structure(3, 1)
     beside[[0, 2]] = False  # not from one prediction to the next
     pieces, count = ndimage.label(predicted, beside)

@@ -20,18 +20,19 @@ from cytoforge.training.specification import Data, SyntheticData
 
 SMALLEST = 16  # px
 Example = tuple[str, np.ndarray, np.ndarray]
+"""name, image float32 (C, H, W) and labels int32 (H, W)"""
 Use = Literal["images", "movie", "tracks"]
 """What is learned from the data: images, movies whose frames share the limits of their grey values, or tracks."""
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Which masks serve a training besides those that number the cells."""
+    """Which masks a training takes besides label images."""
 
     binary: bool = False
-    """masks with one value for all cells, where no cells are told apart"""
+    """masks with one value for all cells, too"""
     otherwise: str = ""
-    """how else to use these, for the message that refuses them"""
+    """what the message that refuses binary masks proposes instead"""
 
 
 NUMBERED = Masks()
@@ -57,9 +58,9 @@ class TrainingData:
     items: tuple[Item, ...]
     """the training sources"""
     held: tuple[Item, ...]
-    """those of validation"""
+    """the validation sources"""
     limits: dict[str, list[list[float]]]
-    """grey values (C, 2) of -1 and 1 by sequence, where the frames of each share them"""
+    """of movies, by sequence, the grey values (C, 2) that become -1 and 1 in all of its frames"""
 
 
 def open_data(
@@ -67,11 +68,11 @@ def open_data(
 ) -> TrainingData:
     """Read, split and measure annotated images.
 
-    Of a movie all frames of a sequence share the limits of their grey values, so that brightness does not flicker; of
-    tracks the labels have the ids, and files are read as they are, at any scale. `enlarged` is how many times frames
-    are enlarged after they were painted.
-    Raises UserError when there are no pairs, no cells, masks that do not serve, images that are in the validation data,
-    too, or nothing is left for training or validation.
+    With `use` "movie" all frames of a sequence share the limits of their grey values, so that brightness does not
+    flicker. With "tracks" labels hold the numbers of tracks, and images are read at the size of their files, whatever
+    the scale. `enlarged` is the factor by which a second stage enlarges painted frames.
+    Raises UserError when there are no pairs or no cells, when masks do not serve, when images for training are among
+    those of --validation, too, and when nothing is left for training or validation.
     """
     tracked = use == "tracks"
     dataset = _open(data.path, data.sequences, tracked)
@@ -154,7 +155,7 @@ def _open(path: Path, sequences: tuple[str, ...], tracked: bool) -> Dataset:
 
 
 def _sequences(dataset: Dataset) -> list[str]:
-    """Refuse sequences whose frames differ in size; tell of frames that are missing among theirs."""
+    """Return notes about missing frames; raises UserError for sequences whose frames differ in size."""
     notes = []
     groups = dict.fromkeys(str(item.group) for item in dataset.items)
     for sequence in read_sequences(dataset.path, groups):
@@ -169,10 +170,11 @@ def _sequences(dataset: Dataset) -> list[str]:
 def open_synthetic(
     data: Data, channels: int, *, masks: Masks = NUMBERED, tracked: bool = False
 ) -> tuple[Synthetic | None, dict[str, Any] | None]:
-    """Find the synthetic images that stand beside the real ones, if any, and their fingerprint.
+    """Open the synthetic images that are learned from beside the real ones; return them and their fingerprint, or None.
 
-    `tracked` as in open_data. Raises UserError when there are no pairs, they have not so many channels, or the folder
-    is unfinished or not marked as synthetic: real images could be those of validation.
+    `tracked` reads them as open_data does for "tracks". Raises UserError when there are no pairs, when they have
+    another number of channels, and when the folder is unfinished or not marked as synthetic: its images could be those
+    of validation.
     """
     if data.synthetic is None:
         return None, None
@@ -198,13 +200,16 @@ def open_synthetic(
 
 
 def _read(source: Dataset, item: Item, scale: float, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Read image and labels at `scale` of the original images, of which the files may be resized copies already."""
+    """Read image and labels at `scale` of the original images; the files may be resized copies of these."""
     scale /= source.scale
     return source.read_image(item, scale, Normalisation(), limits), source.read_labels(item, scale)
 
 
 def _split(data: Data, seed: int, dataset: Dataset, tracked: bool) -> tuple[Dataset, Dataset]:
-    """Return training and validation part; --limit counts both together. Tracked frames stay in a row, two at least."""
+    """Return the parts for training and validation; --limit counts both together.
+
+    Tracked frames stay in a row, two at least.
+    """
     least = 2 if tracked else 1
 
     def limited(part: Dataset, n: int) -> Dataset:

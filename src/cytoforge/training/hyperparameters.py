@@ -1,7 +1,7 @@
 """The hyperparameters of every task, and the presets: `tiny` to try things out, `small` for minutes, `paper`.
 
-`paper` holds the values of the published code of cGAN-Seg and tGAN. What differs in `tiny` and `small`, and how it was
-found, is told in docs/decisions.md. The resolved values are stored in config.json of a run.
+`paper` holds the values of the published code of cGAN-Seg and tGAN. docs/decisions.md says in what `tiny` and `small`
+differ from it, and why. config.json of a run stores the values that it was trained with.
 """
 
 import ast
@@ -45,9 +45,9 @@ class Hyperparameters:
     norm: Norm = "batch"
     """normalisation layers: batch norm (the papers) or group norm"""
     batch: Count = 1
-    """windows, clips or cells of a step"""
+    """windows, clips or cells in a step"""
     augmentation: Policy
-    """how windows are varied: by flips and quarter turns, also by rotation, scale, blur ..., or as in cGAN-Seg"""
+    """flip: flips and quarter turns of windows; strong: also rotation, scale, blur and more; paper: as in cGAN-Seg"""
     average: Annotated[float, Field(ge=0, lt=1)]
     """decay of the exponential moving average of the weights per step"""
 
@@ -73,7 +73,7 @@ class Segmentation(Hyperparameters):
 
 @dataclass(frozen=True, kw_only=True)
 class Adversarial(Hyperparameters):
-    """What trainings have that paint, against discriminators."""
+    """What all trainings of generators against discriminators have."""
 
     depth: Depth = 4
     """number of poolings of the generator"""
@@ -90,7 +90,7 @@ class Adversarial(Hyperparameters):
     head_width: Count
     """channels of an attention head"""
     zero_scores: bool = True
-    """whether discriminators score 0 at the start; as drawn their scores are far from 0 and 1, and outweigh all else"""
+    """whether discriminators begin with scores of 0; those of random weights outweigh all other losses"""
     upsampling: Upsampling = "nearest"
     """how the generator doubles the size of its maps (the paper: transposed convolutions)"""
     noise_gain: Amount = 1.0
@@ -152,17 +152,17 @@ class Movie(Adversarial):
     perceptual: MoviePerceptual = "features"
     """what compares frames besides pixels: VGG-19, or features of the discriminator"""
     lag: Count = 1
-    """how many frames before the one to paint the earlier frame lies that the generator is given"""
+    """frames from the earlier frame that the generator is given to the frame that it paints"""
     clip: Count
-    """most frames that are painted in a row (tGAN: 10)"""
+    """largest number of frames that are painted in a row (tGAN: 10)"""
     draw_length: bool = True
-    """whether the frames of a clip are of a drawn number, or as many as they get"""
+    """whether the number of frames of a clip is drawn up to the largest at that time, or always the largest"""
     learn_last: bool = True
-    """whether the last frame of a clip alone is learned from; those before it are painted as in use"""
+    """whether only the last frame of a clip is learned from; those before it are painted as generate movie does"""
     in_use_from: Share = 0.5
-    """share of the training after which the generator normalises as in use; 1 for never"""
+    """share of the training after which the generator normalises by its running statistics; 1 for never"""
     contrast_error: Amount = 0.4
-    """standard deviation of the logarithm of the contrast by which an earlier frame is wrong"""
+    """errors of contrast that are put into earlier frames: standard deviation of their logarithm"""
     max_gradient: Positive | None = 20.0
     """norm to which the generator's gradient is clipped; its spikes reach a hundred times that"""
     residual: bool = True
@@ -181,7 +181,7 @@ class Vid2Vid(Hyperparameters):
     crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
     clip: Count
-    """frames painted in a row at first; the number doubles every quarter of the training"""
+    """frames that are painted in a row at first; the number doubles every quarter of the training"""
     rate: Positive
     """learning rate of all networks (Adam), which falls in the second half of the training"""
     discriminator_width: Count
@@ -215,7 +215,7 @@ class Tracker(Hyperparameters):
 
     augmentation: Policy = "strong"
     rate: Positive = 1e-3
-    """highest learning rate (Adam) of the one cycle"""
+    """highest learning rate (Adam) of the one-cycle schedule"""
 
 
 _TINY: dict[str, Any] = {"width": 8, "average": 0.98}
@@ -251,7 +251,7 @@ _PAPER_PAINTING: dict[str, Any] = {
     "perceptual": "vgg or features",
     "anneal": False,
 }
-# a lower rate of the discriminator never tells flat from real in minutes; less noise at the start lets cells take shape
+# at a lower rate the discriminator does not tell flat from real images within minutes
 _QUICK: dict[str, Any] = {"discriminator_rate": 2e-3, "noise_gain": 0.3}
 _QUICK_CYCLE: dict[str, Any] = {
     "rate": 3e-3,
@@ -329,9 +329,9 @@ TRACKER = {
     "paper": Tracker(**_PAPER, batch=16),
 }
 
-WARM_START = 0.7  # share of a warm-started cyclegan training that is spent on the pairs alone
-TEXTURES: dict[str, Perceptual] = {  # by preset, what compares textures in features where all is painted
-    "tiny": "statistics",  # features alone draw minutes-long paintings to grey
+WARM_START = 0.7  # share of a training in the cycle, if it starts warm, that learns from the annotated pairs alone
+TEXTURES: dict[str, Perceptual] = {  # by preset, the perceptual loss of generators that paint backgrounds, too
+    "tiny": "statistics",  # in short trainings features alone pull paintings towards grey
     "small": "statistics",
     "paper": "features",
 }
@@ -340,10 +340,10 @@ Kind = TypeVar("Kind", bound=Hyperparameters)
 
 
 def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
-    """Return hyperparameters with assignments such as "rate=1e-3" or "weights.adversarial=2" made.
+    """Return hyperparameters after assignments such as "rate=1e-3" or "weights.adversarial=2".
 
-    Raises UserError for a name that there is not, a value of another type or out of its range, and for values that do
-    not go together.
+    Raises UserError for an unknown name, a value of another type or out of its range, and values that do not go
+    together.
     """
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
@@ -356,7 +356,7 @@ def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
 
 
 def altered(parameters: Kind, values: Mapping[str, Any]) -> Kind:
-    """Return hyperparameters with other values; raises UserError for a name that there is not, or a useless value."""
+    """Return hyperparameters with other values; raises UserError as `changed`."""
     hints = get_type_hints(type(parameters), include_extras=True)
     if unknown := sorted(values.keys() - hints.keys()):
         raise UserError(f"{', '.join(unknown)}: there is no such hyperparameter; there are {', '.join(hints)}")
@@ -400,12 +400,12 @@ def _assigned(parameters: Any, name: str, path: list[str], text: str) -> Any:
     value = checked(hint, value, given)
     try:
         return replace(parameters, **{path[0]: value})
-    except ValueError as error:  # as the weights of losses say it
+    except ValueError as error:  # from the weights of losses
         raise UserError(f"{given}: {error}") from None
 
 
 def checked(hint: Any, value: Any, given: str) -> Any:
-    """Return a value as its type has it; raises UserError, which calls it as it was `given`, for one of another."""
+    """Return a value converted to a type; raises UserError, which begins with `given`, where it does not fit."""
     try:
         return TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else FINITE).validate_python(value)
     except ValidationError:
@@ -445,11 +445,11 @@ class Entry(NamedTuple):
     value: Any
     type: Any
     meaning: str
-    """what the source says below it"""
+    """its docstring"""
 
 
 def described(parameters: Any, prefix: str = "") -> Iterator[Entry]:
-    """Yield all hyperparameters, those of nested ones, too."""
+    """Yield all hyperparameters, nested ones as well; `prefix` goes before their names."""
     hints, meanings = get_type_hints(type(parameters), include_extras=True), _meanings(parameters.__class__)
     for field in dataclasses.fields(parameters):
         value = getattr(parameters, field.name)
@@ -461,7 +461,7 @@ def described(parameters: Any, prefix: str = "") -> Iterator[Entry]:
 
 @cache
 def _meanings(kind: type[Any]) -> dict[str, str]:
-    """Return the docstrings of the attributes of a class and of those that it is made of, as its source has them."""
+    """Return the docstring of each attribute of a class and of its base classes, read from the source."""
     found: dict[str, str] = {}
     for part in reversed(kind.__mro__[:-1]):
         (tree,) = ast.parse(inspect.getsource(part)).body

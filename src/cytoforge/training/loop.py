@@ -22,13 +22,13 @@ from cytoforge.training.samplers.items import Batch, item_generator
 from cytoforge.training.specification import Budget
 
 VALIDATIONS = 20  # per run
-PATIENCE_WITH_FAULTS = 5  # roll-backs before training gives up
+PATIENCE_WITH_FAULTS = 5  # times that a training goes back to its last state before it gives up
 SAVE_EVERY = 60.0  # seconds
 
 
 @dataclass
 class State:
-    """The counters of a training; all else that a resume needs are tensors."""
+    """The counters of a training; everything else that is needed to go on is tensors."""
 
     step: int = 0
     seconds: float = 0.0
@@ -36,9 +36,9 @@ class State:
     best_step: int = 0
     since_best: int = 0
     history: list[list[float]] = field(default_factory=list)
-    """validations: progress, score"""
+    """progress (0 to 1) and score of each validation"""
     sums: dict[str, list[float]] = field(default_factory=dict)
-    """losses since the last row of metrics.csv: sum and number"""
+    """by loss, sum and number of its values since the last row of metrics.csv"""
     skipped: list[int] = field(default_factory=list)
     """steps whose batch gave a value that is not finite"""
     finished: bool = False
@@ -62,9 +62,9 @@ class Trainer:
     def update(
         self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), max_norm: float | None = None
     ) -> None:
-        """Step the named optimiser down the gradient of `loss`; its parameters alone receive gradients.
+        """Step the named optimiser down the gradient of `loss`; only its own parameters receive gradients.
 
-        `given` are pairs (tensor, gradient) of further losses whose backward pass was already run down to the tensor.
+        `given` are pairs (tensor, gradient), of further losses whose backward pass has already reached the tensor.
         Gradients are averaged over processes, then clipped, as one vector, to a norm of `max_norm`. Raises NotFinite
         before any weight is touched.
         """
@@ -85,7 +85,10 @@ class Trainer:
         optimiser.step()
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """Run the recipe on one batch and follow its weights with the moving average."""
+        """Run the recipe on one batch and update the moving average of its weights; return the losses by name.
+
+        `progress` runs from 0 to 1. Raises NotFinite as `update`.
+        """
         for name, optimiser in self.recipe.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
                 group["lr"] = rate * self.recipe.course(progress)
@@ -93,7 +96,7 @@ class Trainer:
             network.train()
         with self.fabric.autocast():
             losses = self.recipe.step(batch, progress, self.update)
-        # each process has seen other windows; a recipe may normalise by what it has seen, and that of one is saved
+        # each process has seen other windows, and a network may normalise by their statistics: all shall save the same
         statistics = [b for network in self.recipe.networks.values() for b in network.buffers()]
         self._mean_over_processes([b for b in statistics if b.is_floating_point()])
         decay = min(self.decay, (1 + batch.step) / (10 + batch.step))
@@ -118,7 +121,7 @@ class Trainer:
         }
 
     def load(self, tree: dict[str, Any]) -> None:
-        """Take back what `tree` gave."""
+        """Restore what `tree` returned; raises KeyError, ValueError or RuntimeError if it is of other networks."""
         for kind, owners in (("networks", self.recipe.networks), ("average", self.average)):
             for name, network in owners.items():
                 network.load_state_dict(tree[kind][name])
@@ -127,6 +130,7 @@ class Trainer:
 
 
 Networks = dict[str, nn.Module]
+"""Networks of a run, by name."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,9 @@ class Validation:
     picture: Callable[[Networks], np.ndarray] | None = None
     """what a validation looks like: uint8 (H, W, 3)"""
     at_start: bool = False
-    """also before the first step, so that what training starts from is kept if it is not surpassed"""
+    """validate before the first step, too, so that the weights of the start are kept if none are better"""
     keep_last: bool = False
-    """keep the weights of the end, whatever the scores"""
+    """keep the weights of the last validation, whatever its score"""
 
 
 def fit(
@@ -155,12 +159,13 @@ def fit(
 ) -> State:
     """Train until the budget is spent, from where `run` stands.
 
-    Writes metrics.csv, the weights that were best on validation (the moving average's), a picture of each validation
-    and the whole state, so that a run killed at any step and started again ends, with a budget in steps on a CPU, bit
-    for bit as if it had not been. A batch with a result that is not finite is rolled back to the last saved state and
-    left out.
+    Writes metrics.csv, the weights (moving averages) that were best on validation, a picture of each validation, and
+    the whole state. So a run that was killed at any step and started again ends bit for bit as one that was not, if the
+    budget is in steps and it computes on a CPU. After a loss or gradient that is not finite the training goes back to
+    the last saved state and leaves that batch out.
 
-    `batches(step, progress)` gives the windows of a step; `announce` is called after every step.
+    `batches(step, progress)` gives the batch of a step; `seed` is that of dropout; `announce(progress, state)` is
+    called after every step.
     Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0
@@ -218,20 +223,20 @@ def fit(
     return state
 
 
-FEW = 50  # steps after which nothing has converged
-ASTRAY = 0.1  # by how much the validation score is below its best when training has spoiled what it had learned
-FEW_VALIDATIONS = 3  # with less the course of the score is not known
-MIDDLE = 0.4  # share of a training from which on one must lie before the last quarter, whose gain is measured by it
+FEW = 50  # steps; with fewer nothing has converged
+ASTRAY = 0.1  # a last validation score that is this far below the best tells that training went wrong after it
+FEW_VALIDATIONS = 3  # with fewer it is not known how the score went
+MIDDLE = 0.4  # share of a training; a validation between it and the last quarter shows what that quarter gained
 LEARNED = 0.05  # validation score from which something has been learned
 
 
 def trained_in(state: State) -> str:
-    """Return what the last line of a training says of its steps, in agreement with `verdict`."""
+    """Return the number of steps in words, marked where `verdict` says that nothing has been learned yet."""
     return counted(state.step, "step") + ("" if state.history and state.best >= LEARNED else ", not enough yet")
 
 
 def verdict(state: State) -> str:
-    """Return one sentence that says whether the validation score had stopped rising when training ended."""
+    """Return one sentence that says whether the validation score was still rising when training ended."""
     if not state.history:
         return "Training ended before the first validation: give it more time."
     late = [score for progress, score in state.history if progress > 0.75]
@@ -274,7 +279,7 @@ def _evaluate(
 
 
 def _next_validation(history: list[list[float]]) -> float:
-    """Return the next of VALIDATIONS equal shares of the progress after the last one, which may be passed by a step."""
+    """Return the progress at which the next of VALIDATIONS, evenly spread over the training, is due."""
     passed = math.floor((history[-1][0] if history else 0.0) * VALIDATIONS + 1e-9)
     return min((passed + 1) / VALIDATIONS - 1e-9, 1.0)
 
@@ -316,7 +321,7 @@ def _roll_back(trainer: Trainer, run: Run, state: State, fault: NotFinite, batch
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, so that a step is never cut in half; a second one acts at once."""
+    """Collect SIGINT and SIGTERM, so that no step is cut in half; the second signal of a kind acts at once."""
     received: list[int] = []
     try:
         former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -327,7 +332,7 @@ def _signals() -> Iterator[list[int]]:
 
         for number in former:
             signal.signal(number, receive)
-    except ValueError:  # not in the main thread: signals are someone else's
+    except ValueError:  # only the main thread may handle signals
         former = {}
     try:
         yield received
@@ -338,7 +343,7 @@ def _signals() -> Iterator[list[int]]:
 
 @torch.no_grad()
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the average of the weights; running statistics, too, are averaged, counters copied."""
+    """Update the moving average of weights and running statistics; counters are copied."""
     for a, n in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if a.is_floating_point():
             a.lerp_(n, 1 - decay)

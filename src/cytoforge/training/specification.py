@@ -30,11 +30,11 @@ class Data:
     path: Path
     """dataset or movie folder"""
     arrays: str | None = None
-    """SHA-256 of the arrays that `path` holds while they are trained on; None for a folder that stays"""
+    """SHA-256 of arrays that were written to `path` for this training only; None for a folder of the user's"""
     sequences: tuple[str, ...] = ()
-    """sequences of a movie folder; all without any"""
+    """sequences of a movie folder to use; all if empty"""
     validation: Path | None = None
-    """annotated images for validation, or else a seeded fifth of `path`"""
+    """annotated images for validation; without it a fifth of `path`, drawn by the seed"""
     limit: int | None = None
     """number of annotated images to use, training and validation together"""
     split_by: By = "image"
@@ -56,7 +56,7 @@ class Compute:
     threads: int | None = None
     """threads of a CPU; all cores without it"""
     weights_dir: Path | None = None
-    """folder with pretrained feature networks; else that of CYTOFORGE_WEIGHTS"""
+    """folder with pretrained feature networks; without it that of CYTOFORGE_WEIGHTS"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +66,19 @@ class Budget:
     steps: int | None = None
     seconds: float | None = None
     clock: Literal["wall", "processor"] = "wall"
-    """what seconds are: time on the wall, or of the processor, which other work on the computer does not cut"""
+    """seconds of wall-clock time, or of processor time, which other work on the computer does not cut short"""
     patience: int | None = None
     """number of validations without improvement after which the training ends"""
 
     def progress(self, step: int, seconds: float) -> float:
-        """Return the spent share, 0 to 1."""
+        """Return the share (0 to 1) of the budget that is spent after so many steps and seconds."""
         if self.steps is not None:
             return min(step / self.steps, 1.0)
         return min(seconds / (self.seconds or 1.0), 1.0)
 
     @property
     def now(self) -> Callable[[], float]:
-        """The clock, in seconds."""
+        """A function that reads the clock, in seconds."""
         return time.process_time if self.clock == "processor" else time.monotonic
 
     def share(self, part: float) -> "Budget":
@@ -94,12 +94,12 @@ class Output:
 
     path: Path
     overwrite: bool = False
-    """replace a former run"""
+    """replace an existing run"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One training but for its task: what every task is given."""
+    """What every task is given for one training."""
 
     data: Data
     output: Output

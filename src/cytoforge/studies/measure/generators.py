@@ -50,13 +50,13 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 
 
 class Curated(Settings):
-    """What dataset.json of paintings says of the share of each mask's cells that a segmenter finds."""
+    """What dataset.json says of painted images: the share of each mask's cells that a segmenter finds."""
 
     faithfulness: dict[str, float | None]
 
 
 class Painted(Settings):
-    """What of dataset.json of paintings is looked into."""
+    """The part of a painted dataset's dataset.json that is read."""
 
     curation: Curated
 
@@ -68,7 +68,7 @@ class Covered(Settings):
 
 
 class Simulated(Settings):
-    """What of dataset.json of simulated masks is looked into."""
+    """The part of dataset.json of simulated masks that is read."""
 
     files: dict[str, Covered] = Field(min_length=1)
 
@@ -210,7 +210,7 @@ def painting_scores(
 
 
 def painted(folder: StudyFolder, name: str, study: GeneratorStudy, run: Run, reference: Run, masks: Path) -> Path:
-    """Paint on all masks, once; the reference segmenter looks at every image, none is dropped. Returns the dataset."""
+    """Paint on all masks, once; the reference segmenter judges every image, none is dropped. Returns the dataset."""
     out, compute = folder.place("work", name), study.compute
     if not finished(out):
         generator = ImageGenerator.load(run.path, device=compute.device, threads=compute.threads)

@@ -60,7 +60,7 @@ def measure_movies(study: MovieStudy, parts: tuple[Part, Part], folder: StudyFol
 
 
 def copies(folder: StudyFolder, study: SequenceStudy, parts: tuple[Part, Part]) -> tuple[Path, Path]:
-    """Copy what is trained on and what is tested on into the study, resized."""
+    """Copy the frames to train on and to test on into the study, resized; return both folders."""
     train_part, test_part = parts
     return (
         copy_movie(train_part, folder.place("data", "train"), study.scale),
@@ -122,7 +122,7 @@ def movie_scores(
 
 
 def scores_of(results: MovieResults) -> MovieScores:
-    """Return what scoring a movie found, None where undefined; those of the real movie under `real`."""
+    """Return the scores of a movie, None where undefined, and those of the real movie under `real`."""
     found: dict[str, Any] = {"notes": list(results.notes), "real": {}}
     for scores, pairs in ((found, results.pairs), (found["real"], results.neighbours)):
         if pairs is not None:
@@ -141,7 +141,7 @@ def scores_of(results: MovieResults) -> MovieScores:
 
 
 def plain(value: Any) -> Any:
-    """Turn estimates into their values and nan into None, in lists and mappings, too."""
+    """Turn estimates into their values and nan into None, also inside lists and mappings."""
     if isinstance(value, Mapping):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -196,7 +196,7 @@ def _measure_segmenters(
 
 
 def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test: Path) -> list[OnBackground]:
-    """Measure how still backgrounds are behind the cells of one movie of masks, painted by tGAN before each."""
+    """Measure how still backgrounds are behind the cells of one movie of masks, painted by tGAN on each."""
     sequence = read_sequences(test)[0]
     total = len(sequence.frames)
     part = Part(test, [sequence.name], (0.0, min(SHORT_MOVIE, total) / total))
@@ -214,7 +214,7 @@ def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test:
 
 
 def _mirrored(folder: StudyFolder, run: Run) -> Path:
-    """Write the run's first background, left and right exchanged, as an image."""
+    """Write the run's first background, left and right exchanged, as an image; return the file."""
     file = folder.out / "work" / "mirrored.tif"
     if not file.exists():
         bank = run.load_weights(BACKGROUNDS)

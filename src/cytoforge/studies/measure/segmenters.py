@@ -31,7 +31,7 @@ CONVENTIONAL, TWO_STAGE, CONTROL = "conventional", "two-stage", "conventional, a
 
 
 def segmenter_scores(folder: StudyFolder, method: Method, training: Training, test: Path) -> SegmenterScores:
-    """Train a segmenter, segment and score the test images, once; the measurement has the name of the run folder."""
+    """Train a segmenter, segment the test images and score them, once; results are named after the run folder."""
     name = training.output.path.name
 
     def measure() -> SegmenterScores:
@@ -41,7 +41,7 @@ def segmenter_scores(folder: StudyFolder, method: Method, training: Training, te
         comparison = MaskComparison(prediction=found, truth=test)
         scored = score_masks(comparison, open_masks(comparison))
         rows, facts = run.metrics(), run.provenance
-        first = run.path / STAGES / "first-segmenter"  # the last one goes on from it if paintings are left out
+        first = run.path / STAGES / "first-segmenter"  # the last segmenter starts from it if paintings are left out
         went_on = facts.get("started_from") is not None
         before = Run.open(first).metrics()[-1]["step"] if went_on and first.is_dir() else 0
         return SegmenterScores(
@@ -94,7 +94,7 @@ def measure_training(study: TrainingStudy, datasets: Mapping[str, Dataset], fold
 def measure_dense(study: DenseStudy, datasets: Mapping[str, Dataset], folder: StudyFolder) -> MeasuredDense:
     """Measure training on real images, and on them and on dense synthetic ones, in equal time.
 
-    Equal is the time of training; simulating and painting come on top. Raises UserError as training does.
+    All trainings take equal time; simulating and painting come on top. Raises UserError as training does.
     """
     ((data, dataset),) = datasets.items()
     arms: dict[str, list[SegmenterScores]] = {}
@@ -114,7 +114,8 @@ def measure_limited_data(
 ) -> MeasuredLimitedData:
     """Measure what 1, 2, 4 ... labelled crops are worth to conventional and to two-stage training, in equal time.
 
-    Crops of one seed are nested. Raises UserError as training does, and when there are fewer images than crops.
+    A seed's smaller sets of crops are parts of its larger ones. Raises UserError as training does, and when there are
+    fewer images than crops.
     """
     ((data, dataset),) = datasets.items()
     tests, crops = {}, {}

@@ -26,7 +26,7 @@ from cytoforge.studies.measurements import MeasuredTracking, TrackingScores, Tri
 from cytoforge.studies.specification import SIMULATED_SEQUENCES, TrackingStudy
 from cytoforge.training.tasks.staged import finished
 
-TRIED_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)  # distances that are tried, by the one that a tracker takes of itself
+TRIED_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)  # distances that are tried, in units of the tracker's own choice
 
 
 class Linking(Settings):
@@ -42,7 +42,7 @@ class TrackedSequence(Settings):
 
 
 class TrackedMovie(Settings):
-    """What of dataset.json of a tracked movie is looked into."""
+    """The part of a tracked movie's dataset.json that is read."""
 
     sequences: dict[str, TrackedSequence] = Field(min_length=1)
 
@@ -71,7 +71,7 @@ def measure_tracking(study: TrackingStudy, parts: tuple[Part, Part], folder: Stu
 
 
 def measure_distances(folder: StudyFolder, study: TrackingStudy, real: Path) -> list[TriedDistance]:
-    """Measure how well trackers with a distance link the true masks of the frames for training."""
+    """Measure how well trackers that take a distance link the true masks of the frames for training, by distance."""
     tried = []
     for name in ("laptrack", "btrack"):
         if name not in study.trackers:
@@ -82,7 +82,7 @@ def measure_distances(folder: StudyFolder, study: TrackingStudy, real: Path) -> 
         info = parse(TrackedMovie, read_info(out), out / INFO, f"remove the folder {out} and repeat the command")
         reach = max(sequence.settings.distance for sequence in info.sequences.values())
         idf1: dict[float, float] = {}
-        for by in TRIED_FACTORS:  # of 1 it is done: what was measured once is read again
+        for by in TRIED_FACTORS:  # that of 1 was measured above and is read again
             found = tracking_scores(folder, study, f"{name}-tuning-{by:g}", name, real, None, by * reach)
             idf1[by] = found.idf1 or 0.0
         best = max(TRIED_FACTORS, key=lambda by: (idf1[by], -abs(math.log(by))))
@@ -116,7 +116,7 @@ def measure_trackers(
 def measure_trainings(
     folder: StudyFolder, study: TrackingStudy, real: Path, test: Path
 ) -> dict[tuple[int, str], list[TrackingScores]]:
-    """Measure trackers that have learned from a few real frames, from movies painted after these, or both."""
+    """Measure trackers trained on a few real frames, on movies of a generator trained on these, or on both."""
     first, *others = read_sequences(real)
     total = len(first.frames)
     found: dict[tuple[int, str], list[TrackingScores]] = {}

@@ -1,4 +1,4 @@
-"""The trainings of studies, each done once, and what is done with their runs."""
+"""The trainings of studies, each done once, and segmenting with their runs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def training_of(
     scale: float | None = None,
     synthetic: Path | None = None,
 ) -> Training:
-    """Return a training of a study, of which data, run folder and seed are its own; `scale` if not the study's."""
+    """Return the specification of a training: budget and computer are the study's, and so is the scale if not given."""
     return Training(
         data=Data(
             path=data,
@@ -62,7 +62,7 @@ def in_cycle(preset: str, network: str, *, warm_start: bool) -> Method:
 
 
 def in_stages(preset: str, condition: Condition | None) -> Method:
-    """Return training of a segmenter on real images and on those that a generator, trained first, paints."""
+    """Return two-stage training of a segmenter: on real images, and on paintings of a generator trained first."""
     generator = replace(hyperparameters.GENERATOR[preset], condition=condition or "instances")
 
     def train(training: Training) -> Run:
@@ -75,7 +75,7 @@ def in_stages(preset: str, condition: Condition | None) -> Method:
 
 
 def trained(task: Task, training: Training) -> Run:
-    """Train, or go on with a training, or open a finished one."""
+    """Train, go on with an interrupted training, or open a finished one; raises as `run_task`."""
     out = training.output.path
     return Run.open(out) if finished(out) else run_task(task, training).run
 
@@ -93,8 +93,8 @@ def image_generator(parameters: hyperparameters.Generator, training: Training) -
 
 def movie_generator(preset: str, method: MovieMethod, condition: Condition | None, training: Training) -> Run:
     """Train a movie generator, once; `condition` is for tGAN."""
-    published = hyperparameters.MOVIE[preset]
-    tgan = replace(published, condition=condition or published.condition)
+    tgan = hyperparameters.MOVIE[preset]
+    tgan = replace(tgan, condition=condition or tgan.condition)
     return trained(MovieTask(hyperparameters.VID2VID[preset] if method == "vid2vid" else tgan), training)
 
 

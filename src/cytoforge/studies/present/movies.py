@@ -42,7 +42,7 @@ def _minutes(measured: MeasuredMovies) -> str:
 
 
 def _add_scores(presentation: Presentation, measured: MeasuredMovies) -> None:
-    """Add Table 1: a row per method, and one of the real movie, by which the others are to be read."""
+    """Add Table 1: a row per method, and one of the real movie to compare with."""
     every = [scores for found in measured.scores.values() for scores in found]
     groups: dict[str, Sequence[SideScores]] = {**measured.scores, "real movie": [scores.real for scores in every[:1]]}
     columns = {
@@ -167,7 +167,7 @@ def _mean_f(found: Sequence[SegmenterScores], threshold: int) -> Cell:
 
 
 def _add_backgrounds(presentation: Presentation, measured: MeasuredMovies) -> None:
-    """Add Figure 3: the same masks before other backgrounds, and how still these are behind the cells; of tGAN."""
+    """Add Figure 3: tGAN's paintings of the same masks on other backgrounds, and how still these are."""
     grid, rows = [], []
     for shown in measured.backgrounds:
         (sequence,) = read_sequences(shown.painted)

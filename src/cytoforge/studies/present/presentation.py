@@ -1,4 +1,4 @@
-"""What a study shows: rows for results.json and the terminal, a page, pictures; and how cells are written."""
+"""What a study shows: rows for results.json and the terminal, a page, pictures; and how table cells are written."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,14 +72,14 @@ def middle(array: np.ndarray) -> np.ndarray:
 
 
 def estimate(values: ScoresByImage, seed: int = 0) -> Estimate:
-    """Mean over seeds and images with a 95 % interval that resamples both; undefined values are left out."""
+    """Return the mean over seeds and images with a 95 % interval that resamples both; undefined values are left out."""
     return nested_estimate(_matrix(values, _images(values)), np.random.default_rng(seed))
 
 
 def difference(values: ScoresByImage, others: ScoresByImage, seed: int = 0) -> Estimate:
-    """Mean of values minus others, image by image and seed by seed, with its interval.
+    """Return the mean of values minus others, image by image and seed by seed, with its 95 % interval.
 
-    Raises ValueError when these are not of as many seeds.
+    Raises ValueError when the numbers of seeds differ.
     """
     if len(values) != len(others):
         raise ValueError(f"a difference is taken seed by seed, got {len(values)} and {len(others)} seeds")
@@ -88,7 +88,7 @@ def difference(values: ScoresByImage, others: ScoresByImage, seed: int = 0) -> E
 
 
 def over_seeds(values: Iterable[float | None]) -> Estimate | None:
-    """Mean of values, one per seed, with an interval that resamples these; None where none is defined."""
+    """Return the mean of values, one per seed, with a 95 % interval that resamples these; None if none is defined."""
     found = [value for value in values if value is not None]
     return mean_estimate(found, resample(len(found), np.random.default_rng(0))) if found else None
 

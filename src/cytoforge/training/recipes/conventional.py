@@ -39,7 +39,7 @@ class Conventional:
 def classes(batch: Batch, target: Target) -> Tensor:
     """Return the classes (B, h, w) of a batch, IGNORED where a synthetic cell ends and background begins.
 
-    There the generator may have painted a pixel beside the mask. Where cells touch, the classes count.
+    There the generator may have painted a pixel beside the mask. Where cells touch, no pixel is ignored.
     """
     encoded = target.encode(batch.labels)
     if not any(batch.synthetic):

@@ -26,14 +26,14 @@ from cytoforge.training.recipes.painting import Comparison, Painting, comparison
 from cytoforge.training.recipes.recipe import Update, annealed
 from cytoforge.training.samplers.items import Batch
 
-GENERATOR_RESTS = 3  # one of so many steps of a warm start trains the generator, whose pass costs several of S's
+GENERATOR_EVERY = 3  # steps of a warm start for one that trains the generator, whose pass costs several of S's
 
 
 class CycleGAN:
     """Generator G (condition to image), segmenter S (image to mask) and a discriminator for each domain.
 
-    Until `warm_start` (a share of the training) G and S learn from the pairs alone. What differs from the published
-    code, and why, is in docs/decisions.md.
+    Until `warm_start` (a share of the training) G and S learn from the annotated pairs alone. docs/decisions.md tells
+    what differs from the published code, and why.
     """
 
     averaged: tuple[str, ...] = ("segmenter", "generator")
@@ -103,7 +103,7 @@ class CycleGAN:
         fake_image = self.paint(given, batch, "forward")
         logits = self.segmenter(image)
         fake_mask = straight_through_mask(logits)
-        with frozen_statistics(self.segmenter, self.paint.generator):  # they shall describe real images and masks alone
+        with frozen_statistics(self.segmenter, self.paint.generator):  # these describe real images and masks alone
             fake_logits = self.segmenter(fake_image)
             cycle_image = self.paint(self._predicted_condition(fake_mask, logits), batch, "backward")
 
@@ -137,7 +137,7 @@ class CycleGAN:
         """Let generator and segmenter learn from the annotated pairs alone (the identity terms, Eq. 10 and 11)."""
         losses = {"identity_mask": cross_entropy_dice(self.segmenter(batch.images), self.target.encode(batch.labels))}
         total = self.weights.identity_mask * losses["identity_mask"]
-        if batch.step % GENERATOR_RESTS == 0:
+        if batch.step % GENERATOR_EVERY == 0:
             painted = self.paint(condition(batch.labels, self.paint.condition), batch, "forward")
             losses["identity_image"] = self.compare(batch.images)(painted)
             total = total + self.weights.identity_image * losses["identity_image"]
@@ -145,9 +145,10 @@ class CycleGAN:
         return losses
 
     def _predicted_condition(self, fake_mask: Tensor, logits: Tensor) -> Tensor:
-        """Return what the generator is given of the predicted cells: the condition with `fake_mask` as its mask.
+        """Return the condition (B, K, h, w) of the predicted cells, with `fake_mask` (B, 1, h, w) as its mask.
 
-        Gradients reach the segmenter through the mask alone; the rest is made of the cells that the target decodes.
+        Gradients reach the segmenter through the mask alone; the other channels are of the cells that the target
+        decodes from the logits (B, classes, h, w).
         """
         if self.paint.condition == "mask":
             return fake_mask

@@ -1,4 +1,4 @@
-"""Networks as config.json describes them, built with weights from the seed, and how those that paint begin."""
+"""Networks: described as config.json stores them, built with weights from the seed, and how generators begin."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,17 +9,17 @@ from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.registry import NETWORKS
-from cytoforge.networks.style_unet import ImageGenerator, StyleGenerator
+from cytoforge.networks.style_unet import ImageGenerator
 from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Generator, Segmentation
 from cytoforge.training.samplers.items import item_generator
 
-GREY_START = 0.1  # standard deviation of paintings at the start, before tanh, on maps of 1: they start as grey
+GREY_START = 0.1  # standard deviation of outputs at the start, before tanh, on maps of 1: paintings start as grey
 Described = dict[str, Any]
 """kind (`network`) and options of a network, as config.json stores them"""
 
 
 def build(kind: Callable[..., nn.Module], seed: int, purpose: str, described: Described) -> Any:
-    """Build a network as config.json describes it, its weights drawn from the seed for this purpose."""
+    """Build a network of a kind from its description; `seed` and `purpose` alone decide its weights."""
     network = kind(**{key: value for key, value in described.items() if key != "network"})
     initialise(network, item_generator(seed, 0, 0, purpose))
     return network
@@ -38,7 +38,7 @@ def describe_segmenter(parameters: Segmentation | CycleGAN, channels: int) -> De
 
 
 def build_segmenter(described: Described, seed: int) -> nn.Module:
-    """Build a segmenter."""
+    """Build the segmenter of a description, its weights drawn from the seed."""
     segmenter: nn.Module = build(NETWORKS[described["network"]].load(), seed, "segmenter", described)
     return segmenter
 
@@ -62,13 +62,13 @@ def describe_generator(parameters: CycleGAN | Generator, channels: int) -> Descr
 
 
 def build_generator(described: Described, seed: int) -> ImageGenerator:
-    """Build an image generator."""
+    """Build the image generator of a description, its weights drawn from the seed."""
     generator: ImageGenerator = build(NETWORKS[described["network"]].load(), seed, "generator", described)
     return generator
 
 
 def build_discriminator(parameters: Adversarial, seed: int, purpose: str, channels: int) -> PatchGAN:
-    """Build a discriminator of images, masks or frames with so many channels."""
+    """Build a discriminator of images, masks or frames with so many channels; seed and purpose decide its weights."""
     options = {
         "in_channels": channels,
         "width": parameters.discriminator_width,
@@ -90,9 +90,9 @@ def scale_noise(generator: nn.Module, gain: float) -> None:
             parameter.detach().mul_(gain)
 
 
-def start_grey(generator: StyleGenerator) -> None:
-    """Let a generator with tanh at its end begin with nearly grey paintings.
+def start_grey(outputs: nn.Conv2d) -> None:
+    """Let a generator whose last convolution is followed by tanh begin with nearly grey paintings.
 
-    As drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there.
+    Kaiming's rule for many outputs gives a single one values at which tanh has hardly a gradient; it would stay there.
     """
-    generator.outputs.weight.detach().mul_(generator.outputs.in_channels**-0.5 * GREY_START)
+    outputs.weight.detach().mul_(outputs.in_channels**-0.5 * GREY_START)

@@ -22,14 +22,14 @@ VGG = "VGG-19"
 
 @dataclass(frozen=True)
 class Painting:
-    """An image generator, what it is given of the cells (`instances.CONDITIONS`), and how styles are mixed."""
+    """An image generator, its condition (a name in `instances.CONDITIONS`), and the probability of mixed styles."""
 
     generator: ImageGenerator
     condition: str = "mask"
     mixing: float = 0.9
 
     def __call__(self, given: Tensor, batch: Batch, purpose: str) -> Tensor:
-        """Draw styles and noise of every window from its own generator and paint on conditions (B, C, h, w)."""
+        """Paint images (B, C, h, w) on conditions (B, K, h, w); each window has its own draws of styles and noise."""
         styles, noise = draw_painting(batch, purpose, self.generator.depth, self.mixing, given.shape[2:])
         painted: Tensor = self.generator(given, styles.to(given.device), noise.to(given.device))
         return painted
@@ -38,7 +38,7 @@ class Painting:
 def draw_painting(
     batch: Batch, purpose: str, blocks: int, mixing: float, size: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Draw styles (B, L, 128) and noise (B, 1, *size) of a batch, each item from its own generator."""
+    """Draw styles (B, blocks, 128) and noise (B, 1, *size) of a batch, each item from its own random generator."""
     generators = batch.generators(purpose)
     styles = torch.cat([draw_styles(1, blocks, g, mixing=mixing) for g in generators])
     return styles, torch.stack([torch.rand((1, *size), generator=g) for g in generators])
@@ -48,7 +48,7 @@ class Comparison(ABC):
     """Compares paintings with real images (the terms L1 + VGG of cGAN-Seg, Eq. 8 and 10)."""
 
     name: str | None
-    """what images are compared by besides pixels"""
+    """by what, besides pixels, images are compared; None for pixels alone"""
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Callable[[Tensor], Tensor]:
@@ -72,14 +72,14 @@ class FeatureComparison(Comparison):
         self.features, self.weights, self.name = features, weights, name
 
     def __call__(self, image: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the sum of both."""
+        """Return L1 plus the distance of the features."""
         with torch.no_grad():
             real = self.features(image)
         return lambda painted: image_loss(painted, image, perceptual(self.features(painted), real, self.weights))
 
 
 class TextureComparison(Comparison):
-    """Local statistics of pixels and of the discriminator's features, so that paintings are not drawn to grey."""
+    """Local statistics of pixels and of the discriminator's features, which do not pull paintings towards grey."""
 
     name = "local statistics of the image discriminator's features"
 
@@ -87,14 +87,14 @@ class TextureComparison(Comparison):
         self.features = discriminator_features(discriminator)
 
     def __call__(self, image: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the distance of the statistics."""
+        """Return the distance between the local statistics."""
         with torch.no_grad():
             target = [image, *self.features(image)]
         return lambda painted: texture_loss([painted, *self.features(painted)], target, TEXTURE_WINDOWS)
 
 
 def comparison(kind: Perceptual, discriminator: nn.Module, vgg: VGG19Features | None) -> Comparison:
-    """Return the comparison that hyperparameters name; `vgg`, where given, stands before the discriminator."""
+    """Return the comparison that hyperparameters name; with `vgg` its features replace the discriminator's."""
     if kind == "none":
         return PixelComparison()
     if vgg is not None:
@@ -105,7 +105,7 @@ def comparison(kind: Perceptual, discriminator: nn.Module, vgg: VGG19Features | 
 
 
 def discriminator_features(discriminator: nn.Module) -> Callable[[Tensor], list[Tensor]]:
-    """Return what gives a discriminator's activations at 1/2, 1/4 and 1/8 of the size (feature matching)."""
+    """Return the function from images to a discriminator's activations at 1/2, 1/4 and 1/8 of their size."""
     activations: Any = discriminator.activations
 
     def features(images: Tensor) -> list[Tensor]:

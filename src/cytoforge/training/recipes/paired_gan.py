@@ -1,4 +1,4 @@
-"""The recipe that has a generator alone: it learns from annotated pairs, against a discriminator."""
+"""The recipe of an image generator alone: it learns from annotated pairs, against a discriminator."""
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,10 @@ from cytoforge.training.samplers.items import Batch
 
 
 class PairedGAN:
-    """Generator G (condition to image) and an image discriminator; G learns from the pairs alone.
+    """Generator G (condition to image) and an image discriminator.
 
-    Of cGAN-Seg's losses these are the adversarial one (Eq. 6, 12 and 14) and the comparison with the real image of the
-    mask (Eq. 10).
+    Of cGAN-Seg's losses it has the adversarial one (Eq. 6, 12 and 14) and the comparison with the real image that
+    belongs to the mask (Eq. 10).
     """
 
     averaged: tuple[str, ...] = ("generator",)
@@ -53,7 +53,7 @@ class PairedGAN:
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Update generator and discriminator once from images (B, C, h, w) in [-1, 1] and labels (B, h, w).
 
-        Behind the images' own channels are those of their backgrounds, where the generator adds cells to these.
+        Where the generator adds cells to backgrounds, the images have the channels of these behind their own.
         """
         w, channels = self.weights, self.paint.generator.outputs.out_channels
         image, background = batch.images[:, :channels], batch.images[:, channels:]

@@ -1,4 +1,4 @@
-"""What a recipe is, and the courses that learning rates take."""
+"""What a recipe is, and the schedules of learning rates."""
 
 import math
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from cytoforge.training.samplers.items import Batch
 
 Course = Callable[[float], float]
-"""Factor of the learning rates by progress, 0 to 1."""
+"""A schedule of learning rates: the factor on them at a progress (0 to 1) of the training."""
 
 
 class Update(Protocol):
-    """Applies one optimiser's step for a loss; see `loop.Trainer.update`."""
+    """What a recipe calls to step an optimiser; see `loop.Trainer.update`."""
 
     def __call__(
         self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), max_norm: float | None = None
@@ -23,16 +23,16 @@ class Update(Protocol):
 
 
 class Recipe(Protocol):
-    """What a training needs beside the loop: networks, optimisers and one step."""
+    """What the loop trains: networks, optimisers and one step."""
 
     networks: dict[str, nn.Module]
     optimisers: dict[str, Optimizer]
     averaged: tuple[str, ...]
     """networks whose moving average is validated and saved"""
     perceptual: str | None
-    """what images are compared with beside pixels, if any are painted"""
+    """by what, besides pixels, paintings are compared with real images; None without either"""
     course: Course
-    """of the learning rates of all optimisers"""
+    """schedule of the learning rates of all optimisers"""
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Update the networks from one batch; return the losses by name. `progress` runs from 0 to 1."""

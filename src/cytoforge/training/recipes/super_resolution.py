@@ -19,9 +19,9 @@ from cytoforge.training.samplers.pairs import PairBatch
 class SuperResolutionGAN(StageGAN):
     """Super-resolution generator and discriminator of single frames (tGAN, Eq. 2 and 3).
 
-    Real frames, reduced, are compared with themselves pixel by pixel. A painted frame has no such counterpart: enlarged
-    and reduced again, it shall be what it was, so that motion and brightness stay those of the first stage. In look
-    (`comparison`) and to the discriminator both shall be like the real frame.
+    Real frames that were reduced are enlarged and compared with the originals pixel by pixel. A painted frame has no
+    original: enlarged and reduced again, it is compared with itself, so that motion and brightness stay those of the
+    first stage. The perceptual loss (`comparison`) and the discriminator compare both with the real frame.
     """
 
     averaged: tuple[str, ...] = ("super-resolution",)
@@ -43,7 +43,7 @@ class SuperResolutionGAN(StageGAN):
         """Build generator and discriminator, and the recipe that trains them."""
         generator = build(movie.SuperResolution, seed, "super-resolution", described)
         scale_noise(generator, parameters.noise_gain)
-        start_grey(generator)
+        start_grey(generator.outputs)
         channels = described["out_channels"]
         discriminator = build_discriminator(parameters, seed, "super-resolution discriminator", channels)
         return cls(generator, discriminator, parameters, vgg)

@@ -30,7 +30,7 @@ from cytoforge.training.recipes.recipe import Update, annealed
 from cytoforge.training.samplers.clips import ClipBatch
 from cytoforge.training.samplers.items import Batch
 
-MEMORY_NOISE = 0.1  # most noise on an earlier frame (standard deviation), so that errors do not pile up
+MEMORY_NOISE = 0.1  # largest standard deviation of the noise on an earlier frame, which keeps errors from piling up
 PATCH = 32  # px of a window between the points where an error of contrast is drawn
 
 
@@ -60,7 +60,7 @@ class StageGAN:
         }
 
     def comparison(self, real: Tensor, painted: Tensor, judged: tuple[Tensor, Tensor]) -> Tensor:
-        """Compare frames (B, C, h, w) as VGG-19 sees both, or else the discriminator.
+        """Return the distance of frames (B, C, h, w) in the features of VGG-19, or else of the discriminator.
 
         `judged` is what the discriminator is shown of the real and of the painted frames.
         """
@@ -78,16 +78,17 @@ class MovieGAN(StageGAN):
     """Movie generator, discriminator of the last frames and flow network, trained on clips (tGAN, Eq. 1 and 3).
 
     Each frame of a clip is painted from its masks, an earlier frame, the background, and the clip's style and noise;
-    the generator, the discriminator and the flow network are then updated. The earlier frame is real for the first
-    frames of a clip (or the background, where the clip begins cold) and a painted one after that, with noise on it; no
-    gradient goes through it. `window` frames are judged, with their masks. Of flow network and real frames
-    `temporal_loss` is the loss; what it makes of a real pair is computed once.
+    then the generator, the discriminator and the flow network are updated. For the first frames of a clip the earlier
+    frame is a real one, or the background where the clip begins as a painted movie does (`ClipBatch.cold`); after that
+    it is a painted one. It has noise on it, and no gradient goes through it. The discriminator judges `window` frames
+    with their masks. The flow network learns by `temporal_loss` on real frames; the flow of a real pair is computed
+    once.
 
-    In quick trainings the last frame of a clip alone is learned from (`learn_last`), those before it are painted as
-    `generate movie` does; from `in_use_from` on so is the last, by running statistics. So every step sees other cells,
-    and errors that grow from frame to frame are those of use. The earlier frame departs from its background more or
-    less than it should (`contrast_error`), all over and in patches, so that cells are brought back to their contrast
-    instead of fading or glaring. The generator's gradient is clipped to `max_gradient`.
+    In quick trainings only the last frame of a clip is learned from (`learn_last`), and those before it are painted as
+    `generate movie` paints them. From `in_use_from` on the last one, too, is normalised by running statistics. So every
+    step sees other cells, and errors that grow from frame to frame grow as in use. The earlier frame gets a wrong
+    contrast to its background (`contrast_error`), all over and in patches, so that the generator learns to bring cells
+    back to their contrast. The generator's gradient is clipped to `max_gradient`.
     """
 
     averaged: tuple[str, ...] = ("low-resolution",)
@@ -111,7 +112,7 @@ class MovieGAN(StageGAN):
         channels = described["out_channels"]
         generator = build(MovieGenerator, seed, "generator", described)
         scale_noise(generator, parameters.noise_gain)
-        start_grey(generator)
+        start_grey(generator.outputs)
         flow = {"channels": channels, "width": parameters.width, "norm": parameters.norm, "half_resolution": True}
         judged = parameters.window * (CONDITIONS[parameters.condition] + channels)
         discriminator = build_discriminator(parameters, seed, "movie discriminator", judged)
@@ -174,28 +175,28 @@ class MovieGAN(StageGAN):
             "temporal": zero,
         }
         painted_before = shown[t - 1]
-        flow_net = None
-        if painted_before is not None:  # a cold clip's first frame moves from nowhere
+        network_loss = None
+        if painted_before is not None:  # the first frame of a cold clip has none to move from
             real_flow = self.flow(before, current)
             with frozen_statistics(self.flow):
                 losses["flow"] = flow_loss(self.flow(before, painted), real_flow)
             losses["temporal"] = temporal_loss(painted, painted_before, real_flow.detach())
-            flow_net = temporal_loss(current, before, real_flow)
+            network_loss = temporal_loss(current, before, real_flow)
         flow, pixels, likeness, temporal = (losses[name] for name in ("flow", "pixels", "perceptual", "temporal"))
         total = movie_generator_loss(zero, flow, pixels, likeness, temporal, p.weights)
         pulled = ((judged, p.weights.adversarial * pull),)
         update("generator", total, given=pulled, max_norm=p.max_gradient)
         losses["discriminator"] = discriminator_loss(self.discriminator(_shown(masks, real, shift)), scores)
         update("discriminator", losses["discriminator"])
-        if flow_net is not None:
-            losses["flow_network"] = flow_net
-            update("flow", flow_net)
+        if network_loss is not None:
+            losses["flow_network"] = network_loss
+            update("flow", network_loss)
         return losses
 
 
 @contextlib.contextmanager
 def _in_use(network: nn.Module) -> Iterator[None]:
-    """Let a network do as in use: without gradient, normalised by its running statistics."""
+    """Run a network as a trained one is used: without gradient, normalised by its running statistics."""
     training = network.training
     network.eval()
     try:
@@ -206,16 +207,16 @@ def _in_use(network: nn.Module) -> Iterator[None]:
 
 
 def _imperfect(frame: Tensor, background: Tensor, generators: list[torch.Generator], contrast: float) -> Tensor:
-    """Err on frames (B, C, h, w), each by its own generator: in contrast to the background, and by white noise."""
-    blur = [MEMORY_NOISE * torch.rand((), generator=g) * torch.randn(frame.shape[1:], generator=g) for g in generators]
+    """Put errors into frames (B, C, h, w), each from its own random generator: of contrast, and white noise."""
+    noise = [MEMORY_NOISE * torch.rand((), generator=g) * torch.randn(frame.shape[1:], generator=g) for g in generators]
     if contrast:
         drawn = torch.stack([contrast * _patches(frame.shape[1:], g) for g in generators]).exp().to(frame.device)
         frame = (background + (frame - background) * drawn).clamp(-1, 1)
-    return frame + torch.stack(blur).to(frame.device)
+    return frame + torch.stack(noise).to(frame.device)
 
 
 def _patches(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Draw a field (C, h, w): a number of variance 1, and another one that changes from point to point, every PATCH."""
+    """Draw a field (C, h, w): a number of variance 1, plus one that is drawn anew every PATCH px and interpolated."""
     channels, height, width = shape
     points = torch.randn(1, channels, *(math.ceil(side / PATCH) + 1 for side in (height, width)), generator=generator)
     field: Tensor = interpolate(points, (height, width), mode="bilinear", align_corners=True)[0]

@@ -23,7 +23,7 @@ from cytoforge.networks.flow import reference_flow, warp
 from cytoforge.networks.patchgan import MultiscalePatchGAN
 from cytoforge.networks.vid2vid import LONGEST_FLOW, Sketch, Vid2Vid, compose
 from cytoforge.training import hyperparameters
-from cytoforge.training.recipes.networks import GREY_START, Described, build
+from cytoforge.training.recipes.networks import Described, build, start_grey
 from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Course, Update, falling
 from cytoforge.training.samplers.clips import ClipBatch
@@ -40,11 +40,12 @@ class Vid2VidGAN:
     """Generator of sketches, discriminator of frames with their masks, and one of three frames for each time step.
 
     Each frame of a clip is sketched from the masks of three frames and the two frames before it, real ones at first and
-    painted ones then, through which no gradient goes; all networks are updated after each. A clip that begins cold has
-    no frames before it: they are zeros, and its first frame is what is painted anew alone. Flows of real pairs come
-    from `reference(previous, current)`, each pair once. Learning rates fall in the second half of the training.
+    painted ones then, through which no gradient goes; all networks are updated after each. A clip that begins as a
+    painted movie does (`ClipBatch.cold`) has no frames before it: they are zeros, and nothing is moved into its first
+    frame. Flows of real pairs come from `reference(previous, current)`, each pair once. Learning rates fall in the
+    second half of the training.
 
-    `vgg`: VGG-19 compares, too; without it the discriminators' features, which are always compared, stand alone.
+    The features of the discriminators are always compared; with `vgg` those of VGG-19 are, too.
     """
 
     averaged: tuple[str, ...] = ("low-resolution",)
@@ -84,8 +85,7 @@ class Vid2VidGAN:
         """Build the networks, and the recipe that trains them."""
         channels = described["out_channels"]
         generator: Vid2Vid = build(Vid2Vid, seed, "generator", described)
-        # as drawn for many outputs, one output would start far beyond where tanh has a gradient, and stay there
-        generator.outputs.weight.detach().mul_(described["width"] ** -0.5 * GREY_START)
+        start_grey(generator.outputs)
         nn.init.zeros_(generator.motion.weight)  # nothing moves at first, and half of it is painted anew
         options = {"width": parameters.discriminator_width, "heads": 0, "norm": parameters.norm}
         inputs = (
@@ -151,7 +151,9 @@ class Vid2VidGAN:
         if before is not None:
             terms |= _motion_terms(sketch, painted, before, real, frames[:, t - 1], flow(t - 1, t))
         pulls = [each.pulls(w.adversarial, w.matching) for each in scored]
-        total = vid2vid_loss(terms, w) if terms else painted.new_zeros((), requires_grad=True)  # the pulls are all then
+        total = (
+            vid2vid_loss(terms, w) if terms else painted.new_zeros((), requires_grad=True)
+        )  # then only the gradients from the discriminators are left
         update("generator", total, given=tuple(pair for pairs in pulls for pair in pairs))
         losses = {
             **terms,
@@ -175,7 +177,7 @@ class Vid2VidGAN:
 
 
 class Fakes:
-    """Fakes that one discriminator is shown once, beside what is real, for the generator's step and for its own."""
+    """Painted and real frames that one discriminator is shown once, for the generator's step and for its own."""
 
     def __init__(self, discriminator: nn.Module, real: Tensor, fakes: list[Tensor]) -> None:
         self.fakes = fakes
@@ -187,14 +189,14 @@ class Fakes:
         self.matching = torch.stack([_matching(scales, self.real) for scales in self.found]).sum()
 
     def pulls(self, adversarial: float, matching: float) -> list[tuple[Tensor, Tensor]]:
-        """Return each fake with the gradient of the generator's weighted losses; the graphs stay for `loss`."""
+        """Return each painting with the gradient of the generator's weighted losses; the graphs stay for `loss`."""
         gradients = torch.autograd.grad(
             adversarial * self.adversarial + matching * self.matching, self.leaves, retain_graph=True
         )
         return list(zip(self.fakes, gradients, strict=True))
 
     def loss(self) -> Tensor:
-        """Return the discriminator's loss, summed over its scales and the fakes."""
+        """Return the discriminator's loss, summed over its scales and the paintings."""
         pairs = [(real[-1], fake[-1]) for scales in self.found for real, fake in zip(self.real, scales, strict=True)]
         return torch.stack([discriminator_loss(real, fake) for real, fake in pairs]).sum()
 

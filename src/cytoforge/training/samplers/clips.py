@@ -15,9 +15,9 @@ from cytoforge.progress import counted
 from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
 
 OTHERS = 9  # frames that the background of a clip is taken from
-COLD = 0.25  # share of the steps whose clips begin as a painted movie does, without an earlier frame
+COLD = 0.25  # share of the steps whose clips are cold: they begin as a painted movie does, without an earlier frame
 GROWN = 0.5  # share of the training after which clips are as long as they get
-LONGEST = 128  # most frames of vid2vid that are painted in a row
+LONGEST = 128  # frames that vid2vid paints in a row at most
 DOUBLINGS = 4  # lengths of its clips: every quarter of the training (five of twenty epochs) doubles them
 
 
@@ -29,7 +29,7 @@ class ClipBatch(Batch):
     """(B, C, h, w), from frames that are not in the clip"""
     lead: int
     cold: bool
-    """there is no earlier frame: the frames that lead repeat the first to paint"""
+    """whether the first frame to paint has no earlier one, as in use; the leading frames then repeat it"""
 
     def to(self, device: torch.device) -> "ClipBatch":
         """Return the batch on a device; the draws stay on the CPU."""
@@ -51,9 +51,10 @@ def stretches(items: Sequence[Item]) -> list[range]:
 class Clips(Sampler):
     """Cuts and varies clips of movies; `read(i)` gives image (C, H, W) and labels (H, W) of item i.
 
-    A clip has `lead` frames and those to paint: one at first, `longest` from half of the training on, as far as the
-    movie goes; if `draw_length`, a number drawn for each step, these at most. Each clip, its background included, has
-    one window and one draw of the augmentation, from its own seed.
+    A clip has `lead` frames and then those to paint: one at first, and more and more until there are `longest` (or all
+    that the movie has) from half of the training on. With `draw_length` their number is drawn for each step, up to this
+    many. The frames of a clip and of its background have one window and one draw of the augmentation, from its own
+    seed.
     Raises UserError when no frames follow each other for long enough.
     """
 

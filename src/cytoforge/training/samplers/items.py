@@ -19,7 +19,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def item_generator(seed: int, step: int, item: int, purpose: str) -> torch.Generator:
-    """Return the generator of one item's draws; `purpose` keeps styles, noise and augmentation independent."""
+    """Return the random generator of an item, its place in the step's whole batch; each purpose has its own draws."""
     words = np.random.SeedSequence([seed, step, item, crc32(purpose.encode())]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
@@ -37,7 +37,7 @@ class Batch:
     names: tuple[str, ...]
     """source image of each window"""
     synthetic: tuple[bool, ...] = ()
-    """whether each window is of a synthetic image; none is if this is empty"""
+    """whether each window is of a synthetic image; if empty, none is"""
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """Return one generator per window for draws of the named purpose."""
@@ -57,7 +57,7 @@ class Drawing:
     count: int
     """items of a step for each process"""
     policy: Policy
-    """how they are varied"""
+    """their augmentation"""
     seed: int
     ranks: tuple[int, int] = (0, 1)
     """this process, and the number of processes that share a step's items"""
@@ -93,6 +93,6 @@ class Sampler(ABC):
 
 
 def cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
-    """Keep what was read, up to MEMORY."""
+    """Return `read` with a memory: what it has read is kept, up to MEMORY."""
     bytes_each = max(read(0)[0].nbytes * 2, 1)
     return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read)

@@ -34,8 +34,8 @@ class Move(NamedTuple):
 class Moves:
     """All moves that items, frames of movies with tracks, show; `read(i)` gives image (C, H, W) and labels (H, W).
 
-    Both frames of a move are among the items, so that moves of items that share no frame share none either. A cell
-    that is not in the next frame, and has no daughters there, makes none.
+    Both frames of a move are among the items, so moves for training and for validation have no frame in common. A cell
+    that is not in the next frame, and has no daughters there, makes no move.
     """
 
     def __init__(self, items: Sequence[Item], read: Callable[[int], Pair]) -> None:
@@ -59,19 +59,19 @@ class Moves:
         ]
 
     def draw(self, generator: torch.Generator) -> Move:
-        """Draw a move; a division is DIVISION_WEIGHT times as likely as another."""
+        """Draw a move; each division is DIVISION_WEIGHT times as likely as another move."""
         weight = DIVISION_WEIGHT * len(self.divisions)
         share = weight / (weight + len(self.single))
         drawn = self.divisions if float(torch.rand((), generator=generator)) < share else self.single
         return drawn[int(torch.randint(len(drawn), (), generator=generator))]
 
     def spread(self, count: int) -> list[Move]:
-        """Return up to `count` moves, spread over time: divisions first, which are half of them at most."""
+        """Return up to `count` moves, spread over time; divisions come first and are at most half of them."""
         divisions = _spread(self.divisions, count // 2)
         return divisions + _spread(self.single, count - len(divisions))
 
     def crops(self, move: Move) -> tuple[Tensor, Tensor]:
-        """Return the crops (2 C, SIDE, SIDE), of the cell and of the next frame, and 0 or 1 (SIDE, SIDE): its place."""
+        """Return crops (2 C, SIDE, SIDE), of the cell and of the next frame, and where it went, 0 or 1 (SIDE, SIDE)."""
         image, labels = self._read(move.place)
         next_image, next_labels = self._read(move.place + 1)
         windows = np.array([move.window])
@@ -83,8 +83,8 @@ class Moves:
 class MoveSampler(Sampler):
     """Batches of drawn moves, their crops varied alike, each from its own seed.
 
-    Images (B, 2 C, SIDE, SIDE), labels (B, SIDE, SIDE) as of `Moves.crops`. `synthetic` says when a move of `painted`
-    takes the place of a real one.
+    Images (B, 2 C, SIDE, SIDE) and labels (B, SIDE, SIDE) are those of `Moves.crops`. `synthetic` says when a move of a
+    painted movie takes the place of a real one.
     """
 
     def __init__(self, moves: Moves, drawing: Drawing, synthetic: Synthetic | None = None) -> None:

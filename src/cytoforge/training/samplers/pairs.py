@@ -19,7 +19,7 @@ Frame = NDArray[np.uint16]
 
 @dataclass(frozen=True, kw_only=True)
 class PairBatch(Batch):
-    """Windows (B, C, f h, f w) of one step beside what is to be enlarged to them; `synthetic` if that was painted."""
+    """Windows (B, C, f h, f w) of one step, and the small ones to enlarge; `synthetic` where these were painted."""
 
     small: Tensor
     """(B, C, h, w) in [-1, 1]"""

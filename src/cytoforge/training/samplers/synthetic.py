@@ -14,10 +14,10 @@ REAL_AT_THE_END = 0.3  # share of a training whose windows are all real
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Synthetic images to cut windows from, `read(i)` of item i as in Batches, and when.
+    """Synthetic images, and when windows are cut from them; `read(i)` gives image (C, H, W) and labels (H, W).
 
-    In the first 70 % of the training `share` of the windows are synthetic: with `mix` each with this probability, with
-    `pretrain` all up to this share of these 70 % and none after it. The last 30 % are real.
+    In the first 70 % of the training `share` of the windows are synthetic: with `mix` each has this probability, with
+    `pretrain` they come first and real ones after them. In the last 30 % all windows are real.
     """
 
     items: Sequence[Item]

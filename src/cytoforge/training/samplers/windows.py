@@ -12,14 +12,14 @@ from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cac
 from cytoforge.training.samplers.synthetic import Synthetic
 
 Plan = tuple[int | None, ...]
-"""source of each window that is synthetic, None of a real one"""
+"""for each window its source among the synthetic images, or None for a real image"""
 
 
 class Windows(Sampler):
     """Cuts and augments windows of annotated images, and of synthetic ones where there are some.
 
-    `read(i)` gives image float32 (C, H, W) and labels int32 (H, W) of source i; every pass visits all sources once,
-    in an order of its own, but for places that a synthetic window takes. Raises ValueError without sources.
+    `read(i)` gives image float32 (C, H, W) and labels int32 (H, W) of source i. Every pass visits all sources once, in
+    an order of its own; a synthetic window takes the turn of a source. Raises ValueError without sources.
     """
 
     def __init__(

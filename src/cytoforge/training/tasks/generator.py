@@ -19,12 +19,20 @@ from cytoforge.training.hyperparameters import Generator
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes.networks import describe_generator
 from cytoforge.training.recipes.paired_gan import PairedGAN
-from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.task import Plan, Task, feature_network, perceptual_notes, side_by_side, stored_tile
+from cytoforge.training.tasks.task import (
+    Plan,
+    Task,
+    drawing_of,
+    feature_network,
+    perceptual_notes,
+    side_by_side,
+    stored_tile,
+)
 
-KEPT_BACKGROUNDS = 12  # backgrounds that a run keeps to paint on, those with the fewest cells
+KEPT_BACKGROUNDS = 12  # backgrounds that a run keeps to paint on, of the images with the lowest coverage
 STYLES = 3  # paintings of one mask in pictures and validation, each in a style of its own
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report
@@ -56,16 +64,16 @@ class GeneratorTask(Task):
             notes.insert(0, f"{training.data.path}: {channels}")
 
         def painted(generator: nn.Module, labels: np.ndarray, style: int) -> np.ndarray:
-            """Paint with draws that are the same at each step of a training."""
+            """Paint in a style, the same at every step of the training."""
             return paint(generator, labels, parameters.condition, item_generator(style, 0, 0, "picture"), bank=bank)
 
         def panels(generator: nn.Module, image: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-            """A real image, its cells, and paintings of these in several styles."""
+            """Return pictures of a real image, of its cells, and of paintings on these in several styles."""
             paintings = [to_rgb(painted(generator, labels, style)) for style in range(STYLES)]
             return [to_rgb(image), colour_labels(labels), *paintings]
 
         def score(averages: Networks) -> float:
-            """One less the distance between the textures of validation images and of what is painted on their masks."""
+            """Return 1 less the distance between the textures of validation images and of paintings on their masks."""
             pairs = [pair for pair in data.validation for _ in range(STYLES)]
             fakes = [painted(averages["generator"], labels, i) for i, (_, _, labels) in enumerate(pairs)]
             real = [image for _, image, _ in pairs]
@@ -79,13 +87,7 @@ class GeneratorTask(Task):
             examples = data.validation[:REPORTED]
             return {"paintings": [(n, panels(networks["generator"], image, labels)) for n, image, labels in examples]}
 
-        drawing = Drawing(
-            size=parameters.crop,
-            count=parameters.batch,
-            policy=parameters.augmentation,
-            seed=seed,
-            ranks=(fabric.global_rank, fabric.world_size),
-        )
+        drawing = drawing_of(parameters, parameters.crop, training, fabric)
         kept = {f"{i:02d}": torch.from_numpy(image) for i, image in enumerate(bank)}
         return Plan(
             networks={"generator": described},
@@ -100,7 +102,7 @@ class GeneratorTask(Task):
 
 
 def on_background(data: TrainingData, seed: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """Return what reads image and labels of source i, with the image's background as further channels (2 C, H, W)."""
+    """Return a function that reads source i: image and its background as channels (2 C, H, W), and labels (H, W)."""
 
     def read(i: int) -> tuple[np.ndarray, np.ndarray]:
         image, labels = data.read(i)
@@ -110,6 +112,6 @@ def on_background(data: TrainingData, seed: int) -> Callable[[int], tuple[np.nda
 
 
 def backgrounds(data: TrainingData, seed: int) -> list[np.ndarray]:
-    """Return the backgrounds (C, H, W) of those training images of which cells cover least."""
+    """Return the backgrounds (C, H, W) of the KEPT_BACKGROUNDS training images with the lowest coverage."""
     emptiest, read = np.argsort(data.coverage, kind="stable")[:KEPT_BACKGROUNDS], on_background(data, seed)
     return [read(int(i))[0][data.channels :] for i in emptiest]

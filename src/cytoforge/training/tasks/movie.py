@@ -27,9 +27,9 @@ from cytoforge.training.recipes.networks import Described
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.recipes.tgan import MovieGAN
 from cytoforge.training.samplers.clips import Clips, DoublingClips, sequence_backgrounds, stretches
-from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.task import Plan, Task, feature_network, perceptual_notes, stored_tile
+from cytoforge.training.tasks.task import Plan, Task, drawing_of, feature_network, perceptual_notes, stored_tile
 
 PICTURED = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
@@ -43,7 +43,7 @@ class MovieTask(Task):
     name: ClassVar[str] = "train movie"
     parameters: hyperparameters.Movie | hyperparameters.Vid2Vid
     enlarged: int = 1
-    """how many times a second stage will enlarge its frames"""
+    """factor by which a second stage will enlarge its frames"""
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated movies."""
@@ -65,19 +65,19 @@ class MovieTask(Task):
         held = held_out(data, bank)
 
         def score(averages: Networks) -> float:
-            """One less the distance between the textures of held-out frames and of what is painted on their masks."""
-            painted = [frame for stretch in held for frame in self._roll(averages, stretch)]
+            """Return 1 less the distance between the textures of validation frames and of paintings on their masks."""
+            painted = [frame for stretch in held for frame in self._painted(averages, stretch)]
             real = [image for stretch in held for image in stretch.images]
             return max(1 - texture_distance(real, painted, np.random.default_rng(training.seed)), 0.0)
 
         def panels(networks: Networks) -> list[list[np.ndarray]]:
-            """Masks, real and painted frames."""
+            """Return rows of pictures: masks, real frames and painted ones."""
             first = held[0]
             few = first._replace(images=first.images[:PICTURED], labels=first.labels[:PICTURED])
             return [
                 [colour_labels(mask) for mask in few.labels],
                 [to_rgb(image) for image in few.images],
-                [to_rgb(image) for image in self._roll(networks, few)],
+                [to_rgb(image) for image in self._painted(networks, few)],
             ]
 
         def shown(networks: Networks) -> dict[str, Any]:
@@ -106,13 +106,7 @@ class MovieTask(Task):
 
     def _sampler(self, training: Training, data: TrainingData, fabric: Fabric) -> Clips:
         parameters = self.parameters
-        drawing = Drawing(
-            size=parameters.crop,
-            count=parameters.batch,
-            policy=parameters.augmentation,
-            seed=training.seed,
-            ranks=(fabric.global_rank, fabric.world_size),
-        )
+        drawing = drawing_of(parameters, parameters.crop, training, fabric)
         if isinstance(parameters, hyperparameters.Vid2Vid):
             return DoublingClips(data.items, data.read, drawing, lead=vid2vid.LEAD, first=parameters.clip)
         return Clips(
@@ -124,8 +118,8 @@ class MovieTask(Task):
             draw_length=parameters.draw_length,
         )
 
-    def _roll(self, networks: Networks, held: "HeldOut") -> list[np.ndarray]:
-        """Paint the first frames of a movie (C, H, W) in [-1, 1], as `generate movie` does."""
+    def _painted(self, networks: Networks, held: "HeldOut") -> list[np.ndarray]:
+        """Paint frames (C, H, W) in [-1, 1] on the masks of validation frames, as `generate movie` does."""
         generator, parameters = networks["low-resolution"], self.parameters
         painter: SequencePainter
         if isinstance(parameters, hyperparameters.Vid2Vid):
@@ -147,9 +141,9 @@ class MovieTask(Task):
 
 
 def open_movie(training: Training, condition: str, enlarged: int = 1) -> TrainingData:
-    """Read and split annotated movies for generators of a condition.
+    """Open annotated movies for a generator with a condition; `enlarged` as of `open_data`.
 
-    Raises UserError when the data are none, besides `open_data`.
+    Raises UserError when the data are no movie, and as `open_data`.
     """
     data = training.data
     if any(item.frame is None for item in Dataset.open(data.path, data.sequences).items):
@@ -172,7 +166,7 @@ def describe(parameters: hyperparameters.Movie, channels: int) -> Described:
 
 
 class HeldOut(NamedTuple):
-    """Images (C, H, W) and labels (H, W) of validation frames in a row, and a background of training frames."""
+    """Images (C, H, W) and labels (H, W) of validation frames in a row, and a background (C, H, W)."""
 
     images: list[np.ndarray]
     labels: list[np.ndarray]
@@ -180,7 +174,7 @@ class HeldOut(NamedTuple):
 
 
 def held_out(data: TrainingData, bank: dict[str, np.ndarray]) -> list[HeldOut]:
-    """Return the first frames of each stretch of validation frames; of larger ones the window with the most cells."""
+    """Return the first VALIDATED frames of each stretch of validation frames, cut to the window with the most cells."""
     found = []
     for number, stretch in enumerate(stretches(data.held)):
         examples = [data.validation[i] for i in stretch][:VALIDATED]
@@ -198,6 +192,6 @@ def held_out(data: TrainingData, bank: dict[str, np.ndarray]) -> list[HeldOut]:
 
 
 def _window(middle: int, side: int) -> slice:
-    """Return the part of VALIDATION_WINDOW px of a side about a place, moved inwards at an end."""
+    """Return VALIDATION_WINDOW px of a side around `middle`, moved inwards where they would end outside."""
     start = max(min(middle - VALIDATION_WINDOW // 2, side - VALIDATION_WINDOW), 0)
     return slice(start, start + VALIDATION_WINDOW)

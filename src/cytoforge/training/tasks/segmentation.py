@@ -22,10 +22,18 @@ from cytoforge.training.recipes import cycle_gan
 from cytoforge.training.recipes.conventional import Conventional
 from cytoforge.training.recipes.networks import Described, describe_generator, describe_segmenter
 from cytoforge.training.recipes.recipe import Recipe
-from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.task import Plan, Task, feature_network, perceptual_notes, side_by_side, stored_tile
+from cytoforge.training.tasks.task import (
+    Plan,
+    Task,
+    drawing_of,
+    feature_network,
+    perceptual_notes,
+    side_by_side,
+    stored_tile,
+)
 
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report
@@ -33,7 +41,7 @@ REPORTED = 4  # validation images in the report
 
 @dataclass(frozen=True)
 class SegmentationTask(Task):
-    """Train a segmenter, and with hyperparameters of the cycle a generator with it."""
+    """Train a segmenter; with hyperparameters of the cycle also a generator."""
 
     name: ClassVar[str] = "train segmentation"
     parameters: Segmentation | CycleGAN
@@ -46,7 +54,7 @@ class SegmentationTask(Task):
 
     @property
     def _masks(self) -> Masks:
-        """Binary masks serve where touching cells are one."""
+        """Masks to learn from: binary ones, too, where touching cells need not be told apart."""
         semantic = self.parameters.target == "semantic"
         if isinstance(self.parameters, CycleGAN):
             return Masks(binary=semantic and self.parameters.condition == "mask")
@@ -68,20 +76,14 @@ class SegmentationTask(Task):
             recipe = Conventional.build(parameters, networks["segmenter"], training.seed)
         started = None if self.start is None else self._load_start(self.start, networks["segmenter"], recipe)
         rescaled = _rescaled(self.start, training.data.scale)
-        drawing = Drawing(
-            size=parameters.crop,
-            count=parameters.batch,
-            policy=parameters.augmentation,
-            seed=training.seed,
-            ranks=(fabric.global_rank, fabric.world_size),
-        )
+        drawing = drawing_of(parameters, parameters.crop, training, fabric)
         tile = stored_tile(parameters.crop)
 
         def segmented(networks: Networks, image: np.ndarray) -> np.ndarray:
             return segment_array(networks["segmenter"], image, target, tile)
 
         def score(averages: Networks) -> float:
-            """Mean F over IoU 0.5 to 0.9 and over the validation images, with the averaged weights."""
+            """Return F, mean over IoU 0.5 to 0.9 and over the validation images."""
             scores = [
                 np.mean(segmentation_scores(labels, segmented(averages, image)).f_score)
                 for _, image, labels in data.validation
@@ -89,7 +91,7 @@ class SegmentationTask(Task):
             return float(np.nan_to_num(np.nanmean(scores))) if np.isfinite(scores).any() else 0.0
 
         def picture(averages: Networks) -> np.ndarray:
-            """A validation image, the true outlines, the predicted ones, a painting; colours as in the report."""
+            """Return a validation image, its true and predicted outlines, and in the cycle a painting on its mask."""
             _, image, labels = data.validation[0]
             image, labels = image[:, :PICTURE, :PICTURE], labels[:PICTURE, :PICTURE]
             found = segmented(averages, image)
@@ -126,7 +128,7 @@ class SegmentationTask(Task):
     def _load_start(self, start: Path, segmenter: Described, recipe: Recipe) -> str:
         """Give the segmenter the weights of the run to start from; return that run's fingerprint.
 
-        Raises UserError when the run holds no segmenter, or another network or target.
+        Raises UserError when the run holds no segmenter, or one of another network or target.
         """
         run = Run.open(start)
         former, target = run.settings.networks.get("segmenter"), run.settings.target
@@ -140,7 +142,7 @@ class SegmentationTask(Task):
 
 
 def start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Say in which settings two segmenters differ, and which flag makes this one like the other."""
+    """Name the settings in which two segmenters differ, each with the flag that makes `here` like `there`."""
     preset = next((name for name, preset in SEGMENTATION.items() if preset.width == there.get("width")), None)
     remedies = {
         "network": f"use --network {there.get('network')}",
@@ -158,7 +160,7 @@ def start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def _rescaled(start: Path | None, scale: float) -> list[str]:
-    """Say that a segmenter goes on at another scale than it was trained at, if it does."""
+    """Return a note if a segmenter goes on at another scale than that at which it was trained."""
     former = scale if start is None else Run.open(start).settings.scale
     if former == scale:
         return []

@@ -1,7 +1,7 @@
-"""Trainings in stages, above the tasks: the two-stage segmenter, and both stages of tGAN.
+"""Trainings made of several tasks: the two-stage segmenter, and both stages of tGAN.
 
-What comes before the last stage lies in RUN/stages, runs and datasets in folders of their own: of the two-stage
-segmenter generator/, first-segmenter/, masks/ and synthetic/, of movies low-resolution/.
+Runs and datasets that come before the last stage lie in folders of RUN/stages: generator/, first-segmenter/, masks/ and
+synthetic/ of the two-stage segmenter, low-resolution/ of movies.
 """
 
 from dataclasses import asdict, replace
@@ -35,11 +35,11 @@ from cytoforge.training.tasks.super_resolution import SuperResolutionTask
 from cytoforge.training.tasks.task import Trained, described, run_task
 
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
-LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and cells out of masks
+LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
 MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each
 KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
-TRUSTED = 0.5  # of its recall on real images, which it must reach on the painted ones for them to be used
-DENSER, DENSEST = 2.0, 0.6  # up to so many times the coverage of the annotated images, and no more than this
+TRUSTED = 0.5  # painted images are used if its recall on them is at least this share of that on real ones
+DENSER, DENSEST = 2.0, 0.6  # of simulated masks: at most so many times an annotated image's coverage, and at most this
 LONGEST = 512  # px, side of a simulated mask
 RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
@@ -48,8 +48,7 @@ NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages 
 def train_two_stage(parameters: Segmentation, generator: Generator, training: Training) -> Trained:
     """Train a generator, simulate and paint cells, and train a segmenter on real and painted images.
 
-    An interrupted call goes on. Raises UserError as all training does, and Interrupted after a signal, with everything
-    saved.
+    A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
     """
     out = training.output.path
     open_stages(training, (parameters, generator))
@@ -85,7 +84,7 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
 def train_both_stages(parameters: Movie, enlarging: SuperResolution, training: Training) -> Trained:
     """Train a movie generator on reduced masks, and a super-resolution generator that enlarges its frames.
 
-    An interrupted call goes on. Raises UserError and Interrupted as all training does.
+    A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
     """
     open_stages(training, (parameters, enlarging))
     first = Run.stage(training.output.path, "low-resolution")
@@ -106,7 +105,8 @@ def part(training: Training, share: float, out: Path) -> Training:
 def open_stages(training: Training, parameters: tuple[Hyperparameters, ...]) -> None:
     """Make the folder of the stages, or go on with those that the same training has begun.
 
-    Raises UserError when the run folder holds another or a finished run (unless told to overwrite), or anything else.
+    Raises UserError when the folder holds another run or a finished one (unless told to overwrite), or files that are
+    no part of a run.
     """
     out, overwrite = training.output.path, training.output.overwrite
     record, folder = out / RECORD, Run(out).folder
@@ -129,10 +129,10 @@ def finished(path: Path) -> bool:
 
 
 def simulate(training: Training, out: Path) -> None:
-    """Write masks of simulated cells: the shapes of the training images' cells, as dense as there and denser.
+    """Write masks of simulated cells, shaped like those of the training images, and as dense or denser.
 
-    Shapes are taken at full resolution where the images are; mask k depends on the seed and k only. No cell of a
-    validation image serves.
+    Shapes have the resolution of the images on disk. Mask k depends on the seed and k only. Cells of validation images
+    are not used. Raises UserError when no cell has a usable shape.
     """
     seed, scale = training.seed, training.data.scale
     data = open_data(replace(training.data, scale=1.0), seed, masks=Masks(binary=True))
@@ -157,7 +157,7 @@ def simulate(training: Training, out: Path) -> None:
 
 
 def paint(training: Training, generator: Generator, stages: Path) -> None:
-    """Paint the simulated masks, and keep images whose cells the first segmenter finds."""
+    """Paint the simulated masks, and keep the images in which the first segmenter finds most of the cells."""
     compute = training.compute
     painter = ImageGenerator.load(stages / "generator", device=compute.device, threads=compute.threads)
     segmenter = Segmenter.load(stages / "first-segmenter", device=compute.device, threads=compute.threads)
@@ -173,7 +173,10 @@ def paint(training: Training, generator: Generator, stages: Path) -> None:
 
 
 def recognised(synthetic: Path) -> float:
-    """Return the mean share of their masks' cells that were found in the images that were kept, 0 without any."""
+    """Return the share of its mask's cells that was found in a kept image, mean over these; 0 without any.
+
+    Raises UserError when dataset.json does not tell.
+    """
     curation = read_info(synthetic).get("curation", {})
     try:
         kept = [s for name, s in curation["faithfulness"].items() if name not in curation["dropped"]]
@@ -186,7 +189,7 @@ def recognised(synthetic: Path) -> float:
 
 
 def recall(training: Training, segmenter: Path) -> float:
-    """Return the mean share of the cells of the validation images that a run's segmenter finds, at the same IoU."""
+    """Return the share of the cells of a validation image that a run's segmenter finds, mean over these images."""
     run, network = Run.open(segmenter), load_network(segmenter)
     target, tile = TARGETS[run.settings.target], run.settings.tile
     found = [

@@ -29,11 +29,11 @@ from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes.networks import Described
 from cytoforge.training.recipes.super_resolution import SuperResolutionGAN
 from cytoforge.training.samplers.clips import sequence_backgrounds, stretches
-from cytoforge.training.samplers.items import Drawing, item_generator
+from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.pairs import Frame, Pairs
 from cytoforge.training.specification import Training
 from cytoforge.training.tasks.movie import PICTURED, VALIDATED, open_movie
-from cytoforge.training.tasks.task import Plan, Task, feature_network, perceptual_notes, stored_tile
+from cytoforge.training.tasks.task import Plan, Task, drawing_of, feature_network, perceptual_notes, stored_tile
 
 STYLES = 2  # movies painted on the training masks, each in a style of its own
 COLUMNS = (
@@ -44,7 +44,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class SuperResolutionTask(Task):
-    """Train a super-resolution generator on the frames of a finished run; the new run holds both generators."""
+    """Train a super-resolution generator for the frames of a finished run; the new run holds both generators."""
 
     name: ClassVar[str] = "train movie"
     parameters: SuperResolution
@@ -84,13 +84,7 @@ class SuperResolutionTask(Task):
         }
         bank = {name: _small(image, factor) for name, image in sequence_backgrounds(data.items, data.read).items()}
         painter = MovieGenerator(first.path, painting, None, first.settings, bank, "")
-        drawing = Drawing(
-            size=parameters.crop,
-            count=parameters.batch,
-            policy=parameters.augmentation,
-            seed=training.seed,
-            ranks=(fabric.global_rank, fabric.world_size),
-        )
+        drawing = drawing_of(parameters, parameters.crop, training, fabric)
 
         def paint(items: Sequence[Item], labels: Callable[[int], np.ndarray], styles: int) -> list[list[Frame]]:
             return _paint(painter, items, labels, parameters, styles, training.seed)
@@ -99,7 +93,7 @@ class SuperResolutionTask(Task):
         held = _held(data, paint(data.held, lambda i: data.validation[i][2], 1), parameters)
 
         def score(averages: Networks) -> float:
-            """One less the distance between textures of held-out frames and of what both stages make of their masks."""
+            """Return 1 less the distance between textures of validation frames and of paintings of both stages."""
             enlarged = [frame for stretch in held for frame in stretch.enlarged(averages["super-resolution"])]
             real = [image for stretch in held for image in stretch.images]
             return max(1 - texture_distance(real, enlarged, np.random.default_rng(training.seed)), 0.0)
@@ -152,7 +146,7 @@ def _paint(
     styles: int,
     seed: int,
 ) -> list[list[Frame]]:
-    """Paint each stretch of frames in so many styles as `generate movie` does: paintings (C, h, w) of each item."""
+    """Paint each stretch of frames as `generate movie` does; return each item's paintings (C, h, w), one per style."""
     painted: list[list[Frame]] = [[] for _ in items]
     for style in range(styles):
         for number, stretch in enumerate(stretches(items)):

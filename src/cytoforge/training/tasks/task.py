@@ -27,7 +27,7 @@ from cytoforge.training.loop import Networks, State, Trainer, Validation, fit, v
 from cytoforge.training.recipes.networks import Described
 from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Recipe
-from cytoforge.training.samplers.items import Sampler
+from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
 from cytoforge.training.specification import Compute, Training
 
@@ -42,23 +42,23 @@ class Plan:
     sampler: Sampler
     validation: Validation
     shown: Callable[[Networks], dict[str, Any]]
-    """what `run_report` shows besides settings and curves, of the networks whose weights were kept"""
+    """from the networks whose weights were kept, what `run_report` shows besides settings and curves"""
     measured: Callable[[Networks], dict[str, Any]] = lambda networks: {}
-    """what provenance.json tells of the same networks"""
+    """from the same networks, what is added to provenance.json"""
     stored: Mapping[str, Any] = field(default_factory=dict)
-    """what config.json holds besides what all trainings have in common"""
+    """what config.json holds besides the keys that all trainings have"""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """the same of provenance.json"""
+    """what provenance.json holds besides the keys that all trainings have"""
     weights: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """further weights of the run, such as backgrounds to paint on, by name"""
     notes: Sequence[str] = ()
     """what the user should know, a sentence each"""
     remarks: Sequence[str] = ()
-    """sentences for provenance.json, once the training is over"""
+    """sentences that go into provenance.json when the training is over"""
 
 
 class Task(ABC):
-    """What is trained on what, and validated by what."""
+    """A kind of training: it opens the data, and plans what is trained and how that is validated."""
 
     name: ClassVar[str]
     """the words of its command"""
@@ -70,11 +70,11 @@ class Task(ABC):
 
     @abstractmethod
     def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
-        """Build the networks, the recipe, and what samples and validates; raises UserError."""
+        """Build networks, recipe, sampler and validation; raises UserError when data or values do not serve."""
 
 
 Report = Callable[[float, str], None]
-"""Is told the share done, 0 to 1, and a short note."""
+"""What is called with the share of a training that is done, 0 to 1, and a short note."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class Trained:
     run: Run
     state: State
     main: bool = True
-    """whether this process speaks for all that have trained together"""
+    """whether this is the process that writes and prints for all that have trained together"""
 
 
 def run_task(task: Task, training: Training, report: Report | None = None) -> Trained:
     """Train and write the run folder; go on with it if an earlier call was interrupted.
 
-    `report(share, note)` is told how far it has come after every step; without it a bar is shown.
+    `report(share, note)` is called after every step; without it a progress bar is shown.
     Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
     """
     fabric = launch(training.compute)
@@ -123,9 +123,10 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
 
 
 def launch(compute: Compute) -> Fabric:
-    """Start the processes that train together and return this one's handle on device and precision.
+    """Start the processes that train together and return this one's Fabric, which knows device and precision.
 
-    The precision is chosen from what the processor states of itself, never by timing, so that a resumed run repeats.
+    The precision follows from what the processor can do, never from a timing, so that a resumed run repeats. Raises
+    UserError as `choose_device`.
     """
     device = choose_device(compute.device)
     on_gpu = device == "cuda"
@@ -184,7 +185,9 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
 def described(training: Training) -> dict[str, Any]:
     """Return what config.json says of a training: all that its result follows from, in plain values."""
     data = asdict(training.data)
-    del data["arrays" if training.data.arrays is None else "path"]  # where arrays lay for a while says nothing
+    del data[
+        "arrays" if training.data.arrays is None else "path"
+    ]  # the temporary folder of arrays is another each time
     compute = {key: value for key, value in asdict(training.compute).items() if key != "weights_dir"}
     parts = {"data": data, "budget": asdict(training.budget), "compute": compute, "seed": training.seed}
     plain: dict[str, Any] = _plain(parts)
@@ -197,15 +200,26 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def drawing_of(parameters: Hyperparameters, size: tuple[int, int], training: Training, fabric: Fabric) -> Drawing:
+    """Return how a process draws its share of windows (or clips, or crops) of a size in pixels, height and width."""
+    return Drawing(
+        size=size,
+        count=parameters.batch,
+        policy=parameters.augmentation,
+        seed=training.seed,
+        ranks=(fabric.global_rank, fabric.world_size),
+    )
+
+
 def stored_tile(crop: tuple[int, int]) -> int:
-    """Return the side in pixels of the tiles in which a network trained on windows of a size is used."""
+    """Return the side in pixels of the tiles for using a network that was trained on windows of this size."""
     return max(2 * max(crop), 256)
 
 
 def feature_network(parameters: Adversarial | Vid2Vid, weights_dir: Path | None) -> VGG19Features | None:
-    """Return VGG-19 where hyperparameters want it and its weights are there.
+    """Return VGG-19 where hyperparameters want it and its weights are there, else None.
 
-    Raises UserError when nothing else will do and they are missing.
+    Raises UserError when the weights are missing and the hyperparameters allow nothing else.
     """
     if parameters.perceptual not in ("vgg", "vgg or features"):
         return None
@@ -216,14 +230,14 @@ def feature_network(parameters: Adversarial | Vid2Vid, weights_dir: Path | None)
 
 
 def perceptual_notes(parameters: Adversarial | Vid2Vid, recipe: Recipe, weights_dir: Path | None) -> list[str]:
-    """Say that features of the discriminator stand in for VGG-19, if they do."""
+    """Return a note if features of the discriminator replace those of VGG-19, whose weights are missing."""
     if parameters.perceptual != "vgg or features" or recipe.perceptual == VGG:
         return []
     return [f"the perceptual loss falls back to matching the discriminator's features: {lacking(weights_dir, 'vgg19')}"]
 
 
 def _report(run: Run, plan: Plan, state: State) -> None:
-    """Write report.html of a run: what all trainings tell, and what the task shows."""
+    """Write report.html of a run, with what its task shows."""
     stored = run.config
     networks = {name: load_network(run, name) for name in plan.recipe.averaged}
     run.record(**plan.measured(networks))
@@ -239,5 +253,5 @@ def _report(run: Run, plan: Plan, state: State) -> None:
 
 
 def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Return pictures uint8 (H, W, 3) of one size beside each other."""
+    """Join pictures uint8 (H, W, 3) of one height from left to right."""
     return np.concatenate(panels, axis=1)

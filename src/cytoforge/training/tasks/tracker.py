@@ -22,10 +22,9 @@ from cytoforge.training.hyperparameters import Tracker
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes.networks import build
 from cytoforge.training.recipes.tracking import Tracking
-from cytoforge.training.samplers.items import Drawing
 from cytoforge.training.samplers.moves import Moves, MoveSampler
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.task import Plan, Task, stored_tile
+from cytoforge.training.tasks.task import Plan, Task, drawing_of, stored_tile
 
 VALIDATED = 64  # moves looked at in a validation
 PICTURED = 4  # of these in pictures
@@ -45,13 +44,7 @@ class TrackerTask(Task):
     def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
         """Build the network and say how moves are drawn and validated."""
         synthetic, fingerprint = open_synthetic(training.data, data.channels, tracked=True)
-        drawing = Drawing(
-            size=(SIDE, SIDE),
-            count=self.parameters.batch,
-            policy=self.parameters.augmentation,
-            seed=training.seed,
-            ranks=(fabric.global_rank, fabric.world_size),
-        )
+        drawing = drawing_of(self.parameters, (SIDE, SIDE), training, fabric)
         sampler = MoveSampler(Moves(data.items, data.read), drawing, synthetic)
         held = Moves(data.held, lambda i: data.validation[i][1:])
         _refuse_empty(training, sampler, held)
@@ -63,7 +56,7 @@ class TrackerTask(Task):
         examples = Examples(held)
 
         def score(averages: Networks) -> float:
-            """Mean of the AP of moves without and with division, as far as there are both."""
+            """Return the AP, mean of that of moves without and with division where there are both."""
             return float(np.mean(list(examples.scores(averages["tracker"]).values())))
 
         counts = f"{_counted(sampler.moves)} to train on, {_counted(held)} for validation"
@@ -103,7 +96,7 @@ def _counted(moves: Moves) -> str:
 
 
 class Examples:
-    """Moves that a tracker is validated and shown on, as they are."""
+    """Moves by which a tracker is validated, and which the report shows; they are not augmented."""
 
     def __init__(self, moves: Moves) -> None:
         self.moves = moves.spread(VALIDATED)
@@ -113,7 +106,7 @@ class Examples:
         self.truth = _pieces(torch.stack(targets).numpy() > 0)
 
     def scores(self, tracker: nn.Module) -> dict[str, float]:
-        """AP at IoU 0.5 of the regions of all crops, of cells that stay single and of those that divide ("mitosis")."""
+        """Return AP at IoU 0.5 of the regions in all crops, for cells that stay "single" or divide ("mitosis")."""
         counts: dict[str, list[tuple[int, int, int]]] = {}
         for move, truth, found in zip(
             self.moves, self.truth, _found(tracker, self.previous, self.current), strict=True
@@ -125,7 +118,7 @@ class Examples:
         return {kind: float(found / max(found + false + missed, 1)) for kind, (found, false, missed) in sums.items()}
 
     def samples(self, tracker: nn.Module) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Name, crop of the cell and of the next frame side by side (C, h, 2 w), true and found regions (h, 2 w)."""
+        """Return names, crops of cell and next frame side by side (C, h, 2 w), true and found regions (h, 2 w)."""
         shown = np.unique(np.linspace(0, len(self.moves) - 1, PICTURED).round().astype(int))
         previous, current = self.previous[shown], self.current[shown]
         beside = ((0, 0), (0, 0), (previous.shape[3], 0))
@@ -134,7 +127,7 @@ class Examples:
         return list(zip([self.names[i] for i in shown], crops, truth, found, strict=True))
 
     def picture(self, tracker: nn.Module) -> np.ndarray:
-        """Picture uint8 (rows, columns, 3) of the samples, above each other, with outlines as in the report."""
+        """Return a picture uint8 (H, W, 3) of the samples above each other, with outlines as in the report."""
         rows = [outcome_overlay(crops, truth, found) for _, crops, truth, found in self.samples(tracker)]
         return np.concatenate(rows)
 
@@ -144,5 +137,5 @@ def _found(tracker: nn.Module, previous: Tensor, current: Tensor) -> np.ndarray:
 
 
 def _pieces(places: np.ndarray) -> np.ndarray:
-    """Number the regions of each of (N, h, w), those that are too small left out."""
+    """Number the regions of each mask of (N, h, w); regions that are too small are left out."""
     return np.stack([ndimage.label(place)[0] for place in without_spots(places)])
