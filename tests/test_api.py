@@ -394,7 +394,7 @@ class TestTraining:
             ({"minutes": 0}, "minutes=0: takes a number above 0"),
             ({"steps": 0}, "steps=0: takes a whole number of at least 1"),
             ({"preset": "huge"}, "preset='huge': takes tiny, small, paper"),
-            ({"scale": 0}, "scale=0: takes a number above 0 to 8"),
+            ({"scale": 0}, "scale=0: takes a number above 0 and of at most 8"),
             ({"device": "gpu"}, "device='gpu': takes auto, cpu, cuda"),
             ({"threads": 0}, "threads=0: takes a whole number of at least 1"),
             ({"seed": -1}, "seed=-1: takes a whole number of at least 0"),
