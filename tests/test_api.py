@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import json
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -426,7 +427,8 @@ class TestTraining:
             (images, binary, "a binary mask"),
             (images, [0 * labels for labels in masks], "the arrays: the masks hold no cells"),
             ([np.zeros((8, 8), np.uint8)] * 2, small, ": has 8 x 8 px"),
-            ([images[0], np.stack([images[1]] * 2)], masks[:2], "channels"),
+            ([images[0], np.stack([images[1]] * 2)], masks[:2], "found image 0 (1) and image 1 (2); convert them"),
+            ([0 * image for image in images], masks, "no image is left to train on; look at images and masks"),
             (tmp_path, masks, "a folder has its own masks and tracks; give no others with it"),
             (tmp_path / "nowhere", None, "nowhere: does not exist; check the name"),
         ]
@@ -436,6 +438,24 @@ class TestTraining:
             assert sentence in str(caught.value) and "cytoforge-" not in str(caught.value)
         gc.collect()
         assert not recwarn.list
+
+    def test_notes_call_arrays_what_they_are(
+        self, phantoms: Pairs, film: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        images, masks = phantoms
+        pale = [0 * image for image in images[:2]]
+        model = cytoforge.train_segmenter([*pale, *images[2:]], masks, steps=1, **TINY)
+        cytoforge.train_segmenter(images[0], masks[0], steps=1, **TINY)
+        still = [film[1].labels[0]] * 6
+        tracker = cytoforge.train_tracker(film[0], still, steps=1, **TINY)
+        told = capsys.readouterr().err
+        assert re.search("image [01]: one grey value or NaN all over, left out of training", told)
+        assert "the arrays: holds a single image" in told and "the arrays: no cell divides" in told
+        assert "cytoforge-" not in told
+        for run in (model.run, tracker.run):
+            assert run is not None and not any(
+                "cytoforge-" in note for note in Run.open(run).provenance.get("notes", [])
+            )
 
     def test_movies_that_are_refused(self, film: Any) -> None:
         frames, masks, tracks = film[0], film[1].labels, film[1].tracks

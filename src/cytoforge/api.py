@@ -5,7 +5,6 @@ Images are numpy arrays of any number type, grey (H, W), or with channels (H, W,
 """
 
 import contextlib
-import re
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -407,7 +406,7 @@ def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., 
                 folder.write(data)
                 run_task(task, training, options.progress)
             except UserError as error:
-                raise UserError(_of_arrays(str(error), data) if folder.path is None else str(error)) from error
+                raise UserError(training.data.told(str(error))) from error
             except Interrupted as error:
                 if options.out is None:
                     raise Interrupted("stopped, nothing is kept; give out= a folder to go on another time") from error
@@ -419,19 +418,3 @@ def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., 
 
 def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="cytoforge-")
-
-
-FILES = (  # as arrays are written, and what they are to whom they belong
-    (r"/images/0*(\d+)\.tif", r"image \1"),
-    (r"/masks/0*(\d+)\.tif", r"mask \1"),
-    (r"/01/t0*(\d+)\.tif", r"frame \1"),
-    (r"/01_GT/TRA/man_track0*(\d+)\.tif", r"mask \1"),
-    ("", "the arrays"),
-)
-
-
-def _of_arrays(sentence: str, data: Path) -> str:
-    """Call images, masks and frames what they are in a sentence that names their files."""
-    for file, name in FILES:
-        sentence = re.sub(re.escape(str(data)) + file, name, sentence)
-    return sentence

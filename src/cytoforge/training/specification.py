@@ -1,5 +1,6 @@
 """What a training is given besides its hyperparameters: data, computer, budget and output; small and frozen."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,15 @@ from cytoforge.data.dataset import By
 
 Schedule = Literal["mix", "pretrain"]
 DEFAULT_MINUTES = 10.0
+FILES = (  # as arrays are written, and what they are to whom they belong
+    (r"{path}/images/0*(\d+)\.tif", r"image \1"),
+    (r"{path}/masks/0*(\d+)\.tif", r"mask \1"),
+    (r"{path}/01/t0*(\d+)\.tif", r"frame \1"),
+    (r"{path}/01_GT/TRA/man_track0*(\d+)\.tif", r"mask \1"),
+    ("run cytoforge check {path}", "look at images and masks"),
+    ("{path}", "the arrays"),
+    (r"\b0*(\d+)\.tif", r"image \1"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +53,13 @@ class Data:
     scale: float = 1.0
     """factor by which images are resized on reading"""
     synthetic: SyntheticData | None = None
+
+    def told(self, sentence: str) -> str:
+        """Return a sentence that names files of `path`; of arrays with images, masks and frames instead."""
+        if self.arrays is not None:
+            for file, name in FILES:
+                sentence = re.sub(file.replace("{path}", re.escape(str(self.path))), name, sentence)
+        return sentence
 
 
 @dataclass(frozen=True, kw_only=True)
