@@ -457,6 +457,11 @@ class TestTraining:
                 "cytoforge-" in note for note in Run.open(run).provenance.get("notes", [])
             )
 
+    def test_long_numbers_are_images(self, phantoms: Pairs, segmenter: cytoforge.Segmenter) -> None:
+        long = [image.astype(np.longdouble) for image in phantoms[0]]
+        cytoforge.train_segmenter(long, phantoms[1], steps=1, **TINY)
+        assert np.array_equal(segmenter.segment(long[0]), segmenter.segment(phantoms[0][0]))
+
     def test_movies_that_are_refused(self, film: Any) -> None:
         frames, masks, tracks = film[0], film[1].labels, film[1].tracks
         cut = [*frames[:5], frames[5][:60]], [*masks[:5], masks[5][:60]]
