@@ -499,6 +499,29 @@ class TestRuns:
         with pytest.raises(UserError, match="exists already; choose another folder"):
             segmenter.save(saved)
 
+    def test_a_copy_spares_what_lies_beside_it(self, segmenter: cytoforge.Segmenter, tmp_path: Path) -> None:
+        own = tmp_path / "run.part" / "notes.txt"
+        own.parent.mkdir()
+        own.write_text("mine")
+        segmenter.save(tmp_path / "run")
+        assert own.read_text() == "mine" and len(list(tmp_path.iterdir())) == 2
+
+    def test_copies_that_are_refused(self, segmenter: cytoforge.Segmenter, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+        for place, sentence in (
+            (tmp_path / "file" / "run", "file: exists already; choose another name"),
+            (tmp_path / "link", "exists already; choose another folder"),
+            (segmenter.run / "copy", "lies in the run folder that is to be copied; choose another folder"),
+        ):
+            with pytest.raises(UserError, match=sentence):
+                segmenter.save(place)
+        copied = cytoforge.Segmenter.load(segmenter.save(tmp_path / "run"), threads=1)
+        copied.run.rename(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="is gone, so it cannot be copied"):
+            copied.save(tmp_path / "again")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "file", "link"]
+
     def test_every_model_is_saved_and_loaded(
         self,
         painter: cytoforge.ImageGenerator,

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.data.run import BACKGROUNDS, Run
-from cytoforge.errors import UserError
+from cytoforge.errors import UserError, explain
 from cytoforge.networks.registry import NETWORKS, ROLES
 from cytoforge.progress import counted, say
 
@@ -118,14 +119,24 @@ class Loaded:
     run: Path
 
     def save(self, path: Path | str) -> Path:
-        """Copy the run folder, so that it stays when this program ends; raises UserError where `path` exists."""
+        """Copy the run folder, so that it stays when this program ends.
+
+        Raises UserError where `path` exists, lies in the run or cannot be written, and where the run is gone.
+        """
         target = Path(path)
-        if target.exists():
-            raise UserError(f"{target}: exists already; choose another folder")
-        partial = target.with_name(f"{target.name}.part")  # a copy that was cut short is no run
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(self.run, partial)
-        partial.rename(target)
+        try:
+            if target.exists() or target.is_symlink():
+                raise UserError(f"{target}: exists already; choose another folder")
+            if self.run.resolve() in target.resolve().parents:
+                raise UserError(f"{target}: lies in the run folder that is to be copied; choose another folder")
+            if not self.run.is_dir():
+                raise UserError(f"{self.run}: is gone, so it cannot be copied; save the model that was trained")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="cytoforge-", dir=target.parent) as name:
+                partial = shutil.copytree(self.run, Path(name, "run"))  # a copy that was cut short is no run
+                partial.rename(target)
+        except OSError as error:
+            raise UserError(explain(error)) from error
         return target
 
     def __repr__(self) -> str:
