@@ -522,6 +522,22 @@ class TestRuns:
             copied.save(tmp_path / "again")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "file", "link"]
 
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            ({"threads": -1}, "threads=-1: takes a whole number of at least 1 or none"),
+            ({"threads": "2"}, "threads='2': takes a whole number"),
+            ({"device": "gpu"}, "device='gpu': takes auto, cpu, cuda"),
+        ],
+    )
+    def test_computers_that_are_refused(
+        self, values: dict[str, Any], sentence: str, segmenter: cytoforge.Segmenter, tracker: cytoforge.Tracker
+    ) -> None:
+        for model in (segmenter, tracker):
+            assert model.run is not None
+            with pytest.raises(UserError, match=sentence):
+                model.load(model.run, **values)
+
     def test_every_model_is_saved_and_loaded(
         self,
         painter: cytoforge.ImageGenerator,

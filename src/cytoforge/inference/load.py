@@ -98,10 +98,10 @@ def load_backgrounds(run: Run, channels: int) -> dict[str, NDArray[np.float32]]:
 def open_network(path: Path, name: str, device: str = "auto", threads: int | None = None) -> tuple[Run, nn.Module]:
     """Return a run and a network of it, on a device; sets the number of threads.
 
-    Says so if the training is not finished. Raises UserError as load_network and choose_device do.
+    Says so if the training is not finished. Raises UserError as load_network, choose_device and use_threads do.
     """
     chosen = choose_device(device)
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    use_threads(threads)
     run = Run.open(path)
     note = None
     if not (run.path / "provenance.json").exists():
@@ -144,11 +144,23 @@ class Loaded:
 
 
 def choose_device(wanted: str) -> str:
-    """Return "cuda" or "cpu" for `auto`, `cpu` or `cuda`; raises UserError when a GPU is wanted and there is none."""
+    """Return "cuda" or "cpu" for `auto`, `cpu` or `cuda`.
+
+    Raises UserError for other names, and when a GPU is wanted and there is none.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device={wanted!r}: takes auto, cpu, cuda")
     usable = torch.cuda.is_available()
     if wanted == "cuda" and not usable:
         raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
     return "cuda" if usable and wanted != "cpu" else "cpu"
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with so many threads of a CPU, all without a number; raises UserError for what is no such number."""
+    if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+        raise UserError(f"threads={threads!r}: takes a whole number of at least 1 or none")
+    torch.set_num_threads(int(threads or os.cpu_count() or 1))
 
 
 def _list(names: Iterable[str]) -> str:
