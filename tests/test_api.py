@@ -538,6 +538,21 @@ class TestRuns:
             with pytest.raises(UserError, match=sentence):
                 model.load(model.run, **values)
 
+    @pytest.mark.parametrize(
+        ("name", "values", "sentence"),
+        [
+            ("laptrack", {"gap": -1}, "gap=-1: takes a whole number of at least 0 or none"),
+            ("overlap", {"gap": 1.5}, "gap=1.5: takes a whole number"),
+            ("laptrack", {"distance": float("nan")}, "distance=nan: takes a number above 0 or none"),
+            ("laptrack", {"distance": "far"}, "distance='far': takes a number above 0 or none"),
+            ("overlap", {"distance": 3}, "distance=3: belongs to laptrack, btrack, not to overlap; leave it out"),
+            ("a-run", {"gap": 1}, "gap=1: belongs to overlap, laptrack, btrack, not to a-run; leave it out"),
+        ],
+    )
+    def test_settings_of_trackers_that_are_refused(self, name: str, values: dict[str, Any], sentence: str) -> None:
+        with pytest.raises(UserError, match=sentence):
+            cytoforge.Tracker.load(name, **values)
+
     def test_every_model_is_saved_and_loaded(
         self,
         painter: cytoforge.ImageGenerator,
