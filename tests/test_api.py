@@ -553,6 +553,17 @@ class TestRuns:
         with pytest.raises(UserError, match=sentence):
             cytoforge.Tracker.load(name, **values)
 
+    def test_draws_that_are_refused(
+        self, painter: cytoforge.ImageGenerator, filmer: cytoforge.MovieGenerator, film: Any
+    ) -> None:
+        masks = film[1].labels
+        with pytest.raises(UserError, match="style_mixing=2: give a number from 0 to 1"):
+            painter.paint(masks[0], style_mixing=2)
+        with pytest.raises(UserError, match="style_mixing=-1: give a number from 0 to 1"):
+            filmer.film(masks[:1], style_mixing=-1)
+        with pytest.raises(UserError, match="seed=-1: give 0 or more"):
+            filmer.film(masks[:1], seed=-1)
+
     def test_every_model_is_saved_and_loaded(
         self,
         painter: cytoforge.ImageGenerator,
