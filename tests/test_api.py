@@ -672,6 +672,33 @@ class TestPlaces:
         assert printed.out == "" and "train movie 100%" in printed.err
 
 
+class TestSeeds:
+    def test_masks_to_be_like_may_come_one_by_one(self, phantoms: Pairs) -> None:
+        given, once = phantoms[1], iter(phantoms[1])
+        expected = cytoforge.simulate_masks(given, 2, size=(48, 48))
+        assert np.array_equal(cytoforge.simulate_masks(once, 2, size=(48, 48)), expected)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        "work",
+        [
+            lambda seed: cytoforge.simulate_masks(size=(48, 48), seed=seed),
+            lambda seed: cytoforge.simulate_movie(frames=2, size=(48, 48), seed=seed),
+            lambda seed: cytoforge.score_segmentation(squares(), squares(), seed=seed),
+        ],
+    )
+    @pytest.mark.parametrize("seed", [-1, 1.5, "one", None])
+    def test_seeds_that_are_refused(self, work: Callable[[Any], Any], seed: Any) -> None:
+        with pytest.raises(UserError, match="takes a whole number of at least 0"):
+            work(seed)
+
+    def test_counts_that_are_refused(self) -> None:
+        for count in (-1, 1.5, "two"):
+            with pytest.raises(UserError, match=r"count=.*: takes a whole number of at least 0"):
+                cytoforge.simulate_masks(count=count)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=r"frames=1.5: takes a whole number"):
+            cytoforge.simulate_movie(frames=1.5)  # type: ignore[arg-type]
+
+
 class TestScoring:
     def test_a_perfect_and_an_empty_prediction(self) -> None:
         true = [squares(), squares(side=8)]

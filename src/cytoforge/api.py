@@ -48,6 +48,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Progress = Callable[[float, str], None]
 Model = TypeVar("Model", bound=Loaded)
 Chosen = TypeVar("Chosen", bound=Hyperparameters)
+Seed = Annotated[int, Field(ge=0)]
 DIAMETER = 16.0  # px, of simulated cells where no masks are given
 DENSITY = 0.2  # coverage of simulated masks where no masks are given
 
@@ -64,7 +65,7 @@ class Options:
     """size of networks, windows and batches: tiny, small or paper"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """factor by which images are resized for the network; what it returns has the size of the image"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """seed of everything random"""
     out: Path | str | None = None
     """run folder to keep, with which an interrupted call goes on when it is repeated; without it the run lives as long
@@ -163,6 +164,7 @@ def score_segmentation(
 
     Intervals are bootstrapped over images. Raises UserError where numbers or sizes of images differ.
     """
+    seed = checked(Seed, seed, f"seed={seed!r}")
     found, truth = _several(predicted), _several(true)
     if len(found) != len(truth) or not found:
         raise UserError(f"{len(found)} predicted and {len(truth)} true masks: give one for each")
@@ -191,12 +193,14 @@ def simulate_masks(
     and k only. Raises UserError where no cell of `like` lies wholly inside its image, and for values that make no
     sense.
     """
-    _check(size=size, density=density, layout=layout, diameter=diameter)
+    _check(size=size, density=density, layout=layout, diameter=diameter, seed=seed)
+    count = checked(Annotated[int, Field(ge=0)], count, f"count={count!r}")
+    masks = None if like is None else _several(like)
     found = []
     for number in range(count):
         generator = np.random.default_rng([seed, number])
         with _values():
-            shapes, magnification, usual = _model(like, diameter, generator)
+            shapes, magnification, usual = _model(masks, diameter, generator)
             wanted = usual if density is None else density
             simulated = simulate_labels(
                 shapes, size, generator, density=wanted, layout=layout, magnification=magnification
@@ -220,7 +224,8 @@ def simulate_movie(
 
     Shapes and density as of simulate_masks; `dynamics` says how cells behave. Raises UserError as simulate_masks.
     """
-    _check(size=size, density=density, layout=layout, diameter=diameter)
+    _check(size=size, density=density, layout=layout, diameter=diameter, seed=seed)
+    frames = checked(int, frames, f"frames={frames!r}")
     generator = np.random.default_rng([seed, 0])
     with _values():
         shapes, magnification, usual = _model(like, diameter, generator)
@@ -251,6 +256,7 @@ def _check(**values: Any) -> None:
         ("density", Positive | None),
         ("layout", Layout),
         ("diameter", Positive),
+        ("seed", Seed),
     ):
         checked(hint, values[name], f"{name}={values[name]!r}")
 
