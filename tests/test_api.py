@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import json
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -426,7 +427,8 @@ class TestTraining:
             (images, binary, "a binary mask"),
             (images, [0 * labels for labels in masks], "the arrays: the masks hold no cells"),
             ([np.zeros((8, 8), np.uint8)] * 2, small, ": has 8 x 8 px"),
-            ([images[0], np.stack([images[1]] * 2)], masks[:2], "channels"),
+            ([images[0], np.stack([images[1]] * 2)], masks[:2], "found image 0 (1) and image 1 (2); convert them"),
+            ([0 * image for image in images], masks, "no image is left to train on; look at images and masks"),
             (tmp_path, masks, "a folder has its own masks and tracks; give no others with it"),
             (tmp_path / "nowhere", None, "nowhere: does not exist; check the name"),
         ]
@@ -436,6 +438,29 @@ class TestTraining:
             assert sentence in str(caught.value) and "cytoforge-" not in str(caught.value)
         gc.collect()
         assert not recwarn.list
+
+    def test_notes_call_arrays_what_they_are(
+        self, phantoms: Pairs, film: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        images, masks = phantoms
+        pale = [0 * image for image in images[:2]]
+        model = cytoforge.train_segmenter([*pale, *images[2:]], masks, steps=1, **TINY)
+        cytoforge.train_segmenter(images[0], masks[0], steps=1, **TINY)
+        still = [film[1].labels[0]] * 6
+        tracker = cytoforge.train_tracker(film[0], still, steps=1, **TINY)
+        told = capsys.readouterr().err
+        assert re.search("image [01]: one grey value or NaN all over, left out of training", told)
+        assert "the arrays: holds a single image" in told and "the arrays: no cell divides" in told
+        assert "cytoforge-" not in told
+        for run in (model.run, tracker.run):
+            assert run is not None and not any(
+                "cytoforge-" in note for note in Run.open(run).provenance.get("notes", [])
+            )
+
+    def test_long_numbers_are_images(self, phantoms: Pairs, segmenter: cytoforge.Segmenter) -> None:
+        long = [image.astype(np.longdouble) for image in phantoms[0]]
+        cytoforge.train_segmenter(long, phantoms[1], steps=1, **TINY)
+        assert np.array_equal(segmenter.segment(long[0]), segmenter.segment(phantoms[0][0]))
 
     def test_movies_that_are_refused(self, film: Any) -> None:
         frames, masks, tracks = film[0], film[1].labels, film[1].tracks
@@ -473,6 +498,71 @@ class TestRuns:
         assert [path.name for path in saved.parent.iterdir()] == ["run"]
         with pytest.raises(UserError, match="exists already; choose another folder"):
             segmenter.save(saved)
+
+    def test_a_copy_spares_what_lies_beside_it(self, segmenter: cytoforge.Segmenter, tmp_path: Path) -> None:
+        own = tmp_path / "run.part" / "notes.txt"
+        own.parent.mkdir()
+        own.write_text("mine")
+        segmenter.save(tmp_path / "run")
+        assert own.read_text() == "mine" and len(list(tmp_path.iterdir())) == 2
+
+    def test_copies_that_are_refused(self, segmenter: cytoforge.Segmenter, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+        for place, sentence in (
+            (tmp_path / "file" / "run", "file: exists already; choose another name"),
+            (tmp_path / "link", "exists already; choose another folder"),
+            (segmenter.run / "copy", "lies in the run folder that is to be copied; choose another folder"),
+        ):
+            with pytest.raises(UserError, match=sentence):
+                segmenter.save(place)
+        copied = cytoforge.Segmenter.load(segmenter.save(tmp_path / "run"), threads=1)
+        copied.run.rename(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="is gone, so it cannot be copied"):
+            copied.save(tmp_path / "again")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "file", "link"]
+
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            ({"threads": -1}, "threads=-1: takes a whole number of at least 1 or none"),
+            ({"threads": "2"}, "threads='2': takes a whole number"),
+            ({"device": "gpu"}, "device='gpu': takes auto, cpu, cuda"),
+        ],
+    )
+    def test_computers_that_are_refused(
+        self, values: dict[str, Any], sentence: str, segmenter: cytoforge.Segmenter, tracker: cytoforge.Tracker
+    ) -> None:
+        for model in (segmenter, tracker):
+            assert model.run is not None
+            with pytest.raises(UserError, match=sentence):
+                model.load(model.run, **values)
+
+    @pytest.mark.parametrize(
+        ("name", "values", "sentence"),
+        [
+            ("laptrack", {"gap": -1}, "gap=-1: takes a whole number of at least 0 or none"),
+            ("overlap", {"gap": 1.5}, "gap=1.5: takes a whole number"),
+            ("laptrack", {"distance": float("nan")}, "distance=nan: takes a number above 0 or none"),
+            ("laptrack", {"distance": "far"}, "distance='far': takes a number above 0 or none"),
+            ("overlap", {"distance": 3}, "distance=3: belongs to laptrack, btrack, not to overlap; leave it out"),
+            ("a-run", {"gap": 1}, "gap=1: belongs to overlap, laptrack, btrack, not to a-run; leave it out"),
+        ],
+    )
+    def test_settings_of_trackers_that_are_refused(self, name: str, values: dict[str, Any], sentence: str) -> None:
+        with pytest.raises(UserError, match=sentence):
+            cytoforge.Tracker.load(name, **values)
+
+    def test_draws_that_are_refused(
+        self, painter: cytoforge.ImageGenerator, filmer: cytoforge.MovieGenerator, film: Any
+    ) -> None:
+        masks = film[1].labels
+        with pytest.raises(UserError, match="style_mixing=2: give a number from 0 to 1"):
+            painter.paint(masks[0], style_mixing=2)
+        with pytest.raises(UserError, match="style_mixing=-1: give a number from 0 to 1"):
+            filmer.film(masks[:1], style_mixing=-1)
+        with pytest.raises(UserError, match="seed=-1: give 0 or more"):
+            filmer.film(masks[:1], seed=-1)
 
     def test_every_model_is_saved_and_loaded(
         self,
@@ -580,6 +670,33 @@ class TestPlaces:
         cytoforge.simulate_masks(count=1, size=(64, 64))
         printed = capsys.readouterr()
         assert printed.out == "" and "train movie 100%" in printed.err
+
+
+class TestSeeds:
+    def test_masks_to_be_like_may_come_one_by_one(self, phantoms: Pairs) -> None:
+        given, once = phantoms[1], iter(phantoms[1])
+        expected = cytoforge.simulate_masks(given, 2, size=(48, 48))
+        assert np.array_equal(cytoforge.simulate_masks(once, 2, size=(48, 48)), expected)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        "work",
+        [
+            lambda seed: cytoforge.simulate_masks(size=(48, 48), seed=seed),
+            lambda seed: cytoforge.simulate_movie(frames=2, size=(48, 48), seed=seed),
+            lambda seed: cytoforge.score_segmentation(squares(), squares(), seed=seed),
+        ],
+    )
+    @pytest.mark.parametrize("seed", [-1, 1.5, "one", None])
+    def test_seeds_that_are_refused(self, work: Callable[[Any], Any], seed: Any) -> None:
+        with pytest.raises(UserError, match="takes a whole number of at least 0"):
+            work(seed)
+
+    def test_counts_that_are_refused(self) -> None:
+        for count in (-1, 1.5, "two"):
+            with pytest.raises(UserError, match=r"count=.*: takes a whole number of at least 0"):
+                cytoforge.simulate_masks(count=count)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=r"frames=1.5: takes a whole number"):
+            cytoforge.simulate_movie(frames=1.5)  # type: ignore[arg-type]
 
 
 class TestScoring:

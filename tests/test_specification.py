@@ -3,6 +3,7 @@
 import time
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,3 +112,9 @@ def test_without_time_and_steps_a_training_takes_ten_minutes(tmp_path: Path) -> 
     assert specified(TrainGenerator(**given)) == Training(data=Data(path=tmp_path), output=Output(path=given["out"]))
     assert specified(TrainGenerator(**given, steps=5)).budget == Budget(steps=5)
     assert specified(TrainGenerator(**given, validation=tmp_path)).data.validation == tmp_path
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 3, "seconds": 4.0}])
+def test_a_budget_is_of_steps_or_of_seconds(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="steps or seconds, one of them"):
+        Budget(**given)

@@ -5,7 +5,6 @@ Images are numpy arrays of any number type, grey (H, W), or with channels (H, W,
 """
 
 import contextlib
-import re
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +48,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Progress = Callable[[float, str], None]
 Model = TypeVar("Model", bound=Loaded)
 Chosen = TypeVar("Chosen", bound=Hyperparameters)
+Seed = Annotated[int, Field(ge=0)]
 DIAMETER = 16.0  # px, of simulated cells where no masks are given
 DENSITY = 0.2  # coverage of simulated masks where no masks are given
 
@@ -65,7 +65,7 @@ class Options:
     """size of networks, windows and batches: tiny, small or paper"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """factor by which images are resized for the network; what it returns has the size of the image"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """seed of everything random"""
     out: Path | str | None = None
     """run folder to keep; a call that was interrupted goes on with it when it is repeated. Without it the run is
@@ -167,6 +167,7 @@ def score_segmentation(
 
     Intervals come from resampling images, by `seed`. Raises UserError where numbers or sizes of images differ.
     """
+    seed = checked(Seed, seed, f"seed={seed!r}")
     found, truth = _several(predicted), _several(true)
     if len(found) != len(truth) or not found:
         raise UserError(f"{len(found)} predicted and {len(truth)} true masks: give one for each")
@@ -195,12 +196,14 @@ def simulate_masks(
     `like`. Image k depends on the seed and k only. Raises UserError where no cell of `like` lies wholly inside its
     image, and for values out of range.
     """
-    _check(size=size, density=density, layout=layout, diameter=diameter)
+    _check(size=size, density=density, layout=layout, diameter=diameter, seed=seed)
+    count = checked(Annotated[int, Field(ge=0)], count, f"count={count!r}")
+    masks = None if like is None else _several(like)
     found = []
     for number in range(count):
         generator = np.random.default_rng([seed, number])
         with _values():
-            shapes, magnification, usual = _model(like, diameter, generator)
+            shapes, magnification, usual = _model(masks, diameter, generator)
             wanted = usual if density is None else density
             simulated = simulate_labels(
                 shapes, size, generator, density=wanted, layout=layout, magnification=magnification
@@ -224,7 +227,8 @@ def simulate_movie(
 
     `frames` is T; other arguments and errors as of simulate_masks. `dynamics` says how cells behave.
     """
-    _check(size=size, density=density, layout=layout, diameter=diameter)
+    _check(size=size, density=density, layout=layout, diameter=diameter, seed=seed)
+    frames = checked(int, frames, f"frames={frames!r}")
     generator = np.random.default_rng([seed, 0])
     with _values():
         shapes, magnification, usual = _model(like, diameter, generator)
@@ -255,6 +259,7 @@ def _check(**values: Any) -> None:
         ("density", Positive | None),
         ("layout", Layout),
         ("diameter", Positive),
+        ("seed", Seed),
     ):
         checked(hint, values[name], f"{name}={values[name]!r}")
 
@@ -410,7 +415,7 @@ def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., 
                 folder.write(data)
                 run_task(task, training, options.progress)
             except UserError as error:
-                raise UserError(_of_arrays(str(error), data) if folder.path is None else str(error)) from error
+                raise UserError(training.data.told(str(error))) from error
             except Interrupted as error:
                 if options.out is None:
                     raise Interrupted("stopped, nothing is kept; give out= a folder to go on another time") from error
@@ -422,19 +427,3 @@ def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., 
 
 def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="cytoforge-")
-
-
-FILES = (  # files that arrays are written to, and what messages call them instead
-    (r"/images/0*(\d+)\.tif", r"image \1"),
-    (r"/masks/0*(\d+)\.tif", r"mask \1"),
-    (r"/01/t0*(\d+)\.tif", r"frame \1"),
-    (r"/01_GT/TRA/man_track0*(\d+)\.tif", r"mask \1"),
-    ("", "the arrays"),
-)
-
-
-def _of_arrays(sentence: str, data: Path) -> str:
-    """Replace the names of temporary files in a sentence by those of images, masks and frames."""
-    for file, name in FILES:
-        sentence = re.sub(re.escape(str(data)) + file, name, sentence)
-    return sentence

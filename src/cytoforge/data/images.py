@@ -188,6 +188,8 @@ def channels_first(
         image = image.astype(np.uint8)
     if image.dtype.kind not in "uif" or image.size == 0:
         raise UserError(f"an image holds integers or real numbers, this is {image.dtype} {image.shape}")
+    if image.dtype.kind == "f" and image.dtype.itemsize > 8:
+        image = image.astype(np.float64)  # no file holds more
     if axes is None and image.ndim == 3:
         fitting = [order for order in ("CYX", "YXC") if _fits(image.transpose(_order(order)), channels, size)]
         if len(fitting) > 1:

@@ -67,13 +67,14 @@ class ImageGenerator(Loaded):
 
         Each label image, and each of the `n`, has a style of its own; the same labels and seed give the same images.
         Labels have the scale of the original images; they are painted at the scale of the run, and the images are
-        resized to their size. Raises UserError for labels without background.
+        resized to their size. Raises UserError for labels without background and for values that make no sense.
         """
         given = label_array(labels)
         if given.min() > 0:
             raise UserError("labels: have no background; give 0 to the pixels outside of the cells")
         if n < 1:
             raise UserError(f"n={n}: give 1 or more")
+        check_mixing(style_mixing)
         cells = relabel(resize_labels(given, scaled_shape(given.shape, self.scale)))
         name = sha256(given.tobytes()).hexdigest()
         draws = (item_draw(seed, name, variant) for variant in range(1, n + 1))
@@ -83,6 +84,12 @@ class ImageGenerator(Loaded):
     def paint_drawn(self, labels: NDArray[np.integer[Any]], draw: torch.Generator, mixing: float = 0.9) -> Floats:
         """Paint on labels (H, W), cells 1..N: (C, H, W) in [-1, 1]; arguments and errors as of `painting.paint`."""
         return paint(self.network, labels, self.condition, draw, bank=self.backgrounds, mixing=mixing, tile=self.tile)
+
+
+def check_mixing(style_mixing: float) -> None:
+    """Raise UserError for what is no probability."""
+    if not 0 <= style_mixing <= 1:
+        raise UserError(f"style_mixing={style_mixing}: give a number from 0 to 1")
 
 
 def item_draw(seed: int, name: str, variant: int) -> torch.Generator:

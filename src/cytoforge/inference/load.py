@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.data.run import BACKGROUNDS, Run
-from cytoforge.errors import UserError
+from cytoforge.errors import UserError, explain
 from cytoforge.networks.registry import NETWORKS, ROLES
 from cytoforge.progress import counted, say
 
@@ -97,10 +98,10 @@ def load_backgrounds(run: Run, channels: int) -> dict[str, NDArray[np.float32]]:
 def open_network(path: Path, name: str, device: str = "auto", threads: int | None = None) -> tuple[Run, nn.Module]:
     """Return a run and one of its networks on a device, and set the number of threads.
 
-    Prints a note if the training is not finished. Raises UserError as load_network and choose_device do.
+    Prints a note if the training is not finished. Raises UserError as load_network, choose_device and use_threads do.
     """
     chosen = choose_device(device)
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    use_threads(threads)
     run = Run.open(path)
     note = None
     if not (run.path / "provenance.json").exists():
@@ -118,14 +119,24 @@ class Loaded:
     run: Path
 
     def save(self, path: Path | str) -> Path:
-        """Copy the run folder, so that it stays when this program ends; raises UserError where `path` exists."""
+        """Copy the run folder, so that it stays when this program ends.
+
+        Raises UserError where `path` exists, lies in the run or cannot be written, and where the run is gone.
+        """
         target = Path(path)
-        if target.exists():
-            raise UserError(f"{target}: exists already; choose another folder")
-        partial = target.with_name(f"{target.name}.part")  # a copy that was cut short is no run
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(self.run, partial)
-        partial.rename(target)
+        try:
+            if target.exists() or target.is_symlink():
+                raise UserError(f"{target}: exists already; choose another folder")
+            if self.run.resolve() in target.resolve().parents:
+                raise UserError(f"{target}: lies in the run folder that is to be copied; choose another folder")
+            if not self.run.is_dir():
+                raise UserError(f"{self.run}: is gone, so it cannot be copied; save the model that was trained")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="cytoforge-", dir=target.parent) as name:
+                partial = shutil.copytree(self.run, Path(name, "run"))  # a copy that was cut short is no run
+                partial.rename(target)
+        except OSError as error:
+            raise UserError(explain(error)) from error
         return target
 
     def __repr__(self) -> str:
@@ -133,11 +144,23 @@ class Loaded:
 
 
 def choose_device(wanted: str) -> str:
-    """Return "cuda" or "cpu" for `auto`, `cpu` or `cuda`; raises UserError when a GPU is wanted and there is none."""
+    """Return "cuda" or "cpu" for `auto`, `cpu` or `cuda`.
+
+    Raises UserError for other names, and when a GPU is wanted and there is none.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device={wanted!r}: takes auto, cpu, cuda")
     usable = torch.cuda.is_available()
     if wanted == "cuda" and not usable:
         raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
     return "cuda" if usable and wanted != "cpu" else "cpu"
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with so many threads of a CPU, all without a number; raises UserError for what is no such number."""
+    if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+        raise UserError(f"threads={threads!r}: takes a whole number of at least 1 or none")
+    torch.set_num_threads(int(threads or os.cpu_count() or 1))
 
 
 def _list(names: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ from cytoforge.data.run_config import RunConfig
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger
 from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter, reduced, shrunk
-from cytoforge.inference.image_generator import item_draw
+from cytoforge.inference.image_generator import check_mixing, item_draw
 from cytoforge.inference.load import Loaded, load_backgrounds, load_network, open_network
 from cytoforge.inference.painting import from_grey, grey
 from cytoforge.inference.tiling import Floats
@@ -82,9 +82,12 @@ class MovieGenerator(Loaded):
         A cell has one number in all frames. Labels have the scale of the original frames; they are painted at the scale
         of the run, and the frames are resized to their size. `background` is an image without cells, (H, W), (H, W, C)
         or (C, H, W), in the grey values of the training movie; without it one of the run's own is taken. The same masks
-        and seed give the same movie. Raises UserError where masks or background do not serve.
+        and seed give the same movie. Raises UserError where masks, background, seed or style_mixing do not serve.
         """
         self.check_background(given=background is not None)
+        check_mixing(style_mixing)
+        if seed < 0:
+            raise UserError(f"seed={seed}: give 0 or more")
         given = [label_array(labels, f"mask {number}") for number, labels in enumerate(masks)]
         if not given:
             raise UserError("there are no masks; give one for each frame")

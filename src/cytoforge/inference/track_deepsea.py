@@ -1,6 +1,5 @@
 """Tracking with a trained DeepSea tracker: frame by frame, all cells of a frame at once."""
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.load import choose_device, load_network
+from cytoforge.inference.load import choose_device, load_network, use_threads
 from cytoforge.progress import counted
 from cytoforge.tracking.deepsea import COVERAGE, REFRACTORY, Ints, link_movie
 from cytoforge.tracking.linking import Frame, Links
@@ -31,8 +30,8 @@ class DeepSeaLinker:
 
     @classmethod
     def open(cls, run: Run, device: str = "auto", threads: int | None = None) -> Self:
-        """Return the linker of a run, and set the number of threads; raises UserError as `choose_device`."""
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+        """Return the linker of a run on a device; raises UserError as choose_device and use_threads."""
+        use_threads(threads)
         return cls(run, choose_device(device))
 
     def __call__(self, frames: Iterator[Frame]) -> Links:

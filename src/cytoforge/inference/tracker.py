@@ -66,8 +66,10 @@ class Tracker(Loaded):
         """Open a tracker: overlap, laptrack, btrack, or the run folder of `train tracker`.
 
         `gap`: frames that a cell may be missing; `distance`: pixels it may go in a frame; as of `cytoforge track`.
-        Raises UserError where the tracker is not installed, or the run folder holds none.
+        Raises UserError where the tracker is not installed, or the run folder holds none, and for a gap or a distance
+        that makes no sense or that the tracker does not know.
         """
+        _check(str(tracker), gap, distance)
         origin = {"tracker": str(tracker), "gap": gap, "distance": distance, "run": None}
         if str(tracker) in LINKERS:
             options = {name: value for name, value in (("gap", gap), ("distance", distance)) if value is not None}
@@ -131,6 +133,21 @@ class Tracker(Loaded):
 def _normalised(image: NDArray[Any], size: tuple[int, ...]) -> NDArray[np.float32]:
     pixels = channels_first(image, size=size)
     return Normalisation().apply(pixels, Normalisation().measure(pixels))
+
+
+def _check(tracker: str, gap: int | None, distance: float | None) -> None:
+    for name, value, kind, knowing in (
+        ("gap", gap, int, tuple(LINKERS)),
+        ("distance", distance, float, ("laptrack", "btrack")),
+    ):
+        if value is None:
+            continue
+        if tracker not in knowing:
+            raise UserError(f"{name}={value!r}: belongs to {', '.join(knowing)}, not to {tracker}; leave it out")
+        if kind is int and not (isinstance(value, int | np.integer) and value >= 0):
+            raise UserError(f"gap={value!r}: takes a whole number of at least 0 or none")
+        if kind is float and not (isinstance(value, int | float | np.number) and 0 < value < np.inf):
+            raise UserError(f"distance={value!r}: takes a number above 0 or none")
 
 
 def _check_btrack() -> None:

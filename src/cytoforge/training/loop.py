@@ -171,7 +171,8 @@ def fit(
     main = trainer.fabric.global_rank == 0
     state = _restore(trainer, run)
     fresh = trainer.fabric.broadcast(not run.has_state)
-    run.truncate_metrics(-1 if fresh else state.step)
+    if main:
+        run.truncate_metrics(-1 if fresh else state.step)
     if fresh:
         if validation.at_start:
             _evaluate(trainer, validation, run, state, 0.0, budget.patience)

@@ -1,5 +1,6 @@
 """What a training is given besides its hyperparameters: data, computer, budget and output; small and frozen."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,15 @@ from cytoforge.data.dataset import By
 
 Schedule = Literal["mix", "pretrain"]
 DEFAULT_MINUTES = 10.0
+FILES = (  # as arrays are written, and what they are to whom they belong
+    (r"{path}/images/0*(\d+)\.tif", r"image \1"),
+    (r"{path}/masks/0*(\d+)\.tif", r"mask \1"),
+    (r"{path}/01/t0*(\d+)\.tif", r"frame \1"),
+    (r"{path}/01_GT/TRA/man_track0*(\d+)\.tif", r"mask \1"),
+    ("run cytoforge check {path}", "look at images and masks"),
+    ("{path}", "the arrays"),
+    (r"\b0*(\d+)\.tif", r"image \1"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +54,13 @@ class Data:
     """factor by which images are resized on reading"""
     synthetic: SyntheticData | None = None
 
+    def told(self, sentence: str) -> str:
+        """Return a sentence that names files of `path`; of arrays with images, masks and frames instead."""
+        if self.arrays is not None:
+            for file, name in FILES:
+                sentence = re.sub(file.replace("{path}", re.escape(str(self.path))), name, sentence)
+        return sentence
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
@@ -69,6 +86,10 @@ class Budget:
     """seconds of wall-clock time, or of processor time, which other work on the computer does not cut short"""
     patience: int | None = None
     """number of validations without improvement after which the training ends"""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("a budget has steps or seconds, one of them")
 
     def progress(self, step: int, seconds: float) -> float:
         """Return the share (0 to 1) of the budget that is spent after so many steps and seconds."""

@@ -100,7 +100,8 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
     run = _open_run(task, training, data, plan, fabric)
     if main:
         counts = f"{counted(len(data.names), 'image')} to train on, {len(data.validation)} for validation"
-        say([*data.notes, *plan.notes, f"{counts}, {counted(data.cells, 'cell')}"])
+        notes = [training.data.told(note) for note in (*data.notes, *plan.notes)]
+        say([*notes, f"{counts}, {counted(data.cells, 'cell')}"])
     progress = report or Progress(task.name)
     state = fit(
         Trainer(plan.recipe, fabric, decay=task.parameters.average),
@@ -112,7 +113,7 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
     )
     if main:
-        for remark in plan.remarks:
+        for remark in map(training.data.told, plan.remarks):
             if remark not in run.provenance.get("notes", []):
                 run.note(remark)
         progress(1.0, f"step {state.step}")  # the last validation may have taken what was left of the time
