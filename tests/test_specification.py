@@ -3,7 +3,6 @@
 import time
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -114,7 +113,6 @@ def test_without_time_and_steps_a_training_takes_ten_minutes(tmp_path: Path) -> 
     assert specified(TrainGenerator(**given, validation=tmp_path)).data.validation == tmp_path
 
 
-@pytest.mark.parametrize("given", [{}, {"steps": 3, "seconds": 4.0}])
-def test_a_budget_is_of_steps_or_of_seconds(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="steps or seconds, one of them"):
-        Budget(**given)
+def test_a_budget_is_of_steps_or_of_seconds() -> None:
+    with pytest.raises(ValueError, match="has steps or seconds"):
+        Budget(patience=3)

@@ -103,6 +103,7 @@ def open_network(path: Path, name: str, device: str = "auto", threads: int | Non
     chosen = choose_device(device)
     use_threads(threads)
     run = Run.open(path)
+    network = load_network(run, name, chosen)
     note = None
     if not (run.path / "provenance.json").exists():
         note = "has no provenance.json, so its weights are not compared with their checksum"
@@ -110,7 +111,7 @@ def open_network(path: Path, name: str, device: str = "auto", threads: int | Non
         note = "its training is not finished, what it has learned so far is used; the same command goes on with it"
     if note:
         say([f"{run.path}: {note}"])
-    return run, load_network(run, name, chosen)
+    return run, network
 
 
 class Loaded:

@@ -78,7 +78,7 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a training takes: a number of steps, or seconds."""
+    """How long a training takes: a number of steps, or seconds; steps go first. Raises ValueError without either."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -88,8 +88,8 @@ class Budget:
     """number of validations without improvement after which the training ends"""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise ValueError("a budget has steps or seconds, one of them")
+        if self.steps is None and self.seconds is None:
+            raise ValueError("a budget has steps or seconds")
 
     def progress(self, step: int, seconds: float) -> float:
         """Return the share (0 to 1) of the budget that is spent after so many steps and seconds."""
