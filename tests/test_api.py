@@ -607,7 +607,7 @@ class TestRuns:
         with pytest.raises(stopped):
             cytoforge.train_segmenter(*phantoms, steps=6, out=tmp_path / "run", progress=stop, **TINY)
         assert not Run.open(tmp_path / "run").finished
-        with pytest.raises(UserError, match="holds a run with another arrays"):
+        with pytest.raises(UserError, match="holds a run with another data;"):
             cytoforge.train_segmenter(phantoms[0][::-1], phantoms[1][::-1], steps=6, out=tmp_path / "run", **TINY)
         told: list[float] = []
         model = cytoforge.train_segmenter(

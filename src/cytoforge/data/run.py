@@ -33,6 +33,7 @@ from cytoforge.networks.registry import ROLES
 from cytoforge.places import RUN
 
 ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that determine the others
+WORDS = {"path": "data", "arrays": "data", "synthetic": "synthetic images"}  # what settings are called in messages
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 WRITTEN = (
     ("weights", "*.safetensors"),
@@ -335,9 +336,10 @@ def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _different(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Name what differs between two config.json: what was asked for, where that does, and not what follows from it."""
     for keys in ASKED:
-        if found := differences({key: former.get(key) for key in keys}, {key: wanted.get(key) for key in keys}):
+        asked = [{key: config.get(key) for key in keys} for config in (former, wanted)]
+        if found := differences(*asked, WORDS):
             return found
-    return differences(former, wanted)
+    return differences(former, wanted, WORDS)
 
 
 def flatten_state(tree: Any) -> tuple[dict[str, Tensor], Any]:
