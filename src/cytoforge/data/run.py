@@ -336,8 +336,8 @@ def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _different(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Name what differs between two config.json: what was asked for, where that does, and not what follows from it."""
     for keys in ASKED:
-        asked = [{key: config.get(key) for key in keys} for config in (former, wanted)]
-        if found := differences(*asked, WORDS):
+        there, here = ({key: config.get(key) for key in keys} for config in (former, wanted))
+        if found := differences(there, here, WORDS):
             return found
     return differences(former, wanted, WORDS)
 
