@@ -82,7 +82,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
 }
 
-FAULT = 70  # the exit status of a program's own fault, as sysexits.h has it
+FAULT = 70  # exit status of an internal error, EX_SOFTWARE in sysexits.h
 HELP_SETTINGS = "--help-settings"
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"
 
@@ -123,7 +123,7 @@ def _parse(words: str, rest: list[str]) -> object:
             raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
     kind = getattr(config, COMMANDS[words][0])
     known = config.flags(kind)
-    for argument in rest:  # the parser itself may take what follows for DATA, and complain of that
+    for argument in rest:  # The parser could take the next word for DATA and report an error about that instead.
         if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:
             raise UserError(f"{flag}: is no option of cytoforge {words}{_perhaps(flag, known)}; see --help")
     told = HELP_SETTINGS in rest
@@ -157,19 +157,19 @@ def _fault(error: Exception) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit status.
 
-    0 done, 1 done with findings, 2 the user's mistake or the system's refusal, 70 cytoforge's own fault, 130
-    interrupted, 141 nobody reads what is printed any more.
+    0: done; 1: done with findings; 2: an error of the user or the system; 70: an internal error of cytoforge;
+    130: interrupted; 141: the reader of standard output has closed it.
     """
     for stream in {sys.__stdout__, sys.__stderr__} & {sys.stdout, sys.stderr}:
-        if isinstance(stream, io.TextIOWrapper):  # what the console cannot show is written as \\u03b6
+        if isinstance(stream, io.TextIOWrapper):  # \\u03b6 for what the console cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
-    except BrokenPipeError:  # as with `cytoforge score ... | head`
+    except BrokenPipeError:  # This happens with `cytoforge score ... | head`.
         _drop_output()
         return 141
-    except OSError as error:  # as with a full disk behind `cytoforge score ... > file`
+    except OSError as error:  # This happens when the disk is full with `cytoforge score ... > file`.
         if _debugging():
             raise
         _drop_output()
@@ -183,7 +183,7 @@ def _debugging() -> bool:
 
 
 def _drop_output() -> None:
-    """Let standard output lead nowhere: Python itself writes what is left of it at its end."""
+    """Redirect standard output to the null device, because Python flushes the rest of it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

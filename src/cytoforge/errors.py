@@ -4,14 +4,14 @@ import errno
 
 
 class UserError(Exception):
-    """A mistake the user can mend: the message is one sentence that names the file or flag and the remedy."""
+    """An error that the user can correct: the message is one sentence that names the file or flag and the remedy."""
 
 
 class Interrupted(Exception):
-    """A signal asked to stop; all is saved and the same command goes on."""
+    """A signal interrupted the work; everything is saved, and the same command continues it."""
 
 
-REFUSALS = {  # the system's error: what it means, and the remedy
+REFUSALS = {  # system error: (meaning, remedy)
     errno.EACCES: ("may not be read or written by this user", "change its permissions, or choose another place"),
     errno.EPERM: ("may not be changed by this user", "change its permissions, or choose another place"),
     errno.EROFS: ("lies on a disk that can only be read", "choose another place"),
@@ -32,14 +32,14 @@ REFUSALS = {  # the system's error: what it means, and the remedy
     errno.ENFILE: ("too many files are open on this computer", "close other programs"),
     errno.ENOMEM: ("there is not enough memory", "close other programs, or give smaller images"),
 }
-NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")  # as torch says it
+NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")  # the wording of torch
 
 
 def explain(error: BaseException) -> str | None:
-    """Return one sentence on an error of the system, with its file and a remedy; None for any other error.
+    """Return one sentence about a system error, with its file and a remedy; return None for any other error.
 
-    Errors of the system are those of files and of memory, text that an encoding cannot hold, nesting beyond what Python
-    follows, and paths that no system takes.
+    System errors are errors of files and memory, text that an encoding cannot represent, nesting beyond Python's
+    recursion limit, and invalid paths.
     """
     text = str(error)
     denied = isinstance(error, RuntimeError) and any(words in text.lower() for words in NO_MEMORY)

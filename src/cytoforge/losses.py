@@ -51,8 +51,8 @@ PAPER_WEIGHTS = CycleWeights()
 class MovieWeights(_Weights):
     """Weights of the terms of the movie generator's loss (tGAN, Eq. 1); none may be negative.
 
-    The paper gives no numbers. These are those of its published code, but for `pixels`, which that sets to 0: here it
-    has the share of `perceptual` that the published super-resolution gives it.
+    The paper gives no numbers. These are those of its published code, except `pixels`, which the code sets to 0: here
+    its ratio to `perceptual` is that of the published super-resolution.
     """
 
     adversarial: float = 1.0
@@ -88,7 +88,7 @@ class Vid2VidWeights(_Weights):
     matching: float = 10.0
     """features of the discriminators, averaged over their scales."""
     perceptual: float = 10.0
-    """VGG, of the frame and of what was painted anew."""
+    """VGG, of the composed frame and of the newly painted one."""
     flow: float = 10.0
     """flow against the reference."""
     warp: float = 10.0
@@ -96,7 +96,7 @@ class Vid2VidWeights(_Weights):
     consistency: float = 10.0
     """previous generated frame, moved along the reference, against the generated frame."""
     mask: float = 10.0
-    """share of what is painted anew where the previous frame could be moved."""
+    """share of newly painted pixels where the previous frame could be moved instead."""
 
 
 MOVIE_WEIGHTS = MovieWeights()
@@ -128,9 +128,9 @@ def perceptual(features: Sequence[Tensor], targets: Sequence[Tensor], weights: S
 def texture_loss(maps: Sequence[Tensor], targets: Sequence[Tensor], windows: Sequence[int]) -> Tensor:
     """Sum over layers of the mean absolute differences of local means and of local standard deviations.
 
-    Maps and targets (B,C,H,W), layer by layer; windows are their sides in elements, every second place counts. Texture
-    need not lie where that of the target does, as it must for `perceptual` and L1, which are least for none at all. No
-    gradient flows into `targets`. ValueError unless there are as many targets and windows as maps.
+    Maps and targets are (B,C,H,W), layer by layer; `windows` are the window sides in elements, and windows are taken at
+    every second place. Unlike `perceptual` and L1, this loss does not require texture at the same places as in the
+    target. No gradient flows into `targets`. ValueError unless there are as many targets and windows as maps.
     """
     if not len(maps) == len(targets) == len(windows):
         raise ValueError(f"got {len(maps)} maps, {len(targets)} targets and {len(windows)} windows")
@@ -173,9 +173,9 @@ def cross_entropy_dice(logits: Tensor, target: Tensor, *, background: bool = Fal
 
 
 def dice_loss(logits: Tensor, target: Tensor, *, background: bool = False) -> Tensor:
-    """One minus the soft Dice score, averaged over the classes but background (the Dice term of cGAN-Seg, Eq. 9, 11).
+    """One minus the soft Dice score, averaged over all classes except background (cGAN-Seg, Eq. 9 and 11).
 
-    With `background` that class is among them, as in DeepSea.
+    With `background` that class is included, as in DeepSea.
 
     Logits (B,K,H,W), target (B,H,W) int64 classes, or IGNORED. The sums run over the whole batch, so that an image
     without cells does not weigh as much as one full of them.
@@ -189,7 +189,7 @@ def dice_loss(logits: Tensor, target: Tensor, *, background: bool = False) -> Te
 
 
 def foreground_probability(logits: Tensor) -> Tensor:
-    """Probability of cell, the sum over all classes but background: logits (B,K,H,W) -> (B,1,H,W) in [0, 1]."""
+    """Probability of cell, the sum over all classes except background: logits (B,K,H,W) -> (B,1,H,W) in [0, 1]."""
     return logits.float().softmax(dim=1)[:, 1:].sum(dim=1, keepdim=True)
 
 
@@ -236,8 +236,8 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 def flow_loss(flow: Tensor, real_flow: Tensor) -> Tensor:
     """Mean absolute difference in px between the flow into a painted frame and that into the real one (tGAN, Eq. 1).
 
-    Both (B,2,H,W) from the same flow network and the same earlier frame. The generator learns through `flow`, and the
-    network through neither if its parameters are held; no gradient flows into `real_flow`.
+    Both are (B,2,H,W), from the same flow network and the same earlier frame. The generator learns through `flow`; the
+    flow network learns from neither if its parameters are frozen. No gradient flows into `real_flow`.
     """
     return mean_difference(flow, real_flow.detach())
 
@@ -245,9 +245,9 @@ def flow_loss(flow: Tensor, real_flow: Tensor) -> Tensor:
 def temporal_loss(frame: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
     """Mean absolute difference between a frame and the previous one moved along the flow (tGAN, temporal consistency).
 
-    Frames (B,C,H,W), flow (B,2,H,W) as in `networks.flow`. Of real frames it trains the flow network: the brightness
-    of what moves stays. Of painted frames and the flow of real ones, detached, it trains the generator to move texture
-    along with the cells.
+    Frames are (B,C,H,W), the flow is (B,2,H,W) as in `networks.flow`. With real frames it trains the flow network,
+    since moving objects keep their brightness. With painted frames and the detached flow of real ones, it trains the
+    generator to move texture along with the cells.
     """
     return mean_difference(frame, warp(previous, flow))
 
@@ -281,14 +281,14 @@ def super_resolution_loss(
 
 
 def vid2vid_loss(terms: Mapping[str, Tensor], weights: Vid2VidWeights = VID2VID_WEIGHTS) -> Tensor:
-    """Weighted sum of terms by the names of Vid2VidWeights; ValueError where there is none or one has another name."""
+    """Weighted sum of terms by the names of Vid2VidWeights; ValueError if there is none or one has another name."""
     if not terms or terms.keys() - {weight.name for weight in fields(weights)}:
         raise ValueError(f"no terms of vid2vid: {list(terms)}")
     return torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
 
 
 def confidence(frame: Tensor, previous: Tensor, flow: Tensor, tolerance: float = 0.02) -> Tensor:
-    """Return where a flow can be relied on, (B,1,H,W) of 0 and 1: the previous frame, moved, is much like the frame.
+    """Return where a flow is reliable, (B,1,H,W) of 0 and 1: where the moved previous frame resembles the frame.
 
     There the squared difference, summed over the channels of frames (B,C,H,W) in [-1, 1], is below the tolerance.
     """

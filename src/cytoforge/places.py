@@ -1,4 +1,4 @@
-"""What paths must be. This is checked first, so that nobody waits for libraries and data only to be refused."""
+"""Requirements on paths. They are checked first, before libraries and data are loaded."""
 
 import dataclasses
 import json
@@ -10,13 +10,13 @@ from cytoforge.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What a path must be."""
+    """A requirement on a path."""
 
     fits: Callable[[Path], bool]
     wrong: str
     """the message for a path that does not fit: what is wrong, and the remedy"""
     written: bool = False
-    """whether it is written to; then any path fits with --overwrite"""
+    """whether the path is written to; if so, --overwrite accepts any path"""
 
     def check(self, path: Path, *, overwrite: bool = False) -> None:
         """Raise UserError when the path does not fit."""
@@ -29,7 +29,7 @@ def _unfinished(folder: Path) -> bool:
         try:
             stored = json.loads((folder / file).read_bytes())
         except (OSError, ValueError, RecursionError):
-            continue  # whoever reads it has more to say
+            continue  # The code that reads the path gives a more precise message.
         if isinstance(stored, dict) and stored.get(mark):
             return False
     return True

@@ -1,6 +1,6 @@
-"""What people read while work goes on: progress bars and sentences; durations and counts in words.
+"""Progress bars and messages for people, and durations and counts in words.
 
-All of it goes to the standard error stream, so that standard output holds results alone.
+Everything is printed to the standard error stream, so that standard output holds results only.
 """
 
 import sys
@@ -34,7 +34,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def say(lines: Iterable[str]) -> None:
-    """Print lines; a bar that is not at its end stays above them."""
+    """Print lines; an unfinished progress bar stays above them."""
     for line in lines:
         print(*[""] * Progress.unfinished, line, sep="\n", file=sys.stderr, flush=True)
         Progress.unfinished = False
@@ -51,11 +51,11 @@ class Progress:
 
     def __init__(self, title: str) -> None:
         self.title, self.terminal = title, _terminal()
-        self.began: tuple[float, float] | None = None  # moment and share of the first report, which may go on with work
+        self.began: tuple[float, float] | None = None  # time and share of the first report
         self.shown, self.drawn = 0.0, time.monotonic() - EVERY
 
     def __call__(self, share: float, note: str = "") -> None:
-        """Report the share done, 0 to 1, with a short note; whatever follows a share of 1 is not shown."""
+        """Report the share done, 0 to 1, with a short note; reports after a share of 1 are not shown."""
         now = time.monotonic()
         if self.began is None:
             self.began = now, share
@@ -80,14 +80,14 @@ def _terminal() -> "Console | None":
     """Return the terminal behind the standard error stream; None where there is none, or one that cannot overwrite."""
     if not sys.stderr.isatty():
         return None
-    from rich.console import Console  # takes 30 ms, for which --help shall not wait
+    from rich.console import Console  # This import takes 30 ms, which would delay --help.
 
     console = Console(stderr=True)
     return console if console.is_interactive else None
 
 
 def _draw(terminal: "Console", title: str, share: float, text: str) -> None:
-    """Overwrite the line of the cursor with title, bar and text, cut to the width of the terminal."""
+    """Overwrite the line at the cursor with title, bar and text, cut to the width of the terminal."""
     from rich.control import Control
     from rich.progress_bar import ProgressBar
     from rich.segment import ControlType, Segment, Segments
@@ -100,12 +100,12 @@ def _draw(terminal: "Console", title: str, share: float, text: str) -> None:
     line.add_row(Text(title), ProgressBar(completed=100 * min(share, 1), width=WIDTH), Text(text))
     options = terminal.options.update(max_width=terminal.width - 1)  # a full line would wrap
     segments = terminal.render_lines(line, options, pad=False)[0]
-    with terminal:  # one write
+    with terminal:  # Write everything at once.
         terminal.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
         terminal.print(Segments([*segments, Segment.line()] if share >= 1 else segments), end="")
 
 
 @cache
 def tell_once(sentence: str) -> None:
-    """Print a sentence the first time that it is told."""
+    """Print a sentence, but only the first time this is called with it."""
     say([sentence])

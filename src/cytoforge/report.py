@@ -35,11 +35,11 @@ Sample = tuple[str, NDArray[np.float32], Labels, Labels]
 
 PAGE = "report.html"
 PANEL = 480
-"""Width in pixels that small images are enlarged to, about."""
+"""Approximate width in pixels to which small images are enlarged."""
 WINDOW = 384
-"""Longest side in pixels of a sample shown; of larger images the middle is."""
+"""Longest side in pixels of a sample; larger images are cropped to their middle."""
 FOUND, MISSED, FALSE = (0, 170, 255), (255, 165, 0), (255, 60, 200)
-"""Outline colours (red, green, blue), told apart by colour-blind readers and on grey."""
+"""Outline colours (red, green, blue) that colour-blind readers can tell apart, and that stand out on grey."""
 INK = "#33383d"
 INTERVAL = re.compile(r"\[[^\]]*\]")
 NUMBER = re.compile(r"[<>~≈]?\s*[+−-]?\.?\d")
@@ -48,7 +48,7 @@ _templates = jinja2.Environment(loader=jinja2.PackageLoader("cytoforge"), autoes
 
 
 class Report:
-    """A page that grows block by block; each method returns nothing and may be called any number of times."""
+    """An HTML page. Methods such as `heading` and `table` append a block; each may be called any number of times."""
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
@@ -63,13 +63,13 @@ class Report:
         self._add("text", text=text, verdict=False)
 
     def verdict(self, text: str) -> None:
-        """Add the sentence that a hurried reader should take away, set off from the rest."""
+        """Add the main result as one highlighted sentence."""
         self._add("text", text=text, verdict=True)
 
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None, caption: str = ""
     ) -> None:
-        """Add a table. Columns of numbers but the first stand right-aligned; None and nan are shown as a dash.
+        """Add a table. Columns of numbers, except the first, are right-aligned; None and nan are shown as a dash.
 
         Args:
             header: one title per column.
@@ -148,7 +148,7 @@ def _written(cell: Cell, decimals: int) -> str:
         return "–"
     if isinstance(cell, float):
         return f"{cell:.{decimals}f}".replace("-", "−")
-    return INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), str(cell))  # lines break before it, not in it
+    return INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), str(cell))  # no line break inside
 
 
 def _data_uri(png: bytes) -> str:
@@ -169,12 +169,12 @@ def _enlarge(image: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def to_rgb(image: NDArray[np.floating[Any]]) -> Pixels:
-    """Picture uint8 (H, W, 3) of an image (C, H, W) in [-1, 1].
+    """Return a picture uint8 (H, W, 3) of an image (C, H, W) in [-1, 1].
 
-    One channel is shown grey, two as magenta and green, of more the first three as red, green and blue.
+    One channel is shown in grey, two in magenta and green; of three or more, the first three in red, green and blue.
 
     Raises:
-        ValueError: if the image has not three axes.
+        ValueError: if the image does not have three axes.
     """
     if image.ndim != 3 or image.shape[0] == 0:
         raise ValueError(f"an image must be (C, H, W), got {image.shape}")
@@ -184,32 +184,32 @@ def to_rgb(image: NDArray[np.floating[Any]]) -> Pixels:
 
 
 def mosaic(rows: Sequence[Sequence[Pixels]]) -> Pixels:
-    """Picture uint8 (H, W, 3) of pictures put side by side, and their rows above each other."""
+    """Return a picture uint8 (H, W, 3) with the pictures of a row side by side and the rows above each other."""
     return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
 def label_colours(count: int) -> Pixels:
-    """Colours uint8 (count + 1, 3) of the ids 0 to `count`, as `id_colours`."""
+    """Return colours uint8 (count + 1, 3) of the ids 0 to `count`, as `id_colours`."""
     return id_colours(np.arange(count + 1))
 
 
 def id_colours(ids: Labels) -> Pixels:
-    """Colours uint8 (N, 3) of ids (N,): black for background, 0, and light ones, unlike for neighbouring ids."""
+    """Return colours uint8 (N, 3) of ids (N,): black for the background, 0; light, distinct ones for successive ids."""
     number = ids.astype(np.int64) - 1
     hue = (0.55 + number * 0.61803399) % 1  # the golden ratio spreads any run of ids evenly
     saturation = np.where(number % 2, 0.6, 1.0)
-    colours = 0.2 + 0.8 * hsv_to_rgb(np.stack([hue, saturation, np.ones(ids.size)], axis=-1))  # no blue too dark to see
+    colours = 0.2 + 0.8 * hsv_to_rgb(np.stack([hue, saturation, np.ones(ids.size)], axis=-1))  # no dark blue
     return np.where(ids[:, None] == 0, 0, np.rint(255 * colours)).astype(np.uint8)
 
 
 def colour_labels(labels: Labels) -> Pixels:
-    """Picture uint8 (H, W, 3) of labels (H, W), each cell filled with its colour."""
+    """Return a picture uint8 (H, W, 3) of labels (H, W), each cell filled with its colour."""
     ids, numbers = dense(labels)
     return id_colours(ids)[numbers]
 
 
 def overlay(image: NDArray[np.floating[Any]], labels: Labels, scale: int = 1) -> Pixels:
-    """Picture uint8 (scale * H, scale * W, 3) of an image with the cells outlined in distinct colours.
+    """Return a picture uint8 (scale * H, scale * W, 3) of an image with the cells outlined in distinct colours.
 
     Args:
         image: (C, H, W) in [-1, 1].
@@ -224,14 +224,14 @@ def overlay(image: NDArray[np.floating[Any]], labels: Labels, scale: int = 1) ->
 
 
 def outcome_overlay(image: NDArray[np.floating[Any]], truth: Labels, prediction: Labels, scale: int = 1) -> Pixels:
-    """Picture uint8 as of `overlay`: predicted cells that are right at IoU 0.5 in blue, false ones in magenta, and the
-    true cells that were missed in orange.
+    """Return a picture as `overlay` does: correct predicted cells (IoU 0.5) are outlined in blue, false ones in
+    magenta, missed true cells in orange.
     """
     return _outlined(image, scale, *_outcomes(truth, prediction))
 
 
 def _outcomes(truth: Labels, prediction: Labels) -> list[tuple[Labels, Pixels]]:
-    """What `outcome_overlay` outlines, as labels 0..N with N + 1 colours: predicted cells, missed cells."""
+    """Return labels 0..N and N + 1 colours for what `outcome_overlay` outlines: predicted cells, then missed cells."""
     pairs = match(truth, prediction)
     ids, predicted = dense(prediction)
     right = np.isin(ids, pairs.prediction_ids)
@@ -279,7 +279,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Steps and finite values of a column."""
+    """Return the steps and finite values of a column."""
     points = [(float(row["step"]), float(row[name])) for row in rows if row.get(name) not in (None, "")]
     finite = [point for point in points if math.isfinite(point[1])]
     return [step for step, _ in finite], [value for _, value in finite]
@@ -344,7 +344,7 @@ def run_report(
         samples: name, image (C, H, W) in [-1, 1], truth (H, W), prediction (H, W); of large ones the middle is shown.
         verdict: one sentence.
         paintings: name, and pictures uint8 (H, W, 3) of a real image, its cells and what was painted on them.
-        columns: headers of the paintings and a sentence, where they show something else.
+        columns: column titles and caption of the paintings, if they show something else.
     """
     report = Report(title)
     report.verdict(verdict)

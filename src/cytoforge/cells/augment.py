@@ -1,8 +1,8 @@
 """Augmentation: of labelled images on their way into a batch, and of what a discriminator is shown.
 
 `augment` cuts one random window out of an image with its labels and varies it by a policy. `draw_diff_augment` and
-`apply_diff_augment` are cGAN-Seg's differentiable augmentation. Whatever happens to an item is drawn from that item's
-generator alone.
+`apply_diff_augment` are cGAN-Seg's differentiable augmentation. All random
+numbers of an item are drawn from that item's generator alone.
 """
 
 import math
@@ -27,7 +27,7 @@ Policy = Literal["strong", "paper", "flip", "none"]
 Pair = tuple[Tensor, Tensor]
 
 SMALLEST_WINDOW = 4
-"""px; what the filters and the 3 x 3 tiles of the equalisation need"""
+"""smallest side of a window in px, required by the filters and the 3 x 3 tiles of the equalisation"""
 
 P_PLAIN = 0.1
 """strong: share of items that are only flipped and turned by quarters, so that images as they are stay in training"""
@@ -119,7 +119,7 @@ def apply_diff_augment(images: Tensor, draw: Sequence[DiffAugment]) -> Tensor:
 
 
 def places_only(draw: Sequence[DiffAugment]) -> tuple[DiffAugment, ...]:
-    """Return what of a draw moves or removes pixels and leaves grey values: what masks go through beside images."""
+    """Return only the functions of a draw that move or remove pixels, to be applied to masks beside images."""
     return tuple(replace(item, functions=tuple(f for f in item.functions if f in PLACES)) for item in draw)
 
 

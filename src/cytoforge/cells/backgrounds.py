@@ -9,10 +9,10 @@ from scipy import ndimage
 Floats = NDArray[np.float32]
 
 MARGIN = 4
-"""px about each cell that are left out, too: halos belong to cells"""
+"""px around each cell that count as cell, because they hold its halo"""
 PERCENTILE = 50.0
 SEEN = 8
-"""a pixel is known if no cell is near in at least one of so many frames, as single frames may be lit otherwise"""
+"""a pixel is used if no cell is near it in at least one in SEEN frames, as single frames may be lit differently"""
 LIGHT = 8.0
 """px, standard deviation of the filter that separates light (uneven illumination) from grain"""
 BLOCKS = (24, 12, 6)
@@ -28,7 +28,8 @@ def background_reference(
 
     Frames (T, C, H, W), labels (T, H, W). `margin` px around cells count as cell. Pixels that are cell in all or nearly
     all frames are filled as in `without_cells`; if all pixels are, everything is the percentile of all values. In any
-    other case the result holds no grey value of a cell, nor its outline. Raises ValueError where shapes differ.
+    other case the result holds no grey value of a cell, nor its outline. Raises ValueError where shapes differ or there
+    are no frames.
     """
     if len(frames) == 0 or labels.shape != (len(frames), *frames.shape[2:]):
         raise ValueError(f"frames (T,C,H,W) and labels (T,H,W) must fit, got {frames.shape} and {labels.shape}")
@@ -123,7 +124,7 @@ def _grain(grain: Floats, covered: NDArray[np.bool_], generator: np.random.Gener
 def fitted(reference: Floats, size: tuple[int, int], generator: np.random.Generator) -> Floats:
     """Cut a random window of `size` (h, w) out of a reference (C, H, W), continued by reflection where it is smaller.
 
-    Nothing is stretched, so that grain and dirt keep their size.
+    Returns (C, h, w). Nothing is stretched, so that grain and dirt keep their size.
     """
     _, height, width = reference.shape
     spread = [(0, max(wanted - found, 0)) for wanted, found in zip(size, (height, width), strict=True)]

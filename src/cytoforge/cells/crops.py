@@ -1,4 +1,4 @@
-"""Crops around cells, from which the DeepSea tracker tells where a cell has gone (Zargari et al. 2023).
+"""Crops around cells, from which the DeepSea tracker links cells between frames (Zargari et al. 2023).
 
 The window of a cell is a square about its centroid, six times as wide as the cell, and the same in the next frame. It
 is brought to 128 x 128 px, so cells are seen at one size whatever that of the images.
@@ -19,7 +19,7 @@ from cytoforge.cells.labels import boxes
 SIDE = 128
 """px of a crop"""
 REACH = 6
-"""sides of a window, by the longer extent of its cell"""
+"""ratio of the side of a window to the longer extent of its cell"""
 BACKGROUND = -1.0
 """value of a crop outside cells and beyond the edges of the image"""
 DARKEST = 0.0

@@ -2,7 +2,7 @@
 
 A target turns labels into classes (`encode`, for training) and class probabilities back into labels (`decode`).
 `Boundary` separates touching cells by a border class and is the default; `Semantic` knows cell and background only,
-as in cGAN-Seg. `condition` is the other way round: what an image generator is told of the cells that it paints.
+as in cGAN-Seg. `condition` turns labels into the input of an image generator.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class Boundary:
     minimum_area: int = 15
     """Cells of fewer pixels are dropped as specks (px; cGAN-Seg drops objects below 15 px)."""
     minimum_marker: float = 2.0
-    """Interiors of less do not start a cell of their own (px, each counting by how much likelier it is interior than
+    """Interiors below this size do not start a cell (px, each weighted by the probability of interior minus that of
     border). A doubtful speck of interior would otherwise split a cell; a sure one of two pixels is a small cell."""
 
     def encode(self, labels: Tensor) -> Tensor:
@@ -123,13 +123,13 @@ TARGETS: Mapping[str, Target] = MappingProxyType({"boundary": Boundary(), "seman
 
 
 DEEPEST = 16
-"""px from a cell's edge at which the distance that a generator is told stops growing"""
+"""px from a cell's edge at which the distance in a condition is cut off"""
 CONDITIONS: Mapping[str, int] = MappingProxyType({"mask": 1, "instances": 3})
 """Kinds of `condition` and their channels."""
 
 
 def condition(labels: Tensor, kind: str) -> Tensor:
-    """What a generator paints from: labels (B,H,W), any integers with 0 for background -> (B,C,H,W) float32 in [0, 1].
+    """Return a generator's input: labels (B,H,W), any integers with 0 for background -> (B,C,H,W) float32 in [0, 1].
 
     `mask` is cell or background, as in cGAN-Seg (C = 1). `instances` (C = 3) is the same mask, the pixels next to
     another cell, and the distance to the cell's edge (chessboard, 1 px at the edge itself, divided by DEEPEST and cut

@@ -1,6 +1,6 @@
 """Label images by their cells: ids of any size as numbers 1..N and back, and where each cell lies.
 
-Ids may have gaps and reach the greatest integer. What is kept by cell is as long as there are cells or pixels, never
+Ids may have gaps and reach the greatest integer. Tables are as long as the number of cells or pixels, never
 as the greatest id.
 """
 

@@ -1,4 +1,4 @@
-"""Look through a dataset or movie for what would spoil training, and say what to do about it."""
+"""Find what would spoil training in a dataset or movie, and say how to correct it."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ PRINTED = 3  # findings of one kind that are printed in full
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to mend (error) or to look at (warning), where it is, and what to do."""
+    """A problem to correct (error) or to look at (warning), its file, and the remedy."""
 
     severity: Literal["error", "warning"]
     file: str
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass
 class Facts:
-    """What a dataset holds; sizes, types and channels are counted."""
+    """What a dataset holds: how often each image size, pixel type and number of channels occurs."""
 
     path: str
     notes: tuple[str, ...] = ()
@@ -46,9 +46,9 @@ class Facts:
     mask_types: Counter[str] = field(default_factory=Counter)
     channels: Counter[int] = field(default_factory=Counter)
     cells: list[int] = field(default_factory=list)
-    """cells of each mask"""
+    """number of cells in each mask"""
     tracks: list[str] = field(default_factory=list)
-    """of each sequence of a movie, how many tracks and divisions, or that there are none"""
+    """one text per sequence of a movie: its numbers of tracks and divisions, or that it has none"""
     diameter: float | None = None
     """median diameter in pixels of the circle of a cell's area"""
 
@@ -65,15 +65,15 @@ class Survey:
     """proposed --scale, where the cells of all parts are far from FITTING_DIAMETER"""
 
     def error(self, file: Path, what: str, remedy: str) -> None:
-        """Note something to mend."""
+        """Add an error: a problem to correct."""
         self.findings.append(Finding("error", str(file), what, remedy))
 
     def warn(self, file: Path, what: str, remedy: str) -> None:
-        """Note something to look at."""
+        """Add a warning: something to look at."""
         self.findings.append(Finding("warning", str(file), what, remedy))
 
     def unreadable(self, file: Path, error: UserError) -> None:
-        """Note a file that cannot be used, in the words of the error."""
+        """Add an error for a file that cannot be used, with the message of the exception."""
         what, _, remedy = str(error).removeprefix(f"{file}").lstrip(":, ").rpartition("; ")
         self.error(file, what or remedy, remedy)
 
@@ -96,7 +96,7 @@ def check_command(config: Check) -> int:
 
 
 def survey(config: Check) -> Survey:
-    """Read every file under config.data once; a folder of datasets (train, val, test) is looked through part by part.
+    """Read every file under config.data once; in a folder of datasets (train, val, test), check each dataset.
 
     Raises UserError when nothing is there to check.
     """
@@ -188,7 +188,7 @@ def _look_at_mask(found: Survey, facts: Facts, file: Path, size: tuple[int, ...]
 
 
 def _look_at_cells(found: Survey, facts: Facts, masks: Mapping[Path, Traits]) -> dict[Path, Regions]:
-    """Judge the masks of a dataset together; return the cells of those that number cells one by one."""
+    """Check the masks of a dataset together; return the cells of the masks in which each cell has its own id."""
     cells = {}
     for (file, mask), verdict in zip(masks.items(), judge(list(masks.values())), strict=True):
         if verdict:
@@ -277,7 +277,7 @@ def _look_at_sequence(
     for source, file in sequence.tracks.items():
         try:
             tracks = movie.read_tracks(file)
-            # tracks without masks of their own number the cells of the masks in use
+            # Tracks without masks of their own use the ids of the cells in the masks in use.
             masks = sequence.masks.get(source) or sequence.masks.get(sequence.source or "", {})
             cells = {
                 frame: known[mask].ids if mask in known else np.setdiff1d(read_labels(mask), [0])
@@ -291,7 +291,7 @@ def _look_at_sequence(
 
 
 def report(found: Survey) -> Iterator[str]:
-    """Write facts and findings as lines of text, findings of one kind together, errors first."""
+    """Yield facts and findings as lines of text; errors come first, and findings of one kind are grouped."""
     for facts in found.facts:
         yield from _describe(facts)
     if found.scale is not None:
@@ -326,7 +326,7 @@ def _describe(facts: Facts) -> Iterator[str]:
 
 
 def _list(counts: Counter[str]) -> str:
-    """Name the most frequent things: 256 x 256, 520 x 696 and 3 more."""
+    """Name the most frequent values, as in "256 x 256, 520 x 696 and 3 more"."""
     names = [name for name, _ in counts.most_common(3)]
     more = f" and {len(counts) - 3} more" if len(counts) > 3 else ""
     return ", ".join(names) + more

@@ -1,4 +1,4 @@
-"""`cytoforge demo`: what a handful of annotated images is worth, shown on phantom cells in a few minutes."""
+"""`cytoforge demo`: compare trainings on four annotated images of phantom cells, in a few minutes."""
 
 import time
 from dataclasses import dataclass, replace
@@ -44,9 +44,9 @@ class Result:
 
 
 def demo(config: Demo) -> Path:
-    """Make phantoms, train on four of them in three ways, score on twelve others and write OUT/report.html.
+    """Make phantoms, train on four of them in three ways, score on twelve others, and write OUT/report.html.
 
-    An interrupted demo goes on where it stopped. Raises UserError when OUT may not be written to.
+    An interrupted demo continues where it stopped. Raises UserError when OUT may not be written to.
     """
     folder = open_folder(config)
     started = time.monotonic()
@@ -78,7 +78,7 @@ def demo(config: Demo) -> Path:
 
 
 def open_folder(config: Demo) -> OutputFolder:
-    """Make OUT, or go on with the same demo in it; return it as it is written to.
+    """Make OUT, or continue the same demo in it; return the folder, opened for writing.
 
     Raises UserError when OUT holds a finished or another demo (unless told to overwrite), or anything else.
     """
@@ -99,7 +99,7 @@ def open_folder(config: Demo) -> OutputFolder:
 
 
 def write_phantoms(folder: Path, count: int, first: int) -> None:
-    """Write a dataset folder of phantoms with the seeds from `first` on."""
+    """Write a dataset folder of `count` phantoms with the seeds `first`, `first` + 1 and so on."""
     if folder.exists() and Dataset.open(folder).info.get("complete"):
         return
     writer = DatasetWriter(folder, {"synthetic": {"by": "cytoforge phantoms", "seeds": [first, first + count - 1]}})
@@ -110,7 +110,7 @@ def write_phantoms(folder: Path, count: int, first: int) -> None:
 
 
 def baseline(test: Path, plain: TrainSegmentation) -> Result:
-    """Score Otsu's threshold with watershed, which learns nothing."""
+    """Score Otsu's threshold with watershed, a method without training."""
     started = time.monotonic()
     dataset = Dataset.open(test)
     predictions = {item.name: otsu_watershed(dataset.read_image(item)) for item in dataset.items}
@@ -123,7 +123,7 @@ def baseline(test: Path, plain: TrainSegmentation) -> Result:
 
 
 def run_way(method: str, way: TrainSegmentation, test: Path, out: Path) -> Result:
-    """Train in one way, segment the test images into OUT and score them."""
+    """Train with one method, segment the test images into OUT and score them."""
     run = Run.open(way.out) if finished(way.out) else train_segmentation(way)
     segment(Segment(run=way.out, images=test, out=out))
     written = Dataset.open(out)
@@ -143,7 +143,7 @@ def score(test: Path, predictions: dict[str, np.ndarray]) -> SegmentationResults
 
 
 def write_report(folder: OutputFolder, results: list[Result], best: Result, seconds: float) -> Path:
-    """Write OUT/report.html: scores side by side, the pictures they come from, and synthetic images."""
+    """Write OUT/report.html with the scores of all methods, pictures of their segmentations, and synthetic images."""
     report = Report(
         "cytoforge demo",
         f"{ANNOTATED} annotated phantom images (three to train on, one for validation), {TEST} unseen ones to test on",

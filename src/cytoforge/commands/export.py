@@ -23,7 +23,7 @@ Measured = Iterator[tuple[int, Labels, Cells]]
 
 
 def export(config: Export) -> Path:
-    """Write the file or folder and say what it holds, and in which units; return it.
+    """Write the file or folder, print what it holds and in which units, and return its path.
 
     Raises UserError when the movie has no tracks, when several sequences would go into one file, when there is
     something at OUT already, and as reading and writing do.
@@ -55,7 +55,7 @@ def export(config: Export) -> Path:
 
 
 def _without_frames(movie: TrackedMovie, title: str) -> str | None:
-    """Say what the result lacks because frames are missing, if any are."""
+    """Say what the result lacks if frames are missing; return None if none is missing."""
     lacking = [number for number in movie.numbers if number not in movie.sequence.frames]
     if not lacking:
         return None
@@ -89,7 +89,7 @@ def _shown(frames: Measured, count: int, title: str) -> Measured:
 
 
 def _outlined(frames: Measured) -> Iterator[tuple[Cells, dict[int, NDArray[np.float64]]]]:
-    """The cells of each frame, and their outlines in the pixels of the frame."""
+    """Yield the cells of each frame and their outlines, in pixels of the frame."""
     for _, labels, cells in frames:
         outlines = {
             label: outline(labels[box] == label) + [part.start for part in box] for label, box in boxes(labels).items()
@@ -98,7 +98,7 @@ def _outlined(frames: Measured) -> Iterator[tuple[Cells, dict[int, NDArray[np.fl
 
 
 def _write_ctc(config: Export, movies: Sequence[TrackedMovie], calibration: Calibration) -> None:
-    """Write frames, masks and tracks as they are used: whole cells under the ids of their tracks."""
+    """Write frames, tracks, and masks in which whole cells have the ids of their tracks."""
     if config.out.resolve() == config.movie.resolve():
         raise UserError(f"{config.out}: is the movie itself; choose another folder")
     told = {
@@ -137,7 +137,7 @@ def _contents(movies: Iterable[TrackedMovie]) -> str:
 
 
 def _units(kind: str, calibration: Calibration) -> str:
-    """Say which units were written, and how to have others."""
+    """Say which units were written, and how to get others."""
     if kind == "napari":
         return "in pixels and frames"
     pixel, frame = calibration.pixel_size, calibration.frame_interval

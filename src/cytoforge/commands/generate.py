@@ -1,4 +1,4 @@
-"""`cytoforge generate images` and `generate movie`: masks to synthetic datasets and movies, with trained generators."""
+"""`cytoforge generate images` and `generate movie`: trained generators paint synthetic images and movies on masks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`cytoforge import`: a published checkpoint of cGAN-Seg or tGAN becomes a run folder for the other commands."""
+"""`cytoforge import`: convert a published checkpoint of cGAN-Seg or tGAN to a run folder for the other commands."""
 
 import re
 import zipfile
@@ -32,7 +32,7 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
 
     Sizes are read from the shapes of the tensors. Segmenters become runs for `segment`: two classes, each image
     stretched from its minimum to its maximum, no resizing. Movie generators were trained on masks of `mask_value` in
-    config.json, not 1. Raises UserError when the file cannot be read safely, when it holds something else than the
+    config.json, not 1. Raises UserError when the file cannot be read safely, when it holds something other than the
     named network (then it says what, if known), or when the run folder exists.
     """
     state = read_checkpoint(config.checkpoint)
@@ -81,12 +81,12 @@ def read_checkpoint(path: Path) -> State:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(part.file_size for part in archive.infolist())
-            if unpacked > size:  # torch.save never packs
+            if unpacked > size:  # torch.save writes archives without compression
                 raise UserError(f"{path}: packs {unpacked:,} bytes into {size:,}; {SAVE}")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # damaged bytes fail in any way the unpickler knows
+    except Exception as error:  # The unpickler can raise any exception on damaged bytes.
         if explain(error) and not isinstance(error, OSError):
             raise
         raise UserError(
@@ -100,7 +100,7 @@ def read_checkpoint(path: Path) -> State:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             raise UserError(f"{path}: {name!s:.60} is no plain tensor of real numbers; {SAVE}")
         total += tensor.numel() * tensor.element_size()
-        if total > SHARED * size:  # views can claim any size
+        if total > SHARED * size:  # The stored shape of a view can be arbitrarily large.
             raise UserError(f"{path}: {name!s:.60} claims more numbers than the file can hold; {SAVE}")
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise UserError(f"{path}: {name!s:.60} holds NaN or infinite numbers; fetch the checkpoint anew")
@@ -111,7 +111,7 @@ def read_checkpoint(path: Path) -> State:
 
 
 def misfit(network: str, state: State) -> str | None:
-    """Return the first thing in which a state dict differs from a network of its own sizes, or None if it fits."""
+    """Return the first difference between a state dict and a network of the same sizes, or None if it fits."""
     state = own_names(network, state)
     try:
         sizes = PUBLISHED[network](state)
@@ -127,7 +127,7 @@ def misfit(network: str, state: State) -> str | None:
 
 
 def _expected(network: str, sizes: dict[str, Any]) -> State:
-    """Return names, shapes and types of a network's tensors, without numbers."""
+    """Return names, shapes and types of a network's tensors, without their values."""
     with torch.device("meta"):
         state: State = NETWORKS[network].load()(**sizes).state_dict()
     return state

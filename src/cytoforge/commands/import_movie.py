@@ -15,7 +15,7 @@ SEQUENCE = "01"
 
 
 def import_movie(config: ImportMovie) -> Path:
-    """Write OUT/01 and, with masks, OUT/01_RES and its tracks; return OUT. Holds a frame at a time.
+    """Write OUT/01 and, with masks, OUT/01_RES and its tracks; return OUT. Only one frame is in memory at a time.
 
     Raises UserError, before anything is written, when frames or masks cannot be read, when there is a single frame,
     when masks and frames differ in number or size, or when masks do not number cells.
@@ -36,7 +36,7 @@ def import_movie(config: ImportMovie) -> Path:
     if len(tracks) > GREATEST:
         raise UserError(f"{config.masks}: has {len(tracks)} tracks, and a movie holds {GREATEST}; cut it into parts")
     for _ in frames:
-        pass  # a frame that cannot be read is found before others are written
+        pass  # Find a frame that cannot be read before others are written.
     info = {"source": config.stack.name, "frames": frames.frames}
     sources = [(SEQUENCE, source) for source in ("frames", *(["RES"] if config.masks else []))]
     writer = MovieWriter(config.out, info, overwrite=config.overwrite, sources=sources)

@@ -1,4 +1,4 @@
-"""`cytoforge import tracks`: tracks of other tools on the masks of a movie, as a movie folder."""
+"""`cytoforge import tracks`: put tracks of other tools on the masks of a movie, and write a movie folder."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from cytoforge.settings import ImportTracks
 
 
 def import_tracks(config: ImportTracks) -> Path:
-    """Write frames, masks and tracks to OUT/NN and OUT/NN_RES, say which spots and cells found no partner; return OUT.
+    """Write frames, masks and tracks to OUT/NN and OUT/NN_RES; print which spots and cells have no match; return OUT.
 
     Everything is read and matched before anything is written. Raises UserError when a file cannot be read or is of no
     known format, when the movie has several sequences and none is named, and as `tracks.place`.
@@ -57,7 +57,7 @@ def import_tracks(config: ImportTracks) -> Path:
 
 
 def _read(path: Path, calibration: Calibration) -> Spots:
-    """Read tracks in the format that the name tells."""
+    """Read tracks in the format that the file name indicates."""
     if path.is_dir():
         from cytoforge.data.interchange.geff import read_geff  # takes a second
 

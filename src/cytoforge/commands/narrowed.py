@@ -1,4 +1,4 @@
-"""From the settings of a command to the specification that a lower layer takes."""
+"""Convert the settings of a command to the specification that a lower layer takes."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -7,6 +7,6 @@ Specification = TypeVar("Specification")
 
 
 def narrowed(kind: type[Specification], settings: Any, **own: Any) -> Specification:
-    """Return a specification (a dataclass): fields in `own` from there, others from the settings of the same name."""
+    """Return a specification (a dataclass): fields in `own` take these values, others those in `settings`."""
     names = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(settings, name) for name in names if hasattr(settings, name)} | own)

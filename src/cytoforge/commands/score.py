@@ -1,4 +1,4 @@
-"""`cytoforge score`: predicted against true masks, as a table and as JSON."""
+"""`cytoforge score`: compare predicted with true masks; print a table and write JSON."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -66,7 +66,7 @@ def table(results: SegmentationResults) -> str:
 
 
 def _record(pairs: MaskPairs, settings: ScoreSegmentation, results: SegmentationResults) -> dict[str, Any]:
-    """What the JSON file holds: where the numbers come from, then the numbers."""
+    """Return the content of the JSON file: the origin of the scores, then the scores."""
     return {
         "format": 1,
         "command": "score segmentation",

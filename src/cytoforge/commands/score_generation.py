@@ -1,4 +1,4 @@
-"""`cytoforge score generation`: generated against real images, as a table and as JSON."""
+"""`cytoforge score generation`: compare generated with real images; print a table and write JSON."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -30,7 +30,7 @@ def score_generation_command(settings: ScoreGeneration) -> None:
 
 
 def score_generation(settings: ScoreGeneration) -> GenerationResults:
-    """Score generated against real images in all ways that images and weights at hand allow; write `settings.json`.
+    """Compute all scores that the images and available weights allow; write `settings.json` if it is given.
 
     Raises:
         UserError: a path holds no images, images are neither grey nor RGB or differ in that, the truth is synthetic
@@ -47,7 +47,7 @@ def score_generation(settings: ScoreGeneration) -> GenerationResults:
 
 
 def _record(sides: ImageSides, settings: ScoreGeneration, results: GenerationResults) -> dict[str, Any]:
-    """What the JSON file holds: where the numbers come from, then the numbers that were computed."""
+    """Return the content of the JSON file: the origin of the scores, then the scores that were computed."""
     looked = results.styles is not None or (results.pairs is not None and results.pairs.lpips is not None)
     used: list[FeatureNetwork] = ["inception"] if results.sets is not None else []
     used += ["squeezenet", "lpips"] if looked else []
@@ -79,7 +79,7 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(copies: Copying, sides: ImageSides) -> dict[str, Any]:
-    """The copying check with the names of the images instead of their places."""
+    """Return the result of the copying check with image names instead of indices."""
     assert sides.training is not None
     theirs = [sides.training.data.items[place].name for place in copies.nearest]
     names = [item.name for item in sides.generated.data.items]

@@ -1,4 +1,4 @@
-"""`cytoforge score movie`: a generated movie against a real one, as a table and as JSON."""
+"""`cytoforge score movie`: compare a generated movie with a real one; print a table and write JSON."""
 
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -26,12 +26,12 @@ def score_movie_command(settings: ScoreMovie) -> None:
 
 
 def score_movie(settings: ScoreMovie) -> MovieResults:
-    """Score a generated against a real movie in all ways that sequences and weights allow; write `settings.json`.
+    """Compute all scores that sequences and weights allow; write `settings.json` if given.
 
     Raises:
         UserError: a path is no movie with tracks, its frames are fewer than two, not in a row, of several sizes or
-            neither grey nor RGB, the truth is synthetic and that is not allowed, weights or segmenter are of no use, or
-            the JSON file exists already.
+            neither grey nor RGB, the truth is synthetic and that is not allowed, weights or segmenter cannot be used,
+            or the JSON file exists already.
     """
     if settings.json is not None:
         ABSENT.check(settings.json, overwrite=settings.overwrite)
@@ -44,7 +44,7 @@ def score_movie(settings: ScoreMovie) -> MovieResults:
 
 
 def _record(sides: Sides, settings: ScoreMovie, results: MovieResults) -> dict[str, Any]:
-    """What the JSON file holds: where the numbers come from, then the numbers that were computed."""
+    """Return the content of the JSON file: the origin of the scores, then the computed scores."""
     ours, theirs = sides.generated[0], sides.real[0]
     used: list[FeatureNetwork] = ["inception"] if results.frames else []
     used += ["squeezenet", "lpips"] if results.pairs and results.pairs.lpips else []

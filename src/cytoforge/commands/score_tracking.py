@@ -1,4 +1,4 @@
-"""`cytoforge score tracking`: predicted against true tracks, by sequence and pooled, as a table and as JSON."""
+"""`cytoforge score tracking`: compare predicted with true tracks, by sequence and pooled; print a table, write JSON."""
 
 import hashlib
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from cytoforge.progress import counted
 from cytoforge.settings import ScoreTracking
 
 LISTED_SEQUENCES = 4
-"""sequences that fit into the table"""
+"""number of sequences that fit into the table"""
 
 
 TITLES = {
@@ -84,7 +84,7 @@ def score_tracking(settings: ScoreTracking) -> TrackingResults:
 
 
 def _record(settings: ScoreTracking, pairs: list[SequencePair], results: TrackingResults) -> dict[str, Any]:
-    """What the JSON file holds: where the numbers come from, then the numbers."""
+    """Return the content of the JSON file: the origin of the scores, then the scores."""
     return {
         "format": 1,
         "command": "score tracking",
@@ -114,7 +114,7 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
 
 
 def _fingerprint(path: Path, sequences: list[Sequence]) -> dict[str, Any]:
-    """Path, number of sequences, and SHA-256 over names and contents of all masks and track files in use."""
+    """Return the path, the number of sequences, and the SHA-256 of all masks and track files used, with names."""
     lines = []
     for sequence in sequences:
         used = {sequence.source, sequence.track_source, "GT/SEG"} & sequence.masks.keys()
@@ -133,7 +133,7 @@ def _fingerprint(path: Path, sequences: list[Sequence]) -> dict[str, Any]:
 
 
 def table(results: TrackingResults) -> Iterator[str]:
-    """Lines of text: where the masks and tracks are from, then the scores of the sequences and of all together."""
+    """Yield lines of text: the sources of masks and tracks, then the scores by sequence and pooled."""
     for name, scores in results.sequences.items():
         yield from _said_sources(name, scores)
     yield from results.notes
@@ -156,7 +156,7 @@ def table(results: TrackingResults) -> Iterator[str]:
 
 
 def _said_sources(name: str, scores: SequenceScores) -> Iterator[str]:
-    """The sources of a sequence, and that tracks of RES are a program's."""
+    """Yield the sources of a sequence's masks and tracks, with a remark that a program made the tracks of RES."""
     sources = scores.sources
     solution = " (a tracker's solution)" if sources["truth_tracks"] == "RES" else ""
     yield f"sequence {name}: {counted(scores.frames, 'frame')}"

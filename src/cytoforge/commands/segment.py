@@ -1,4 +1,4 @@
-"""`cytoforge segment`: images of any size to label images of the same size."""
+"""`cytoforge segment`: segment images of any size; each label image has the size of its image."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`cytoforge simulate`: masks and movies of cells like the user's own."""
+"""`cytoforge simulate`: simulate masks and movies of cells that resemble the user's."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ from cytoforge.studies.specification import (
 )
 from cytoforge.training.specification import Budget, Compute
 
-LOOSE = {"out", "overwrite", "threads", "device", "weights_dir"}  # settings that may differ when a study goes on
+LOOSE = {"out", "overwrite", "threads", "device", "weights_dir"}  # settings that may differ when a study is continued
 Specification = TypeVar("Specification", bound=Study)
 
 
@@ -52,7 +52,7 @@ def study_dense(given: settings.StudyDense) -> Path:
 
 
 def study_limited_data(given: settings.StudyLimitedData) -> Path:
-    """Measure what 1, 2, 4 ... labelled crops are worth to conventional and to two-stage training, in equal time."""
+    """Compare conventional and two-stage training on 1, 2, 4 ... labelled crops, in equal time."""
     study = specified(LimitedDataStudy, given)
     datasets = open_all(study)
     folder = open_folder("limited-data", given)
@@ -76,7 +76,7 @@ def study_versatility(given: settings.StudyVersatility) -> Path:
 
 
 def study_extrapolation(given: settings.StudyExtrapolation) -> Path:
-    """Let one generator paint masks from sparse to denser than any it has seen (Figure 5)."""
+    """Let one generator paint on masks from sparse to denser than any it was trained on (Figure 5)."""
     study = specified(ExtrapolationStudy, given)
     datasets = open_all(study)
     folder = open_folder("extrapolation", given)
@@ -84,7 +84,7 @@ def study_extrapolation(given: settings.StudyExtrapolation) -> Path:
 
 
 def study_movie(given: settings.StudyMovie) -> Path:
-    """Compare generators of movies trained on the same frames, on masks of a movie that they have not seen."""
+    """Compare movie generators trained on the same frames, on masks of a movie that they were not trained on."""
     study = specified(MovieStudy, given)
     parts = split_movies(study)
     folder = open_folder("movie", given)
@@ -112,13 +112,13 @@ def specified(kind: type[Specification], given: settings.Study) -> Specification
 
 
 def open_folder(kind: str, given: settings.Study) -> StudyFolder:
-    """Make the folder of a study, or go on with the same study in it; raises as `StudyFolder.open`."""
+    """Make the folder of a study, or continue the same study in it; raises as `StudyFolder.open`."""
     followed = to_jsonable_python({name: value for name, value in vars(given).items() if name not in LOOSE})
     return StudyFolder.open(kind, given.out, followed, overwrite=given.overwrite)
 
 
 def _shown(folder: StudyFolder, presentation: Presentation) -> Path:
-    """Write and print what a study shows; return the report's path."""
+    """Write the results and the report, print the table, and return the report's path."""
     path = folder.write(presentation)
     print("\n".join(presentation.lines()))
     print(f"{path}: tables, figures and pictures")

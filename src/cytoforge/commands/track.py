@@ -1,4 +1,4 @@
-"""`cytoforge track`: masks of a movie, or its frames, to tracks and lineages."""
+"""`cytoforge track`: find tracks and lineages from the masks of a movie, or from its frames."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`cytoforge train ...`: turns flags into hyperparameters and specifications, trains, and prints the result."""
+"""`cytoforge train ...`: turn flags into hyperparameters and specifications, train, and print the result."""
 
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
@@ -91,7 +91,7 @@ def tell_settings(settings: Training) -> None:
 
 
 def _chosen(settings: Training) -> tuple[Hyperparameters, str]:
-    """Return the hyperparameters that --set changes, and a note on which stages these are if there are several."""
+    """Return the hyperparameters that --set changes, and a note that names their stages if there are several."""
     if isinstance(settings, TrainSegmentation):
         if settings.method == "cyclegan":
             return cycle_parameters(settings), ""
@@ -116,7 +116,7 @@ def _told(trained: Trained, what: str, proceed: str) -> Run:
 
 
 def specified(settings: Training) -> specification.Training:
-    """Return data, computer, budget and output as the flags give them."""
+    """Return the data, device, budget and output folder that the flags give."""
     synthetic = None
     if isinstance(settings, WithSynthetic) and settings.synthetic is not None:
         synthetic = specification.SyntheticData(
@@ -166,7 +166,7 @@ def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segm
 
 
 def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
-    """Return the hyperparameters of training in the cycle."""
+    """Return the hyperparameters of cGAN-Seg's cycle training (--method cyclegan)."""
     parameters = replace(
         _painting(hyperparameters.CYCLE_GAN[settings.preset], settings),
         network=settings.network,

@@ -36,9 +36,9 @@ from cytoforge.progress import counted
 __all__ = ["INFO", "PARTS", "By", "Dataset", "Item", "parts"]
 
 By = Literal["image", "group"]
-# what a mask's name has after that of its image: cellpose's endings, or the ending of the image's file
+# what may follow the image's name in the name of its mask: an ending of cellpose, or the suffix of the image file
 MASK_ENDINGS = ("_cp_masks", "_masks", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
-BESIDE = ("_cp_masks", "_masks", "_mask")  # and in a folder where masks lie beside images
+BESIDE = ("_cp_masks", "_masks", "_mask")  # the same, in a folder where masks lie beside images
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Item:
     image: Path | None = None
     mask: Path | None = None
     group: str | None = None
-    """what must not be torn apart between training and validation: a sequence, a well"""
+    """what must stay together when training and validation are split, such as a sequence or a well"""
     frame: int | None = None
     """frame number in a movie"""
     rows: tuple[int, int] | None = None
     markers: Path | None = None
-    """file whose ids the cells get, where those of the mask are not the ids of tracks"""
+    """label image with the track ids, where the ids of the mask are not those of the tracks"""
     tracks: Path | None = None
-    """file of the tracks whose ids the labels have"""
+    """track file (man_track.txt or res_track.txt) that lists the ids of the labels"""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Dataset:
     path: Path
     items: tuple[Item, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
-    """dataset.json, or nothing"""
+    """content of dataset.json, empty without that file"""
     notes: tuple[str, ...] = ()
-    """what the user should know of how the folder was read, a sentence each; begins with what was `left_out`"""
+    """what the user should know about how the folder was read, one sentence each; the first ones are `left_out`"""
     left_out: tuple[str, ...] = ()
-    """what lies there and is not read, a sentence each"""
+    """files and folders that are there but not read, one sentence for each kind"""
 
     @classmethod
     def open(
@@ -78,15 +78,15 @@ class Dataset:
     ) -> "Dataset":
         """Find the images and masks at `path` without decoding any.
 
-        A folder with images/ or masks/ is a dataset, one with 01/t000.tif ... a movie (`sequences` picks some);
-        else a single file or the files of a folder are images, or masks if they lie in a folder named masks or
-        `holds` says so. A folder of images with masks/ in it, as `segment` makes of one that is its own OUT, is a
-        dataset whose images lie directly in it. A mask may be named after its image with one of MASK_ENDINGS; in a
-        folder of files a mask lies beside its image, then.
+        A folder with images/ or masks/ is a dataset. A folder with 01/t000.tif ... is a movie, of which `sequences`
+        selects some sequences. Otherwise a single file or the files of a folder are images, or masks if the folder is
+        named masks or `holds` says so. A folder with images directly in it and a masks/ folder is a dataset, too;
+        `segment` makes one when it writes into the folder of its images. The name of a mask may be that of its image
+        followed by one of MASK_ENDINGS; in a folder of files, masks with an ending of BESIDE lie beside their images.
 
         dataset.json may give groups: {"groups": {NAME: GROUP}}, or {"groups": "prefix"} for the part of the name before
-        its last "_"; it counts, too, where its images/ or masks/ or a file in them is given. Raises UserError when
-        nothing is found or a name occurs twice.
+        its last "_". It is also read when `path` is the images/ or masks/ folder of a dataset. Raises UserError when
+        `path` does not exist, nothing is found, a name occurs twice, or `sequences` are given for what is no movie.
         """
         PRESENT.check(path)
         if holds == "masks" and path.is_dir() and path.name == "images" and not (path / "masks").is_dir():
@@ -112,7 +112,7 @@ class Dataset:
         return cls(path, tuple(items), info, left, left)
 
     def pairs(self) -> "Dataset":
-        """Keep what has image and mask; raises UserError when nothing has, with a note when some lacks one."""
+        """Keep the items with image and mask, and note how many lack one; raises UserError when no item has both."""
         whole = [item for item in self.items if item.image and item.mask]
         if not whole:
             raise UserError(self._no_pairs())
@@ -127,7 +127,7 @@ class Dataset:
         return replace(self, items=tuple(whole), notes=(*self.notes, *notes))
 
     def tracked(self) -> "Dataset":
-        """Keep frames of movies with image and tracks; their labels are then read with the ids of the tracks.
+        """Keep the movie frames that have an image and tracks; their labels are then read with the track ids.
 
         Raises UserError when this is no movie, or none of its sequences has tracks, masks and images.
         """
@@ -154,11 +154,11 @@ class Dataset:
         return replace(self, items=tuple(kept), notes=tuple(notes))
 
     def images(self) -> "Dataset":
-        """Keep what has an image; raises UserError when nothing has."""
+        """Keep the items with an image; raises UserError when there is none."""
         return self._having("image")
 
     def masks(self) -> "Dataset":
-        """Keep what has a mask; raises UserError when nothing has."""
+        """Keep the items with a mask; raises UserError when there is none."""
         return self._having("mask")
 
     def _having(self, part: Literal["image", "mask"]) -> "Dataset":
@@ -183,21 +183,27 @@ class Dataset:
         return f"{self.path}: holds images but no masks to learn from{notes}; put them into {self._place('mask')}"
 
     def _place(self, part: Literal["image", "mask"]) -> Path:
-        """Where images or masks are looked for."""
+        """Return where images or masks are looked for."""
         if not movie.is_movie(self.path):
             return self.path / f"{part}s"
         sequence = next((item.group for item in self.items), "01")
         return self.path / (f"{sequence}/t000.tif" if part == "image" else f"{sequence}_ST/SEG/man_seg000.tif")
 
     def limited(self, n: int, seed: int) -> "Dataset":
-        """Draw n items; with one seed smaller draws are part of larger ones. All items when there are fewer."""
+        """Draw n items at random, or all if there are fewer; with the same seed, a larger draw contains a smaller one.
+
+        Raises ValueError when n is below 1.
+        """
         if n < 1:
             raise ValueError(f"a limit is at least 1, got {n}")
         drawn = np.random.default_rng(seed).permutation(len(self.items))[:n]
         return replace(self, items=tuple(self.items[i] for i in sorted(drawn)))
 
     def in_a_row(self, n: int, seed: int) -> "Dataset":
-        """Draw n frames of movies that follow each other, of one sequence as far as it goes; nested as `limited`."""
+        """Draw n consecutive movie frames; when one sequence has too few, the rest comes from further sequences.
+
+        With the same seed, a larger draw contains a smaller one.
+        """
         rng = np.random.default_rng(seed)
         groups = list(self._groups().values())
         kept: set[str] = set()
@@ -209,10 +215,11 @@ class Dataset:
         return replace(self, items=tuple(item for item in self.items if item.name in kept))
 
     def split(self, seed: int, fraction: float = 0.2, by: By = "image", least: int = 1) -> tuple["Dataset", "Dataset"]:
-        """Return (training, validation): `fraction` of the items are held out, at least one, of a movie `least`.
+        """Return (training, validation): a `fraction` (0 to 1) of the items is held out, at least one item.
 
-        Of a movie each sequence gives up its first or its last frames (a block of time has one border to leak
-        across); by="group" holds out whole groups. A single image gives up a strip at its top or bottom.
+        In a movie, the first or the last frames of each sequence are held out, at least `least` of them: one block of
+        time has only one border at which training and validation frames are neighbours. by="group" holds out whole
+        groups. Of a single image, a strip of rows at its top or bottom is held out.
         Raises UserError when by="group" finds fewer than two groups.
         """
         rng = np.random.default_rng(seed)
@@ -231,9 +238,10 @@ class Dataset:
         return self._divided(held)
 
     def folds(self, k: int, seed: int, by: By = "image") -> list[tuple["Dataset", "Dataset"]]:
-        """Return k times (training, validation); each item is in the validation part once.
+        """Return k pairs (training, validation); each item is in exactly one validation part.
 
-        Of a movie each part is a block of time of every sequence. Raises UserError when there are fewer than k units.
+        In a movie, each validation part is a block of time of every sequence. Raises UserError when there are fewer
+        than k units to divide, ValueError when k is below 2.
         """
         if k < 2:
             raise ValueError(f"k-fold validation needs k >= 2, got {k}")
@@ -262,7 +270,7 @@ class Dataset:
         return groups
 
     def _units(self, by: By) -> list[list[Item]]:
-        """Return what a split must not tear apart."""
+        """Return the lists of items that a split must keep together; raises UserError as `split`."""
         if by == "image":
             return self._equal_images()
         groups = list(self._groups().values())
@@ -274,7 +282,7 @@ class Dataset:
         return groups
 
     def _equal_images(self) -> list[list[Item]]:
-        """Return the items, those whose images are copies of each other together (each alone if all are copies)."""
+        """Return lists of items whose image files are identical; each item alone if all images are identical."""
         sizes = Counter(item.image.stat().st_size for item in self.items if item.image and item.image.is_file())
         units: dict[str, list[Item]] = {}
         for item in self.items:
@@ -301,9 +309,9 @@ class Dataset:
 
     @property
     def scale(self) -> float:
-        """Factor by which the files were resized from original images: `scale` of dataset.json, 1 without it.
+        """Factor by which the files were resized from the original images: `scale` of dataset.json, 1 without it.
 
-        Raises UserError when it is no positive number.
+        Raises UserError when it is not a positive number.
         """
         scale = self.info.get("scale", 1.0)
         if not is_number(scale) or not scale > 0:
@@ -312,9 +320,9 @@ class Dataset:
 
     @property
     def limits(self) -> np.ndarray | None:
-        """Grey values that stand for -1 and 1 in all images: `limits` of dataset.json, None without it.
+        """Grey values, float64 (2,), that stand for -1 and 1 in all images: `limits` of dataset.json, None without it.
 
-        Raises UserError when they are no two ascending numbers.
+        Raises UserError when they are not two ascending numbers.
         """
         limits = self.info.get("limits")
         if limits is None:
@@ -329,9 +337,9 @@ class Dataset:
         return measured if self.limits is None else np.tile(self.limits, (len(measured), 1))
 
     def synthetic(self) -> Path | None:
-        """Return the first file that says that an item is synthetic, or None: dataset.json, an image or a mask.
+        """Return the first file that marks the data as synthetic (dataset.json, an image or a mask), or None.
 
-        The dataset.json counts, too, of the folder in which the files lie when only a part of it was named.
+        dataset.json is looked for in the three folders above each file, as `path` may be only a part of a dataset.
         """
         files = [file for item in self.items for file in (item.image, item.mask) if file]
         folders = {folder for file in files for folder in file.absolute().parents[:3]}
@@ -349,9 +357,10 @@ class Dataset:
     ) -> np.ndarray:
         """Read an item's image as float32 (C, H, W) in [-1, 1], resized by `scale`.
 
-        The limits of the normalisation (percentiles 0.1 and 99.9 unless given) are those of the whole file, also for
-        a strip of it; or `limits` (C, 2) such as a whole set of images has; or those of dataset.json, which synthetic
-        images have: they are painted in [-1, 1], and a painting without bright dirt must not be stretched for it.
+        The limits (C, 2), the grey values that become -1 and 1, are `limits` if given, else those of dataset.json,
+        else those that `normalisation` (percentiles 0.1 and 99.9 by default) measures on the whole file, even when the
+        item is a strip of it. Synthetic images have limits in dataset.json: they are generated in [-1, 1], and their
+        contrast must not be stretched when bright debris is absent.
         Raises UserError when the item has no image or it cannot be read.
         """
         if item.image is None:
@@ -367,8 +376,8 @@ class Dataset:
     def read_labels(self, item: Item, scale: float = 1.0) -> np.ndarray:
         """Read an item's labels as int32 (H, W), resized by `scale` to the size that read_image gives.
 
-        Of a tracked item the cells have the ids of their tracks; cells without a track are left out.
-        Raises UserError when the item has no mask, it cannot be read, or its size is not that of the image.
+        In a tracked item the cells have the ids of their tracks, and cells without a track are left out.
+        Raises UserError when the item has no mask, the mask cannot be read, or its size is not that of the image.
         """
         if item.mask is None:
             raise UserError(f"{item.image}: has no mask; put it into {self.path / 'masks'}")
@@ -392,9 +401,9 @@ class Dataset:
             check_label_files(files, binary=binary, otherwise=otherwise)
 
     def common_image(self, other: "Dataset") -> tuple[Path, Path] | None:
-        """Return a file of this dataset and one of another that hold the same image, under whatever names, or None.
+        """Return a file of this dataset and one of `other` that hold the same image, whatever their names, or None.
 
-        Bytes are compared first, then pixels of images of one size and type. Blank images are no matter.
+        Files are compared byte by byte first, then by pixels, size and type. Blank images are ignored.
         """
         ours, theirs = ([item.image for item in data.items if item.image] for data in (self, other))
         for key in (digest, _pixels):
@@ -407,14 +416,14 @@ class Dataset:
     def channels(self) -> int:
         """Return the number of channels of all images; raises UserError when they differ."""
         images = [item.image for item in self.items if item.image]
-        found = {read_header(image)[0][0]: image for image in reversed(images)}  # the first of each kind
+        found = {read_header(image)[0][0]: image for image in reversed(images)}  # the first of each number
         if len(found) != 1:
             different = " and ".join(f"{path.name} ({count})" for count, path in sorted(found.items()))
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
         return next(iter(found))
 
     def check_looks(self, others: "Dataset") -> None:
-        """Raise UserError unless all images are grey or RGB, as feature networks want them, and `others` alike."""
+        """Raise UserError unless all images are grey or RGB, as feature networks need, and `others` match."""
         count, wanted = self.channels(), others.channels()
         if count not in (1, 3):
             raise UserError(
@@ -428,9 +437,9 @@ class Dataset:
             )
 
     def common_limits(self) -> np.ndarray:
-        """Return grey values (C, 2) that may stand for -1 and 1 in all images: `limits`, or medians of their own.
+        """Return grey values (C, 2) for -1 and 1 in all images: `limits`, or medians of the images' own limits.
 
-        In a channel of which most images are constant, the medians of those that are not.
+        In a channel that is constant in most images, the medians are taken over the images where it is not constant.
         """
         if self.limits is not None:
             return np.tile(self.limits, (self.channels(), 1))
@@ -442,7 +451,7 @@ class Dataset:
         return np.asarray(np.median(limits, axis=0))
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what provenance.json says of the data: path, number of items, SHA-256 over names and all files."""
+        """Return the entry for provenance.json: path, number of items, and the SHA-256 over the names and all files."""
         lines = []
         for item in self.items:
             parts = [digest(part) if part else "-" for part in (item.image, item.mask)]
@@ -453,12 +462,12 @@ class Dataset:
 
 
 def _share(count: int, fraction: float, least: int = 1) -> int:
-    """Return how many of `count` are held out: at least `least`, never all."""
+    """Return how many of `count` units are held out: at least `least`, but not all, unless there is only one."""
     return min(max(least, round(count * fraction)), count - 1) if count > 1 else 1
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the datasets and movies directly inside a folder, such as its train, val and test; none in a dataset."""
+    """Return the datasets and movies directly inside a folder, such as train, val and test; empty for a dataset."""
     if _is_dataset(path):
         return []
     return [p for p in sorted(path.iterdir()) if p.is_dir() and (_is_dataset(p) or movie.is_movie(p))]
@@ -469,7 +478,7 @@ def _is_dataset(path: Path) -> bool:
 
 
 def _part(path: Path, name: str) -> Path:
-    """Return the folder of images or masks of a dataset, in whatever case it is written."""
+    """Return the images or masks folder of a dataset, whether its name is in upper or lower case."""
     exact = path / name
     if exact.is_dir():
         return exact
@@ -521,7 +530,7 @@ def _info_of(path: Path) -> dict[str, Any]:
 def _paired(
     images: Mapping[str, Path], masks: Mapping[str, Path], endings: tuple[str, ...] = MASK_ENDINGS
 ) -> list[Item]:
-    """Pair images and masks by name, else by the name without an ending; in the order of names."""
+    """Pair images and masks of the same name, or whose names differ by an ending; the items are in order of name."""
     named = dict(masks)
     for mask in masks.keys() - images.keys():
         image = _image_of(mask, images, endings)
@@ -531,7 +540,7 @@ def _paired(
 
 
 def _image_of(mask: str, images: Collection[str], endings: tuple[str, ...]) -> str | None:
-    """Return the name of the image that a mask is named after, with an ending of its own or the file's."""
+    """Return the name of the image whose name, followed by one of `endings`, is that of the mask; None without one."""
     return next((name for ending in endings if (name := mask.removesuffix(ending)) != mask and name in images), None)
 
 

@@ -1,4 +1,4 @@
-"""Writing that is whole or absent, JSON, hashes of files, and text with names of files in it."""
+"""Atomic writing of files, JSON, hashes of files, and text that contains file names."""
 
 import contextlib
 import errno
@@ -12,9 +12,9 @@ from typing import Any
 from cytoforge.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-LONGEST = 255  # bytes of a file name that file systems take
+LONGEST = 255  # bytes of a file name that common file systems allow
 MAX_JSON = 2**28  # bytes
-LARGEST = 1e30  # of numbers in JSON
+LARGEST = 1e30  # largest absolute value of a number in JSON
 
 
 @contextlib.contextmanager
@@ -44,21 +44,21 @@ def temporary_name(name: str) -> str:
 
 
 def is_too_long(name: str) -> bool:
-    """Tell whether a file name is longer than file systems take."""
+    """Tell whether a file name is longer than file systems allow."""
     return len(os.fsencode(name)) > LONGEST
 
 
 def utf8(text: str) -> bytes:
-    r"""Encode text that may name files: bytes of a name that are no UTF-8 become \udc80 to \udcff.
+    r"""Encode text that may contain file names: bytes of a name that are not UTF-8 become \udc80 to \udcff.
 
-    That is how JSON writes them, too, so that a name in a JSON file is read back as it was.
+    JSON writes them in the same way, so a name in a JSON file is read back unchanged.
     """
     return text.encode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
 def in_utf8(path: Path) -> Iterator[Path]:
-    """Give a name under which libraries that want UTF-8 open a file to read it, whatever its own name is.
+    """Give a name under which libraries that require UTF-8 can open a file for reading, whatever its own name is.
 
     Raises OSError where the file cannot be opened.
     """
@@ -66,11 +66,11 @@ def in_utf8(path: Path) -> Iterator[Path]:
         yield path
         return
     with path.open("rb") as file:
-        yield Path(f"/dev/fd/{file.fileno()}")  # only on Unix are names bytes
+        yield Path(f"/dev/fd/{file.fileno()}")  # names that are not UTF-8 exist only on Unix
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, if need be; raises UserError when that cannot be done."""
+    """Make a folder and its parents if they are missing; raises UserError when that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -78,8 +78,8 @@ def make_folder(path: Path) -> None:
 
 
 def explained(path: Path, error: BaseException) -> UserError | None:
-    """Return the UserError that a failed writing calls for, if it is the user's to mend."""
-    # safetensors writes in Rust and reports the system's error number in words only
+    """Return the UserError for a failed write that the user can mend (an OSError or a full disk), else None."""
+    # safetensors is written in Rust and gives the system's error number only in the text of its error
     if (isinstance(error, OSError) and error.errno in FULL) or f"os error {errno.ENOSPC})" in str(error):
         return UserError(f"{path}: the disk is full; make room or write to another disk")
     if isinstance(error, OSError):
@@ -88,18 +88,18 @@ def explained(path: Path, error: BaseException) -> UserError | None:
 
 
 def write_bytes(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Write a file atomically; raises UserError when the disk is full."""
+    """Write a file atomically; raises UserError when the disk is full or the folder may not be written to."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, atomically; raises UserError when the disk is full."""
+    """Write a value as indented JSON, atomically; raises UserError as write_bytes."""
     write_bytes(path, utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
 
 def check_readable(path: Path, remedy: str) -> None:
-    """Raise UserError, with this remedy, unless `path` is a regular file, or a link to one, that may be read."""
+    """Raise UserError, ending in `remedy`, unless `path` is a readable regular file or a link to one."""
     try:
         with path.open("rb") if path.is_file() else contextlib.nullcontext():
             pass
@@ -114,14 +114,14 @@ def check_readable(path: Path, remedy: str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object in UTF-8 or UTF-16, with or without a byte order mark.
 
-    Raises UserError when the file is missing, may not be read, is damaged, too large or holds something else.
+    Raises UserError when the file is missing, may not be read, is damaged, is larger than MAX_JSON or holds no object.
     """
     check_readable(path, "is this the right folder?")
     if path.stat().st_size > MAX_JSON:
         raise UserError(f"{path}: is larger than {MAX_JSON / 2**20:.0f} MiB, which no such file is; restore the file")
     try:
         value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # damaged, numbers of thousands of digits, nested without end
+    except (ValueError, RecursionError) as error:  # damaged, numbers of thousands of digits, too deep nesting
         raise UserError(f"{path}: cannot be read as JSON ({error}); mend or restore the file") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a JSON object, not {type(value).__name__}; mend the file")
@@ -129,7 +129,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value of a JSON file is a number of a size that something measured can have; no boolean is."""
+    """Tell whether a JSON value is a number (not a boolean) with an absolute value of at most LARGEST."""
     return type(value) in (int, float) and abs(value) <= LARGEST
 
 

@@ -1,4 +1,4 @@
-"""Films: video as cameras and other programs write it, and compressed to 8 bits for looking at, as cytoforge does."""
+"""Film files: video from cameras and other programs is read, and compressed 8-bit films are written for viewing."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -14,15 +14,15 @@ from cytoforge.errors import UserError
 from cytoforge.progress import tell_once
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
-GREY = 3  # grey levels of 255 that the channels of a film without colours differ by at most, as compression leaves them
+GREY = 3  # of 255 grey levels: largest difference between channels, left by compression, in a film without colours
 
 
 class Film:
-    """Frames of a film, decoded one at a time each time it is gone through: (C, H, W), C is 1 where all are grey, or 3.
+    """Frames (C, H, W) of a film, decoded one at a time in each iteration; C is 1 if all frames are grey, else 3.
 
-    Formats of grey values keep them as they are stored; of all others with more than 8 bits the full range is 0 to
-    65535, with 8 bits 0 to 255. It is gone through once to count the `frames` and learn their `shape`. Raises UserError
-    when the file is no film, is damaged, holds no frame, or frames of several sizes.
+    Grey formats keep the stored values. In all other formats the full range is 0 to 255 with 8 bits, and 0 to 65535
+    with more. The constructor decodes the film once to count the `frames` and find their `shape` (C, H, W). Raises
+    UserError when the file is no film, is damaged, holds no frame, or holds frames of several sizes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class Film:
             yield pixels[len(pixels) // 2 :][:1] if self._grey else pixels
 
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int]]:
-        """Go through the frames, each with the number of all that the file tells of, 0 if of none."""
+        """Yield each frame with the total number of frames that the file announces, 0 if it announces none."""
         try:
             with av.open(str(self.path)) as container:
                 if not container.streams.video:
@@ -71,7 +71,7 @@ class Film:
 
 @contextlib.contextmanager
 def _listening() -> Iterator[list[tuple[int, str, str]]]:
-    """Collect the errors that a decoder logs: it fills the gap and goes on."""
+    """Collect the errors that the decoder logs, as it fills gaps and continues instead of raising them."""
     level, skipping = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
@@ -84,7 +84,7 @@ def _listening() -> Iterator[list[tuple[int, str, str]]]:
 
 
 def _pixels(frame: av.VideoFrame) -> np.ndarray:
-    """Return a frame as (1, H, W) where its format is grey, else as (3, H, W)."""
+    """Return a frame as (1, H, W) if its format is grey, else as RGB (3, H, W)."""
     name, bits = frame.format.name, max(component.bits for component in frame.format.components)
     if name.startswith("gray"):
         kind = "f" if name.startswith("grayf") else "u"
@@ -96,9 +96,9 @@ def _pixels(frame: av.VideoFrame) -> np.ndarray:
 
 
 def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None:
-    """Write frames uint8 (1 or 3, H, W) of one size as H.264 in mp4, as they come; odd sides lose a pixel.
+    """Write frames uint8 (1 or 3, H, W) of one size as H.264 in mp4, one by one; odd sides lose a pixel.
 
-    `path` is the temporary file of an `OutputFolder.writing`. `rate` is in frames a second. Equal frames give equal
+    `path` is the temporary file of an `OutputFolder.writing`. `rate` is in frames per second. Equal frames give equal
     files. Raises ValueError for no frames, OSError when the disk is full.
     """
     frames = iter(frames)

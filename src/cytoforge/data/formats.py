@@ -1,4 +1,4 @@
-"""PNG, TIFF and zarr files: where they lie, what a file says of itself, the pixels of any range of its rows."""
+"""PNG, TIFF and zarr files: finding them, and reading their headers and the pixels of any range of rows."""
 
 import contextlib
 import io
@@ -22,10 +22,10 @@ from cytoforge.errors import UserError
 from cytoforge.progress import tell_once
 
 SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
-MAX_BYTES = 4 * 2**30  # decoded bytes read at once: ten 10,000 x 10,000 channels of 32 bits, and no accident
-MAX_PIXELS = 2**36  # of one plane, however it is read: 260,000 x 260,000, beyond any slide
+MAX_BYTES = 4 * 2**30  # decoded bytes read at once: enough for ten 10,000 x 10,000 channels of 32 bits
+MAX_PIXELS = 2**36  # of one plane, even if it is read in parts: 260,000 x 260,000, larger than any slide
 MAX_SIDE = 2**20  # pixels of one side
-# axes that are neither time, depth nor a sequence of pages, as OME, LSM, FluoView and NDTiff call them
+# axes that are not time, depth or a sequence of pages, by their letters in OME, LSM, FluoView and NDTiff
 NO_FRAMES = {
     "A": "angles",
     "E": "wavelengths",
@@ -39,22 +39,22 @@ NO_FRAMES = {
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_TEXT = b"tEXt"
-MARK = "cytoforge"  # under this word a file says where it comes from: a text of a PNG, an entry in a TIFF's description
+MARK = "cytoforge"  # key of the record of a file's origin: in a text chunk of a PNG, or in the description of a TIFF
 PNG_COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # colour type -> channels without alpha
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the image files of a folder, hidden ones left out; none when there is no such folder."""
+    """List the image files of a folder by name, without hidden ones; the list is empty when there is no such folder."""
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
 
 
 def by_stem(files: list[Path]) -> dict[str, Path]:
-    """Map names without endings to files; raises UserError when two files have one name.
+    """Map file names without suffix to files; raises UserError when two files have the same name.
 
-    Letters with marks are composed (Unicode NFC), as systems differ in how they store them: names that look alike are
-    one name.
+    Accented letters are composed (Unicode NFC), as systems store them differently; names that differ only in this are
+    the same name.
     """
     found: dict[str, Path] = {}
     for file in files:
@@ -68,9 +68,10 @@ def by_stem(files: list[Path]) -> dict[str, Path]:
 class Pixels:
     """Pixels of one file, seen as (T, C, H, W) in the file's own type; a context manager.
 
-    `axes` and `stored` are the file's own order of axes (letters as in OME: T, Z, C, Y, X; S samples, Q or I pages)
-    and sizes. With `movie`, channels of a file without frames are taken for frames, and that is said. Raises UserError
-    when more than one axis counts frames or channels.
+    `axes` is the file's own order of axes (letters as in OME: T, Z, C, Y, X; S for samples, Q or I for pages) and
+    `stored` their sizes. With `movie`, channels of a file without frames are taken for frames, and the user is told.
+    Raises UserError when more than one axis counts frames or channels, an axis has no order in time, the image is
+    empty, its values are not integers or real numbers, or its chunks are larger than MAX_BYTES.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Pixels:
         chunk_bytes: int = 0,
         movie: bool = False,
     ) -> None:
-        """`chunk_rows`: rows that the file decodes at once; `chunk_bytes`: what its tiles or chunks hold."""
+        """`chunk_rows`: number of rows decoded at once; `chunk_bytes`: decoded size of a tile or chunk in bytes."""
         self.path, self.axes, self.stored = path, axes, stored
         self.dtype = np.dtype(np.uint8) if np.dtype(dtype) == bool else np.dtype(dtype).newbyteorder("=")
         size = dict(zip(axes, stored, strict=True))
@@ -122,13 +123,14 @@ class Pixels:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Frames, channels without alpha, height, width."""
+        """(T, C, H, W): frames, channels without alpha, height, width."""
         return self.frames, self.channels - self._alpha, self.height, self.width
 
     def read(self, start: int = 0, stop: int | None = None, frame: int | None = None) -> np.ndarray:
         """Return rows start..stop of all frames, or of one, as (T, C, stop - start, W) in the file's own type.
 
-        Raises UserError when the file is damaged or what must be decoded is larger than MAX_BYTES.
+        Raises UserError when the file is damaged, the decoded data would exceed MAX_BYTES, a plane is larger than
+        MAX_PIXELS or a side longer than MAX_SIDE; ValueError when the rows are not in the image.
         """
         stop = self.height if stop is None else stop
         if not 0 <= start < stop <= self.height:
@@ -153,7 +155,7 @@ class Pixels:
         return np.ascontiguousarray(array[:, : self.shape[1]], dtype=self.dtype)
 
     def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
-        """Return the rows in the file's order of axes; of a frame, where it is not None, its axis has length 1."""
+        """Return the rows in the file's order of axes; if `frame` is given, the axis of frames has length 1."""
         raise TypeError("use open_pixels")
 
     def close(self) -> None:
@@ -175,9 +177,10 @@ def _over_depth(frames: list[str]) -> str:
 def open_pixels(path: Path, *, labels: bool = False, movie: bool = False) -> Pixels:
     """Open a PNG, TIFF, zarr array or OME-Zarr image (level 0) without decoding its pixels.
 
-    `labels`: take an indexed-colour PNG for a label image. An indexed TIFF always gives its numbers: in microscopy its
-    colours are a display setting. `movie`: read all files of an OME-TIFF in several, and channels as frames where
-    there are none. Raises UserError when the file is missing, of another type, damaged, or has axes that no image has.
+    `labels`: read an indexed-colour PNG as a label image. An indexed TIFF always gives its stored numbers, as in
+    microscopy its colours are a display setting. `movie`: read all files of an OME-TIFF that consists of several, and
+    take channels for frames where there are no frames. Raises UserError when the file is missing, of another type or
+    damaged, and as `Pixels`.
     """
     suffix = path.suffix.lower()
     folder = path.is_dir() or suffix == ".zarr"
@@ -216,9 +219,10 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class _Png(Pixels):
-    """A PNG: decoded whole; alpha dropped; 1, 2 and 4-bit grey values kept as stored.
+    """A PNG file, decoded as a whole; alpha is dropped, and 1, 2 and 4-bit grey values are kept as stored.
 
-    Indexed colours of a label image are ids by their grey value where all are grey and differ, by their index else.
+    In an indexed-colour label image the ids are the grey values if all colours used are grey and distinct, else the
+    palette indices.
     """
 
     def __init__(self, path: Path, labels: bool) -> None:
@@ -240,7 +244,7 @@ class _Png(Pixels):
         return array.reshape(self.height, self.width, -1)[start:stop, :, : self.channels]
 
     def _coloured(self, indices: np.ndarray) -> np.ndarray:
-        """Return the colours that indices stand for, or the ids if this is a label image."""
+        """Return the colours of palette indices, or the ids if this is a label image."""
         if self._labels:
             used, counts = np.unique(indices, return_counts=True)
             if self._palette.ndim > 1 or len(np.unique(self._palette[used])) < len(used):
@@ -250,7 +254,7 @@ class _Png(Pixels):
         return coloured
 
     def _refuse_background(self, most: int, share: float) -> None:
-        """Raise UserError where the most frequent index is plainly the background and is not 0."""
+        """Raise UserError if the most frequent index `most`, a `share` of all pixels, is the background but not 0."""
         palette = self._palette.reshape(256, -1)
         black_or_white = palette[most].min() == palette[most].max() and palette[most, 0] in (0, 255)
         if most and palette[0].any() and (black_or_white or share > 0.5):
@@ -285,7 +289,7 @@ def _png_header(path: Path) -> tuple[int, int, int, int, np.ndarray]:
 
 
 def _png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the chunks before the pixels."""
+    """Yield kind and content of the chunks before the pixels; raises ValueError when the file is no PNG."""
     with path.open("rb") as file:
         if file.read(8) != PNG_SIGNATURE:
             raise ValueError("not a PNG")
@@ -295,7 +299,7 @@ def _png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def with_png_text(content: bytes | bytearray, keyword: str, text: str) -> bytes:
-    """Put a text (ASCII) into the bytes of a PNG, after its header."""
+    """Insert a text chunk (ASCII) into the bytes of a PNG, after its header."""
     chunk = PNG_TEXT + f"{keyword}\0{text}".encode("ascii")
     framed = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     header = len(PNG_SIGNATURE) + 25
@@ -303,7 +307,7 @@ def with_png_text(content: bytes | bytearray, keyword: str, text: str) -> bytes:
 
 
 def read_mark(path: Path) -> dict[str, Any]:
-    """Return what a PNG or TIFF that cytoforge wrote says of its origin, empty if nothing; raises as open_pixels."""
+    """Return the origin that cytoforge recorded in a PNG or TIFF, empty if there is none; raises as open_pixels."""
     suffix = path.suffix.lower()
     with reading(path):
         if suffix == ".png":
@@ -318,7 +322,7 @@ def read_mark(path: Path) -> dict[str, Any]:
 
 
 class _Tiff(Pixels):
-    """A TIFF: rows of pages stored as they are are mapped, tiles and strips decoded as needed."""
+    """A TIFF file: uncompressed contiguous pages are memory-mapped, tiles and strips are decoded as needed."""
 
     def __init__(self, path: Path, labels: bool, movie: bool) -> None:
         self._pages = pages = TiffPages(path, movie=movie, labels=labels)
@@ -339,7 +343,7 @@ class _Tiff(Pixels):
 
 
 class _Zarr(Pixels):
-    """A zarr array (axes by its dimension names, else YX or CYX), or level 0 of an OME-Zarr image."""
+    """A zarr array (axes from its dimension names, else YX or CYX), or level 0 of an OME-Zarr image."""
 
     def __init__(self, path: Path, movie: bool) -> None:
         self._array, axes = find_image(path)

@@ -1,6 +1,6 @@
-"""Images and label images: reading, writing, grey values to [-1, 1], resizing. Nothing else opens an image file.
+"""Images and label images: reading, writing, resizing, and the normalisation of grey values to [-1, 1].
 
-In memory an image is (C, H, W), labels are int32 (H, W): 0 background, 1..N cells.
+In memory an image is (C, H, W), labels are int32 (H, W) with 0 for background and positive cell ids.
 """
 
 import io
@@ -23,7 +23,7 @@ from cytoforge.data.formats import MARK, Pixels, open_pixels, with_png_text
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
-SAMPLE = 2**22  # pixels per channel that percentiles are measured on
+SAMPLE = 2**22  # approximate number of pixels per channel on which percentiles are measured
 STRIP_BYTES = 2**25  # decoded bytes held while an image is measured
 
 
@@ -52,10 +52,9 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def read_labels(path: Path | str) -> np.ndarray:
-    """Read a label image as int32 (H, W), its ids exactly as stored; binary masks are read as they are.
+    """Read a label image as int32 (H, W) with the ids exactly as stored, also in a binary mask.
 
-    Raises UserError for colour images, fractions, and ids that are negative or beyond 2**31 - 1, besides what
-    read_image raises.
+    Raises UserError for colour images, fractions, and ids below 0 or above 2**31 - 1, and as read_image.
     """
     with open_pixels(Path(path), labels=True) as pixels:
         return frame_labels(_single(pixels), 0)
@@ -79,10 +78,10 @@ def frame_labels(pixels: Pixels, frame: int) -> np.ndarray:
 
 
 class RowReader:
-    """Reads an image by ranges of rows in bounded memory; a context manager.
+    """A reader of ranges of rows of an image in bounded memory; a context manager.
 
-    Holds the rows asked for, and one row of tiles or strips while they are decoded. PNG and files that are a single
-    block are decoded once and held whole. Raises as read_image.
+    Only the requested rows, and one row of tiles or strips during decoding, are in memory. PNG files, and files stored
+    as a single block, are decoded once and kept in memory as a whole. Raises as read_image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +110,7 @@ class RowReader:
 
 
 Mark = Mapping[str, Any]
-"""What a file says of its own origin, beside its pixels; JSON-able"""
+"""Record of a file's origin, stored beside its pixels; must be JSON-serialisable"""
 
 
 def write_image(path: Path, image: np.ndarray, mark: Mark | None = None) -> None:
@@ -125,9 +124,9 @@ def write_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> No
 
 
 def encode_image(path: Path, image: np.ndarray, mark: Mark | None = None) -> bytes:
-    """Return the bytes of a file for (C, H, W): .png for 8 and 16 bits with 1 or 3 channels, .tif for every real type.
+    """Return the bytes of a file for (C, H, W): .png for uint8 and uint16 with 1 or 3 channels, .tif for any real type.
 
-    A `mark` is kept inside the file (`formats.read_mark`). Raises ValueError when the format cannot hold the array.
+    A `mark` is stored in the file (see `formats.read_mark`). Raises ValueError when the format cannot hold the array.
     """
     if image.ndim != 3 or image.size == 0:
         raise ValueError(f"an image is (C, H, W), got {image.shape}")
@@ -146,9 +145,10 @@ def encode_image(path: Path, image: np.ndarray, mark: Mark | None = None) -> byt
 
 
 def encode_labels(path: Path, labels: np.ndarray, mark: Mark | None = None) -> bytes:
-    """Return the bytes of a file for labels (H, W): uint16, or uint32 (.tif only) where ids pass 65535; with a mark.
+    """Return the bytes of a file for labels (H, W): uint16, or uint32 (.tif only) if ids exceed 65535.
 
-    Raises ValueError for anything but non-negative integers, UserError for large ids in a PNG.
+    A `mark` is stored in the file (see `formats.read_mark`). Raises ValueError for another suffix and for anything but
+    non-negative integers (H, W), UserError for ids above 65535 in a PNG.
     """
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0 or labels.min() < 0:
         raise ValueError(f"labels are (H, W) integers from 0, got {labels.dtype} {labels.shape}")
@@ -168,7 +168,7 @@ def _png(array: np.ndarray, mark: Mark | None) -> bytes:
 
 
 def _tiff(array: np.ndarray, axes: str, photometric: str, mark: Mark | None) -> bytes:
-    # through memory: numpy's tofile hides from us whether the disk was full
+    # encoded in memory, because numpy's tofile does not report a full disk
     content = io.BytesIO()
     metadata = {"axes": axes} if mark is None else {"axes": axes, MARK: mark}
     tifffile.imwrite(content, array, photometric=photometric, compression="zlib", metadata=metadata)
@@ -178,10 +178,11 @@ def _tiff(array: np.ndarray, axes: str, photometric: str, mark: Mark | None) -> 
 def channels_first(
     image: np.ndarray, axes: str | None = None, *, channels: int | None = None, size: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Return an image in memory as (C, H, W): (H, W) is grey, of (H, W, C) and (C, H, W) `axes` tell the order.
+    """Return an array as an image (C, H, W); it may be (H, W), (H, W, C) or (C, H, W), and (H, W) is grey.
 
-    `axes` has a letter for each axis: Y, X and C. Without it the order is the one that fits the number of `channels`
-    or the `size` (H, W), where these are known. Raises UserError where that leaves doubts, or the image is none.
+    `axes` has a letter for each axis: Y, X and C. Without it, the order is the one that agrees with the number of
+    `channels` and the `size` (H, W), where these are given. Raises UserError when the order is ambiguous or the array
+    is no such image.
     """
     image = np.asarray(image)
     if image.dtype == bool:
@@ -189,7 +190,7 @@ def channels_first(
     if image.dtype.kind not in "uif" or image.size == 0:
         raise UserError(f"an image holds integers or real numbers, this is {image.dtype} {image.shape}")
     if image.dtype.kind == "f" and image.dtype.itemsize > 8:
-        image = image.astype(np.float64)  # no file holds more
+        image = image.astype(np.float64)  # no image file holds more than 64 bits
     if axes is None and image.ndim == 3:
         fitting = [order for order in ("CYX", "YXC") if _fits(image.transpose(_order(order)), channels, size)]
         if len(fitting) > 1:
@@ -215,7 +216,7 @@ def _fits(pixels: np.ndarray, channels: int | None, size: tuple[int, ...] | None
 
 
 def label_array(labels: Any, what: str = "labels") -> np.ndarray:
-    """Return labels in memory as int32 (H, W), their ids as they are; raises UserError where they are no labels."""
+    """Return an array of labels as int32 (H, W) with unchanged ids; raises UserError, naming `what`, if it is none."""
     array = np.asarray(labels)
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "buif":
         raise UserError(f"{what}: must be whole numbers (H, W), 0 for background, not {array.dtype} {array.shape}")
@@ -228,9 +229,9 @@ def label_array(labels: Any, what: str = "labels") -> np.ndarray:
 
 
 def is_blank(array: np.ndarray) -> bool:
-    """Tell whether every channel (first axis) holds one finite value only, or none: no structure to see.
+    """Tell whether every channel (first axis) holds at most one distinct finite value, so that nothing is visible.
 
-    Serves images (C, H, W) and the limits (C, 2) that Normalisation.measure returns alike.
+    The array is an image (C, H, W) or the limits (C, 2) that Normalisation.measure returns.
     """
     for channel in array.reshape(array.shape[0], -1):
         low, high = _extremes(channel)
@@ -248,12 +249,13 @@ def _extremes(values: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Maps grey values to [-1, 1], each channel by itself, between limits measured on the whole image.
+    """A linear map of grey values to [-1, 1], for each channel between two limits measured on the whole image.
 
-    percentile: limits are percentiles `low` and `high` (0..100), measured on an evenly strided subsample of about
-    SAMPLE pixels, so they do not depend on how an image is tiled or streamed; where the two fall together (a few
-    bright cells on a black ground) and for min-max the limits are the extremes. NaN and infinite pixels are left out.
-    A constant channel has equal limits and becomes -1 everywhere; so do NaN pixels.
+    For the kind percentile, the limits are the percentiles `low` and `high` (0..100) of an evenly strided subsample of
+    about SAMPLE pixels, so they do not depend on how an image is tiled or streamed. If the two percentiles are equal
+    (as with a few bright cells on a black background), and for the kind min-max, the limits are the extremes. NaN and
+    infinite pixels are ignored in the measurement. A constant channel has equal limits and becomes -1 everywhere; NaN
+    pixels become -1, too. Raises ValueError for another kind and unless 0 <= low < high <= 100.
     """
 
     kind: Literal["percentile", "min-max"] = "percentile"
@@ -290,7 +292,7 @@ class Normalisation:
 
     def apply(self, array: np.ndarray, limits: np.ndarray) -> np.ndarray:
         """Map (C, H, W) between limits (C, 2) to float32 in [-1, 1]; values beyond the limits are clipped."""
-        # float32 holds 16-bit integers exactly, larger ones only roughly
+        # float32 represents 16-bit integers exactly, but not all larger ones
         exact = array.dtype.itemsize <= 2 or array.dtype == np.float32
         result = np.empty(array.shape, np.float32)
         for channel, (low, high), out in zip(array, limits, result, strict=True):
@@ -312,21 +314,21 @@ class Normalisation:
 
 
 def is_constant(limits: np.ndarray) -> np.ndarray:
-    """Tell for each channel (C,) whether its limits (C, 2) are one grey value, which cannot be mapped to a range."""
+    """Tell for each channel, bool (C,), whether its limits (C, 2) are equal, so that no range can be mapped."""
     constant: np.ndarray = ~(limits[:, 1] > limits[:, 0])
     return constant
 
 
 def widened(limits: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return limits (C, 2), in constant channels also around those of `others`, so that no difference is lost there."""
+    """Return limits (C, 2), extended in constant channels to include those of `others`, so that differences remain."""
     joint = np.stack([np.minimum(limits[:, 0], others[:, 0]), np.maximum(limits[:, 1], others[:, 1])], axis=1)
     return np.where(is_constant(limits)[:, None], joint, limits)
 
 
 def units_agree(limits: np.ndarray, others: np.ndarray) -> bool:
-    """Tell whether limits (C, 2) of two sets of images have half of their joint range in common, in each channel.
+    """Tell whether limits (C, 2) of two sets of images share at least half of their joint range in every channel.
 
-    Channels that are constant on either side tell nothing of units.
+    Channels that are constant on either side are ignored.
     """
     varied = ~(is_constant(limits) | is_constant(others))
     limits, others = limits[varied], others[varied]
@@ -336,7 +338,7 @@ def units_agree(limits: np.ndarray, others: np.ndarray) -> bool:
 
 
 def _strips(source: np.ndarray | RowReader) -> Iterator[tuple[int, np.ndarray]]:
-    """Go through all rows in strips of bounded memory: (first row, pixels (C, h, W))."""
+    """Yield all rows in strips of bounded memory, each as first row and pixels (C, h, W)."""
     channels, height, width = source.shape
     step = max(1, STRIP_BYTES // max(channels * width * source.dtype.itemsize, 1))
     for start in range(0, height, step):
@@ -350,14 +352,14 @@ def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
 
 
 def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize float32 (C, H, W) to (C, *shape): linear interpolation, with averaging where it shrinks."""
+    """Resize float32 (C, H, W) to (C, *shape): linear interpolation, with averaging where the image shrinks."""
     return resize_rows(lambda start, stop: image[:, start:stop], image.shape[-2:], shape, (0, shape[0]))
 
 
 def resize_rows(
     read: Callable[[int, int], np.ndarray], source: tuple[int, int], shape: tuple[int, int], rows: tuple[int, int]
 ) -> np.ndarray:
-    """Return rows[0]..rows[1] of an image resized to `shape`, exactly as resize_image gives them, from a part of it.
+    """Return rows[0]..rows[1] of an image resized to `shape`, exactly as resize_image does, reading only a part of it.
 
     `read(y0, y1)` returns float32 (C, y1 - y0, W) of the source, whose (height, width) is `source`; only the rows
     needed are asked for. The kernel is a triangle of half-width max(1, source / target) pixels, cut and renormalised
@@ -392,7 +394,7 @@ def _weights(source: int, target: int) -> sparse.csr_matrix:
 
 
 def resize_labels(labels: np.ndarray, shape: tuple[int, int], rows: tuple[int, int] | None = None) -> np.ndarray:
-    """Resize labels (H, W) to `shape` by the pixel nearest to each centre; `rows` picks a part of the result."""
+    """Resize labels (H, W) to `shape` (H, W) by nearest neighbour; `rows` (start, stop) selects rows of the result."""
     if labels.shape == shape and rows is None:
         return labels
     down, across = (

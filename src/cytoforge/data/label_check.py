@@ -1,4 +1,4 @@
-"""The check that every command makes of masks: that they number cells one by one."""
+"""The check that masks are label images, in which every cell has an id of its own."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,18 +11,18 @@ from cytoforge.data.images import read_header, read_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Labels, Traits, judge, traits
 
-JUDGED = 32  # masks of a set that are looked at, evenly spread from the first to the last
-PIXELS = 2**27  # of all these together, though at least FEWEST masks are looked at
+JUDGED = 32  # greatest number of masks of a set that are examined, evenly spread from the first to the last
+PIXELS = 2**27  # greatest number of pixels of all these together, though at least FEWEST masks are examined
 FEWEST = 3
-WINDOW = 2048  # longest side of the middle of a mask that is looked at
+WINDOW = 2048  # px, longest side of the central part of a mask that is examined
 
 
 def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise: str = "") -> None:
-    """Raise UserError, naming the first, when files of one set do not number cells one by one.
+    """Raise UserError, naming the first such file, when masks of one set do not give every cell an id of its own.
 
-    JUDGED of them are read, fewer if they are large. With `binary` masks with one value for all cells pass; `otherwise`
-    is what the message proposes for these. Masks of `segment` and `track` are not checked: they number cells, however
-    odd they look after a short training. Raises UserError also as read_labels.
+    At most JUDGED files are read, fewer if they are large. With `binary`, masks with one value for all cells pass;
+    without it, the message proposes `otherwise` for these. Masks that `segment` and `track` wrote are not checked, as
+    they are label images even if they look unusual after a short training. Raises UserError also as read_labels.
     """
     if not files or _found_by_cytoforge(files[0]):
         return
@@ -46,7 +46,7 @@ def check_label_stack(path: Path, stack: Iterable[NDArray[np.int32]], count: int
 
 
 def middle(labels: Labels) -> Labels:
-    """Return the middle of labels (H, W), no side longer than WINDOW."""
+    """Return the central part of labels (H, W), with no side longer than WINDOW."""
     top, left = (max(0, (side - WINDOW) // 2) for side in labels.shape)
     return labels[top : top + WINDOW, left : left + WINDOW]
 

@@ -1,4 +1,4 @@
-"""What lies in a folder and is not read: counted and named by kind, with the reason and the remedy."""
+"""Messages about files and folders that are not read: counted and named by kind, with a remedy."""
 
 from collections.abc import Collection, Iterator
 from itertools import islice
@@ -8,14 +8,14 @@ from cytoforge.data.formats import SUFFIXES
 from cytoforge.data.ownership import MANIFEST
 from cytoforge.progress import counted
 
-NAMED = 3  # files of a kind that are named
-LOOKED_AT = 10_000  # entries of a subfolder that are looked through for images
-# left by systems, browsers and editors beside the files that people put there
+NAMED = 3  # number of files of a kind that a message names
+LOOKED_AT = 10_000  # greatest number of entries of a subfolder that are searched for images
+# files that operating systems, browsers and editors leave in a folder
 JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 JUNK_ENDINGS = (":zone.identifier", ".bak", ".part", ".tmp", ".crdownload", ".swp", "~")
 OWN = ("dataset.json", "segment.json", "statistics.json", MANIFEST)  # what cytoforge writes beside images
-RESULTS = ("segment.json", "provenance.json", "statistics.json")  # and what tells a folder of its results
-# what people and programs write about images
+RESULTS = ("segment.json", "provenance.json", "statistics.json")  # files that mark a folder of cytoforge's results
+# documents and tables that accompany images
 PAPERS = (".txt", ".md", ".csv", ".tsv", ".xlsx", ".xls", ".docx", ".pdf", ".html", ".log", ".yml", ".yaml", ".toml")
 REMEDIES = {
     "convert them to PNG or TIFF": (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".heic"),
@@ -35,16 +35,17 @@ IMAGES = ("image", "img", "imgs", "raw", "originals")
 
 
 def is_junk(path: Path) -> bool:
-    """Tell whether a file or folder is hidden, or one that no person put there."""
+    """Tell whether a file or folder is hidden, or left by a system, browser or editor."""
     name = path.name.lower()
     return name.startswith(".") or name in JUNK or name.endswith(JUNK_ENDINGS)
 
 
 def left_out(folder: Path, read: Collection[Path], *, named: str | None = None, parts: bool = False) -> list[str]:
-    """Say what of a folder is not among the files and folders `read`, a sentence for each kind; opens no file.
+    """Return one sentence for each kind of file or folder that is not among those `read`; opens no file.
 
-    Junk, papers (text, tables) and what cytoforge made are no matter. `named` says how files must be called that are
-    read there. `parts` is for the folder of a dataset or movie: only what looks like images counts there.
+    Junk (see is_junk), documents, tables and cytoforge's own files are ignored. `named` is the file name pattern that
+    is read in this folder. `parts` is for the folder of a dataset or movie, where only files with the suffix of an
+    image format count, and subfolders that hold such files.
     """
     kinds: dict[str, list[str]] = {}
     folders: dict[str, int] = {}
@@ -74,7 +75,7 @@ def _ending(path: Path) -> str:
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
-    """What looks like images in a folder and in those inside it, as far as LOOKED_AT."""
+    """Yield the files with a suffix in LIKE_IMAGES among the first LOOKED_AT entries of a folder and its subfolders."""
     for path in islice(folder.rglob("*"), LOOKED_AT):
         if path.suffix.lower() in LIKE_IMAGES and not is_junk(path):
             yield path

@@ -1,10 +1,10 @@
-"""Movie folders in the layout of the Cell Tracking Challenge (CTC): frames, masks, tracks; read tolerantly.
+"""Movie folders in the layout of the Cell Tracking Challenge (CTC): reading and writing frames, masks, tracks.
 
     01/t000.tif  01_GT/SEG/man_seg000.tif  01_GT/TRA/man_track000.tif  01_GT/TRA/man_track.txt
     01_ST/SEG/man_seg000.tif  01_RES/mask000.tif  01_RES/res_track.txt
 
-Numbers have three digits or more, in masks and frames independently. What cytoforge writes is strict: labels of 16
-bits, and tracks that agree with the masks.
+Frame numbers have three digits or more, and masks and frames may differ in this. Reading is tolerant; cytoforge
+itself writes 16-bit labels, and tracks that agree with the masks.
 """
 
 import io
@@ -30,9 +30,9 @@ from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
 from cytoforge.tracking.assignment import first_come
 
-NAMED = 3  # things that are named of many
-GREATEST = np.iinfo(np.uint16).max  # label in a movie folder that cytoforge writes
-# in the order in which they are trusted: (name, folder after the sequence, file stem, track file)
+NAMED = 3  # number of items that a message names
+GREATEST = np.iinfo(np.uint16).max  # greatest label in a movie folder that cytoforge writes
+# most trusted first: (name, folder suffix after the sequence, file stem, track file)
 SOURCES = (
     ("GT/SEG", "_GT/SEG", "man_seg", None),
     ("ST/SEG", "_ST/SEG", "man_seg", None),
@@ -40,13 +40,13 @@ SOURCES = (
     ("RES", "_RES", "mask", "res_track.txt"),
 )
 FRAMES = ("frames", "", "t", None)
-# frames of a first stage, that a second one has enlarged to those of the movie; no program of the CTC looks there
+# low-resolution frames of a first stage, which a second stage enlarged; CTC programs ignore this folder
 FIRST_STAGE = ("first stage", "_LOW", "t", None)
 WRITTEN = (FRAMES, FIRST_STAGE, *SOURCES)
 
 
 class Track(NamedTuple):
-    """One row of man_track.txt or res_track.txt: label L lives from frame B to frame E, descending from P (0: none)."""
+    """One row of man_track.txt or res_track.txt: label L lives in frames B to E, with parent P (0: none)."""
 
     label: int
     begin: int
@@ -56,18 +56,18 @@ class Track(NamedTuple):
 
 @dataclass(frozen=True)
 class Sequence:
-    """One sequence of a movie folder; all mappings go from frame number to file, in the order of time."""
+    """One sequence of a movie folder; frames are mapped from frame number to file, in the order of time."""
 
     name: str
     frames: Mapping[int, Path]
     masks: Mapping[str, Mapping[int, Path]]
-    """every source of masks that has files, by its name in SOURCES, most trusted first"""
+    """masks by frame number, for every source with files, by its name in SOURCES; most trusted first"""
     tracks: Mapping[str, Path]
     """track files, by the name of their source"""
 
     @property
     def source(self) -> str | None:
-        """The most trusted source whose masks cover every frame (of the others, if there are no frames), or None."""
+        """The most trusted source whose masks cover every frame (without frames: every mask number), or None."""
         wanted = set(self.frames) or {number for masks in self.masks.values() for number in masks}
         return next((name for name, masks in self.masks.items() if wanted <= masks.keys()), None)
 
@@ -77,7 +77,7 @@ class Sequence:
         return next((name for name, *_ in SOURCES if name in self.tracks), None)
 
     def tracked(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Read number and labels int32 (H, W) of each frame, numbered as in the track file, in the order of time.
+        """Yield frame number and labels int32 (H, W), with the ids of the track file, in the order of time.
 
         Raises UserError without tracks or masks, and as read_labels.
         """
@@ -85,7 +85,7 @@ class Sequence:
             yield number, self.read_tracked(number)
 
     def tracked_frames(self) -> tuple[int, ...]:
-        """Numbers of the frames whose cells have ids of tracks; raises UserError without tracks or masks."""
+        """Return the numbers of the frames whose cells have track ids; raises UserError without tracks or masks."""
         if self.track_source is None:
             raise UserError(f"sequence {self.name}: has no man_track.txt or res_track.txt; track its cells first")
         markers = self.masks.get(self.track_source)
@@ -95,14 +95,14 @@ class Sequence:
         return tuple(number for number in masks if markers is None or number in markers)
 
     def check_labels(self, *, binary: bool = False) -> None:
-        """Raise UserError when the masks in use, or markers, do not number cells one by one; see check_label_files."""
+        """Raise UserError when the masks in use, or the markers, are not label images; see check_label_files."""
         for source in dict.fromkeys(name for name in (self.source, self.track_source) if name in self.masks):
             check_label_files(list(self.masks[str(source)].values()), binary=binary)
 
     def read_tracked(self, number: int) -> np.ndarray:
         """Read the labels int32 (H, W) of one of `tracked_frames`.
 
-        Where the masks in use are not those of the tracks, each cell gets the id of the marker in it (`relabelled`).
+        If the masks in use are not those of the tracks, each cell gets the id of the marker in it (`relabelled`).
         Raises UserError where masks and markers differ in size, and as read_labels.
         """
         sources = dict.fromkeys(name for name in (self.source, self.track_source) if name and name in self.masks)
@@ -122,7 +122,7 @@ def is_movie(path: Path) -> bool:
 
 
 def movie_of(path: Path) -> Path | None:
-    """Return the movie folder of whose sequences a folder is a part, as 01_GT; None if there is none."""
+    """Return the movie folder that contains `path` as part of a sequence, such as 01_GT; None if there is none."""
     part = re.fullmatch(r"\d+(_(GT|ST|RES))?", path.name)
     return path.parent if part and not is_movie(path) and is_movie(path.parent) else None
 
@@ -130,14 +130,14 @@ def movie_of(path: Path) -> Path | None:
 def no_movie(
     path: Path, like: str = "01/t000.tif, 01_ST/SEG/man_seg000.tif ...", remedy: str = "give one"
 ) -> UserError:
-    """Return the error to raise for a path that is no movie folder; a part of one is told from anything else."""
+    """Return the error for a path that is no movie folder; for a part of one it names the whole movie."""
     if whole := movie_of(path):
         return UserError(f"{path}: is a part of the movie {whole}; give that folder")
     return UserError(f"{path}: is no movie folder ({like}); {remedy}")
 
 
 def read_sequences(path: Path, names: Iterable[str] = ()) -> tuple[Sequence, ...]:
-    """List the sequences of a movie folder, or those named, in order; opens no image.
+    """Return the sequences of a movie folder, or only those in `names`, in order; opens no image.
 
     Raises UserError for a sequence that is not there, or two files for one frame.
     """
@@ -185,7 +185,7 @@ def _numbered(folder: Path, stem: str) -> dict[int, Path]:
 
 
 def left_out(path: Path, names: Iterable[str] = ()) -> list[str]:
-    """Say what of a movie folder, or of the sequences named, is not read, a sentence for each kind."""
+    """Return one sentence for each kind of file in a movie folder, or in the sequences `names`, that is not read."""
     notes = []
     for sequence in read_sequences(path, names):
         for kind, folder, stem, track_file in (FRAMES, *SOURCES):
@@ -200,9 +200,9 @@ def left_out(path: Path, names: Iterable[str] = ()) -> list[str]:
 
 
 def read_tracks(path: Path) -> tuple[Track, ...]:
-    """Read a track file: whole numbers L B E P, one track a line, between tabs or spaces; empty lines are skipped.
+    """Read a track file: each line has the whole numbers L B E P, separated by tabs or spaces; empty lines are skipped.
 
-    Raises UserError, naming the line, for anything else, for E < B, and for a label given twice.
+    Raises UserError, naming the line, for anything else, for L < 1, B < 0, P < 0 or E < B, and for a repeated label.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -233,9 +233,9 @@ def read_tracks(path: Path) -> tuple[Track, ...]:
 def relabelled(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
     """Give each cell of labels (H, W) the id of the marker in it; both are int32, 0 background.
 
-    Of several markers that one counts which shares most pixels with the cell. Of several cells that share a marker the
-    one with most of it keeps it, and the others are left out, as are cells without a marker. A marker without a cell
-    stands for its cell. Raises ValueError where sizes differ.
+    If a cell contains several markers, the marker that shares most pixels with it counts. If several cells share a
+    marker, the cell with the largest part of it gets the id, and the others are left out, as are cells without a
+    marker. A marker without a cell is itself used as a cell. Raises ValueError when the sizes differ.
     """
     table = overlap(markers, labels)
     order = np.argsort(-table.intersection, kind="stable")
@@ -249,10 +249,10 @@ def relabelled(labels: np.ndarray, markers: np.ndarray) -> np.ndarray:
 
 
 def tracks_of(cells: Mapping[int, Collection[int]]) -> tuple[tuple[Track, ...], dict[tuple[int, int], int]]:
-    """Tracks of cells that keep their ids, given by frame: one from the first frame of an id to its last.
+    """Return the tracks of cell ids given by frame, and, by (frame, id), the track labels that differ from the ids.
 
-    What follows a gap is a track of its own, whose parent is the one before. Returns the tracks, and their labels by
-    frame and id where they are not the ids.
+    A track goes from the first frame of an id to its last. After a gap, a new track begins, whose parent is the track
+    before the gap.
     """
     frames: dict[int, list[int]] = {}
     for frame in sorted(cells):
@@ -273,14 +273,14 @@ def tracks_of(cells: Mapping[int, Collection[int]]) -> tuple[tuple[Track, ...], 
 
 
 def unused(labels: Collection[int]) -> Iterator[int]:
-    """Yield labels that are not among some: those after the greatest, then, beyond what 32 bits hold, the least."""
+    """Yield labels not in `labels`: first those above the greatest, then, when int32 is used up, the smallest free."""
     greatest = np.iinfo(np.int32).max
     after = range(max(labels, default=0) + 1, greatest + 1)
     return itertools.chain(after, (label for label in itertools.count(1) if label not in labels))
 
 
 class Inconsistency(NamedTuple):
-    """What is wrong with tracks or with their masks, and what to do about it."""
+    """A contradiction within tracks, or between tracks and masks, and its remedy."""
 
     severity: Literal["error", "warning"]
     what: str
@@ -288,7 +288,7 @@ class Inconsistency(NamedTuple):
 
 
 def inconsistencies(tracks: Iterable[Track], cells: Mapping[int, Collection[int]]) -> list[Inconsistency]:
-    """Compare tracks with the ids in the masks of each frame, and with each other."""
+    """Return the contradictions between tracks and the ids in the masks of each frame, and among the tracks."""
     known = {track.label: track for track in tracks}
     seen: dict[int, list[int]] = {label: [] for label in known}
     untold: list[tuple[int, int]] = []
@@ -299,7 +299,7 @@ def inconsistencies(tracks: Iterable[Track], cells: Mapping[int, Collection[int]
                 seen[cell].append(frame)
             else:
                 untold.append((cell, frame))
-    inside, outside = [], list[tuple[int, range]]()  # a mistyped end may be thousands of years away: no set of frames
+    inside, outside = [], list[tuple[int, range]]()  # ranges, not sets of frames: a mistyped end may be huge
     for label, track in sorted(known.items()):
         frames = seen[label] or [track.end + 1]
         inside += [(label, frame) for frame in gaps(frames)]
@@ -362,22 +362,22 @@ def _unlikely_parents(known: Mapping[int, Track]) -> list[Inconsistency]:
 
 
 def gaps(numbers: Collection[int]) -> list[int]:
-    """Return the numbers that are missing between the first and the last of some, in order."""
+    """Return the numbers missing between the least and the greatest of `numbers`, in order."""
     return sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - set(numbers))
 
 
 def some(noun: str, things: Series[Any], count: int | None = None) -> str:
-    """Count and name things: 12 frames (3, 4, 5 ...); `count` where these are only the first ones."""
+    """Count and name things: 12 frames (3, 4, 5 ...); `count` is their number if `things` are only the first ones."""
     count = len(things) if count is None else count
     names = ", ".join(map(str, things[:NAMED])) + (" ..." if count > NAMED else "")
     return f"{counted(count, noun)} ({names})"
 
 
 class MovieWriter:
-    """Writes a movie folder, frame by frame; an interrupted writing of the same content goes on.
+    """Writer of a movie folder, frame by frame; an interrupted run with the same content is continued.
 
-    `info` goes into dataset.json, as with DatasetWriter; `overwrite` replaces what the same command wrote, and nothing
-    but that (`folder` tells). Raises UserError, before anything is removed, as DatasetWriter.
+    `info` is written to dataset.json, as in DatasetWriter. `overwrite` replaces only files that the same command wrote,
+    which are listed in `folder`. Raises UserError as DatasetWriter, before anything is removed.
     """
 
     def __init__(
@@ -389,7 +389,7 @@ class MovieWriter:
         sources: Iterable[tuple[str, str]] = (),
         beside: Collection[str] = (),
     ) -> None:
-        """What will be written, as far as it is known: `sources` (sequence, source) and files `beside` them."""
+        """Announce what will be written, as far as known: `sources` (sequence, source) and other files, `beside`."""
         self.path = path
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
         self._sizes: dict[str, tuple[int, ...]] = {}
@@ -409,37 +409,37 @@ class MovieWriter:
         self.folder.write_json(INFO, wanted)
 
     def _present(self, sequence: str, source: str) -> list[str]:
-        """Names of the files that would be taken for frames or masks of a source, or for its tracks."""
+        """Return the names of files that are read as frames, masks or tracks of a source."""
         _, folder, stem, track_file = _layout(source)
         names = [file.name for file in _numbered(self.path / f"{sequence}{folder}", stem).values()]
         return [f"{sequence}{folder}/{name}" for name in (*names, *([track_file] if track_file else []))]
 
     def has(self, sequence: str, source: str, number: int) -> bool:
-        """Whether the frame or mask is there already, from an interrupted writing."""
+        """Tell whether the frame or mask exists already, from an interrupted run."""
         return self.file(sequence, source, number).exists()
 
     def has_tracks(self, sequence: str, source: str) -> bool:
-        """Whether the tracks are, which are written last: then the source is whole."""
+        """Tell whether the track file exists; it is written last, so the source is then complete."""
         return self._track_file(sequence, source).exists()
 
     def add_frame(
         self, sequence: str, number: int, image: np.ndarray, mark: Mark | None = None, source: str = FRAMES[0]
     ) -> None:
-        """Write an image (C, H, W) of the movie or its FIRST_STAGE; raises ValueError unless all have one size."""
+        """Write an image (C, H, W) of the movie or of FIRST_STAGE; raises ValueError unless all have the same size."""
         self._agree(f"{sequence}{_layout(source)[1]}", image.shape[1:])
         file = self.file(sequence, source, number)
         self.folder.write(self._name(file), encode_image(file, image, mark))
 
     def file(self, sequence: str, source: str, number: int) -> Path:
-        """Return where the frame or mask lies, or will lie."""
+        """Return the path of the frame or mask, whether it exists or not."""
         _, folder, stem, _ = _layout(source)
         return self.path / f"{sequence}{folder}" / f"{stem}{number:03d}.tif"
 
     def announce(self, sequence: str, labels: Collection[int]) -> str | None:
-        """Tell all labels, and parents, of a sequence before its masks come, in case that some pass 16 bits.
+        """Announce all labels and parents of a sequence before its masks are added, as some may exceed 16 bits.
 
-        Then masks and tracks are written with the labels 1..N in their place, in the same order. Returns a sentence
-        that says so, else None. Raises UserError where there are more labels than 16 bits hold.
+        In that case masks and tracks are written with labels renumbered to 1..N in the same order, and a sentence that
+        says so is returned, else None. Raises UserError when there are more labels than 16 bits allow.
         """
         known = sorted(set(labels) - {0})
         if not known or known[-1] <= GREATEST:
@@ -451,7 +451,7 @@ class MovieWriter:
         return f"{where}: ids reach {known[-1]} and 16 bits hold {GREATEST}, so they become 1 to {len(known)} in order"
 
     def add_masks(self, sequence: str, source: str, number: int, labels: np.ndarray, mark: Mark | None = None) -> None:
-        """Write labels (H, W) of one of SOURCES; raises ValueError as add_frame, UserError for ids beyond 16 bits."""
+        """Write labels (H, W) of one of SOURCES; raises ValueError as add_frame, UserError for ids above 65535."""
         self._agree(sequence, labels.shape)
         file = self.file(sequence, source, number)
         labels = renumbered(labels, self._short.get(sequence, {}), keep=True)
@@ -461,9 +461,9 @@ class MovieWriter:
         self._cells.setdefault((sequence, source), {})[number] = np.setdiff1d(labels, [0])
 
     def add_tracks(self, sequence: str, source: str, tracks: Iterable[Track]) -> None:
-        """Write the track file of GT/TRA or RES, once all masks are there.
+        """Write the track file of GT/TRA or RES, after all masks.
 
-        Raises ValueError where tracks do not agree with the masks or with each other.
+        Raises ValueError when the tracks contradict the masks or each other, or for another source.
         """
         file, short = self._track_file(sequence, source), self._short.get(sequence, {})
         rows = sorted(
@@ -483,7 +483,7 @@ class MovieWriter:
         self.folder.write(self._name(file), text.encode())
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Path:
-        """Mark the movie as complete, with its closing facts in dataset.json; returns the folder."""
+        """Mark the movie as complete, with final entries `facts` in dataset.json; return the folder."""
         self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
         return self.path
 
@@ -506,12 +506,12 @@ def _layout(source: str) -> tuple[str, str, str, str | None]:
 
 
 def film(path: Path, sequence: str) -> Path:
-    """Return where the film of a sequence lies, which is for looking at only."""
+    """Return the path of the film of a sequence, which is for viewing only."""
     return path / f"{sequence}.mp4"
 
 
 def encode_gif(frames: Iterable[np.ndarray], colours: np.ndarray, milliseconds: int = 100) -> bytes:
-    """Return frames uint8 (H, W), numbers of colours uint8 (256, 3), as a film that repeats: for looking at."""
+    """Return frames uint8 (H, W), indices into colours uint8 (256, 3), as the bytes of a looping GIF for viewing."""
     pictures = []
     for frame in frames:
         pictures.append(Image.fromarray(frame, "P"))

@@ -1,4 +1,4 @@
-"""zarr folders: where the image lies in arrays, OME-Zarr images, and the layouts that hold several of these."""
+"""zarr folders: finding the image in arrays, OME-Zarr images, and layouts that hold several of these."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,14 +8,14 @@ from typing import Any
 from cytoforge.errors import UserError
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
-OLD_AXES = "tczyx"  # of OME-Zarr 0.1 and 0.2, which name none
-POSITIONS = ("scene", "series", "site", "stage")  # whose letter is that of samples
-DEPTH = 4  # of groups above an image: a plate has a row, a column and a field
+OLD_AXES = "tczyx"  # axes of OME-Zarr 0.1 and 0.2, which do not name them
+POSITIONS = ("scene", "series", "site", "stage")  # axes of positions; their first letter, S, means samples
+DEPTH = 4  # greatest depth of groups above an image: a plate has rows, columns and fields
 NAMED = 3
 
 
 def is_zarr(path: Path) -> bool:
-    """Tell whether a folder is a zarr array or group, whatever its name, or is called one."""
+    """Tell whether a path is a zarr array or group, or has the suffix .zarr."""
     return path.suffix.lower() == ".zarr" or _is_node(path)
 
 
@@ -24,7 +24,7 @@ def _is_node(path: Path) -> bool:
 
 
 def find_image(path: Path) -> tuple[Any, str]:
-    """Return the full-resolution array of the one image at `path`, and the letters of its axes as far as named.
+    """Return the full-resolution array of the one image at `path`, and the letters of its axes in order.
 
     Raises UserError where there are several images, naming their paths, or none.
     """
@@ -43,9 +43,9 @@ def find_image(path: Path) -> tuple[Any, str]:
 
 
 def _images(path: Path, depth: int) -> Iterator[tuple[Path, Any]]:
-    """Go through the images at or below a folder: (path, array or group); an image's own levels and labels are none.
+    """Yield the images at or below a folder as (path, array or group), without an image's levels and labels.
 
-    Folders are looked at, as zarr 2 does not list groups that have no file of their own.
+    The folders themselves are searched, as zarr 2 does not list groups that have no metadata file.
     """
     import zarr  # takes half a second
 
@@ -77,13 +77,13 @@ def _letter(name: str) -> str:
 
 
 def _named(array: Any) -> str:
-    """Return the letters of axes that an array names: by zarr 3, or by xarray before it."""
+    """Return the letters of the axes that an array names, as zarr 3 or xarray store them; empty if it names none."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.asdict().get("_ARRAY_DIMENSIONS") or ()
     return "".join(_letter(str(name)) for name in names)
 
 
 def _axes_by_parent(path: Path, array: Any) -> str:
-    """Return the letters of the axes that the OME-Zarr image gives of which an array is a level."""
+    """Return the axes of the OME-Zarr image of which an array is a level, as letters; empty if it is none."""
     import zarr
 
     for folder in path.parents[:2]:

@@ -1,7 +1,7 @@
-"""Which files of an output folder a command wrote: only these are ever replaced or removed.
+"""A record of the files that a command wrote into an output folder; only these are ever replaced or removed.
 
-OUT/manifest.jsonl has a line for each write, before it becomes visible: name, size and SHA-256. What is not listed
-there, or has changed since, is the user's.
+OUT/manifest.jsonl gets a line with name, size and SHA-256 for each write, before the file gets its final name. Files
+that are not listed there, or have changed since, belong to the user.
 """
 
 import contextlib
@@ -20,35 +20,35 @@ from cytoforge.progress import counted
 
 MANIFEST = "manifest.jsonl"
 FORMAT = 1
-HEAD = {"manifest": "cytoforge", "format": FORMAT}  # first line of the file: tells it from a user's own manifest.jsonl
+HEAD = {"manifest": "cytoforge", "format": FORMAT}  # first line of the file, which a user's own manifest.jsonl lacks
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in an output folder: names relative to it, with slashes."""
+    """The files in an output folder: names relative to it, with slashes."""
 
     own: tuple[str, ...]
-    """listed and unchanged, the temporary files of a killed writing included"""
+    """listed and unchanged files, and temporary files of an interrupted write"""
     changed: tuple[str, ...]
-    """listed, but not as it was written: corrected by hand, replaced, or write-protected"""
+    """listed files that have been edited, replaced or write-protected since they were written"""
     kept: tuple[str, ...]
     """everything else: files, and links to folders, which are not followed"""
 
 
 class OutputFolder:
-    """A folder that a command writes into, and in which a user may put whatever he likes.
+    """A folder that a command writes into, and that may also hold the user's own files.
 
-    Every write goes through it: the temporary file is complete, then its checksum is listed, then it gets its name. A
-    kill at any moment leaves nothing of the command's unexplained. `by` tells commands apart that share a folder, such
-    as `segment` that writes masks beside the images of `simulate`: each owns only what it wrote.
+    Every write first completes a temporary file, then lists its checksum, then gives it its final name. So every file
+    of the command is accounted for, even if it is killed. `by` distinguishes commands that share a folder, such as
+    `segment`, which writes masks beside the images of `simulate`; each command owns only the files that it wrote.
     """
 
     def __init__(self, path: Path, by: str | None = "cytoforge") -> None:
-        """`by`: the command that writes; None counts what any command wrote as own, to look at or to remove."""
+        """`by`: the command that writes; None, for surveying or removing, counts the files of all commands as own."""
         self.path, self.by = path, by
         self._lines: list[dict[str, Any]] = []
         self._sums: dict[str, set[tuple[int, str]]] = {}
-        """(size, SHA-256) that files of `by` may have, by name: several after a kill; none if nothing is there"""
+        """by name, the (size, SHA-256) that a file of `by` may have: several after a kill, none if it was removed"""
         self._inside: set[str] = set()
         self._read: tuple[int, ...] | None = None
 
@@ -61,7 +61,7 @@ class OutputFolder:
         return any(line.get("by") == self.by for line in self._lines)
 
     def require(self) -> None:
-        """Raise UserError for results of a version that listed nothing: nothing tells them from the user's files."""
+        """Raise UserError if no written files are listed, so that results cannot be told from the user's files."""
         if not self.known:
             raise UserError(
                 f"{self.path}: holds results without a list of the files that were written ({MANIFEST}), as earlier "
@@ -70,12 +70,12 @@ class OutputFolder:
             )
 
     def lists(self, name: str) -> bool:
-        """Whether a file is listed as written by this command, changed since or not."""
+        """Tell whether a file is listed as written by this command, even if it has changed since."""
         self._load()
         return bool(self._sums.get(name))
 
     def owns(self, name: str) -> bool:
-        """Whether a file is there as this command wrote it: same size and content, no link, not write-protected."""
+        """Tell whether a file is unchanged since this command wrote it: same content, no link, not write-protected."""
         self._load()
         path, sums = self.path / name, self._sums.get(name, set())
         try:
@@ -86,13 +86,13 @@ class OutputFolder:
         return bool(regular) and any(size == state.st_size for size, _ in sums) and _sum(path) in sums
 
     def refuse_foreign(self, names: Iterable[str]) -> None:
-        """Raise UserError when one of these names is taken by something that this command may not replace."""
+        """Raise UserError when one of `names` exists and this command may not replace it."""
         for name in names:
             if os.path.lexists(self.path / name) and not self.owns(name):
                 raise UserError(self._in_the_way(name))
 
     def refuse_unlisted(self, names: Iterable[str]) -> None:
-        """Raise UserError when one of these names, to be written later, is taken by what this command did not write."""
+        """Raise UserError when one of `names`, to be written later, exists and this command did not write it."""
         for name in names:
             if os.path.lexists(self.path / name) and not self.lists(name):
                 raise UserError(self._in_the_way(name))
@@ -111,19 +111,19 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Give a temporary file to write to, which becomes the file `name`, whole or not at all.
+        """Give a temporary file to write to; it becomes the file `name` when the block ends without error.
 
-        Raises UserError when something is there that this command did not write, and as `files.atomic`.
+        Raises UserError when a file exists there that this command did not write, and as `files.atomic`.
         """
         self._load()
         self.refuse_foreign([name])
         temporary = _temporary(name)
         if name not in self._sums or (self.path / temporary).is_symlink():
             self.refuse_foreign([temporary])
-            self._append({"name": name})  # explains the temporary file
+            self._append({"name": name})  # lists the name, so that the temporary file is known
         with atomic(self.path / name) as file:
             yield file
-            self.refuse_foreign([name])  # put there in the meantime
+            self.refuse_foreign([name])  # a file may have appeared in the meantime
             self._append({"name": name, "size": file.stat().st_size, "sha256": digest(file)})
 
     def write(self, name: str, content: bytes | bytearray | memoryview) -> Path:
@@ -137,15 +137,15 @@ class OutputFolder:
         return self.write(name, utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
     def remove(self, name: str) -> None:
-        """Delete a file that this command wrote; raises UserError when it is not so."""
+        """Delete a file that this command wrote; raises UserError when it did not, or the file has changed."""
         self.refuse_foreign([name])
         self._delete([name])
         self._append({"name": name})
 
     def inside(self, name: str) -> Path:
-        """Return the path of a folder in this one in which other commands work for this one, keeping their own lists.
+        """Return the path of a subfolder in which other commands work for this one, with manifests of their own.
 
-        What they list goes when this folder is replaced.
+        The files listed there are removed when this folder is replaced.
         """
         self._load()
         if name not in self._inside:
@@ -153,7 +153,7 @@ class OutputFolder:
         return self.path / name
 
     def adopt(self) -> None:
-        """List all files that lie here: of a folder that was just written under a temporary name."""
+        """List all files in this folder, which was just written under a temporary name."""
         names = [file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()]
         for name in sorted(names):
             path = self.path / name
@@ -162,7 +162,7 @@ class OutputFolder:
     # replacing
 
     def survey(self, beside: str | None = None) -> Found:
-        """Look at everything, and change nothing; a folder `beside` is passed over."""
+        """Return all files in the folder, without changing any; the subfolder `beside` is skipped."""
         self._load()
         own: list[str] = []
         changed: list[str] = []
@@ -197,7 +197,7 @@ class OutputFolder:
         return Found(tuple(own), tuple(sorted(changed)), tuple(sorted(kept)))
 
     def clear(self, found: Found, beside: str | None = None) -> None:
-        """Remove what this command wrote, as surveyed, and say on standard error what is kept.
+        """Remove the files that `survey` found as own, and name on standard error the files that are kept.
 
         Raises UserError, before anything is removed, when a file was changed since it was written.
         """
@@ -213,11 +213,11 @@ class OutputFolder:
         if self._read:
             gone = set(found.own)
             stay = [line for line in self._lines if line.get("by") != self.by or self._stays(line, gone, beside)]
-            self._rewrite([*stay, {"by": self.by}])  # the folder stays known, whatever is left in it
+            self._rewrite([*stay, {"by": self.by}])  # the folder stays known, even if it is empty
         tell_kept(self.path, found.kept)
 
     def discard(self, name: str) -> None:
-        """Remove what is unchanged in a folder that `inside` gave, and say on standard error what is kept."""
+        """Remove the unchanged files in a folder from `inside`, and name on standard error the files that are kept."""
         part = OutputFolder(self.path / name, None)
         if name not in self._inside or not part.path.is_dir() or _linked(self.path, f"{name}/{MANIFEST}"):
             return
@@ -229,13 +229,13 @@ class OutputFolder:
         tell_kept(part.path, left)
 
     def remove_all(self, found: Found) -> None:
-        """Remove the folder, which holds nothing but what was surveyed as this command's own."""
+        """Remove the files that `survey` found as own, the manifest, and then the folder if it is empty."""
         self._delete((*found.own, MANIFEST))
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
     def _stays(self, line: dict[str, Any], gone: set[str], beside: str | None) -> bool:
-        """Whether a line is still of use: of what was passed over, or lies behind a link."""
+        """Tell whether a line is still needed: its file lies in `beside`, or exists and is not among those `gone`."""
         name = line.get("name") or line.get("folder")
         if name is None:
             return False
@@ -244,7 +244,7 @@ class OutputFolder:
         return name not in gone and os.path.lexists(self.path / name)
 
     def _delete(self, names: Iterable[str]) -> None:
-        """Unlink files, and folders that become empty; a manifest after the files that it lists."""
+        """Delete files, and folders that become empty; manifests are deleted after the files that they list."""
         parents: set[Path] = set()
         for name in sorted(names, key=lambda name: PurePosixPath(name).name == MANIFEST):
             path = self.path / name
@@ -255,13 +255,13 @@ class OutputFolder:
             parents |= {parent for parent in path.parents if parent != self.path and self.path in parent.parents}
         for folder in sorted(parents, key=lambda parent: -len(parent.parts)):
             if not folder.is_symlink():
-                with contextlib.suppress(OSError):  # not empty: the user has something there
+                with contextlib.suppress(OSError):  # not empty: it holds files of the user
                     folder.rmdir()
 
     # the list
 
     def _load(self) -> None:
-        """Read the list, unless it is as this object left it."""
+        """Read the manifest, unless it is unchanged since the last reading or writing; raises UserError if invalid."""
         file = self.path / MANIFEST
         try:
             state = _state(file.stat())
@@ -285,7 +285,7 @@ class OutputFolder:
             raise UserError(f"{file}: is of another version of cytoforge; use that version, or choose another folder")
         self._take(lines[1:])
         self._read = state
-        if not content.endswith(b"\n"):  # cut off by a kill: the file it was to announce has not got its name
+        if not content.endswith(b"\n"):  # cut off by a kill, before its file got its final name
             self._rewrite(self._lines)
         elif opened and len(self._lines) > 2 * len({json.dumps(_key(line)) for line in self._lines}) + 16:
             self._rewrite(self._compact())
@@ -296,7 +296,7 @@ class OutputFolder:
         self._inside = {line["folder"] for line in lines if "folder" in line and self.by in (None, line.get("by"))}
 
     def _compact(self) -> list[dict[str, Any]]:
-        """Drop all but the last line of a name, and the one that its file has, should the last not have come true."""
+        """Return the last line of each name, and the line that matches the file, if the last write was interrupted."""
         last = {json.dumps(_key(line)): line for line in self._lines}
         stale = [line for line in self._lines if line is not last[json.dumps(_key(line))]]
         there = {line["name"]: _sum(self.path / line["name"]) for line in stale if "sha256" in line}
@@ -337,19 +337,19 @@ class OutputFolder:
 
 
 def tell_kept(path: Path, names: tuple[str, ...]) -> None:
-    """Say on standard error, in one line, which files are kept because they are not the command's own."""
+    """Print on standard error, in one line, which files are kept because this command did not write them."""
     if names:
         first = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
         print(f"{path}: kept {counted(len(names), 'file')} that this command did not write: {first}", file=sys.stderr)
 
 
 def _linked(path: Path, name: str) -> bool:
-    """Whether a file of a folder lies behind a link to another folder."""
+    """Tell whether one of the parent folders of `name` inside `path` is a symbolic link."""
     return any((path / parent).is_symlink() for parent in PurePosixPath(name).parents if parent.name)
 
 
 def _sums(lines: Iterable[dict[str, Any]], by: str | None) -> dict[str, set[tuple[int, str]]]:
-    """Checksums by name, of one command or (None) of all."""
+    """Return the (size, SHA-256) by name, of one command or (None) of all."""
     sums: dict[str, set[tuple[int, str]]] = {}
     for line in lines:
         if "name" not in line or (by is not None and line.get("by") != by):
@@ -362,7 +362,7 @@ def _sums(lines: Iterable[dict[str, Any]], by: str | None) -> dict[str, set[tupl
 
 
 def _sum(path: Path) -> tuple[int, str] | None:
-    """Size and SHA-256 of a file, None if it cannot be read."""
+    """Return size in bytes and SHA-256 of a file, None if it cannot be read."""
     try:
         return path.stat().st_size, digest(path)
     except OSError:
@@ -374,7 +374,7 @@ def _key(line: dict[str, Any]) -> list[Any]:
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
-    """A line of the list, or None if it says nothing that can be relied on: then it owns nothing."""
+    """Return a line of the manifest, or None if it is invalid."""
     try:
         line = json.loads(text)
     except ValueError:

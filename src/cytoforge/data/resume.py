@@ -1,6 +1,6 @@
-"""When unfinished work goes on: only with the settings with which it was begun.
+"""Checks whether unfinished work can be continued, which requires the settings with which it was begun.
 
-This serves runs, stages, datasets, movies and studies; each marks in its own record that it is finished.
+Runs, stages, datasets, movies and studies use them; each records itself when it is finished.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,9 @@ from cytoforge.errors import UserError
 
 
 def differences(former: Any, wanted: Any, words: Mapping[str, str] | None = None, name: str = "") -> list[str]:
-    """Return the innermost names of the settings that differ between two JSON-able structures, in alphabetical order.
+    """Return the innermost names of the settings that differ between two JSON structures, in alphabetical order.
 
-    Entries that are keys of `words` are compared as a whole, and called by the words there. `name` is that of the
+    Entries that are keys of `words` are compared as a whole, and named by the values there. `name` is the name of the
     structures themselves.
     """
     words = words or {}

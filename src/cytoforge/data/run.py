@@ -1,4 +1,4 @@
-"""The run folder: what a training leaves behind, and all that it needs to go on exactly where it stopped.
+"""The run folder: the results of a training, and the state it needs to continue exactly where it stopped.
 
 config.json  provenance.json  metrics.csv  weights/NAME.safetensors  state/state.safetensors  samples/  report.html
 """
@@ -33,7 +33,7 @@ from cytoforge.networks.registry import ROLES
 from cytoforge.places import RUN
 
 ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that determine the others
-WORDS = {"path": "data", "arrays": "data", "synthetic": "synthetic images"}  # what settings are called in messages
+WORDS = {"path": "data", "arrays": "data", "synthetic": "synthetic images"}  # names of settings in messages
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 WRITTEN = (
     ("weights", "*.safetensors"),
@@ -56,8 +56,8 @@ class Run:
     def create(cls, path: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> "Run":
         """Make a run folder with config.json (`config` and the format number) and provenance.json.
 
-        `overwrite` replaces a former run, and only its own files. Raises UserError when the folder holds a run
-        (without `overwrite`), anything that is no part of a run, or files that were changed since they were written.
+        `overwrite` replaces only the files of a former run. Raises UserError when the folder holds a run
+        (without `overwrite`), files that are not part of a run, or files that were changed since they were written.
         """
         cls.clear(path, overwrite=overwrite)
         run = cls(path)
@@ -78,7 +78,7 @@ class Run:
 
     @classmethod
     def stage(cls, path: Path, name: str) -> Path:
-        """Return the folder of a stage of the run at `path`: it belongs to the run, whoever writes into it."""
+        """Return the folder of a stage of the run at `path`; it belongs to the run, whoever writes into it."""
         return OutputFolder(path, OWNER).inside(f"{STAGES}/{name}")
 
     @classmethod
@@ -89,7 +89,7 @@ class Run:
         folder = OutputFolder(path, OWNER)
         entries = sorted(path.iterdir()) if path.is_dir() else []
         names = {entry.name for entry in entries if entry.suffix != ".part"} - {STAGES, MANIFEST}
-        # a kill while a run is created leaves provenance.json alone; after a kill while one is replaced, folder.known
+        # if killed during creation, only provenance.json exists; if killed during replacement, folder.known is true
         ours = "config.json" in names or folder.known
         foreign = names - set(PARTS) if ours else names - {"provenance.json"}
         if foreign:
@@ -108,7 +108,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> "Run":
-        """Open a run folder; raises UserError when it is none, or is damaged or of another format."""
+        """Open a run folder; raises UserError when it is not one, is damaged or has another format."""
         RUN.check(path)
         run = cls(path)
         _ = run.settings, run.provenance
@@ -116,7 +116,7 @@ class Run:
 
     @classmethod
     def start(cls, path: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> "Run":
-        """Create the run folder, or open it to go on where the same command stopped.
+        """Create the run folder, or open it to continue where the same command stopped.
 
         Raises UserError when it holds a finished run or one of another configuration, unless told to overwrite.
         """
@@ -132,12 +132,12 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.json as it is, for comparing and hashing; raises UserError when it is damaged."""
+        """Unchecked content of config.json, for comparing and hashing; raises UserError when it is damaged."""
         return read_json(self.path / "config.json")
 
     @property
     def settings(self) -> RunConfig:
-        """config.json, checked; raises UserError when it is damaged or of another format, or holds invalid values."""
+        """Checked content of config.json; raises UserError when it is damaged, has another format or invalid values."""
         stored = self.config
         if "format" in stored and stored["format"] != FORMAT:
             raise UserError(
@@ -148,7 +148,7 @@ class Run:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """provenance.json, empty if it is missing; raises UserError when it is damaged or holds invalid values."""
+        """Content of provenance.json, empty if missing; raises UserError when it is damaged or holds invalid values."""
         path = self.path / "provenance.json"
         if not path.exists():
             return {}
@@ -158,7 +158,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training has come to its end; raises UserError as `provenance`."""
+        """Whether the training is finished; raises UserError as `provenance`."""
         return "finished" in self.provenance
 
     def record(self, **facts: Any) -> None:
@@ -166,16 +166,16 @@ class Run:
         self.folder.write_json("provenance.json", {**self.provenance, **facts})
 
     def note(self, text: str) -> None:
-        """Add a sentence to the notes in provenance.json: what happened that a reader of the results should know."""
+        """Add a sentence to the notes in provenance.json, which readers of the results should know."""
         self.record(notes=[*self.provenance.get("notes", []), text])
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Record the end of the run, with its closing facts and the SHA-256 of each of its weights files."""
+        """Record the end of the run, with final `facts` and the SHA-256 of each of its weights files."""
         weights = {file.stem: digest(file) for file in sorted((self.path / "weights").glob("*.safetensors"))}
         self.record(**(facts or {}), weights=weights, finished=_now())
 
     def save_sample(self, step: int, picture: np.ndarray) -> None:
-        """Write samples/step-N.png, a picture uint8 (H, W, 3) of what the networks do at a step."""
+        """Write samples/step-N.png, a picture uint8 (H, W, 3) of the networks' outputs at a step."""
         name = f"step-{step:06d}.png"
         self.folder.write(f"samples/{name}", encode_image(Path(name), picture.transpose(2, 0, 1)))
 
@@ -207,7 +207,7 @@ class Run:
         return tensors
 
     def network(self, name: str) -> NetworkSettings:
-        """Return kind and options of a network in config.json; raises UserError when the run does not hold it."""
+        """Return kind and options of a network from config.json; raises UserError when the run does not hold it."""
         stored = self.settings.networks
         if name not in stored:
             held = ", ".join(ROLES.get(other, other) for other in stored) or "nothing"
@@ -231,7 +231,7 @@ class Run:
 
     @property
     def has_state(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state from which training can continue."""
         return self._state.exists()
 
     @property
@@ -239,7 +239,7 @@ class Run:
         return self.path / "state" / "state.safetensors"
 
     def save_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Write tensors and JSON-able `meta` as one file; raises UserError when the disk is full."""
+        """Write tensors and JSON-serialisable `meta` as one file; raises UserError when the disk is full."""
         self._save(self._state, tensors, {"meta": json.dumps(meta)})
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -267,7 +267,7 @@ class Run:
         self._write_metrics(columns, [*rows, dict(row)])
 
     def truncate_metrics(self, step: int) -> None:
-        """Drop the rows after `step`: what a run did beyond the state that it goes on from."""
+        """Drop the rows after `step`, which were written after the saved state from which the run continues."""
         rows = self.metrics()
         kept = [row for row in rows if row["step"] <= step]
         if len(kept) < len(rows):
@@ -329,12 +329,12 @@ def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with in_utf8(file) as path, safe_open(path, framework="pt") as content:
             return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:  # types torch does not know
+    except (SafetensorError, OSError, ValueError, AttributeError, KeyError) as error:  # unknown tensor types, too
         raise UserError(f"{file}: is damaged ({error}); {remedy}") from error
 
 
 def _different(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Name what differs between two config.json: what was asked for, where that does, and not what follows from it."""
+    """Name the settings that differ between two config.json: those that the user set, else those derived from them."""
     for keys in ASKED:
         there, here = ({key: config.get(key) for key in keys} for config in (former, wanted))
         if found := differences(there, here, WORDS):
@@ -343,7 +343,7 @@ def _different(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 
 def flatten_state(tree: Any) -> tuple[dict[str, Tensor], Any]:
-    """Take a nested state apart into tensors by name, and the JSON-able structure that holds the rest.
+    """Split a nested state into tensors by name and a JSON-serialisable structure with the rest.
 
     `tree` is made of dicts (keys: strings or whole numbers), lists, tuples, tensors, numbers, strings, booleans and
     None, as the states of networks, optimisers and random generators are. Raises ValueError for anything else.
@@ -370,7 +370,7 @@ def flatten_state(tree: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], structure: Any) -> Any:
-    """Put together what flatten_state took apart; raises ValueError when the two do not belong together."""
+    """Rebuild a state from the results of flatten_state; raises ValueError when they do not belong together."""
     if not isinstance(structure, dict):
         return structure
     kind: str

@@ -1,6 +1,6 @@
-"""The settings of a run folder, `config.json` and `provenance.json`: read once into types, every value checked.
+"""The settings of a run folder, `config.json` and `provenance.json`, parsed into types with every value checked.
 
-Invalid values, such as from editing by hand, are refused here with the file, the field and the remedy.
+Invalid values, such as after editing by hand, raise a UserError that names the file, the field and the remedy.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """Frozen; numbers are numbers, not text or booleans; what a later version adds is left alone."""
+    """Base of the settings: frozen; text and booleans are no numbers; keys that a later version adds are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
 class NetworkSettings(Settings):
-    """Kind of a network, and the arguments it is built with as far as they were stored."""
+    """Kind of a network, and the arguments of its class as far as they were stored; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,7 +63,7 @@ class NetworkSettings(Settings):
 
 
 class NormalisationSettings(Settings):
-    """How grey values become -1 to 1; see `data.images.Normalisation`."""
+    """How grey values are mapped to [-1, 1]; see `data.images.Normalisation`."""
 
     kind: Literal["percentile", "min-max"]
     low: Annotated[float, Field(ge=0, le=100)]
@@ -77,7 +77,7 @@ class NormalisationSettings(Settings):
 
 
 class RunConfig(Settings):
-    """What `config.json` says; `docs/formats.md` tells the meaning of each key."""
+    """Content of `config.json`; `docs/formats.md` explains each key."""
 
     format: Literal[1]
     command: str = ""
@@ -116,7 +116,7 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """Refuse files without the keys that every training and import writes: a default would be a guess."""
+        """Refuse files without the keys that every training and import writes, as a default could be wrong."""
         needed = {"scale"} if self.networks else set()
         if "segmenter" in self.networks:
             needed |= {"target", "normalisation", "tile"}
@@ -126,7 +126,7 @@ class RunConfig(Settings):
 
 
 class Provenance(Settings):
-    """What is read back from `provenance.json`: notes, whether training has ended, and the checksums of its weights."""
+    """Checked content of `provenance.json`: notes, time of the end of training, and SHA-256 of each weights file."""
 
     notes: list[str] = []
     finished: str | None = None
@@ -134,12 +134,12 @@ class Provenance(Settings):
 
 
 def problems(error: ValidationError) -> str:
-    """Say what is wrong with which fields, the first three of them."""
+    """Return a message on the first three invalid fields."""
     return "; ".join(_problem(details) for details in error.errors()[:3])
 
 
 def parse(kind: type[Model], stored: Mapping[str, Any], path: Path, remedy: str) -> Model:
-    """Check what a file says; raises UserError that names the file, the fields, what is wrong, and the remedy."""
+    """Parse the content of a file; raises UserError that names the file, the fields, what is wrong, and the remedy."""
     try:
         return kind.model_validate(dict(stored))
     except ValidationError as error:
@@ -149,7 +149,7 @@ def parse(kind: type[Model], stored: Mapping[str, Any], path: Path, remedy: str)
 
 
 def _problem(details: Any) -> str:
-    """Put an error of pydantic into a user's words."""
+    """Return the message for an error of pydantic, in words for the user."""
     place = [str(part) for part in details["loc"]]
     if place[:1] == ["networks"] and len(place) > 2:
         name, field = place[1], ".".join(place[2:])

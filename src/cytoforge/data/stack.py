@@ -21,7 +21,7 @@ from cytoforge.progress import counted, tell_once
 
 @dataclass(frozen=True)
 class Stack:
-    """Frames of one size, read anew each time they are gone through: (C, H, W), or label images int32 (H, W)."""
+    """Frames of one size, images (C, H, W) or label images int32 (H, W), read again in each iteration."""
 
     path: Path
     frames: int
@@ -36,9 +36,9 @@ class Stack:
 def open_stack(path: Path, *, labels: bool = False) -> Stack:
     """Open the frames of a movie, or its label images: a TIFF or zarr, a folder of images, or a film.
 
-    The images of a folder are put in the natural order of their names, f2 before f10. Channels of a file without time
-    are taken for frames, and that is said. Raises UserError for anything else, and for images of different sizes,
-    channels or types; going through the frames raises as read_image and read_labels.
+    The images of a folder are in the natural order of their names, f2 before f10. Channels of a file without an axis
+    of time are taken for frames, and the user is told. Raises UserError for anything else, and for images of different
+    sizes, channels or types; iteration raises as read_image and read_labels.
     """
     if path.suffix.lower() in FILMS and path.is_file():
         if labels:
@@ -99,7 +99,7 @@ def _told(shape: tuple[int, ...]) -> str:
 
 
 def _tell_gaps(path: Path, files: list[Path]) -> None:
-    """Say that numbers are missing, where names differ in one number only."""
+    """Warn about missing numbers, if the file names differ in one number only."""
     keys = [natural(file.stem) for file in files]
     if len({len(key) for key in keys}) > 1:
         return

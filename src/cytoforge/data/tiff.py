@@ -1,4 +1,4 @@
-"""TIFF files: which of their pages are the image or stack, in which order, and the pixels of any rows of them."""
+"""TIFF files: finding the pages of the image or stack and their order, and reading any range of rows."""
 
 import contextlib
 import logging
@@ -20,27 +20,27 @@ DAMAGE = ("invalid page offset", "corrupt", "missing", "Missing", "failed to rea
 ZEROED = "Missing data are zeroed"
 # kinds of description that may tell of fewer pages than there are
 DESCRIBED = ("ome", "imagej", "shaped")
-STACKED = ("imagej", "shaped", "generic")  # kinds whose series are pages that follow each other, and no positions
-COMPARED: dict[str, Any] = {"is_uniform": False}  # tifffile would look at three pages and take the others for alike
+STACKED = ("imagej", "shaped", "generic")  # kinds whose series are consecutive pages, not positions
+COMPARED: dict[str, Any] = {"is_uniform": False}  # else tifffile compares three pages only
 PLAIN: dict[str, Any] = {**COMPARED, **{f"is_{kind}": False for kind in DESCRIBED}}
 ORIENTATION = 274
 
 
 class Plane(NamedTuple):
-    """A page, and where its pixels lie in the file if they are stored as they are."""
+    """A page, and the offset in bytes of its pixels in the file if they are uncompressed and contiguous."""
 
     page: Any
     offset: int | None
 
 
 class TiffPages:
-    """The image or stack of a TIFF: all its pages in the order of the file, those left out that are smaller copies.
+    """The image or stack of a TIFF: all its pages in the order of the file, without smaller copies (previews).
 
-    `axes` and `stored` are letters (T, Z, C, Y, X; S samples, Q or I pages) and sizes of the whole, `dtype` its type,
-    `alpha` tells whether the last sample is transparency, `chunk_rows` how many rows are decoded at once, `chunk_bytes`
-    the size of a tile. Of an OME-TIFF in several files the file's own pages are read, or with `movie` all pages of its
-    image where all files are there. Label images may mix depths of integers. Raises UserError for pages that are no
-    one image or stack, ValueError for damage.
+    `axes` are its axes as letters (T, Z, C, Y, X; S samples, Q or I pages), `stored` their sizes, `dtype` the type of
+    its values. `alpha` tells whether the last sample is transparency, `chunk_rows` is the number of rows decoded at
+    once, `chunk_bytes` the decoded size of a tile in bytes. Of an OME-TIFF in several files, this file's own pages are
+    read, or, with `movie`, all pages of the image if all files exist. The pages of label images may have different
+    integer types. Raises UserError for pages that are not one image or stack, ValueError for damage.
     """
 
     def __init__(self, path: Path, *, movie: bool = False, labels: bool = False) -> None:
@@ -55,7 +55,7 @@ class TiffPages:
                 raise
 
     def _open(self, movie: bool) -> None:
-        """Open the file so that of its description that part holds which is about its own pages."""
+        """Open the file; of an OME-TIFF in several files, use only the description of its own pages where needed."""
         self._file = tifffile.TiffFile(self.path, **COMPARED)
         self._others: list[str] = []
         if not self._file.is_ome:
@@ -75,7 +75,7 @@ class TiffPages:
             self._others = []
 
     def _series(self) -> list[Any]:
-        """List the series of pages; a description that leaves pages out does not count."""
+        """Return the series of pages; a description that omits pages is ignored. Raises ValueError without an image."""
         series = list(self._file.series)
         if self._file.is_ome and not self._others:
             series = [one for one in series if any(page and page.parent is self._file for page in one.pages)]
@@ -113,7 +113,7 @@ class TiffPages:
         blocks = [plane.page.keyframe for plane in self._planes if plane.page is not None and plane.offset is None]
         self.chunk_rows = max((p.tilelength if p.is_tiled else p.rowsperstrip for p in blocks), default=1)
         self.chunk_bytes = max((math.prod(p.chunks) * p.dtype.itemsize for p in blocks if p.is_tiled), default=0)
-        # samples beyond grey or RGB that the file declares as transparency
+        # number of samples beyond grey or RGB; one that the file declares as transparency is alpha
         sizes = dict(zip(self.axes, self.stored, strict=True))
         beyond = sizes.get("S", 1) - (3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1)
         self.alpha = beyond == 1 and bool({1, 2} & set(page.extrasamples))
@@ -122,7 +122,7 @@ class TiffPages:
             tell_once(f"{self.path}: is marked as turned or mirrored (orientation {int(turned.value)}); read as stored")
 
     def _without_previews(self, series: list[Any]) -> list[Any]:
-        """Leave out pages that are smaller copies: flagged, or at most half as large around the one full image."""
+        """Leave out series that are smaller copies: flagged, or with sides at most half those of the full image."""
         full = [one for one in series if not one.keyframe.is_reduced] or series
         largest = max(full, key=lambda one: one.keyframe.imagelength * one.keyframe.imagewidth)
         height, width = _size(largest)
@@ -139,7 +139,7 @@ class TiffPages:
         return full
 
     def _join(self, series: list[Any], labels: bool) -> None:
-        """Take several series for one stack, in the order of the file; raises UserError where they are none."""
+        """Join several series into one stack, in the order of the file; raises UserError when that is impossible."""
         first = series[0]
         for one in series:
             self._compare(one.keyframe, first.keyframe, labels)
@@ -161,7 +161,7 @@ class TiffPages:
             self.stored = (len(self._planes), *first.keyframe.shape)
 
     def _compare(self, page: Any, first: Any, labels: bool = False) -> None:
-        """Raise UserError where pages cannot be of one stack."""
+        """Raise UserError when two pages differ in shape or type, so that they cannot be in one stack."""
         if page.shape != first.shape:
             sizes = [" x ".join(map(str, each.shape)) for each in (page, first)]
             raise UserError(
@@ -175,7 +175,7 @@ class TiffPages:
             )
 
     def _whole(self, plane: Plane, first: Any) -> Plane:
-        """Read what a page says of itself, where tifffile took it for one like the first of its series."""
+        """Read the page's own tags, where tifffile assumed that it is like the first page of its series."""
         if not isinstance(plane.page, tifffile.TiffFrame):
             return plane
         file = plane.page.parent.filehandle
@@ -191,7 +191,7 @@ class TiffPages:
         return Plane(page, page.dataoffsets[0] if page.is_final else None)
 
     def _keep_own(self) -> None:
-        """Keep the pages that lie in this file of an image that lies in several."""
+        """Keep only the pages in this file, of an image in several files."""
         inner = _inner_axes(self.axes, self.stored, len(self._planes))
         own = [number for number, plane in enumerate(self._planes) if plane.page is not None]
         places = np.unravel_index(own, self.stored[:inner]) if inner else ()
@@ -203,7 +203,7 @@ class TiffPages:
         self._planes = [self._planes[number] for number in own]
 
     def load(self, start: int, stop: int, axis: int | None = None, place: int = 0) -> np.ndarray:
-        """Return rows start..stop in the order of `axes`, of an `axis` only what lies at `place`, which keeps length 1.
+        """Return rows start..stop in the order of `axes`; along `axis`, if given, only index `place`, with length 1.
 
         Raises ValueError for damage.
         """
@@ -229,7 +229,7 @@ class TiffPages:
         if page is None:
             raise ValueError("a page is missing")
         if plane.offset is not None:
-            # mapped anew for each part, so that what was used does not stay in memory
+            # mapped again for each part, so that pixels already used do not stay in memory
             dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
             mapped = np.memmap(page.parent.filehandle.path, dtype, "r", plane.offset, shape)
             return np.asarray(mapped[rows])
@@ -247,11 +247,11 @@ class TiffPages:
 
 
 def _own_part(path: Path, xml: str) -> tuple[str, list[str]]:
-    """Return what an OME description says of the pages in this file, and the names of the other files it names."""
+    """Return the part of an OME description about the pages in this file, and the names of the other files."""
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
-        return "", []  # tifffile does without it, too
+        return "", []  # tifffile ignores an invalid description, too
     identity, others = root.get("UUID"), set()
     for image in [child for child in root if child.tag.endswith("Image")]:
         for pixels in [child for child in image if child.tag.endswith("Pixels")]:
@@ -268,7 +268,7 @@ def _own_part(path: Path, xml: str) -> tuple[str, list[str]]:
 
 
 def _planes(series: Any) -> list[Plane]:
-    """List the pages of a series in its order; a file may describe only the first of those that follow each other."""
+    """Return the pages of a series in its order; a file may describe only the first of contiguous pages."""
     first = series.keyframe
     if series.dataoffset is not None:
         count = series.size // first.size
@@ -280,7 +280,7 @@ def _planes(series: Any) -> list[Plane]:
 
 
 def _inner_axes(axes: str, stored: tuple[int, ...], pages: int) -> int:
-    """Return how many axes count pages; those after them lie in each page."""
+    """Return how many leading axes count pages; the others are the axes of a page. Raises ValueError if none fit."""
     for inner in range(len(stored) + 1):
         if math.prod(stored[:inner]) == pages and {"Y", "X"} <= set(axes[inner:]):
             return inner
@@ -292,7 +292,7 @@ def _size(series: Any) -> tuple[int, int]:
 
 
 class _Complaints(logging.Handler):
-    """Keeps what is logged by the thread that made it."""
+    """Log handler that keeps the messages of the thread that created it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -306,7 +306,7 @@ class _Complaints(logging.Handler):
 
 @contextlib.contextmanager
 def listening() -> Iterator[list[str]]:
-    """Collect what tifffile logs in this thread."""
+    """Collect the messages that tifffile logs in this thread."""
     handler, logger = _Complaints(), logging.getLogger("tifffile")
     logger.addHandler(handler)
     try:
@@ -316,7 +316,7 @@ def listening() -> Iterator[list[str]]:
 
 
 def refuse_damage(said: list[str]) -> None:
-    """Raise ValueError where tifffile said that pixels are lost."""
+    """Raise ValueError if a message of tifffile reports lost pixels."""
     for line in said:
         if any(word in line for word in DAMAGE):
             raise ValueError(line)

@@ -1,6 +1,6 @@
-"""Tracks between the formats of other tools and the movie folder: mended for them on the way out, on masks coming back.
+"""Conversion of tracks between movie folders and other tools: made consistent for export, placed on masks on import.
 
-Inside, positions are y, x in pixels, (0, 0) in the middle of the first one, and times are the numbers of frames.
+Positions are y, x in pixels, with (0, 0) at the centre of the first pixel, and times are frame numbers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,34 +27,34 @@ MINUTES |= {"h": 60.0, "hour": 60.0, "hours": 60.0}
 PIXELS = {None, "", "pixel", "pixels", "px"}
 FRAMES = {None, "", "frame", "frames"}
 OWN = {"written_by", "complete", "sequences", "source"}
-"""Entries of dataset.json that tell of one writing"""
+"""Entries of dataset.json that are not copied to another movie"""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a pixel and a frame stand for, as far as that is known."""
+    """Pixel size and frame interval, None where unknown."""
 
     pixel_size: float | None = None
-    """micrometers"""
+    """side of a pixel in micrometers"""
     frame_interval: float | None = None
-    """minutes from a frame to the next"""
+    """minutes from one frame to the next"""
 
     @property
     def length(self) -> tuple[float, str]:
-        """What to multiply pixels by, and the unit that it gives: um or px."""
+        """Factor from pixels to a unit of length, and that unit: um or px."""
         return (1.0, "px") if self.pixel_size is None else (self.pixel_size, "um")
 
     @property
     def time(self) -> tuple[float, str]:
-        """What to multiply frames by, and the unit that it gives: min or frame."""
+        """Factor from frames to a unit of time, and that unit: min or frame."""
         return (1.0, "frame") if self.frame_interval is None else (self.frame_interval, "min")
 
     def pixel_in(self, unit: str | None, path: Path) -> float:
-        """Return the size of a pixel in a unit that a file uses; raises UserError where it cannot be known."""
+        """Return the size of a pixel in the unit of a file; raises UserError when the unit or the size is unknown."""
         return self._told(unit, PIXELS, MICROMETERS, self.pixel_size, path, "--pixel-size, in micrometers")
 
     def frame_in(self, unit: str | None, path: Path) -> float:
-        """Return the time between frames in a unit that a file uses; raises UserError where it cannot be known."""
+        """Return the time between frames in the unit of a file; raises UserError when the unit or time is unknown."""
         return self._told(unit, FRAMES, MINUTES, self.frame_interval, path, "--frame-interval, in minutes")
 
     @staticmethod
@@ -71,7 +71,7 @@ class Calibration:
 
 
 def read_calibration(movie: Path, pixel_size: float | None, frame_interval: float | None) -> Calibration:
-    """Take what is given, else what dataset.json of a movie folder says; raises UserError for what is no number."""
+    """Return the given values (um, min), else those of the movie's dataset.json; raises UserError unless above 0."""
     stored = read_info(movie)
     values: dict[str, float | None] = {}
     for name, given in (("pixel_size", pixel_size), ("frame_interval", frame_interval)):
@@ -83,7 +83,7 @@ def read_calibration(movie: Path, pixel_size: float | None, frame_interval: floa
 
 
 def movie_info(movie: Path, calibration: Calibration) -> dict[str, Any]:
-    """Return what dataset.json of a copy of a movie folder says: as that of the movie, and the calibration."""
+    """Return the dataset.json of a copy of a movie: the entries of the movie except OWN, and the calibration."""
     stored = read_info(movie)
     known = {name: value for name, value in asdict(calibration).items() if value is not None}
     return {name: value for name, value in stored.items() if name not in OWN} | known
@@ -91,21 +91,21 @@ def movie_info(movie: Path, calibration: Calibration) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrackedMovie:
-    """A sequence as it is given to other tools: every cell of every mask has a track, every track all its masks."""
+    """A sequence for export: every cell of every mask has a track, and every track has a mask in each of its frames."""
 
     sequence: Sequence
     tracks: tuple[Track, ...]
     numbers: tuple[int, ...]
-    """frames with masks"""
+    """numbers of the frames with masks"""
     spots: int
-    """cells in all frames"""
+    """number of cells in all frames"""
     notes: tuple[str, ...]
-    """what was wrong and is mended"""
+    """contradictions that were corrected, one sentence each"""
     renamed: Mapping[int, Mapping[int, int]]
-    """by frame, cells that now have another id"""
+    """by frame, the new id of each cell whose id has changed"""
 
     def read(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        """Read number, labels int32 (H, W) and image (C, H, W) of each frame, in order; None for all if one is missing.
+        """Yield number, labels int32 (H, W) and image (C, H, W) of each frame; all images are None if one is missing.
 
         Raises as read_image and read_labels.
         """
@@ -117,7 +117,7 @@ class TrackedMovie:
 
 
 def read_masks(sequence: Sequence) -> Iterator[tuple[int, np.ndarray]]:
-    """Read number and labels int32 (H, W) of the masks of a sequence that cover all its frames, as they are.
+    """Yield frame number and unchanged labels int32 (H, W) of the masks that cover all frames of a sequence.
 
     Raises UserError without such masks, where sizes differ from each other or from those of the frames, and as
     read_labels.
@@ -130,7 +130,7 @@ def read_masks(sequence: Sequence) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def check_sizes(sequence: Sequence) -> None:
-    """Raise UserError where frames, and the masks in use for them and for tracks, differ in size or channels."""
+    """Raise UserError when frames differ in size or channels, or the masks in use differ from them in size."""
     used = [masks for name, masks in sequence.masks.items() if name in (sequence.source, sequence.track_source)]
     frames = list(sequence.frames.values())
     for kind, start in ((frames, 0), (frames + [file for masks in used for file in masks.values()], 1)):
@@ -146,10 +146,11 @@ def check_sizes(sequence: Sequence) -> None:
 
 
 def open_tracked(sequence: Sequence) -> TrackedMovie:
-    """Look through the masks of a sequence with tracks, and mend what tracks and masks contradict each other in.
+    """Read the masks of a sequence with tracks, and correct contradictions between tracks and masks.
 
-    A gap ends a track; what follows is a new one of that parent. Cells without a row get one, rows without cells go,
-    and a parent that does not end before its daughters is none. Raises UserError without tracks, masks or cells, and
+    A gap ends a track; after it a new track begins, whose parent is the track before the gap. Cells without a row in
+    the track file get one, rows without cells are dropped, and so is a parent that does not end before its daughters.
+    Raises UserError without tracks, masks or cells, and
     where sizes differ.
     """
     numbers = sequence.tracked_frames()
@@ -168,7 +169,7 @@ def open_tracked(sequence: Sequence) -> TrackedMovie:
 def mended(
     tracks: Iterable[Track], cells: Mapping[int, NDArray[Any]]
 ) -> tuple[tuple[Track, ...], dict[int, dict[int, int]]]:
-    """Return tracks that agree with the cells of each frame, and by frame the cells that need another id for it."""
+    """Return tracks that agree with the cells of each frame, and by frame the new ids of cells that need one."""
     parents = {track.label: track.parent for track in tracks}
     pieces, names = tracks_of(cells)
     renamed: dict[int, dict[int, int]] = {}
@@ -188,18 +189,18 @@ def mended(
 
 @dataclass(frozen=True)
 class Spots:
-    """Tracks as other tools have them: positions, each linked to at most one before it. Built by `linked`."""
+    """Tracks as N positions (spots), each linked to at most one earlier position. Built by `linked`."""
 
     frame: NDArray[np.int64]
-    """(N,)"""
+    """frame number (N,)"""
     position: NDArray[np.float64]
     """y, x in pixels (N, 2)"""
     before: NDArray[np.int64]
-    """the spot from which each comes (N,), -1 without"""
+    """index of the preceding spot of each spot (N,), -1 without one"""
     track: NDArray[np.int64] | None = None
-    """label of the track (N,), -1 where not known; None where the file numbers no tracks"""
+    """label of the track (N,), -1 where unknown; None if the file has no track labels"""
     notes: tuple[str, ...] = ()
-    """what the user should know of the file"""
+    """what the user should know about the file, one sentence each"""
 
 
 def linked(
@@ -211,8 +212,8 @@ def linked(
 ) -> Spots:
     """Build spots from links (L, 2) between their indices, from the earlier one to the later one.
 
-    Raises UserError, naming the file, for no spots, positions that are no numbers, links that do not lead on in time
-    (as in a cycle), and spots that two links lead to (where cells merge).
+    Raises UserError, naming the file, when there are no spots, a position is not a finite number, a link does not lead
+    forward in time (as in a cycle), or two links lead to one spot (where cells merge).
     """
     if not len(frame):
         raise UserError(f"{path}: holds no spots; save the tracks anew")
@@ -237,7 +238,7 @@ def linked(
 
 @dataclass(frozen=True)
 class Placed:
-    """Spots on the cells of masks: tracks, and by frame the label of each cell; cells without one have no spot."""
+    """Spots assigned to the cells of masks: tracks, and by frame the track label of each cell that has a spot."""
 
     tracks: tuple[Track, ...]
     labels: Mapping[int, Mapping[int, int]]
@@ -245,17 +246,17 @@ class Placed:
 
 
 def place(spots: Spots, masks: Iterable[tuple[int, np.ndarray]], path: Path) -> Placed:
-    """Give each spot the cell in which it lies in its frame, and number the tracks as their first cells, if possible.
+    """Assign each spot to the cell in which it lies, and give each track the id of its first cell if that is free.
 
-    Tracks are the longest ways without division, gap and, where the file has labels, change of label. A spot that lies
-    on no cell, or on one that has a spot already, is left out, and its track goes on as after a gap.
+    A track ends at a division, a gap and, where the file has track labels, a change of label. A spot outside all cells,
+    or in a cell that already has a spot, is left out, and its track continues as after a gap.
 
     Args:
         spots: from the file `path`.
-        masks: number and labels (H, W) of each frame.
+        masks: frame number and labels (H, W) of each frame.
 
     Raises:
-        UserError: for spots outside of the images or the movie, and where none lies on a cell.
+        UserError: for spots outside of the images or in frames without a mask, and when no spot lies in a cell.
     """
     cell = np.full(len(spots.frame), -2, np.int64)
     count = 0
@@ -291,10 +292,10 @@ def place(spots: Spots, masks: Iterable[tuple[int, np.ndarray]], path: Path) -> 
 
 
 def _numbered(spots: Spots, cell: NDArray[np.int64]) -> tuple[tuple[Track, ...], dict[int, dict[int, int]]]:
-    """Cut the spots that have a cell into tracks; return these and by frame the track of each cell."""
+    """Divide the spots that have a cell into tracks; return these, and by frame the track label of each cell."""
     order = np.argsort(spots.frame, kind="stable").tolist()
     before = spots.before.copy()
-    for k in order:  # over spots without a cell to the last one with one
+    for k in order:  # skip spots without a cell, back to the last spot with one
         if before[k] >= 0 and cell[before[k]] <= 0:
             before[k] = before[before[k]]
     kept = [k for k in order if cell[k] > 0]
@@ -320,7 +321,7 @@ def _numbered(spots: Spots, cell: NDArray[np.int64]) -> tuple[tuple[Track, ...],
 
 
 def _goes_on(spots: Spots, k: int, last: int, following: NDArray[np.int64]) -> bool:
-    """Whether spot k belongs to the track of the spot `last` before it, which so many follow."""
+    """Tell whether spot k continues the track of the preceding spot `last`; `following` counts successors by spot."""
     if last < 0 or following[last] > 1 or spots.frame[k] > spots.frame[last] + 1:
         return False
     return spots.track is None or spots.track[k] == spots.track[last] or -1 in spots.track[[k, last]]

@@ -1,7 +1,7 @@
 """Pretrained feature networks on this machine: VGG-19, SqueezeNet with the LPIPS heads, Inception.
 
-They come neither with the package nor from the internet: a folder named by a flag or by CYTOFORGE_WEIGHTS holds them
-as .safetensors files.
+They are neither part of the package nor downloaded. They are .safetensors files in a folder that is given by
+--weights-dir or by the environment variable CYTOFORGE_WEIGHTS.
 """
 
 import os
@@ -19,7 +19,7 @@ from cytoforge.networks.features import LPIPS, InceptionFeatures
 
 VARIABLE = "CYTOFORGE_WEIGHTS"
 FeatureNetwork = Literal["vgg19", "squeezenet", "lpips", "inception"]
-FILES: dict[FeatureNetwork, tuple[str, ...]] = {  # the first that is there is taken
+FILES: dict[FeatureNetwork, tuple[str, ...]] = {  # the first existing file is used
     "vgg19": ("vgg19.safetensors", "vgg19_to_relu3_1.safetensors"),
     "squeezenet": ("squeezenet1_1.safetensors",),
     "lpips": ("lpips_squeeze_v0.1.safetensors",),
@@ -34,7 +34,7 @@ TELLING: dict[FeatureNetwork, str] = {  # a tensor that every file of the kind h
 
 
 def find_weights(directory: Path | None = None) -> Path | None:
-    """Return the folder with pretrained weights: the given one, or that of CYTOFORGE_WEIGHTS, or None if neither is.
+    """Return the folder with pretrained weights: `directory`, else that of CYTOFORGE_WEIGHTS, else None.
 
     Raises UserError when the folder that was named does not exist.
     """
@@ -51,9 +51,9 @@ def find_weights(directory: Path | None = None) -> Path | None:
 
 
 def lacking(directory: Path | None, *names: FeatureNetwork) -> str:
-    """Say which files of these networks are needed and missing, and where to put them.
+    """Return a message on the missing files of these networks, and how to name their folder.
 
-    `directory` as for `find_weights`.
+    `directory` is as in `find_weights`.
     """
     files = " and ".join(" or ".join(FILES[name]) for name in names if weights_file(name, directory) is None)
     folder = find_weights(directory)
@@ -91,7 +91,7 @@ def load_features(name: FeatureNetwork, directory: Path | None = None) -> dict[s
 
 
 def load_inception(directory: Path | None = None) -> InceptionFeatures | None:
-    """Return the Inception network of FID and its kin on the CPU, or None without its file; raises as load_features."""
+    """Return the Inception network of FID and similar scores on the CPU, None without file; raises as load_features."""
     state = load_features("inception", directory)
     try:
         return InceptionFeatures(state) if state else None
@@ -109,6 +109,6 @@ def load_lpips(directory: Path | None = None) -> LPIPS | None:
 
 
 def used_weights(names: Iterable[FeatureNetwork], directory: Path | None = None) -> dict[str, dict[str, str]]:
-    """Return name and SHA-256 of the files of networks that were used, as results record them."""
+    """Return, by network, file name and SHA-256 of the weights that were used, as recorded with results."""
     files = {name: weights_file(name, directory) for name in names}
     return {name: {"file": file.name, "sha256": digest(file)} for name, file in files.items() if file}

@@ -1,4 +1,4 @@
-"""Writing a dataset folder, file by file: images/, masks/ and the dataset.json that says what they are."""
+"""Writing a dataset folder, file by file: images/, masks/ and the dataset.json that describes them."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ from cytoforge.errors import UserError
 
 INFO = "dataset.json"
 PARTS = ("images", "masks")
-WORDS = {  # entries of dataset.json that are compared as a whole, and what a user calls them
+WORDS = {  # entries of dataset.json that are compared as a whole, and their names in messages
     "files": "set of masks or variants",
     "source": "content of like",
     "curation": "keep or segmenter",
@@ -28,13 +28,13 @@ WORDS = {  # entries of dataset.json that are compared as a whole, and what a us
 
 
 class DatasetWriter:
-    """Writes a dataset folder, file by file; an interrupted writing of the same content goes on.
+    """Writer of a dataset folder, file by file; an interrupted run with the same content is continued.
 
-    `info` goes into dataset.json and says what is written (run, seed ...). Items that an unfinished earlier writing
-    with the same `info` left are in `done` and need not be added again. `overwrite` replaces what the same command
-    wrote, and nothing but that (`folder` tells). Raises UserError, before anything is removed, when `path` holds
-    results of another command or of nobody knows whom, files that were changed since they were written, or something
-    of the user's under a name that is to be written.
+    `info` is written to dataset.json and describes the content (run, seed ...). `done` has the names of the items that
+    an unfinished earlier run with the same `info` left; they need not be added again. `overwrite` replaces only files
+    that the same command wrote, which are listed in `folder`. Raises UserError, before anything is removed, when `path`
+    holds results of another command or of unknown origin, files that were changed since they were written, or a file of
+    the user under a name that is to be written.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DatasetWriter:
     ) -> None:
         """`suffix`: .png or .tif, the format of all files.
 
-        What will be written, as far as it is known: `names` of items, in these `parts`, and files `beside` them.
+        The files to be written, as far as known, are the items `names` in the folders `parts`, and the files `beside`.
         """
         self.path, self.suffix = path, suffix
         self._info = json.loads(json.dumps({"written_by": "cytoforge", **(info or {})}))
@@ -76,11 +76,11 @@ class DatasetWriter:
         """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as encode_image, encode_labels and
         OutputFolder.writing.
 
-        `mark` goes into each file.
+        `mark` is stored in each file.
         """
         for part, array in zip(PARTS, (image, labels), strict=True):
             if array is not None:
-                make_folder(self.path / part)  # both before either file: `done` compares them
+                make_folder(self.path / part)  # both folders before either file, as `done` compares them
         if image is not None:
             self.folder.write(f"images/{name}{self.suffix}", encode_image(Path(name + self.suffix), image, mark))
         if labels is not None:
@@ -88,17 +88,17 @@ class DatasetWriter:
             self.folder.write(f"masks/{path.name}", encode_labels(path, labels, mark))
 
     def remove(self, name: str) -> None:
-        """Delete what was written as NAME."""
+        """Delete the image and mask NAME; raises UserError when a file was changed since it was written."""
         for part in PARTS:
             self.folder.remove(f"{part}/{name}{self.suffix}")
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Mark the dataset as complete, with its closing facts in dataset.json."""
+        """Mark the dataset as complete, with final entries `facts` in dataset.json."""
         self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
 
 
 def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, Any]:
-    """Return dataset.json of a folder that the command `by` may write a dataset to, empty if nothing is there yet.
+    """Return dataset.json of a folder to which the command `by` may write a dataset, empty if there is none yet.
 
     Raises UserError when the folder holds anything that cytoforge did not write, a dataset of another command, one
     without a list of its files, or a complete one (unless told to overwrite).
@@ -108,7 +108,7 @@ def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, An
     former = read_info(path)
     if former.get("written_by") != "cytoforge":
         if not former and OutputFolder(path, by or "cytoforge").known:
-            return {}  # what is replaced is gone, and a kill came before the rest
+            return {}  # killed during a replacement, after the old files were removed
         if any(image_files(path / part) for part in PARTS):
             raise UserError(f"{path}: holds images or masks that cytoforge did not write; choose another folder")
         found = sorted(entry.name for entry in path.iterdir() if entry.name[0] != ".") if path.is_dir() else []
@@ -126,7 +126,7 @@ def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, An
 
 
 def output_folder(path: Path, info: Mapping[str, Any]) -> OutputFolder:
-    """Return the folder of a dataset or movie, with what was written there by the command that `info` names."""
+    """Return the folder of a dataset or movie, which knows the files written by the command that `info` names."""
     return OutputFolder(path, made_by(info) or "cytoforge")
 
 
@@ -135,9 +135,9 @@ def _stem(name: str) -> str:
 
 
 def goes_on(path: Path, former: Mapping[str, Any], wanted: Mapping[str, Any], *, begun: bool, overwrite: bool) -> bool:
-    """Whether an interrupted writing goes on, by its dataset.json and the one wanted, or a new one starts.
+    """Tell whether an interrupted run continues: its dataset.json `former` has the settings `wanted`, no `overwrite`.
 
-    Raises UserError where other work was `begun` (there are files) and is not to be overwritten.
+    Raises UserError when work with other settings was `begun` (there are files) and `overwrite` is False.
     """
     different = [word.replace("_", "-") for word in differences(former, wanted, WORDS)]
     if begun and not overwrite:
@@ -146,7 +146,7 @@ def goes_on(path: Path, former: Mapping[str, Any], wanted: Mapping[str, Any], *,
 
 
 class Info(Settings):
-    """What of dataset.json commands look into beside its calibration; whatever else a user wrote there is kept."""
+    """The checked entries of dataset.json; other entries are not checked and are kept."""
 
     complete: bool = True
     files: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -164,6 +164,6 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def made_by(info: Mapping[str, Any]) -> str | None:
-    """Return the command that a dataset.json says made the dataset."""
+    """Return the command that made a dataset, according to its dataset.json, or None."""
     origin = info.get("synthetic")
     return origin.get("by") if isinstance(origin, dict) else info.get("by")

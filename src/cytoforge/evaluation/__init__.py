@@ -1,1 +1,1 @@
-"""Folders compared with folders: what is read, what belongs together, and the scores of both sides."""
+"""Comparison of folders: reading both sides, matching their files, and computing scores."""

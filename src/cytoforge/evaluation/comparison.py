@@ -1,4 +1,4 @@
-"""What is compared with what, and how: small and frozen."""
+"""Specifications of comparisons: frozen dataclasses that say what is compared, and how."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What every score is given."""
+    """Specification that all scores share."""
 
     prediction: Path
     truth: Path
@@ -34,7 +34,7 @@ class TrackComparison(Comparison):
 
 @dataclass(frozen=True, kw_only=True)
 class PaintingComparison(Comparison):
-    """Painted and real images or movies, and what their scores are computed on."""
+    """Painted and real images or movies, and the weights and device for their scores."""
 
     weights_dir: Path | None = None
     """folder with pretrained feature networks; without it that of CYTOFORGE_WEIGHTS"""
@@ -64,4 +64,4 @@ class MovieComparison(PaintingComparison):
     scale: float | None = None
     """factor by which real frames are resized on reading; None: that in dataset.json of the painted movie"""
     segmenter: Path | None = None
-    """run of the reference segmenter, which looks for the cells in all frames"""
+    """run of the reference segmenter, which segments all frames"""

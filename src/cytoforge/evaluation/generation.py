@@ -1,4 +1,4 @@
-"""Generated against real images of folders: how they are read, which are pairs, and their scores."""
+"""Compare folders of generated and real images: read them, find pairs, and compute scores."""
 
 import os
 from collections.abc import Iterator
@@ -40,14 +40,14 @@ from cytoforge.progress import Progress, counted
 
 @dataclass(frozen=True)
 class GenerationResults:
-    """What could be scored (the rest is None), and notes for the user."""
+    """Scores, None where they could not be computed, and notes for the user."""
 
     sets: SetScores | None
     pairs: PairScores | None
     copying: Copying | None
     styles: StyleScores | None
     normalisation: str
-    """how grey values were mapped: between the limits of the set, or of each image"""
+    """limits by which grey values were mapped to [-1, 1]: set (common to all images) or image (of each image)"""
     notes: tuple[str, ...]
 
 
@@ -58,7 +58,7 @@ class _Side:
     path: Path
     data: Dataset
     scale: float
-    limits: np.ndarray | None  # (C, 2), of all images; None: each has its own
+    limits: np.ndarray | None  # (C, 2), common to all images; None: each image has its own
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -78,7 +78,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class ImageSides:
-    """Generated and real images, those of the training if given, and notes for the user."""
+    """Generated and real images, training images if given, and notes for the user."""
 
     generated: _Side
     real: _Side
@@ -86,11 +86,11 @@ class ImageSides:
     normalisation: str
     notes: tuple[str, ...]
     incomparable: str | None
-    """why grey values of pairs cannot be compared"""
+    """reason why grey values of pairs cannot be compared"""
 
 
 def score_images(comparison: ImageComparison, inputs: ImageSides) -> GenerationResults:
-    """Score generated against real images in all ways that images and weights at hand allow.
+    """Compute all scores of generated images that the images and the available weights allow.
 
     Raises UserError when weights are damaged, or nothing can be scored.
     """
@@ -139,7 +139,7 @@ def open_images(comparison: ImageComparison) -> ImageSides:
     for data in (truth, generated, training):
         if data is not None:
             data.check_looks(truth)
-    # what cytoforge painted is in the units of images that are each between their own limits
+    # cytoforge paints images in the grey values of images that are normalised one by one.
     normalisation = comparison.normalisation or ("set" if generated.limits is None else "image")
     limits, incomparable, notes = None, None, list[str]()
     if normalisation == "set":
@@ -175,7 +175,7 @@ def constant_remarks(truth: Path, limits: np.ndarray) -> list[str]:
 
 
 def unlike_constants(ours: np.ndarray, real: np.ndarray) -> str | None:
-    """Return a note if a channel is constant on both sides at different grey values: no range says how far apart."""
+    """Return a note if a channel is constant on both sides at different grey values: no range scales them."""
     channels = np.flatnonzero(is_constant(ours) & is_constant(real) & (ours[:, 0] != real[:, 0]))
     if not channels.size:
         return None
@@ -184,7 +184,7 @@ def unlike_constants(ours: np.ndarray, real: np.ndarray) -> str | None:
 
 
 def _unit_remarks(comparison: ImageComparison, ours: np.ndarray, real: np.ndarray) -> list[str]:
-    """Return a warning if the ranges of grey values have less than half in common."""
+    """Return a warning if the ranges of grey values overlap by less than half."""
     if units_agree(ours, real):
         return []
     (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (ours, real))
@@ -218,7 +218,7 @@ def _pairs(inputs: ImageSides) -> tuple[list[tuple[Item, Item]], list[str]]:
     generated, real = inputs.generated, inputs.real
     if inputs.incomparable:
         return [], [f"no LPIPS, SSIM, PSNR: {inputs.incomparable}"]
-    if generated.path.is_file() and real.path.is_file():  # whatever they are called
+    if generated.path.is_file() and real.path.is_file():  # Their names do not matter.
         pairs = [(generated.data.items[0], real.data.items[0])]
     else:
         named = {item.name: item for item in real.data.items}

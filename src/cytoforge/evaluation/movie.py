@@ -1,4 +1,4 @@
-"""A generated against a real movie, of folders."""
+"""Scores of a generated movie against a real movie."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -37,12 +37,12 @@ from cytoforge.metrics.movie import (
 from cytoforge.networks.features import InceptionFeatures
 from cytoforge.progress import Progress, counted
 
-FEW = 30  # steps of cells; with fewer a note warns about the warping error
+FEW = 30  # steps of cells between frames; with fewer, a note warns about the warping error
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Distance of the last frames before some length from the real ones, as `metrics.movie.drift` measures it."""
+    """Distance between the last frames up to some length and real frames, as `metrics.movie.drift` measures it."""
 
     grey: float
     texture: float
@@ -63,25 +63,25 @@ class SideScores:
 
 @dataclass(frozen=True)
 class MovieResults:
-    """What could be scored (the rest is None), and notes for the user."""
+    """Scores, None where they could not be computed, and notes for the user."""
 
     generated: SideScores
     real: SideScores
     paired: tuple[str, ...]
     """sequences that were painted on the real ones' masks"""
     pairs: PairScores | None
-    """of their frames and the real ones; `images` of estimates are sequences"""
+    """scores of generated against real frames; `images` of estimates counts sequences"""
     neighbours: PairScores | None
-    """the same of each real frame and the next one"""
+    """the same scores of each real frame against the next one"""
     frames: MovieDistance | None
     clips: MovieDistance | None
     notes: tuple[str, ...]
 
 
 def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
-    """Score a generated against a real movie in all ways that sequences and weights allow.
+    """Compute all scores of a generated movie that the sequences and the available weights allow.
 
-    Raises UserError when weights or segmenter are of no use.
+    Raises UserError when weights or segmenter cannot be used.
     """
     device = choose_device(comparison.device)
     torch.set_num_threads(comparison.threads or os.cpu_count() or 1)
@@ -123,7 +123,7 @@ def _open_segmenter(comparison: MovieComparison, sides: Sides) -> Segmenter | No
 def _pair_scores(
     sides: Sides, lpips: PerceptualDistance | None, device: str, generator: np.random.Generator
 ) -> tuple[PairScores, PairScores]:
-    """Scores of generated frames and the real ones, and of real frames and those after them."""
+    """Return the scores of generated against real frames, and of each real frame against the next one."""
 
     def both(ours: TrackedMovie, theirs: TrackedMovie) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(ours.tensors(device, "pairs"), theirs.tensors(device), strict=True)
@@ -160,7 +160,7 @@ def _side_scores(side: Sequence[TrackedMovie], reference: Reference, segmenter: 
 
 
 def _seen(each: TrackedMovie, segmenter: Segmenter) -> Iterator[tuple[Labels, Labels]]:
-    """Labels of each frame, and what the segmenter finds there, at the scale of the segmenter."""
+    """Yield the labels of each frame and the labels that the segmenter predicts, at the segmenter's scale."""
     progress = Progress(f"cells of {each.data.path} {each.name}")
     for done, (number, item) in enumerate(each.items.items(), 1):
         image = each.data.read_image(item, segmenter.scale / each.data.scale, segmenter.normalisation)
@@ -170,7 +170,7 @@ def _seen(each: TrackedMovie, segmenter: Segmenter) -> Iterator[tuple[Labels, La
 
 
 def _remarks(sides: Sides, results: MovieResults) -> Iterator[str]:
-    """What makes the scores hard to read: frames of other sizes, and few of what the scores rest on."""
+    """Yield notes on what makes the scores hard to interpret: different frame sizes, and few frames, clips or cells."""
     if results.pairs and len(results.paired) < RESAMPLED:
         yield f"no intervals: frames of one movie are alike, so sequences are resampled, if {RESAMPLED} are paired"
     sizes = [{each.size for each in side} for side in (sides.generated, sides.real)]

@@ -1,4 +1,4 @@
-"""The two sides of `score movie`: frames with tracked cells, one mapping of grey values each, what is paired."""
+"""The two sides of `score movie`: frames with tracked cells, one mapping of grey values per side, and pairs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,10 @@ from cytoforge.tracking.linking import numbered
 
 @dataclass(frozen=True)
 class TrackedMovie:
-    """One sequence of one side: the frames whose cells are tracked, and how they are read."""
+    """One sequence of one side: its frames with tracked cells, and how they are read."""
 
     data: Dataset
-    """of the whole side"""
+    """dataset of the whole side"""
     sequence: movie.Sequence
     items: Mapping[int, Item]
     """by frame number, in the order of time"""
@@ -35,25 +35,25 @@ class TrackedMovie:
     """height and width of the files"""
     scale: float
     limits: np.ndarray
-    """(C, 2), of the whole side"""
+    """(C, 2), lower and upper grey value per channel, common to the whole side"""
 
     @property
     def name(self) -> str:
-        """Name of the sequence."""
+        """Return the name of the sequence."""
         return self.sequence.name
 
     @property
     def where(self) -> str:
-        """Folder and sequence, for messages."""
+        """Return folder and sequence, for messages."""
         return f"{self.data.path}, sequence {self.name}"
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, as frames are read."""
+        """Return height and width of the frames as they are read."""
         return scaled_shape(self.shape, self.scale)
 
     def frames(self, task: str | None = None) -> Iterator[Floats]:
-        """Yield frames (C, H, W) in [-1, 1], with a line of progress if the task is long enough to be named."""
+        """Yield frames (C, H, W) in [-1, 1], with a progress bar if `task` is given."""
         progress = Progress(f"{task} of {self.data.path} {self.name}")
         for done, item in enumerate(self.items.values(), 1):
             yield self.data.read_image(item, self.scale, limits=self.limits)
@@ -65,7 +65,7 @@ class TrackedMovie:
         return (torch.from_numpy(frame).to(device) for frame in self.frames(task))
 
     def labels(self, number: int) -> Labels:
-        """Labels (H, W) of a frame with the ids of tracks; raises UserError when their size is not the frame's."""
+        """Return labels (H, W) of a frame with the ids of tracks; raises UserError when their size differs."""
         labels = self.sequence.read_tracked(number)
         if labels.shape != self.shape:
             raise UserError(
@@ -79,13 +79,13 @@ class TrackedMovie:
         return zip(self.frames(), map(self.labels, self.items), strict=True)
 
     def like(self, other: "TrackedMovie") -> "TrackedMovie":
-        """Return this sequence with the frames of another only."""
+        """Return this sequence with only those frames that `other` has."""
         return replace(self, items={number: self.items[number] for number in other.items})
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Generated and real sequences, those of them that belong together, and what to say about that."""
+    """Generated and real sequences, the pairs among them, and notes for the user."""
 
     generated: tuple[TrackedMovie, ...]
     real: tuple[TrackedMovie, ...]
@@ -97,7 +97,7 @@ class Sides:
     def open(cls, comparison: MovieComparison) -> Self:
         """Find the sequences of both sides. Where all generated ones have a real partner, only partners are compared.
 
-        Grey values of a side are mapped as its dataset.json says, else all between the common limits of the truth.
+        Grey values of a side are mapped as its dataset.json says, else between the common limits of the truth.
         Raises UserError when a side is no movie with tracks, or its frames cannot be compared.
         """
         truth, theirs = _open_side(comparison.truth, comparison.sequence)
@@ -136,7 +136,7 @@ _Found = tuple[movie.Sequence, dict[int, Item], tuple[int, int]]  # frames by nu
 
 
 def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[_Found]]:
-    """The frames of a movie folder that can be scored, all together and by sequence."""
+    """Return the frames of a movie folder that can be scored, all together and by sequence."""
     if not movie.is_movie(path):
         raise movie.no_movie(path, "01/t000.tif, 01_GT/TRA/man_track000.tif ...")
     data = Dataset.open(path, names)
@@ -145,7 +145,7 @@ def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[_Found
 
 
 def _scored(data: Dataset, sequence: movie.Sequence) -> _Found:
-    """The frames of a sequence whose cells are tracked: at least two, in a row, of one size."""
+    """Return the frames of a sequence whose cells are tracked: at least two, consecutive, of one size."""
     where = f"{data.path}, sequence {sequence.name}"
     try:
         numbers = sequence.tracked_frames()
@@ -170,12 +170,12 @@ def _scored(data: Dataset, sequence: movie.Sequence) -> _Found:
 
 
 def _limits(data: Dataset) -> np.ndarray:
-    """Grey values (C, 2) that become -1 and 1 in all frames of a side."""
+    """Return the grey values (C, 2) that are mapped to -1 and 1 in all frames of a side."""
     return data.common_limits() if data.limits is None else np.tile(data.limits, (data.channels(), 1))
 
 
 def _unit_remarks(data: Dataset, truth: Dataset, found: np.ndarray, limits: np.ndarray) -> Iterator[str]:
-    """What looks like a mistake: ranges of grey values that have less than half in common."""
+    """Yield a warning if the ranges of grey values overlap by less than half."""
     if not units_agree(found, limits):
         (low, high), (real_low, real_high) = (f"{side.min():g} {side.max():g}".split() for side in (found, limits))
         yield (
@@ -186,7 +186,7 @@ def _unit_remarks(data: Dataset, truth: Dataset, found: np.ndarray, limits: np.n
 
 
 def _gaps(each: TrackedMovie) -> Iterator[str]:
-    """What is left out of the scores of a movie: frames without masks, without cells, without background."""
+    """Yield notes on what the scores of a movie leave out: frames without masks, without cells, without background."""
     masked = [each.labels(number) for number in each.items]
     for count, lacked, scores in (
         (len(each.sequence.frames) - len(each.items), "masks of tracked cells", "all scores"),
@@ -201,7 +201,7 @@ def _gaps(each: TrackedMovie) -> Iterator[str]:
 def _pairs(
     generated: Sequence[TrackedMovie], real: Sequence[TrackedMovie], incomparable: str | None
 ) -> tuple[tuple[tuple[TrackedMovie, TrackedMovie], ...], list[str]]:
-    """Generated sequences with the real ones on whose masks they were painted, and why others have none."""
+    """Pair generated sequences with the real ones on whose masks they were painted; note why others have no pair."""
     named = {theirs.name: theirs for theirs in real}
     pairs, notes = [], []
     for ours in generated:
@@ -225,12 +225,12 @@ def _pairs(
 
 
 def _same_labels(ours: TrackedMovie, theirs: TrackedMovie) -> bool:
-    """Whether frames hold the same cells, by whatever ids."""
+    """Return whether all frames hold the same cells; their ids may differ."""
     return ours.items.keys() <= theirs.items.keys() and all(
         np.array_equal(numbered(ours.labels(number)), numbered(theirs.labels(number))) for number in ours.items
     )
 
 
 def shown(size: Sequence[int]) -> str:
-    """Return height and width in words."""
+    """Return height and width as text."""
     return f"{size[0]} x {size[1]}"

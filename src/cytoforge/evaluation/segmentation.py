@@ -1,4 +1,4 @@
-"""Predicted against true masks of folders: which belong together, and their scores."""
+"""Compare folders of predicted and true masks: match the masks and compute scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from cytoforge.progress import counted
 
 @dataclass(frozen=True)
 class MaskPairs:
-    """Predicted and true masks, of which items with one index belong together, and notes for the user."""
+    """Predicted and true masks, matched by index, and notes for the user."""
 
     prediction: Dataset
     truth: Dataset
@@ -59,7 +59,7 @@ def open_masks(comparison: MaskComparison) -> MaskPairs:
 
 
 def _predictions_for(truth: Dataset, prediction: Dataset) -> tuple[Item, ...]:
-    """Find the prediction of each true mask by its name; two single files belong together whatever their names."""
+    """Find the prediction of each true mask by its name; two single files are matched regardless of their names."""
     if prediction.path.is_file() and truth.path.is_file():
         return prediction.items
     named = {item.name: item for item in prediction.items}

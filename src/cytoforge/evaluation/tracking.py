@@ -1,4 +1,4 @@
-"""Predicted against true tracks of movie folders, by sequence and pooled."""
+"""Compare predicted with true tracks of movie folders, by sequence and pooled."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from cytoforge.metrics.tracking import pooled, tracking_counts, tracking_measure
 from cytoforge.progress import Progress
 
 FEWEST = 5
-"""sequences from which on there are intervals; with fewer these would be too narrow (docs/metrics.md)"""
+"""fewest sequences for which intervals are given; with fewer they would be too narrow (docs/metrics.md)"""
 BLOCKS = {  # prefix of the names of measures: (title, measures)
     "tracking": ("CLEAR-MOT, IDF1, HOTA: masks matched from IoU 0.5 on, HOTA from 0.05 to 0.95", tracking_measures),
     "ctc": ("Cell Tracking Challenge: cells found if more than half is covered", ctc_measures),
@@ -59,7 +59,7 @@ class TrackingResults:
 
 @dataclass(frozen=True)
 class SequencePair:
-    """A sequence as predicted and as true, with its tracks."""
+    """The predicted and the true version of a sequence, with their tracks."""
 
     prediction: Sequence
     truth: Sequence
@@ -125,7 +125,7 @@ def open_tracks(comparison: TrackComparison) -> tuple[list[SequencePair], list[s
 
 
 def _as_prediction(sequence: Sequence) -> Sequence:
-    """A sequence without its truth, if it has results."""
+    """Return the sequence without its truth if it has results."""
     if "RES" not in sequence.masks and "RES" not in sequence.tracks:
         return sequence
     tracks = {name: file for name, file in sequence.tracks.items() if name == "RES"}
@@ -134,7 +134,7 @@ def _as_prediction(sequence: Sequence) -> Sequence:
 
 
 def _as_truth(sequence: Sequence) -> Sequence:
-    """A sequence without its results, if it has true tracks."""
+    """Return the sequence without its results if it has true tracks."""
     if sequence.track_source == "RES":
         return sequence
     masks = {name: files for name, files in sequence.masks.items() if name != "RES"}
@@ -163,7 +163,7 @@ def _pair(comparison: TrackComparison, prediction: Sequence, truth: Sequence) ->
 
 
 def _scored(pair: SequencePair, progress: Callable[[float], None]) -> tuple[SequenceScores, list[str]]:
-    """Score a sequence frame by frame; what is kept of a frame are its overlaps and centroids."""
+    """Score a sequence frame by frame; only overlaps and centroids of a frame are kept in memory."""
     gold = pair.truth.masks.get("GT/SEG", {})
     masks, markers, segmentation = dict[int, Overlap](), dict[int, Overlap](), list[Overlap]()
     ids = dict[int, list[int]]()
@@ -219,7 +219,7 @@ def _agree(file: Path, labels: Labels, size: tuple[int, ...]) -> None:
 
 
 def _markers(sequence: Sequence, number: int, labels: Labels) -> Labels:
-    """What the tracks number: markers of their own, or the cells of the masks in use."""
+    """Return the labels whose ids the tracks use: their own markers, or the cells of the masks in use."""
     markers = sequence.masks.get(sequence.track_source or "")
     return labels if markers is None or sequence.source == sequence.track_source else read_labels(markers[number])
 
@@ -235,7 +235,7 @@ def _check_tracks(sequence: Sequence, tracks: tuple[Track, ...], cells: Mapping[
 
 
 def _sources(pair: SequencePair) -> dict[str, str]:
-    """Where masks and tracks of both sides are from, in words."""
+    """Describe the sources of the masks and tracks of both sides."""
     truth, prediction = pair.truth, pair.prediction
     markers = truth.track_source if truth.track_source in truth.masks else truth.source
     return {
@@ -261,7 +261,7 @@ def _measures(counts: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str,
 
 
 def _pooled(sequences: Mapping[str, SequenceScores], generator: np.random.Generator) -> dict[str, dict[str, Estimate]]:
-    """Scores of the counts of all sequences, with intervals from resampling these where there are enough."""
+    """Return the scores of the pooled counts, with intervals from resampling sequences if there are enough."""
     draws = resample(len(sequences), generator).astype(np.float64)
     result = {}
     for block, (_, measure) in BLOCKS.items():

@@ -33,9 +33,9 @@ class Descent(NamedTuple):
     """Where a track stands in its family."""
 
     cell: int
-    """first track of the same cell: its own label, unless the cell was out of sight before"""
+    """first track of the same cell: the track's own label, unless the cell was seen before a gap"""
     parent: int
-    """track of the mother, or of the same cell before it was out of sight; 0 without"""
+    """track of the mother, or of the same cell before a gap; 0 if there is none"""
     root: int
     """first track of the family"""
     generation: int
@@ -45,9 +45,10 @@ class Descent(NamedTuple):
 
 
 def descent(tracks: Iterable[Row]) -> dict[int, Descent]:
-    """Return where each track L B E P stands in its family; mothers begin before their daughters.
+    """Return where each track L B E P stands in its family; mothers must begin before their daughters.
 
-    A track that is the only one of its parent is the same cell, seen again. A parent without a row counts as none.
+    A track that is the only child of its parent is the same cell, seen again after a gap. A parent without a row is
+    treated as no parent.
     """
     rows = sorted(tracks, key=lambda row: row[1])
     children: dict[int, int] = {}
@@ -66,7 +67,7 @@ def descent(tracks: Iterable[Row]) -> dict[int, Descent]:
 
 
 def measure(labels: Labels, image: NDArray[Any] | None = None) -> Cells:
-    """Measure the cells of labels (H, W) by themselves, in pixels and grey values, as scikit-image defines it.
+    """Measure each cell of labels (H, W), in pixels and grey values, with the definitions of scikit-image.
 
     Args:
         labels: 0 background; ids need not be consecutive.
@@ -75,8 +76,8 @@ def measure(labels: Labels, image: NDArray[Any] | None = None) -> Cells:
     Returns:
         `label`; centroid `y`, `x`, 0 in the middle of the first pixel; `area`; `perimeter` along the middle of the
         cell's outer pixels; `major_axis`, `minor_axis` and `eccentricity` of the ellipse with the same second moments;
-        `solidity`, area by that of the convex hull; `mean_1`, `sd_1` and so on by channel; `point_y`, `point_x`: the
-        centroid or, where that lies outside of the cell, the nearest pixel of the cell.
+        `solidity`, the area divided by that of the convex hull; `mean_1`, `sd_1` and so on for each channel;
+        `point_y`, `point_x`: the centroid or, where it lies outside the cell, the nearest pixel of the cell.
     """
     grey = None if image is None else np.moveaxis(image, 0, -1)
     wanted = [*dict.fromkeys(name.split("-")[0] for name in SHAPE), *(GREY if image is not None else ())]
@@ -94,10 +95,10 @@ def measure(labels: Labels, image: NDArray[Any] | None = None) -> Cells:
 
 
 def label_at(labels: Labels, points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Return the label (N,) of the pixel in which each point y, x (N, 2) lies; -1 outside of the image.
+    """Return the label (N,) of the pixel in which each point y, x (N, 2) lies; -1 outside the image.
 
-    Pixel (0, 0) reaches from -0.5 to 0.5. A millionth of a pixel is not told apart, so that points which were written
-    in micrometers come back into the same pixel.
+    Pixel (0, 0) extends from -0.5 to 0.5. Points are rounded to a millionth of a pixel, so that a point that was
+    written in micrometers and read back lies in the same pixel.
     """
     pixels = np.floor(np.round(points, 6) + 0.5).astype(np.int64)
     inside = ((pixels >= 0) & (pixels < labels.shape)).all(axis=1)
@@ -107,9 +108,10 @@ def label_at(labels: Labels, points: NDArray[np.floating[Any]]) -> NDArray[np.in
 
 
 def outline(cell: NDArray[np.bool_]) -> Floats:
-    """Return the polygon y, x (K, 2) around a cell's mask (H, W), halfway to the pixels outside; not closed.
+    """Return the polygon y, x (K, 2) around a cell's mask (H, W), halfway to the pixels outside.
 
-    Holes are left out, as are all pieces but the one with the longest outline.
+    The first point is not repeated at the end. Holes are left out, and so are all pieces except the one with the
+    longest outline.
     """
     contours = find_contours(np.pad(cell, 1).astype(np.float64), 0.5)
     longest: Floats = max(contours, key=len)[:-1] - 1
@@ -119,13 +121,13 @@ def outline(cell: NDArray[np.bool_]) -> Floats:
 def follow(
     frames: Iterable[tuple[int, Labels, NDArray[Any] | None]], tracks: Sequence[Row]
 ) -> Iterator[tuple[int, Labels, Cells]]:
-    """Measure a tracked movie frame by frame: number, labels and cells of each frame.
+    """Measure a tracked movie frame by frame and yield the number, the labels and the cells of each frame.
 
-    To what `measure` returns come `frame` and, by the tracks L B E P: `cell`, `parent`, `root`, `generation` as in
-    `Descent`; `age`, frames since the first one of the cell; `speed`, pixels by frame from where the cell was seen
-    last, nan in its first frame; `spot`, the number of the cell in the order of all frames, from 0; and `before`, the
-    spot of the same cell or of its mother where seen last, -1 without. Only one frame is held at a time. Labels without
-    a row raise KeyError.
+    The cells have the measures of `measure`, and in addition `frame` and, from the tracks L B E P: `cell`, `parent`,
+    `root`, `generation` as in `Descent`; `age`, frames since the first frame of the cell; `speed`, pixels per frame
+    since the cell was last seen, nan in its first frame; `spot`, the number of this mask in the order of all frames,
+    from 0; and `before`, the last earlier spot of the same cell or of its mother, -1 if there is none. Only one frame
+    is held at a time. Raises KeyError for labels without a row.
     """
     family = descent(tracks)
     last: dict[int, tuple[int, int, float, float]] = {}
@@ -152,6 +154,6 @@ def follow(
 
 
 def gathered(parts: Iterable[Mapping[str, NDArray[Any]]]) -> Cells:
-    """Put the cells of all frames together; empty without frames."""
+    """Concatenate the cells of all frames; empty if there are no frames."""
     tables = list(parts)
     return {name: np.concatenate([table[name] for table in tables]) for name in (tables[0] if tables else ())}

@@ -1,8 +1,8 @@
-"""What fixed filters see in clips of a movie: edges of several sizes and directions, and how they change in time.
+"""Features of movie clips from fixed filters: edges of several sizes and directions, and how they change in time.
 
-No network, no weights: derivatives of Gaussians in space (Koenderink and van Doorn 1987, "Representation of local
-geometry in the visual system") times differences in time, as in spatio-temporal energy models of motion (Adelson and
-Bergen 1985), pooled over tiles.
+The filters need no network and no weights. They are derivatives of Gaussians in space (Koenderink and van Doorn 1987,
+"Representation of local geometry in the visual system") combined with differences in time, as in spatio-temporal
+energy models of motion (Adelson and Bergen 1985). Their responses are pooled over tiles.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,29 +16,29 @@ Image = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 
 NAME = "clip bank 1 (52 derivatives in space and time, 8 frames x 64 px, not I3D)"
-"""of the extractor; the number changes with anything that changes a feature"""
+"""name of the extractor; its version number changes whenever a feature changes"""
 FRAMES = 8
 TILE = 64  # px, about: an image is cut into tiles of nearly equal size
 LEVELS = 3  # resolutions, each half of the one before
-FILTERS = 5  # derivatives in space, by level
-FLOOR = 0.01  # added to what is seen before its logarithm is taken: about one grey level of 8 bits
+FILTERS = 5  # derivatives in space at each level
+FLOOR = 0.01  # added to a response before its logarithm is taken: about one grey level of 8 bits
 
 
 def clip_features(frames: Iterable[Image]) -> Floats:
-    """Features (T, tiles, 52) of the clips of a movie: FRAMES frames that follow each other, in tiles of about TILE px.
+    """Return features (T, tiles, 52) of the T clips of a movie: FRAMES successive frames, in tiles of about TILE px.
 
-    Frames are (C, H, W) in [-1, 1], their channels averaged, and at most FRAMES are held. Clips do not overlap; frames
-    that do not fill one are left out, so T is 0 for a shorter movie. The first feature is the mean grey value, the
-    others are logarithms of mean absolute responses: of derivatives along four directions and of the Laplacian of a
-    Gaussian of 1 px, at three resolutions, of the frames, their first and their second differences in time; and of the
-    differences in time of the smoothed frames alone.
+    Frames are (C, H, W) in [-1, 1]; their channels are averaged, and at most FRAMES are held at a time. Clips do not
+    overlap. Remaining frames that do not fill a clip are left out; for a movie shorter than one clip the shape is
+    (0, 1, 52). The first feature is the mean grey value; the others are logarithms of mean absolute responses at three
+    resolutions. The responses are derivatives along four directions and the Laplacian, of a Gaussian of 1 px, each of
+    the frames and of their first and second differences in time; and these differences of the smoothed frames alone.
     """
     rows = [_clip(np.stack(clip)) for clip in _clips(frames)]
     return np.stack(rows) if rows else np.empty((0, 1, 1 + LEVELS * (3 * FILTERS + 2)))
 
 
 def texture_features(frame: Image) -> Floats:
-    """What a frame (C, H, W) shows of edges: the 15 features in space of `clip_features`, over the whole frame."""
+    """Return the 15 spatial features (15,) of `clip_features` for the edges of one frame (C, H, W), over all of it."""
     grey = frame.mean(axis=0, dtype=np.float64)[None]
     return np.log(FLOOR + np.array([np.abs(r).mean() for level in _levels(grey) for r in _edges(level)]))
 
@@ -77,7 +77,7 @@ def _edges(movie: Floats) -> Iterator[Floats]:
     down, across = (ndimage.gaussian_filter(movie, (0, 1, 1), (0, *order)) for order in ((1, 0), (0, 1)))
     yield from (down, across, (down + across) / np.sqrt(2), (down - across) / np.sqrt(2))
     smooth = ndimage.gaussian_filter(movie, (0, 1, 1))
-    # by differences: the sampled second derivative of a Gaussian does not sum to 0, and would see plain grey
+    # Differences are used because the sampled second derivative of a Gaussian does not sum to 0: it responds to grey.
     yield sum(ndimage.correlate1d(smooth, [1.0, -2.0, 1.0], axis) for axis in (1, 2))
 
 

@@ -1,7 +1,7 @@
 """Two sides of a tracked movie, truth and prediction: their cells in all frames, and which of them share pixels.
 
-What all scores of tracking start from. Tracks are rows L B E P of the Cell Tracking Challenge: label, first frame, last
-frame, parent or 0. Labels without a row count as tracks without parent.
+All tracking scores start from this comparison. Tracks are rows L B E P of the Cell Tracking Challenge: label, first
+frame, last frame, and parent or 0. Labels without a row are treated as tracks without a parent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class Side:
         return self.label.size
 
     def offspring(self) -> dict[int, list[Row]]:
-        """Rows of the tracks that name a parent, by that parent: a single one is the same cell after a gap."""
+        """Return, for each parent, the rows of its child tracks; a single child is the same cell after a gap."""
         kin: dict[int, list[Row]] = {}
         known = {*self.label.tolist(), *(row[0] for row in self.tracks)}
         for row in sorted(self.tracks):
@@ -40,9 +40,9 @@ class Side:
         return kin
 
     def cells(self) -> "Cells":
-        """Put tracks together to cells: a track that is the only one of its parent goes on with the parent's cell."""
+        """Join tracks into cells: a track that is the only child of its parent continues the parent's cell."""
         first: dict[int, int] = {}  # label -> label under which its cell began
-        mothers: dict[int, int] = {}  # the same -> that of its mother
+        mothers: dict[int, int] = {}  # that label -> label under which the mother's cell began
         single = {kin[0][0]: parent for parent, kin in self.offspring().items() if len(kin) == 1}
         shared = {row[0]: parent for parent, kin in self.offspring().items() if len(kin) > 1 for row in kin}
         rows = {row[0]: row for row in self.tracks}
@@ -88,18 +88,19 @@ class Comparison:
     covered: Floats  # (K,), share of the true cell's pixels that the pair shares, in (0, 1]
 
     def frame(self, pairs: Ints) -> Ints:
-        """The frames of pairs, given by their positions."""
+        """Return the frames of pairs, which are given by their positions."""
         frames: Ints = self.truth.frame[self.pair_truth[pairs]]
         return frames
 
     def by_frame(self, pairs: Ints) -> list[Ints]:
-        """Ascending positions of pairs, taken apart by frame; frames without any are left out."""
+        """Split ascending positions of pairs by frame; frames without pairs are left out."""
         return np.split(pairs, np.flatnonzero(np.diff(self.frame(pairs))) + 1) if pairs.size else []
 
     def one_to_one(self, pairs: Ints, preference: Floats) -> Ints:
-        """Of candidates, given by ascending positions: as many as possible, then the largest sum of preference.
+        """Choose as many candidate pairs as possible and, of those choices, the one with the largest preference sum.
 
-        Each mask is in one pair at most; `preference` (one a candidate) is in [0, 1].
+        `pairs` holds the ascending positions of the candidates, `preference` one value in [0, 1] for each. Each mask is
+        in at most one chosen pair. Returns the positions of the chosen pairs.
         """
         truth, prediction = self.pair_truth[pairs], self.pair_prediction[pairs]
         taken = (np.bincount(truth)[truth] == 1) & (np.bincount(prediction)[prediction] == 1)
@@ -113,9 +114,9 @@ class Comparison:
 
 
 def compare(tables: Mapping[int, Overlap], truth: Sequence[Row], prediction: Sequence[Row]) -> Comparison:
-    """Put the overlap tables of the frames, by number, together with the tracks of both sides.
+    """Combine the overlap tables of the frames, by frame number, with the tracks of both sides.
 
-    The ids in `tables` are labels of tracks, `metrics.segmentation.overlap` makes a table. Raises ValueError where a
+    The ids in `tables` are labels of tracks; `metrics.segmentation.overlap` makes a table. Raises ValueError if a
     track does not begin after its parent's end.
     """
     for rows in (truth, prediction):

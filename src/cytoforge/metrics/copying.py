@@ -1,7 +1,7 @@
 """Whether generated images are copies of training images.
 
-Features (n, d) are those that a pretrained network sees in each image, as `metrics.generation.extract_features` gives
-them; nearness of images is the Euclidean distance of these.
+Features (n, d) are the outputs of a pretrained network for each image, as `metrics.generation.extract_features`
+returns them. The distance of two images is the Euclidean distance of their features.
 """
 
 from dataclasses import dataclass
@@ -35,15 +35,15 @@ class Copying:
 
 
 def distances(first: Tensor, second: Tensor) -> Tensor:
-    """Distances (n, m) of features (n, d) and (m, d): exactly 0 for equal rows, the same from either side."""
+    """Return the symmetric distances (n, m) between features (n, d) and (m, d); equal rows have exactly 0."""
     return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def nearest_distances(features: Tensor, others: Tensor | None = None) -> tuple[Floats, NDArray[np.int64]]:
-    """Distance (n,) of each row of features (n, d) to the nearest row of `others` (m, d), and the place of that (n,).
+    """Return the distance (n,) of each row of features (n, d) to the nearest of `others` (m, d), and its index (n,).
 
-    Without `others` they are the features themselves, each row leaving itself out. Raises ValueError when there is
-    nothing to be near to.
+    Without `others`, each row is compared with all other rows of `features`. Raises ValueError if there are no
+    features, or no other row to compare with.
     """
     pool = features if others is None else others
     if not len(features) or len(pool) < (2 if others is None else 1):
@@ -61,10 +61,10 @@ def nearest_distances(features: Tensor, others: Tensor | None = None) -> tuple[F
 
 
 def copying(generated: Tensor, training: Tensor, network: str) -> Copying:
-    """Look for copies of training images (m, d) among generated ones (n, d), in the features of the network named.
+    """Look for copies of training images among generated ones, by features (m, d) and (n, d) of the named network.
 
-    The distance to the nearest neighbour, as in Meehan et al. 2020, against the same among the training images.
-    Raises ValueError when a side is empty.
+    As in Meehan et al. 2020, the distance of each generated image to its nearest training image is compared with the
+    same distance among the training images. Raises ValueError if a side is empty.
     """
     distance, nearest = nearest_distances(generated, training)
     own = np.sort(nearest_distances(training)[0]) if len(training) > 1 else np.array([np.nan])

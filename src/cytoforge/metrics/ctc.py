@@ -1,9 +1,9 @@
 """Measures of the Cell Tracking Challenge (CTC): SEG, DET, TRA, LNK, and how many divisions are found.
 
 A true cell is found by the predicted one that covers more than half of its pixels; a predicted cell may cover several
-true ones. DET, TRA and LNK are one less the cost of turning the predicted lineage graph into the true one, as a share
-of the cost of drawing the true one from nothing (Matula et al. 2015, Cell Tracking Accuracy Measurement Based on
-Comparison of Acyclic Oriented Graphs). Counts add up over sequences, as in `metrics.tracking`.
+true ones. DET, TRA and LNK are 1 minus the cost of turning the predicted lineage graph into the true one, divided by
+the cost of drawing the true one from nothing (Matula et al. 2015, Cell Tracking Accuracy Measurement Based on
+Comparison of Acyclic Oriented Graphs). Counts of several sequences may be added, as in `metrics.tracking`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ WEIGHTS = {
 
 
 def segmentation_counts(tables: Iterable[Overlap]) -> dict[str, Floats]:
-    """Count what SEG is made of: the true cells of some frames, and the sum of their IoU with what finds them."""
+    """Return the counts for SEG: the true cells of the frames, and the sum of IoU with the cells that find them."""
     cells, total = 0, 0.0
     for table in tables:
         found = 2 * table.intersection > table.truth_areas[table.pair_truth]
@@ -40,10 +40,11 @@ def segmentation_counts(tables: Iterable[Overlap]) -> dict[str, Floats]:
 
 
 def graph_counts(comparison: Comparison) -> dict[str, Floats]:
-    """Count the operations that mend a prediction, and its divisions; (3,) for the latter, one for each of TOLERANCES.
+    """Count the operations that correct a prediction, and the divisions of both sides.
 
-    Cells of truth are the markers of the tracks. Link operations are counted between predicted cells that find one
-    true cell each.
+    `divisions_found` is (3,), with one entry for each of TOLERANCES; all other counts are single numbers. The true
+    cells are the markers of the tracks. Link operations are counted between predicted cells that each find exactly
+    one true cell.
     """
     pairs = np.flatnonzero(comparison.covered > 0.5)
     truth, prediction = comparison.truth, comparison.prediction
@@ -65,7 +66,7 @@ def graph_counts(comparison: Comparison) -> dict[str, Floats]:
 
 
 def ctc_measures(counts: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Scores in [0, 1] from counts, which may have any leading axes; 0/0 is nan."""
+    """Return scores in [0, 1] from counts, which may have any leading axes; 0/0 is nan."""
     cost = {name: weight * counts[name] for name, weight in WEIGHTS.items()}
     cells = cost["splits"] + cost["misses"] + cost["inventions"]
     links = cost["extra_links"] + cost["missing_links"] + cost["wrong_links"]
@@ -86,7 +87,7 @@ def _less_cost(cost: Floats, whole: Floats) -> Floats:
 
 
 def _links(truth: Side, prediction: Side, true_one: Ints) -> dict[str, int]:
-    """Operations on links: `true_one` is the true mask that each predicted one finds alone, else -1."""
+    """Count operations on links; `true_one` is the only true mask that each predicted mask finds, else -1."""
     ours, ours_kind = _graph(truth)
     theirs, their_kind = _graph(prediction)
     ends = true_one[theirs]
@@ -102,9 +103,10 @@ def _links(truth: Side, prediction: Side, true_one: Ints) -> dict[str, int]:
 
 
 def _graph(side: Side) -> tuple[Ints, NDArray[np.bool_]]:
-    """Links (E, 2) between masks of a side, given by their positions, and which of them go from parent to child.
+    """Return the links (E, 2) between masks of a side, as positions, and which of them (E,) go from parent to child.
 
-    Masks of one label are linked from a frame to the next; the last one of a parent with the first of its child.
+    Masks of one label are linked from each frame to the next. The last mask of a parent is linked to the first mask
+    of its child.
     """
     order = np.lexsort((side.frame, side.label))
     same = (np.diff(side.label[order]) == 0) & (np.diff(side.frame[order]) == 1)
@@ -137,7 +139,7 @@ class _Division(NamedTuple):
 
 
 def _division_list(side: Side, of_mask: Ints) -> list[_Division]:
-    """The tracks with two or more children; masks that are missing on either side make none."""
+    """List the tracks with two or more children; a division is left out if the parent or a child has no mask."""
     ends = _ends(side)
     cell, frame = of_mask.tolist(), side.frame.tolist()
     return [
@@ -169,10 +171,11 @@ def _divisions(truth: Side, prediction: Side, true_one: Ints) -> dict[str, Float
 def _found(
     expected: list[_Division], found: list[_Division], partner: Mapping[tuple[int, int], int], tolerance: int
 ) -> int:
-    """Number of true divisions with a predicted one of their own.
+    """Return the number of true divisions that are matched one to one with a predicted division.
 
-    `partner` is the predicted cell that alone finds a true cell in a frame. The mothers must be partners in the last
-    frame of the earlier one, each daughter in the first frame of the later one of the two.
+    `partner` maps a true cell and a frame to the predicted cell that finds this true cell alone. The mothers must be
+    partners in the last frame of the mother that ends first, and each pair of daughters in the first frame of the
+    daughter that begins last.
     """
     by_mother = {division.mother: division for division in found}
     free, count = set(by_mother), 0

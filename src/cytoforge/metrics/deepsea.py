@@ -1,7 +1,7 @@
 """The variant of CLEAR-MOT that the published evaluation of DeepSea and tGAN computes, for comparison with its numbers.
 
 It matches centroids instead of masks and counts too few misses; `docs/metrics.md` names each departure from the
-definitions. Only reported beside `metrics.tracking`, never in its place.
+definitions. These scores are reported beside those of `metrics.tracking` and do not replace them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,8 @@ FRAME = (383, 512)
 """rows and columns to which all frames are scaled"""
 DISTANCE = 6.0
 BORDER = (80.0, 432.0)
-"""cells outside, in rows or in columns, are left out; fit for 512 columns, and used for the 383 rows as well"""
+"""range of rows and of columns, in scaled pixels, outside which cells are left out; chosen for 512 columns, and used
+for the 383 rows as well"""
 
 
 class Places(NamedTuple):
@@ -28,7 +29,7 @@ class Places(NamedTuple):
 
 
 def places(labels: NDArray[np.integer[Any]]) -> Places:
-    """Centroids of the cells of labels (H, W), 0 background; in one pass over stretches of equal labels in a row."""
+    """Return the cells of labels (H, W), 0 background, with their centroids, from runs of equal labels in each row."""
     flat = np.ascontiguousarray(labels).reshape(-1)
     changed = np.ones(flat.size, bool)
     np.not_equal(flat[1:], flat[:-1], out=changed[1:])
@@ -45,9 +46,10 @@ def places(labels: NDArray[np.integer[Any]]) -> Places:
 
 
 def script_counts(frames: Iterable[tuple[Places, Places]], size: Sequence[int]) -> dict[str, Floats]:
-    """Count what the script's measures are made of, from truth and prediction of each frame, `size` (H, W) in pixels.
+    """Return the counts for the script's measures, from truth and prediction of frames of `size` (H, W) in pixels.
 
-    Of cells that are equally good for it, where the script's choice is by chance, the nearest are matched.
+    Where several matchings are equally good and the script would choose among them arbitrarily, the nearest cells are
+    matched.
     """
     scale = np.array(FRAME) / size
     counts = dict.fromkeys(("true_cells", "matches", "inventions", "misses"), 0)
@@ -61,7 +63,7 @@ def script_counts(frames: Iterable[tuple[Places, Places]], size: Sequence[int]) 
         counts["true_cells"] += ours.size
         counts["matches"] += row.size
         counts["inventions"] += theirs.size - row.size
-        # the assignment holds hopeless pairs too, so that these cells do not count as missed
+        # The script's assignment also pairs cells that are too far apart, and it does not count them as missed.
         counts["misses"] += ours.size - min(ours.size, theirs.size)
         label.append(ours)
         found.append(np.full(ours.size, -1, np.int64))
@@ -79,11 +81,14 @@ def _inside(side: Places, scale: Floats) -> tuple[Ints, Floats]:
 
 
 def _trajectories(label: Ints, found: Ints) -> dict[str, Floats]:
-    """Switches and coverage of labels; masks (n,) in the order of time, and the label matched with each or -1."""
+    """Count switches and coverage of tracks, from the true labels (n,) in the order of time and their matches.
+
+    `found` (n,) is the predicted label matched with each true one, or -1.
+    """
     order = np.argsort(label, kind="stable")
     labels, own = np.unique(label[order], return_inverse=True)
     found = found[order]
-    # two matches in a row only: a switch over a gap does not count
+    # Only matches of two successive masks are compared: a switch over a gap does not count.
     same = (own[1:] == own[:-1]) & (found[1:] >= 0) & (found[:-1] >= 0)
     share = np.bincount(own, found >= 0, labels.size) / np.bincount(own, minlength=labels.size)
     numbers = {
@@ -96,7 +101,7 @@ def _trajectories(label: Ints, found: Ints) -> dict[str, Floats]:
 
 
 def script_measures(counts: Mapping[str, Floats]) -> dict[str, Floats]:
-    """The script's scores from counts, which may have any leading axes; 0/0 is nan."""
+    """Return the script's scores from counts, which may have any leading axes; 0/0 is nan."""
     truth, matched = counts["true_cells"], counts["matches"]
     wrong = counts["inventions"] + counts["misses"] + counts["switches"]
     return {

@@ -1,4 +1,4 @@
-"""Values with bootstrap intervals, and their form in JSON: what all scores share."""
+"""Values with bootstrap intervals, and their form in JSON, for use by all scores."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,12 +28,12 @@ class Estimate:
 
 
 def resample(images: int, generator: np.random.Generator, resamples: int = RESAMPLES) -> Ints:
-    """Bootstrap draws (resamples, images): how often each image is taken when as many are drawn with replacement."""
+    """Return how often each image is taken (resamples, images) when as many images are drawn with replacement."""
     return generator.multinomial(images, np.full(images, 1 / images), size=resamples)
 
 
 def mean_estimate(values: ArrayLike, draws: Ints) -> Estimate:
-    """Mean of the defined values (images,) and its interval from the draws of `resample`; nan values are left out."""
+    """Return the mean of the finite values (images,) and its interval from the draws of `resample`."""
     scores = np.asarray(values, dtype=np.float64)
     defined = np.isfinite(scores)
     filled = np.where(defined, scores, 0.0)
@@ -43,10 +43,11 @@ def mean_estimate(values: ArrayLike, draws: Ints) -> Estimate:
 
 
 def nested_estimate(values: ArrayLike, generator: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:
-    """Mean of the defined values (repetitions, images), both at least one; nan where an image was not scored.
+    """Return the mean of the finite values (repetitions, images), both at least 1; nan where an image has no score.
 
-    The interval resamples repetitions and images, an image in all repetitions at once since a hard one is hard in all
-    (Owen 2007, the pigeonhole bootstrap). With one repetition it says nothing about others, with three it is narrow.
+    For the interval, repetitions and images are resampled, each image in all repetitions at once, since a hard image
+    is hard in all of them (Owen 2007, the pigeonhole bootstrap). With one repetition the interval does not show the
+    variation between repetitions; with three it is narrow.
     """
     scores = np.asarray(values, dtype=np.float64)
     defined = np.isfinite(scores)
@@ -59,9 +60,9 @@ def nested_estimate(values: ArrayLike, generator: np.random.Generator, resamples
 
 
 def bootstrap_estimate(value: float, spread: Floats, images: int) -> Estimate:
-    """A value with the interval that its bootstrap replicates (resamples,) span; replicates that are nan do not count.
+    """Return a value with the interval of its bootstrap replicates (resamples,); replicates that are nan are left out.
 
-    Expanded percentile interval (Hesterberg 2015): the plain one is too narrow for a handful of images.
+    This is the expanded percentile interval (Hesterberg 2015), because the plain one is too narrow for few images.
     """
     spread = spread[np.isfinite(spread)]
     if images < 2 or not spread.size:
@@ -73,13 +74,13 @@ def bootstrap_estimate(value: float, spread: Floats, images: int) -> Estimate:
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
-    """Quotients; 0/0 is nan."""
+    """Return the quotients; 0/0 is nan."""
     with np.errstate(invalid="ignore"):
         return np.divide(numerator, denominator, dtype=np.float64)
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """A dataclass as plain values; nan is no JSON, so None stands for it."""
+    """Return a dataclass as plain values for JSON, with None for nan, which JSON does not have."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

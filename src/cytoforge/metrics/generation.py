@@ -1,8 +1,8 @@
 """Scores of generated images: distances between sets of images, and between images that belong together.
 
-Sets are compared by what a pretrained network sees: each image becomes one row of features (n, d), and the rows are
-all that is kept of it, so that 10,000 images of any size take 31 MB a side. Every result names its network. A score
-without meaning is nan, one that was not computed is None.
+Sets are compared by features of a pretrained network: each image becomes one row of features (n, d), and only this
+row is kept, so that 10,000 images of any size take 31 MB per side (d = 768). Every result names its network. An
+undefined score is nan; a score that was not computed is None.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ WINDOW = 11  # px, of SSIM
 
 
 class FeatureNetwork(Protocol):
-    """What turns images into features; `networks.features.InceptionFeatures` is one."""
+    """A network that turns images into features, such as `networks.features.InceptionFeatures`."""
 
     name: str
 
@@ -36,7 +36,7 @@ class FeatureNetwork(Protocol):
 
 
 class PerceptualDistance(Protocol):
-    """What compares images; `networks.features.LPIPS` is one."""
+    """A network that compares images, such as `networks.features.LPIPS`."""
 
     name: str
 
@@ -47,7 +47,7 @@ class PerceptualDistance(Protocol):
 
 @dataclass(frozen=True)
 class SetScores:
-    """How far a set of generated images is from a set of real ones, in the features of the network named."""
+    """How far a set of generated images is from a set of real ones, in the features of the named network."""
 
     network: str
     generated: int  # images
@@ -62,9 +62,10 @@ class SetScores:
 
 @dataclass(frozen=True)
 class PairScores:
-    """How far generated images are from the real ones that they stand for: means over the pairs.
+    """How far generated images are from their real counterparts: means over the pairs.
 
-    PSNR is in dB; pairs of equal images have none. LPIPS and its network are None where it was not computed.
+    PSNR is in dB; pairs of equal images are left out of its mean. LPIPS and its network are None if it was not
+    computed.
     """
 
     pairs: int
@@ -76,7 +77,7 @@ class PairScores:
 
 @dataclass(frozen=True)
 class StyleScores:
-    """How far apart images lie that were painted on one mask in several styles: the mean over the masks."""
+    """The mean LPIPS distance between images painted on the same mask in several styles, averaged over the masks."""
 
     masks: int
     lpips: Estimate
@@ -85,9 +86,9 @@ class StyleScores:
 
 @torch.inference_mode()
 def extract_features(network: FeatureNetwork, images: Iterable[Tensor], batch: int = 8) -> Tensor:
-    """Features float32 (n, d) of images (C, H, W) in [-1, 1], taken one by one; at most `batch` are held at a time.
+    """Return float32 features (n, d) of images (C, H, W) in [-1, 1]; at most `batch` images are held at a time.
 
-    Raises ValueError when there is no image.
+    Raises ValueError if there is no image.
     """
     rows = [network(group).float().cpu() for group in _batches(images, batch)]
     if not rows:
@@ -96,7 +97,7 @@ def extract_features(network: FeatureNetwork, images: Iterable[Tensor], batch: i
 
 
 def _batches(images: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Stack images that follow each other and have one shape, up to `size`."""
+    """Yield stacks (B, C, H, W) of up to `size` successive images of equal shape."""
     group: list[Tensor] = []
     for image in images:
         if group and image.shape != group[0].shape:
@@ -113,9 +114,9 @@ def _batches(images: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 def set_scores(
     generated: Tensor, real: Tensor, network: str, generator: np.random.Generator, resamples: int = RESAMPLES
 ) -> SetScores:
-    """All scores of two sets of features (n, d) and (m, d) that the network of that name made.
+    """Return all scores of two sets of features (n, d) and (m, d) from the named network.
 
-    Raises ValueError when the features do not fit together.
+    Raises ValueError if the features are not two-dimensional or differ in d.
     """
     precision, recall, density, coverage = precision_recall_density_coverage(generated, real)
     return SetScores(
@@ -132,7 +133,7 @@ def set_scores(
 
 
 class _Given(nn.Module):
-    """Features in, the same features out: they are computed once, for all scores."""
+    """A network that returns its input: the features are already computed, once for all scores."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -143,10 +144,10 @@ class _Given(nn.Module):
 
 
 def frechet_distance(generated: Tensor, real: Tensor) -> float:
-    """Frechet distance of Gaussians with the means and covariances of features (n, d) and (m, d).
+    """Return the Frechet distance of Gaussians with the means and covariances of features (n, d) and (m, d).
 
-    At least 0; nan for fewer than two images on a side. Heusel et al. 2017, Eq. 6; computed by torchmetrics in float64.
-    Raises ValueError when the features do not fit together.
+    It is at least 0, and nan for fewer than two images on a side. Heusel et al. 2017, Eq. 6; torchmetrics computes it
+    in float64. Raises ValueError if the features are not two-dimensional or differ in d.
     """
     _check(generated, real)
     if min(len(generated), len(real)) < 2:
@@ -160,11 +161,11 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:
 def kernel_distance(
     generated: Tensor, real: Tensor, generator: np.random.Generator, resamples: int = RESAMPLES
 ) -> Estimate:
-    """KID: unbiased squared maximum mean discrepancy of features (n, d) and (m, d) with the kernel (x.y / d + 1)^3.
+    """Return KID: unbiased squared maximum mean discrepancy of features (n, d), (m, d), kernel (x.y / d + 1)^3.
 
-    Bińkowski et al. 2018, Eq. 4, over all images. About 0 for sets of one distribution, below 0 as often as above; nan
-    for fewer than two images on a side. For the interval the images of both sides are drawn anew, and pairs of an
-    image with itself stay left out. Raises ValueError when the features do not fit together.
+    Bińkowski et al. 2018, Eq. 4, over all images. For sets of one distribution it is about 0 and may be negative; it is
+    nan for fewer than two images on a side. For the interval the images of both sides are resampled, and pairs of an
+    image with itself are still left out. Raises ValueError if the features are not two-dimensional or differ in d.
     """
     _check(generated, real)
     images = min(len(generated), len(real))
@@ -177,16 +178,17 @@ def kernel_distance(
 
 
 def _weights(images: int, generator: np.random.Generator, resamples: int) -> Tensor:
-    """How often each image counts, (1 + resamples, images): once each, then as drawn."""
+    """Return how often each image counts (1 + resamples, images): once each in row 0, as drawn in all other rows."""
     weights = torch.ones(1 + resamples, images)
     weights[1:] = torch.from_numpy(resample(images, generator, resamples))
     return weights
 
 
 def _kernel_means(first: Tensor, second: Tensor, left: Tensor, right: Tensor, itself: bool = False) -> Tensor:
-    """Mean kernel value of all pairs, float64 (1 + resamples,), for weights (1 + resamples, n) and (..., m).
+    """Return the mean kernel value of all pairs, float64 (1 + resamples,), for features (n, d) and (m, d).
 
-    Of a set with itself, pairs of an image with itself are left out; nan where no pair is left.
+    The weights are (1 + resamples, n) and (1 + resamples, m). With `itself`, both sets are the same and pairs of an
+    image with itself are left out; the mean is nan if no pair is left.
     """
     total = torch.zeros(len(left), dtype=torch.float64)
     for i in range(0, len(first), BLOCK):
@@ -202,13 +204,14 @@ def _kernel_means(first: Tensor, second: Tensor, left: Tensor, right: Tensor, it
 def precision_recall_density_coverage(
     generated: Tensor, real: Tensor, neighbours: int = NEIGHBOURS
 ) -> tuple[float, float, float, float]:
-    """How much generated features (n, d) and real ones (m, d) lie among each other, by balls round each.
+    """Return precision, recall, density and coverage of generated features (n, d) and real ones (m, d).
 
-    A ball reaches to the `neighbours`-th nearest other image of the same side. Precision: share of generated images in
-    a real ball; recall: share of real images in a generated ball (Kynkäänniemi et al. 2019). Density: real balls that
-    a generated image lies in, over `neighbours` (may pass 1); coverage: share of real balls that hold a generated image
-    (Naeem et al. 2020). All nan where a side has no more than `neighbours` images. Raises ValueError when the features
-    do not fit together.
+    Each image is the centre of a ball that reaches to the `neighbours`-th nearest other image of the same side.
+    Precision is the share of generated images in a real ball; recall is the share of real images in a generated ball
+    (Kynkäänniemi et al. 2019). Density is the mean number of real balls that a generated image lies in, divided by
+    `neighbours` (it may exceed 1); coverage is the share of real balls that hold a generated image (Naeem et al. 2020).
+    All are nan if a side has no more than `neighbours` images. Raises ValueError if the features are not
+    two-dimensional or differ in d.
     """
     _check(generated, real)
     if min(len(generated), len(real)) <= neighbours:
@@ -229,7 +232,7 @@ def precision_recall_density_coverage(
 
 
 def _reach(features: Tensor, neighbours: int) -> Tensor:
-    """Distance of each image (n,) to its k-th nearest other one; the nearest of all is the image itself."""
+    """Return the distance (n,) of each image to its `neighbours`-th nearest other image."""
     reach = torch.empty(len(features), dtype=features.dtype)
     for start in range(0, len(features), BLOCK):
         block = distances(features[start : start + BLOCK], features)
@@ -248,11 +251,11 @@ def _check(generated: Tensor, real: Tensor) -> None:
 def pair_scores(
     pairs: Iterable[tuple[Tensor, Tensor]], generator: np.random.Generator, lpips: PerceptualDistance | None = None
 ) -> PairScores:
-    """Scores of pairs of a generated and a real image (C, H, W) in [-1, 1], taken one by one; grey values as they are.
+    """Return scores of pairs of a generated and a real image (C, H, W) in [-1, 1], without rescaling grey values.
 
-    SSIM in [-1, 1]: Wang et al. 2004, mean over all windows inside (Gaussian, 11 px wide, deviation 1.5 px); PSNR with
-    the range 2; intervals from resampling the pairs. Raises ValueError for images of different shapes or under 11 px
-    (LPIPS: 17 px), and for no pair.
+    Pairs are taken one by one. SSIM is in [-1, 1]: Wang et al. 2004, mean over all windows inside the image (Gaussian,
+    11 px wide, standard deviation 1.5 px). PSNR has the range 2. Intervals come from resampling the pairs. Raises
+    ValueError for images of different shapes or under 11 px (LPIPS: 17 px), and if there is no pair.
     """
     rows: list[tuple[float, float, float]] = []
     for generated, real in pairs:
@@ -274,9 +277,10 @@ def pair_scores(
 
 @torch.inference_mode()
 def diversity(variants: Tensor, distance: PerceptualDistance) -> float:
-    """Mean distance between all pairs of images (S, C, H, W) in [-1, 1] that were painted on one mask in S styles.
+    """Return the mean distance between all pairs of images (S, C, H, W) in [-1, 1], painted on one mask in S styles.
 
-    0 where style changes nothing; nan for fewer than two. With LPIPS: Zhu et al. 2017 (BicycleGAN), Section 5.
+    It is 0 if the style changes nothing, and nan for fewer than two images. With LPIPS it is the diversity of Zhu et
+    al. 2017 (BicycleGAN), Section 5.
     """
     values = [
         float(distance(variants[i : i + 1], variants[j : j + 1])) for i, j in combinations(range(len(variants)), 2)

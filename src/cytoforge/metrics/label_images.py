@@ -1,4 +1,4 @@
-"""What a label image is: cells numbered one by one, or a binary mask, a map of classes, a picture of something else."""
+"""Tell label images, in which each cell has its own number, from binary masks, maps of classes and other pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from skimage.measure import label
 Labels = NDArray[np.integer[Any]]
 Kind = Literal["binary", "classes", "background", "interpolated", "wrapped", "picture"]
 
-SPECK = 0.05  # a region below this share of the largest one of its id is a stray, no cell
-CLASSES = 10  # programs that tell classes of pixels apart are seldom given more
-CAP = 8  # pieces of an id that count, lest one cell in shreds make a class of all ids
-SPREAD = 4  # mean pieces of an id from which ids are classes; 1.2 is the most in the masks named below
-SET = 3  # images that make a set
-FAR = 0.25  # gap between two pieces, in diameters of the larger one: those of a torn cell lie closer
-WHITE = (255, 65535)  # the value that programs give to a foreground, or to a background
-RARE = 0.05  # share of the pixels, or of those at the edge, below which 0 is no background
-# share of border pixels that lie strictly between their two neighbours: below 0.012 in hand-drawn and silver masks
-# (usiigaci, dsb256, u373, hela), above 0.24 in the same masks resized with any interpolation
+SPECK = 0.05  # a region below this share of the largest region of its id is a stray piece, not a cell
+CLASSES = 10  # pixel classifiers are seldom given more classes than this
+CAP = 8  # largest number of pieces counted per id, so that one fragmented cell does not make all ids classes
+SPREAD = 4  # mean pieces per id from which ids are taken for classes; the masks named below have 1.2 at most
+SET = 3  # least number of images that are judged as a set
+FAR = 0.25  # gap between two pieces, in diameters of the largest one; pieces of a torn cell lie closer
+WHITE = (255, 65535)  # values that programs usually give to the foreground, or to the background
+RARE = 0.05  # share of the pixels, or of the edge pixels, below which 0 is not a background
+# Share of border pixels whose id lies strictly between those of two opposite neighbours: below 0.012 in hand-drawn and
+# silver masks (usiigaci, dsb256, u373, hela), above 0.24 in the same masks resized with any interpolation.
 INTERPOLATED = 0.1
-ENOUGH = 100  # pixels of cells from which that share means something: cells of one pixel make ramps, too
+ENOUGH = 100  # least number of cell pixels for which that share is used: cells one pixel wide look like ramps too
 
 
 class Verdict(NamedTuple):
-    """Why an image is no label image, and what to do about it."""
+    """Why an image is not a label image, and what to do about it."""
 
     kind: Kind
     what: str
@@ -36,39 +36,39 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Regions:
-    """The cells of a mask: ids in ascending order, areas in pixels, the sizes of all separate regions."""
+    """The cells of a mask: ids in ascending order, the area in pixels of each id, and the sizes of all regions."""
 
     ids: NDArray[Any]
     areas: NDArray[Any]
     pieces: NDArray[Any]
-    """number of separate regions of each id, strays counted"""
+    """number of separate regions of each id, stray pieces included"""
     sizes: NDArray[Any]
     """pixels of every region"""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What the verdict on one image follows from."""
+    """The measures of one image from which `judge` derives its verdict."""
 
     regions: Regions
     spread: float
-    """mean number of pieces of an id, strays left out, at most CAP of each; 0 without ids"""
+    """mean number of pieces per id, without stray pieces and at most CAP for each id; 0 without ids"""
     apart: float
-    """the same of pieces that lie too far from each other for a torn cell"""
+    """the same mean, where pieces close enough to belong to one torn cell count as one"""
     apart_ids: int
-    """number of ids with such pieces, those as one that the edge of the image cuts"""
+    """number of ids with pieces too far apart for a torn cell; all pieces cut by the image's edge count as one"""
     zero: float
     """share of the pixels that are 0"""
     background: int | None
-    """id of the region that takes the place of a background, if there is one"""
+    """id of the region that serves as a background in place of 0; None if there is none"""
     interpolated: float
-    """see interpolated_share"""
+    """result of `interpolated_share`"""
     stored: np.dtype[Any]
     """type of the file's values"""
 
 
 def _regions(labels: Labels) -> tuple[NDArray[np.intp], Regions, NDArray[np.intp]]:
-    """Return the map (H, W) of regions, 0 where labels are 0, their measures, and the place of each region's id."""
+    """Return the map (H, W) of regions, 0 where labels are 0, their measures, and the index of each region's id."""
     regions: NDArray[np.intp] = label(labels, connectivity=2, background=0)
     sizes = np.bincount(regions.ravel())
     owner = np.zeros(sizes.size, labels.dtype)
@@ -86,7 +86,7 @@ def traits(labels: Labels, stored: DTypeLike = np.int32) -> Traits:
         return Traits(cells, 0.0, 0.0, 0, zero, None, 0.0, np.dtype(stored))
     largest = np.zeros(cells.ids.size, cells.sizes.dtype)
     np.maximum.at(largest, where, cells.sizes)
-    whole = cells.sizes > SPECK * largest[where]  # no stray
+    whole = cells.sizes > SPECK * largest[where]  # not a stray piece
     pieces = np.minimum(np.bincount(where[whole], minlength=cells.ids.size), CAP)
     clusters = np.ones((cells.ids.size, 2), int)
     if cells.ids.size <= CLASSES:
@@ -105,7 +105,10 @@ def traits(labels: Labels, stored: DTypeLike = np.int32) -> Traits:
 
 
 def _clusters(regions: NDArray[np.intp], numbers: NDArray[np.intp]) -> tuple[int, int]:
-    """Count regions of some numbers, close ones as one; and again, those as one, too, that the edge cuts."""
+    """Count the clusters of the given regions, where close regions form one cluster; at most CAP.
+
+    The second count treats all clusters that the image's edge cuts as one.
+    """
     if numbers.size >= CAP:
         return CAP, CAP
     own = np.isin(regions, numbers)
@@ -121,28 +124,28 @@ def _edge(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _background(regions: NDArray[np.intp], cells: Regions, where: NDArray[np.intp], zero: float) -> int | None:
-    """Find the id that takes the place of a background: it lines the edge, and hardly a pixel is 0."""
+    """Find the id of the region that serves as a background: it covers most of the edge, and few pixels are 0."""
     edge = np.bincount(_edge(regions), minlength=cells.sizes.size + 1) / _edge(regions).size
     number = int(np.argmax(edge[1:]))
     value, size, lining = int(cells.ids[where[number]]), cells.sizes[number], edge[number + 1]
-    if cells.ids.size == 1:  # one cell may fill the image, and have holes
+    if cells.ids.size == 1:  # a single cell may fill the image and have holes
         return value if value in WHITE and lining > 0.5 and size < regions.size else None
     large = size > regions.size / 2 or size > 10 * np.median(np.delete(cells.sizes, number))
     return value if max(zero, edge[0]) < RARE and lining > 0.5 and large else None
 
 
 def judge(images: Sequence[Traits]) -> tuple[Verdict | None, ...]:
-    """Say of each image of a set why it does not number cells one by one, or None where it does.
+    """Return for each image of a set why it is not a label image, or None if it is one.
 
-    An image whose few ids have few pieces each may hold torn cells; it is judged by the whole set. Images without ids
-    are no mistake.
+    An image whose few ids have few pieces each may hold torn cells, so it is judged by the whole set. Images without
+    ids get None.
     """
     together = _classes_together(images)
     return tuple(_verdict(image, together) for image in images)
 
 
 def _classes_together(images: Sequence[Traits]) -> bool:
-    """Tell whether a set of images, of which none need be clear by itself, has the same few ids in pieces all over."""
+    """Return whether a set of images has the same few ids with several distant pieces each, on average."""
     filled = [image for image in images if image.regions.ids.size]
     if len(filled) < SET or np.unique(np.concatenate([image.regions.ids for image in filled])).size > CLASSES:
         return False
@@ -209,7 +212,7 @@ def _of_one_value(image: Traits, together: bool) -> Verdict | None:
 
 
 def _classes(image: Traits) -> Verdict:
-    """The verdict on a map of classes: which values it has, and how to number the cells of one."""
+    """Return the verdict on a map of classes: its values, and how to number the cells of one class."""
     ids = [int(number) for number in image.regions.ids if number != image.background]
     shown = ", ".join(str(number) for number in image.regions.ids)
     return Verdict(
@@ -224,7 +227,8 @@ def _classes(image: Traits) -> Verdict:
 def interpolated_share(labels: Labels) -> float:
     """Return the share of the cells' border pixels whose id lies strictly between those of two opposite neighbours.
 
-    Interpolation turns the step between two ids into a ramp; in a label image such a pixel needs a cell one pixel wide.
+    Interpolation turns the step between two ids into a ramp; in a label image such pixels occur only in cells that are
+    one pixel wide.
     """
     ramp, border = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
     for ids, ramps, borders in ((labels, ramp, border), (labels.T, ramp.T, border.T)):

@@ -23,21 +23,21 @@ class Morphology:
     area: Floats
     """pixels"""
     eccentricity: Floats
-    """of the ellipse with the cell's second moments: 0 for a disc, towards 1 for a rod"""
+    """eccentricity of the ellipse with the cell's second moments: 0 for a disc, close to 1 for a rod"""
     neighbour_distance: Floats
-    """pixels from centroid to nearest centroid; nan where a cell is alone"""
+    """pixels from each centroid to the nearest other one; nan if there is only one cell"""
     count: int
-    """cells"""
+    """number of cells"""
     coverage: float
-    """share of the pixels that are cell"""
+    """share of the pixels that belong to cells"""
     touching: float
-    """share of the cells that have a pixel side in common with another; nan without cells"""
+    """share of the cells that share a pixel side with another cell; nan without cells"""
 
 
 def morphology(labels: Labels) -> Morphology:
     """Measure the cells of labels (H, W), 0 background; ids need not be consecutive.
 
-    Eccentricity is defined as in scikit-image; of a single pixel it is 0. Raises ValueError if labels are not
+    Eccentricity is defined as in scikit-image; that of a single pixel is 0. Raises ValueError if labels are not
     two-dimensional.
     """
     if labels.ndim != 2:
@@ -71,7 +71,7 @@ def _nearest(points: Floats) -> Floats:
 
 
 def _touching(labels: Labels) -> set[int]:
-    """Ids of the cells that have a pixel side in common with another cell."""
+    """Return the ids of the cells that share a pixel side with another cell."""
     found: set[int] = set()
     for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
         border = (one != other) & (one > 0) & (other > 0)
@@ -80,7 +80,7 @@ def _touching(labels: Labels) -> set[int]:
 
 
 def pooled(images: Iterable[Morphology], statistic: str) -> Floats:
-    """Collect a statistic of PER_CELL over all cells, or one of PER_IMAGE over all images; nan are left out."""
+    """Collect a statistic of PER_CELL over all cells, or one of PER_IMAGE over all images, without nan."""
     values: Floats = np.concatenate([np.empty(0), *(np.atleast_1d(getattr(image, statistic)) for image in images)])
     return values[~np.isnan(values)]
 
@@ -117,10 +117,10 @@ def kolmogorov_smirnov(one: Floats, other: Floats) -> float | None:
     return float(np.abs(shares[0] - shares[1]).max())
 
 
-FITTING_DIAMETER = 16.0  # px: cells of this size fill a window of the small preset with some twenty neighbours
+FITTING_DIAMETER = 16.0  # px: a window of the small preset holds about twenty cells of this size
 
 
 def fitting_scale(diameter: float) -> float | None:
-    """Return the --scale that brings cells of `diameter` px to FITTING_DIAMETER; None when they nearly have it."""
+    """Return the --scale that brings cells of `diameter` px to FITTING_DIAMETER; None if within a factor of 1.4."""
     ratio = FITTING_DIAMETER / diameter
     return None if 1 / 1.4 < ratio < 1.4 else float(f"{ratio:.2g}")

@@ -1,4 +1,4 @@
-"""How tracked cells move, grow, change their form and divide."""
+"""How tracked cells move, grow, change their shape and divide."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,25 +18,26 @@ Row = tuple[int, int, int, int]
 
 STATISTICS = ("speed", "turning", "growth", "deformation", "sister_distance")
 FEWEST_STEPS = 5
-"""Steps of a track from which its own speed is told."""
+"""Least number of steps of a track for which its own speed is reported."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Measures of one movie. Steps are from a frame to the next of a cell that in neither touches the image's edge."""
+    """Measures of one movie; a step leads from a frame to the next, for a cell that touches the edge in neither."""
 
     speed: Floats
     """pixels between the centroids, for each step"""
     turning: Floats
-    """radians, 0 straight on to pi back, for each two steps in a row of more than no length"""
+    """angle in radians, from 0 (straight on) to pi (back), for each two successive steps longer than 0"""
     growth: Floats
     """difference of the logarithm of the area, for each step"""
     deformation: Floats
-    """1 less the intersection over union of the two masks, laid on each other by their centroids, for each step"""
+    """1 minus the intersection over union of the two masks with their centroids aligned, for each step"""
     sister_distance: Floats
-    """pixels between the centroids of two daughters in their first frame, for each division"""
+    """pixels between the centroids of the two daughters in their first frame, for each division into two that begin in
+    one frame and do not touch the edge there"""
     diameter: float
-    """median diameter in pixels of the circle of a cell's area, of cells that do not touch the edge; nan without"""
+    """diameter in pixels of a circle with the median area of the cells that do not touch the edge; nan if none"""
     pace: Floats
     """root mean square speed in pixels and number of steps (K, 2), for each track of at least FEWEST_STEPS"""
     cells: int
@@ -44,17 +45,17 @@ class Motion:
     divisions: int
     """mothers with two or more daughters"""
     deaths: int
-    """tracks that end without a successor, before the last frame and at least a diameter from the edge; but for as many
-    as begin later, as far from the edge and without a mother, which are tracks torn in two"""
+    """tracks that end without a successor, before the last frame and at least a diameter from the edge. An end is left
+    out if a track without a mother begins later, at least as far from the edge: these are one track torn in two"""
 
     @property
     def division_rate(self) -> float:
-        """Divisions by cell and frame; nan without cells."""
+        """Divisions per cell and frame; nan without cells."""
         return self.divisions / self.cells if self.cells else float("nan")
 
     @property
     def death_rate(self) -> float:
-        """Deaths by cell and frame; nan without cells."""
+        """Deaths per cell and frame; nan without cells."""
         return self.deaths / self.cells if self.cells else float("nan")
 
 
@@ -75,7 +76,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
 
     Args:
         frames: number and labels (H, W) of each frame, in ascending order; only one is held at a time.
-        tracks: rows L B E P. Cells without a row count as tracks without mother.
+        tracks: rows L B E P. Cells without a row count as tracks without a mother.
 
     Raises:
         ValueError: if labels are not two-dimensional, or numbers do not ascend.
@@ -132,7 +133,7 @@ def _look(labels: Labels) -> dict[int, _Seen]:
 
 
 def _deformation(before: _Seen, after: _Seen) -> float:
-    """One less the intersection over union, `before` shifted by whole pixels."""
+    """Return 1 minus the intersection over union, with `before` shifted by whole pixels to align the centroids."""
     shift = np.rint(after.centroid - before.centroid).astype(int)
     offset = np.array(before.corner) + shift - after.corner
     low = np.maximum(offset, 0)
@@ -154,7 +155,7 @@ def _turns(walk: list[tuple[int, Floats]]) -> list[float]:
 
 
 def _kin(tracks: Sequence[Row]) -> dict[int, list[Row]]:
-    """Successors by predecessor: two or more are daughters, a single one is the same cell after a gap."""
+    """Return the successors of each predecessor: two or more are daughters, one is the same cell after a gap."""
     kin: dict[int, list[Row]] = {}
     for row in tracks:
         if row[3]:
@@ -163,7 +164,7 @@ def _kin(tracks: Sequence[Row]) -> dict[int, list[Row]]:
 
 
 def _sister_distances(kin: dict[int, list[Row]], places: dict[tuple[int, int], tuple[Floats, int, int]]) -> Floats:
-    """Distances in the first frame of both, of daughters that begin together and are whole there."""
+    """Return the distances of two daughters that begin in the same frame and do not touch the image's edge there."""
     found = []
     for daughters in kin.values():
         firsts = [places.get((label, begin)) for label, begin, _, _ in daughters]
@@ -180,7 +181,10 @@ def _deaths(
     numbers: Sequence[int],
     diameter: float,
 ) -> int:
-    """Ends amid image and movie, each of which may go with one later beginning; tracks that have both are left out."""
+    """Count track ends inside image and movie, minus those that pair with one later beginning of another track.
+
+    Tracks that both begin and end inside image and movie are left out.
+    """
 
     def amid(label: int, frame: int) -> bool:
         return (label, frame) in places and places[label, frame][2] >= diameter
@@ -208,7 +212,7 @@ def pooled(movies: Iterable[Motion], statistic: str) -> Floats:
 def motion_summary(movies: Iterable[Motion]) -> dict[str, dict[str, float | int | None]]:
     """Return number of values, median and quartiles of each statistic, and events, cells and value of each rate.
 
-    Undefined is None.
+    Undefined values are None.
     """
     movies = list(movies)
     result = {statistic: quantiles(pooled(movies, statistic)) for statistic in STATISTICS}

@@ -1,7 +1,8 @@
-"""Scores of movies: whether cells and background keep their looks from frame to frame, and over many frames.
+"""Scores of movies: whether cells and background keep their appearance from frame to frame and over many frames.
 
-A movie is frames (C, H, W) in [-1, 1], all through one mapping of grey values, with labels (H, W) whose ids stay with
-their cells over time. Frames are taken one by one, so movies of any length fit. A score without meaning is nan.
+A movie is a sequence of frames (C, H, W) in [-1, 1], all with the same mapping of grey values, and of labels (H, W)
+whose ids stay with their cells over time. Frames are taken one by one, so movies may have any length. An undefined
+score is nan.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,53 +26,53 @@ Floats = NDArray[np.float64]
 Features = Floats | Tensor
 
 NAN = float("nan")
-LENGTHS = (10, 30, 100, 300)  # frames at which drift is told
-WINDOW = 10  # frames, the last ones before such a length, whose mean it is
-RESAMPLED = 5  # movies from which on an interval can be had by resampling them
-GREY_LEVELS = 512  # steps from -1 to 1 in which grey values are counted
+LENGTHS = (10, 30, 100, 300)  # numbers of frames at which drift is reported
+WINDOW = 10  # number of last frames before such a length over which the drift is averaged
+RESAMPLED = 5  # least number of movies for which resampling them gives an interval
+GREY_LEVELS = 512  # steps from -1 to 1 by which grey values are counted
 
 
 @dataclass(frozen=True)
 class Coherence:
-    """How much a movie changes from frame to frame where it should not; grey values from -1 to 1, 0 is no change."""
+    """How much movies change from frame to frame where they should not; grey values from -1 to 1, 0 is no change."""
 
     warping_error: float
-    """of the pixels of a cell, moved with it: mean over the steps of all cells"""
+    """absolute change of the pixels of a cell that move with it: mean over the steps of all cells"""
     cell_steps: int
-    """cells that are in a frame and in the next one"""
+    """number of steps of cells from a frame to the next that are compared"""
     flicker: float
-    """change of the mean of the background: mean over the steps"""
+    """absolute change of the mean of the background: mean over the steps"""
     background_change: float
-    """change of each pixel of the background, noise included: mean over the steps"""
+    """absolute change of each pixel of the background, noise included: mean over the steps"""
     steps: int
-    """from a frame to the next, with some background in both"""
+    """number of steps from a frame to the next in which some pixels are background in both"""
 
 
 @dataclass(frozen=True)
 class MovieDistance:
-    """Frechet distance of the features of generated and real frames or clips, by the extractor named."""
+    """Frechet distance of the features of generated and real frames or clips, from the named extractor."""
 
     network: str
     features: int
-    """by frame or clip"""
+    """number of features of a frame or of a tile of a clip"""
     generated: int
-    """frames, or tiles of clips"""
+    """number of frames, or of tiles of clips"""
     real: int
     distance: float
     halves: float
-    """the same between the earlier and the later half of each real movie: what time alone changes"""
+    """distance between the earlier and the later halves of the real movies: the effect of time alone"""
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What a segmenter finds of the cells of a movie, at IoU 0.5."""
+    """Which cells of a movie a segmenter finds, at IoU 0.5."""
 
     instances: tuple[dict[int, float], ...]
     """for each movie, by id, the share of a cell's frames in which it is found"""
     mean: float
-    """over all instances"""
+    """mean of these shares over all cells of all movies"""
     cells: float
-    """share of the cells of all frames together"""
+    """share of the cell masks of all frames that are found"""
 
 
 def coherence(movies: Iterable[Iterable[tuple[Image, Labels]]]) -> Coherence:
@@ -79,7 +80,7 @@ def coherence(movies: Iterable[Iterable[tuple[Image, Labels]]]) -> Coherence:
 
     The warping error is that of Lai et al. 2018 (Learning blind video temporal consistency, Eq. 6, here of absolute
     values) with the true motion: a cell's pixels move as its centroid does (bilinear between pixels), and those that
-    were in the cell before are compared. Raises ValueError where sizes differ.
+    were in the cell before are compared. Raises ValueError if sizes differ or an image is not (C, H, W).
     """
     errors: list[float] = []
     jumps: list[float] = []
@@ -101,7 +102,7 @@ def coherence(movies: Iterable[Iterable[tuple[Image, Labels]]]) -> Coherence:
 
 
 def _warping_errors(before: tuple[Image, Labels], after: tuple[Image, Labels]) -> list[float]:
-    """Mean absolute difference of each cell that is in two frames, moved from the first to the second."""
+    """Return the mean absolute difference of each cell in two frames after it is moved from the first to the second."""
     new_boxes = boxes(after[1])
     errors = []
     for cell, old in boxes(before[1]).items():
@@ -121,7 +122,7 @@ def _warping_errors(before: tuple[Image, Labels], after: tuple[Image, Labels]) -
 
 
 def _pixels(labels: Labels, box: Box, cell: int) -> Floats:
-    """Places (2, n) of the pixels of a cell, as y and x in the frame."""
+    """Return the positions (2, n) of the pixels of a cell, y and x in the frame."""
     corner = np.array([[side.start] for side in box], dtype=np.float64)
     places: Floats = np.stack(np.nonzero(labels[box] == cell)) + corner
     return places
@@ -130,7 +131,7 @@ def _pixels(labels: Labels, box: Box, cell: int) -> Floats:
 def movie_distance(network: str, generated: Sequence[Features], real: Sequence[Features]) -> MovieDistance:
     """Compare features (T, d) of the frames, or (T, tiles, d) of the clips, of generated and of real movies.
 
-    `network` names their extractor. nan where a side has fewer than two rows. Raises ValueError when d differs.
+    `network` names the extractor. A distance is nan if a side has fewer than two rows. Raises ValueError if d differs.
     """
     ours, theirs = ([torch.as_tensor(features) for features in side] for side in (generated, real))
     earlier, later = [each[: len(each) // 2] for each in theirs], [each[len(each) // 2 :] for each in theirs]
@@ -146,10 +147,11 @@ def frame_scores(
     generator: np.random.Generator,
     lpips: PerceptualDistance | None = None,
 ) -> PairScores:
-    """`metrics.generation.pair_scores` of movies of pairs (C, H, W): means over each movie's frames, then over movies.
+    """Return `metrics.generation.pair_scores` of movies of pairs (C, H, W), averaged over frames, then over movies.
 
-    Intervals come from resampling movies, as frames of one movie are alike, and are nan for fewer than RESAMPLED. An
-    estimate's `images` are movies. Raises ValueError as pair_scores, and without a movie.
+    Intervals come from resampling movies, because frames of one movie are alike; they are nan for fewer than RESAMPLED
+    movies. `images` of an estimate is the number of movies. Raises ValueError as `pair_scores` does, and if there is
+    no movie.
     """
     scores = [pair_scores(movie, generator, lpips) for movie in movies]
     if not scores:
@@ -171,10 +173,10 @@ def frame_scores(
 
 
 class Reference:
-    """What real frames look like, for `drift`: their grey values counted, and the mean of their texture."""
+    """The appearance of real frames, for `drift`: their mean distribution of grey values and their mean texture."""
 
     def __init__(self, frames: Iterable[Image]) -> None:
-        """`frames`: (C, H, W), of any number of movies; raises ValueError without one."""
+        """Measure `frames` (C, H, W) of any number of movies; raises ValueError if there is no frame."""
         seen = [(_grey_shares(frame), texture_features(frame)) for frame in frames]
         if not seen:
             raise ValueError("need at least one real frame, got none")
@@ -183,11 +185,11 @@ class Reference:
 
 
 def drift(frames: Iterable[Image], reference: Reference) -> Floats:
-    """How far each frame (C, H, W) of a movie is from the real ones: (T, 2), of grey values and of texture.
+    """Return how far each frame (C, H, W) of a movie is from the real ones (T, 2): in grey values and in texture.
 
-    Grey: the Wasserstein distance of its grey values to those of all real frames, in [0, 2]: by how much values differ
-    on average, wherever they lie. Texture: root mean square difference of `metrics.clips.texture_features` and their
-    mean over the real frames: 0.1 is about 10 % more or less of edges.
+    Column 0 is the Wasserstein distance of the frame's grey values to those of all real frames, in [0, 2]: how much
+    values differ on average, wherever they lie. Column 1 is the root mean square difference of
+    `metrics.clips.texture_features` to their mean over the real frames: 0.1 means edges about 10 % stronger or weaker.
     """
     rows = [
         (
@@ -200,7 +202,10 @@ def drift(frames: Iterable[Image], reference: Reference) -> Floats:
 
 
 def at_lengths(curves: Sequence[Floats]) -> dict[int, Floats]:
-    """Mean (2,) of the curves (T, 2) of `drift` over the last WINDOW frames before each of LENGTHS that one reaches."""
+    """Return the mean (2,) of `drift` curves (T, 2) over the last WINDOW frames before each of LENGTHS.
+
+    For each length, only curves that reach it are used; a length that no curve reaches is left out.
+    """
     found = {}
     for length in LENGTHS:
         reaching = [curve[length - WINDOW : length] for curve in curves if len(curve) >= length]
@@ -210,7 +215,7 @@ def at_lengths(curves: Sequence[Floats]) -> dict[int, Floats]:
 
 
 def _grey_shares(frame: Image) -> Floats:
-    """Share of the pixels of each channel at each grey level: (C, GREY_LEVELS + 1)."""
+    """Return the share of the pixels of each channel at each grey level (C, GREY_LEVELS + 1)."""
     level = np.rint((np.clip(frame, -1, 1) + 1) * (GREY_LEVELS / 2)).astype(np.intp)
     counts = [np.bincount(channel.ravel(), minlength=GREY_LEVELS + 1) for channel in level]
     shares: Floats = np.stack(counts) / level[0].size
@@ -220,7 +225,7 @@ def _grey_shares(frame: Image) -> Floats:
 def faithfulness(movies: Iterable[Iterable[tuple[Labels, Labels]]]) -> Faithfulness:
     """Compare the labels (H, W) that movies were painted on with what a segmenter finds in their frames.
 
-    Movies are iterables of pairs of labels (H, W), painted and found. Raises ValueError where sizes differ.
+    Movies are iterables of pairs of labels (H, W), painted and found. Raises ValueError if sizes differ.
     """
     instances, hits = list[dict[int, float]](), list[bool]()
     for movie in movies:

@@ -1,10 +1,10 @@
 """Scores of a segmentation: cells matched by overlap, then precision, recall, F, average precision and Dice.
 
 A label image holds 0 for background and one positive id per cell. Cells of truth and prediction are compared through
-their sparse overlap table, matched one to one, and counted. Two protocols:
+their sparse overlap table, matched one to one, and counted. There are two protocols:
 
 `instances`
-    The labels as they are. A score without meaning (0/0, as for two empty images) is nan and left out of means, a
+    The labels are used as they are. An undefined score (0/0, as for two empty images) is nan and left out of means, a
     perfect score is exactly 1, and an IoU of exactly the threshold counts as a match.
 `paper`
     The published evaluation of cGAN-Seg: ids are dropped, cells are the 4-connected components of the foreground with
@@ -60,12 +60,16 @@ class Overlap:
     intersection: Ints  # (K,)
 
     def iou(self, smoothing: float = 0.0) -> Floats:
-        """Intersection over union of each pair (K,), in (0, 1]; `smoothing` pixels are added to the union."""
+        """Return intersection over union of each pair (K,), in (0, 1]; `smoothing` pixels are added to the union."""
         union = self.truth_areas[self.pair_truth] + self.prediction_areas[self.pair_prediction] - self.intersection
         return self.intersection / (union + smoothing)
 
     def dice(self, smoothing: float = 0.0) -> float:
-        """Dice of the foregrounds in [0, 1], 2|A and B| / (|A| + |B|) in pixels; nan where both are empty."""
+        """Return Dice of the foregrounds in [0, 1], 2|A and B| / (|A| + |B|) in pixels; nan if both are empty.
+
+        `smoothing` pixels are added to numerator and denominator; above 0, two empty foregrounds score 1. Of two label
+        images, only pixels in both foregrounds count as shared, whatever their ids.
+        """
         total = self.truth_areas.sum() + self.prediction_areas.sum()
         return float(ratio(2 * self.intersection.sum() + smoothing, total + smoothing))
 
@@ -107,7 +111,7 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class SegmentationResults:
-    """Scores of a set of images: by image, as mean over the images, and pooled over all cells.
+    """Scores of a set of images: for each image, as the mean over the images, and pooled over all cells.
 
     `mean` and `pooled` map each name of `METRICS` to one estimate per threshold; `dice` is the mean over the images.
     """
@@ -130,10 +134,10 @@ class SegmentationResults:
 
 
 def overlap(truth: Labels, prediction: Labels) -> Overlap:
-    """Overlap table of two label images.
+    """Return the overlap table of two label images.
 
-    Labels are constant along stretches of a row, so one pass over the pixels finds the stretches and all the rest is
-    done on these. Memory grows with pixels and overlapping pairs, never with T * P.
+    Labels are constant along runs of pixels, so one pass over the pixels finds the runs and the table is computed from
+    these. Memory grows with the number of pixels and overlapping pairs, never with T * P.
 
     Args:
         truth: integer or bool labels, (H, W) or any other shape; ids may be large and need not be consecutive.
@@ -148,7 +152,7 @@ def overlap(truth: Labels, prediction: Labels) -> Overlap:
     np.not_equal(left[1:], left[:-1], out=changed[1:])
     changed[1:] |= right[1:] != right[:-1]
     starts = np.flatnonzero(changed)
-    # A first stretch of no pixels makes the background index 0 on both sides, present or not.
+    # A first run of no pixels makes the background index 0 on both sides, whether it is present or not.
     lengths = np.diff(starts, prepend=0, append=left.size) if starts.size else np.zeros(1, np.int64)
     truth_ids, row = compact(np.concatenate([np.zeros(1, left.dtype), left[starts]]))
     prediction_ids, column = compact(np.concatenate([np.zeros(1, right.dtype), right[starts]]))
@@ -167,7 +171,7 @@ def overlap(truth: Labels, prediction: Labels) -> Overlap:
 
 
 def match(truth: Labels, prediction: Labels, threshold: float = 0.5) -> Matches:
-    """Match true and predicted cells one to one: as many pairs of IoU >= threshold as possible, then the best IoU.
+    """Match true and predicted cells one to one: the most pairs of IoU >= threshold, then the largest sum of IoU.
 
     Args:
         truth: integer labels (H, W).
@@ -175,7 +179,7 @@ def match(truth: Labels, prediction: Labels, threshold: float = 0.5) -> Matches:
         threshold: least IoU of a pair, in (0, 1].
 
     Raises:
-        ValueError: as `overlap`; or a threshold outside (0, 1].
+        ValueError: as in `overlap`; or a threshold outside (0, 1].
     """
     _check_thresholds((threshold,))
     table = overlap(truth, prediction)
@@ -187,7 +191,7 @@ def match(truth: Labels, prediction: Labels, threshold: float = 0.5) -> Matches:
 
 
 def paper_components(labels: Labels) -> NDArray[np.int32]:
-    """Cells as the published evaluation sees them: 4-connected components of labels > 0 with at least 15 pixels.
+    """Return the cells of the published evaluation: 4-connected components of labels > 0 with at least 15 pixels.
 
     Returns labels (H, W) whose ids ascend but may have gaps. Ids of the input are lost: touching cells become one.
     """
@@ -203,7 +207,7 @@ def segmentation_scores(
     thresholds: Sequence[float] = THRESHOLDS,
     protocol: Protocol = "instances",
 ) -> ImageScores:
-    """Scores of one predicted label image against the truth.
+    """Score one predicted label image against the truth.
 
     Args:
         truth: integer labels (H, W), 0 background.
@@ -212,7 +216,7 @@ def segmentation_scores(
         protocol: `instances` or `paper`, see the module.
 
     Raises:
-        ValueError: as `overlap`; an unknown protocol; a threshold outside (0, 1].
+        ValueError: as in `overlap`; an unknown protocol; a threshold outside (0, 1].
     """
     _check_thresholds(thresholds)
     if protocol not in _SMOOTHING:
@@ -226,7 +230,7 @@ def segmentation_scores(
 
 
 def score_overlap(table: Overlap, thresholds: Sequence[float], protocol: Protocol, dice: float) -> ImageScores:
-    """Scores from an overlap table, by the arithmetic of a protocol; the table's cells are taken as they are."""
+    """Return scores from an overlap table with the arithmetic of a protocol; the table's cells are used as they are."""
     smoothing = _SMOOTHING[protocol]
     iou = table.iou(smoothing)
     matched = [iou[_matched_pairs(table, iou, threshold)] for threshold in thresholds]
@@ -251,7 +255,7 @@ def score_overlap(table: Overlap, thresholds: Sequence[float], protocol: Protoco
 def summarise(
     images: Mapping[str, ImageScores], generator: np.random.Generator, resamples: int = RESAMPLES
 ) -> SegmentationResults:
-    """Put the scores of named images together, with intervals from resampling the images.
+    """Combine the scores of named images, with intervals from resampling the images.
 
     Raises:
         ValueError: no image, or images scored by different protocols or thresholds.
@@ -287,19 +291,19 @@ def summarise(
 
 
 def _matched_pairs(table: Overlap, iou: Floats, threshold: float) -> Ints:
-    """Positions of the matched pairs: the most pairs of IoU >= threshold and, of those choices, the largest IoU sum."""
+    """Return positions of the matched pairs: the most pairs of IoU >= threshold, then the largest sum of IoU."""
     pairs = np.flatnonzero(iou >= threshold)
     return pairs[maximum_cardinality(table.pair_truth[pairs], table.pair_prediction[pairs], iou[pairs])]
 
 
 def _rates(parts: Floats, smoothing: float) -> dict[str, Floats]:
-    """The numbers of `METRICS` (..., thresholds) from parts (..., 4, thresholds): TP, FP, FN, IoU sum; 0/0 is nan."""
+    """Return each of `METRICS` (..., thresholds) from parts (..., 4, thresholds): TP, FP, FN, IoU sum; 0/0 is nan."""
     tp, fp, fn, total_iou = np.moveaxis(parts, -2, 0)
     precision = ratio(tp, tp + fp + smoothing)
     recall = ratio(tp, tp + fn + smoothing)
     if smoothing:
         f_score = ratio(2 * precision * recall, precision + recall + smoothing)
-    else:  # the same, but defined (0) when just one side is empty
+    else:  # the same value, but 0 instead of nan if only one side is empty
         f_score = ratio(2 * tp, 2 * tp + fp + fn)
     average_precision = ratio(tp, tp + fp + fn + smoothing)
     matched_iou = ratio(total_iou, tp + smoothing)

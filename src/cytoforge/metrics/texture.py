@@ -1,4 +1,4 @@
-"""How far the texture of painted images is from that of real ones, without any pretrained network."""
+"""The distance between the textures of painted and real images, without any pretrained network."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,16 +19,16 @@ DIRECTIONS = 128
 
 
 def texture_distance(real: Sequence[Image], painted: Sequence[Image], generator: np.random.Generator) -> float:
-    """Sliced Wasserstein distance between the patches of real and painted images, mean over resolutions.
+    """Return the sliced Wasserstein distance between patches of real and painted images, averaged over resolutions.
 
-    After Karras et al. 2018 (Progressive growing of GANs, arXiv:1710.10196, section 5): patches of 7 x 7 px from each
-    band of a pyramid, projected on random directions; the sorted projections of both sides are compared. Here the unit
-    is the standard deviation of the real projections, so that grey, flat or shifted paintings are as far away as they
-    are from real contrast: 0 for equal images, about 0.8 where the painting is one grey value. Which patch lies where
-    does not count, so a painting need not repeat the real image, but patches of a pair are taken at the same places.
+    As in Karras et al. 2018 (Progressive growing of GANs, arXiv:1710.10196, section 5), patches of 7 x 7 px from each
+    band of a pyramid are projected on random directions, and the sorted projections of both sides are compared. Here
+    the unit is the standard deviation of the real projections: the distance is 0 for equal images and about 0.8 if the
+    painting is one grey value. The places of patches do not affect the comparison, so a painting need not repeat the
+    real image, but the patches of a pair are taken at the same places.
 
-    Images (C,H,W), painted ones of the same shapes as real ones. Raises ValueError when they differ or are smaller
-    than a patch.
+    Images are (C, H, W), painted ones of the same shapes as real ones. Raises ValueError if the shapes differ, if an
+    image is smaller than a patch, or if there are no images.
     """
     if len(real) != len(painted) or any(a.shape != b.shape for a, b in zip(real, painted, strict=True)):
         raise ValueError("real and painted images must be pairs of equal shape")
@@ -47,7 +47,7 @@ def texture_distance(real: Sequence[Image], painted: Sequence[Image], generator:
 
 
 def _bands(image: Image) -> Iterator[Image]:
-    """Yield what each resolution has of detail, finest first, and last what is left."""
+    """Yield the detail of each resolution, finest first, and at the end the remaining coarse image."""
     for level in range(LEVELS):
         smooth = ndimage.gaussian_filter(image, (0, 1, 1), mode="reflect")
         coarser = smooth[:, ::2, ::2]
@@ -59,7 +59,10 @@ def _bands(image: Image) -> Iterator[Image]:
 
 
 def _patches(image: Image, places: NDArray[np.float64]) -> Image:
-    """Patches (N, C * SIDE * SIDE) of an image (C,H,W) at places (N,2), shares of the room for their corners."""
+    """Return patches (N, C * SIDE * SIDE) of an image (C, H, W) at places (N, 2).
+
+    A place is the top left corner y, x as a share in [0, 1) of all possible corners.
+    """
     windows = sliding_window_view(image, (SIDE, SIDE), axis=(1, 2))
     y, x = (places * windows.shape[1:3]).astype(int).T
     return windows[:, y, x].swapaxes(0, 1).reshape(len(places), -1)

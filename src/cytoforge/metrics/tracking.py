@@ -1,10 +1,10 @@
 """Scores of tracking: CLEAR-MOT, IDF1, HOTA and CHOTA, from cells matched by the overlap of their masks.
 
-Each score is a ratio of counts. `tracking_counts` counts one sequence; the counts of several sequences add up, and
-`tracking_measures` makes scores of them: of one sequence, of their sum, or of many draws at once.
+Each score is computed from counts. `tracking_counts` counts one sequence; the counts of several sequences may be
+added. `tracking_measures` computes scores from the counts of one sequence, of a sum, or of many draws at once.
 
-A cell keeps its identity after a gap, where its new track names the old one as its only parent's; mother and daughters
-are three cells. Only CHOTA looks at who descends from whom.
+A cell keeps its identity after a gap if its new track is the only child of the old one; a mother and her two daughters
+are three cells. Only CHOTA uses the descent of cells.
 
 - CLEAR-MOT: Bernardin, Stiefelhagen 2008, Evaluating Multiple Object Tracking Performance, with MT, ML and
   fragmentations as Milan et al. 2016, MOT16, defines them.
@@ -26,12 +26,12 @@ Counts = dict[str, Floats]
 
 IOU = 0.5
 ALPHAS = np.arange(1, 20) / 20
-"""IoU from which cells are matched, of which HOTA is the mean"""
+"""least IoU of a match; HOTA is the mean over these thresholds"""
 HALF = int(np.flatnonzero(ALPHAS == IOU)[0])
 
 
 def pooled(counts: Iterable[Counts]) -> Counts:
-    """Add the counts of sequences up; raises ValueError without any."""
+    """Add the counts of sequences; raises ValueError if there are none."""
     parts = list(counts)
     if not parts:
         raise ValueError("need the counts of at least one sequence, got none")
@@ -39,9 +39,9 @@ def pooled(counts: Iterable[Counts]) -> Counts:
 
 
 def tracking_counts(comparison: Comparison) -> Counts:
-    """Count what the measures of a sequence are made of: numbers, and arrays (19,) with one entry for each of ALPHAS.
+    """Return the counts for the scores of a sequence: numbers, and arrays (19,) with one entry for each of ALPHAS.
 
-    Masks of truth and prediction may overlap in any way; those of one side do not overlap each other.
+    Masks of truth and prediction may overlap in any way; masks of one side do not overlap each other.
     """
     truth, prediction = comparison.truth.cells(), comparison.prediction.cells()
     numbers = {
@@ -55,9 +55,10 @@ def tracking_counts(comparison: Comparison) -> Counts:
 
 
 def tracking_measures(counts: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Scores from counts, which may have any leading axes, such as one for draws of a bootstrap; 0/0 is nan.
+    """Return scores from counts, which may have any leading axes, such as one for bootstrap draws; 0/0 is nan.
 
-    MOTA is at most 1; switches and fragmentations are numbers; all others lie in [0, 1]. MT, ML: shares of true cells.
+    MOTA is at most 1; switches and fragmentations are numbers of events; all others lie in [0, 1]. `mostly_tracked` and
+    `mostly_lost` are shares of the true cells, each counted once over all its frames.
     """
     truth, prediction, matched = counts["true_cells"], counts["predicted_cells"], counts["matches"]
     missed, invented = truth - matched, prediction - matched
@@ -79,7 +80,7 @@ def tracking_measures(counts: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def _clear(comparison: Comparison, truth: Cells, prediction: Cells) -> dict[str, int]:
-    """Matches, switches, fragmentations and coverage of cells by CLEAR-MOT at IOU."""
+    """Count matches, switches, fragmentations and coverage of cells by CLEAR-MOT at IOU."""
     pairs = _carried_over(comparison, truth, prediction)
     tracked = np.zeros(truth.of_mask.size, bool)
     tracked[comparison.pair_truth[pairs]] = True
@@ -87,7 +88,7 @@ def _clear(comparison: Comparison, truth: Cells, prediction: Cells) -> dict[str,
     found[comparison.pair_truth[pairs]] = prediction.of_mask[comparison.pair_prediction[pairs]]
     order = np.argsort(truth.of_mask, kind="stable")  # the masks of a cell one after the other, in the order of time
     cell, tracked, found = truth.of_mask[order], tracked[order], found[order]
-    # a match is compared with the last one of its cell, however long ago
+    # A match is compared with the previous match of its cell, even after many frames.
     former, latter = cell[tracked][:-1], cell[tracked][1:]
     switches = (former == latter) & (found[tracked][:-1] != found[tracked][1:])
     goes_on = np.zeros(cell.size, bool)
@@ -105,7 +106,7 @@ def _clear(comparison: Comparison, truth: Cells, prediction: Cells) -> dict[str,
 
 
 def _carried_over(comparison: Comparison, truth: Cells, prediction: Cells) -> Ints:
-    """Positions of the matched pairs: first those of the frame before that still hold, then as many as possible."""
+    """Return positions of the matched pairs: first those kept from the previous frame, then as many as possible."""
     candidates = np.flatnonzero(comparison.iou >= IOU)
     code = _codes(comparison, truth, prediction)
     taken = [np.empty(0, np.int64)]
@@ -123,14 +124,14 @@ def _carried_over(comparison: Comparison, truth: Cells, prediction: Cells) -> In
 
 
 def _codes(comparison: Comparison, truth: Cells, prediction: Cells) -> Ints:
-    """A number for the true and the predicted cell of each pair."""
+    """Return one number (K,) for each pair that identifies its true and its predicted cell."""
     return (
         truth.of_mask[comparison.pair_truth] * prediction.mother.size + prediction.of_mask[comparison.pair_prediction]
     )
 
 
 def _identity_matches(comparison: Comparison, truth: Cells, prediction: Cells) -> int:
-    """IDTP: masks matched when each true cell is given one predicted cell for good, so that these are most."""
+    """Return IDTP: the largest number of matched masks if each true cell has one predicted cell for the whole movie."""
     candidates = np.flatnonzero(comparison.iou >= IOU)
     code, frames = np.unique(_codes(comparison, truth, prediction)[candidates], return_counts=True)
     rows, columns = np.divmod(code, max(prediction.mother.size, 1))
@@ -138,7 +139,7 @@ def _identity_matches(comparison: Comparison, truth: Cells, prediction: Cells) -
 
 
 def _hota(comparison: Comparison, truth: Cells, prediction: Cells) -> Counts:
-    """Matches and the sum of their association at each of ALPHAS, and the latter with lineages at IOU."""
+    """Count matches and sum their association at each of ALPHAS, and sum the association of lineages at IOU."""
     codes, code = np.unique(_codes(comparison, truth, prediction), return_inverse=True)
     rows, columns = np.divmod(codes, max(prediction.mother.size, 1))
     either = truth.lengths()[rows] + prediction.lengths()[columns]
@@ -149,7 +150,7 @@ def _hota(comparison: Comparison, truth: Cells, prediction: Cells) -> Counts:
         candidates = np.flatnonzero(comparison.iou >= alpha)
         together = np.bincount(code[candidates], minlength=codes.size)
         alignment = (together / (either - together))[code[candidates]]
-        # of as many pairs those of cells that go together in most frames, of these the largest IoU (Luiten, sec. 5.1)
+        # The most pairs are chosen; ties go to cells that match in most frames, then to the largest IoU (Luiten, 5.1).
         preference = 0.999 * alignment + 0.001 * comparison.iou[candidates]
         pairs = comparison.one_to_one(candidates, preference)
         together = np.bincount(code[pairs], minlength=codes.size)
@@ -165,9 +166,10 @@ def _hota(comparison: Comparison, truth: Cells, prediction: Cells) -> Counts:
 
 
 def _lineage_association(together: Ints, rows: Ints, columns: Ints, truth: Cells, prediction: Cells) -> float:
-    """Sum over all matches of the association of their lineages: a cell with all its ancestors and descendants.
+    """Return the sum over all matches of the association of their lineages.
 
-    `together` counts the matches of true cell `rows` and predicted cell `columns`.
+    A lineage is a cell with all its ancestors and descendants. `together` counts the matches of true cell `rows` and
+    predicted cell `columns`.
     """
     shape = (truth.mother.size, prediction.mother.size)
     matches = sparse.csr_array((together.astype(np.float64), (rows, columns)), shape=shape)
@@ -180,7 +182,7 @@ def _lineage_association(together: Ints, rows: Ints, columns: Ints, truth: Cells
 
 
 def _lines(cells: Cells) -> sparse.csr_array:
-    """Matrix (C, C) that is 1 where one cell is the other, its ancestor or its descendant, else 0."""
+    """Return the matrix (C, C) that is 1 where a cell is the other, its ancestor or its descendant, else 0."""
     ancestors, descendants = [np.arange(cells.mother.size)], [np.arange(cells.mother.size)]
     while descendants[-1].size:
         mother = cells.mother[ancestors[-1]]

@@ -1,1 +1,1 @@
-"""."""
+"""Neural networks: generators, discriminators, segmenters, the tracker, optical flow and feature networks."""

@@ -1,7 +1,7 @@
-"""Pretrained feature networks, built from state dicts: VGG-19 to train with, SqueezeNet and Inception to measure with.
+"""Pretrained feature networks, built from state dicts: VGG-19 for training, SqueezeNet and Inception for scores.
 
-All take images (B, 1 or 3, H, W) in [-1, 1], grey ones as three equal channels, and are frozen: gradients reach the
-images only. No weights come with the package.
+All take images (B, 1 or 3, H, W) in [-1, 1], treat grey ones as three equal channels, and are frozen: gradients reach
+the images only. The package contains no weights.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ VGG_SLICE_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
 
 class VGG19Features(nn.Module):
-    """The perceptual network of cGAN-Seg: VGG-19 after relu1_1, 2_1, 3_1, 4_1, 5_1, as far as the weights reach.
+    """The perceptual network of cGAN-Seg: maps of VGG-19 after relu1_1 to relu5_1, as far as the weights reach.
 
     `weights` of an instance are the paper's weights of the slices it returns (1/32, 1/16, 1/8, 1/4, 1). Names are
     torchvision's (`features.0.weight`). Torchvision's own weights see the image in [-1, 1] as it is, with zero
@@ -168,7 +168,7 @@ def _unit_length(x: Tensor) -> Tensor:
     return x / (length + 1e-10)
 
 
-# a branch is a row of convolutions; "average" and "max" pool before or instead of them
+# A branch is a sequence of convolutions; "average" pools before them and "max" instead of them.
 Branch = tuple[str, ...]
 INCEPTION_A: tuple[Branch, ...] = (
     ("branch1x1",),

@@ -1,4 +1,4 @@
-"""Optical flow between two frames of a movie, and frames moved along it (tGAN, Figure S5).
+"""Optical flow between two frames of a movie, and the warping of frames along it (tGAN, Figure S5).
 
 A flow (B, 2, H, W) belongs to the pixels of the later frame and points to where each of them came from in the earlier
 one: channel 0 is the displacement in x (to the right), channel 1 in y (down), both in pixels.
@@ -18,14 +18,15 @@ from cytoforge.networks.layers import Conv3x3, Norm, norm_layer, pad_to_multiple
 class FlowNet(nn.Module):
     """Seven 3 x 3 convolutions at full resolution, all but the last with normalisation and ReLU.
 
-    It looks 7 px far. With `half_resolution` frames are halved first and the flow is scaled up, in size and in length:
-    it looks 16 px far at a quarter of the cost. Raises ValueError for impossible sizes.
+    An output pixel depends on input pixels up to 7 px away. With `half_resolution` frames are reduced to half size
+    first and the flow is scaled up in size and in length: this reaches 16 px at a quarter of the cost. Raises
+    ValueError for impossible sizes.
     """
 
     def __init__(
         self, channels: int = 1, width: int = 64, norm: Norm = "batch", *, half_resolution: bool = False
     ) -> None:
-        """`channels` of one frame; the widest layer has 4 * `width` channels."""
+        """`channels` is the number in one frame; the widest layer has 4 * `width` channels."""
         super().__init__()
         if channels < 1 or width < 2:
             raise ValueError(f"need channels of 1 or more and width of 2 or more, got {channels} and {width}")
@@ -54,10 +55,10 @@ class FlowNet(nn.Module):
 
 
 def reference_flow(previous: Tensor, current: Tensor) -> Tensor:
-    """Estimate the flow (B, 2, H, W) in px between frames (B, C, H, W) without a network: TV-L1, of the mean channel.
+    """Estimate the flow (B, 2, H, W) in px between frames (B, C, H, W) by TV-L1 on the mean of the channels.
 
-    Zach, Pock and Bischof 2007, by scikit-image on the CPU, with fewer iterations than its defaults, which find the
-    same. The result is on the frames' device.
+    Zach, Pock and Bischof 2007. scikit-image computes it on the CPU, with fewer iterations than its defaults, which
+    give the same flow. The result is on the frames' device.
     """
     pairs = zip(current.mean(1).float().cpu().numpy(), previous.mean(1).float().cpu().numpy(), strict=True)
     found = [optical_flow_tvl1(after, before, num_warp=3, num_iter=5) for after, before in pairs]
@@ -67,9 +68,9 @@ def reference_flow(previous: Tensor, current: Tensor) -> Tensor:
 def warp(image: Tensor, flow: Tensor) -> Tensor:
     """Move an image (B, C, H, W) along a flow (B, 2, H, W): out(x, y) = image(x + flow_x, y + flow_y), as float32.
 
-    Bilinear between pixels, the edge repeated beyond them; a flow of whole pixels, zero above all, copies values
-    exactly, which torch's grid_sample does not: it rounds coordinates to a range of [-1, 1]. Differentiable in both.
-    Raises ValueError when the shapes do not belong together.
+    Values are bilinear between pixels, and the edge is repeated beyond the image. A flow of whole pixels, such as
+    zero, copies values exactly; torch's grid_sample does not, because it rounds coordinates scaled to [-1, 1]. The
+    result is differentiable in both arguments. Raises ValueError if the shape of the flow does not fit the image.
     """
     batch, channels, height, width = image.shape
     if flow.shape != (batch, 2, height, width):
@@ -78,7 +79,7 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     y = (torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]).clamp(0, height - 1)
     left, top = (where.detach().floor() for where in (x, y))
     right_part, lower_part = (x - left)[:, None], (y - top)[:, None]
-    # no number, no place: what is not finite must reach the loss, which knows what to do, and not the memory
+    # Non-finite flow must not become an index; it still reaches the loss, which handles it, through the weights below.
     column, row = (where.nan_to_num().long() for where in (left, top))
     pixels = image.to(x.dtype).flatten(2)
 

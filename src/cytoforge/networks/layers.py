@@ -41,11 +41,11 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def unet_radius(depth: int, beyond: int = 0) -> int:
-    """Return the input pixels on each side of an output pixel that a U-shaped network of `depth` poolings can look at.
+    """Return how many input pixels on each side an output pixel of a U-Net with `depth` poolings can depend on.
 
     `beyond` upsamplings by 2 follow those that undo the poolings; the output pixel counts as the input pixel in which
     it lies. Exact for two 3 x 3 convolutions per level, 2 x 2 poolings and 2 x 2 transposed convolutions of stride 2.
-    Where the pixel lies in the coarsest cell matters; this is the largest over all places.
+    The number depends on the pixel's place in the coarsest grid; the result is the largest over all places.
     """
     radius = 0
     for place in range(2 ** (depth + beyond)):
@@ -115,7 +115,7 @@ class UNetEncoder(nn.Module):
 
 
 class ScaledLinear(nn.Module):
-    """Linear layer of the style mapping: weight and bias are used times 0.1."""
+    """Linear layer of the style mapping, whose weight and bias are multiplied by 0.1 in use."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class _Energy(torch.autograd.Function):
 
 
 class ModulatedConv(nn.Module):
-    """3 x 3 convolution whose kernel each image's style scales per input channel, brought back to unit norm after.
+    """3 x 3 convolution whose kernel is scaled per input channel by each image's style, then set to unit norm.
 
     The kernel of an image is W' = W (style + 1) / |W (style + 1)|, the norm taken per output channel.
     """
@@ -244,7 +244,7 @@ class LinearAttention(nn.Module):
         source = depthwise(x)
         q = self.to_q(x).unflatten(1, (self.heads, -1)).flatten(3).softmax(2)
         k = F.conv2d(source, key_weight).flatten(2)
-        # half precision has no room for probabilities over a million pixels
+        # half precision cannot represent probabilities over a million pixels
         with torch.autocast(x.device.type, enabled=False):
             k = k.softmax(2, dtype=torch.float32)
             attended = k @ source.flatten(2).transpose(1, 2).float()
@@ -270,7 +270,7 @@ class NormedAttention(nn.Module):
 
 
 class ResidualAttention(nn.Module):
-    """A map plus the linear attention of its normalised self."""
+    """A map plus the linear attention of the normalised map."""
 
     def __init__(self, channels: int, heads: int, head_width: int) -> None:
         super().__init__()

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from cytoforge.networks.layers import Norm, UNetEncoder, pad_to_multiple
 from cytoforge.networks.style_unet import StyleGenerator, Upsampling
 
-BRIGHTEST = 0.98  # of a background that something is added to: tanh has a gradient there
-SATURATED = 3.0  # from here on tanh becomes no flatter: a generator whose paintings are black or white can come back
+BRIGHTEST = 0.98  # largest absolute value of a background in a residual sum, so that tanh has a gradient there
+SATURATED = 3.0  # beyond it the gradient of tanh is kept constant, so that a generator can recover from black or white
 
 
 class SourceAttention(nn.Module):
-    """Mean of the maps of several sources, each pixel with weights of its own that follow from all maps there."""
+    """Weighted mean of the maps of several sources; the weights of each pixel are computed from all maps there."""
 
     def __init__(self, channels: int, sources: int = 3) -> None:
         super().__init__()
@@ -37,10 +37,11 @@ class SourceAttention(nn.Module):
 
 
 class MovieGenerator(StyleGenerator):
-    """Paint the next frame of a movie on its masks, given the previous frame and a reference of the background.
+    """Paint the next frame of a movie on its masks, given the previous frame and a background image.
 
-    Masks, previous frame and background have an encoder each. Their maps are fused by attention at the bottleneck and
-    at all levels but the finest, whose map is the masks' alone; the decoder takes styles and noise as StyleUNet's does.
+    Masks, previous frame and background have one encoder each. Their maps are fused by attention at the bottleneck and
+    at all levels except the finest, which uses only the masks' map. The decoder takes styles and noise as that of
+    StyleUNet does.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class MovieGenerator(StyleGenerator):
     ) -> None:
         """`in_channels` are those of the window of masks: the frames in it times the channels of each.
 
-        `residual`: what the decoder gives is added to the background, before tanh; else it is the whole frame, as in
-        the paper.
+        With `residual` the decoder's output is added to the background before tanh; otherwise it is the whole frame,
+        as in the paper.
         """
         super().__init__(in_channels, out_channels, width, depth, latent, norm, upsampling)
         self.residual = residual
@@ -100,7 +101,7 @@ class MovieGenerator(StyleGenerator):
 
 
 class SuperResolution(StyleGenerator):
-    """Enlarge images by a power of two: a StyleUNet with a decoder block more, without a skip, for each doubling."""
+    """Enlarge images by a power of two: a StyleUNet with one more decoder block, without a skip, for each doubling."""
 
     def __init__(
         self,
@@ -114,7 +115,11 @@ class SuperResolution(StyleGenerator):
         factor: int = 2,
         residual: bool = False,
     ) -> None:
-        """`residual`: what the decoder gives is added to the image, interpolated, before tanh; else it is the whole."""
+        """With `residual` the decoder's output is added to the interpolated image before tanh.
+
+        Otherwise it is the whole image. Raises ValueError for a factor that is not a power of two of 2 or more, or
+        that does not divide `width`.
+        """
         if factor == 1:
             raise ValueError("an image is enlarged by a factor of 2 or more, got 1")
         super().__init__(in_channels, out_channels, width, depth, latent, norm, upsampling, factor)
@@ -134,9 +139,9 @@ class SuperResolution(StyleGenerator):
 
 
 def _on_ground(added: Tensor, ground: Tensor) -> Tensor:
-    """Add a decoder's output to a ground in [-1, 1], before tanh: images within (-1, 1).
+    """Add a decoder's output to a background in [-1, 1] before tanh, and return images within [-1, 1].
 
-    Beyond +-SATURATED the image stays as it is there, and so does its gradient.
+    Beyond +-SATURATED the value and the gradient of tanh stay as they are at this limit.
     """
     total = added + ground.clamp(-BRIGHTEST, BRIGHTEST).atanh()
     return (total + (total.clamp(-SATURATED, SATURATED) - total).detach()).tanh()
@@ -145,8 +150,8 @@ def _on_ground(added: Tensor, ground: Tensor) -> Tensor:
 def discriminator_input(masks: Tensor, frames: Tensor) -> Tensor:
     """Put the last n frames (B, n, C, H, W) behind their masks (B, n, K, H, W) as channels: (B, n K + n C, H, W).
 
-    So the movie discriminator sees how frames follow each other and where their cells are. Raises ValueError unless
-    there are as many masks as frames.
+    The movie discriminator thus sees successive frames and the places of their cells. Raises ValueError unless there
+    are as many masks as frames.
     """
     if masks.shape[:2] != frames.shape[:2]:
         raise ValueError(f"each frame goes with its mask, got {tuple(masks.shape)} masks and {tuple(frames.shape)}")

@@ -71,7 +71,7 @@ class MultiscalePatchGAN(nn.Module):
         self.scales = nn.ModuleList(PatchGAN(**options) for _ in range(scales))
 
     def forward(self, image: Tensor) -> list[list[Tensor]]:
-        """Return, scale by scale from the full size on, the hidden maps and behind them the scores of all patches."""
+        """Return, for each scale from full size on, the hidden maps followed by the scores of all patches."""
         found = []
         for scale, patchgan in enumerate(self.scales):
             if scale:

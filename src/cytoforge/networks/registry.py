@@ -1,6 +1,6 @@
-"""The kinds of networks that a run can hold: what each is called, what it is for, and how big a published one is.
+"""The kinds of networks that a run can hold: their names, their roles, and how to read the sizes of published ones.
 
-A kind is imported only when it is asked for: to look into this table takes no torch.
+A network class is imported only by `Kind.load`, so this table can be read without torch.
 """
 
 import importlib
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 State = Mapping[str, "Tensor"]
 Sizes = dict[str, Any]
-HEAD_WIDTH = 64  # channels of an attention head of the published discriminator; shapes tell the product only
-DROPOUT = 0.3  # of the discriminators of tGAN; it is in no tensor
+HEAD_WIDTH = 64  # channels per attention head of the published discriminator; shapes only give heads * head width
+DROPOUT = 0.3  # dropout of the discriminators of tGAN; no tensor holds it
 
 
 def _first_conv(state: State, name: str) -> Sizes:
@@ -74,7 +74,7 @@ def _patchgan_sizes(state: State) -> Sizes:
 
 ROLES: Mapping[str, str] = MappingProxyType(
     {
-        # name of a network in a run: what messages call it; of several the first is what a run is for
+        # name of a network in a run: its name in messages; the first one present defines what the run is for
         "segmenter": "segmenter",
         "generator": "generator",
         "low-resolution": "movie generator",
@@ -82,12 +82,12 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "tracker": "tracker",
     }
 )
-"""What runs hold networks for; `discriminator` and `flow`, besides, serve trainings alone."""
+"""Roles of the networks of a run; the further roles `discriminator` and `flow` are used only in training."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of network, told by the word `network` in config.json."""
+    """A kind of network, identified by the value of `network` in config.json."""
 
     where: str
     """module:class below `cytoforge.networks`"""
@@ -124,4 +124,4 @@ SEGMENTERS = tuple(name for name, kind in NETWORKS.items() if kind.role == "segm
 PUBLISHED: Mapping[str, Callable[[State], Sizes]] = MappingProxyType(
     {name: kind.sizes for name, kind in NETWORKS.items() if kind.sizes}
 )
-"""kinds of which there are checkpoints to import: what reads their sizes"""
+"""for each kind with published checkpoints, the function that reads its sizes"""

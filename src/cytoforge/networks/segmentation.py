@@ -13,7 +13,7 @@ from cytoforge.networks.layers import Conv3x3, DoubleConv, Norm, UNetEncoder, no
 
 
 class Up(nn.Module):
-    """Decoder block: transposed convolution, the encoder's map beside it, double convolution."""
+    """Decoder block: transposed convolution, concatenation with the encoder's map, double convolution."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         """`channels` come in, half of them go out."""
@@ -89,7 +89,7 @@ class StyledConv(nn.Module):
 
 
 class CellPoseUp(nn.Module):
-    """Two residual pairs of convolutions that take up the encoder's map and the image's style."""
+    """Two residual pairs of convolutions, to which the encoder's map and the image's style are added."""
 
     def __init__(self, in_channels: int, out_channels: int, style_channels: int, norm: Norm) -> None:
         super().__init__()

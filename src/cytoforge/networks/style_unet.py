@@ -38,11 +38,11 @@ Upsampling = Literal["transposed", "nearest"]
 
 
 class StyleUp(nn.Module):
-    """Decoder block: upsampling, the encoder's map beside it, style double convolution.
+    """Decoder block: upsampling, concatenation with the encoder's map, style double convolution.
 
-    `transposed` convolutions, as in cGAN-Seg, give each pixel of a 2 x 2 block weights of its own and so tend to
-    paint checkerboards. `nearest` halves the channels first and then repeats pixels, which cannot (Odena et al. 2016,
-    Deconvolution and checkerboard artifacts); its reach is the same.
+    `transposed` convolutions, as in cGAN-Seg, have separate weights for each pixel of a 2 x 2 block and so tend to
+    paint checkerboards. `nearest` halves the channels and then repeats pixels, which avoids them (Odena et al. 2016,
+    Deconvolution and checkerboard artifacts); the receptive field is the same. Raises ValueError for any other name.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class StyleGenerator(UNetEncoder):
     def _noise_maps(self, noise: Tensor | Sequence[Tensor], height: int, width: int) -> Sequence[Tensor]:
         shapes = self.noise_shapes(height, width)
         if isinstance(noise, Tensor):
-            # the single map is made for the finest level: all others are corners of it
+            # a single map has the size of the finest level; coarser levels use its top left corner
             noise, shapes = [noise] * self.blocks, shapes[-1:] * self.blocks
         fits = (
             n.shape[1] == 1 and n.shape[2] >= h and n.shape[3] >= w for n, (h, w) in zip(noise, shapes, strict=False)

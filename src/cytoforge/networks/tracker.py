@@ -11,7 +11,7 @@ STRIDE = 4
 
 
 class Tracker(nn.Module):
-    """Residual U-Net of two poolings with a first block of its own for either crop; 2,148,546 numbers at width 64.
+    """Residual U-Net of two poolings with a separate first block for each crop; 2,148,546 parameters at width 64.
 
     `previous` shows one cell in its frame, `current` all cells of the next frame in the same window (`crops`). Its
     upsampling aligns the corners of the map, as that of `networks.segmentation.DeepSea`. Dropout draws from torch's

@@ -1,7 +1,7 @@
 """The generator of vid2vid (Wang et al. 2018, Video-to-Video Synthesis): movies from masks and earlier frames.
 
-It paints a frame anew and also says how the last frame moves, and a mask decides pixel by pixel which of the two is
-shown. Compact: one resolution, no model of the foreground. Flows are as in `networks.flow`.
+The generator paints a new frame and predicts how the last frame moves; a mask blends the two at each pixel. This
+version is compact: it has one resolution and no foreground model. Flows are as in `networks.flow`.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ LONGEST_FLOW = 20.0
 
 
 class Sketch(NamedTuple):
-    """What a frame is put together from."""
+    """The parts from which a frame is composed."""
 
     raw: Tensor
     """(B, C, H, W) in [-1, 1], painted anew"""
@@ -33,7 +33,7 @@ def compose(sketch: Sketch, previous: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """A map plus what two 3 x 3 convolutions with normalisation make of it."""
+    """A map plus the output of two 3 x 3 convolutions with normalisation."""
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
@@ -49,10 +49,10 @@ class ResidualBlock(nn.Module):
 class Vid2Vid(nn.Module):
     """Sketch the next frame of a movie from its masks and the frames before it.
 
-    An encoder of masks and one of past frames, whose maps are added, then a branch for the image and one for flow and
-    mask. `blocks` residual blocks at 1 / 2**depth of the size: half of them, rounded up, in each encoder, the others
-    in each branch. `stride` and `receptive_radius` as those of `networks.layers.UNetEncoder`: they are of the sketch,
-    since what moves along a flow comes from anywhere. Raises ValueError for impossible sizes.
+    The maps of one encoder of masks and one of past frames are added and go to a branch for the image and one for flow
+    and mask. Of `blocks` residual blocks at 1 / 2**depth of the size, each encoder has half, rounded up, and each
+    branch the others. `stride` and `receptive_radius` are as in `networks.layers.UNetEncoder`; they apply to the
+    sketch only, since pixels moved along a flow may come from any place. Raises ValueError for impossible sizes.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How settings are declared and checked: dataclasses whose errors speak of flags, paths that are looked at first."""
+"""Declaration and checking of settings: dataclasses whose error messages name flags, and early checks of paths."""
 
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -27,7 +27,7 @@ Kind = TypeVar("Kind")
 
 
 def check_places(settings: Any) -> None:
-    """Look at the paths of a command's settings; raises UserError when one does not fit its Place. Reads no data."""
+    """Check the paths of a command's settings, without reading data; raises UserError when one is wrong."""
     overwrite = getattr(settings, "overwrite", False)
     for name, hint in get_type_hints(type(settings), include_extras=True).items():
         given = getattr(settings, name)
@@ -43,7 +43,7 @@ def command(kind: type) -> Any:
     Raises UserError with all problems at once when it is built from wrong values.
     """
     for field, hint in kind.__annotations__.items():
-        if Positional in get_args(hint):  # in the usage by its name, RUN, and not by its type, PATH
+        if Positional in get_args(hint):  # The usage line then shows the name, RUN, instead of the type, PATH.
             name = field.upper()
             several = get_origin(get_args(hint)[0]) is tuple
             kind.__annotations__[field] = Annotated[hint, arg(metavar=f"{name} [{name} ...]" if several else name)]
@@ -74,7 +74,7 @@ def flags(kind: Any) -> list[str]:
 
 
 def _problem(kind: type, details: Any) -> str:
-    """Say in a user's words what is wrong with a value, by what pydantic tells of it."""
+    """Describe in plain words the problem that pydantic found in a value."""
     sentence = details["msg"].removeprefix("Value error, ")
     if not details["loc"]:
         return str(sentence)
@@ -86,7 +86,7 @@ def _problem(kind: type, details: Any) -> str:
 
 
 def _wanted(kind: Any, name: str) -> str:
-    """Say what values a field takes that declares bounds or a pattern, with an example."""
+    """Say which values a field with declared bounds or a declared pattern takes, with an example."""
     declared = list(_declared(get_type_hints(kind, include_extras=True)[name], FieldInfo))
     bounds = [
         f"{words} {getattr(limit, bound):g}"
@@ -106,7 +106,7 @@ def _wanted(kind: Any, name: str) -> str:
 
 
 def _declared(hint: Any, kind: type[Kind]) -> Iterator[Kind]:
-    """Yield the remarks of a kind that are made anywhere in a type hint."""
+    """Yield all annotations of type `kind` from any depth of a type hint."""
     for part in get_args(hint):
         if isinstance(part, kind):
             yield part

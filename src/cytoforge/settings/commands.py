@@ -65,7 +65,7 @@ class GenerateImages:
     keep: Annotated[float, Field(gt=0, le=1, examples=[0.75])] | None = None
     """share of images to keep: near-duplicates go first, then where a segmenter misses most; 1: only measure"""
     segmenter: RunFolder | None = None
-    """with --keep: run whose segmenter looks at the images, instead of the generator's own run"""
+    """with --keep: run whose segmenter checks the images, instead of the generator's own run"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
     threads: Count | None = None
@@ -100,7 +100,7 @@ class GenerateMovie:
     out: ResultFolder
     """movie folder to write"""
     background: Present | None = None
-    """image without cells that the movie is painted before; without it one of the run's own"""
+    """image without cells that becomes the background of the movie; without it one of the run's own"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of MASKS to paint, such as 01 (repeatable); all without it"""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -143,7 +143,7 @@ class Track:
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of MOVIE to track, such as 01 (repeatable); all without it"""
     gap: Annotated[int, Field(ge=0, le=10)] | None = None
-    """frames that a cell may be missing and still be the same; 1 without it"""
+    """frames for which a cell may be missing and keep its track; 1 without it"""
     distance: Annotated[float, Field(gt=0, examples=[30])] | None = None
     """laptrack, btrack: pixels that a cell may move from frame to frame; without it by the cells' median diameter"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -299,7 +299,7 @@ class Export:
 
 @command
 class Simulation:
-    """What every simulation of cells asks for."""
+    """Settings that all simulations of cells share."""
 
     out: ResultFolder
     """folder to write"""

@@ -10,7 +10,7 @@ from cytoforge.settings.base import Count, NewFile, Present, RunFolder, command
 
 @command
 class Score:
-    """What every score asks for."""
+    """Settings that all scores share."""
 
     prediction: Positional[Present]
     """what is scored"""
@@ -23,7 +23,7 @@ class Score:
     overwrite: bool = False
     """replace an existing file"""
     allow_synthetic: bool = False
-    """accept as truth what is synthetic"""
+    """accept synthetic data as truth"""
 
 
 @command
@@ -65,7 +65,7 @@ class ScoreTracking(Score):
 
 @command
 class ScorePaintings(Score):
-    """What scores of generated images and movies ask for beside."""
+    """Settings that scores of generated images and movies share."""
 
     weights_dir: Present | None = None
     """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
@@ -120,4 +120,4 @@ class ScoreMovie(ScorePaintings):
     scale: Annotated[float, Field(gt=0, le=8, examples=[0.5])] | None = None
     """resize real frames on reading; without it to the scale that dataset.json tells of PREDICTION"""
     segmenter: RunFolder | None = None
-    """run whose segmenter looks for the cells in all frames"""
+    """run whose segmenter segments all frames of both movies"""

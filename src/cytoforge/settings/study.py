@@ -12,7 +12,7 @@ from cytoforge.settings.training import Clock, Condition, Network
 
 @command
 class Study:
-    """What every study asks for."""
+    """Settings that all studies share."""
 
     data: Positional[tuple[Present, ...]]
     """annotated images: dataset or movie folder"""
@@ -50,7 +50,7 @@ class Study:
         return self
 
     def _problems(self) -> list[str]:
-        """Return what contradicts itself, a sentence each."""
+        """Return one sentence for each contradiction between settings."""
         problems = [] if self.data else ["name a dataset"]
         if self.test is not None and len(self.data) > 1:
             problems.append("--test belongs to a single DATA")
@@ -60,7 +60,7 @@ class Study:
         return problems + self._named_twice()
 
     def _named_twice(self) -> list[str]:
-        """What is named twice in a list, such as a network or tracker, would be trained once and count as two."""
+        """Return one sentence for each list with repeated entries, which would be trained once but counted twice."""
         lists = {name: given for name, given in vars(self).items() if isinstance(given, tuple) and name != "data"}
         return [
             f"--{name.replace('_', '-')}: {value} is named twice; name each once"
@@ -85,7 +85,7 @@ class StudyTraining(Study):
     """
 
     few: Annotated[int, Field(ge=2)] = 20
-    """number of images that are few, training and validation together"""
+    """number of annotated images to train on, including those for validation"""
     seeds: Count = 5
     """number of random subsets"""
     networks: Annotated[tuple[Network, ...], Field(min_length=1)] = ("unet", "cellpose", "deepsea")
@@ -132,7 +132,7 @@ class StudyLimitedData(Study):
 
 @command
 class StudyGenerators(Study):
-    """What studies of generators ask for beside."""
+    """Settings that studies of generators share."""
 
     limit: Annotated[int, Field(ge=2)] | None = None
     """use only this many annotated images, training and validation together"""
@@ -149,7 +149,7 @@ class StudyAblation(StudyGenerators):
     """
 
     condition: Condition | None = "mask"
-    """what generators are given of the cells, but for those that are given instances"""
+    """what generators are given of the cells, except generators that are given instances"""
 
     def _problems(self) -> list[str]:
         return [*super()._problems(), *self._single()]
@@ -184,7 +184,7 @@ class StudyExtrapolation(StudyGenerators):
 
 @command
 class StudyMovies(Study):
-    """What studies of movies ask for beside."""
+    """Settings that studies of movies share."""
 
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of DATA to train on, such as 01 (repeatable); without it all but those tested on"""

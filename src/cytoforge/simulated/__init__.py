@@ -1,1 +1,1 @@
-"""Datasets and movies of simulated cells like annotated ones, written with statistics of both."""
+"""Write datasets and movies of simulated cells that resemble annotated ones, with statistics of both."""

@@ -1,4 +1,4 @@
-"""Label images of cells like the user's own, and how like them they are."""
+"""Simulate label images of cells that resemble the user's own, and compare the two."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +25,7 @@ from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_
 BY = "cytoforge simulate masks"
 STATISTICS = "statistics.json"
 FORMAT = 1  # of statistics.json
-FEWEST = 10  # whole cells of an image, below which cells of the next images serve too
+FEWEST = 10  # whole cells of an image; with fewer, cells of the next images are used too
 SIZE, DENSITY, TOUCHING = (256, 256), 0.2, 0.5  # without data
 REPORTED_MASKS, WINDOW = 4, 384  # masks in the report, and the longest side shown of them
 TITLES = {
@@ -40,13 +40,16 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Model:
-    """What one simulated mask is modelled on."""
+    """Properties that one simulated mask reproduces.
+
+    `size` is (height, width) in pixels; `touching` is a share of the cells.
+    """
 
     name: str | None
-    """annotated mask or sequence; None without data"""
+    """name of the annotated mask or sequence; None without data"""
     shapes: tuple[Shape, ...]
     magnification: float
-    """simulated length by length in the shapes"""
+    """ratio of simulated lengths to lengths in the shapes"""
     size: tuple[int, int]
     density: float
     touching: float
@@ -56,9 +59,9 @@ class Annotated:
     """The masks of --like: their cells' shapes at full resolution, and their measures at --scale."""
 
     def __init__(self, path: Path, sequences: tuple[str, ...], scale: float) -> None:
-        """Raises UserError when there are no masks, no cells in them, or they are not numbered one by one."""
+        """Raises UserError when there are no masks, no cells in them, or cells do not have an id each."""
         found = Dataset.open(path, sequences, holds="masks").masks()
-        # without its image an item stands for the mask alone, in reading and in the fingerprint
+        # an item without its image represents the mask alone, for reading and for the fingerprint
         self.dataset = replace(found, items=tuple(replace(item, image=None) for item in found.items))
         self.dataset.check_labels()
         self.scale = scale
@@ -77,7 +80,7 @@ class Annotated:
         self.shapes = lru_cache(maxsize=None)(self._shapes)
 
     def labels(self, number: int) -> NDArray[Any]:
-        """Read mask `number`, at scale."""
+        """Read mask `number`, from 0, and resize it by the scale: (H, W)."""
         labels = self.dataset.read_labels(self.dataset.items[number])
         return resize_labels(labels, scaled_shape(labels.shape, self.scale))
 
@@ -85,7 +88,10 @@ class Annotated:
         return shapes_of(self.dataset.read_labels(self.dataset.items[number]))
 
     def model(self, generator: np.random.Generator) -> Model:
-        """Draw an annotated mask as a model, with the shapes of at least FEWEST cells where there are so many."""
+        """Draw an annotated mask as a model, with the shapes of at least FEWEST cells if there are so many.
+
+        Raises UserError when no cell of any mask has a usable shape.
+        """
         place = int(generator.integers(len(self.populated)))
         shapes: tuple[Shape, ...] = ()
         for number in self.populated[place:] + self.populated[:place]:
@@ -108,10 +114,10 @@ def _parametric(diameter: float, generator: np.random.Generator) -> Model:
 
 
 def simulate_masks(wanted: MaskSimulation) -> list[str]:
-    """Write OUT/masks, OUT/dataset.json, OUT/statistics.json and OUT/report.html; return lines that tell of it.
+    """Write OUT/masks, OUT/dataset.json, OUT/statistics.json and OUT/report.html; return summary lines.
 
-    Interrupted work goes on. Raises UserError when --like holds no cells to take the shapes of, or OUT anything that an
-    unfinished run of the same command has not written.
+    An interrupted run is continued. Raises UserError when --like holds no cells with a usable shape, or OUT lies in
+    --like or holds anything that an unfinished run of the same command has not written.
     """
     keep_apart(wanted)
     check_target(wanted.out, BY, overwrite=wanted.overwrite)  # before much is read
@@ -152,13 +158,13 @@ def simulate_masks(wanted: MaskSimulation) -> list[str]:
 
 
 def keep_apart(wanted: Simulation) -> None:
-    """Raise UserError when OUT lies where the model's masks do."""
+    """Raise UserError when OUT lies in the folder of --like."""
     if wanted.like is not None and wanted.out.resolve().is_relative_to(wanted.like.resolve()):
         raise UserError(f"{wanted.out}: lies in {wanted.like}, which --like takes as a model; give another --out")
 
 
 def settings_of(wanted: Simulation) -> dict[str, Any]:
-    """The settings by the names of their flags, without what does not change the outcome."""
+    """Return the settings by name, without those that do not change the result (`out` and `overwrite`)."""
     settings = asdict(wanted)
     for loose in ("out", "overwrite"):
         settings.pop(loose)
@@ -166,7 +172,7 @@ def settings_of(wanted: Simulation) -> dict[str, Any]:
 
 
 def _plan(wanted: MaskSimulation, data: Annotated | None, index: int) -> tuple[Model, np.random.Generator]:
-    """What mask `index` is modelled on where the command line leaves that open, and the generator to draw it by."""
+    """Return the model of mask `index`, with size and density of the command line if given, and its generator."""
     generator = np.random.default_rng([wanted.seed, index])
     model = data.model(generator) if data else _parametric(wanted.diameter or FITTING_DIAMETER, generator)
     height, width = map(int, wanted.size.split("x")) if wanted.size else model.size
@@ -248,7 +254,7 @@ def _write_report(
 
 
 def verdict(subject: str, titles: Mapping[str, str], apart: Mapping[str, float | None]) -> str:
-    """Say in which statistic the simulated differ most; `subject` is "the real ones, simulated ones"."""
+    """Name the statistic in which simulated data differ most; `subject` is "the real ones, simulated ones"."""
     known = {name: value for name, value in apart.items() if value is not None}
     worst = max(known, key=lambda name: known[name])
     return (
@@ -263,7 +269,7 @@ def comparison_table(
     real: Mapping[str, Mapping[str, float | None]] | None,
     apart: Mapping[str, float | None] | None,
 ) -> tuple[list[str], list[list[str | float | None]]]:
-    """Header and rows of a table of medians and quartiles, with the distances where there are real ones."""
+    """Return header and rows of a table of medians and quartiles, with distances if there are real data."""
     columns = [simulated, *([real] if real else [])]
     rows: list[list[str | float | None]] = []
     for name, title in titles.items():
@@ -281,7 +287,10 @@ def comparison_figure(
     real: Mapping[str, NDArray[np.float64]],
     fine: Collection[str],
 ) -> Figure:
-    """A histogram per statistic, both sets in the same bins; in fine ones, without the ends of long tails, if many."""
+    """Draw a histogram per statistic, both sets in the same bins.
+
+    The statistics in `fine` get more bins, which leave out the ends of long tails.
+    """
     height = -(-len(titles) // 3)
     figure = Figure(figsize=(9.2, 2.7 * height), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(height, 3).flat, titles.items(), strict=False):
@@ -306,6 +315,6 @@ def comparison_figure(
 
 
 def _picture(labels: NDArray[Any]) -> Pixels:
-    """Colours of the middle of a mask; ids are renumbered, as they may be large."""
+    """Return the colours of the middle of a mask; ids are renumbered, because they may be large."""
     middle = tuple(slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in labels.shape)
     return colour_labels(dense(labels[middle])[1])

@@ -1,4 +1,4 @@
-"""Movies of cells that move, grow and divide like the user's own, and how like them."""
+"""Simulate movies of cells that move, grow and divide like the user's own, and compare the two."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,7 +39,7 @@ from cytoforge.simulation.masks import MODEL_DIAMETER, Shape, lacks, parametric_
 BY = "cytoforge simulate movie"
 FORMAT = 1  # of statistics.json
 SIZE, FRAMES, DENSITY, TOUCHING = (256, 256), 50, 0.2, 0.5  # without data
-FEWEST = 10  # shapes of a sequence, below which those of the others serve too
+FEWEST = 10  # shapes of a sequence; with fewer, those of all sequences are used
 SAMPLED = 12  # frames of a sequence that shapes are taken of, as a cell changes little from one to the next
 OPENING = 5  # first frames of a sequence, whose coverage is that of the simulated first one
 REACHED = 0.85  # share of the density asked for that the first frame has, unless there was no room
@@ -64,7 +64,7 @@ RATES = {"division_rate": "divisions by cell and frame", "death_rate": "deaths b
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured of one sequence."""
+    """Motion and morphology measured in one sequence."""
 
     motion: Motion
     frames: tuple[Morphology, ...]
@@ -72,18 +72,18 @@ class Measures:
 
 @dataclass(frozen=True)
 class MovieModel(Model):
-    """What one simulated sequence is modelled on; all but its length is of a frame."""
+    """Properties that one simulated sequence reproduces; all but `frames` describe a single frame."""
 
     frames: int
     inset: int = 0
-    """pixels from the edge: cells that lie wholly within them have no label"""
+    """width in pixels of a band along the edge; cells that lie wholly in it have no label"""
 
 
 class Filmed:
     """The movie of --like: shapes of its cells at full resolution, measures at --scale, and how its cells behave."""
 
     def __init__(self, path: Path, names: tuple[str, ...], scale: float) -> None:
-        """Raises UserError when it is no movie, or no sequence has tracks and cells."""
+        """Raises UserError when it is no movie, no sequence has tracks, or no cell lies whole in its frame."""
         if not movie.is_movie(path):
             raise movie.no_movie(path, "01/t000.tif, 01_GT/TRA/man_track.txt ...", "simulate masks has none")
         self.path, self.scale = path, scale
@@ -101,7 +101,7 @@ class Filmed:
         self.shapes: list[tuple[Shape, ...]] = []
         self.sizes: list[tuple[int, int]] = []
         self.reach: list[float] = []
-        """least of how far any cell of a sequence reaches into the frame, in pixels"""
+        """for each sequence, the least distance in pixels that any cell reaches into the frame"""
         self.measures: list[Measures] = []
         progress = Progress("measure")
         for number, (sequence, tracks) in enumerate(zip(self.sequences, self.tracks, strict=True)):
@@ -135,7 +135,7 @@ class Filmed:
             yield frame, resized
 
     def model(self, generator: np.random.Generator) -> MovieModel:
-        """Draw a sequence as a model."""
+        """Draw a sequence that has cells as a model."""
         usable = [number for number, one in enumerate(self.measures) if any(frame.count for frame in one.frames)]
         number = usable[int(generator.integers(len(usable)))]
         shapes = self.shapes[number]
@@ -158,7 +158,7 @@ class Filmed:
         )
 
     def source(self) -> dict[str, Any]:
-        """What dataset.json says of the movie: path, frames, hashes of its masks and track files."""
+        """Return the record of the movie for dataset.json: path, frames, hashes of its masks and track files."""
         masks = Dataset.open(self.path, tuple(one.name for one in self.sequences), holds="masks").masks()
         alone = replace(masks, items=tuple(replace(item, image=None) for item in masks.items))
         files = {one.name: digest(one.tracks[one.track_source or ""]) for one in self.sequences}
@@ -166,7 +166,9 @@ class Filmed:
 
 
 def least_reach(labels: NDArray[Any]) -> float:
-    """Pixels that a cell of labels (H, W) reaches into the frame, 1 at its edge: the least of all cells, or infinity.
+    """Return the least distance in pixels that any cell of labels (H, W) reaches into the frame; 1 at its edge.
+
+    Without cells it is infinite.
 
     Many movies are annotated in a field of interest only: the Cell Tracking Challenge leaves cells out that lie wholly
     within some 25 or 50 pixels of the edge.
@@ -179,7 +181,7 @@ def least_reach(labels: NDArray[Any]) -> float:
 
 
 def measure(frames: Iterator[tuple[int, NDArray[Any]]], tracks: Sequence[movie.Track]) -> Measures:
-    """Measure motion and shapes in one pass over the frames (number, labels)."""
+    """Measure motion and morphology in one pass over the frames (number, labels)."""
     shapes: list[Morphology] = []
 
     def watched() -> Iterator[tuple[int, NDArray[Any]]]:
@@ -191,10 +193,10 @@ def measure(frames: Iterator[tuple[int, NDArray[Any]]], tracks: Sequence[movie.T
 
 
 def simulate_movie(wanted: MovieSimulation) -> list[str]:
-    """Write OUT/NN_GT, OUT/dataset.json, OUT/statistics.json, OUT/report.html, films; return lines that tell of it.
+    """Write OUT/NN_GT, OUT/dataset.json, OUT/statistics.json, OUT/report.html and films; return summary lines.
 
-    Interrupted work goes on, by whole sequences. Raises UserError when --like is no movie with tracks, or OUT holds
-    anything that an unfinished run of the same command has not written.
+    An interrupted run is continued by whole sequences. Raises UserError when --like is no movie with tracks, or OUT
+    lies in --like or holds anything that an unfinished run of the same command has not written.
     """
     keep_apart(wanted)
     check_target(wanted.out, BY, overwrite=wanted.overwrite)  # before much is read
@@ -241,7 +243,7 @@ def simulate_movie(wanted: MovieSimulation) -> list[str]:
 
 
 def _plan(wanted: MovieSimulation, data: Filmed | None, index: int) -> tuple[MovieModel, np.random.Generator]:
-    """What a sequence is modelled on where the command line leaves that open, and the generator to draw it by."""
+    """Return the model of sequence `index`, with what the command line sets, and its generator."""
     generator = np.random.default_rng([wanted.seed, index])
     if data:
         model = data.model(generator)
@@ -290,7 +292,7 @@ def _measured(out: Path, name: str) -> Measures:
 
 
 def _film(out: Path, name: str) -> bytes:
-    """Return a film of the sequence NAME of OUT, each track in a colour of its own as far as 255 go."""
+    """Return the sequence NAME of OUT as a GIF film; tracks have 255 colours in turn."""
     frames = []
     for _, labels in _read(out, name).tracked():
         every = -(-max(labels.shape) // FILM)
@@ -376,7 +378,7 @@ def _write_report(
 
 
 def _moments(sequence: movie.Sequence, scale: float) -> list[Pixels]:
-    """Colours of the middle of MOMENTS frames at equal intervals of time."""
+    """Return colours of the middle of MOMENTS frames at equal intervals of time."""
     frames = sequence.tracked_frames()
     shown = []
     for index in np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int):
@@ -388,5 +390,5 @@ def _moments(sequence: movie.Sequence, scale: float) -> list[Pixels]:
 
 
 def _colours(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Number of the colour of each pixel of labels, 0 background, 1 to 255 by track."""
+    """Return the colour number of each pixel of labels: 0 for background, 1 to 255 by track."""
     return np.where(labels > 0, 1 + (labels - 1) % 255, 0).astype(np.uint8)

@@ -1,1 +1,1 @@
-"""Simulated cells: label images and the pictures that a microscope would take of them. Arrays in, arrays out."""
+"""Simulate label images of cells and the microscope images of them. All functions take and return arrays."""

@@ -1,9 +1,9 @@
-"""Bodies of simulated cells that move and change shape: forms, where they lie, the pixels they get, and where these go.
+"""Shapes and positions of simulated cells that move: forms, poses, rasterisation to labels, and pixel displacement.
 
-A form is a cell's signed distance field, turned so that its long axis is horizontal, and scaled to area 1. So any two
-forms can be mixed, and a cell goes over from one to another smoothly. A body is a form at a place, turned, scaled and
-stretched. Where bodies overlap, a pixel goes to the one in which it lies deeper below the outline: no pixel has two
-owners, and the border between two cells moves as smoothly as they do.
+A form is a cell's signed distance field, turned so that its long axis is horizontal, and scaled to area 1. Any two
+forms can therefore be mixed, and a cell changes smoothly from one to another. A body is a form that is placed, rotated,
+scaled and stretched. Where bodies overlap, a pixel belongs to the body in which it lies deeper below the outline. No
+pixel has two owners, and the border between two cells moves as smoothly as the cells do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,26 +26,27 @@ Point = NDArray[np.float64]
 Window = tuple[slice, slice]
 
 UNIT = 24
-"""Grid points of a form on the side of a square of area 1."""
+"""Grid points of a form per unit of length; the unit is the square root of the form's area."""
 REACH = 2.5
-"""Lengths from the centre of a form to the end of its grid; what is longer is cut off."""
+"""Distance from the centre of a form to the end of its grid, in units of length; longer parts are cut off."""
 PAD = 4
 """Grid points that `Shape.of` adds on each side."""
 HALF = int(UNIT * REACH) + PAD
+"""Grid points from the centre of a form to each edge of its field."""
 RADIUS = 1 / np.sqrt(np.pi)
 """Radius of a disc of area 1."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """A shape of area 1 with its long axis along the columns; lengths are in roots of its area."""
+    """A shape of area 1 with its long axis along the columns; the unit of length is the square root of its area."""
 
     field: Field
-    """(2 HALF + 1, 2 HALF + 1), UNIT points a length: depth below the outline, negative outside"""
+    """(2 HALF + 1, 2 HALF + 1), UNIT grid points per unit of length: depth below the outline, negative outside"""
 
     @classmethod
     def of(cls, depth: NDArray[np.floating]) -> tuple[Self, "Pose"]:
-        """Take the form of the largest piece of what is positive in (h, w), and how it lies there.
+        """Return the form of the largest connected piece of the positive pixels of (h, w), and its pose there.
 
         Raises ValueError when nothing is positive.
         """
@@ -73,13 +74,13 @@ class Form:
         return 2 * float(x.std()) / UNIT, 2 * float(y.std()) / UNIT
 
     def apart(self, other: "Form") -> float:
-        """One less the intersection over union of two forms laid on each other."""
+        """Return 1 minus the intersection over union of two forms that are laid on each other."""
         one, two = self.field > 0, other.field > 0
         return 1 - float(np.count_nonzero(one & two)) / max(int(np.count_nonzero(one | two)), 1)
 
 
 def disc() -> Form:
-    """The round form."""
+    """Return the form of a disc."""
     grid = np.arange(-HALF, HALF + 1) / UNIT
     return Form((RADIUS - np.hypot(grid[:, None], grid)).astype(np.float32))
 
@@ -90,15 +91,15 @@ class Pose:
 
     centre: Point
     angle: float
-    """radians from the columns' direction towards the rows'"""
+    """of the long axis, in radians, from the direction of increasing column towards that of increasing row"""
     length: float
-    """pixels for the root of the area"""
+    """square root of the area, in pixels"""
     stretch: float = 1.0
-    """along the long axis, at constant area"""
+    """factor along the long axis, at constant area"""
 
     @property
     def matrix(self) -> Point:
-        """(2, 2), from form to pixels."""
+        """Matrix (2, 2) from the coordinates of the form to pixels."""
         sine, cosine = np.sin(self.angle), np.cos(self.angle)
         turn = np.array([[cosine, sine], [-sine, cosine]])
         return turn * (self.length * np.array([1 / self.stretch, self.stretch]))
@@ -116,19 +117,19 @@ class Pose:
 
 @dataclass(frozen=True)
 class Body:
-    """A mixture of two forms, rounded to some part, that lies somewhere."""
+    """A mixture of two forms, partly rounded, at a pose."""
 
     form: Form
     target: Form
     mixture: float
     """0 for `form`, 1 for `target`"""
     roundness: float
-    """0 as it is, 1 for a disc"""
+    """0 for the mixture as it is, 1 for a disc"""
     pose: Pose
 
     @property
     def axes(self) -> tuple[float, float]:
-        """Semi-axes in pixels, along and across."""
+        """Semi-axes along and across the long axis, in pixels."""
         one, two = (1 - self.roundness) * (1 - self.mixture), (1 - self.roundness) * self.mixture
         along, across = (
             one * first + two * second + self.roundness * RADIUS
@@ -137,7 +138,10 @@ class Body:
         return along * self.pose.length * self.pose.stretch, across * self.pose.length / self.pose.stretch
 
     def depth(self, size: tuple[int, int]) -> tuple[Window, Field] | None:
-        """Depth below the outline in pixels, in the window of an image (H, W) that holds the body; None outside."""
+        """Return the window of an image (H, W) that holds the body, and the depth below its outline there, in pixels.
+
+        Returns None when the body lies outside the image.
+        """
         field = self._field()
         extent = [np.abs(np.flatnonzero((field > 0).any(axis)) - HALF).max(initial=0) + 1 for axis in (1, 0)]
         matrix = self.pose.matrix
@@ -160,7 +164,7 @@ class Body:
             mixed = mixed + np.float32(self.roundness) * (DISC.field - mixed)
         if mixed is self.form.field:
             return mixed
-        # arms that only one of two forms has vanish between them: the outline moves out until the area is 1 again
+        # mixing removes arms that only one of the forms has, so the outline moves outwards until the area is 1 again
         level: Field = mixed - np.partition(mixed, -(UNIT**2), axis=None)[-(UNIT**2)]
         return level
 
@@ -171,8 +175,8 @@ DISC = disc()
 def share_pixels(bodies: Sequence[Body], size: tuple[int, int]) -> tuple[Labels, NDArray[np.intp]]:
     """Draw bodies into an image.
 
-    Returns labels int32 (H, W), 1..N in the order of the bodies, each connected by pixel sides; and for each body the
-    number of pixels (N, 2) that it would have alone, and that it has. A body outside has none.
+    Returns labels int32 (H, W), 1..N in the order of the bodies, each connected by pixel sides; and counts (N, 2):
+    the number of pixels that each body would have alone, and the number that it has. A body outside the image has none.
     """
     depth, labels = np.zeros(size, np.float32), np.zeros(size, np.int32)
     counts = np.zeros((len(bodies), 2), np.intp)
@@ -196,10 +200,15 @@ def share_pixels(bodies: Sequence[Body], size: tuple[int, int]) -> tuple[Labels,
 
 
 def pushes(centres: Point, offsets: Point, radius: Point) -> tuple[Point, Point]:
-    """What each of N cells is pushed by, (N, 2), and the torque on it, from the overlaps of its discs with others'.
+    """Return the push (N, 2) and the torque (N,) on each of N cells, from the overlaps of its discs with other cells'.
 
-    The sum is shared out among the overlaps, so that many do not add up to a leap. `offsets` (K, N, 2) are
-    those of the discs from the centres (N, 2), `radius` (N,) theirs.
+    The summed push is divided by the square root of the number of overlaps, and the summed torque by that number, so
+    that many overlaps do not cause a large jump.
+
+    Args:
+        centres: (N, 2), row and column of the cells in pixels.
+        offsets: (K, N, 2), offsets in pixels of the K discs of each cell from its centre.
+        radius: (N,), radius in pixels of the discs of each cell.
     """
     count = len(centres)
     points, arms = (centres + offsets).reshape(-1, 2), offsets.reshape(-1, 2)
@@ -227,17 +236,18 @@ def displacement(
     poses_after: Mapping[int, Pose],
     daughters: Mapping[int, tuple[int, int]],
 ) -> NDArray[np.float32]:
-    """Where each pixel of each cell is in the next frame.
+    """Return the displacement of each pixel of each cell to the next frame.
 
-    A pixel goes with its cell's pose. Where that would take it out of its cell's next mask, because the outline changed
-    or another cell pressed, it goes to the nearest pixel of the mask. The halves of a mother go to the daughters.
+    A pixel moves with the pose of its cell. Where that would take it out of the cell's next mask, because the outline
+    changed or another cell covers it, it moves to the nearest pixel of that mask. A place outside the frame stays as it
+    is. The two halves of a mother move to her daughters.
 
     Args:
         labels: (H, W), 0 background.
         after: (H, W), the next frame.
-        poses: by label, of this frame.
-        poses_after: by label, of the next one.
-        daughters: by label of the mother, of those that begin in the next frame.
+        poses: pose of each cell in this frame, by label.
+        poses_after: pose of each cell in the next frame, by label.
+        daughters: labels of the two daughters that begin in the next frame, by label of the mother.
 
     Returns:
         float32 (2, H, W), rows and columns, in pixels: 0 outside cells, nan where the cell has no next mask.
@@ -253,7 +263,7 @@ def displacement(
                 window = boxes_after[kin]
                 mask = np.argwhere(after[window] == kin) + [side.start for side in window]
                 carried = _carried(pixels[part], label, kin, poses, poses_after)
-                # as it is returned: half a pixel away, the last digits decide in which pixel it lies
+                # round to float32 as on return: halfway between two pixels, the last digits decide which one is hit
                 carried = pixels[part] + (carried - pixels[part]).astype(np.float32)
                 moved[part] = _into(mask, carried, after, kin)
         flow[:, pixels[:, 0], pixels[:, 1]] = (moved - pixels).T
@@ -267,7 +277,7 @@ def _heirs(
     poses_after: Mapping[int, Pose],
     daughters: Mapping[int, tuple[int, int]],
 ) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Which pixels of a cell belong to which label in the next frame: all to its own, or a half to each daughter."""
+    """Return labels of the next frame, each with the cell's pixels that go to it."""
     if label not in daughters:
         return [(label, np.ones(len(pixels), bool))]
     one, two = daughters[label]
@@ -286,7 +296,7 @@ def _carried(
 
 
 def _into(mask: NDArray[np.intp], places: Point, after: Labels, label: int) -> Point:
-    """Bring places that are inside the frame but outside a mask (its pixels (N, 2)) to its nearest pixel."""
+    """Move places (M, 2) in the frame but outside a mask, given by its pixels (N, 2), to its nearest pixel."""
     nearest = np.rint(places).astype(np.intp)
     inside: NDArray[np.bool_] = np.all((nearest >= 0) & (nearest < after.shape), axis=1)
     strays = inside.copy()

@@ -1,8 +1,8 @@
-"""The culture: simulated cells that walk, push, grow, divide and die on a field larger than the frame.
+"""Culture of simulated cells that move, push, grow, divide and die on a field larger than the frame.
 
-The cells of the first frame are cut out of a label image. From then on they walk (a persistent random walk), push each
-other apart, grow, change their form, round up and divide, and die. Those that cross the edge of the frame leave and
-enter by themselves, as the field goes on beyond it; its walls reflect.
+The cells of the first frame are taken from a simulated label image. From then on the cells follow a persistent random
+walk, push each other apart, grow, change their form, round up and divide, and die. Cells leave and enter the frame
+across its edge, because the field extends beyond the frame. The walls of the field reflect cells.
 """
 
 from collections.abc import Sequence
@@ -23,96 +23,98 @@ Point = NDArray[np.float64]
 RAYLEIGH = float(np.sqrt(2 * np.log(2)))
 """Median length of a vector whose two components are normal with standard deviation 1."""
 FORMS = 96
-"""Forms drawn for a movie, between which cells change."""
+"""Number of forms that are drawn for a movie; cells change from one of them to another."""
 BORDER = 2.0
-"""Median diameters that the field goes on beyond the frame on each side."""
+"""Width by which the field extends beyond the frame on each side, in median diameters."""
 BREATH = 0.8
-"""Share of a fluctuation of the area that is left in the next frame."""
+"""Share of a fluctuation of the area that remains in the next frame."""
 SWELL = float(np.sqrt((1 + BREATH) / 2))
-"""Standard deviation of what is added to it, by that of the steps."""
+"""Standard deviation of the random term added to the fluctuation each frame, relative to `Dynamics.fluctuation`."""
 ROUNDING, SPREADING, DYING = 3, 4, 4
 """Frames in which a cell rounds up to divide, a daughter spreads again, and a dying cell shrinks."""
 CONDENSED = 0.6
-"""Area of a rounded cell by that of the same cell spread out."""
+"""Ratio of the area of a rounded cell to that of the same cell spread out."""
 CLEAVAGE = 1.25
-"""Stretch of a mother in her last frame, along the axis of her division."""
+"""Ratio of length to width of a round mother in her last frame; its square root is the stretch along the long axis."""
 DIVERGENCE, FADING = 0.15, 0.8
-"""What sisters drift apart by in their first frame, in shown diameters, and what of it is left with each frame."""
+"""Distance by which sisters drift apart in their first frame, in their diameters; share of it kept each frame."""
 SISTERS = 0.12
-"""Standard deviation of the logarithm of the distance of new sisters."""
+"""Standard deviation of the logarithm of the distance between new sisters."""
 REGULARITY = 0.12
 """Standard deviation of the logarithm of the time between divisions."""
 SPIN = 0.06
-"""Standard deviation of a cell's turn a frame, radians."""
+"""Standard deviation of a cell's rotation per frame, in radians."""
 ROUNDS, YIELD = 6, 0.35
-"""Rounds in which cells push each other apart a frame, and the share of an overlap that goes with each."""
+"""Rounds per frame in which cells push each other apart, and the share of the push applied in each round."""
 PUSH = 0.12
-"""Most that a cell is pushed in a round, in median diameters."""
+"""Largest distance that a cell is pushed in a round, in median diameters."""
 SOFT, APART = 0.9, 1.0
-"""Size of the bodies that push, by those drawn: of cells that hold together, which lie against each other and give way
-by this factor; of others by so many pixels more, so that there is background between them."""
+"""Size of the bodies used for pushing. The semi-axes of cohesive cells are multiplied by SOFT, so that these cells lie
+against each other. APART pixels are added to those of other cells, so that background remains between them."""
 COHESION = 0.8
-"""Pull towards neighbours that cells of a colony walk with, by their speed."""
+"""Speed of cohesive cells towards their neighbours, relative to their median speed."""
 HOLD = 1.6
-"""Distance in median diameters up to which they hold together."""
+"""Distance up to which a cohesive cell is pulled towards a neighbour, in median diameters."""
 CROWDED, CRUSHED = 0.85, 0.35
-"""A cell with less than this share of its pixels left by others does not grow; dies."""
+"""Share of a cell's pixels not covered by others: at CROWDED or less it does not grow, below CRUSHED it dies."""
 FULL = 0.7
-"""Coverage of the field from which no cell divides."""
+"""Coverage of the field above which no further cell begins to divide."""
 SEEN = 0.05
-"""Least share of a cell that must be in the frame to be labelled."""
+"""Smallest share of a cell that must lie in the frame for the cell to be labelled."""
 TRIES, NEAR = 8, 0.1
-"""First frames drawn, and how near to the density asked for (logarithm) one ends that: few cells are many by chance."""
+"""Most first frames drawn, and the difference of log density from the requested one below which drawing stops.
+
+Several are drawn because the density of a frame with few cells varies much by chance."""
 
 
 @dataclass(eq=False)
 class Cell:
-    """A cell on the field; places are (row, column) of the frame."""
+    """A cell on the field; positions are (row, column) in pixels of the frame."""
 
     pose: Pose
     velocity: Point
     pace: float
-    """standard deviation of either component of the velocity, pixels a frame"""
+    """standard deviation of each component of the velocity, in pixels per frame"""
     form: Form
     target: Form
     cohesive: bool
     area: float
-    """when spread out, pixels"""
+    """when spread out, in pixels"""
     most: float
-    """area at which growth ends"""
+    """area at which growth ends, in pixels"""
     due: float
-    """frames until it divides"""
+    """frames until the cell divides"""
     mixture: float = 0.0
     roundness: float = 0.0
     condensed: float = 0.0
-    """0 spread out, 1 as small as when rounded"""
+    """0 for the area when spread out, 1 for the area when rounded"""
     drift: Point = field(default_factory=lambda: np.zeros(2))
-    """what parts it from its sister, pixels a frame"""
+    """velocity away from its sister, in pixels per frame"""
     swelling: float = 0.0
-    """logarithm of its area by that which it has on the whole"""
+    """logarithm of the ratio of its fluctuating area to `area`"""
     crowding: float = 1.0
-    """share of its pixels that others left it"""
+    """share of its pixels that other cells do not cover"""
     dying: int = 0
-    """frames that it has been dying for"""
+    """number of frames for which it has been dying"""
     label: int = 0
-    """in the frame at hand, 0 where it is not seen"""
+    """label in the current frame, 0 when the cell is not labelled there"""
     former: int = 0
-    """label in the frame before, if it is not seen any more"""
+    """label in the previous frame, if the cell is no longer labelled; else 0"""
     mother: "Cell | None" = None
-    """until its first frame"""
+    """mother of a new daughter, until the daughter's first frame is recorded"""
 
     def body(self) -> Body:
-        """What is drawn."""
+        """Return the body to draw."""
         return Body(self.form, self.target, self.mixture, self.roundness, self.pose)
 
     def shown_area(self) -> float:
-        """Area in pixels as it is now, rounded up or dying."""
+        """Return the current area in pixels, with fluctuation, rounding and dying taken into account."""
         left = max(1 - self.dying / (DYING + 1), 0.05)
         return self.area * float(np.exp(self.swelling)) * left * (1 - (1 - CONDENSED) * self.condensed)
 
 
 class Culture:
-    """The field while time goes on."""
+    """The cells on the field, advanced frame by frame."""
 
     def __init__(
         self,
@@ -134,7 +136,7 @@ class Culture:
         self.size = (size[0] + 2 * self.border, size[1] + 2 * self.border)
         drawn = [shapes[int(generator.integers(len(shapes)))].draw(magnification, generator) for _ in range(FORMS)]
         self.forms = [Form.of(depth)[0] for depth in drawn if (depth > 0).any()] or [DISC]
-        # the first image goes on beyond the field by a rim, so that those whose centres are on the field are whole
+        # the first image extends beyond the field by a rim, so that cells with their centres on the field are whole
         rim = int(np.ceil(self.diameter))
         whole = (self.size[0] + 2 * rim, self.size[1] + 2 * rim)
         wanted = self._wanted(density, whole)
@@ -160,8 +162,8 @@ class Culture:
         self.cells = nearest
 
     def _wanted(self, density: float, whole: tuple[int, int]) -> float:
-        """Density of an image of that size, of which so many cells or so much coverage are labelled in the frame."""
-        # labelled are cells whose centres lie up to half a diameter beyond the inset
+        """Return the density for an image of size `whole` that gives `density` of labelled cells in the frame."""
+        # labelled cells have their centres up to half a diameter beyond the inset
         height, width = (side - 2 * self.inset + self.diameter for side in self.frame)
         if density >= 1:
             return density * whole[0] * whole[1] / (height * width)
@@ -169,12 +171,12 @@ class Culture:
         return min(density * self.frame[0] * self.frame[1] / (height * width), 0.999)
 
     def _shown(self, density: float) -> float:
-        """Coverage of the frame, or number of cells in it, as the density is meant."""
+        """Return the number of labelled cells in the frame where density is 1 or more, else their coverage of it."""
         numbers, _, seen = self.draw()
         return int(seen.sum()) if density >= 1 else float(np.append(False, seen)[numbers].mean())
 
     def draw(self) -> tuple[Labels, NDArray[np.intp], NDArray[np.bool_]]:
-        """Numbers of the cells in the frame and counts as `share_pixels` gives them, and which cells are labelled."""
+        """Return cell numbers (H, W) and counts (N, 2), as `share_pixels` does, and which cells are labelled (N,)."""
         numbers, counts = share_pixels([cell.body() for cell in self.cells], self.frame)
         within = tuple(slice(self.inset, side - self.inset) for side in self.frame)
         reaches = np.bincount(numbers[within].ravel(), minlength=len(self.cells) + 1)[1:] > 0
@@ -182,7 +184,7 @@ class Culture:
         return numbers, counts, reaches & (counts[:, 0] >= least)
 
     def _settle(self, labels: Labels, rim: int) -> list[Cell]:
-        """Take the cells on the field from its first label image; the larger ones are nearer to their division."""
+        """Take the cells on the field from the first label image; larger cells are nearer to their division."""
         found = [self._taken(labels, number, box, rim) for number, box in enumerate(ndimage.find_objects(labels), 1)]
         low, high = self._walls()
         found = [one for one in found if ((one[1].centre >= low) & (one[1].centre <= high)).all()]
@@ -207,7 +209,7 @@ class Culture:
         return cells
 
     def _taken(self, labels: Labels, number: int, box: tuple[slice, ...], rim: int) -> tuple[Form, Pose, bool]:
-        """Form and pose of a cell in its box of the field, and whether it touches no other."""
+        """Return the form and pose of a cell of the first label image, and whether it touches no other cell."""
         form, pose = Form.of(Shape.of(labels[box] == number).field)
         corner = np.array([part.start for part in box]) - PAD
         around = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
@@ -215,13 +217,14 @@ class Culture:
         return form, replace(pose, centre=pose.centre + corner - self.border - rim), alone
 
     def _walls(self) -> tuple[float, Point]:
-        """Lowest and highest places of centres."""
+        """Return the lowest and highest positions that the centres of cells can take."""
         return -float(self.border), np.array(self.frame, float) + self.border - 1
 
     def _phase(self) -> float:
-        """Time since the last division by that between two, in a population that grows steadily: more young than old.
+        """Draw a cell's phase, 0 to 1, in a steadily growing population, which has more young cells than old.
 
-        The density is proportional to 2 ** -phase (Powell, J. Gen. Microbiol. 15, 1956).
+        The phase is the time since the last division over the time between two divisions. Its density is
+        proportional to 2 ** -phase (Powell, J. Gen. Microbiol. 15, 1956).
         """
         return float(1 - np.log2(1 + self.generator.random()))
 
@@ -230,7 +233,10 @@ class Culture:
         return float(speed * self.diameter / RAYLEIGH)
 
     def _cycle(self) -> float:
-        """Frames between two divisions: with one every T frames a population grows by ln 2 / T a frame."""
+        """Draw the number of frames between two divisions.
+
+        The log size of a population that divides every T frames grows by ln 2 / T per frame.
+        """
         if not self.dynamics.division_rate:
             return np.inf
         factor = np.exp(REGULARITY * self.generator.standard_normal())
@@ -240,7 +246,7 @@ class Culture:
         return self.forms[int(self.generator.integers(len(self.forms)))]
 
     def step(self) -> None:
-        """Go on by a frame."""
+        """Advance by one frame."""
         full = sum(cell.area for cell in self.cells) > FULL * self.size[0] * self.size[1]
         pulls = self._pulls()
         after: list[Cell] = []
@@ -254,7 +260,7 @@ class Culture:
         self._push_apart()
 
     def _live(self, cell: Cell, pull: Point, full: bool) -> None:
-        """Let a cell age by a frame: move, turn, grow, change its form."""
+        """Advance a cell by one frame: move, rotate and grow it, and change its form."""
         random, dynamics = self.generator.standard_normal(4), self.dynamics
         if cell.dying or cell.crowding < CRUSHED or self.generator.random() < dynamics.death_rate:
             cell.dying += 1
@@ -280,14 +286,14 @@ class Culture:
         )
 
     def _change_form(self, cell: Cell) -> None:
-        """Go on towards the target by what changes the outline by the deformation asked for; then to another."""
+        """Mix in the target form by the deformation per frame; once the target is reached, draw another."""
         apart = max(cell.form.apart(cell.target), 0.05)
         cell.mixture += min(self.dynamics.deformation / apart, 0.5)
         if cell.mixture >= 1:
             cell.form, cell.target, cell.mixture = cell.target, self._form(), 0.0
 
     def _divide(self, mother: Cell) -> list[Cell]:
-        """Two daughters on opposite sides along the long axis of the mother, moving apart."""
+        """Return two daughters on opposite sides along the long axis of the mother, moving apart."""
         dynamics = self.dynamics
         along = mother.pose.matrix[:, 1] / np.linalg.norm(mother.pose.matrix[:, 1])
         shown = 2 * RADIUS * np.sqrt(CONDENSED * mother.area / 2)
@@ -322,7 +328,7 @@ class Culture:
         return daughters
 
     def _pulls(self) -> list[Point]:
-        """For each cell that holds together with others the mean direction towards its neighbours, at most 1 long."""
+        """Return for each cell the mean offset to its neighbours, of length at most 1; zero for cells not cohesive."""
         pulls = [np.zeros(2) for _ in self.cells]
         if not any(cell.cohesive for cell in self.cells):
             return pulls
@@ -335,7 +341,7 @@ class Culture:
         return pulls
 
     def _push_apart(self) -> None:
-        """Move and turn cells so that they overlap less; each is a row of five discs. Walls turn cells back."""
+        """Move and rotate cells, each taken as a row of five discs, so that they overlap less; walls reflect cells."""
         cells = self.cells
         centres = np.array([cell.pose.centre for cell in cells]).reshape(-1, 2)
         angles = np.array([cell.pose.angle for cell in cells])

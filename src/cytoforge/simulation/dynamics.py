@@ -1,4 +1,4 @@
-"""How simulated cells move, grow and divide: a few numbers, and how they are read off tracked movies."""
+"""Parameters of how simulated cells move, grow and divide, and their estimation from tracked movies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,43 +11,46 @@ from scipy.special import hyp2f1, polygamma
 from cytoforge.metrics.motion import Motion, pooled
 
 FEWEST = 10
-"""Values from which a statistic is taken from the movies rather than left at its default."""
+"""Smallest number of values from which a parameter is estimated; with fewer it keeps its default."""
 FASTEST, SPREAD, PERSISTENCE, GROWTH, DIVISION, DEATH, DEFORMATION = 2.0, 1.0, 0.98, 0.1, 0.2, 0.02, 0.5
-"""Most that is believed of a statistic; beyond it are mistakes of tracking."""
+"""Upper limits of the estimated parameters; larger values are taken as tracking errors."""
 LEAP = 0.5
-"""Most by which the logarithm of an area changes in a frame, unless masks were merged, cut or lost."""
+"""Largest change of the logarithm of an area per frame; larger ones come from merged, cut or lost masks."""
 PIXELS = 1.0
-"""Deformation of a rigid cell that moves by parts of pixels, times its diameter in pixels."""
+"""Apparent deformation of a rigid cell that moves by fractions of a pixel, times its diameter in pixels."""
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """How cells move, grow and divide; lengths in median cell diameters, times in frames.
+    """How cells move, grow and divide; lengths are in median cell diameters, times in frames.
 
     The defaults are those of adherent cells that are filmed every 10 to 20 minutes and divide once a day.
     """
 
     speed: float = 0.12
-    """median displacement a frame"""
+    """median displacement per frame"""
     spread: float = 0.4
     """standard deviation, between cells, of the logarithm of the speed"""
     persistence: float = 0.5
     """correlation of successive displacements, 0 to below 1"""
     growth: float = 0.01
-    """increase of the logarithm of the area a frame"""
+    """increase of the logarithm of the area per frame"""
     fluctuation: float = 0.03
     """standard deviation of that increase"""
     division_rate: float = 0.01
-    """divisions by cell and frame"""
+    """divisions per cell and frame"""
     death_rate: float = 0.001
-    """deaths by cell and frame"""
+    """deaths per cell and frame"""
     sister_distance: float = 1.1
-    """between the centres of daughters in their first frame"""
+    """distance between the centres of daughters in their first frame"""
     deformation: float = 0.08
-    """1 less the intersection over union of a cell with itself in the next frame, laid on each other"""
+    """1 minus the intersection over union of a cell's masks in two successive frames, laid on each other; below 1"""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a value that makes no sense."""
+        """Raises ValueError for a value out of range.
+
+        All values but growth must be at least 0, persistence and deformation below 1, and sister_distance above 0.
+        """
         if min(self.speed, self.spread, self.division_rate, self.death_rate, self.fluctuation, self.deformation) < 0:
             raise ValueError(f"speed, spread, rates and deformation are at least 0, got {self}")
         if not 0 <= self.persistence < 1 or not self.sister_distance > 0 or self.deformation >= 1:
@@ -55,11 +58,12 @@ class Dynamics:
 
     @classmethod
     def like(cls, movies: Sequence[Motion]) -> Self:
-        """Read off tracked movies; what rests on fewer than FEWEST values keeps its default.
+        """Estimate the parameters from tracked movies; a statistic of fewer than FEWEST values keeps its default.
 
-        Medians, as tracks have mistakes. The persistence is the one at which a walk turns as the cells do on average;
-        from the spread of the tracks' speeds is taken what so few steps would spread anyway. Sisters that begin
-        together are compared from the first division on. Movies without a division give cells that do not divide.
+        Speed, deformation and sister distance are medians, because tracks contain errors. The persistence is that of a
+        random walk with the mean cosine of the cells' turning angles. The spread of the tracks' speeds is reduced by
+        the spread that so few steps have by chance. One division is enough for the sister distance. Movies without a
+        division give cells that do not divide.
         """
         cells = sum(movie.cells for movie in movies)
         diameters = [movie.diameter for movie in movies if np.isfinite(movie.diameter)]
@@ -73,8 +77,8 @@ class Dynamics:
         }
         if known["speed"].size >= FEWEST:
             values["speed"] = min(float(np.median(known["speed"])) / diameter, FASTEST)
-            # not below 0, as cells would dwindle for good: it is what leaves the frame that gets smaller
-            # the mean: cells that creep spread slowly and draw in fast, so that the median grows where they do not
+            # growth is not below 0, because cells would shrink for good: masks that leave the frame get smaller
+            # mean, not median: crawling cells spread slowly and retract fast, so the median is above the true growth
             values["growth"] = float(np.clip(np.clip(known["growth"], -LEAP, LEAP).mean(), 0, GROWTH))
             low, high = np.quantile(known["growth"], (0.25, 0.75))
             values["fluctuation"] = min(float(high - low) / 1.349, LEAP)
@@ -91,10 +95,10 @@ class Dynamics:
 
 
 def persistence(straightness: float) -> float:
-    """Correlation of successive displacements of a walk whose turning angles have this mean cosine.
+    """Return the correlation, 0 to PERSISTENCE, of successive displacements whose turning angles have this mean cosine.
 
-    For two normal displacements in the plane with correlation r the mean cosine of the angle between them is
-    pi r / 4 F(1/2, 1/2; 2; r^2) with the hypergeometric function F, the expectation of the phase factor of two complex
+    For two normal displacements in the plane with correlation r, the mean cosine of the angle between them is
+    pi r / 4 F(1/2, 1/2; 2; r^2), with the hypergeometric function F, the expectation of the phase factor of two complex
     normal numbers.
     """
     known = np.linspace(0, PERSISTENCE, 200)
@@ -102,7 +106,10 @@ def persistence(straightness: float) -> float:
 
 
 def _spread(paces: NDArray[np.float64], correlation: float) -> float:
-    """Standard deviation of the logarithm of speed between cells, from root mean square speeds and steps (K, 2)."""
+    """Return the standard deviation, between cells, of the logarithm of the speed, with chance variation removed.
+
+    paces: (K, 2), the root mean square speed and the number of steps of each track.
+    """
     speeds, steps = paces[paces[:, 0] > 0].T
     if speeds.size < FEWEST:
         return 0.0
@@ -113,5 +120,5 @@ def _spread(paces: NDArray[np.float64], correlation: float) -> float:
 
 
 def _beyond_pixels(deformation: float, diameter: float) -> float:
-    """What is left of a deformation without that of a rigid cell, which comes from pixels."""
+    """Return a deformation minus that of a rigid cell, which comes from the pixel grid; 0 to DEFORMATION."""
     return float(np.clip(deformation - PIXELS / diameter, 0, DEFORMATION))

@@ -1,6 +1,6 @@
 """Movies of simulated cells: label images, tracks, divisions and the displacement of every pixel.
 
-What cells do stands in `culture.py`; here is written down what is seen of it in the frame.
+The behaviour of cells is in `culture.py`. This module records what is seen of them in the frame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,20 +23,20 @@ class Lineage:
     """A simulated movie."""
 
     labels: Labels
-    """(T, H, W), 0 background; a cell has one label as long as it is seen without a break"""
+    """(T, H, W), 0 background; a cell keeps its label as long as it is seen in every frame"""
     tracks: tuple[Row, ...]
-    """label, first frame, last frame, mother's label or 0; both daughters begin the frame after the mother's last"""
+    """label, first frame, last frame, mother's label or 0; both daughters begin in the frame after the mother's last"""
     poses: tuple[Mapping[int, Pose], ...]
-    """by frame and label, where the cell lies; of tracks that have ended just now, too"""
+    """pose of each cell by frame and label; includes cells whose track ended in the previous frame"""
     lacking: bool
-    """whether there was no room for the density asked for"""
+    """whether there was no room for the requested density"""
     coverage: float
-    """of the first frame"""
+    """share of the first frame's pixels that are cell"""
     field: tuple[int, int]
-    """height and width on which the cells live; the frame is its middle"""
+    """height and width in pixels of the area on which the cells live; the frame is its middle"""
 
     def divisions(self) -> dict[int, tuple[int, int]]:
-        """Daughters by mother."""
+        """Return the labels of the two daughters by the label of their mother."""
         kin: dict[int, list[int]] = {}
         for label, _, _, parent in self.tracks:
             if parent:
@@ -44,9 +44,9 @@ class Lineage:
         return {mother: (one, two) for mother, (one, two) in kin.items()}
 
     def flow(self, frame: int) -> NDArray[np.float32]:
-        """Displacement (2, H, W) of every pixel from a frame to the next, see `bodies.displacement`.
+        """Return the displacement (2, H, W) in pixels of every pixel to the next frame, see `bodies.displacement`.
 
-        Raises ValueError for the last frame.
+        Raises ValueError for the last frame or a frame that is not in the movie.
         """
         if not 0 <= frame < len(self.labels) - 1:
             raise ValueError(f"frames 0 to {len(self.labels) - 2} have a next one, got {frame}")
@@ -77,17 +77,18 @@ def simulate_lineage(
         size: height and width in pixels.
         frames: number of frames, at least 1.
         generator: source of all random numbers.
-        density: of the first frame: below 1 the coverage, from 1 on the number of cells.
+        density: of the first frame, at least 0: the coverage if below 1, else the number of cells.
         dynamics: how cells move, grow and divide.
         layout: scattered: cells keep apart; colony: they lie in packed colonies and hold together; mixed: those that
             begin in groups hold together.
-        magnification: length in the movie by length in the shapes.
+        magnification: ratio of lengths in the movie to lengths in the shapes, above 0.
         touching: share of the cells, 0 to 1, that begin in groups where the layout is mixed.
-        inset: pixels from the edge of the frame; cells that lie wholly within them are not labelled, as in movies with
-            a field of interest.
+        inset: width in pixels of a band along the edge of the frame. Cells that lie wholly in it are not labelled,
+            as in movies with a field of interest.
 
     Raises:
-        ValueError: for fewer than one frame, an inset that leaves nothing of the frame, or as `simulate_labels`.
+        ValueError: for fewer than one frame, no shapes, an inset below 0 or of half the frame or more, or a value that
+            `simulate_labels` rejects.
     """
     if frames < 1:
         raise ValueError(f"a movie has at least one frame, got {frames}")
@@ -110,13 +111,16 @@ def simulate_lineage(
 
 
 class _Book:
-    """Gives labels to the cells that are seen, and keeps the tracks."""
+    """Assign labels to the cells that are seen, and records the tracks."""
 
     def __init__(self) -> None:
         self.tracks: dict[int, list[int]] = {}
 
     def enter(self, frame: int, cells: Sequence[Cell], counts: NDArray[np.intp], seen: NDArray[np.bool_]) -> Labels:
-        """Label the cells that are seen, from the pixels that each would have and has; returns labels by number."""
+        """Label the cells seen in a frame, and return the label of each cell number (N + 1,), 0 where not seen.
+
+        counts: (N, 2), as `share_pixels` returns them. Sets the labels and the crowding of the cells.
+        """
         mothers: dict[int, list[Cell]] = {}
         for cell, visible in zip(cells, seen, strict=True):
             if visible and cell.mother is not None and cell.mother.label:
@@ -137,5 +141,5 @@ class _Book:
         return numbers
 
     def rows(self) -> tuple[Row, ...]:
-        """The tracks."""
+        """Return the tracks."""
         return tuple((label, begin, end, parent) for label, (begin, end, parent) in self.tracks.items())

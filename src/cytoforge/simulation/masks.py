@@ -1,9 +1,9 @@
-"""Label images of simulated cells, put together from the shapes of real cells or from a parametric model.
+"""Label images of simulated cells, composed from the shapes of real cells or from a parametric model.
 
-A shape is the signed distance to a cell's smoothed outline, so that it can be turned, stretched and bent by any amount
-and still has a smooth edge. Cells are put one by one where pixels are free. A few dozen pixels of a cell stand for it
-while many places are compared; the place chosen is tested on all of them. A cell that is to lie against others, or for
-which no place is free, gives way: what others cover of it is cut off, as cells that touch have a border in common.
+A shape is the signed distance to a cell's smoothed outline, so that it can be rotated, stretched and bent by any amount
+and keeps a smooth edge. Cells are placed one by one where pixels are free. A sample of a cell's pixels represents it
+while many places are compared, and the chosen place is tested on all of its pixels. A cell that is to lie against
+others, or for which no place is free, loses the part that others cover, as touching cells have a common border.
 """
 
 from collections.abc import Sequence
@@ -25,27 +25,27 @@ Layout = Literal["scattered", "colony", "mixed"]
 STRETCH = (0.75, 1.25)
 """Range of the scale of each axis."""
 BEND = 0.06
-"""Standard deviation of what the smooth deformation moves pixels by, in half lengths of the cell."""
+"""Standard deviation of the amplitude of the smooth deformation, relative to half the length of the cell."""
 SMOOTH = 1.0
-"""Standard deviation in pixels of the filter that takes the steps of the pixels out of an outline."""
+"""Standard deviation in pixels of the filter that smooths the pixel steps of an outline."""
 SMALLEST = 15
-"""Fewest pixels of a cell whose shape is taken."""
+"""Smallest number of pixels of a cell whose shape is taken."""
 LEAST = 0.75
-"""A cell is put only where at least this share of its pixels in the frame is free."""
+"""A cell is placed only where at least this share of its pixels in the frame is free."""
 CORE = 0.4
-"""Share of the greatest depth of a cell below which others cannot cover it, so that no cell lies in another."""
+"""Depth, as a share of a cell's greatest depth, beyond which others cannot cover it: no cell lies inside another."""
 CONTACT = 0.08
-"""Share of a cell that others may cover where it comes up against them."""
+"""Largest share of a cell that others may cover at places compared for a cell that joins them."""
 SAMPLE = 40
-"""Pixels that stand for a cell while places are compared."""
+"""Largest number of pixels that represent a cell while places are compared."""
 PLACES = 128
 """Places compared for a cell that lies by itself."""
 RAYS = 8
-"""Directions compared for a cell that comes up against others."""
+"""Directions compared for a cell that joins others."""
 STRIDE = 3
-"""Pixels between the places compared on the way from such a direction."""
+"""Pixels between the places compared along each of these directions."""
 ATTEMPTS = 40
-"""Cells in a row without room after which the image is full."""
+"""Number of successive cells without room after which the image counts as full."""
 MODEL_DIAMETER = 48.0
 """Median diameter of the shapes of the parametric model, in pixels."""
 
@@ -73,8 +73,8 @@ class Shape:
     def draw(self, magnification: float, generator: np.random.Generator) -> NDArray[np.float32]:
         """Draw the shape magnified, turned, flipped, stretched by STRETCH along two axes and bent.
 
-        Returns the depth below the outline in pixels of the shape, (h, w), cut out to the extent of what is positive.
-        At a small magnification a thin part may come off, or nothing be left: (0, 0).
+        Returns the depth below the outline (h, w), in pixels of the original shape, cropped to its positive part.
+        At a small magnification a thin part may become disconnected, or nothing may be left: (0, 0).
         """
         scale = magnification * generator.uniform(*STRETCH, 2)
         scale[0] *= 1 - 2 * generator.integers(2)
@@ -100,9 +100,9 @@ def _rotation(angle: float) -> NDArray[np.float64]:
 
 
 def shapes_of(labels: NDArray[np.integer[Any]]) -> tuple[Shape, ...]:
-    """Take the shapes of the whole cells of a label image (H, W): not cut by its edge, of at least SMALLEST pixels.
+    """Take the shapes of the cells of a label image (H, W) off its edge that have at least SMALLEST pixels.
 
-    Of a cell in pieces the largest is taken. Holes are filled.
+    Only the largest connected piece of a cell is taken. Holes are filled.
     """
     shapes = []
     for cell, window in boxes(labels).items():
@@ -115,7 +115,10 @@ def shapes_of(labels: NDArray[np.integer[Any]]) -> tuple[Shape, ...]:
 
 
 def parametric_shapes(generator: np.random.Generator, count: int = 64) -> tuple[Shape, ...]:
-    """Draw shapes without data: ellipses, spread, elongated and star-like cells in turn, of MODEL_DIAMETER (median)."""
+    """Draw `count` shapes without data: ellipses, spread, elongated and star-like cells in turn.
+
+    Their median diameter is MODEL_DIAMETER.
+    """
     turn = np.arange(STEPS) * (2 * np.pi / STEPS)
     order = np.arange(2, 8)[:, None]
     shapes = []
@@ -136,17 +139,18 @@ def parametric_shapes(generator: np.random.Generator, count: int = 64) -> tuple[
 
 @dataclass(frozen=True)
 class Simulation:
-    """A simulated label image, and what was reached of the density asked for."""
+    """A simulated label image and its density."""
 
     labels: Labels
     """(H, W), 0 background, 1..N cells, each connected by pixel sides"""
     cells: int
+    """number of cells"""
     coverage: float
     """share of the pixels that are cell"""
 
 
 def lacks(density: float, cells: int, coverage: float) -> bool:
-    """Whether one more cell of mean size would come nearer to a density (coverage below 1, else number of cells)."""
+    """Return whether one more cell of mean size would come nearer to a density (coverage if below 1, else cells)."""
     if density >= 1:
         return cells < density
     return coverage * (1 + 0.5 / max(cells, 1)) < density
@@ -169,15 +173,16 @@ def simulate_labels(
         shapes: the shapes to draw from, at least one.
         size: height and width in pixels.
         generator: source of all random numbers.
-        density: below 1 the coverage (share of the pixels that are cell), from 1 on the number of cells.
+        density: at least 0: the coverage (share of the pixels that are cell) if below 1, else the number of cells.
         layout: scattered: cells lie by themselves as long as there is room; colony: up to four packed colonies; mixed:
             groups and single cells, denser in some regions than in others.
-        gap: background pixels, at least, between two cells, along rows, columns and diagonals; at 0 cells may touch.
-        magnification: length in the image by length in the shape.
+        gap: smallest number of background pixels between two cells, along rows, columns and diagonals, at least 0; at
+            0 cells may touch.
+        magnification: ratio of lengths in the image to lengths in the shape, above 0.
         touching: share of the cells, 0 to 1, that lie in groups where the layout is mixed.
 
     Returns:
-        The labels, with the density reached. Work ends short of it once there was no room for ATTEMPTS cells in a row.
+        The labels and their density. It stays below the requested one if ATTEMPTS successive cells find no room.
 
     Raises:
         ValueError: for no shapes or a value outside the ranges above.
@@ -204,7 +209,7 @@ class _Cell:
     pixels: Points
     """offsets of its pixels from its centre in the flat image"""
     sample: Points
-    """SAMPLE of them"""
+    """at most SAMPLE of them"""
 
     @classmethod
     def of(cls, depth: NDArray[np.float32], stride: int) -> Self:
@@ -218,10 +223,10 @@ class _Cell:
 
 
 class _Canvas:
-    """The image while cells are put into it, with a margin on all sides. Places are (y, x) of centres in the frame.
+    """The image with a margin on all sides, to which cells are added. Places are (y, x) of cell centres in the frame.
 
-    `owner` is 0 where a pixel is free, -1 beyond the frame, and else the cell that lies there or nearer than the gap;
-    `taken` tells where it is a cell.
+    `owner` is 0 where a pixel is free, -1 beyond the frame, and else the id of the cell that lies there or within the
+    gap. `taken` is true where `owner` is the id of a cell.
     """
 
     def __init__(
@@ -246,14 +251,14 @@ class _Canvas:
         """ids of the cells that lie against others"""
         self.regions = generator.random((generator.integers(1, 5), 2)) * size
         self.colonies: list[list[int]] = [[] for _ in self.regions]
-        """ids of the cells of each colony, the middle one first"""
+        """ids of the cells of each colony, its first cell in front"""
         self.weights = generator.dirichlet(np.full(len(self.regions), 3.0))
 
     def coverage(self) -> float:
         return self.pixels / (self.size[0] * self.size[1])
 
     def place(self, cell: _Cell) -> None:
-        """Put a cell where the layout wants it; without room there is a miss."""
+        """Place a cell as the layout requires; count a miss if there is no room."""
         colony = self.colonies[np.searchsorted(self.weights.cumsum()[:-1], self.generator.random())]
         members = colony if self.layout == "colony" else range(1, self.count + 1)
         joins = self.layout == "colony" or len(self.grouped) < self.touching * self.count
@@ -268,13 +273,16 @@ class _Canvas:
             colony.append(self.count)
 
     def _put_apart(self, cell: _Cell) -> bool:
-        """Put a cell at a place of its own, or where the others cover least of it."""
+        """Place a cell by itself, or where the others cover least of it; return whether it was placed."""
         places = self._anywhere()
         best = places[np.argsort(self._covered(cell.sample, places), kind="stable")[:4]]
         return any(self._put(cell, place, most) for most in (0.0, 1 - LEAST) for place in best)
 
     def _anywhere(self) -> Points:
-        """Draw PLACES places: of the free ones once these are few, else anywhere or, if mixed, half about regions."""
+        """Draw up to PLACES places (K, 2): from the free pixels at a coverage above 0.4, else from the whole frame.
+
+        In the mixed layout about half of the latter lie near the regions.
+        """
         if self.coverage() > 0.4:
             free = np.flatnonzero(self.owner[self.frame] == 0)
             return np.stack(np.unravel_index(self.generator.choice(free, min(PLACES, free.size)), self.size), axis=1)
@@ -288,7 +296,7 @@ class _Canvas:
         return places.astype(np.intp)
 
     def _covered(self, pixels: Points, places: Points) -> NDArray[np.float64]:
-        """Share of a cell's pixels that others cover, at each of (K, 2) places; 1 where these are out of the frame."""
+        """Return the share of a cell's pixels that others cover at each of (K, 2) places: (K,), 1 outside the frame."""
         covered = np.ones(len(places))
         y, x = places.T
         inside = np.flatnonzero((y >= 0) & (x >= 0) & (y < self.size[0]) & (x < self.size[1]))
@@ -297,7 +305,7 @@ class _Canvas:
         return covered
 
     def _join(self, cell: _Cell, members: Sequence[int]) -> bool:
-        """Put a cell against others, as near as it can come to a member: the middle of a colony, or any of a group."""
+        """Place a cell against others, near the first cell of a colony or any member of a group."""
         colony = self.layout == "colony"
         centre = self.centres[members[0 if colony else int(self.generator.integers(len(members)))] - 1]
         far = 3 * cell.reach()
@@ -314,14 +322,14 @@ class _Canvas:
         )
 
     def _slide(self, cell: _Cell, centre: Points, way: NDArray[np.float64], distance: int) -> bool:
-        """Let a cell come in along a ray, pixel by pixel, until others cover some of it."""
+        """Move a cell inwards along a ray, pixel by pixel, until others cover part of it, and place it there."""
         places = np.rint(centre + way * np.arange(distance + STRIDE, distance - STRIDE, -1)[:, None]).astype(np.intp)
         covered = self._covered(cell.pixels, places)
         meets = (covered > 0) & (covered <= 1 - LEAST)
         return bool(meets.any()) and self._put(cell, places[meets.argmax()], 1 - LEAST)
 
     def _put(self, cell: _Cell, place: Points, most: float) -> bool:
-        """Put a cell at a place if the others cover at most the share `most` of it, and nothing of its core."""
+        """Place a cell if the others cover at most the share `most` of it, and nothing of its core."""
         top, left = place + self.margin - np.array(cell.mask.shape) // 2
         height, width = cell.mask.shape
         owner = self.owner[top : top + height, left : left + width]
@@ -349,7 +357,7 @@ class _Canvas:
         return True
 
     def _around(self, kept: Mask, top: int, left: int, by: int) -> tuple[Labels, Mask]:
-        """The owners in a window that is larger by `by` pixels on all sides, and the cell grown by as many."""
+        """Return the owners in a window enlarged by `by` pixels on all sides, and the cell grown by as many."""
         window = self.owner[top - by : top + kept.shape[0] + by, left - by : left + kept.shape[1] + by]
         return window, _grown(kept, by)
 
@@ -359,7 +367,7 @@ def _grown(mask: Mask, by: int) -> Mask:
     height, width = mask.shape
     tall = np.zeros((height + 2 * by, width), bool)
     wide = np.zeros((height + 2 * by, width + 2 * by), bool)
-    for shift in range(2 * by + 1):  # for a few pixels faster than a filter of scipy
+    for shift in range(2 * by + 1):  # faster than a scipy filter for a few pixels
         tall[shift : shift + height] |= mask
     for shift in range(2 * by + 1):
         wide[:, shift : shift + width] |= tall

@@ -1,11 +1,12 @@
-"""Phantom cells as a phase contrast microscope shows them: label images, and pictures made from label images.
+"""Phantom cells as a phase contrast microscope shows them: label images, and images made from label images.
 
-Outlines are random Fourier curves with pointed arms (compact, star-shaped, spindle-shaped, round), placed pixel by
-pixel, some of them in clusters that touch. A picture is formed as in the microscope: cells, granules and dirt delay the
+Outlines are random Fourier curves with pointed arms (compact, star-shaped, spindle-shaped, round). They are placed
+pixel by pixel, some of them in clusters that touch.
+
+An image is formed as in the microscope: cells, granules and dirt delay the
 light (a phase map in radians), the pupil with its phase ring acts on the wave (Zernike, Physica 9, 1942; Goodman,
 Introduction to Fourier Optics), and a camera counts photons. Halo, shade-off and the brightness of rounded cells follow
-from this and are not painted. Focus, light, contrast and dirt differ between pictures, so that a few of them do not
-show everything.
+from this model and are not added separately. Focus, light, contrast and dirt differ between images.
 """
 
 import warnings
@@ -26,21 +27,21 @@ Image = NDArray[np.uint16]
 Point = tuple[int, int]
 
 STEPS = 360
-"""Angles at which the radius of an outline is known."""
+"""Number of angles at which the radius of an outline is given."""
 ATTEMPTS = 60
 """Places tried for an outline before a smaller one is drawn."""
 SIZES = (1.0, 0.8, 0.65)
-"""Shares of the wanted diameter, tried in turn where there is no room."""
+"""Factors of the requested diameter, tried in turn where there is no room."""
 LEAST = 0.75
-"""A cell is placed only where this share of its outline stays: inside the frame and not below other cells."""
+"""Smallest share of a cell's area that must lie inside the frame and not under other cells."""
 GAP = 2
-"""Background pixels, at least, between cells that are not meant to touch."""
+"""Smallest number of background pixels between cells that are not meant to touch."""
 WHITE = 4095
 """Highest count of the 12-bit camera."""
 ROUND = 0.9
 """Ratio of inscribed to equal-area radius above which a cell is taken as rounded."""
 SIDES = ndimage.generate_binary_structure(2, 1)
-"""Pixels are connected by their sides."""
+"""Connectivity of pixels by their sides."""
 MARGIN = 16
 """Pixels simulated beyond the frame, so that its edges look like the rest."""
 
@@ -92,7 +93,7 @@ def fill_outline(radius: Field, stretch: float, bend: float, angle: float, shift
 
 
 class _Canvas:
-    """The scene while cells are put into it: `labels`, and the cluster that each pixel belongs to (0: none)."""
+    """The scene to which cells are added: `labels`, and the cluster that each pixel belongs to (0: none)."""
 
     def __init__(self, shape: tuple[int, int], generator: np.random.Generator) -> None:
         self.labels: Labels = np.zeros(shape, np.int32)
@@ -102,7 +103,7 @@ class _Canvas:
         self.generator = generator
 
     def place(self, diameter: float, rounded: float, cluster: int) -> None:
-        """Put a cell beside the members of `cluster`, the first one apart from all. Without room, none is put."""
+        """Place a cell beside the members of `cluster`, the first one apart from all cells, if there is room."""
         for size in SIZES:
             cell = draw_outline(diameter * size, self.generator, self.generator.random() < rounded)
             around = ndimage.binary_dilation(cell, np.ones((3, 3), bool), iterations=GAP)
@@ -111,7 +112,7 @@ class _Canvas:
                     return
 
     def _try(self, cell: Mask, around: Mask, cluster: int) -> bool:
-        """One random place, tested on pixels. A cell that joins slides outwards until members cover little of it."""
+        """Try one random place, moving outwards from members until the cell fits; return whether it was placed."""
         members = self.centres.get(cluster, [])
         least = LEAST * np.count_nonzero(cell)
         for y, x in self._slide(members, len(cell)) if members else [self._anywhere()]:
@@ -137,7 +138,7 @@ class _Canvas:
         return int(self.generator.integers(height)), int(self.generator.integers(width))
 
     def _slide(self, members: list[Point], reach: int) -> Iterator[Point]:
-        """Points of the frame on a random ray from a random member's centre."""
+        """Yield the points of the frame on a random ray from a random member's centre."""
         start = members[self.generator.integers(len(members))]
         angle = self.generator.uniform(0, 2 * np.pi)
         for distance in range(4, reach, 2):
@@ -153,7 +154,7 @@ def largest_piece(mask: Mask) -> Mask:
 
 
 def _crop(centre: Point, size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a patch of odd `size` about `centre` lies in the frame, and which part of the patch that is."""
+    """Return the slices of the frame that a patch of odd `size` about `centre` covers, and those of the patch there."""
     frame: list[slice] = []
     part: list[slice] = []
     for middle, length, limit in zip(centre, size, shape, strict=True):
@@ -177,7 +178,7 @@ def phantom_labels(
 
     Args:
         shape: height and width in pixels.
-        cells: number of cells wanted. Where there is no room for all, a `UserWarning` tells how many were placed.
+        cells: number of cells, at least 0. If there is no room for all, a `UserWarning` tells how many were placed.
         generator: source of all random numbers.
         diameter: median diameter of the circle of equal area, in pixels, at least 6.
         touching: share of the cells, 0 to 1, that have a border with another; they lie in clusters of 2 to 6.
@@ -204,7 +205,7 @@ def phantom_labels(
 
 
 def _clusters(cells: int, touching: int, generator: np.random.Generator) -> list[int]:
-    """The cluster, 1 or more, of each cell: clusters of 2 to 6 for those `touching`, the others alone."""
+    """Return the cluster number, from 1, of each cell: `touching` cells in clusters of 2 to 6, the others alone."""
     sizes: list[int] = []
     left = touching if touching > 1 else 0
     while left > 0:
@@ -216,18 +217,18 @@ def _clusters(cells: int, touching: int, generator: np.random.Generator) -> list
 
 @dataclass(frozen=True)
 class Microscope:
-    """What differs between pictures; lengths in pixels, phase delays in radians.
+    """Imaging conditions of one image; lengths in pixels, phase delays in radians.
 
     Attributes:
         phase: median delay of the light in an adherent cell.
-        ring: amplitude transmission of the phase ring; the less, the more contrast.
-        halo: width of what the ring takes for background.
+        ring: amplitude transmission of the phase ring; lower values give more contrast.
+        halo: standard deviation of the blur that separates the background light, which the ring acts on.
         defocus: distance from focus, in units in which 1 is one wave at half the sampling frequency.
         blur: standard deviation of the point spread function.
         shade: relative unevenness of the light.
-        photons: photons a pixel collects from the background.
-        exposure: count of the camera for the background.
-        dirt: amount of debris and of things out of focus, about 1.
+        photons: photons that a pixel collects from the background.
+        exposure: camera count of the background.
+        dirt: relative amount of debris and of objects out of focus, 1 for the usual amount.
     """
 
     phase: float = 0.3
@@ -242,7 +243,7 @@ class Microscope:
 
     @classmethod
     def draw(cls, generator: np.random.Generator) -> Self:
-        """Draw the conditions of one picture."""
+        """Draw the conditions of one image at random."""
         return cls(
             phase=0.3 * np.exp(generator.normal(0, 0.25)),
             ring=generator.uniform(0.4, 0.55),
@@ -256,9 +257,9 @@ class Microscope:
         )
 
     def intensity(self, phase: Field) -> Field:
-        """Image (H, W) of a phase map (H, W) in radians, 1 where nothing delays the light.
+        """Return the image (H, W) of a phase map (H, W) in radians; its value is 1 where nothing delays the light.
 
-        The ring holds back the light near the centre of the pupil and shifts it by a quarter wave, so that a small
+        The ring attenuates the light near the centre of the pupil and shifts it by a quarter wave, so that a small
         delay p shows as (1 - p / ring) ** 2: dark, as in positive phase contrast.
         """
         fy, fx = np.meshgrid(*(np.fft.fftfreq(n) for n in phase.shape), indexing="ij")
@@ -272,18 +273,18 @@ class Microscope:
 
 
 def phantom_image(labels: Labels, generator: np.random.Generator, microscope: Microscope | None = None) -> Image:
-    """Take a phase contrast picture of labelled cells.
+    """Simulate a phase contrast image of labelled cells.
 
     Args:
         labels: integers (H, W), 0 background. Compact cells are shown rounded up and bright, the others adherent.
         generator: source of all random numbers.
-        microscope: the conditions, drawn where absent.
+        microscope: the imaging conditions; None draws them at random.
 
     Returns:
         Counts of a 12-bit camera, uint16 (H, W).
 
     Raises:
-        ValueError: if labels are not two-dimensional integers from 0 on.
+        ValueError: if labels are empty or not two-dimensional integers of at least 0.
     """
     if labels.ndim != 2 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise ValueError(f"labels must be integers (H, W) from 0 on, got {labels.dtype} {labels.shape}")
@@ -298,7 +299,7 @@ def phantom_image(labels: Labels, generator: np.random.Generator, microscope: Mi
 
 
 def _cell_phase(labels: Labels, delay: float, generator: np.random.Generator) -> Field:
-    """Phase map of the cells: bodies with a steep edge, texture, a nucleus and granules; spheres where rounded."""
+    """Return the phase map of cells: bodies with a steep edge, texture, nucleus and granules; spheres if rounded."""
     phase = np.zeros(labels.shape)
     texture = _noise(labels.shape, 1.3, generator)
     granules = np.zeros(labels.shape)
@@ -323,7 +324,7 @@ def _cell_phase(labels: Labels, delay: float, generator: np.random.Generator) ->
 
 
 def _dirt_phase(shape: tuple[int, ...], dirt: float, generator: np.random.Generator) -> Field:
-    """Phase map of what is not a cell: rough medium, specks, bright fragments of dead cells, things out of focus."""
+    """Return the phase map of all but the cells: rough medium, specks, bright cell debris, objects out of focus."""
     phase: Field = 0.012 * _noise(shape, 1, generator) + 0.05 * _noise(shape, 14, generator)
     area = phase.size
     for density, size, strength in ((1 / 400, 0.6, 0.6), (1 / 25000, 1.6, 70.0)):
@@ -340,7 +341,7 @@ def _dirt_phase(shape: tuple[int, ...], dirt: float, generator: np.random.Genera
 
 
 def _illumination(shape: tuple[int, ...], shade: float, generator: np.random.Generator) -> Field:
-    """Light (H, W) about 1: a slope and a bright or dark centre."""
+    """Return the illumination (H, W), near 1: a slope and a bright or dark centre."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     slope = generator.uniform(0, 2 * np.pi)
     centre = generator.uniform(-0.5, 0.5, 2)
@@ -351,7 +352,7 @@ def _illumination(shape: tuple[int, ...], shade: float, generator: np.random.Gen
 
 
 def _noise(shape: tuple[int, ...], sigma: float, generator: np.random.Generator) -> Field:
-    """Smooth noise of mean 0 and standard deviation about 1 on an infinite plane."""
+    """Return smooth noise of mean 0 and standard deviation about 1 on an infinite plane."""
     smooth: Field = ndimage.gaussian_filter(generator.standard_normal(shape), sigma, mode="wrap")
     smooth *= 2 * np.sqrt(np.pi) * sigma
     return smooth
@@ -360,7 +361,7 @@ def _noise(shape: tuple[int, ...], sigma: float, generator: np.random.Generator)
 def phantom(
     seed: int | np.random.SeedSequence, shape: tuple[int, int] = (160, 160), cells: int = 30
 ) -> tuple[Image, Labels]:
-    """One phantom: image uint16 (H, W) in camera counts and labels int32 (H, W). It depends on its arguments only."""
+    """Return one phantom, fixed by the arguments: image uint16 (H, W) in camera counts and labels int32 (H, W)."""
     generator = np.random.default_rng(seed)
     labels = phantom_labels(shape, cells, generator)
     return phantom_image(labels, generator), labels

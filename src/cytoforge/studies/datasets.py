@@ -1,4 +1,4 @@
-"""Which annotated images a study trains on and which it tests on; copies of these."""
+"""Split of annotated images into training and test images, and copies of both."""
 
 import shutil
 from collections import Counter

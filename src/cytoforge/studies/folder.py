@@ -1,4 +1,4 @@
-"""The folder of a study: it keeps every measurement, so that the same command goes on where it stopped."""
+"""The folder of a study: it keeps every measurement, so that the same command continues where it stopped."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ class StudyFolder:
     kind: str
     out: Path
     settings: Mapping[str, Any]
-    """what the results depend on, in plain values"""
+    """settings that determine the results, as plain values"""
 
     @classmethod
     def open(cls, kind: str, out: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> "StudyFolder":
-        """Make the folder of a study, or go on with the same study in it; `overwrite` replaces a former one.
+        """Make the folder of a study, or continue the same study in it; `overwrite` replaces an earlier one.
 
         Raises UserError when it holds another study (unless told to overwrite), or anything else.
         """
@@ -95,9 +95,9 @@ class StudyFolder:
 
 
 def _different(record: Path, kind: str, settings: Mapping[str, Any]) -> str:
-    """Name the settings in which a former study differs; empty if it is the same study."""
+    """Name the settings in which an earlier study differs; return "" if it is the same study."""
     former = parse(Record, read_json(record), record, "restore the file, or give --overwrite")
     if former.study != kind:
         return f"question ({former.study})"
-    # settings that this version does not know cannot differ
+    # settings that this version does not know are not compared
     return ", ".join(differences({name: former.settings.get(name) for name in settings}, settings))

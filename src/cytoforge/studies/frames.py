@@ -1,4 +1,4 @@
-"""Which frames of a movie a study trains on and which it tests on; copies of these at one scale; reading them."""
+"""Split of a movie's frames into training and test frames, copies of both at one scale, and reading of frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -151,7 +151,7 @@ def _with_parents(
     parents = {track.label: track.parent for track in known}
     by_label = {track.label: track for track in tracks}
     last = {label: track for label, track in by_label.items() if label not in renamed.values()}
-    for (_, cell), label in renamed.items():  # of a cell with gaps the track after the last one
+    for (_, cell), label in renamed.items():  # For a cell with gaps, this is the track after the last gap.
         last[cell] = max(last[cell], by_label[label], key=lambda track: track.end)
     found = []
     for track in tracks:

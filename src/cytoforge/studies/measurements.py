@@ -1,7 +1,7 @@
-"""Types of what studies measure: the scores in a file `results/NAME.json`, and all measurements of a study.
+"""Types of measurements: the scores in a file `results/NAME.json`, and all measurements of a study.
 
 Scores are checked when they are read back, because people may have edited the files. None stands for what is undefined
-or could not be computed; what was not asked for is not in the file.
+or could not be computed; scores that were not requested are not in the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from cytoforge.studies.specification import (
 
 Score = Annotated[float, Field(allow_inf_nan=False)] | None
 Scores = TypeVar("Scores", bound="Stored")
-THRESHOLDS = 5  # of F, precision and recall: IoU 0.5, 0.6 ... 0.9
+THRESHOLDS = 5  # number of thresholds of F, precision and recall: IoU 0.5, 0.6 ... 0.9
 
 
 class Stored(BaseModel):
@@ -49,12 +49,12 @@ class SegmenterScores(Stored):
     """A training of a segmenter, and how well it segments the test images."""
 
     steps: Annotated[int, Field(ge=0)]
-    """of the segmenter in all its stages"""
+    """training steps of the segmenter in all its stages"""
     seconds: float = 0.0
-    """of its last training"""
+    """duration of the last training"""
     verdict: str = ""
     trained_on: list[str] = []
-    """images for training and validation"""
+    """names of the images for training and validation"""
     images: dict[str, ImageScores]
     """by name of the test image"""
 
@@ -64,7 +64,7 @@ class PaintingScores(Stored):
 
     notes: list[str] = []
     network: str | None = None
-    """whose features KID, FID, precision, recall, density and coverage compare"""
+    """network whose features KID, FID, precision, recall, density and coverage compare"""
     kid: Score = Field(default=None, alias="KID")
     fid: Score = Field(default=None, alias="FID")
     precision: Score = None
@@ -80,7 +80,7 @@ class PaintingScores(Stored):
 
 
 class SideScores(Stored):
-    """Scores of one movie; of the real one each frame against the next, and the first half with the second."""
+    """Scores of one movie; the real one compares each frame with the next, and its first half with the second."""
 
     ssim: Score = Field(default=None, alias="SSIM")
     psnr: Score = Field(default=None, alias="PSNR")
@@ -93,7 +93,7 @@ class SideScores(Stored):
     warping_error: Score = Field(default=None, alias="warping error")
     flicker: Score = None
     drift: dict[str, Annotated[list[Score], Field(min_length=2, max_length=2)]] = {}
-    """of grey values and of textures, by number of frames"""
+    """drift of grey values and of textures, by number of frames"""
     faithfulness: Score = None
 
 
@@ -190,7 +190,7 @@ class DensePaintings:
 
     scores: Sequence[PaintingScores]
     reached: float
-    """mean share of the masks that is cell"""
+    """mean coverage of the masks, 0 to 1"""
     painted: Path
     """dataset of the first seed"""
 
@@ -219,7 +219,7 @@ class OnBackground:
     title: str
     painted: Path
     deviation: float | None
-    """of a pixel over time where no cell ever is, in grey values from -1 to 1"""
+    """standard deviation over time of pixels that never hold a cell, in grey values from -1 to 1"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,18 +228,18 @@ class MeasuredMovies:
 
     study: MovieStudy
     test: Path
-    """movie that is tested on"""
+    """test movie"""
     scores: Mapping[str, Sequence[MovieScores]]
     painted: Mapping[str, Path]
     """movie of the first seed on the masks of the test"""
     long: Mapping[str, Sequence[MovieScores]]
-    """of long simulated movies"""
+    """scores of long simulated movies, by method"""
     dense: Mapping[tuple[str, float], DenseMovie]
     """by layout and density, of the first method"""
     segmenters: Arms
-    """by what they were trained on: real, painted, both"""
+    """by training data: real, painted, both"""
     backgrounds: Sequence[OnBackground]
-    """of tGAN; none where it is left out"""
+    """movies of tGAN; empty if tGAN is not compared"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a study is given: data, seeds, budget and the like; small and frozen."""
+"""Specifications of studies: frozen dataclasses of data, seeds, budget and so on."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ SIMULATED_SEQUENCES = 2  # of painted movies that a tracker is trained on
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What every study is given."""
+    """Specification that all studies share."""
 
     data: tuple[Path, ...]
     """annotated images: dataset or movie folders"""
@@ -24,11 +24,11 @@ class Study:
     test_share: float = 0.15
     """share of the images that is drawn to test on"""
     seeds: tuple[int, ...] = (0,)
-    """of the repetitions, each with its own draw of images and weights"""
+    """one seed per repetition, each with its own draw of images and weights"""
     preset: Literal["tiny", "small", "paper"] = "small"
     """size of networks, windows and batches"""
     budget: Budget = field(default_factory=lambda: Budget(seconds=600.0))
-    """of each training"""
+    """budget of each training"""
     scale: float = 1.0
     """factor by which images are resized on reading"""
     compute: Compute = field(default_factory=Compute)
@@ -39,7 +39,7 @@ class TrainingStudy(Study):
     """Training on few images, conventional and cyclegan, against conventional training on all."""
 
     few: int
-    """images, training and validation together"""
+    """number of images, training and validation together"""
     networks: tuple[Literal["unet", "cellpose", "deepsea"], ...]
     warm_start: bool = True
     """whether cyclegan learns from the pairs first"""
@@ -50,7 +50,7 @@ class DenseStudy(Study):
     """Training on real images with and without dense synthetic ones."""
 
     few: int | None = None
-    """images, training and validation together; all without it"""
+    """number of images, training and validation together; all without it"""
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 
@@ -62,7 +62,7 @@ class LimitedDataStudy(Study):
     crops: tuple[int, ...]
     """numbers of crops"""
     crop: int
-    """their side in pixels, at `scale`"""
+    """side of a crop in pixels, at `scale`"""
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 
@@ -72,7 +72,7 @@ class GeneratorStudy(Study):
     """Studies of image generators: `ablation` and `versatility`."""
 
     limit: int | None = None
-    """images, training and validation together; all without it"""
+    """number of images, training and validation together; all without it"""
     condition: Condition | None = "instances"
     """what generators are given of the cells"""
 
@@ -82,7 +82,7 @@ class ExtrapolationStudy(GeneratorStudy):
     """Cells denser than any that the generator has seen."""
 
     densities: tuple[float, ...]
-    """shares of the image that are cell"""
+    """coverages: shares of the image that are cell"""
     count: int
     """masks of each density and layout"""
 
@@ -107,9 +107,9 @@ class MovieStudy(SequenceStudy):
     """Movies of tGAN and vid2vid: quality, length, density, background."""
 
     frames: int
-    """of the simulated movie that shows how paintings drift"""
+    """number of frames of the simulated movie that shows how paintings drift"""
     densities: tuple[float, ...]
-    """shares of the image that are cell, of dense movies"""
+    """coverages: shares of the image that are cell, of dense movies"""
     backgrounds: tuple[Path, ...] = ()
     """images without cells to paint on; if empty, the mirrored background of `data`"""
 

@@ -1,1 +1,1 @@
-"""Cells linked from frame to frame: overlap, laptrack, btrack, DeepSea; pairs chosen one to one."""
+"""Linking of cells from frame to frame, by overlap, laptrack, btrack or DeepSea, and one-to-one assignment."""

@@ -1,8 +1,8 @@
-"""Candidate pairs matched one to one: all places where cells get a partner choose here.
+"""One-to-one assignment of candidate pairs, for all matching and linking of cells.
 
-K candidates are given sparsely: pair k joins `row[k]` and `column[k]`, numbers from 0 on that need not be consecutive,
-and no pair is given twice. What is chosen is a mask (K,) of bool, in which every row and every column occurs once at
-most.
+K candidates are given sparsely: pair k joins `row[k]` and `column[k]`, integers of 0 or more that need not be
+consecutive, and no pair is given twice. The result is a bool mask (K,) of the chosen pairs, among which every row and
+every column occurs at most once.
 """
 
 from typing import Any
@@ -16,13 +16,13 @@ Chosen = NDArray[np.bool_]
 
 
 def maximum_weight(row: Numbers, column: Numbers, weight: NDArray[np.float64]) -> Chosen:
-    """Choose the pairs with the largest sum of `weight` (K,), each above 0; memory grows with K alone."""
+    """Choose the pairs with the largest sum of `weight` (K,), each above 0; memory grows only with K."""
     if not row.size:
         return np.zeros(0, bool)
     rows, row = np.unique(row, return_inverse=True)
     columns, column = np.unique(column, return_inverse=True)
-    alone = np.arange(rows.size)  # the solver wants a partner for every row: each has a column of its own for nothing
-    weights = 1 + np.concatenate([weight, np.zeros(rows.size)])  # and takes a weight of 0 for no pair at all
+    alone = np.arange(rows.size)  # the solver needs a partner for every row: each row has its own column of gain 0
+    weights = 1 + np.concatenate([weight, np.zeros(rows.size)])  # the solver treats a weight of 0 as no pair, hence + 1
     places = (np.concatenate([row, alone]), np.concatenate([column, columns.size + alone]))
     graph = sparse.coo_array((weights, places), shape=(rows.size, columns.size + rows.size)).tocsr()
     _, partner = sparse.csgraph.min_weight_full_bipartite_matching(graph, maximize=True)
@@ -39,7 +39,7 @@ def maximum_cardinality(row: Numbers, column: Numbers, preference: NDArray[np.fl
     if not chosen.all():
         rivals = np.flatnonzero(~chosen)
         most = min(np.unique(side[rivals]).size for side in (row, column))
-        # less than one half is at stake in the preferences of all pairs together, so that number goes before them
+        # The preferences of all chosen pairs add less than one half, so the number of pairs always decides first.
         weight = 1 + preference[rivals] / (2 * most + 1)
         chosen[rivals] = maximum_weight(row[rivals], column[rivals], weight)
     return chosen

@@ -1,7 +1,7 @@
 """Linking as in DeepSea (Zargari et al. 2023).
 
-For every cell a network predicts where it has gone. A cell of the next frame that lies there is its successor, and two
-are its daughters.
+For every cell, a network predicts where it lies in the next frame. A cell of the next frame in this region is its
+successor; two such cells are its daughters.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,18 +16,18 @@ from cytoforge.cells.crops import SIDE, crop_images, crop_labels, windows_around
 from cytoforge.tracking.assignment import maximum_weight
 
 COVERAGE = 0.5
-"""share of a cell, as far as the window shows it, above which it is claimed"""
+"""share of a cell's pixels in the window that must be exceeded for it to be a candidate successor"""
 SMALLEST = 20
-"""px of a crop; smaller regions of a prediction do not count"""
+"""px of a crop; smaller regions of a prediction are ignored"""
 REFRACTORY = 5
 """frames after a division before a daughter may divide"""
 TIE = 0.01
-"""weight of distance against coverage: it decides between cells that are covered alike"""
+"""weight of distance against coverage: it decides between cells with equal coverage"""
 
 Ints = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
 Predict = Callable[[Tensor, Tensor], NDArray[np.bool_]]
-"""crops (N, C, SIDE, SIDE) of cells and of the next frame -> where each cell has gone, (N, SIDE, SIDE)"""
+"""crops (N, C, SIDE, SIDE) of cells and of the next frame -> where each cell lies in the latter, (N, SIDE, SIDE)"""
 
 
 def link_movie(
@@ -40,14 +40,14 @@ def link_movie(
 ) -> tuple[Ints, Ints]:
     """Link the cells of a movie, given as labels (H, W), numbered 1..N, and image (C, H, W) in [-1, 1] of each frame.
 
-    Returns the number of cells in each frame (T,), and links (K, 4): frame, cell, next frame, cell there. A cell in
-    two links divides, none without `divisions`; no cell has two predecessors; no link goes over a frame. Two frames are
-    held at a time.
+    Returns the number of cells in each frame (T,), and links (K, 4): frame, cell, next frame, cell there. A cell with
+    two successors divides; without `divisions` no cell does. No cell has two predecessors, and no link skips a frame.
+    After a division, its daughters do not divide for `refractory` frames. Two frames are held at a time.
     """
     counts: list[int] = []
     links = [np.empty((0, 4), np.int64)]
     before: tuple[Labels, NDArray[np.float32]] | None = None
-    born = np.empty(0)  # frame of the division that a cell comes from
+    born = np.empty(0)  # frame of the division from which each cell comes, -inf without
     for time, (labels, image) in enumerate(frames):
         counts.append(int(labels.max(initial=0)))
         now = np.full(counts[-1], -np.inf)
@@ -78,9 +78,9 @@ def _link(
 
 
 def without_spots(predicted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return predictions (N, H, W) without regions (pixels that share a side) smaller than SMALLEST."""
+    """Return predictions (N, H, W) without regions (pixels that share a side) of fewer than SMALLEST pixels."""
     beside = ndimage.generate_binary_structure(3, 1)
-    beside[[0, 2]] = False  # not from one prediction to the next
+    beside[[0, 2]] = False  # regions do not extend from one prediction to the next
     pieces, count = ndimage.label(predicted, beside)
     large = np.bincount(pieces.ravel(), minlength=count + 1) >= SMALLEST
     large[0] = False
@@ -93,8 +93,9 @@ def claims(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compare predictions (N, SIDE, SIDE) with crops of labels 0..M of the next frame, M = `count`.
 
-    Returns two (N, M): the share of each cell, as far as it lies in the window, that is predicted, 0 for cells outside
-    it; and the distance of its centroid from the middle of the window, where the cell was, in sides of the window.
+    Returns two arrays (N, M). The first is the share of each cell's pixels in the window that is predicted, 0 for cells
+    outside it. The second is the distance from the centroid of these pixels to the middle of the window, the earlier
+    position of the cell, in window sides.
     """
     number = len(predicted) * (count + 1)
     place = (np.arange(len(predicted))[:, None, None] * (count + 1) + candidates).ravel()
@@ -111,10 +112,11 @@ def claims(
 def choose(
     covered: NDArray[np.float64], distance: NDArray[np.float64], may_divide: NDArray[np.bool_], coverage: float
 ) -> Ints:
-    """Choose links (K, 2), rows and columns from 0, of N cells with M cells of the next frame; see `claims`.
+    """Choose links (K, 2), rows and columns from 0, of N cells with M cells of the next frame.
 
-    Cells covered by more than `coverage` are claimed. Every cell first gets one of those it claims, so that the sum of
-    coverages is largest (the nearer of equals); then cells that `may_divide` (N,) get a second one of what is left.
+    `covered` and `distance` (N, M) are those of `claims`. Cells covered by more than `coverage` are candidates. First
+    each cell gets at most one candidate, so that the sum of coverages is largest; of equal ones the nearer is taken.
+    Then linked cells that `may_divide` (N,) may get a second one of the remaining candidates.
     """
     score = np.where(covered > coverage, covered - TIE * distance, 0.0)
     first = _assigned(score)
@@ -126,7 +128,7 @@ def choose(
 
 
 def _assigned(score: NDArray[np.float64]) -> Ints:
-    """Return (K, 2) the places of one value above 0 in each row and column at most, with the largest sum."""
+    """Return the places (K, 2) of values above 0 with the largest sum, at most one in each row and column."""
     row, column = np.nonzero(score > 0)
     pairs: Ints = np.stack([row, column], axis=1)[maximum_weight(row, column, score[row, column])]
     return pairs

@@ -1,8 +1,8 @@
-"""Cells of one frame linked with those of later ones: what makes tracks and lineages of masks.
+"""Links between the cells of one frame and of later ones, from which tracks and lineages are made.
 
-A linker looks at the frames of a movie once, in the order of time, and returns links between cells. `assemble` turns
-links into tracks that agree with the rules of the Cell Tracking Challenge. Cells are numbered 1..N by `numbered`, by
-where they lie, so that nothing depends on the ids that a segmentation happened to give.
+A linker reads the frames of a movie once, in the order of time, and returns links between cells. `assemble` turns
+links into tracks that agree with the rules of the Cell Tracking Challenge. `numbered` numbers cells 1..N by position,
+so that the result does not depend on the ids of the segmentation.
 """
 
 import importlib
@@ -28,17 +28,17 @@ Cells = NDArray[np.integer[Any]]
 
 
 class Frame(NamedTuple):
-    """What a linker sees of a moment."""
+    """One frame of a movie, as a linker receives it."""
 
     labels: Labels
-    """(H, W), 0 background, cells 1..N as of `numbered`"""
+    """(H, W), 0 background, cells 1..N as from `numbered`"""
     image: NDArray[np.float32] | None = None
     """(C, H, W) in [-1, 1]; None unless the linker wants images"""
 
 
 @dataclass(frozen=True)
 class Links:
-    """Which cell goes on as which: K links of a movie of T frames."""
+    """Which cell becomes which: K links of a movie of T frames."""
 
     cells: Ints
     """(T,) number of cells in each frame"""
@@ -46,17 +46,17 @@ class Links:
     """(K, 4) frame, cell, later frame, cell there; frames from 0, cells from 1. Every cell has at most one predecessor;
     one with several successors divides"""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """what the linker went by, in pixels and frames, for people to read"""
+    """settings of the linker, in pixels and frames, for people to read"""
 
 
 class Linker(Protocol):
-    """A way of tracking."""
+    """A tracking method."""
 
     wants_images: ClassVar[bool]
-    """whether it looks at images besides the labels"""
+    """whether the linker uses images besides the labels"""
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
-        """Link the cells of a movie; takes one frame after the other and holds no more of them than it needs."""
+        """Link the cells of a movie; take one frame after the other and hold no more of them than needed."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Tracking:
     """Tracks by the rules of the Cell Tracking Challenge, numbered from 1 by first frame and place."""
 
     tracks: Ints
-    """(M, 4) rows L B E P: label, first and last frame, parent (0: none). No gaps; a parent ends before its kin"""
+    """(M, 4) rows L B E P: label, first and last frame, parent (0: none). No gaps; a parent ends before its children"""
     ids: tuple[Ints, ...]
-    """for each frame (N + 1,): the track of each cell, and 0 for background"""
+    """for each frame (N + 1,): 0 for the background, then the track of each cell"""
 
     def relabelled(self, frame: int, labels: Labels) -> Labels:
         """Give each cell of labels (H, W), numbered 1..N, the label of its track."""
@@ -75,9 +75,9 @@ class Tracking:
 
 
 def numbered(labels: NDArray[np.integer[Any]]) -> Labels:
-    """Number the cells of labels (H, W) 1..N in the order in which a reader of the rows meets them; 0 stays 0.
+    """Number the cells of labels (H, W) 1..N by their first pixel in row-major order; 0 stays 0.
 
-    Raises ValueError where there are not two axes, or an id is negative.
+    Raises ValueError if labels are not two-dimensional or an id is negative.
     """
     if labels.ndim != 2 or labels.min(initial=0) < 0:
         raise ValueError(f"labels must be (H, W) without negative ids, got {labels.shape} from {labels.min(initial=0)}")
@@ -93,9 +93,9 @@ def numbered(labels: NDArray[np.integer[Any]]) -> Labels:
 
 
 def _runs(labels: NDArray[np.integer[Any]]) -> tuple[Ints, Ints, Cells]:
-    """For each run of a cell's pixels in a row of labels (H, W): its first pixel, counted along the rows, length, cell.
+    """Return first pixel (as flat index), length and cell of each run of a cell's pixels in a row of labels (H, W).
 
-    There are some twenty times fewer of them than pixels.
+    There are about twenty times fewer runs than pixels.
     """
     begins = np.ones(labels.shape, bool)
     np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
@@ -109,9 +109,9 @@ def _runs(labels: NDArray[np.integer[Any]]) -> tuple[Ints, Ints, Cells]:
 def assemble(links: Links) -> Tracking:
     """Make tracks of links.
 
-    A track goes on where a cell has one successor and that in the next frame. Else its successors begin tracks of their
-    own, whose parent it is: daughters after a division, the same cell after a gap. Raises ValueError for a link that
-    does not go forward in time or names no cell, and for a cell with two predecessors.
+    A track continues if its cell has exactly one successor and this lies in the next frame. Otherwise each successor
+    begins a new track with the old one as parent: daughters after a division, the same cell after a gap. Raises
+    ValueError for a link that does not go forward in time or names no cell, and for a cell with two predecessors.
     """
     offsets = np.concatenate([[0], np.cumsum(links.cells)])
     pairs = links.pairs.reshape(-1, 4)
@@ -148,27 +148,27 @@ def assemble(links: Links) -> Tracking:
 
 @dataclass(frozen=True)
 class OverlapLinker:
-    """Cells go on where they overlap most; holds the labels of `gap` + 2 frames.
+    """Links by overlap, with the largest sum of IoU; the linker holds the labels of `gap` + 2 frames.
 
-    Links are those of the largest sum of IoU. A cell divides where two cells of the next frame, both clearly smaller,
-    lie on it with a part of their pixels. A cell that vanished is looked for, where it was, in the `gap` frames after.
+    A cell divides if two cells of the next frame, both clearly smaller, overlap it with a part of their pixels. A cell
+    that disappears is searched at the same place in the `gap` frames after the next one.
     """
 
     gap: int = 1
     """frames that a cell may be missing"""
     least: float = 0.02
-    """IoU that a link needs"""
+    """least IoU of a link, except to a second daughter"""
     daughter: float = 0.05
-    """share of each daughter's pixels that lies on the mother, at least"""
+    """least share of each daughter's pixels that overlaps the mother"""
     size: float = 0.8
-    """area of each daughter as a share of the mother's, less than"""
+    """upper limit of the area of each daughter as a share of the mother's, itself excluded"""
     wants_images: ClassVar[bool] = False
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
-        """Link the cells of a movie; raises ValueError where frames differ in size."""
+        """Link the cells of a movie; raises ValueError if frames that are compared differ in size."""
         cells: list[int] = []
         pairs = [np.zeros((0, 4), np.int64)]
-        earlier: deque[tuple[int, Labels]] = deque(maxlen=self.gap + 1)  # newest first; cells that go on are taken out
+        earlier: deque[tuple[int, Labels]] = deque(maxlen=self.gap + 1)  # newest first, unlinked cells only
         for time, frame in enumerate(frames):
             cells.append(int(frame.labels.max(initial=0)))
             unlinked = frame.labels
@@ -190,7 +190,7 @@ class OverlapLinker:
         return Links(np.array(cells, np.int64), np.concatenate(pairs), settings)
 
     def _link(self, before: Labels, after: Labels, *, divisions: bool) -> Ints:
-        """Cells (K, 2) of two frames that belong together."""
+        """Return the linked cells (K, 2) of two frames, as their numbers in each."""
         table = overlap(before, after)
         left, right = table.truth_ids[table.pair_truth], table.prediction_ids[table.pair_prediction]
         iou = table.iou()
@@ -215,7 +215,10 @@ def _without(labels: Labels, cells: Ints) -> Labels:
 
 
 def _places(frames: Iterator[Frame]) -> tuple[list[NDArray[np.float64]], float, tuple[int, int]]:
-    """For each frame the middles (N, 2) of its cells, y and x in pixels; the median diameter; the largest frame."""
+    """Return the centroids (N, 2) in each frame, y and x in px, the median diameter in px (1 if no cells), and (H, W).
+
+    H and W are the largest of all frames. The diameter is that of a circle with the median area.
+    """
     middles: list[NDArray[np.float64]] = []
     areas: list[Ints] = [np.zeros(0, np.int64)]
     size = (1, 1)
@@ -237,10 +240,10 @@ def _settings(diameter: float, reach: float, gap: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LapTrackLinker:
-    """The package laptrack (Fukai and Kawaguchi 2023): nearest places by linear assignment, then gaps and divisions.
+    """The package laptrack (Fukai and Kawaguchi 2023): centroids linked by linear assignment, then gaps and divisions.
 
-    The method is that of Jaqaman et al. 2008. Holds the places of all cells. Distances scale with the median diameter
-    of the cells, that of a disc of their area.
+    The method is that of Jaqaman et al. 2008. The linker holds the centroids of all cells. Distances scale with the
+    diameter of a disc that has the median area of the cells.
     """
 
     gap: int = 1
@@ -261,10 +264,10 @@ class LapTrackLinker:
         return Links(cells, np.concatenate([steps, later]), _settings(diameter, reach, self.gap))
 
     def _gaps_and_divisions(self, middles: list[NDArray[np.float64]], steps: Links, reach: float) -> Ints:
-        """Links (K, 4) of tracks that begin late with cells before, given the links from frame to frame.
+        """Return links (K, 4) from earlier cells to tracks that begin after frame 0, given the links between frames.
 
-        laptrack takes milliseconds for each track here, also for those that are no candidates. So it is given only the
-        ends of tracks and the cells near a beginning: the costs and the best choice are those of the whole movie.
+        laptrack needs milliseconds for each track here, even for those that are not candidates. It is therefore given
+        only the ends of tracks and the cells near a beginning; costs and best choice remain those of the whole movie.
         """
         tracking = assemble(steps)
         begin, end = tracking.tracks[:, 1:3].T
@@ -302,8 +305,11 @@ class LapTrackLinker:
 def _laptrack_pairs(
     places: list[NDArray[np.float64]], known: Sequence[tuple[tuple[int, int], tuple[int, int]]] = (), **options: Any
 ) -> Ints:
-    """Links (K, 4), as of `Links`, that laptrack finds besides the known (frame, cell from 0), (later frame, cell)."""
-    from laptrack import LapTrack  # brings pandas; takes seconds
+    """Return links (K, 4) as in `Links` that laptrack finds in addition to the known ones.
+
+    A known link is (frame, cell), (later frame, cell), with cells numbered from 0.
+    """
+    from laptrack import LapTrack  # imported here because it loads pandas, which takes seconds
 
     if not any(map(len, places)):
         return np.zeros((0, 4), np.int64)
@@ -317,8 +323,8 @@ def _laptrack_pairs(
 class BTrackLinker:
     """The package btrack (Ulicna et al. 2021): a Kalman filter for each cell, then gaps and divisions by optimisation.
 
-    Holds the places of all cells. Its models count in pixels: it is given places in a scale at which the cells have the
-    size that these were published for.
+    The linker holds the centroids of all cells. The models of btrack are in pixels, so centroids are scaled to give
+    the cells the median diameter DIAMETER.
     """
 
     gap: int = 1
@@ -332,7 +338,7 @@ class BTrackLinker:
     """median diameter in pixels at which btrack sees the cells"""
 
     def __call__(self, frames: Iterator[Frame]) -> Links:
-        """Link the cells of a movie; raises RuntimeError where the optimisation finds no solution within a minute."""
+        """Link the cells of a movie; raises RuntimeError if the optimisation finds no solution within a minute."""
         middles, diameter, size = _places(frames)
         reach = self.distance or self.REACH * diameter
         cells = np.array([len(one) for one in middles], np.int64)
@@ -353,7 +359,7 @@ class BTrackLinker:
 
 
 def btrack_engine() -> Any:
-    """Start a tracker of btrack; raises ImportError where it is not installed, or its engine does not run here."""
+    """Start a tracker of btrack; raises ImportError if it is not installed or its engine cannot be loaded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it is written for an older pydantic
         package = importlib.import_module("btrack")
@@ -367,7 +373,7 @@ def btrack_engine() -> Any:
 def _btrack_pairs(
     places: NDArray[np.float64], size: tuple[float, float], configuration: dict[str, Any]
 ) -> list[tuple[int, int]]:
-    """Pairs of cells that follow each other, as positions in places (N, 4): frame, x, y, z."""
+    """Return pairs of successive cells, as positions in places (N, 4): frame, x, y, z; `size` is height, width."""
     with btrack_engine() as tracker:
         tracker.configure(configuration)
         tracker.append(places)
@@ -382,10 +388,10 @@ def _btrack_pairs(
 
 
 def _btrack_models(gap: int) -> dict[str, Any]:
-    """Motion at constant speed, and hypotheses, of btrack's published model of cells.
+    """Return the motion model (constant velocity) and the hypothesis model of btrack's published cell configuration.
 
-    Lengths of links, branches and border are larger than published, and tracks may begin and end anywhere: with less,
-    tracks of real movies break apart.
+    The length scales of links, branches and border are larger than published, and tracks may begin and end anywhere,
+    because tracks of real movies break with smaller ones.
     """
     motion = {
         "measurements": 3,

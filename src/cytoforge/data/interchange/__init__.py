@@ -1,1 +1,1 @@
-"""Formats of other programs, a file each."""
+"""Formats of other programs, one module for each."""

@@ -20,10 +20,10 @@ from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells
 
 AXES = {"t": ("frame", "time"), "y": ("point_y", "space"), "x": ("point_x", "space")}
-OWNER = "export"  # name under which the files of a graph are listed
+OWNER = "export"  # command name under which the files of a graph are listed in its manifest
 METADATA = (".zattrs", "zarr.json")
 TRACK = "track_label"
-PROPERTIES = {  # our feature: name there, unit, description
+PROPERTIES = {  # cytoforge's feature: name in GEFF, unit, description
     "label": (TRACK, None, "id of the cell in the masks, and of its track"),
     "cell": ("tracklet", None, "label of the first track of this cell"),
     "root": ("lineage", None, "label of the first track of the family"),
@@ -46,9 +46,9 @@ RADIUS = "radius"
 def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
     """Write the cells of all frames (`metrics.cells.follow`, gathered) and their links as a directed graph.
 
-    Axes are t in frames, y and x in pixels, with the calibration as their scale. The structure is validated as it is
-    written. A graph that this function wrote is replaced; raises UserError where anything else is, also if only beside
-    or in it, or the disk is full.
+    The axes are t in frames, y and x in pixels, with the calibration as their scale. The structure is validated during
+    writing. A graph that this function wrote is replaced. Raises UserError when `path` is anything else or also holds
+    other files, or when the disk is full.
     """
     former = _former(path)
     names = {name: entry for name, entry in PROPERTIES.items() if name in cells}
@@ -72,7 +72,7 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
     )
     links = np.stack([cells["before"], cells["spot"]], axis=1)[cells["before"] >= 0]
     with atomic(path) as temporary:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a writing that was killed
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
         try:
             write_arrays(
                 temporary,
@@ -91,7 +91,7 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
 
 
 def _former(path: Path) -> OutputFolder | None:
-    """Return the folder of a graph that may be replaced, None if there is none."""
+    """Return the folder of a graph that may be replaced, None if there is none; raises UserError for other files."""
     if not os.path.lexists(path):
         return None
     folder = OutputFolder(path, OWNER)
@@ -134,17 +134,17 @@ def _property(column: NDArray[Any]) -> Any:
 def read_geff(path: Path, calibration: Calibration) -> Spots:
     """Read positions and links.
 
-    Where nodes have a `track_label`, as those of `write_geff` have, tracks end where it changes. Times and positions in
-    a unit other than frames and pixels are divided by those of `calibration`. Links of a graph without directions go
-    forward in time.
+    If nodes have a `track_label`, as `write_geff` gives them, tracks end where it changes. Times and positions in units
+    other than frames and pixels are divided by the frame interval and pixel size of `calibration`. Links of an
+    undirected graph are taken as forward in time.
 
-    Raises UserError for what is no valid GEFF, for axes other than one of time and y, x of space (a z that does not
-    vary is passed over), for times between frames, and as `tracks.linked`.
+    Raises UserError for an invalid GEFF, for axes other than one of time and y, x of space (a constant z is ignored),
+    for times between frames, and as `tracks.linked`.
     """
     if not is_geff(path):
         raise UserError(f"{path}: is no GEFF; give the zarr folder that holds nodes and edges")
     with reading(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # units that are not among the recommended ones
+        warnings.simplefilter("ignore")  # geff warns about units that it does not recommend
         reader = GeffReader(path)
         axes = {axis.name: axis for axis in reader.metadata.axes or ()}
         if max(array.nbytes for array in (reader.nodes, reader.edges)) > MAX_BYTES:
@@ -166,7 +166,7 @@ def read_geff(path: Path, calibration: Calibration) -> Spots:
 
 
 def _axes(path: Path, axes: Mapping[str, Any], values: Mapping[str, NDArray[np.float64]]) -> tuple[Any, Any, Any]:
-    """Return the axes of time, y and x: by the last letters of their names, else the last two of space."""
+    """Return the axes of time, y and x: y and x by the last letter of their names, else the last two of space."""
     times = [axis for axis in axes.values() if axis.type == "time"]
     spaces = [axis for axis in axes.values() if axis.type == "space"]
     letters = {axis.name.lower()[-1]: axis for axis in spaces}
@@ -181,7 +181,7 @@ def _axes(path: Path, axes: Mapping[str, Any], values: Mapping[str, NDArray[np.f
 
 
 def _links(path: Path, nodes: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
-    """Return edges between the ids of nodes as pairs of their indices."""
+    """Return edges between node ids as pairs of node indices (L, 2); raises UserError for repeated or missing nodes."""
     index = {node: k for k, node in enumerate(nodes.tolist())}
     if len(index) < len(nodes) or not index.keys() >= set(edges.ravel().tolist()):
         raise UserError(f"{path}: has a node twice, or an edge to a node that is not there; save it anew")

@@ -1,4 +1,4 @@
-"""Tables of cells as CSV: features with their units, and tracks as napari's layers take them."""
+"""Tables of cells as CSV: features with their units, and tracks for the tracks layer of napari."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,18 +17,18 @@ from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells
 
 LENGTHS = {"y": 1, "x": 1, "area": 2, "perimeter": 1, "major_axis": 1, "minor_axis": 1}
-"""Features in pixels, and their power of it"""
+"""Features measured in pixels, and the power of the pixel size in their unit"""
 INNER = {"point_y", "point_x", "spot", "before"}
-"""What `metrics.cells.follow` tells for other formats"""
+"""Columns of `metrics.cells.follow` that only other formats use"""
 NAPARI = ("track_id", "t", "y", "x")
 PARENT = "parent_track_id"
 DEPTH = "z"
 OTHER_NAMES = {"track_id": ("trackid", "track", "id"), "t": ("frame", "time"), PARENT: ("parent",)}
-"""What columns of other programs are called, in lower case"""
+"""Names of these columns in other programs, in lower case"""
 
 
 def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str, tuple[str, float]]:
-    """Return for each feature the name of its column, which ends in its unit, and what to multiply it by."""
+    """Return for each feature its column name, which ends in the unit if there is one, and its factor to that unit."""
     size, length = calibration.length
     interval, time = calibration.time
     columns = {}
@@ -49,9 +49,10 @@ def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str,
 
 
 def write_features(path: Path, frames: Iterable[Cells], calibration: Calibration) -> int:
-    """Write a row per cell and frame, in the order of time, as it comes; return their number.
+    """Write one row per cell and frame, frame by frame in the order of time; return the number of rows.
 
-    Numbers have six digits, nan is an empty field. Raises UserError when it cannot be written.
+    Numbers that are not ids or counts have six significant digits; nan becomes an empty field. Raises
+    UserError when the file cannot be written.
     """
     rows = 0
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -73,7 +74,7 @@ def _texts(values: NDArray[Any], factor: float) -> list[str]:
 
 
 def write_napari(path: Path, cells: Cells, tracks: Sequence[Track]) -> None:
-    """Write `track_id,t,y,x,parent_track_id`, sorted by track and frame: pixels, frames, 0 for no parent."""
+    """Write `track_id,t,y,x,parent_track_id`, sorted by track and frame, in pixels and frames; 0: no parent."""
     parents = {track.label: track.parent for track in tracks}
     order = np.lexsort((cells["frame"], cells["label"]))
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -88,18 +89,19 @@ def write_napari(path: Path, cells: Cells, tracks: Sequence[Track]) -> None:
 def read_napari(path: Path) -> Spots:
     """Read a table with the columns `track_id`, `t`, `y`, `x` and, if there, `parent_track_id`, in any order.
 
-    Upper case and the names in OTHER_NAMES do, too; further columns do not count, but for a `z` that varies. A parent
-    without a value, below 0 or equal to the track is none; 0 is none unless there is a track 0 that can be meant.
+    Column names may be in upper case or be those in OTHER_NAMES. Further columns are ignored, except that `z` must not
+    vary. An empty parent, one below 0 or one equal to the track means no parent; so does 0, unless a track 0 exists
+    that can be the parent.
 
     Raises:
-        UserError: naming the line, for a column or a number that is missing, and for several depths; for a track twice
-            in a frame or with two parents; where 0 may be a parent or none; and as `tracks.linked`.
+        UserError: for a missing column or number, several depths, a track that is twice in a frame or has two parents
+            (with the line where possible), when 0 may mean a parent or none, and as `tracks.linked`.
     """
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than {MAX_BYTES / 2**30:.0f} GiB; cut the tracks in parts")
     rows: dict[tuple[int, int], tuple[float, float]] = {}
     parents: dict[int, int] = {}
-    empty = False  # whether some track has no parent and says so by another value than 0
+    empty = False  # whether some track marks a missing parent by another value than 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for line, (track, frame, y, x, parent) in _rows(path, file):
@@ -121,13 +123,13 @@ def read_napari(path: Path) -> Spots:
 def _without_zeros(
     path: Path, rows: Iterable[tuple[int, int]], parents: Mapping[int, int], empty: bool
 ) -> dict[int, int]:
-    """Take out parents of 0 that mean none: all, unless another value does (`empty`) and there is a track 0."""
+    """Remove parents of 0 that mean none: all, unless another value means none (`empty`) and a track 0 exists."""
     last = max((frame for track, frame in rows if track == 0), default=None)
     daughters = {track for track, parent in parents.items() if parent == 0}
     if last is not None and daughters:
         if empty:
             return dict(parents)
-        if min(frame for track, frame in rows if track in daughters) > last:  # else track 0 is not their mother
+        if min(frame for track, frame in rows if track in daughters) > last:  # else track 0 cannot be their mother
             raise UserError(
                 f"{path}: parent 0 may be track 0 or none; leave the parent empty where there is none, or number "
                 "tracks from 1"
@@ -182,7 +184,7 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, tuple[int, int, float
 
 
 def _whole(text: str | None) -> int | None:
-    """Read a whole number, which other programs may write as 3.0; None where there is nothing."""
+    """Parse a whole number, which may be written as 3.0; None if empty or nan; raises ValueError for anything else."""
     if text is None or not text.strip() or text.strip().lower() == "nan":
         return None
     number = int(text) if text.strip().lstrip("+-").isdigit() else float(text)

@@ -1,4 +1,4 @@
-"""TrackMate's XML: spots with features and outlines, links between them, and the image that they belong to."""
+"""TrackMate's XML: spots with features and outlines, links between them, and the geometry of the images."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ from cytoforge.progress import counted
 VERSION = "7.11.1"
 CHUNK = 2**16  # bytes read at once
 MAX_TAG = 2**20  # bytes of a tag with its attributes; outlines are text between tags, and of any length
-MAX_DIGITS = 40  # of an id
+MAX_DIGITS = 40  # greatest number of digits of an id
 SPOT = (  # TrackMate's key, name, dimension, and whether it is a whole number
     ("QUALITY", "Quality", "QUALITY", False),
     ("POSITION_X", "X", "POSITION", False),
@@ -31,9 +31,9 @@ SPOT = (  # TrackMate's key, name, dimension, and whether it is a whole number
     ("FRAME", "Frame", "NONE", True),
     ("RADIUS", "Radius", "LENGTH", False),
     ("VISIBILITY", "Visibility", "NONE", True),
-    ("TRACK_LABEL", "Track label", "NONE", True),  # ours
+    ("TRACK_LABEL", "Track label", "NONE", True),  # added by cytoforge
 )
-MEASURED = {  # our feature: TrackMate's key, name and dimension, and the power of the pixel size that it goes with
+MEASURED = {  # cytoforge's feature: TrackMate's key, name, dimension, and the power of the pixel size in its unit
     "area": ("AREA", "Area", "AREA", 2),
     "perimeter": ("PERIMETER", "Perimeter", "LENGTH", 1),
     "solidity": ("SOLIDITY", "Solidity", "NONE", 0),
@@ -55,10 +55,11 @@ def write_trackmate(
 
     Args:
         path: the file.
-        frames: the cells of each frame as `metrics.cells.follow` gives them, and their outlines y, x (K, 2) by label.
+        frames: the cells of each frame as `metrics.cells.follow` gives them, and by label their outlines (K, 2),
+            y and x in pixels.
         spots: number of cells in all frames.
         images: number of frames, height and width in pixels, of the movie.
-        calibration: positions are in micrometers and minutes where it knows them.
+        calibration: positions are in micrometers and times in minutes if these are known, else in pixels and frames.
 
     Raises:
         UserError: when it cannot be written.
@@ -113,7 +114,7 @@ def _spot(cells: Cells, k: int, polygon: NDArray[np.float64], features: Iterable
         "ID": int(cells["spot"][k]),
         "name": str(cells["label"][k]),
         "QUALITY": 1.0,
-        "POSITION_X": f"{centre[1] * size:.12g}",  # places the spot in its pixel whatever the pixel size
+        "POSITION_X": f"{centre[1] * size:.12g}",  # enough digits to place the spot in its pixel for any pixel size
         "POSITION_Y": f"{centre[0] * size:.12g}",
         "POSITION_Z": 0.0,
         "POSITION_T": frame * interval,
@@ -143,7 +144,7 @@ def _write_tracks(file: TextIO, families: Mapping[int, list[tuple[int, int]]]) -
 
 
 def _write_settings(file: TextIO, images: tuple[int, int, int], calibration: Calibration) -> None:
-    """What TrackMate asks for beside the tracks; the image is to be chosen there."""
+    """Write the settings that TrackMate requires; the user chooses the image file in TrackMate."""
     count, height, width = images
     size, interval = calibration.length[0], calibration.time[0]
     file.write(
@@ -161,7 +162,7 @@ def _write_settings(file: TextIO, images: tuple[int, int, int], calibration: Cal
 
 @dataclass
 class _Found:
-    """What is taken from the elements of a file as they pass."""
+    """Data collected from the elements of a file while it is parsed."""
 
     path: Path
     unit: str | None = None
@@ -172,13 +173,13 @@ class _Found:
     spots: dict[int, tuple[int, float, float, float]] = field(default_factory=dict)
     """by id: frame, y, x in the file's unit, label of the track or -1"""
     invisible: set[int] = field(default_factory=set)
-    """spots that did not pass the filters"""
+    """ids of spots that did not pass the filters"""
     links: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     shown: set[str] | None = None
-    """tracks that passed the filters; None where the file tells of no filters"""
+    """ids of tracks that passed the filters; None if the file lists no filtered tracks"""
     depth: float | None = None
     commas: int = 0
-    """numbers written with a decimal comma"""
+    """number of spots with a decimal comma in their position"""
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if self.root is None:
@@ -213,7 +214,7 @@ class _Found:
             self.shown = (self.shown or set()) | {attributes["TRACK_ID"]}
 
     def _exported(self, tag: str, attributes: dict[str, str]) -> None:
-        """Take an element of TrackMate's export of tracks alone, of particles and their detections in order of time."""
+        """Read an element of TrackMate's export of tracks only: particles and their detections in the order of time."""
         if tag == "Tracks":
             self.unit = attributes.get("spaceUnits")
         elif tag == "particle":
@@ -259,7 +260,7 @@ def _whole(attributes: Mapping[str, str], name: str) -> int:
 
 
 def _decimal(text: str, name: str) -> float:
-    """Return a number that may be written with a decimal comma, as programs of some countries do."""
+    """Parse a number that may have a decimal comma, as in some locales; raises ValueError for anything else."""
     try:
         return float(text.replace(",", ".", 1) if "." not in text else text)
     except ValueError:
@@ -267,19 +268,19 @@ def _decimal(text: str, name: str) -> float:
 
 
 def read_trackmate(path: Path, calibration: Calibration) -> Spots:
-    """Read the filtered tracks of a TrackMate file and its visible spots without links, each a track of one frame.
+    """Read the filtered tracks of a TrackMate file, and its visible spots without links as tracks of one frame.
 
-    A spot in a filtered track is part of it, visible or not, as in TrackMate's own exports. TrackMate's export of
-    tracks alone, of particles and detections, is read too. Where spots have a `TRACK_LABEL`, as those of
-    `write_trackmate` have, tracks end where it changes.
+    All spots of a filtered track are read, visible or not, as in TrackMate's own exports. TrackMate's export of tracks
+    only, with particles and detections, is read too. If spots have a `TRACK_LABEL`, as `write_trackmate` gives them,
+    tracks end where it changes.
 
-    Positions are divided by the pixel size of the file's own image, or by that of `calibration` where it tells none.
-    The XML goes through a parser that keeps nothing; a DOCTYPE, by which a file could name others or grow without
-    bounds, and elements of more than MAX_TAG bytes are refused.
+    Positions are divided by the pixel size in the file, or by that of `calibration` if the file has none. The XML is
+    parsed as a stream. A DOCTYPE, which could refer to other files or expand without bounds, and tags of more than
+    MAX_TAG bytes are refused.
 
     Raises:
-        UserError: for what is no whole XML or not of TrackMate, for links to spots that are not there, for depth, where
-            no track passed the filters, and as `tracks.linked`.
+        UserError: for incomplete XML or XML of another program, for links to missing spots, for several depths, when no
+            track passed the filters, and as `tracks.linked`.
     """
     check_readable(path, "give a file that TrackMate saved")
     if path.stat().st_size > MAX_BYTES:
@@ -298,7 +299,7 @@ def read_trackmate(path: Path, calibration: Calibration) -> Spots:
             while chunk := file.read(CHUNK):
                 parser.Parse(chunk, False)
                 fed += len(chunk)
-                # the parser looks through a whole tag anew whenever a part of it is added
+                # the parser scans an incomplete tag again with every chunk, so its length is limited
                 if fed - max(parser.CurrentByteIndex, 0) > MAX_TAG:
                     raise UserError(
                         f"{path}, line {parser.CurrentLineNumber}: has a tag or comment of more than "
@@ -337,7 +338,7 @@ def _linked(path: Path, found: _Found, calibration: Calibration) -> Spots:
     links = list(_links(path, found, shown, index))
     places = np.array(list(kept.values()), np.float64).reshape(-1, 4)
     frame = places[:, 0].astype(np.int64)
-    # a link of TrackMate has no direction
+    # links of TrackMate have no direction
     ordered = [link if frame[link[0]] <= frame[link[1]] else link[::-1] for link in links]
     track = places[:, 3].astype(np.int64)
     position = places[:, 1:3] / _pixels(path, found, calibration)[::-1]
@@ -346,7 +347,7 @@ def _linked(path: Path, found: _Found, calibration: Calibration) -> Spots:
 
 
 def _pixels(path: Path, found: _Found, calibration: Calibration) -> tuple[float, float]:
-    """Return width and height of a pixel in the file's unit: as its image has them, if these are sizes."""
+    """Return width and height of a pixel in the file's unit, from its image if valid, else from `calibration`."""
     try:
         width, height = (_decimal(text, "a pixel") for text in found.pixel or ())
         if 0 < width < math.inf and 0 < height < math.inf:

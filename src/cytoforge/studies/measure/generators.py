@@ -99,7 +99,7 @@ def measure_ablation(study: GeneratorStudy, datasets: Mapping[str, Dataset], fol
 def measure_versatility(
     study: GeneratorStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
 ) -> MeasuredVersatility:
-    """Measure a generator of each data set by what it paints on the masks of its test images."""
+    """Measure the generator of each data set by its paintings on the masks of the test images."""
     found: dict[str, list[PaintingScores]] = {}
     paintings = []
     for name, dataset in datasets.items():
@@ -117,7 +117,7 @@ def measure_versatility(
 def measure_extrapolation(
     study: ExtrapolationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
 ) -> MeasuredExtrapolation:
-    """Measure what one generator paints on masks from sparse to denser than any it has seen."""
+    """Measure what one generator paints on masks from sparse to denser than any it was trained on."""
     ((data, dataset),) = datasets.items()
     scores: dict[tuple[str, float], list[PaintingScores]] = {}
     reached: dict[tuple[str, float], list[float]] = {}
@@ -195,7 +195,7 @@ def painting_scores(
         faithful = float(np.mean(shares)) if shares else None
         weights = study.compute.weights_dir
         if masks != real and weights_file("inception", weights) is None:
-            return PaintingScores(faithfulness=faithful)  # no pairs, and nothing to compare sets with
+            return PaintingScores(faithfulness=faithful)  # no pairs; sets need weights
         comparison = ImageComparison(
             prediction=out,
             truth=real,

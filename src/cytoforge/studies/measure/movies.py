@@ -28,7 +28,7 @@ from cytoforge.training.tasks.staged import finished
 
 
 def measure_movies(study: MovieStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredMovies:
-    """Measure generators of movies trained on the same frames, on masks of a movie that they have not seen.
+    """Measure generators of movies trained on the same frames, on masks of a movie that they were not trained on.
 
     Raises UserError as training, simulating, generating and scoring do.
     """
@@ -153,7 +153,7 @@ def plain(value: Any) -> Any:
 def _measure_densities(
     folder: StudyFolder, study: MovieStudy, runs: Mapping[tuple[MovieMethod, int], Run], real: Path, test: Path
 ) -> dict[tuple[str, float], DenseMovie]:
-    """Measure movies denser than any seen, of single cells and of colonies, by the first method."""
+    """Measure movies denser than those trained on, of single cells and of colonies, by the first method."""
     method = study.methods[0]
     dense: dict[tuple[str, float], DenseMovie] = {}
     for layout in LAYOUTS:
@@ -180,7 +180,7 @@ def _measure_densities(
 def _measure_segmenters(
     folder: StudyFolder, study: MovieStudy, real: Path, test: Path
 ) -> dict[str, list[SegmenterScores]]:
-    """Measure what movies of simulated cells, painted by the first method, are worth to a segmenter of real frames."""
+    """Score segmenters trained with movies of simulated cells, painted by the first method, on real frames."""
     arms: dict[str, list[SegmenterScores]] = {}
     for seed in study.seeds:
         films = folder.place("work", f"long-{study.methods[0]}-{seed}")
@@ -196,7 +196,7 @@ def _measure_segmenters(
 
 
 def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test: Path) -> list[OnBackground]:
-    """Measure how still backgrounds are behind the cells of one movie of masks, painted by tGAN on each."""
+    """Measure how much each background varies over time in movies that tGAN painted on the same masks."""
     sequence = read_sequences(test)[0]
     total = len(sequence.frames)
     part = Part(test, [sequence.name], (0.0, min(SHORT_MOVIE, total) / total))
@@ -214,12 +214,12 @@ def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test:
 
 
 def _mirrored(folder: StudyFolder, run: Run) -> Path:
-    """Write the run's first background, left and right exchanged, as an image; return the file."""
+    """Write the run's first background, mirrored left to right, as an image; return the file."""
     file = folder.out / "work" / "mirrored.tif"
     if not file.exists():
         bank = run.load_weights(BACKGROUNDS)
         background = bank[sorted(bank)[0]].numpy()[..., ::-1]
-        limits = np.asarray(next(iter(run.settings.limits.values())))  # (C, 2)
+        limits = np.asarray(next(iter(run.settings.limits.values())))  # (C, 2), lower and upper grey value per channel
         low, high = limits.T[..., None, None]
         image = ((background + 1) / 2 * (high - low) + low).astype(np.float32)
         folder.folder.write("work/mirrored.tif", encode_image(file, image))

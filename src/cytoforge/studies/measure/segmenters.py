@@ -112,7 +112,7 @@ def measure_dense(study: DenseStudy, datasets: Mapping[str, Dataset], folder: St
 def measure_limited_data(
     study: LimitedDataStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
 ) -> MeasuredLimitedData:
-    """Measure what 1, 2, 4 ... labelled crops are worth to conventional and to two-stage training, in equal time.
+    """Measure conventional and two-stage training on 1, 2, 4 ... labelled crops, in equal time.
 
     A seed's smaller sets of crops are parts of its larger ones. Raises UserError as training does, and when there are
     fewer images than crops.
@@ -121,7 +121,7 @@ def measure_limited_data(
     tests, crops = {}, {}
     for seed in study.seeds:
         pool, tests[seed] = subset(folder, study, data, dataset, seed, max(study.crops))
-        for count in study.crops:  # all of them before the first training: there may be too few images
+        for count in study.crops:  # Write all crops before the first training, as there may be too few images.
             place = folder.place("data", f"crops-{count}-{seed}")
             crops[count, seed] = write_crops(Dataset.open(pool).pairs(), place, count, study, seed)
     found: dict[int, dict[str, list[SegmenterScores]]] = {}
@@ -143,7 +143,7 @@ def _three_ways(
     seed: int,
     limit: int | None,
 ) -> dict[str, SegmenterScores]:
-    """Measure conventional and two-stage training in equal time, and a conventional one of as many segmenter steps."""
+    """Measure conventional and two-stage training in equal time, then conventional training of as many steps."""
     plain = conventional(study.preset)
 
     def training(way: str) -> Training:

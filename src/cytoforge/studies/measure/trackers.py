@@ -26,7 +26,7 @@ from cytoforge.studies.measurements import MeasuredTracking, TrackingScores, Tri
 from cytoforge.studies.specification import SIMULATED_SEQUENCES, TrackingStudy
 from cytoforge.training.tasks.staged import finished
 
-TRIED_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)  # distances that are tried, in units of the tracker's own choice
+TRIED_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)  # distances that are tried, as multiples of the tracker's default
 
 
 class Linking(Settings):
@@ -82,7 +82,7 @@ def measure_distances(folder: StudyFolder, study: TrackingStudy, real: Path) -> 
         info = parse(TrackedMovie, read_info(out), out / INFO, f"remove the folder {out} and repeat the command")
         reach = max(sequence.settings.distance for sequence in info.sequences.values())
         idf1: dict[float, float] = {}
-        for by in TRIED_FACTORS:  # that of 1 was measured above and is read again
+        for by in TRIED_FACTORS:  # Factor 1 was measured above; its scores are read again.
             found = tracking_scores(folder, study, f"{name}-tuning-{by:g}", name, real, None, by * reach)
             idf1[by] = found.idf1 or 0.0
         best = max(TRIED_FACTORS, key=lambda by: (idf1[by], -abs(math.log(by))))
@@ -122,7 +122,7 @@ def measure_trainings(
     found: dict[tuple[int, str], list[TrackingScores]] = {}
     for count in [*sorted(n for n in study.frames if n < total), total]:
         for seed in study.seeds:
-            few = real  # whose generator and tracker the first part has trained
+            few = real  # The first part has trained this generator and tracker.
             if others or count < total:
                 few = copy_movie(Part(real, [first.name], (0.0, count / total)), folder.place("data", f"real-{count}"))
             films = painted_films(folder, study, few, count, seed)

@@ -81,7 +81,7 @@ def trained(task: Task, training: Training) -> Run:
 
 
 def reference_segmenter(preset: str, training: Training) -> Run:
-    """Train a segmenter, once: what it finds in paintings tells how faithful these are to their masks."""
+    """Train the reference segmenter, once; the cells that it finds in paintings measure their faithfulness."""
     say([f"the reference segmenter, seed {training.seed}"])
     return conventional(preset)(training)
 

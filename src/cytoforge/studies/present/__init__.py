@@ -1,1 +1,1 @@
-"""How studies show what was measured: rows, pages and pictures of measurements alone. Nothing here trains or scores."""
+"""Presentation of measurements as rows, pages and pictures. Nothing here trains or scores."""

@@ -20,7 +20,7 @@ from cytoforge.studies.measurements import (
 from cytoforge.studies.present.presentation import Cell, Presentation, middle, over_seeds
 from cytoforge.studies.specification import GeneratorStudy
 
-PICTURED_IMAGES = 3  # test images in pictures
+PICTURED_IMAGES = 3  # number of test images in pictures
 COLUMNS = {  # title: score
     "KID": "kid",
     "FID": "fid",
@@ -45,7 +45,7 @@ def present_ablation(measured: MeasuredAblation) -> Presentation:
 
 
 def present_versatility(measured: MeasuredVersatility) -> Presentation:
-    """Show a generator of each data set by what it paints on the masks of its test images."""
+    """Show the generator of each data set by its paintings on the masks of the test images."""
     study = measured.study
     presentation = Presentation(Page("Versatility", f"one generator per data set, {_images(study)} each"))
     for paintings in measured.paintings:
@@ -55,7 +55,7 @@ def present_versatility(measured: MeasuredVersatility) -> Presentation:
 
 
 def present_extrapolation(measured: MeasuredExtrapolation) -> Presentation:
-    """Show what one generator paints on masks from sparse to denser than any it has seen."""
+    """Show what one generator paints on masks from sparse to denser than any it was trained on."""
     study, densities = measured.study, measured.densities
     told = f"{counted(study.count, 'mask')} per density, {counted(len(study.seeds), 'seed')}"
     presentation = Presentation(Page("Extrapolation over density", told))

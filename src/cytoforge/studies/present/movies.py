@@ -15,16 +15,16 @@ from cytoforge.studies.present.presentation import Cell, Presentation, middle, o
 from cytoforge.studies.present.segmenters import by_image
 from cytoforge.studies.specification import SHORT_MOVIE
 
-PICTURED_FRAMES = 4  # of the movie that is tested on
-SHORT_FRAMES = (0, SHORT_MOVIE // 2, SHORT_MOVIE - 1)  # pictured of a short movie
+PICTURED_FRAMES = 4  # number of frames shown of the test movie
+SHORT_FRAMES = (0, SHORT_MOVIE // 2, SHORT_MOVIE - 1)  # indices of the frames shown of a short movie
 AGAINST_REAL = {"SSIM": "ssim", "PSNR": "psnr", "LPIPS": "lpips", "frames": "frames", "clips": "clips"}  # title: score
 OF_ITSELF = {"warping error": "warping_error", "flicker": "flicker", "faithfulness": "faithfulness"}
 Drift = Mapping[str, Sequence[float | None]]
-"""Of grey values and of textures, by number of frames."""
+"""Drift of grey values and of textures, by number of frames."""
 
 
 def present_movies(measured: MeasuredMovies) -> Presentation:
-    """Show movies of several methods beside the real one, and what becomes of them by length, density, background."""
+    """Show movies of several methods beside the real one, and how they depend on length, density and background."""
     told = f"{counted(len(measured.study.seeds), 'seed')}, trained for {_minutes(measured)} min each"
     presentation = Presentation(Report("Movies: tGAN against vid2vid", told))
     _add_scores(presentation, measured)
@@ -81,7 +81,7 @@ def _add_lengths(presentation: Presentation, measured: MeasuredMovies) -> None:
     """Add Figure 4: how far painted frames drift from real ones, by length of the movie."""
     drifts: dict[str, list[Drift]] = {method: [one.drift for one in found] for method, found in measured.long.items()}
     (real, *_) = (one.real.drift for found in measured.long.values() for one in found)
-    if real:  # the same for all; a short movie reaches no length
+    if real:  # The lengths are the same for all movies; a short movie reaches none.
         drifts["real movie"] = [real]
     rows: list[dict[str, Cell]] = [
         {
@@ -122,7 +122,7 @@ def drift_figure(drifts: Mapping[str, Sequence[Drift]]) -> Figure:
 
 
 def _add_densities(presentation: Presentation, measured: MeasuredMovies) -> None:
-    """Add Figure 5: movies denser than any seen, of single cells and of colonies, by the first method."""
+    """Add Figure 5: movies denser than those trained on, of single cells and of colonies, by the first method."""
     method, report, rows = measured.study.methods[0], presentation.report, []
     for layout in dict.fromkeys(layout for layout, _ in measured.dense):
         films = []
@@ -144,7 +144,7 @@ def _add_densities(presentation: Presentation, measured: MeasuredMovies) -> None
 
 
 def _add_segmenters(presentation: Presentation, measured: MeasuredMovies) -> None:
-    """Add what movies of simulated cells, painted by the first method, are worth to a segmenter of real frames."""
+    """Add scores on real frames of segmenters trained with movies of simulated cells, painted by the first method."""
     rows: list[dict[str, Cell]] = [
         {"segmenter trained on": arm, "F at IoU 0.5": _mean_f(found, 0), "F at IoU 0.7": _mean_f(found, 2)}
         for arm, found in measured.segmenters.items()
@@ -167,7 +167,7 @@ def _mean_f(found: Sequence[SegmenterScores], threshold: int) -> Cell:
 
 
 def _add_backgrounds(presentation: Presentation, measured: MeasuredMovies) -> None:
-    """Add Figure 3: tGAN's paintings of the same masks on other backgrounds, and how still these are."""
+    """Add Figure 3: tGAN's paintings of the same masks on other backgrounds, and how much these vary over time."""
     grid, rows = [], []
     for shown in measured.backgrounds:
         (sequence,) = read_sequences(shown.painted)

@@ -1,4 +1,4 @@
-"""What a study shows: rows for results.json and the terminal, a page, pictures; and how table cells are written."""
+"""Presentation of a study: rows for results.json and the terminal, a page, and pictures; formats of table cells."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import numpy as np
 from cytoforge.metrics.estimates import Estimate, mean_estimate, nested_estimate, resample, to_json
 from cytoforge.report import Pixels, Report
 
-PICTURE_SIDE = 192  # px of a picture
+PICTURE_SIDE = 192  # longest side of a picture in pixels
 Cell = str | int | float | Estimate | None
 ScoresByImage = Sequence[Mapping[str, float | None]]
 """A score by image (None where undefined), for each seed."""
@@ -23,9 +23,9 @@ class Presentation:
     rows: list[dict[str, Cell]] = field(default_factory=list)
     """the table of results.json and of the terminal"""
     pictures: dict[str, Sequence[Sequence[Pixels]]] = field(default_factory=dict)
-    """by name, rows of pictures that go above each other into one file"""
+    """by file name: rows of pictures, one above the other"""
     facts: dict[str, Any] = field(default_factory=dict)
-    """what else results.json tells"""
+    """further content of results.json"""
 
     def row(self, **cells: Cell) -> None:
         """Add a row to the table."""
@@ -56,7 +56,7 @@ class Presentation:
 
 
 def written(cell: Cell) -> str:
-    """Write a cell of a table: an estimate with its interval, a number with three digits, a dash for nothing."""
+    """Write a cell of a table: an estimate with its interval, a number with three digits, None as a dash."""
     if cell is None or (isinstance(cell, Estimate) and np.isnan(cell.value)):
         return "-"
     if isinstance(cell, Estimate):

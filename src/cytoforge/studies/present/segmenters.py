@@ -1,7 +1,7 @@
 """Tables and figures of the studies `training`, `dense` and `limited-data`.
 
-cGAN-Seg's Figure 2, Table 1 and Tables S1 to S3 (training); Table 2 (dense); what each labelled crop is worth
-(limited-data).
+cGAN-Seg's Figure 2, Table 1 and Tables S1 to S3 (training); Table 2 (dense); scores by number of labelled
+crops (limited-data).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -76,7 +76,7 @@ def present_dense(measured: MeasuredDense) -> Presentation:
 
 
 def present_limited_data(measured: MeasuredLimitedData) -> Presentation:
-    """Show what 1, 2, 4 ... labelled crops are worth to conventional and to two-stage training, in equal time."""
+    """Show conventional and two-stage training on 1, 2, 4 ... labelled crops, in equal time."""
     study = measured.study
     report = Report("Limited data", f"crops of {study.crop} px, {len(study.seeds)} seeds, equal time of training")
     presentation = Presentation(report)
@@ -90,7 +90,7 @@ def present_limited_data(measured: MeasuredLimitedData) -> Presentation:
 
 
 def by_image(found: Sequence[SegmenterScores], score: str, threshold: int = 0) -> ScoresByImage:
-    """Return a score of every test image, for each seed; `threshold` counts from IoU 0.5 in steps of 0.1."""
+    """Return a score of every test image, for each seed; `threshold` is an index: 0 is IoU 0.5, 1 is IoU 0.6."""
 
     def of(values: list[float | None] | float | None) -> float | None:
         return values[threshold] if isinstance(values, list) else values

@@ -18,7 +18,7 @@ PUBLISHED = {  # title: score of Tables 2 and 3
     "precision": "precision",
     "recall": "recall",
 }
-OF_LINKS = {  # of cells whose masks are true
+OF_LINKS = {  # scores of tracks whose masks are the true ones
     "MOTA": "mota",
     "IDF1": "idf1",
     "HOTA": "hota",
@@ -80,13 +80,13 @@ def _means(found: Sequence[TrackingScores], scores: Mapping[str, str]) -> dict[s
 
 
 def _differences(one: TrackingScores, other: TrackingScores) -> dict[str, float]:
-    """Return how far published scores are from each other, those that both have."""
+    """Return the differences between the published scores that both have."""
     pairs = {title: (getattr(one, score), getattr(other, score)) for title, score in PUBLISHED.items()}
     return {title: abs(a - b) for title, (a, b) in pairs.items() if a is not None and b is not None}
 
 
 def _add_trainings(presentation: Presentation, measured: MeasuredTracking) -> None:
-    """Add what a tracker is worth that has learned from a few real frames, from movies painted after these, or both."""
+    """Add scores of trackers trained on few real frames, on movies of a generator trained on these, or on both."""
     rows: list[list[str]] = []
     curves: dict[str, list[tuple[int, float]]] = {}
     for (count, arm), found in measured.trained.items():
@@ -111,6 +111,6 @@ def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
         axes.plot([count for count, _ in points], [value for _, value in points], marker="o", label=arm)
     axes.set(xlabel="real frames", ylabel="IDF1", xscale="log", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    if curves:  # not of trackers whose IDF1 is undefined
+    if curves:  # trackers whose IDF1 is undefined are left out
         axes.legend(frameon=False)
     return figure
