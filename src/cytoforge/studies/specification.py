@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cytoforge.training.specification import Budget, Compute
+from cytoforge.training.hyperparameters import Condition
+from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute
 
-Condition = Literal["mask", "instances"]
 MovieMethod = Literal["tgan", "vid2vid"]
 LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of simulated dense cells
 SHORT_MOVIE = 10  # frames of a dense movie, and of one on another background
@@ -27,7 +27,7 @@ class Study:
     """one seed per repetition, each with its own draw of images and weights"""
     preset: Literal["tiny", "small", "paper"] = "small"
     """size of networks, windows and batches"""
-    budget: Budget = field(default_factory=lambda: Budget(seconds=600.0))
+    budget: Budget = field(default_factory=lambda: Budget(seconds=60 * DEFAULT_MINUTES))
     """budget of each training"""
     scale: float = 1.0
     """factor by which images are resized on reading"""

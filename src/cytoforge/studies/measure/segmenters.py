@@ -24,7 +24,8 @@ from cytoforge.studies.measurements import (
     MeasuredTraining,
     SegmenterScores,
 )
-from cytoforge.studies.specification import Condition, DenseStudy, LimitedDataStudy, Study, TrainingStudy
+from cytoforge.studies.specification import DenseStudy, LimitedDataStudy, Study, TrainingStudy
+from cytoforge.training.hyperparameters import Condition
 from cytoforge.training.specification import Budget, Training
 
 CONVENTIONAL, TWO_STAGE, CONTROL = "conventional", "two-stage", "conventional, as many segmenter steps"

@@ -9,8 +9,9 @@ from cytoforge.data.run import Run
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.progress import say
-from cytoforge.studies.specification import Condition, MovieMethod, Study
+from cytoforge.studies.specification import MovieMethod, Study
 from cytoforge.training import hyperparameters
+from cytoforge.training.hyperparameters import Condition
 from cytoforge.training.specification import Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask

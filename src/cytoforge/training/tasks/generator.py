@@ -23,6 +23,8 @@ from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
 from cytoforge.training.tasks.task import (
+    PICTURE,
+    REPORTED,
     Plan,
     Task,
     drawing_of,
@@ -34,8 +36,6 @@ from cytoforge.training.tasks.task import (
 
 KEPT_BACKGROUNDS = 12  # backgrounds that a run keeps to paint on, of the images with the lowest coverage
 STYLES = 3  # paintings of one mask in pictures and validation, each in a style of its own
-PICTURE = 256  # px, side of pictures of validation
-REPORTED = 4  # validation images in the report
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
 from cytoforge.training.tasks.task import (
+    PICTURE,
+    REPORTED,
     Plan,
     Task,
     drawing_of,
@@ -34,9 +36,6 @@ from cytoforge.training.tasks.task import (
     side_by_side,
     stored_tile,
 )
-
-PICTURE = 256  # px, side of pictures of validation
-REPORTED = 4  # validation images in the report
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
 from cytoforge.training.specification import Compute, Training
 
+PICTURE = 256  # px, side of pictures of validation
+REPORTED = 4  # validation images in the report
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
