@@ -13,7 +13,6 @@ import json
 import statistics
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -32,6 +31,7 @@ from cytoforge.training.loop import Trainer
 from cytoforge.training.recipes.cycle_gan import CycleGAN
 from cytoforge.training.recipes.painting import Painting, comparison
 from cytoforge.training.samplers.items import Batch
+from segment_large import provenance
 
 SAME = {  # ours: the baseline's name of the same loss, which both compute before any update
     "adversarial_image": "adversarial_image",
@@ -114,9 +114,7 @@ def main() -> None:
         times["ours"].append(seconds(lambda: cycle.step(batch, 1.0, update)))
     medians = {name: statistics.median(values) for name, values in times.items()}
     result = {
-        "command": f"python benchmarks/cyclegan_step.py --steps {arguments.steps}",
-        "cytoforge": version("cytoforge"),
-        "torch": version("torch"),
+        "provenance": provenance(f"python benchmarks/cyclegan_step.py --steps {arguments.steps}"),
         "shape": list(image.shape),
         "baseline_s": round(medians["baseline"], 3),
         "ours_s": round(medians["ours"], 3),
