@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
+from cytoforge.commands.narrowed import size
 from cytoforge.data.run import Run
 from cytoforge.settings import (
     Limited,
@@ -44,7 +45,8 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
     """Train a segmenter and print its run folder; raises UserError and Interrupted as `tasks.task.run_task`."""
     training = specified(settings)
     if settings.method == "two-stage":
-        trained = train_two_stage(segmentation_parameters(settings), stage_generator(settings), training)
+        parameters, generator = segmentation_parameters(settings), stage_generator(settings)
+        trained = train_two_stage(parameters, generator, training, settings.synthetic_images)
     else:
         chosen = cycle_parameters(settings) if settings.method == "cyclegan" else segmentation_parameters(settings)
         trained = run_task(SegmentationTask(chosen, settings.start), training)
@@ -170,8 +172,7 @@ def resize_of(settings: Training) -> tuple[int, int] | None:
     """Return the height and width that all images get, or None where they have a scale."""
     if not isinstance(settings, Scaled) or settings.resize is None or settings.given("scale"):
         return None  # --scale is given rather than the size of a recipe
-    height, width = map(int, settings.resize.split("x"))
-    return height, width
+    return size(settings.resize)
 
 
 def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segmentation:

@@ -185,6 +185,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
     start: RunFolder | None = None
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
+    synthetic_images: Count = 36
+    """two-stage: number of synthetic images to learn from"""
     warm_start: bool = False
     """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
 

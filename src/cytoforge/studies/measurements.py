@@ -55,8 +55,10 @@ class SegmenterScores(Stored):
     verdict: str = ""
     trained_on: list[str] = []
     """names of the images for training and validation"""
-    images: dict[str, ImageScores]
-    """by name of the test image"""
+    images: dict[str, ImageScores] = {}
+    """by name of the test image, by the protocol `instances`"""
+    paper: dict[str, ImageScores] = {}
+    """the same by the protocol `paper`"""
 
 
 class PaintingScores(Stored):

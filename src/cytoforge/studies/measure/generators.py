@@ -39,8 +39,8 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "U-Net, L1": {"network": "unet", "perceptual": "none", "background": "painted"},
     "StyleUNet, L1": {"perceptual": "none", "background": "painted"},
     "StyleUNet, L1 + VGG-19": {"perceptual": "vgg", "background": "painted"},
-    "StyleUNet, textures in the discriminator's features": {"perceptual": "textures", "background": "painted"},
-    "the same, told of instances": {"perceptual": "textures", "background": "painted", "condition": "instances"},
+    "StyleUNet, textures in the discriminator's features": {"perceptual": "statistics", "background": "painted"},
+    "the same, told of instances": {"perceptual": "statistics", "background": "painted", "condition": "instances"},
     "StyleUNet, L1 + features, told of instances, on real backgrounds": {
         "perceptual": "features",
         "background": "real",
@@ -83,7 +83,7 @@ def measure_ablation(study: GeneratorStudy, datasets: Mapping[str, Dataset], fol
     arms = {number: arm for number, arm in enumerate(ARMS, start=1) if has_vgg or "VGG-19" not in arm}
     found: dict[str, list[PaintingScores]] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.limit)
+        pool, test = subset(folder, study, data, dataset, seed, study.images)
         reference = _reference(folder, study, pool, seed)
         for number, arm in arms.items():
             say([f"ablation: {arm}, seed {seed}"])
@@ -104,7 +104,7 @@ def measure_versatility(
     paintings = []
     for name, dataset in datasets.items():
         for seed in study.seeds:
-            pool, test = subset(folder, study, name, dataset, seed, study.limit)
+            pool, test = subset(folder, study, name, dataset, seed, study.images)
             reference = _reference(folder, study, pool, seed, f"{name}-")
             run = _generator(folder, study, base_parameters(study), pool, f"{name}-{seed}", seed)
             scores = painting_scores(folder, f"{name}-{seed}", study, run, reference, test, test)
@@ -122,7 +122,7 @@ def measure_extrapolation(
     scores: dict[tuple[str, float], list[PaintingScores]] = {}
     reached: dict[tuple[str, float], list[float]] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.limit)
+        pool, test = subset(folder, study, data, dataset, seed, study.images)
         reference = _reference(folder, study, pool, seed)
         run = _generator(folder, study, base_parameters(study), pool, f"generator-{seed}", seed)
         for layout in LAYOUTS:
@@ -174,13 +174,13 @@ def arm_parameters(study: GeneratorStudy, arm: str) -> Generator:
 def _generator(
     folder: StudyFolder, study: GeneratorStudy, parameters: Generator, data: Path, name: str, seed: int
 ) -> Run:
-    training = training_of(study, data, folder.place("runs", name), seed, limit=study.limit)
+    training = training_of(study, data, folder.place("runs", name), seed, images=study.images)
     return image_generator(parameters, training)
 
 
 def _reference(folder: StudyFolder, study: GeneratorStudy, data: Path, seed: int, prefix: str = "") -> Run:
     out = folder.place("runs", f"{prefix}reference-segmenter-{seed}")
-    return reference_segmenter(study.preset, training_of(study, data, out, seed, limit=study.limit))
+    return reference_segmenter(study, training_of(study, data, out, seed, images=study.images))
 
 
 def painting_scores(

@@ -75,7 +75,7 @@ def present_extrapolation(measured: MeasuredExtrapolation) -> Presentation:
 
 
 def _images(study: GeneratorStudy) -> str:
-    return "all annotated images" if study.limit is None else f"{study.limit} annotated images"
+    return "all annotated images" if study.images is None else f"{study.images} annotated images"
 
 
 def _add_table(presentation: Presentation, groups: Sequence[tuple[dict[str, Cell], Sequence[PaintingScores]]]) -> None:
