@@ -151,6 +151,8 @@ class StudyLimitedData(Study):
     """numbers of labelled crops"""
     crop: Annotated[int, Field(ge=32)] = 176
     """side of a crop in pixels, at --scale"""
+    synthetic_images: Count = 36
+    """number of synthetic images"""
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from cytoforge.studies.specification import (
+    AblationStudy,
     DenseStudy,
     ExtrapolationStudy,
     GeneratorStudy,
@@ -172,8 +173,10 @@ class Paintings:
 class MeasuredAblation:
     """What `study ablation` measures."""
 
-    study: GeneratorStudy
+    study: AblationStudy
     generators: Mapping[str, Sequence[PaintingScores]]
+    left_out: Mapping[str, str]
+    """generators that could not be trained, and why"""
     paintings: Paintings
 
 

@@ -79,6 +79,7 @@ class LimitedDataStudy(Study):
     """numbers of crops"""
     crop: int
     """side of a crop in pixels, at `scale`"""
+    synthetic_images: int = 36
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 

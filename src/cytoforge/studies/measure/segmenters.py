@@ -135,7 +135,7 @@ def measure_limited_data(
     found: dict[int, dict[str, list[SegmenterScores]]] = {}
     for count in study.crops:
         for seed, test in tests.items():
-            stages = in_stages(study, study.condition)
+            stages = in_stages(study, study.condition, study.synthetic_images)
             ways = _three_ways(folder, study, stages, crops[count, seed], test, f"{count}-{seed}", seed, None)
             for arm, scores in ways.items():
                 found.setdefault(count, {}).setdefault(arm, []).append(scores)

@@ -17,7 +17,7 @@ from cytoforge.training.specification import Compute, Data, Output, SyntheticDat
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
-from cytoforge.training.tasks.staged import SYNTHETIC_IMAGES, finished, train_two_stage
+from cytoforge.training.tasks.staged import finished, train_two_stage
 from cytoforge.training.tasks.task import Task, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
@@ -77,7 +77,7 @@ def in_cycle(study: Study, network: SegmenterNetwork, *, warm_start: bool) -> Me
     return lambda training: trained(SegmentationTask(parameters), training)
 
 
-def in_stages(study: Study, condition: Condition | None, images: int = SYNTHETIC_IMAGES) -> Method:
+def in_stages(study: Study, condition: Condition | None, images: int) -> Method:
     """Return two-stage training of a segmenter: on real images, and on paintings of a generator trained first."""
     generator = replace(hyperparameters.GENERATOR[study.preset], condition=condition or "instances")
     segmenter = on_terms(hyperparameters.SEGMENTATION[study.preset], study)
@@ -104,8 +104,19 @@ def reference_segmenter(study: Study, training: Training) -> Run:
 
 
 def image_generator(parameters: hyperparameters.Generator, training: Training) -> Run:
-    """Train an image generator, once."""
+    """Train an image generator on pairs, once."""
     return trained(GeneratorTask(parameters), training)
+
+
+def generator_in_cycle(study: Study, parameters: hyperparameters.Generator, training: Training) -> Run:
+    """Train an image generator in cGAN-Seg's cycle, once, with a segmenter on the study's terms."""
+    cycle = replace(
+        on_terms(hyperparameters.CYCLE_GAN[study.preset], study),
+        generator=parameters.network,
+        perceptual=parameters.perceptual,
+        condition=parameters.condition,
+    )
+    return trained(SegmentationTask(cycle), training)
 
 
 def movie_generator(preset: str, method: MovieMethod, condition: Condition | None, training: Training) -> Run:

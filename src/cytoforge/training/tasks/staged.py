@@ -38,7 +38,6 @@ from cytoforge.training.tasks.task import Trained, described, run_task
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
 LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
 VARIANTS = 2  # images painted on each simulated mask
-SYNTHETIC_IMAGES = 36
 KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
 TRUSTED = 0.5  # painted images are used if its recall on them is at least this share of that on real ones
 DENSER, DENSEST = 2.0, 0.6  # of simulated masks: at most so many times an annotated image's coverage, and at most this
@@ -47,9 +46,7 @@ RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
 
 
-def train_two_stage(
-    parameters: Segmentation, generator: Generator, training: Training, images: int = SYNTHETIC_IMAGES
-) -> Trained:
+def train_two_stage(parameters: Segmentation, generator: Generator, training: Training, images: int) -> Trained:
     """Train a generator, simulate and paint cells, and train a segmenter on real images and so many painted ones.
 
     A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
