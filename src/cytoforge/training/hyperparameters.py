@@ -151,6 +151,8 @@ class Movie(Adversarial):
     """frames whose masks the generator sees, and which the discriminator judges together"""
     perceptual: MoviePerceptual = "features"
     """what compares frames besides pixels: VGG-19, or features of the discriminator"""
+    half_resolution: bool = True
+    """whether the flow network sees frames at half of their size, which is faster and reaches farther"""
     lag: Count = 1
     """frames from the earlier frame that the generator is given to the frame that it paints"""
     clip: Count
@@ -294,6 +296,7 @@ MOVIE = {
     "paper": Movie(
         **_PAPER_PAINTING,
         condition="mask",
+        half_resolution=False,
         crop=(256, 384),
         clip=10,
         draw_length=False,

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cytoforge.cells.instances import CONDITIONS, TARGETS
-from cytoforge.networks.layers import initialise
+from cytoforge.networks.layers import Start, initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.registry import NETWORKS
 from cytoforge.networks.style_unet import ImageGenerator
@@ -18,10 +18,12 @@ Described = dict[str, Any]
 """kind (`network`) and options of a network, as config.json stores them"""
 
 
-def build(kind: Callable[..., nn.Module], seed: int, purpose: str, described: Described) -> Any:
-    """Build a network of a kind from its description; `seed` and `purpose` alone decide its weights."""
+def build(
+    kind: Callable[..., nn.Module], seed: int, purpose: str, described: Described, start: Start = "kaiming"
+) -> Any:
+    """Build a network of a kind from its description; `seed`, `purpose` and `start` alone decide its weights."""
     network = kind(**{key: value for key, value in described.items() if key != "network"})
-    initialise(network, item_generator(seed, 0, 0, purpose))
+    initialise(network, item_generator(seed, 0, 0, purpose), start)
     return network
 
 
@@ -67,7 +69,9 @@ def build_generator(described: Described, seed: int) -> ImageGenerator:
     return generator
 
 
-def build_discriminator(parameters: Adversarial, seed: int, purpose: str, channels: int) -> PatchGAN:
+def build_discriminator(
+    parameters: Adversarial, seed: int, purpose: str, channels: int, start: Start = "kaiming"
+) -> PatchGAN:
     """Build a discriminator of images, masks or frames with so many channels; seed and purpose decide its weights."""
     options = {
         "in_channels": channels,
@@ -76,7 +80,7 @@ def build_discriminator(parameters: Adversarial, seed: int, purpose: str, channe
         "head_width": parameters.head_width,
         "norm": parameters.norm,
     }
-    discriminator: PatchGAN = build(PatchGAN, seed, purpose, options)
+    discriminator: PatchGAN = build(PatchGAN, seed, purpose, options, start)
     last = discriminator.model[-1].weight
     if parameters.zero_scores and isinstance(last, Tensor):
         nn.init.zeros_(last)

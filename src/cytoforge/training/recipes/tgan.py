@@ -21,17 +21,30 @@ from cytoforge.losses import (
 )
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.flow import FlowNet
+from cytoforge.networks.layers import Start
 from cytoforge.networks.movie import MovieGenerator, discriminator_input
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.training.hyperparameters import Movie, SuperResolution
-from cytoforge.training.recipes.networks import Described, build, build_discriminator, scale_noise, start_grey
+from cytoforge.training.recipes.networks import Described, build, build_discriminator, scale_noise
 from cytoforge.training.recipes.painting import VGG, discriminator_features, frozen_statistics, score_fakes
 from cytoforge.training.recipes.recipe import Update, annealed
 from cytoforge.training.samplers.clips import ClipBatch
 from cytoforge.training.samplers.items import Batch
 
 MEMORY_NOISE = 0.1  # largest standard deviation of the noise on an earlier frame, which keeps errors from piling up
+START: Start = "torch"  # weights of tGAN's networks are drawn by torch's defaults
 PATCH = 32  # px of a window between the points where an error of contrast is drawn
+
+
+def describe_flow(parameters: Movie, channels: int) -> Described:
+    """Return kind and options of the flow network of frames with so many channels."""
+    return {
+        "network": "flow",
+        "channels": channels,
+        "width": parameters.width,
+        "norm": parameters.norm,
+        "half_resolution": parameters.half_resolution,
+    }
 
 
 class StageGAN:
@@ -110,13 +123,12 @@ class MovieGAN(StageGAN):
     def build(cls, parameters: Movie, described: Described, seed: int, vgg: VGG19Features | None = None) -> "MovieGAN":
         """Build the networks, and the recipe that trains them."""
         channels = described["out_channels"]
-        generator = build(MovieGenerator, seed, "generator", described)
+        generator = build(MovieGenerator, seed, "generator", described, START)
         scale_noise(generator, parameters.noise_gain)
-        start_grey(generator.outputs)
-        flow = {"channels": channels, "width": parameters.width, "norm": parameters.norm, "half_resolution": True}
         judged = parameters.window * (CONDITIONS[parameters.condition] + channels)
-        discriminator = build_discriminator(parameters, seed, "movie discriminator", judged)
-        return cls(generator, discriminator, build(FlowNet, seed, "flow", flow), parameters, vgg)
+        discriminator = build_discriminator(parameters, seed, "movie discriminator", judged, START)
+        flow = build(FlowNet, seed, "flow", describe_flow(parameters, channels), START)
+        return cls(generator, discriminator, flow, parameters, vgg)
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Paint the frames of a ClipBatch one after the other, with updates after each; losses are means over these."""
