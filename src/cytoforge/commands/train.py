@@ -213,7 +213,7 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
             replace(
                 preset,
                 norm=settings.norm,
-                augmentation=settings.augmentation,
+                augmentation=settings.augmentation or preset.augmentation,
                 condition=settings.condition or preset.condition,
                 perceptual=_perceptual(settings, preset.perceptual),
             ),
@@ -222,7 +222,7 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
     tgan = hyperparameters.MOVIE[settings.preset]
     parameters = replace(
         _painting(tgan, settings),
-        augmentation=settings.augmentation,
+        augmentation=settings.augmentation or tgan.augmentation,
         condition=settings.condition or tgan.condition,
         window=settings.window,
         lag=settings.lag,
@@ -232,9 +232,10 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
 
 def enlarging_parameters(settings: TrainMovie) -> hyperparameters.SuperResolution:
     """Return the hyperparameters of the super-resolution stage of tGAN."""
+    preset = hyperparameters.SUPER_RESOLUTION[settings.preset]
     parameters = replace(
-        _painting(hyperparameters.SUPER_RESOLUTION[settings.preset], settings),
-        augmentation=settings.augmentation,
+        _painting(preset, settings),
+        augmentation=settings.augmentation or preset.augmentation,
         factor=settings.factor,
     )
     return changed(parameters, settings.set if settings.stage == "super-resolution" else ())

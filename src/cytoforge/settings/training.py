@@ -241,8 +241,8 @@ class TrainMovie(Scaled, PainterTraining):
     """tgan: frames whose masks the generator sees, and which the discriminator judges together"""
     lag: Annotated[int, Field(ge=1, le=8)] = 1
     """tgan: frames from the earlier frame that the generator is given to the frame that it paints"""
-    augmentation: Literal["flip", "strong", "paper"] = "flip"
-    """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
+    augmentation: Literal["flip", "strong", "paper"] | None = None
+    """as in train generator, all frames of a clip alike; flip by default, and paper in preset paper"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()

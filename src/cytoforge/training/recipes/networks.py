@@ -10,7 +10,7 @@ from cytoforge.networks.layers import Start, initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.registry import NETWORKS
 from cytoforge.networks.style_unet import ImageGenerator
-from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Generator, Segmentation
+from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Generator, Segmentation, Stage
 from cytoforge.training.samplers.items import item_generator
 
 GREY_START = 0.1  # standard deviation of outputs at the start, before tanh, on maps of 1: paintings start as grey
@@ -79,6 +79,7 @@ def build_discriminator(
         "heads": parameters.heads,
         "head_width": parameters.head_width,
         "norm": parameters.norm,
+        "dropout": parameters.dropout if isinstance(parameters, Stage) else 0.0,
     }
     discriminator: PatchGAN = build(PatchGAN, seed, purpose, options, start)
     last = discriminator.model[-1].weight

@@ -55,10 +55,11 @@ class MovieTask(Task):
         vgg = feature_network(parameters, training.compute.weights_dir)
         recipe: Recipe
         if isinstance(parameters, hyperparameters.Vid2Vid):
-            described, method, lag = vid2vid.describe(parameters, data.channels), "vid2vid", 1
+            described, method, lag, mask_value = vid2vid.describe(parameters, data.channels), "vid2vid", 1, 1.0
             recipe = vid2vid.Vid2VidGAN.build(parameters, described, training.seed, vgg)
         else:
-            described, method, lag = describe(parameters, data.channels), "tgan", parameters.lag
+            described, method = describe(parameters, data.channels), "tgan"
+            lag, mask_value = parameters.lag, parameters.mask_value
             recipe = MovieGAN.build(parameters, described, training.seed, vgg)
         sampler = self._sampler(training, data, fabric)
         bank = sequence_backgrounds(data.items, data.read)
@@ -97,6 +98,7 @@ class MovieTask(Task):
                 "method": method,
                 "condition": parameters.condition,
                 "lag": lag,
+                "mask_value": mask_value,
                 "limits": data.limits,
                 "tile": stored_tile(parameters.crop),
             },
@@ -115,6 +117,7 @@ class MovieTask(Task):
             drawing,
             lead=max(parameters.window - 1, parameters.lag),
             longest=parameters.clip,
+            grown=parameters.grown,
             draw_length=parameters.draw_length,
         )
 
@@ -135,6 +138,7 @@ class MovieTask(Task):
                 condition=parameters.condition,
                 window=parameters.window,
                 lag=parameters.lag,
+                mask_value=parameters.mask_value,
                 mixing=parameters.style_mixing,
             )
         return [from_grey(painter.paint(mask)) for mask in held.labels]
