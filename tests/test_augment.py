@@ -37,7 +37,7 @@ def blocks(height: int = 96, width: int = 128, side: int = 16) -> Tensor:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every item of the paper's policy is augmented."""
-    monkeypatch.setattr(module, "P_VANILLA", 1.0)
+    monkeypatch.setattr(augment, "__defaults__", (1.0,))
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -44,20 +44,25 @@ P_BLUR, BLUR_SIGMA = 0.2, (0.3, 1.2)
 P_NOISE, NOISE_SIGMA = 0.3, (0.0, 0.04)
 """brightness and noise: shares of the intensity range; blur: px"""
 
-P_VANILLA = 0.2
-"""paper: probability that an item is augmented at all (p_vanilla)"""
 P_FUNCTION = 0.5
 """paper and differentiable: probability of each function once the item is augmented"""
 
 
-def augment(image: Tensor, labels: Tensor, size: tuple[int, int], policy: Policy, generator: Generator) -> Pair:
+def augment(
+    image: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+    policy: Policy,
+    generator: Generator,
+    p_vanilla: float = 0.2,
+) -> Pair:
     """Cut a random window of `size` (h, w) and vary it.
 
     image: (C,H,W) float32 in [-1, 1]; labels: (H,W) integer. Returns (C,h,w) and (h,w) of the same kinds. An image
     smaller than the window is continued by reflection.
 
-    `none` only cuts. `paper` is cGAN-Seg's conventional augmentation (its section "Augmentation functions"): one coin
-    for the whole, then each of ten functions with probability one half, in random order. `strong` rotates, flips,
+    `none` only cuts. `paper` is cGAN-Seg's conventional augmentation (its section "Augmentation functions"): with
+    probability `p_vanilla` each of ten functions with probability one half, in random order. `strong` rotates, flips,
     scales and deforms, all in one resampling of the source, and varies gamma, contrast, brightness, blur and noise.
     `flip` only flips and turns by quarters.
 
@@ -74,7 +79,7 @@ def augment(image: Tensor, labels: Tensor, size: tuple[int, int], policy: Policy
     if policy == "flip":
         return _sample(image, labels, *_strong_grid(labels.shape, size, True, generator))
     image, labels = _cut(image, labels, size, generator)
-    if policy == "paper" and _chance(P_VANILLA, generator):
+    if policy == "paper" and _chance(p_vanilla, generator):
         image, labels = _vanilla(image, labels, generator)
     return image, labels
 

@@ -8,7 +8,7 @@ as in cGAN-Seg. `condition` turns labels into the input of an image generator.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ class Target(Protocol):
     def classes(self) -> int:
         """Number of classes, background included."""
 
+    @property
+    def protocol(self) -> Literal["instances", "paper"]:
+        """How its cells are scored: each by itself, or, where touching cells are one, connected components."""
+
     def encode(self, labels: Tensor) -> Tensor:
         """Labels (B,H,W), any integers with 0 for background -> classes (B,H,W) int64."""
 
@@ -55,6 +59,7 @@ class Boundary:
 
     name: str = field(default="boundary", init=False)
     classes: int = field(default=3, init=False)
+    protocol: Literal["instances", "paper"] = field(default="instances", init=False)
     minimum_area: int = 15
     """Cells of fewer pixels are dropped as specks (px; cGAN-Seg drops objects below 15 px)."""
     minimum_marker: float = 2.0
@@ -101,6 +106,7 @@ class Semantic:
 
     name: str = field(default="semantic", init=False)
     classes: int = field(default=2, init=False)
+    protocol: Literal["instances", "paper"] = field(default="paper", init=False)
     minimum_area: int = 15
     """Components of fewer pixels are dropped as specks (px; cGAN-Seg drops objects below 15 px)."""
 

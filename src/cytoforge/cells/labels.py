@@ -53,6 +53,12 @@ def dense(labels: Labels) -> tuple[Ints, NDArray[np.int32]]:
     return np.append(np.zeros(1, ids.dtype), ids), numbers
 
 
+def connected(labels: Labels) -> NDArray[np.int32]:
+    """Number the 4-connected components of labels (H, W) that are not 0, whatever their ids: int32 (H, W), 1..N."""
+    components: NDArray[np.int32] = ndimage.label(labels != 0, output=np.int32)[0]
+    return components
+
+
 def boxes(labels: Labels) -> dict[int, Box]:
     """Return the slices that hold each cell of labels, of any shape, by its id in ascending order."""
     ids, numbers = dense(labels)

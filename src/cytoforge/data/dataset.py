@@ -13,8 +13,10 @@ import numpy as np
 from cytoforge.data import movie
 from cytoforge.data.files import digest, is_number, utf8
 from cytoforge.data.formats import SUFFIXES, by_stem, image_files, read_mark
+from cytoforge.cells.labels import connected
 from cytoforge.data.images import (
     Normalisation,
+    Scaling,
     is_blank,
     is_constant,
     read_header,
@@ -71,6 +73,8 @@ class Dataset:
     """what the user should know about how the folder was read, one sentence each; the first ones are `left_out`"""
     left_out: tuple[str, ...] = ()
     """files and folders that are there but not read, one sentence for each kind"""
+    binary: bool = False
+    """masks have one value for all cells, and are numbered by connected components when they are read"""
 
     @classmethod
     def open(
@@ -351,11 +355,11 @@ class Dataset:
     def read_image(
         self,
         item: Item,
-        scale: float = 1.0,
+        scaling: Scaling = 1.0,
         normalisation: Normalisation | None = None,
         limits: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Read an item's image as float32 (C, H, W) in [-1, 1], resized by `scale`.
+        """Read an item's image as float32 (C, H, W) in [-1, 1], resized.
 
         The limits (C, 2), the grey values that become -1 and 1, are `limits` if given, else those of dataset.json,
         else those that `normalisation` (percentiles 0.1 and 99.9 by default) measures on the whole file, even when the
@@ -370,11 +374,11 @@ class Dataset:
         if limits is None:
             limits = self.limits_of(normalisation.measure(image))
         start, stop = item.rows or (0, image.shape[1])
-        image = normalisation.apply(image[:, start:stop], limits)
-        return resize_image(image, scaled_shape(image.shape, scale))
+        strip = normalisation.apply(image[:, start:stop], limits)
+        return resize_image(strip, scaled_shape(strip.shape, scaling, image.shape))
 
-    def read_labels(self, item: Item, scale: float = 1.0) -> np.ndarray:
-        """Read an item's labels as int32 (H, W), resized by `scale` to the size that read_image gives.
+    def read_labels(self, item: Item, scaling: Scaling = 1.0) -> np.ndarray:
+        """Read an item's labels as int32 (H, W), resized to the size that read_image gives.
 
         In a tracked item the cells have the ids of their tracks, and cells without a track are left out.
         Raises UserError when the item has no mask, the mask cannot be read, or its size is not that of the image.
@@ -382,6 +386,8 @@ class Dataset:
         if item.mask is None:
             raise UserError(f"{item.image}: has no mask; put it into {self.path / 'masks'}")
         labels = read_labels(item.mask)
+        if self.binary:
+            labels = connected(labels)
         if item.markers is not None:
             labels = movie.relabelled(labels, read_labels(item.markers))
         if item.image is not None:
@@ -392,13 +398,27 @@ class Dataset:
                     f"{size[0]} x {size[1]}; export both at the same size"
                 )
         start, stop = item.rows or (0, labels.shape[0])
-        return resize_labels(labels[start:stop], scaled_shape(labels[start:stop].shape, scale))
+        strip = labels[start:stop]
+        return resize_labels(strip, scaled_shape(strip.shape, scaling, labels.shape))
 
-    def check_labels(self, *, binary: bool = False, otherwise: str = "") -> None:
-        """Raise UserError when masks or markers do not number cells one by one; see check_label_files."""
-        for part in ("mask", "markers"):
-            files = [file for item in self.items if (file := getattr(item, part))]
-            check_label_files(files, binary=binary, otherwise=otherwise)
+    def check_labels(self, *, binary: bool = False, otherwise: str = "") -> bool:
+        """Tell whether masks have one value for all cells; see check_label_files.
+
+        Raises UserError when masks or markers do not number cells one by one.
+        """
+        files = ([file for item in self.items if (file := getattr(item, part))] for part in ("mask", "markers"))
+        found = [check_label_files(part, binary=binary, otherwise=otherwise) for part in files]
+        return any(found)
+
+    def numbered(self, *, binary: bool, otherwise: str = "") -> "Dataset":
+        """Check masks as check_labels; where they have one value for all cells, number the connected components.
+
+        The note that says so is the last one.
+        """
+        if not self.check_labels(binary=binary, otherwise=otherwise):
+            return self
+        note = f"{self.path}: masks have one value for all cells; each connected component is taken as one cell"
+        return replace(self, binary=True, notes=(*self.notes, note))
 
     def common_image(self, other: "Dataset") -> tuple[Path, Path] | None:
         """Return a file of this dataset and one of `other` that hold the same image, whatever their names, or None.

@@ -346,9 +346,21 @@ def _strips(source: np.ndarray | RowReader) -> Iterator[tuple[int, np.ndarray]]:
         yield start, source.rows(start, stop) if isinstance(source, RowReader) else source[:, start:stop]
 
 
-def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
-    """Return the (height, width) that the last two entries of `shape` have after resizing by `scale`."""
-    return max(1, round(shape[-2] * scale)), max(1, round(shape[-1] * scale))
+Scaling = float | tuple[int, int]
+"""How images are resized: a factor, or the height and width in pixels that all get."""
+
+
+def scaled_shape(shape: tuple[int, ...], scaling: Scaling, whole: tuple[int, ...] | None = None) -> tuple[int, int]:
+    """Return the (height, width) that the last two entries of `shape` have after resizing.
+
+    `whole` is the shape of the image of which `shape` is a strip; without it `shape` is that of the image.
+    """
+    if isinstance(scaling, tuple):
+        (height, width), (down, across) = (whole or shape)[-2:], scaling
+        factors = down / height, across / width
+    else:
+        factors = scaling, scaling
+    return max(1, round(shape[-2] * factors[0])), max(1, round(shape[-1] * factors[1]))
 
 
 def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -17,19 +17,22 @@ FEWEST = 3
 WINDOW = 2048  # px, longest side of the central part of a mask that is examined
 
 
-def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise: str = "") -> None:
+def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise: str = "") -> bool:
     """Raise UserError, naming the first such file, when masks of one set do not give every cell an id of its own.
 
-    At most JUDGED files are read, fewer if they are large. With `binary`, masks with one value for all cells pass;
-    without it, the message proposes `otherwise` for these. Masks that `segment` and `track` wrote are not checked, as
-    they are label images even if they look unusual after a short training. Raises UserError also as read_labels.
+    At most JUDGED files are read, fewer if they are large. With `binary`, masks with one value for all cells pass, and
+    it is returned whether there are any; without it, the message proposes `otherwise` for these. Masks that `segment`
+    and `track` wrote are not checked, as they are label images even if they look unusual after a short training.
+    Raises UserError also as read_labels.
     """
     if not files or _found_by_cytoforge(files[0]):
-        return
+        return False
     (_, height, width), _ = read_header(files[0])
     count = min(len(files), max(FEWEST, min(JUDGED, PIXELS // (height * width))))
     chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, count).round().astype(int))]
-    _refuse(chosen, [traits(middle(read_labels(file)), read_header(file)[1]) for file in chosen], binary, otherwise)
+    return _refuse(
+        chosen, [traits(middle(read_labels(file)), read_header(file)[1]) for file in chosen], binary, otherwise
+    )
 
 
 def _found_by_cytoforge(file: Path) -> bool:
@@ -51,10 +54,13 @@ def middle(labels: Labels) -> Labels:
     return labels[top : top + WINDOW, left : left + WINDOW]
 
 
-def _refuse(files: Sequence[Path], images: Sequence[Traits], binary: bool, otherwise: str) -> None:
+def _refuse(files: Sequence[Path], images: Sequence[Traits], binary: bool, otherwise: str) -> bool:
+    found = False
     for file, verdict in zip(files, judge(images), strict=True):
         if verdict and verdict.kind == "binary":
+            found = True
             if not binary:
                 raise UserError(f"{file}: {verdict.what}; {verdict.remedy}{otherwise and ', or ' + otherwise}")
         elif verdict:
             raise UserError(f"{file}: {verdict.what}; {verdict.remedy}")
+    return found

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from cytoforge.data.images import Scaling
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import NETWORKS
 
 FORMAT = 1
 TILE = 256  # px, side of a tile where config.json has none
 Channels = Annotated[int, Field(ge=1, le=1024)]
+Side = Annotated[int, Field(ge=16, le=2**15)]
 Width = Annotated[int, Field(ge=1, le=1024)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Model = TypeVar("Model", bound=BaseModel)
@@ -85,6 +87,7 @@ class RunConfig(Settings):
     networks: dict[str, NetworkSettings] = {}
     target: Literal["boundary", "semantic"] = "boundary"
     scale: Annotated[float, Field(ge=0.001, le=8)] = 1.0
+    resize: tuple[Side, Side] | None = None
     normalisation: NormalisationSettings | None = None
     tile: Annotated[int, Field(ge=32, le=2**15)] = TILE
     condition: Literal["mask", "instances"] = "mask"
@@ -113,6 +116,11 @@ class RunConfig(Settings):
             if not channels or not all(low <= high for low, high in channels):
                 raise ValueError(f"limits of {name} must be two ascending numbers for each channel")
         return limits
+
+    @property
+    def scaling(self) -> Scaling:
+        """How images are resized for the networks: `scale`, or `resize` where the run has it."""
+        return self.resize or self.scale
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

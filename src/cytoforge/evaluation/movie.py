@@ -163,7 +163,7 @@ def _seen(each: TrackedMovie, segmenter: Segmenter) -> Iterator[tuple[Labels, La
     """Yield the labels of each frame and the labels that the segmenter predicts, at the segmenter's scale."""
     progress = Progress(f"cells of {each.data.path} {each.name}")
     for done, (number, item) in enumerate(each.items.items(), 1):
-        image = each.data.read_image(item, segmenter.scale / each.data.scale, segmenter.normalisation)
+        image = each.data.read_image(item, segmenter.at(each.data.scale).scaling, segmenter.normalisation)
         labels = resize_labels(each.sequence.read_tracked(number), (image.shape[1], image.shape[2]))
         yield labels, segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
         progress(done / len(each.items))

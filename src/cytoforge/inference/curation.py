@@ -61,8 +61,8 @@ def curate(dataset: Dataset, segmenter: Segmenter, keep: float) -> Curation:
 
 def look(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[Floats, float | None]:
     """Return an image (C, H, W) in [-1, 1] at the segmenter's scale, and the share of its cells that this finds."""
-    scale = segmenter.scale / dataset.scale
-    image, labels = dataset.read_image(item, scale, segmenter.normalisation), dataset.read_labels(item, scale)
+    scaling = segmenter.at(dataset.scale).scaling
+    image, labels = dataset.read_image(item, scaling, segmenter.normalisation), dataset.read_labels(item, scaling)
     found = segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
     (recall,) = segmentation_scores(labels, found, thresholds=(IOU,)).recall
     return image, None if np.isnan(recall) else float(recall)

@@ -71,7 +71,7 @@ def generate_images(
     result of the same work.
     """
     refuse_own_masks(masks, out)
-    masks.check_labels(binary=generator.condition == "mask")
+    masks = masks.numbered(binary=generator.condition == "mask")
     paintings, info = _plan(generator, masks, seed, variants, style_mixing, keeping)
     # what PNG cannot hold goes into TIFF
     suffix = ".png" if generator.channels in (1, 3) else ".tif"
@@ -81,7 +81,8 @@ def generate_images(
     progress = Progress("generate")
     for position, painting in enumerate(waiting, 1):
         mask = replace(painting.item, image=None)
-        labels = relabel(masks.read_labels(mask, generator.scale / masks.scale))
+        scaling = generator.scaling if isinstance(generator.scaling, tuple) else generator.scale / masks.scale
+        labels = relabel(masks.read_labels(mask, scaling))
         if labels.min() > 0:
             raise UserError(f"{mask.mask}: has no background; is it an image? give masks, 0 outside the cells")
         draw = item_draw(seed, painting.item.name, painting.variant)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells.instances import CONDITIONS, relabel
 from cytoforge.data.files import digest, utf8
-from cytoforge.data.images import label_array, resize_image, resize_labels, scaled_shape
+from cytoforge.data.images import Scaling, label_array, resize_image, resize_labels, scaled_shape
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded, load_backgrounds, open_network
@@ -28,7 +28,8 @@ class ImageGenerator(Loaded):
     run: Path
     network: style_unet.ImageGenerator
     condition: str
-    scale: float
+    scaling: Scaling
+    """how masks and images are resized for the network"""
     tile: int
     backgrounds: tuple[Floats, ...]
     """each (C, h, w) in [-1, 1]; only of a generator that adds cells to them"""
@@ -48,12 +49,17 @@ class ImageGenerator(Loaded):
                 f"{opened.path / 'config.json'}: its generator takes {counted(channels, 'channel')}, which is no "
                 f"condition {condition!r}; give a run that was trained to paint single images"
             )
-        fingerprint = opened.fingerprint("generator", ("condition", "scale"))
+        fingerprint = opened.fingerprint("generator", ("condition", "scale", "resize"))
         bank: tuple[Floats, ...] = ()
         if network.residual:
             bank = tuple(load_backgrounds(opened, network.outputs.out_channels).values())
             fingerprint += f"-{digest(opened.path / 'weights' / f'{BACKGROUNDS}.safetensors')}"
-        return cls(opened.path, network, condition, stored.scale, stored.tile, bank, fingerprint)
+        return cls(opened.path, network, condition, stored.scaling, stored.tile, bank, fingerprint)
+
+    @property
+    def scale(self) -> float:
+        """Factor by which masks are resized before they are painted on; 1 where all are resized to one size."""
+        return 1.0 if isinstance(self.scaling, tuple) else self.scaling
 
     @property
     def channels(self) -> int:
@@ -75,7 +81,7 @@ class ImageGenerator(Loaded):
         if n < 1:
             raise UserError(f"n={n}: give 1 or more")
         check_mixing(style_mixing)
-        cells = relabel(resize_labels(given, scaled_shape(given.shape, self.scale)))
+        cells = relabel(resize_labels(given, scaled_shape(given.shape, self.scaling)))
         name = sha256(given.tobytes()).hexdigest()
         draws = (item_draw(seed, name, variant) for variant in range(1, n + 1))
         paintings = (self.paint_drawn(cells, draw, style_mixing) for draw in draws)

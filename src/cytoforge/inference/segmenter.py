@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytoforge.cells.instances import TARGETS, Target
-from cytoforge.data.images import Normalisation, channels_first, is_blank, resize_rows, scaled_shape
+from cytoforge.data.images import Normalisation, Scaling, channels_first, is_blank, resize_rows, scaled_shape
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded, open_network
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
@@ -75,7 +75,8 @@ class Segmenter(Loaded):
     network: nn.Module
     target: Target
     normalisation: Normalisation
-    scale: float
+    scaling: Scaling
+    """how images are resized for the network"""
     tile: int
     channels: int
     fingerprint: str
@@ -108,10 +109,10 @@ class Segmenter(Loaded):
             network,
             target,
             Normalisation(**stored.normalisation.model_dump()),
-            stored.scale,
+            stored.scaling,
             side,
             described.in_channels or 1,
-            opened.fingerprint("segmenter", ("target", "scale", "normalisation")),
+            opened.fingerprint("segmenter", ("target", "scale", "resize", "normalisation")),
         )
 
     def segment(self, image: NDArray[Any], axes: str | None = None) -> NDArray[np.int32]:
@@ -129,7 +130,7 @@ class Segmenter(Loaded):
 
     def at(self, scale: float) -> Self:
         """Return this segmenter for images that were resized by `scale` already."""
-        return replace(self, scale=self.scale / scale)
+        return self if isinstance(self.scaling, tuple) else replace(self, scaling=self.scaling / scale)
 
     def check_channels(self, what: Path | str, channels: int) -> None:
         """Raise UserError unless an image has as many channels as those that the segmenter was trained on."""
@@ -172,7 +173,7 @@ class Segmenter(Loaded):
     def _rows(self, source: RowSource, limits: NDArray[np.float64]) -> tuple[Rows, tuple[int, int]]:
         """Return a function that reads rows of the image as the network takes them, and its size at the run's scale."""
         height, width = source.shape[1:]
-        shape = scaled_shape(source.shape, self.scale)
+        shape = scaled_shape(source.shape, self.scaling)
 
         def read(top: int, bottom: int) -> Floats:
             return self.normalisation.apply(source.rows(top, bottom), limits)

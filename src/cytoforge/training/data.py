@@ -9,7 +9,7 @@ import numpy as np
 
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
-from cytoforge.data.images import Normalisation, is_blank
+from cytoforge.data.images import Normalisation, Scaling, is_blank
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
 from cytoforge.errors import UserError
@@ -76,7 +76,7 @@ def open_data(
     """
     tracked = use == "tracks"
     dataset = _open(data.path, data.sequences, tracked)
-    dataset.check_labels(binary=masks.binary, otherwise=masks.otherwise)
+    dataset = dataset.numbered(binary=masks.binary, otherwise=masks.otherwise)
     notes = [*dataset.notes, *(_sequences(dataset) if use != "images" else ())]
     if dataset.synthetic():
         notes.append(f"{data.path}: these images are synthetic; the validation score says little about real ones")
@@ -84,13 +84,13 @@ def open_data(
     training, held = _split(data, seed, dataset, tracked)
     channels = replace(training, items=(*training.items, *held.items)).channels()
     if data.validation is not None:
-        held.check_labels(binary=masks.binary, otherwise=masks.otherwise)
+        held = held.numbered(binary=masks.binary, otherwise=masks.otherwise)
         notes += held.left_out
     limits = {**common_limits(held), **common_limits(training)} if use == "movie" else {}
 
     def load(source: Dataset, item: Item) -> Example:
-        scale = source.scale if tracked else data.scale
-        return item.name, *_read(source, item, scale, limits.get(str(item.group)))
+        scaling = source.scale if tracked else data.scaling
+        return item.name, *_read(source, item, scaling, limits.get(str(item.group)))
 
     validation = tuple(load(held, item) for item in held.items)
     kept, diameters, coverage = [], [], []
@@ -98,7 +98,10 @@ def open_data(
         _, image, labels = load(training, item)
         if min(image.shape[1:]) < SMALLEST:
             height, width = image.shape[1:]
-            raise UserError(f"{item.image}: has {height} x {width} px at --scale {data.scale:g}; give a larger scale")
+            flag, remedy = f"--scale {data.scale:g}", "a larger scale"
+            if data.resize is not None:
+                flag, remedy = "this --resize", "more pixels"
+            raise UserError(f"{item.image}: has {height} x {width} px at {flag}; give {remedy}")
         if is_blank(image):
             notes.append(f"{item.image}: one grey value or NaN all over, left out of training")
             continue
@@ -112,7 +115,7 @@ def open_data(
         raise UserError(f"{data.path}: no image is left to train on; run cytoforge check {data.path}")
     if sizes.size == 0:
         raise UserError(f"{data.path}: the masks hold no cells; run cytoforge check {data.path}")
-    if not tracked:
+    if not tracked and data.resize is None:
         notes += _proposed_scale(data.scale, float(np.median(sizes)), enlarged)
     return TrainingData(
         names=tuple(item.name for item in kept),
@@ -191,18 +194,21 @@ def open_synthetic(
         raise UserError(
             f"{source.path}: has images of {counted(found, 'channel')}, {data.path} of {channels}; convert them"
         )
-    dataset.check_labels(binary=masks.binary, otherwise=masks.otherwise)
-    scale = dataset.scale if tracked else data.scale
+    dataset = dataset.numbered(binary=masks.binary, otherwise=masks.otherwise)
+    scaling = dataset.scale if tracked else data.scaling
     synthetic = Synthetic(
-        dataset.items, lambda i: _read(dataset, dataset.items[i], scale), source.share, source.schedule
+        dataset.items, lambda i: _read(dataset, dataset.items[i], scaling), source.share, source.schedule
     )
     return synthetic, dataset.fingerprint()
 
 
-def _read(source: Dataset, item: Item, scale: float, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Read image and labels at `scale` of the original images; the files may be resized copies of these."""
-    scale /= source.scale
-    return source.read_image(item, scale, Normalisation(), limits), source.read_labels(item, scale)
+def _read(
+    source: Dataset, item: Item, scaling: Scaling, limits: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read image and labels, resized as original images are; the files may be resized copies of these."""
+    if not isinstance(scaling, tuple):
+        scaling /= source.scale
+    return source.read_image(item, scaling, Normalisation(), limits), source.read_labels(item, scaling)
 
 
 def _split(data: Data, seed: int, dataset: Dataset, tracked: bool) -> tuple[Dataset, Dataset]:

@@ -48,6 +48,8 @@ class Hyperparameters:
     """windows, clips or cells in a step"""
     augmentation: Policy
     """flip: flips and quarter turns of windows; strong: also rotation, scale, blur and more; paper: as in cGAN-Seg"""
+    p_vanilla: Share = 0.2
+    """with augmentation paper, probability that a window is augmented"""
     average: Annotated[float, Field(ge=0, lt=1)]
     """decay of the exponential moving average of the weights per step"""
 

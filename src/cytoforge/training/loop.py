@@ -21,7 +21,6 @@ from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import Batch, item_generator
 from cytoforge.training.specification import Budget
 
-VALIDATIONS = 20  # per run
 PATIENCE_WITH_FAULTS = 5  # times that a training goes back to its last state before it gives up
 SAVE_EVERY = 60.0  # seconds
 
@@ -175,12 +174,12 @@ def fit(
         run.truncate_metrics(-1 if fresh else state.step)
     if fresh:
         if validation.at_start:
-            _evaluate(trainer, validation, run, state, 0.0, budget.patience)
+            _evaluate(trainer, validation, run, state, 0.0, budget)
         if main:
             _save(trainer, run, state)
     now = budget.now
     saved = clock = now()
-    next_validation = _next_validation(state.history)
+    next_validation = _next_validation(state.history, budget)
     with _signals() as received:
         while (
             progress := trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
@@ -192,7 +191,7 @@ def fit(
                     losses = trainer.step(batch, progress)
                 except NotFinite as fault:
                     state = _roll_back(trainer, run, state, fault, batch)
-                    next_validation = _next_validation(state.history)
+                    next_validation = _next_validation(state.history, budget)
                     continue
                 for name, value in losses.items():
                     total, number = state.sums.get(name, (0.0, 0))
@@ -202,14 +201,14 @@ def fit(
             progress = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
             announce(progress, state)
             if validated := progress >= next_validation:
-                _evaluate(trainer, validation, run, state, progress, budget.patience)
+                _evaluate(trainer, validation, run, state, progress, budget)
                 if main and validation.picture is not None:
                     run.save_sample(state.step, validation.picture(trainer.average))
                 spent = now() - clock
                 state.seconds, clock = state.seconds + spent, now()
                 # the time of a validation counts, and may end the training
                 state.history[-1][0] = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
-                next_validation = _next_validation(state.history)
+                next_validation = _next_validation(state.history, budget)
                 if budget.seconds is not None:  # at most a tenth of the time goes into validation
                     next_validation = min(max(next_validation, progress + 10 * spent / budget.seconds), 1.0)
             stop = bool(received) or state.finished
@@ -228,6 +227,8 @@ FEW = 50  # steps; with fewer nothing has converged
 ASTRAY = 0.1  # a last validation score that is this far below the best tells that training went wrong after it
 FEW_VALIDATIONS = 3  # with fewer it is not known how the score went
 MIDDLE = 0.4  # share of a training; a validation between it and the last quarter shows what that quarter gained
+CONVERGED = 0.25  # share of the steps so far without a better validation score that tells that there will be none
+SETTLED = 12  # least number of validations before a training is taken as converged
 LEARNED = 0.05  # validation score from which something has been learned
 
 
@@ -240,26 +241,27 @@ def verdict(state: State) -> str:
     """Return one sentence that says whether the validation score was still rising when training ended."""
     if not state.history:
         return "Training ended before the first validation: give it more time."
-    late = [score for progress, score in state.history if progress > 0.75]
-    early = [score for progress, score in state.history if progress <= 0.75]
+    end = state.history[-1][0] or 1.0  # below 1 where the training ended before its budget
+    late = [score for progress, score in state.history if progress > 0.75 * end]
+    early = [score for progress, score in state.history if progress <= 0.75 * end]
     gain = max(late, default=0.0) - max(early, default=0.0)
     best = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}"
     if state.best < LEARNED:
         return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
     if state.best_step == 0:
         return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."
-    measured = any(MIDDLE <= progress <= 0.75 for progress, _ in state.history)
+    measured = any(MIDDLE * end <= progress <= 0.75 * end for progress, _ in state.history)
     if state.step < FEW or len(state.history) < FEW_VALIDATIONS or not measured:
         return f"Too few steps to tell ({best}): give it more minutes, and look at what it makes."
-    if (end := state.history[-1][1]) < state.best - ASTRAY:
-        return f"Went astray ({best}, {end:.3f} at the end): repeat it with another --seed, and look at what it makes."
+    if (last := state.history[-1][1]) < state.best - ASTRAY:
+        return f"Went astray ({best}, {last:.3f} at the end): repeat it with another --seed, and look at what it makes."
     if gain > 0.01:
         return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."
     return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."
 
 
 def _evaluate(
-    trainer: Trainer, validation: Validation, run: Run, state: State, progress: float, patience: int | None
+    trainer: Trainer, validation: Validation, run: Run, state: State, progress: float, budget: Budget
 ) -> None:
     main = trainer.fabric.global_rank == 0
     for network in trainer.average.values():
@@ -276,13 +278,18 @@ def _evaluate(
     if main:
         run.append_metrics({"step": state.step, "seconds": round(state.seconds, 2), "validation": score, **means})
     state.sums = {}
-    state.finished = patience is not None and state.since_best >= patience
+    state.finished = (budget.patience is not None and state.since_best >= budget.patience) or (
+        budget.until_converged
+        and state.best >= LEARNED
+        and len(state.history) >= SETTLED
+        and state.step - state.best_step > CONVERGED * state.step
+    )
 
 
-def _next_validation(history: list[list[float]]) -> float:
-    """Return the progress at which the next of VALIDATIONS, evenly spread over the training, is due."""
-    passed = math.floor((history[-1][0] if history else 0.0) * VALIDATIONS + 1e-9)
-    return min((passed + 1) / VALIDATIONS - 1e-9, 1.0)
+def _next_validation(history: list[list[float]], budget: Budget) -> float:
+    """Return the progress at which the next of the budget's validations is due."""
+    passed = math.floor((history[-1][0] if history else 0.0) * budget.validations + 1e-9)
+    return min((passed + 1) / budget.validations - 1e-9, 1.0)
 
 
 def _save(trainer: Trainer, run: Run, state: State) -> None:

@@ -1,5 +1,6 @@
 """What a training is given besides its hyperparameters: data, computer, budget and output; small and frozen."""
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytoforge.data.dataset import By
+from cytoforge.data.images import Scaling
 
 Schedule = Literal["mix", "pretrain"]
 DEFAULT_MINUTES = 10.0
@@ -20,6 +22,11 @@ FILES = (  # as arrays are written, and what they are to whom they belong
     ("{path}", "the arrays"),
     (r"\b0*(\d+)\.tif", r"image \1"),
 )
+
+
+def resizing(scaling: Scaling) -> str:
+    """Return the flag that resizes images so."""
+    return f"--resize {scaling[0]}x{scaling[1]}" if isinstance(scaling, tuple) else f"--scale {scaling:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +59,14 @@ class Data:
     """(2, 5) holds out the second of five parts"""
     scale: float = 1.0
     """factor by which images are resized on reading"""
+    resize: tuple[int, int] | None = None
+    """height and width in pixels to which every image is resized instead, whatever its aspect"""
     synthetic: SyntheticData | None = None
+
+    @property
+    def scaling(self) -> Scaling:
+        """How images are resized on reading."""
+        return self.resize or self.scale
 
     def told(self, sentence: str) -> str:
         """Return a sentence that names files of `path`; of arrays with images, masks and frames instead."""
@@ -78,18 +92,36 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a training takes: a number of steps, or seconds; steps go first. Raises ValueError without either."""
+    """How long a training takes: a number of steps, epochs or seconds; the first of these that is given counts.
+
+    Raises ValueError without any.
+    """
 
     steps: int | None = None
+    epochs: int | None = None
+    """passes over the training images"""
     seconds: float | None = None
     clock: Literal["wall", "processor"] = "wall"
     """seconds of wall-clock time, or of processor time, which other work on the computer does not cut short"""
     patience: int | None = None
     """number of validations without improvement after which the training ends"""
+    until_converged: bool = False
+    """whether it ends, too, when the validation score has not risen for a quarter of the steps so far"""
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
-            raise ValueError("a budget has steps or seconds")
+        if self.steps is None and self.epochs is None and self.seconds is None:
+            raise ValueError("a budget has steps, epochs or seconds")
+
+    def in_steps(self, images: int, batch: int) -> "Budget":
+        """Return this budget with epochs of so many images counted in steps of `batch` images."""
+        if self.steps is not None or self.epochs is None:
+            return self
+        return replace(self, steps=self.epochs * math.ceil(images / batch))
+
+    @property
+    def validations(self) -> int:
+        """Number of validations, evenly spread over the budget."""
+        return 100 if self.until_converged else 20
 
     def progress(self, step: int, seconds: float) -> float:
         """Return the share (0 to 1) of the budget that is spent after so many steps and seconds."""
@@ -106,6 +138,8 @@ class Budget:
         """Return a share (0 to 1) of this budget."""
         if self.steps is not None:
             return replace(self, steps=max(round(part * self.steps), 1))
+        if self.epochs is not None:
+            return replace(self, epochs=max(round(part * self.epochs), 1))
         return replace(self, seconds=None if self.seconds is None else part * self.seconds)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.cells.augment import augment
 from cytoforge.cells.backgrounds import background_reference
 from cytoforge.data.dataset import Item
 from cytoforge.errors import UserError
@@ -130,7 +129,7 @@ class Clips(Sampler):
         for i in indices:
             image, labels = map(torch.from_numpy, self._read(i))
             generator = self.drawing.generator(step, place, "augment")
-            pairs.append(augment(image, labels, self.drawing.size, self.drawing.policy, generator))
+            pairs.append(self.drawing.augment(image, labels, generator))
         return torch.stack([image for image, _ in pairs]), torch.stack([labels for _, labels in pairs])
 
 

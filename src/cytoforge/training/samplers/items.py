@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.cells.augment import Policy
+from cytoforge.cells.augment import Policy, augment
 
 MEMORY = 2**32  # bytes of decoded images kept between steps
 Pair = tuple[np.ndarray, np.ndarray]
@@ -58,6 +58,8 @@ class Drawing:
     """items of a step for each process"""
     policy: Policy
     """their augmentation"""
+    p_vanilla: float = 0.2
+    """with policy paper, probability that an item is augmented"""
     seed: int
     ranks: tuple[int, int] = (0, 1)
     """this process, and the number of processes that share a step's items"""
@@ -67,6 +69,10 @@ class Drawing:
         """Places of this process's items in the step's whole batch."""
         rank, world = self.ranks
         return tuple(range(rank, self.count * world, world))
+
+    def augment(self, image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Cut a window out of an image (C, H, W) with labels (H, W), and vary it."""
+        return augment(image, labels, self.size, self.policy, generator, self.p_vanilla)
 
     def generator(self, step: int, place: int, purpose: str) -> torch.Generator:
         """Return the generator of an item's draws for a purpose."""

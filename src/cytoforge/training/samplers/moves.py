@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cytoforge.cells.augment import augment
 from cytoforge.cells.crops import crop_images, crop_labels, windows_around
 from cytoforge.data.dataset import Item
 from cytoforge.data.movie import read_tracks
@@ -116,9 +115,7 @@ class MoveSampler(Sampler):
     def _varied(self, crops: Tensor, target: Tensor, step: int, place: int) -> tuple[Tensor, Tensor]:
         """Vary both crops alike, each from a generator of the same seed."""
         varied = [
-            augment(
-                crop, target, self.drawing.size, self.drawing.policy, self.drawing.generator(step, place, "augment")
-            )
+            self.drawing.augment(crop, target, self.drawing.generator(step, place, "augment"))
             for crop in crops.chunk(2)
         ]
         return torch.cat([crop for crop, _ in varied]), varied[0][1]

@@ -7,7 +7,6 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from cytoforge.cells.augment import augment
 from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
 from cytoforge.training.samplers.synthetic import Synthetic
 
@@ -51,7 +50,7 @@ class Windows(Sampler):
                 pair, name = self._read(source), self.names[source]
             image, labels = map(torch.from_numpy, pair)
             generator = self.drawing.generator(step, place, "augment")
-            windows.append(augment(image, labels, self.drawing.size, self.drawing.policy, generator))
+            windows.append(self.drawing.augment(image, labels, generator))
             names.append(name)
         images, labels_ = (torch.stack(part) for part in zip(*windows, strict=True))
         synthetic = tuple(drawn is not None for drawn in plan)

@@ -24,7 +24,7 @@ from cytoforge.training.recipes.networks import Described, describe_generator, d
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
-from cytoforge.training.specification import Training
+from cytoforge.training.specification import Data, Training, resizing
 from cytoforge.training.tasks.task import (
     PICTURE,
     REPORTED,
@@ -74,7 +74,7 @@ class SegmentationTask(Task):
         else:
             recipe = Conventional.build(parameters, networks["segmenter"], training.seed)
         started = None if self.start is None else self._load_start(self.start, networks["segmenter"], recipe)
-        rescaled = _rescaled(self.start, training.data.scale)
+        rescaled = _rescaled(self.start, training.data)
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         tile = stored_tile(parameters.crop)
 
@@ -82,9 +82,9 @@ class SegmentationTask(Task):
             return segment_array(networks["segmenter"], image, target, tile)
 
         def score(averages: Networks) -> float:
-            """Return F, mean over IoU 0.5 to 0.9 and over the validation images."""
+            """Return F by the protocol of the target, mean over IoU 0.5 to 0.9 and over the validation images."""
             scores = [
-                np.mean(segmentation_scores(labels, segmented(averages, image)).f_score)
+                np.mean(segmentation_scores(labels, segmented(averages, image), protocol=target.protocol).f_score)
                 for _, image, labels in data.validation
             ]
             return float(np.nan_to_num(np.nanmean(scores))) if np.isfinite(scores).any() else 0.0
@@ -137,7 +137,7 @@ class SegmentationTask(Task):
         if different := start_differences({**former.model_dump(exclude_unset=True), "target": target}, wanted):
             raise UserError(f"{start}: --start needs a segmenter of the same kind; {'; '.join(different)}")
         recipe.networks["segmenter"].load_state_dict(load_network(run, "segmenter").state_dict())
-        return run.fingerprint("segmenter", ("target", "scale", "normalisation"))
+        return run.fingerprint("segmenter", ("target", "scale", "resize", "normalisation"))
 
 
 def start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -158,12 +158,10 @@ def start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [f"{words.get(name, name)} {there.get(name)} there, {here[name]} here: {remedies[name]}" for name in wrong]
 
 
-def _rescaled(start: Path | None, scale: float) -> list[str]:
+def _rescaled(start: Path | None, data: Data) -> list[str]:
     """Return a note if a segmenter goes on at another scale than that at which it was trained."""
-    former = scale if start is None else Run.open(start).settings.scale
-    if former == scale:
+    former = data.scaling if start is None else Run.open(start).settings.scaling
+    if former == data.scaling:
         return []
-    return [
-        f"{start}: was trained at --scale {former:g}, and goes on at --scale {scale:g}: "
-        "cells of the same images had another size in pixels there"
-    ]
+    there, here = map(resizing, (former, data.scaling))
+    return [f"{start}: was trained at {there}, and goes on at {here}: cells had another size in pixels there"]

@@ -111,7 +111,7 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         Prefetched(plan.sampler) if fabric.device.type == "cuda" else plan.sampler,
         plan.validation,
         run,
-        training.budget,
+        training.budget.in_steps(len(data.names), task.parameters.batch * fabric.world_size),
         seed=training.seed,
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
     )
@@ -169,6 +169,7 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
         "parameters": asdict(task.parameters),
         "training": described(training),
         "scale": training.data.scale,
+        "resize": training.data.resize,
         "normalisation": Normalisation().to_json(),
         "precision": fabric._precision.precision,
         "threads": torch.get_num_threads(),
@@ -210,6 +211,7 @@ def drawing_of(parameters: Hyperparameters, size: tuple[int, int], training: Tra
         size=size,
         count=parameters.batch,
         policy=parameters.augmentation,
+        p_vanilla=parameters.p_vanilla,
         seed=training.seed,
         ranks=(fabric.global_rank, fabric.world_size),
     )
