@@ -1,9 +1,11 @@
 """`cytoforge train ...`: turn flags into hyperparameters and specifications, train, and print the result."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cytoforge.data.run import Run
+from cytoforge.errors import UserError
 from cytoforge.settings import (
     Limited,
     PainterTraining,
@@ -52,7 +54,7 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
 
 def train_generator(settings: TrainGenerator) -> Run:
     """Train an image generator and print its run folder; raises as `tasks.task.run_task`."""
-    trained = run_task(GeneratorTask(generator_parameters(settings)), specified(settings))
+    trained = run_task(GeneratorTask(generator_parameters(settings), settings.start), specified(settings))
     return _told(trained, "generator", "generate images {} MASKS")
 
 
@@ -60,17 +62,29 @@ def train_movie(settings: TrainMovie) -> Run:
     """Train a movie generator, or its second stage, and print its run folder; raises as `tasks.task.run_task`."""
     training = specified(settings)
     if settings.stage == "low-resolution":
-        trained = run_task(MovieTask(movie_parameters(settings)), training)
+        trained = run_task(MovieTask(movie_parameters(settings), start=settings.start), training)
         return _told(trained, "movie generator", "generate movie {} MASKS")
     enlarging = enlarging_parameters(settings)
     if settings.stage == "both":
         parameters = movie_parameters(settings)
         assert not isinstance(parameters, Vid2Vid)
-        trained = train_both_stages(parameters, enlarging, training)
+        trained = train_both_stages(parameters, enlarging, training, settings.start)
     else:
-        assert settings.start is not None
-        trained = run_task(SuperResolutionTask(enlarging, settings.start), training)
+        first, others = first_stage(settings)
+        trained = run_task(SuperResolutionTask(enlarging, first, others), training)
     return _told(trained, "super-resolution generator", "generate movie {} MASKS")
+
+
+def first_stage(settings: TrainMovie) -> tuple[Path, tuple[Path, ...]]:
+    """Return the run of the first stage that --start names, and the other runs to start from.
+
+    Raises UserError where several of them hold a movie generator.
+    """
+    filming = [path for path in settings.start if "low-resolution" in Run.open(path).settings.networks]
+    if len(filming) > 1:
+        raise UserError(f"{filming[1]}: holds a movie generator, as {filming[0]} does; give only one of them")
+    first = filming[0] if filming else settings.start[0]
+    return first, tuple(path for path in settings.start if path != first)
 
 
 def train_tracker(settings: TrainTracker) -> Run:
@@ -170,6 +184,7 @@ def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
     parameters = replace(
         _painting(hyperparameters.CYCLE_GAN[settings.preset], settings),
         network=settings.network,
+        generator=settings.generator,
         target=settings.target,
         augmentation=settings.augmentation,
         condition=settings.condition or "mask",

@@ -65,6 +65,10 @@ def _deepsea_sizes(state: State) -> Sizes:
     return {**_first_conv(state, "res1.double_conv.0.weight"), "depth": depth, "classes": len(state["conv3.bias"])}
 
 
+def _tracker_sizes(state: State) -> Sizes:
+    return _first_conv(state, "previous.double_conv.0.weight")
+
+
 def _patchgan_sizes(state: State) -> Sizes:
     dropout = DROPOUT if "model.16.weight" in state else 0.0  # layers without tensors in between shift the numbers
     query = state.get(f"model.{3 if dropout else 2}.fn.fn.to_q.weight")
@@ -117,6 +121,7 @@ NETWORKS: Mapping[str, Kind] = MappingProxyType(
         "super-resolution": Kind("movie:SuperResolution", "super-resolution", _super_resolution_sizes),
         "flow": Kind("flow:FlowNet", "flow", _flow_sizes),
         "tracker": Kind("tracker:Tracker", "tracker"),
+        "deepsea-tracker": Kind("tracker:Tracker", "tracker", _tracker_sizes),
     }
 )
 SEGMENTERS = tuple(name for name, kind in NETWORKS.items() if kind.role == "segmenter")

@@ -113,6 +113,8 @@ class CycleGAN(Adversarial):
 
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
     """segmentation network"""
+    generator: Literal["style-unet", "unet"] = "style-unet"
+    """image generator: with styles and noise, or one image per mask (cGAN-Seg, Figure 3)"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"

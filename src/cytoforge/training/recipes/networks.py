@@ -47,7 +47,7 @@ def build_segmenter(described: Described, seed: int) -> nn.Module:
 
 def describe_generator(parameters: CycleGAN | Generator, channels: int) -> Described:
     """Return kind and options of an image generator of images with so many channels."""
-    network = parameters.network if isinstance(parameters, Generator) else "style-unet"
+    network = parameters.network if isinstance(parameters, Generator) else parameters.generator
     described: Described = {
         "network": "unet-generator" if network == "unet" else network,
         "in_channels": CONDITIONS[parameters.condition],
@@ -69,11 +69,10 @@ def build_generator(described: Described, seed: int) -> ImageGenerator:
     return generator
 
 
-def build_discriminator(
-    parameters: Adversarial, seed: int, purpose: str, channels: int, start: Start = "kaiming"
-) -> PatchGAN:
-    """Build a discriminator of images, masks or frames with so many channels; seed and purpose decide its weights."""
-    options = {
+def describe_discriminator(parameters: Adversarial, channels: int) -> Described:
+    """Return kind and options of a discriminator of images, masks or frames with so many channels."""
+    return {
+        "network": "patchgan",
         "in_channels": channels,
         "width": parameters.discriminator_width,
         "heads": parameters.heads,
@@ -81,7 +80,14 @@ def build_discriminator(
         "norm": parameters.norm,
         "dropout": parameters.dropout if isinstance(parameters, Stage) else 0.0,
     }
-    discriminator: PatchGAN = build(PatchGAN, seed, purpose, options, start)
+
+
+def build_discriminator(
+    parameters: Adversarial, seed: int, purpose: str, channels: int, start: Start = "kaiming"
+) -> PatchGAN:
+    """Build a discriminator of images, masks or frames with so many channels; seed and purpose decide its weights."""
+    described = describe_discriminator(parameters, channels)
+    discriminator: PatchGAN = build(PatchGAN, seed, purpose, described, start)
     last = discriminator.model[-1].weight
     if parameters.zero_scores and isinstance(last, Tensor):
         nn.init.zeros_(last)

@@ -36,6 +36,11 @@ START: Start = "torch"  # weights of tGAN's networks are drawn by torch's defaul
 PATCH = 32  # px of a window between the points where an error of contrast is drawn
 
 
+def judged_channels(parameters: Movie, channels: int) -> int:
+    """Return how many channels the discriminator is shown: of frames with so many each, and of their masks."""
+    return parameters.window * (CONDITIONS[parameters.condition] + channels)
+
+
 def describe_flow(parameters: Movie, channels: int) -> Described:
     """Return kind and options of the flow network of frames with so many channels."""
     return {
@@ -136,7 +141,7 @@ class MovieGAN(StageGAN):
         channels = described["out_channels"]
         generator = build(MovieGenerator, seed, "generator", described, START)
         scale_noise(generator, parameters.noise_gain)
-        judged = parameters.window * (CONDITIONS[parameters.condition] + channels)
+        judged = judged_channels(parameters, channels)
         discriminator = build_discriminator(parameters, seed, "movie discriminator", judged, START)
         flow = build(FlowNet, seed, "flow", describe_flow(parameters, channels), START)
         return cls(generator, discriminator, flow, parameters, vgg)

@@ -50,9 +50,9 @@ class Clips(Sampler):
     """Cuts and varies clips of movies; `read(i)` gives image (C, H, W) and labels (H, W) of item i.
 
     A clip has `lead` frames and then those to paint: one at first, and more and more until there are `longest` (or all
-    that the movie has) from a share `grown` of the training on. With `draw_length` their number is drawn for each step, up to this
-    many. The frames of a clip and of its background have one window and one draw of the augmentation, from its own
-    seed.
+    that the movie has) from a share `grown` of the training on. With `draw_length` their number is drawn for each step,
+    up to this many. The frames of a clip and of its background have one window and one draw of the augmentation, from
+    its own seed.
     Raises UserError when no frames follow each other for long enough.
     """
 
