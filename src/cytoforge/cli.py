@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from cytoforge.errors import Interrupted, UserError, explain
 
@@ -121,7 +122,7 @@ def _parse(words: str, rest: list[str]) -> object:
         if not argument or (argument.startswith("--") and argument.endswith("=")):
             where = argument or (before if before.startswith("--") else "")
             raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
-    kind = getattr(config, COMMANDS[words][0])
+    kind: Any = config.of_recipe(getattr(config, COMMANDS[words][0]), _value(rest, "--recipe"))
     known = config.flags(kind)
     for argument in rest:  # The parser could take the next word for DATA and report an error about that instead.
         if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:
@@ -139,6 +140,15 @@ def _parse(words: str, rest: list[str]) -> object:
     if not told:
         config.check_places(settings)
     return settings
+
+
+def _value(arguments: Sequence[str], flag: str) -> str:
+    """Return the value that is given to a flag, or "" without one."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, sign, value = argument.partition("=")
+        if name == flag:
+            return value if sign else following
+    return ""
 
 
 def _perhaps(flag: str, known: Sequence[str]) -> str:

@@ -38,6 +38,15 @@ from cytoforge.training.tasks.task import Trained, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
 Painter = TypeVar("Painter", bound=Adversarial)
+Windowed = TypeVar(
+    "Windowed",
+    hyperparameters.Segmentation,
+    CycleGAN,
+    hyperparameters.Generator,
+    hyperparameters.Movie,
+    hyperparameters.SuperResolution,
+    Vid2Vid,
+)
 Compared = TypeVar("Compared", bound=str)
 
 
@@ -137,7 +146,6 @@ def specified(settings: Training) -> specification.Training:
             path=settings.synthetic, schedule=settings.schedule, share=settings.synthetic_share
         )
     part, parts = map(int, settings.fold.split("/")) if settings.fold else (0, 0)
-    minutes = specification.DEFAULT_MINUTES if settings.minutes is None else settings.minutes
     return specification.Training(
         data=specification.Data(
             path=settings.data,
@@ -147,15 +155,11 @@ def specified(settings: Training) -> specification.Training:
             split_by=settings.split_by,
             fold=(part, parts) if settings.fold else None,
             scale=settings.scale if isinstance(settings, Scaled) else 1.0,
+            resize=resize_of(settings),
             synthetic=synthetic,
         ),
         output=specification.Output(path=settings.out, overwrite=settings.overwrite),
-        budget=specification.Budget(
-            steps=settings.steps,
-            seconds=None if settings.steps is not None else 60 * minutes,
-            clock=settings.clock,
-            patience=settings.patience,
-        ),
+        budget=budget_of(settings),
         compute=specification.Compute(
             device=settings.device,
             devices=settings.devices,
@@ -167,13 +171,39 @@ def specified(settings: Training) -> specification.Training:
     )
 
 
+def budget_of(settings: Training) -> specification.Budget:
+    """Return the budget that the flags give: minutes or steps if given, else epochs, else the default."""
+    steps, epochs, minutes = settings.steps, settings.epochs, settings.minutes
+    if steps is not None or minutes is not None:
+        epochs = None  # of a recipe
+    elif epochs is None:
+        minutes = specification.DEFAULT_MINUTES
+    return specification.Budget(
+        steps=steps,
+        epochs=epochs,
+        seconds=None if minutes is None else 60 * minutes,
+        clock=settings.clock,
+        patience=None if settings.until_converged else settings.patience,
+        until_converged=settings.until_converged,
+    )
+
+
+def resize_of(settings: Training) -> tuple[int, int] | None:
+    """Return the height and width that all images get, or None where they have a scale."""
+    if not isinstance(settings, Scaled) or settings.resize is None or settings.given("scale"):
+        return None  # --scale is given rather than the size of a recipe
+    height, width = map(int, settings.resize.split("x"))
+    return height, width
+
+
 def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segmentation:
     """Return the hyperparameters of conventional training."""
     parameters = replace(
-        hyperparameters.SEGMENTATION[settings.preset],
+        _windows(hyperparameters.SEGMENTATION[settings.preset], settings),
         network=settings.network,
         target=settings.target,
         augmentation=settings.augmentation,
+        p_vanilla=settings.p_vanilla,
         norm=settings.norm,
     )
     return changed(parameters, settings.set)
@@ -182,11 +212,12 @@ def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segm
 def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
     """Return the hyperparameters of cGAN-Seg's cycle training (--method cyclegan)."""
     parameters = replace(
-        _painting(hyperparameters.CYCLE_GAN[settings.preset], settings),
+        _windows(_painting(hyperparameters.CYCLE_GAN[settings.preset], settings), settings),
         network=settings.network,
         generator=settings.generator,
         target=settings.target,
         augmentation=settings.augmentation,
+        p_vanilla=settings.p_vanilla,
         condition=settings.condition or "mask",
         warm_start=hyperparameters.WARM_START if settings.warm_start else 0.0,
     )
@@ -207,9 +238,10 @@ def generator_parameters(settings: TrainGenerator) -> hyperparameters.Generator:
         able = settings.network == "style-unet" and settings.augmentation == "flip"
         background = preset.background if able else "painted"
     parameters = replace(
-        _painting(preset, settings),
+        _windows(_painting(preset, settings), settings),
         network=settings.network,
         augmentation=settings.augmentation,
+        p_vanilla=settings.p_vanilla,
         condition=settings.condition or "mask",
         background=background,
     )
@@ -226,9 +258,10 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
         preset = hyperparameters.VID2VID[settings.preset]
         return changed(
             replace(
-                preset,
+                _windows(preset, settings),
                 norm=settings.norm,
                 augmentation=settings.augmentation or preset.augmentation,
+                p_vanilla=settings.p_vanilla,
                 condition=settings.condition or preset.condition,
                 perceptual=_perceptual(settings, preset.perceptual),
             ),
@@ -236,8 +269,9 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
         )
     tgan = hyperparameters.MOVIE[settings.preset]
     parameters = replace(
-        _painting(tgan, settings),
+        _windows(_painting(tgan, settings), settings, settings.factor if settings.stage == "both" else 1),
         augmentation=settings.augmentation or tgan.augmentation,
+        p_vanilla=settings.p_vanilla,
         condition=settings.condition or tgan.condition,
         window=settings.window,
         lag=settings.lag,
@@ -249,8 +283,9 @@ def enlarging_parameters(settings: TrainMovie) -> hyperparameters.SuperResolutio
     """Return the hyperparameters of the super-resolution stage of tGAN."""
     preset = hyperparameters.SUPER_RESOLUTION[settings.preset]
     parameters = replace(
-        _painting(preset, settings),
+        _windows(_painting(preset, settings), settings, settings.factor),
         augmentation=settings.augmentation or preset.augmentation,
+        p_vanilla=settings.p_vanilla,
         factor=settings.factor,
     )
     return changed(parameters, settings.set if settings.stage == "super-resolution" else ())
@@ -259,7 +294,21 @@ def enlarging_parameters(settings: TrainMovie) -> hyperparameters.SuperResolutio
 def tracker_parameters(settings: TrainTracker) -> hyperparameters.Tracker:
     """Return the hyperparameters of `train tracker`."""
     preset = hyperparameters.TRACKER[settings.preset]
-    return changed(replace(preset, norm=settings.norm, augmentation=settings.augmentation), settings.set)
+    return changed(
+        replace(preset, norm=settings.norm, augmentation=settings.augmentation, p_vanilla=settings.p_vanilla),
+        settings.set,
+    )
+
+
+def _windows(parameters: Windowed, settings: Scaled, factor: int = 1) -> Windowed:
+    """Return hyperparameters with windows that are whole images, where the paper's size is given to all images.
+
+    `factor` is that by which a second stage enlarges the images.
+    """
+    size = resize_of(settings)
+    if settings.preset != "paper" or size is None:
+        return parameters
+    return replace(parameters, crop=(-(-size[0] // factor), -(-size[1] // factor)))
 
 
 def _painting(parameters: Painter, settings: PainterTraining) -> Painter:

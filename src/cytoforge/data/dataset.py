@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cytoforge.cells.labels import connected
 from cytoforge.data import movie
 from cytoforge.data.files import digest, is_number, utf8
 from cytoforge.data.formats import SUFFIXES, by_stem, image_files, read_mark
-from cytoforge.cells.labels import connected
 from cytoforge.data.images import (
     Normalisation,
     Scaling,

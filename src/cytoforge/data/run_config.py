@@ -87,7 +87,7 @@ class RunConfig(Settings):
     networks: dict[str, NetworkSettings] = {}
     target: Literal["boundary", "semantic"] = "boundary"
     scale: Annotated[float, Field(ge=0.001, le=8)] = 1.0
-    resize: tuple[Side, Side] | None = None
+    resize: Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     normalisation: NormalisationSettings | None = None
     tile: Annotated[int, Field(ge=32, le=2**15)] = TILE
     condition: Literal["mask", "instances"] = "mask"
@@ -121,7 +121,7 @@ class RunConfig(Settings):
     @property
     def scaling(self) -> Scaling:
         """How images are resized for the networks: `scale`, or `resize` where the run has it."""
-        return self.resize or self.scale
+        return (self.resize[0], self.resize[1]) if self.resize else self.scale
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

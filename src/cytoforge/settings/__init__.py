@@ -40,6 +40,7 @@ from cytoforge.settings.training import (
     TrainSegmentation,
     TrainTracker,
     WithSynthetic,
+    of_recipe,
     without_paths,
 )
 
@@ -83,5 +84,6 @@ __all__ = [
     "WithSynthetic",
     "check_places",
     "flags",
+    "of_recipe",
     "without_paths",
 ]

@@ -1,7 +1,8 @@
 """Settings of trainings: the flags of `cytoforge train ...`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_type_hints
 
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction, arg
@@ -17,6 +18,7 @@ Schedule = Literal["mix", "pretrain"]
 Perceptual = Literal["auto", "vgg", "features"]
 Clock = Literal["wall", "processor"]
 Norm = Literal["batch", "group"]
+Size = Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$", examples=["512x768"])]
 WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound --factor
 
 
@@ -31,9 +33,13 @@ class Training:
     preset: Literal["tiny", "small", "paper"] = "small"
     """size of networks, windows and batches"""
     minutes: Annotated[float, Field(gt=0, examples=[10])] | None = None
-    """training time in minutes; 10 if neither this nor --steps is given"""
+    """training time in minutes; 10 if neither this nor --steps nor --epochs is given"""
     steps: Count | None = None
     """number of training steps, instead of a time"""
+    epochs: Count | None = None
+    """number of passes over the training images, instead of a time"""
+    until_converged: bool = False
+    """stop when the validation score has not risen for a quarter of the steps so far, at the latest after the budget"""
     seed: Annotated[int, Field(ge=0)] = 0
     """seed of everything random"""
     validation: Present | None = None
@@ -58,6 +64,8 @@ class Training:
     """threads of a CPU; all cores without it"""
     clock: Clock = "wall"
     """whether --minutes are wall-clock time, or processor time, which other work on the computer does not cut short"""
+    p_vanilla: Fraction = 0.2
+    """with --augmentation paper, probability that a window is augmented"""
     set: UseAppendAction[tuple[str, ...]] = ()
     """a hyperparameter, such as rate=1e-3 (repeatable); --help-settings lists them"""
     help_settings: bool = False
@@ -71,11 +79,17 @@ class Training:
             raise ValueError("; ".join(problems))
         return self
 
+    def given(self, name: str) -> bool:
+        """Tell whether a setting differs from its default, which may be that of a recipe."""
+        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
+
     def _problems(self) -> list[str]:
         """Return a sentence for each contradiction between flags."""
         problems = []
-        if self.minutes is not None and self.steps is not None:
-            problems.append("give --minutes or --steps, not both")
+        if sum(map(self.given, ("minutes", "steps", "epochs"))) > 1:
+            problems.append("give one of --minutes, --steps and --epochs")
+        if self.until_converged and self.given("patience"):
+            problems.append("give --patience or --until-converged, not both")
         if self.fold is not None:
             part, parts = map(int, self.fold.split("/"))
             if part > parts or parts < 2:
@@ -105,6 +119,12 @@ class Scaled(Training):
 
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading; stored with the run, segment returns masks of the original size"""
+    resize: Size | None = None
+    """resize all images to this height and width instead, whatever their aspect; stored with the run likewise"""
+
+    def _problems(self) -> list[str]:
+        both = self.given("resize") and self.given("scale")
+        return [*super()._problems(), *(["give --scale or --resize, not both"] if both else [])]
 
 
 @command
@@ -150,8 +170,11 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
       cytoforge train segmentation DATA --out RUN --limit 5 --minutes 4 --scale 0.333
       cytoforge train segmentation DATA --out RUN --with SYNTHETIC
       cytoforge train segmentation DATA --out RUN --method cyclegan --warm-start
+      cytoforge train segmentation DATA --out RUN --recipe cgan-seg --preset small --minutes 60
     """
 
+    recipe: Literal["own", "cgan-seg"] = "own"
+    """cgan-seg: all settings as published, 2500 epochs; other flags change single ones"""
     method: Method = "conventional"
     """conventional: pairs alone; cyclegan: as in cGAN-Seg, Fig. 1A; two-stage: a generator, then --with its pictures"""
     network: Network = "unet"
@@ -169,6 +192,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
+        if self.given("recipe"):
+            problems.append(f"--recipe {self.recipe}: its settings are made by of_recipe")
         if self.warm_start and self.method != "cyclegan":
             problems.append("--warm-start belongs to --method cyclegan")
         if self.generator != "style-unet" and self.method != "cyclegan":
@@ -236,8 +261,11 @@ class TrainMovie(Scaled, PainterTraining):
       cytoforge train movie DATA --out RUN --stage super-resolution --start FIRST --factor 2
       cytoforge train movie DATA --out RUN --preset paper --start GENERATOR --start FLOW
       cytoforge train movie DATA --out RUN --method vid2vid
+      cytoforge train movie DATA --out RUN --recipe tgan
     """
 
+    recipe: Literal["own", "tgan"] = "own"
+    """tgan: all settings as published, 2500 epochs in each stage; other flags change single ones"""
     method: Literal["tgan", "vid2vid"] = "tgan"
     """tgan: as in tGAN, Fig. 1B; vid2vid: the baseline that it is compared with, three masks and two earlier frames"""
     stage: Literal["low-resolution", "super-resolution", "both"] = "low-resolution"
@@ -255,6 +283,8 @@ class TrainMovie(Scaled, PainterTraining):
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
+        if self.given("recipe"):
+            problems.append(f"--recipe {self.recipe}: its settings are made by of_recipe")
         if self.method == "vid2vid" and (self.window, self.lag) != (2, 1):
             problems.append("--window and --lag belong to --method tgan")
         if self.method == "vid2vid" and self.stage != "low-resolution":
@@ -301,8 +331,43 @@ class TrainTracker(Limited, WithSynthetic):
     """as in train segmentation and train generator; both windows of a cell are varied alike"""
 
 
+RECIPES: dict[str, dict[str, dict[str, object]]] = {  # by command and name, the flags that a recipe sets
+    "TrainSegmentation": {
+        "cgan-seg": {  # Zargari et al. 2024; docs/papers.md
+            "method": "cyclegan",
+            "preset": "paper",
+            "target": "semantic",
+            "augmentation": "paper",
+            "resize": "512x768",
+            "epochs": 2500,
+            "patience": 4,  # of 20 validations: 500 epochs
+        },
+    },
+    "TrainMovie": {
+        "tgan": {"stage": "both", "preset": "paper", "augmentation": "paper", "resize": "512x768", "epochs": 2500},
+    },
+}
+
+
+def of_recipe(kind: type[Training], name: str) -> type[Training]:
+    """Return the settings of a training with the defaults of a recipe; `kind` itself where there is no such recipe."""
+    values = RECIPES.get(kind.__name__, {}).get(name)
+    if values is None:
+        return kind
+    hints = get_type_hints(kind, include_extras=True)
+    return _derived(kind, {flag: (hints[flag], value) for flag, value in {"recipe": name, **values}.items()})
+
+
+def _derived(kind: type[Training], fields: Mapping[str, tuple[object, object]]) -> type[Training]:
+    """Return settings with other types and defaults of some fields."""
+    hints = {name: hint for name, (hint, _) in fields.items()}
+    content: dict[str, object] = {"__annotations__": hints, "__doc__": kind.__doc__}
+    derived: type[Training] = command(
+        type(kind.__name__, (kind,), content | {name: value for name, (_, value) in fields.items()})
+    )
+    return derived
+
+
 def without_paths(kind: type[Training]) -> type[Training]:
     """Return the settings of a training without the need for DATA and --out, as for --help-settings."""
-    content: dict[str, object] = {"__annotations__": {"data": Positional[Path], "out": Path}, "__doc__": kind.__doc__}
-    unbound: type[Training] = command(type(kind.__name__, (kind,), content | {"data": Path(), "out": Path()}))
-    return unbound
+    return _derived(kind, {"data": (Positional[Path], Path()), "out": (Path, Path())})

@@ -86,7 +86,7 @@ def train_both_stages(
 ) -> Trained:
     """Train a movie generator on reduced masks, and a super-resolution generator that enlarges its frames.
 
-    Each stage starts from those of the runs `start` that hold a network of it. A call that was interrupted goes on when
+    They share the time or the steps; epochs are those of each. Each stage starts from those of the runs `start` that hold a network of it. A call that was interrupted goes on when
     it is repeated. Raises UserError and Interrupted as `run_task`.
     """
     starts = starts_of_stages(start, parameters)
@@ -94,11 +94,11 @@ def train_both_stages(
     first = Run.stage(training.output.path, "low-resolution")
     if not finished(first):
         say(["1 of 2: the low-resolution generator"])
-        small = part(training, LOW_RESOLUTION, first)
+        small = part(training, LOW_RESOLUTION if training.budget.epochs is None else 1.0, first)
         small = replace(small, data=reduced(training.data, enlarging.factor))
         run_task(MovieTask(parameters, enlarged=enlarging.factor, start=starts[0]), small)
     say(["2 of 2: the super-resolution generator"])
-    last = part(training, 1 - LOW_RESOLUTION, training.output.path)
+    last = part(training, 1 - LOW_RESOLUTION if training.budget.epochs is None else 1.0, training.output.path)
     return run_task(SuperResolutionTask(enlarging, first, starts[1]), last)
 
 
