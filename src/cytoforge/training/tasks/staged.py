@@ -86,8 +86,9 @@ def train_both_stages(
 ) -> Trained:
     """Train a movie generator on reduced masks, and a super-resolution generator that enlarges its frames.
 
-    They share the time or the steps; epochs are those of each. Each stage starts from those of the runs `start` that hold a network of it. A call that was interrupted goes on when
-    it is repeated. Raises UserError and Interrupted as `run_task`.
+    They share the time or the steps; epochs are those of each. Each stage starts from those of the runs `start` that
+    hold a network of it. A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as
+    `run_task`.
     """
     starts = starts_of_stages(start, parameters)
     open_stages(training, (parameters, enlarging), start)

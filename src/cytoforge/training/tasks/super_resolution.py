@@ -88,7 +88,7 @@ class SuperResolutionTask(Task):
         kept: dict[str, Any] = {key: first.config[key] for key in ("lag", "mask_value") if key in first.config}
         stored = {
             "condition": first.settings.condition,
-            "first_stage": first.fingerprint("low-resolution", ("condition", "scale", *kept)),
+            "first_stage": first.fingerprint("low-resolution", ("condition", "scale", "resize", *kept)),
             "limits": data.limits,
             "tile": stored_tile(parameters.crop),
             "start": list(map(str, self.start)) or None,
