@@ -16,12 +16,12 @@ from cytoforge.data.run import Run
 from cytoforge.data.run_config import NetworkSettings, problems
 from cytoforge.errors import UserError, explain
 from cytoforge.inference import load
-from cytoforge.networks.registry import NETWORKS, PUBLISHED
+from cytoforge.networks.registry import IMPORTED, NETWORKS, PUBLISHED
 from cytoforge.settings import ImportCheckpoint
 
 State = dict[str, Tensor]
 IMAGE, FRAME = (512, 768), (256, 384)  # px: sizes that the published programs resize images and small frames to
-SIZES = {"movie": FRAME, "flow": FRAME, "patchgan": IMAGE, "deepsea-tracker": None}  # of the others IMAGE
+SIZES = {"movie": FRAME, "flow": FRAME, "patchgan": IMAGE, "tracker": None}  # of the others IMAGE
 TILE = 512  # px: the height of the images that the published networks were trained on
 MASK_VALUE = 0.4  # of cells in the masks that the published movie generator was trained on
 SHARED = 4  # how often a file may hold the same numbers, as discriminators of tGAN do twice
@@ -49,13 +49,14 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
     named network (then it says what, if known), or when the run folder exists.
     """
     state = read_checkpoint(config.checkpoint)
-    problem = misfit(config.network, state)
+    kind = IMPORTED[config.network]
+    problem = misfit(kind, state)
     if problem is not None:
-        others = [name for name in PUBLISHED if misfit(name, state) is None]
+        others = [name for name, other in IMPORTED.items() if misfit(other, state) is None]
         remedy = f"it fits --network {' or '.join(others)}" if others else "it fits no other network either"
         raise UserError(f"{config.checkpoint}: is no {config.network} ({problem}); {remedy}")
-    state = own_names(config.network, state)
-    sizes, role = PUBLISHED[config.network](state), NETWORKS[config.network].role
+    state = own_names(kind, state)
+    sizes, role = PUBLISHED[kind](state), NETWORKS[kind].role
     target = TARGETS["semantic"]
     if role == "segmenter" and sizes["classes"] != target.classes:
         raise UserError(
@@ -65,19 +66,19 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
     content = {
         "command": "import",
         "config": {"checkpoint": config.checkpoint.name, "network": config.network},
-        "networks": {role: {"network": config.network, **sizes}},
+        "networks": {role: {"network": kind, **sizes}},
         "target": target.name,
         "scale": 1.0,
-        "resize": trained_at(config.network, sizes),
+        "resize": trained_at(kind, sizes),
         "normalisation": Normalisation(kind="min-max").to_json(),
         "tile": TILE,
     }
-    if config.network == "movie":
+    if kind == "movie":
         content["mask_value"] = MASK_VALUE
-    if config.network == "deepsea-tracker":
+    if kind == "tracker":
         content["darkest"] = DARKEST
     run = Run.create(config.out, content, overwrite=config.overwrite)
-    expected = _expected(config.network, sizes)
+    expected = _expected(kind, sizes)
     run.save_weights(role, {name: tensor.to(expected[name].dtype) for name, tensor in state.items()})
     run.finish({"checkpoint_sha256": digest(config.checkpoint)})
     print(f"{config.out}: {config.network} of {sum(map(torch.numel, state.values())):,} numbers imported as {role}")
@@ -169,7 +170,7 @@ def own_names(network: str, state: State) -> State:
     if network == "patchgan":
         twins = {name.replace("model.", "layers.", 1) for name in state if name.startswith("model.")}
         return {name: tensor for name, tensor in state.items() if name not in twins}
-    if network == "deepsea-tracker":
+    if network == "tracker":
         parts = {name: name.partition(".") for name in state}
         return {f"{BLOCKS.get(part, part)}{dot}{rest}": state[name] for name, (part, dot, rest) in parts.items()}
     if network != "movie":

@@ -120,8 +120,7 @@ NETWORKS: Mapping[str, Kind] = MappingProxyType(
         "vid2vid": Kind("vid2vid:Vid2Vid", "low-resolution"),
         "super-resolution": Kind("movie:SuperResolution", "super-resolution", _super_resolution_sizes),
         "flow": Kind("flow:FlowNet", "flow", _flow_sizes),
-        "tracker": Kind("tracker:Tracker", "tracker"),
-        "deepsea-tracker": Kind("tracker:Tracker", "tracker", _tracker_sizes),
+        "tracker": Kind("tracker:Tracker", "tracker", _tracker_sizes),
     }
 )
 SEGMENTERS = tuple(name for name, kind in NETWORKS.items() if kind.role == "segmenter")
@@ -130,3 +129,7 @@ PUBLISHED: Mapping[str, Callable[[State], Sizes]] = MappingProxyType(
     {name: kind.sizes for name, kind in NETWORKS.items() if kind.sizes}
 )
 """for each kind with published checkpoints, the function that reads its sizes"""
+IMPORTED: Mapping[str, str] = MappingProxyType(
+    {f"deepsea-{name}" if name == "tracker" else name: name for name in PUBLISHED}
+)
+"""names by which `import` knows published checkpoints, and their kinds"""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.networks.layers import Start, initialise
@@ -88,9 +88,9 @@ def build_discriminator(
     """Build a discriminator of images, masks or frames with so many channels; seed and purpose decide its weights."""
     described = describe_discriminator(parameters, channels)
     discriminator: PatchGAN = build(PatchGAN, seed, purpose, described, start)
-    last = discriminator.model[-1].weight
-    if parameters.zero_scores and isinstance(last, Tensor):
-        nn.init.zeros_(last)
+    if parameters.zero_scores:
+        for parameter in discriminator.model[-1].parameters():
+            nn.init.zeros_(parameter)
     return discriminator
 
 
