@@ -12,7 +12,16 @@ from torch import Generator, Tensor
 
 from cells import THREE_CELLS
 from cytoforge.cells import augment as module
-from cytoforge.cells.augment import DIFFERENTIABLE, VANILLA, DiffAugment, apply_diff_augment, augment, draw_diff_augment
+from cytoforge.cells.augment import (
+    DEGRADING,
+    DIFFERENTIABLE,
+    VANILLA,
+    DiffAugment,
+    apply_diff_augment,
+    augment,
+    augment_pair,
+    draw_diff_augment,
+)
 
 POLICIES = ("strong", "paper", "none")
 
@@ -255,6 +264,44 @@ def test_paper_noise_neither_wraps_around_nor_overwhelms() -> None:
         spreads.append(VANILLA["noise"](torch.full((1, 50, 50), 0.5), labels, seeded(seed))[0].std())
     assert 0.0047 < min(spreads) < 0.006
     assert 0.009 < max(spreads) < 0.0103
+
+
+def smooth(height: int, width: int, step: float) -> Tensor:
+    """An image (1, h, w) whose values tell places, at pixels that are `step` px of the small image wide."""
+    y, x = ((torch.arange(n) + 0.5) * step for n in (height, width))
+    return ((y[:, None] / 30).sin() * (x / 40).cos())[None] * 0.8
+
+
+@pytest.mark.parametrize("name", sorted(VANILLA.keys() - set(DEGRADING)))
+def test_a_pair_is_varied_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The large image, reduced again, is the small one, and labels stay on the large one's cells."""
+    monkeypatch.setattr(module, "VANILLA", {name: VANILLA[name]})
+    monkeypatch.setattr(module, "P_FUNCTION", 1.0)
+    large, small = smooth(96, 128, 0.5), smooth(48, 64, 1.0)
+    marked = torch.arange(96 * 128).reshape(96, 128)
+    for seed in range(5):
+        one, other, labels = augment_pair(large, small, marked, seeded(seed), 1.0)
+        assert one.shape == large.shape and other.shape == small.shape and labels.shape == marked.shape
+        reduced = torch.nn.functional.avg_pool2d(one, 2)
+        # saturation has no effect on grey; sharpness sees neighbours at another distance
+        torch.testing.assert_close(reduced, other, atol=0.02, rtol=0)
+        assert name == "saturation" or not torch.equal(other, small)
+        if "flip" in name or name == "crop":
+            rows, columns = labels // 128, labels % 128
+            torch.testing.assert_close(large[0, rows, columns], one[0], atol=0.02, rtol=0)
+            assert not torch.equal(labels, marked)
+
+
+def test_only_the_small_image_of_a_pair_is_degraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "P_FUNCTION", 1.0)
+    monkeypatch.setattr(module, "VANILLA", {name: VANILLA[name] for name in DEGRADING})
+    large, small, labels = smooth(96, 128, 0.5), smooth(48, 64, 1.0), torch.zeros(96, 128)
+    one, other, _ = augment_pair(large, small, labels, seeded(0), 1.0)
+    torch.testing.assert_close(one, large)
+    assert (other - small).abs().max() > 0.1
+    torch.testing.assert_close(augment_pair(large, small, labels, seeded(0), 1.0, degrade=False)[1], small)
+    same = [torch.equal(augment_pair(large, small, labels, seeded(seed))[1], small) for seed in range(200)]
+    assert 140 <= sum(same) <= 180  # p_vanilla is 0.2
 
 
 def test_mistakes_are_named() -> None:

@@ -440,6 +440,34 @@ class TestInitialise:
                 assert not module.running_mean.any()
                 assert module.num_batches_tracked == 0
 
+    @pytest.mark.parametrize("name", ["unet", "style-unet", "patchgan"])
+    def test_the_rule_of_torch_is_what_torch_draws_itself(self, name: str) -> None:
+        """Layers drawn anew are spread as layers that were just made, and other modules as by the other rule."""
+        torch.manual_seed(0)
+        made, drawn, other = (KINDS[name](width=32) for _ in range(3))
+        for network in (drawn, other):
+            for parameter in network.parameters():
+                nn.init.constant_(parameter, 9.0)
+        initialise(drawn, seeded(), "torch")
+        initialise(other, seeded())
+        layers = 0
+        for one, fresh, kaiming in zip(drawn.modules(), made.modules(), other.modules(), strict=True):
+            like = fresh if isinstance(one, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) else kaiming
+            for key, tensor in one.named_parameters(recurse=False):
+                tensor, expected = tensor.detach(), like.get_parameter(key).detach()
+                if tensor.numel() >= 1000:
+                    assert float(tensor.std()) == pytest.approx(float(expected.std()), rel=0.1), type(one)
+                    layers += like is fresh
+                if like is kaiming and tensor.ndim == 1:
+                    assert torch.equal(tensor, expected)
+                if like is fresh and key == "bias" and tensor.numel() > 16:
+                    assert float(tensor.abs().max()) == pytest.approx(float(expected.abs().max()), rel=0.4)
+        assert layers > 3
+
+    def test_there_is_no_third_rule(self) -> None:
+        with pytest.raises(ValueError, match="start must be one of kaiming, torch, got 'zeros'"):
+            initialise(nn.Linear(1, 1), seeded(), "zeros")  # type: ignore[arg-type]
+
     def test_norms_of_groups_and_channels_start_neutral(self) -> None:
         network = PatchGAN(width=8, heads=1, head_width=8, norm="group")
         for parameter in network.parameters():

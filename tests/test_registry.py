@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from cytoforge.networks.registry import NETWORKS, PUBLISHED, ROLES, SEGMENTERS
+from cytoforge.networks.registry import IMPORTED, NETWORKS, PUBLISHED, ROLES, SEGMENTERS
 from cytoforge.settings import ImportCheckpoint, TrainGenerator, TrainSegmentation
 
 
@@ -27,7 +27,7 @@ def test_no_two_kinds_are_one_class() -> None:
 
 def test_commands_offer_what_there_is() -> None:
     assert offered(TrainSegmentation, "network") == set(SEGMENTERS) == {"unet", "cellpose", "deepsea"}
-    assert offered(ImportCheckpoint, "network") == set(PUBLISHED)
+    assert offered(ImportCheckpoint, "network") == set(IMPORTED)
     generators = {name for name, kind in NETWORKS.items() if kind.role == "generator"}
     assert {name if name in generators else f"{name}-generator" for name in offered(TrainGenerator, "network")} == (
         generators
@@ -37,7 +37,7 @@ def test_commands_offer_what_there_is() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_sizes_are_those_of_the_network_that_a_checkpoint_is_of(name: str) -> None:
     """Published defaults but for a width and depth of their own; `tests/test_import.py` looks at the other options."""
-    options = {"width": 8} if name in ("patchgan", "flow") else {"width": 8, "depth": 2}
+    options = {"width": 8} if name in ("patchgan", "flow", "tracker") else {"width": 8, "depth": 2}
     with torch.device("meta"):
         network = NETWORKS[name].load()(**options)
         again = NETWORKS[name].load()(**PUBLISHED[name](network.state_dict()))
@@ -64,5 +64,6 @@ def _is_first(name: str, key: str) -> bool:
         "deepsea": "res1.double_conv.0.",
         "patchgan": "model.0.",
         "flow": "conv1.",
+        "tracker": "previous.double_conv.0.",
     }
     return key.startswith(starts.get(name, "e1.conv.conv1."))

@@ -81,7 +81,8 @@ def test_paintings_that_the_first_segmenter_does_not_recognise_are_left_out(
     run = Run.open(tmp_path / "run")
     first = Run.open(tmp_path / "run" / "stages" / "first-segmenter")
     assert run.provenance["synthetic_data"] is None
-    assert run.provenance["started_from"] == first.fingerprint("segmenter", ("target", "scale", "normalisation"))
+    fingerprint = first.fingerprint("segmenter", ("target", "scale", "resize", "normalisation"))
+    assert run.provenance["started_from"] == {"segmenter": fingerprint}
     sentence = "finds 19% of the painted cells and 40% of the real ones of validation: the painted images were left out"
     assert sentence in capsys.readouterr().err
     assert sentence in run.provenance["notes"][-1]

@@ -16,7 +16,7 @@ from conftest import content
 from cytoforge.cells.backgrounds import background_reference, fitted
 from cytoforge.cells.instances import CONDITIONS
 from cytoforge.cli import main
-from cytoforge.commands.train import movie_parameters
+from cytoforge.commands.train import enlarging_parameters, movie_parameters
 from cytoforge.data import movie
 from cytoforge.data.dataset import Item
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
@@ -88,6 +88,79 @@ def gradients(gan: MovieGAN, batch: ClipBatch) -> dict[str, list[Tensor | None]]
 
 def warm(progress: float = 0.0) -> ClipBatch:
     return next(batch for step in range(50) if not (batch := clips()(step, progress)).cold)
+
+
+def published(width: int = 8, **other) -> hyperparameters.Movie:
+    """Preset paper with narrow networks."""
+    return replace(hyperparameters.MOVIE["paper"], width=width, discriminator_width=width, crop=(32, 32), **other)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_published_training_begins_with_losses_of_one_size(seed: int) -> None:
+    """By the rule of cGAN-Seg the first adversarial loss is about 100 at this width and 700 at the published one."""
+    gan, batch = built(published(), seed), warm()
+    found: dict[str, float] = {}
+    losses = gan.step(
+        batch, 0.0, lambda name, loss, given=(), max_norm=None: found.update({name: float(loss.detach())})
+    )
+    assert 0.5 < losses["adversarial"] < 2
+    assert 0.2 < losses["discriminator"] < 1
+    assert found["generator"] < 200  # all other terms, weighted
+
+
+def test_a_published_training_has_the_published_optimisers_networks_and_masks() -> None:
+    gan = built(published())
+    for optimiser in gan.optimisers.values():
+        assert isinstance(optimiser, torch.optim.RMSprop)
+        (group,) = optimiser.param_groups
+        stated = {"lr": 1e-4, "alpha": 0.99, "eps": 1e-8, "momentum": 0.9, "weight_decay": 1e-8}
+        assert group.items() >= stated.items()
+    assert gan.optimisers.keys() == {"generator", "discriminator", "flow"}
+    assert [gan.course(p) for p in (0.0, 0.3, 1.0)] == pytest.approx([1 / 25, 1.0, 1 / 25e4])
+    assert not gan.flow.half_resolution and recipe().flow.half_resolution
+    assert [layer.p for layer in gan.discriminator.model if isinstance(layer, torch.nn.Dropout)] == [0.3] * 4
+    shown: list[Tensor] = []
+    gan.generator.register_forward_pre_hook(lambda net, args: shown.append(args[0]))
+    gan.discriminator.register_forward_pre_hook(lambda net, args: shown.append(args[0][:, :2]))
+    gradients(gan, warm())
+    assert len(shown) >= 3 and all(set(masks.unique().tolist()) <= {0.0, np.float32(0.4)} for masks in shown)
+    assert any((masks > 0).any() for masks in shown)
+
+
+def test_features_of_a_discriminator_with_dropout_tell_equal_frames_to_be_equal() -> None:
+    gan = built(published())
+    frames = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    one, other = (gan.discriminator.train().activations(frames) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not torch.equal(gan.discriminator(frames), gan.discriminator(frames))
+
+
+def test_the_published_augmentation_is_one_coin_for_all_frames_of_a_clip() -> None:
+    """A clip of one grey value each: either no frame is varied or all are, and these all by one draw."""
+
+    def grey(i: int) -> tuple[np.ndarray, np.ndarray]:
+        image = np.full((1, 40, 48), -0.5, np.float32)
+        image[:, :, 24:] = 0.5
+        return image, np.pad(np.ones((30, 38), np.int32), 5)
+
+    def varied(p_vanilla: float) -> list[bool]:
+        drawing = Drawing(size=(40, 48), count=1, policy="paper", p_vanilla=p_vanilla, seed=0)
+        sampler = Clips(items(range(FRAMES)), grey, drawing, lead=1, longest=4)
+        found = []
+        for step in range(60):
+            frames = sampler(step, 1.0).images[0]
+            assert all(torch.equal(frame, frames[0]) for frame in frames)
+            found.append(not torch.equal(frames[0], torch.from_numpy(grey(0)[0])))
+        return found
+
+    assert not any(varied(0.0)) and sum(varied(1.0)) > 50
+    assert 5 <= sum(varied(0.2)) <= 20
+
+
+def test_clips_of_a_published_training_grow_every_fifty_epochs_of_2500() -> None:
+    sampler = Clips(items(range(30)), read, clips().drawing, lead=1, longest=10, grown=0.2)
+    lengths = [sampler.length(epoch / 2500) for epoch in (0, 49, 51, 99, 101, 451, 2499)]
+    assert lengths == [1, 1, 2, 2, 3, 10, 10]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -204,6 +277,13 @@ def test_what_a_movie_generator_is_given_without_asking() -> None:
 
     assert (given(), given(condition="mask")) == ("instances", "mask")
     assert given(preset="paper") == given(method="vid2vid") == "mask"  # as published
+
+    def varied(**options) -> tuple[str, str]:
+        settings = TrainMovie(data=Path("x"), out=Path("y"), **options)
+        return movie_parameters(settings).augmentation, enlarging_parameters(settings).augmentation
+
+    assert varied() == ("flip", "flip") and varied(preset="paper") == ("paper", "paper")
+    assert varied(preset="paper", augmentation="strong") == ("strong", "strong")
 
 
 def test_lengths_are_drawn_once_for_all_items_of_a_step() -> None:

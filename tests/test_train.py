@@ -24,7 +24,7 @@ from cytoforge.data.run import Run
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import _proposed_scale
 from cytoforge.training.recipes.conventional import Conventional
-from cytoforge.training.tasks.segmentation import start_differences
+from cytoforge.training.tasks.start import start_differences
 
 READ = {"images": read_image, "masks": read_labels}
 TINY = ["--preset", "tiny", "--threads", "1"]
@@ -346,8 +346,8 @@ def test_a_training_starts_from_another_run(
     monkeypatch.setattr(Conventional, "step", watched)
     assert train(phantoms, second, "--steps", "2", "--start", str(first)) == 0
     assert seen == [True, False]  # the first step begins with the other run's weights
-    fingerprint = Run.open(first).fingerprint("segmenter", ("target", "scale", "normalisation"))
-    assert Run.open(second).provenance["started_from"] == fingerprint
+    fingerprint = Run.open(first).fingerprint("segmenter", ("target", "scale", "resize", "normalisation"))
+    assert Run.open(second).provenance["started_from"] == {"segmenter": fingerprint}
     assert Run.open(first).provenance["started_from"] is None
     capsys.readouterr()
     for flag, words in (
@@ -368,7 +368,7 @@ def test_a_start_at_another_scale_is_said_and_noted_once(
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert train(phantoms, first, "--steps", "1") == 0
-    note = f"{first}: was trained at --scale 1, and goes on at --scale 0.5: cells of the same images had another size"
+    note = f"{first}: was trained at --scale 1, and goes on at --scale 0.5: cells had another size in pixels there"
     flags = ("--steps", "2", "--start", str(first), "--scale", "0.5")
     assert train(phantoms, second, *flags) == 0
     assert note in capsys.readouterr().err

@@ -84,6 +84,36 @@ def augment(
     return image, labels
 
 
+def augment_pair(
+    large: Tensor, small: Tensor, labels: Tensor, generator: Generator, p_vanilla: float = 0.2, *, degrade: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Vary an image and the same image, small, by policy `paper` of `augment`, as the super-resolution of tGAN does.
+
+    large: (C,H,W) with labels (H,W), small: (C,h,w), H and W the same multiple of h and w; returns the three of the
+    same shapes. Both are varied alike, but only `small` is blurred, equalised and made noisy, and only if `degrade`.
+    """
+    if not _chance(p_vanilla, generator):
+        return large, small, labels
+    large, small, nowhere = _to_unit(large), _to_unit(small), torch.zeros(small.shape[1:], dtype=labels.dtype)
+    factor, names = large.shape[-1] // small.shape[-1], tuple(VANILLA)
+    for i in torch.randperm(len(names), generator=generator).tolist():
+        chosen, seed = _chance(P_FUNCTION, generator), _integer(0, 2**31 - 1, generator)
+        if not chosen:
+            continue
+        draws = [Generator().manual_seed(seed) for _ in range(2)]
+        if names[i] == "crop":
+            part, corner = _draw_part(small.shape[1:], draws[0])
+            small, _ = _magnify(small, nowhere, part, corner)
+            whole = [(factor * y, factor * x) for y, x in (part, corner)]
+            large, labels = _magnify(large, labels, *whole)
+        elif names[i] not in DEGRADING:
+            large, labels = VANILLA[names[i]](large, labels, draws[0])
+            small, _ = VANILLA[names[i]](small, nowhere, draws[1])
+        elif degrade:
+            small, _ = VANILLA[names[i]](small, nowhere, draws[1])
+    return _from_unit(large), _from_unit(small), labels
+
+
 @dataclass(frozen=True)
 class DiffAugment:
     """What differentiable augmentation does to one item: `functions`, keys of `DIFFERENTIABLE`, in this order."""
@@ -273,9 +303,17 @@ def _vanilla(image: Tensor, labels: Tensor, generator: Generator) -> Pair:
 
 def _crop_and_resize(image: Tensor, labels: Tensor, generator: Generator) -> Pair:
     """Magnify a uniformly placed part of 0.85 of the height and width to the whole size."""
-    size = tuple(labels.shape)
+    return _magnify(image, labels, *_draw_part(labels.shape, generator))
+
+
+def _draw_part(size: Sequence[int], generator: Generator) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Draw height and width, and the top left corner, of the part of an image of a size that is cut out."""
     part = (int(0.85 * size[0]), int(0.85 * size[1]))
-    corner = _corner(size, part, generator)
+    return part, _corner(size, part, generator)
+
+
+def _magnify(image: Tensor, labels: Tensor, part: tuple[int, int], corner: tuple[int, int]) -> Pair:
+    size = tuple(labels.shape)
     y, x = ((torch.arange(n) + 0.5) * m / n - 0.5 + start for n, m, start in zip(size, part, corner, strict=True))
     return _sample(image, labels, *torch.meshgrid(y, x, indexing="ij"))
 
@@ -296,6 +334,8 @@ VANILLA: dict[str, Callable[[Tensor, Tensor, Generator], Pair]] = {
     "noise": lambda image, labels, g: (_noise(image, (0.005, 0.01), g), labels),
     "blur": lambda image, labels, g: (_blur(image, (0.1, 1.0), g), labels),
 }
+
+DEGRADING = ("equalisation", "noise", "blur")
 
 
 def _blur(image: Tensor, sigmas: tuple[float, float], generator: Generator) -> Tensor:

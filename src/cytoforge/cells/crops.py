@@ -23,7 +23,10 @@ REACH = 6
 BACKGROUND = -1.0
 """value of a crop outside cells and beyond the edges of the image"""
 DARKEST = 0.0
-"""value of a crop where a cell is darkest; the step from BACKGROUND shows cells as dark as what is around them"""
+"""value of a crop where a cell is darkest; the step from BACKGROUND shows cells as dark as what is around them.
+
+The published program has no such step: its cells begin at BACKGROUND.
+"""
 Labels = NDArray[np.integer[Any]]
 Windows = NDArray[np.int64]
 
@@ -57,14 +60,18 @@ def crop_labels(labels: Labels, windows: Windows) -> Labels:
 
 
 def crop_images(
-    image: NDArray[np.float32], labels: Labels, windows: Windows, cells: Sequence[int] | Labels | None = None
+    image: NDArray[np.float32],
+    labels: Labels,
+    windows: Windows,
+    cells: Sequence[int] | Labels | None = None,
+    darkest: float = DARKEST,
 ) -> Tensor:
     """Cut windows (N, 3) out of an image (C, H, W) in [-1, 1]: (N, C, SIDE, SIDE) float32, BACKGROUND outside cells.
 
-    Cells have values between DARKEST and 1. Window n shows only cell `cells[n]` of labels (H, W), or all cells without
-    `cells`. Interpolation is bilinear, with averaging where windows shrink.
+    Cells have values between `darkest` and 1. Window n shows only cell `cells[n]` of labels (H, W), or all cells
+    without `cells`. Interpolation is bilinear, with averaging where windows shrink.
     """
-    bright = (image + 1) / 2 * (1 - DARKEST) + DARKEST
+    bright = (image + 1) / 2 * (1 - darkest) + darkest
     shown = np.zeros((len(windows), image.shape[0], SIDE, SIDE), np.float32)
     crops = torch.from_numpy(shown)
     for number, (top, left, side) in enumerate(windows.tolist()):  # windows differ in size

@@ -1,4 +1,4 @@
-"""`cytoforge import`: convert a published checkpoint of cGAN-Seg or tGAN to a run folder for the other commands."""
+"""`cytoforge import`: convert a published checkpoint of cGAN-Seg, tGAN or DeepSea to a run folder."""
 
 import re
 import zipfile
@@ -16,14 +16,26 @@ from cytoforge.data.run import Run
 from cytoforge.data.run_config import NetworkSettings, problems
 from cytoforge.errors import UserError, explain
 from cytoforge.inference import load
-from cytoforge.networks.registry import NETWORKS, PUBLISHED
+from cytoforge.networks.registry import IMPORTED, NETWORKS, PUBLISHED
 from cytoforge.settings import ImportCheckpoint
 
 State = dict[str, Tensor]
+IMAGE, FRAME = (512, 768), (256, 384)  # px: sizes that the published programs resize images and small frames to
+SIZES = {"movie": FRAME, "flow": FRAME, "patchgan": IMAGE, "tracker": None}  # of the others IMAGE
 TILE = 512  # px: the height of the images that the published networks were trained on
 MASK_VALUE = 0.4  # of cells in the masks that the published movie generator was trained on
 SHARED = 4  # how often a file may hold the same numbers, as discriminators of tGAN do twice
 SAVE = "save it with torch.save(network.state_dict(), path)"
+DARKEST = -1.0  # of cells in the crops that the published tracker was trained on
+BLOCKS = {  # of DeepSea's tracker: published name, own name
+    "res1": "previous",
+    "res2": "current",
+    "res3": "down",
+    "res4": "bottom",
+    "res5": "up",
+    "res6": "last",
+    "conv3": "outputs",
+}
 BOTTLENECKS = {"eb": "b", "pb": "previous.b", "bb": "background.b"}  # of the movie generator: published name, own name
 
 
@@ -31,18 +43,20 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
     """Write a run folder with the network of a .pth checkpoint, and return its path.
 
     Sizes are read from the shapes of the tensors. Segmenters become runs for `segment`: two classes, each image
-    stretched from its minimum to its maximum, no resizing. Movie generators were trained on masks of `mask_value` in
-    config.json, not 1. Raises UserError when the file cannot be read safely, when it holds something other than the
+    stretched from its minimum to its maximum, and resized to the size of the published training (`resize`). Movie
+    generators were trained on masks of `mask_value` in config.json, not 1, and DeepSea's tracker on crops whose cells
+    are `darkest` -1. Raises UserError when the file cannot be read safely, when it holds something other than the
     named network (then it says what, if known), or when the run folder exists.
     """
     state = read_checkpoint(config.checkpoint)
-    problem = misfit(config.network, state)
+    kind = IMPORTED[config.network]
+    problem = misfit(kind, state)
     if problem is not None:
-        others = [name for name in PUBLISHED if misfit(name, state) is None]
+        others = [name for name, other in IMPORTED.items() if misfit(other, state) is None]
         remedy = f"it fits --network {' or '.join(others)}" if others else "it fits no other network either"
         raise UserError(f"{config.checkpoint}: is no {config.network} ({problem}); {remedy}")
-    state = own_names(config.network, state)
-    sizes, role = PUBLISHED[config.network](state), NETWORKS[config.network].role
+    state = own_names(kind, state)
+    sizes, role = PUBLISHED[kind](state), NETWORKS[kind].role
     target = TARGETS["semantic"]
     if role == "segmenter" and sizes["classes"] != target.classes:
         raise UserError(
@@ -52,20 +66,33 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
     content = {
         "command": "import",
         "config": {"checkpoint": config.checkpoint.name, "network": config.network},
-        "networks": {role: {"network": config.network, **sizes}},
+        "networks": {role: {"network": kind, **sizes}},
         "target": target.name,
         "scale": 1.0,
+        "resize": trained_at(kind, sizes),
         "normalisation": Normalisation(kind="min-max").to_json(),
         "tile": TILE,
     }
-    if config.network == "movie":
+    if kind == "movie":
         content["mask_value"] = MASK_VALUE
+    if kind == "tracker":
+        content["darkest"] = DARKEST
     run = Run.create(config.out, content, overwrite=config.overwrite)
-    expected = _expected(config.network, sizes)
+    expected = _expected(kind, sizes)
     run.save_weights(role, {name: tensor.to(expected[name].dtype) for name, tensor in state.items()})
     run.finish({"checkpoint_sha256": digest(config.checkpoint)})
     print(f"{config.out}: {config.network} of {sum(map(torch.numel, state.values())):,} numbers imported as {role}")
     return config.out
+
+
+def trained_at(network: str, sizes: dict[str, Any]) -> tuple[int, int] | None:
+    """Return height and width of the images that a published network was trained on; None for crops of any size.
+
+    Discriminators of more than one channel and with dropout judge small frames with their masks.
+    """
+    if network == "patchgan" and sizes["dropout"] and sizes["in_channels"] > 1:
+        return FRAME
+    return SIZES.get(network, IMAGE)
 
 
 def read_checkpoint(path: Path) -> State:
@@ -143,6 +170,9 @@ def own_names(network: str, state: State) -> State:
     if network == "patchgan":
         twins = {name.replace("model.", "layers.", 1) for name in state if name.startswith("model.")}
         return {name: tensor for name, tensor in state.items() if name not in twins}
+    if network == "tracker":
+        parts = {name: name.partition(".") for name in state}
+        return {f"{BLOCKS.get(part, part)}{dot}{rest}": state[name] for name, (part, dot, rest) in parts.items()}
     if network != "movie":
         return state
     own: State = {}

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cytoforge.commands.narrowed import size
 from cytoforge.data.run import Run
+from cytoforge.errors import UserError
 from cytoforge.settings import (
     Limited,
     PainterTraining,
@@ -39,7 +41,15 @@ from cytoforge.training.tasks.tracker import TrackerTask
 
 Painter = TypeVar("Painter", bound=Adversarial)
 Plain = TypeVar("Plain", bound=hyperparameters.Segmentation)
-Windowed = TypeVar("Windowed", bound=hyperparameters.Segmentation | CycleGAN | hyperparameters.Generator)
+Windowed = TypeVar(
+    "Windowed",
+    bound=hyperparameters.Segmentation
+    | CycleGAN
+    | hyperparameters.Generator
+    | hyperparameters.Movie
+    | hyperparameters.SuperResolution
+    | Vid2Vid,
+)
 Compared = TypeVar("Compared", bound=str)
 
 
@@ -57,7 +67,7 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
 
 def train_generator(settings: TrainGenerator) -> Run:
     """Train an image generator and print its run folder; raises as `tasks.task.run_task`."""
-    trained = run_task(GeneratorTask(generator_parameters(settings)), specified(settings))
+    trained = run_task(GeneratorTask(generator_parameters(settings), settings.start), specified(settings))
     return _told(trained, "generator", "generate images {} MASKS")
 
 
@@ -65,17 +75,29 @@ def train_movie(settings: TrainMovie) -> Run:
     """Train a movie generator, or its second stage, and print its run folder; raises as `tasks.task.run_task`."""
     training = specified(settings)
     if settings.stage == "low-resolution":
-        trained = run_task(MovieTask(movie_parameters(settings)), training)
+        trained = run_task(MovieTask(movie_parameters(settings), start=settings.start), training)
         return _told(trained, "movie generator", "generate movie {} MASKS")
     enlarging = enlarging_parameters(settings)
     if settings.stage == "both":
         parameters = movie_parameters(settings)
         assert not isinstance(parameters, Vid2Vid)
-        trained = train_both_stages(parameters, enlarging, training)
+        trained = train_both_stages(parameters, enlarging, training, settings.start)
     else:
-        assert settings.start is not None
-        trained = run_task(SuperResolutionTask(enlarging, settings.start), training)
+        first, others = first_stage(settings)
+        trained = run_task(SuperResolutionTask(enlarging, first, others), training)
     return _told(trained, "super-resolution generator", "generate movie {} MASKS")
+
+
+def first_stage(settings: TrainMovie) -> tuple[Path, tuple[Path, ...]]:
+    """Return the run of the first stage that --start names, and the other runs to start from.
+
+    Raises UserError where several of them hold a movie generator.
+    """
+    filming = [path for path in settings.start if "low-resolution" in Run.open(path).settings.networks]
+    if len(filming) > 1:
+        raise UserError(f"{filming[1]}: holds a movie generator, as {filming[0]} does; give only one of them")
+    first = filming[0] if filming else settings.start[0]
+    return first, tuple(path for path in settings.start if path != first)
 
 
 def train_tracker(settings: TrainTracker) -> Run:
@@ -201,6 +223,7 @@ def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
     parameters = replace(
         _windows(_painting(hyperparameters.CYCLE_GAN[settings.preset], settings), settings),
         network=settings.network,
+        generator=settings.generator,
         target=settings.target,
         augmentation=settings.augmentation,
         p_vanilla=settings.p_vanilla,
@@ -255,9 +278,9 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
         preset = hyperparameters.VID2VID[settings.preset]
         return changed(
             replace(
-                preset,
+                _windows(preset, settings),
                 norm=settings.norm,
-                augmentation=settings.augmentation,
+                augmentation=settings.augmentation or preset.augmentation,
                 p_vanilla=settings.p_vanilla,
                 condition=settings.condition or preset.condition,
                 perceptual=_perceptual(settings, preset.perceptual),
@@ -266,8 +289,8 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
         )
     tgan = hyperparameters.MOVIE[settings.preset]
     parameters = replace(
-        _painting(tgan, settings),
-        augmentation=settings.augmentation,
+        _windows(_painting(tgan, settings), settings, settings.factor if settings.stage == "both" else 1),
+        augmentation=settings.augmentation or tgan.augmentation,
         p_vanilla=settings.p_vanilla,
         condition=settings.condition or tgan.condition,
         window=settings.window,
@@ -278,9 +301,10 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
 
 def enlarging_parameters(settings: TrainMovie) -> hyperparameters.SuperResolution:
     """Return the hyperparameters of the super-resolution stage of tGAN."""
+    preset = hyperparameters.SUPER_RESOLUTION[settings.preset]
     parameters = replace(
-        _painting(hyperparameters.SUPER_RESOLUTION[settings.preset], settings),
-        augmentation=settings.augmentation,
+        _windows(_painting(preset, settings), settings, settings.factor),
+        augmentation=settings.augmentation or preset.augmentation,
         p_vanilla=settings.p_vanilla,
         factor=settings.factor,
     )
@@ -296,10 +320,15 @@ def tracker_parameters(settings: TrainTracker) -> hyperparameters.Tracker:
     )
 
 
-def _windows(parameters: Windowed, settings: Scaled) -> Windowed:
-    """Return hyperparameters with windows that are whole images, where the paper's size is given to all images."""
+def _windows(parameters: Windowed, settings: Scaled, factor: int = 1) -> Windowed:
+    """Return hyperparameters with windows that are whole images, where the paper's size is given to all images.
+
+    `factor` is that by which a second stage enlarges the images.
+    """
     size = resize_of(settings)
-    return parameters if settings.preset != "paper" or size is None else replace(parameters, crop=size)
+    if settings.preset != "paper" or size is None:
+        return parameters
+    return replace(parameters, crop=(-(-size[0] // factor), -(-size[1] // factor)))
 
 
 def _painting(parameters: Painter, settings: PainterTraining) -> Painter:

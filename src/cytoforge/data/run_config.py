@@ -93,6 +93,7 @@ class RunConfig(Settings):
     condition: Literal["mask", "instances"] = "mask"
     lag: Annotated[int, Field(ge=1, le=8)] = 1
     mask_value: Annotated[float, Field(gt=0, le=1)] = 1.0
+    darkest: Annotated[float, Field(ge=-1, lt=1)] = 0.0  # cells.crops.DARKEST
     limits: dict[str, list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]] = {}
     divisions: Annotated[int, Field(ge=0)] = 1
     perceptual: str | None = None

@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from cytoforge.cells import instances
-from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.images import Scaling, resize_labels, scaled_shape
 from cytoforge.data.run_config import TILE
 from cytoforge.inference.enlarge import padded
 from cytoforge.inference.painting import from_grey, grey, noise_maps
@@ -176,9 +176,9 @@ class Vid2VidPainter(SequencePainter):
         return np.asarray(frame[0].numpy(), np.float32)
 
 
-def shrunk(labels: Labels, scale: float) -> Labels:
+def shrunk(labels: Labels, scaling: Scaling) -> Labels:
     """Resize labels (H, W); a cell that would vanish keeps the pixel at its middle, so that its track goes on."""
-    small = resize_labels(labels, scaled_shape(labels.shape, scale))
+    small = resize_labels(labels, scaled_shape(labels.shape, scaling))
     for lost in np.setdiff1d(labels, small):
         middle = ndimage.center_of_mass(labels == lost)
         y, x = (min(int((m + 0.5) * n / o), n - 1) for m, n, o in zip(middle, small.shape, labels.shape, strict=True))

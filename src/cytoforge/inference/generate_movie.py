@@ -152,9 +152,11 @@ def _paint_sequence(
     size: tuple[int, ...] = ()
     painted_as = movie.FRAMES[0] if generator.enlarging is None else movie.FIRST_STAGE[0]
     masks_as = _masks_as(sequence)
-    scale = generator.scale / Dataset.open(masks).scale  # simulated masks may be at the run's scale already
+    scaling = generator.scaling
+    if not isinstance(scaling, tuple):
+        scaling /= Dataset.open(masks).scale  # simulated masks may be at the run's scale already
     for number, original in _masks(sequence):
-        labels = shrunk(original, scale)
+        labels = shrunk(original, scaling)
         if labels.min() > 0:
             raise UserError(f"sequence {name}, frame {number}: has no background; give masks, 0 outside cells")
         small = reduced(labels, generator.factor)

@@ -17,6 +17,7 @@ from cytoforge.cells.instances import CONDITIONS
 from cytoforge.data.files import digest
 from cytoforge.data.images import (
     Normalisation,
+    Scaling,
     channels_first,
     label_array,
     read_image,
@@ -64,9 +65,9 @@ class MovieGenerator(Loaded):
         file = opened.path / "weights" / f"{BACKGROUNDS}.safetensors"
         painting = isinstance(network, networks.MovieGenerator) and (file.exists() or file.is_symlink())
         bank = load_backgrounds(opened, network.outputs.out_channels) if painting else {}
-        settings = ("condition", "scale", "lag", "mask_value", "limits")
+        settings = ("condition", "scale", "resize", "lag", "mask_value", "limits")
         fingerprints = [opened.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])]
-        fingerprints += [opened.fingerprint("super-resolution", ("scale",))] if enlarging else []
+        fingerprints += [opened.fingerprint("super-resolution", ("scale", "resize"))] if enlarging else []
         return cls(opened.path, network, enlarging, stored, bank, "-".join(fingerprints))
 
     def film(
@@ -100,7 +101,7 @@ class MovieGenerator(Loaded):
                 raise UserError(f"mask {number}: is {original.shape}, those before it {size}; give masks of one size")
             if original.min() > 0:
                 raise UserError(f"mask {number}: has no background; give 0 to the pixels outside of the cells")
-            labels = shrunk(original, self.scale)
+            labels = shrunk(original, self.scaling)
             small = reduced(labels, self.factor)
             if painter is None:
                 reference = self._background(background, seed, small.shape)
@@ -121,9 +122,14 @@ class MovieGenerator(Loaded):
         return self.given_background(pixels, "the background", seed, "", (size[0], size[1]))
 
     @property
+    def scaling(self) -> Scaling:
+        """How masks are resized to the size of the frames to be written."""
+        return self.settings.scaling
+
+    @property
     def scale(self) -> float:
-        """Factor by which masks are resized to the size of the frames to be written."""
-        return self.settings.scale
+        """Factor by which masks are resized; 1 where all are resized to one size."""
+        return 1.0 if isinstance(self.scaling, tuple) else self.scaling
 
     @property
     def factor(self) -> int:
@@ -171,7 +177,13 @@ class MovieGenerator(Loaded):
                 "image of the same microscope and bit depth"
             )
         draw = np.random.default_rng([seed, *sequence.encode()])
-        return fitted(resize_image(image, scaled_shape(image.shape, self.scale / self.factor)), size, draw)
+        return fitted(resize_image(image, self._small(image.shape)), size, draw)
+
+    def _small(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return the size (h, w) at which an image of a shape is painted, before it is enlarged."""
+        if not isinstance(self.scaling, tuple):
+            return scaled_shape(shape, self.scaling / self.factor)
+        return -(-self.scaling[0] // self.factor), -(-self.scaling[1] // self.factor)
 
     def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> SequencePainter:
         """Return the painter of a sequence, of frames of the background's size; arguments as of FramePainter."""

@@ -71,7 +71,12 @@ def deepsea_links(
                 raise UserError(f"{run.path}: was trained on images of {found}; convert them")
             yield labels, image
 
-    return link_movie(checked(), lambda previous, current: predict(tracker, previous, current), divisions=learned(run))
+    return link_movie(
+        checked(),
+        lambda previous, current: predict(tracker, previous, current),
+        divisions=learned(run),
+        darkest=run.settings.darkest,
+    )
 
 
 def predict(tracker: nn.Module, previous: Tensor, current: Tensor) -> NDArray[np.bool_]:

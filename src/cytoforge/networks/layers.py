@@ -6,7 +6,7 @@ Activations are computed in place after layers whose backward pass does not need
 
 import math
 from collections import OrderedDict
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -282,22 +282,30 @@ class ResidualAttention(nn.Module):
         return attended.add_(x)
 
 
-def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights of a network from `generator`, as cGAN-Seg does.
+Start = Literal["kaiming", "torch"]
+"""How weights are drawn: `kaiming` as cGAN-Seg draws them, `torch` by torch's defaults, as tGAN does."""
 
-    Convolutions: Kaiming normal (fan out, ReLU); linear layers: Xavier normal; modulated convolutions: Kaiming normal
-    (fan in); style mapping: N(0, 1); transposed convolutions: uniform within 1 / sqrt(fan in); biases 0 but for the
-    transposed convolutions; normalisations 1 and 0, running statistics reset.
+
+def initialise(network: nn.Module, generator: torch.Generator, start: Start = "kaiming") -> None:
+    """Draw all weights of a network from `generator`.
+
+    Both rules: modulated convolutions Kaiming normal (fan in); style mapping N(0, 1), biases 0; transposed convolutions
+    uniform within 1 / sqrt(fan in), biases too; normalisations 1 and 0, running statistics reset. Convolutions and
+    linear layers are Kaiming normal (fan out, ReLU) and Xavier normal with biases 0 by `kaiming`, and uniform within
+    1 / sqrt(fan in), biases too, by `torch`. Raises ValueError for another rule.
     """
+    if start not in get_args(Start):
+        raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {start!r}")
     for module in network.modules():
         match module:
+            case nn.ConvTranspose2d():
+                _draw_uniform(module, generator)
+                continue
+            case nn.Conv2d() | nn.Linear() if start == "torch":
+                _draw_uniform(module, generator)
+                continue
             case nn.Conv2d():
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            case nn.ConvTranspose2d():
-                bound = 1 / math.sqrt(module.weight[0].numel())
-                for parameter in module.parameters(recurse=False):
-                    nn.init.uniform_(parameter, -bound, bound, generator=generator)
-                continue
             case ModulatedConv():
                 nn.init.kaiming_normal_(module.weight, generator=generator)
             case nn.Linear():
@@ -315,3 +323,13 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         bias = getattr(module, "bias", None)
         if isinstance(bias, nn.Parameter):
             nn.init.zeros_(bias)
+
+
+def _draw_uniform(layer: nn.Module, generator: torch.Generator) -> None:
+    """Draw weight and bias of a layer uniformly within 1 / sqrt(fan in), as torch does when it is made.
+
+    Torch takes the second axis of a weight for what comes in, also of transposed convolutions, where it is the first.
+    """
+    bound = 1 / math.sqrt(cast(Tensor, layer.weight)[0].numel())
+    for parameter in layer.parameters(recurse=False):
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)

@@ -53,10 +53,13 @@ class PatchGAN(nn.Module):
         return scores
 
     def activations(self, image: Tensor) -> list[Tensor]:
-        """Return the four hidden maps, at 1/2, 1/4, 1/8 and again about 1/8 of the size, for feature matching."""
+        """Return the four hidden maps, at 1/2, 1/4, 1/8 and again about 1/8 of the size, for feature matching.
+
+        Nothing is dropped in them, so that equal images have equal maps.
+        """
         x, maps = pad_to(image, SMALLEST, SMALLEST), list[Tensor]()
         for layer in list(self.model)[:-1]:
-            x = layer(x)
+            x = x if isinstance(layer, nn.Dropout) else layer(x)
             if isinstance(layer, nn.LeakyReLU):
                 maps.append(x)
         return maps

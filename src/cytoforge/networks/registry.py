@@ -65,6 +65,10 @@ def _deepsea_sizes(state: State) -> Sizes:
     return {**_first_conv(state, "res1.double_conv.0.weight"), "depth": depth, "classes": len(state["conv3.bias"])}
 
 
+def _tracker_sizes(state: State) -> Sizes:
+    return _first_conv(state, "previous.double_conv.0.weight")
+
+
 def _patchgan_sizes(state: State) -> Sizes:
     dropout = DROPOUT if "model.16.weight" in state else 0.0  # layers without tensors in between shift the numbers
     query = state.get(f"model.{3 if dropout else 2}.fn.fn.to_q.weight")
@@ -116,7 +120,7 @@ NETWORKS: Mapping[str, Kind] = MappingProxyType(
         "vid2vid": Kind("vid2vid:Vid2Vid", "low-resolution"),
         "super-resolution": Kind("movie:SuperResolution", "super-resolution", _super_resolution_sizes),
         "flow": Kind("flow:FlowNet", "flow", _flow_sizes),
-        "tracker": Kind("tracker:Tracker", "tracker"),
+        "tracker": Kind("tracker:Tracker", "tracker", _tracker_sizes),
     }
 )
 SEGMENTERS = tuple(name for name, kind in NETWORKS.items() if kind.role == "segmenter")
@@ -125,3 +129,7 @@ PUBLISHED: Mapping[str, Callable[[State], Sizes]] = MappingProxyType(
     {name: kind.sizes for name, kind in NETWORKS.items() if kind.sizes}
 )
 """for each kind with published checkpoints, the function that reads its sizes"""
+IMPORTED: Mapping[str, str] = MappingProxyType(
+    {f"deepsea-{name}" if name == "tracker" else name: name for name in PUBLISHED}
+)
+"""names by which `import` knows published checkpoints, and their kinds"""

@@ -187,16 +187,19 @@ class Check:
 
 @command
 class ImportCheckpoint:
-    """Turn a published checkpoint of cGAN-Seg or tGAN into a run folder.
+    """Turn a published checkpoint of cGAN-Seg, tGAN or DeepSea's tracker into a run folder.
 
     Examples:
       cytoforge import Seg.pth --network unet --out RUN
       cytoforge import low_res_Gen.pth --network movie --out RUN
+      cytoforge import tracker.pth --network deepsea-tracker --out RUN
     """
 
     checkpoint: Positional[Present]
     """the .pth file; only tensors are read from it"""
-    network: Literal["style-unet", "unet", "cellpose", "deepsea", "patchgan", "movie", "super-resolution", "flow"]
+    network: Literal[
+        "style-unet", "unet", "cellpose", "deepsea", "patchgan", "movie", "super-resolution", "flow", "deepsea-tracker"
+    ]
     """what the file holds"""
     out: Path
     """run folder to write"""

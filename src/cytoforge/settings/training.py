@@ -187,6 +187,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     """boundary: background, interior, border (touching cells stay apart); semantic: the paper's two classes"""
     augmentation: Augmentation = "strong"
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
+    generator: Literal["style-unet", "unet"] = "style-unet"
+    """cyclegan: image generator, as --network of train generator"""
     start: RunFolder | None = None
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
     synthetic_images: Count = 36
@@ -200,6 +202,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
             problems.append(f"--recipe {self.recipe}: its settings are made by of_recipe")
         if self.warm_start and self.method != "cyclegan":
             problems.append("--warm-start belongs to --method cyclegan")
+        if self.generator != "style-unet" and self.method != "cyclegan":
+            problems.append("--generator belongs to --method cyclegan")
         if self.condition is not None and self.method not in ("cyclegan", "two-stage"):
             problems.append("--condition belongs to --method cyclegan or two-stage")
         if self.synthetic is not None and self.method != "conventional":
@@ -225,6 +229,7 @@ class TrainGenerator(Limited, Scaled, PainterTraining):
     Examples:
       cytoforge train generator DATA --out RUN
       cytoforge train generator DATA --out RUN --condition instances --minutes 20
+      cytoforge train generator DATA --out RUN --preset paper --start IMPORTED
     """
 
     network: Literal["style-unet", "unet"] = "style-unet"
@@ -235,11 +240,14 @@ class TrainGenerator(Limited, Scaled, PainterTraining):
     """real: cells are added to DATA's images without their cells; painted: as in cGAN-Seg, default of preset paper"""
     augmentation: Literal["flip", "strong", "paper"] = "flip"
     """flip: flips and quarter turns, which keep texture and grey values; else as in train segmentation"""
+    start: UseAppendAction[tuple[RunFolder, ...]] = ()
+    """run whose generator or discriminator to go on from, your own or an imported one (repeatable)"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
         if self.background == "real" and self.network == "unet":
             problems.append("--background real belongs to --network style-unet")
+        problems += _replaced(self.start, self.out)
         if self.background == "real" and self.augmentation != "flip":
             problems.append("--background real: other augmentation than flip would part image and background")
         return problems
@@ -261,26 +269,32 @@ class TrainMovie(Scaled, PainterTraining):
       cytoforge train movie DATA --out RUN --sequence 01 --minutes 30
       cytoforge train movie DATA --out RUN --stage both --minutes 60
       cytoforge train movie DATA --out RUN --stage super-resolution --start FIRST --factor 2
+      cytoforge train movie DATA --out RUN --preset paper --start GENERATOR --start FLOW
       cytoforge train movie DATA --out RUN --method vid2vid
+      cytoforge train movie DATA --out RUN --recipe tgan
     """
 
+    recipe: Literal["own", "tgan"] = "own"
+    """tgan: all settings as published, 2500 epochs in each stage; other flags change single ones"""
     method: Literal["tgan", "vid2vid"] = "tgan"
     """tgan: as in tGAN, Fig. 1B; vid2vid: the baseline that it is compared with, three masks and two earlier frames"""
     stage: Literal["low-resolution", "super-resolution", "both"] = "low-resolution"
     """low-resolution: paint at --scale; both: paint smaller by --factor, and enlarge; super-resolution: only enlarge"""
     factor: Annotated[int, Field(ge=2, examples=[2])] = 2
     """how many times the super-resolution stage enlarges, a power of two"""
-    start: RunFolder | None = None
-    """with super-resolution: run of the low-resolution stage whose frames are to be enlarged, at --scale / --factor"""
+    start: UseAppendAction[tuple[RunFolder, ...]] = ()
+    """run whose networks to go on from (repeatable); with super-resolution also that of the first stage, to enlarge"""
     window: Annotated[int, Field(ge=1, le=8)] = 2
     """tgan: frames whose masks the generator sees, and which the discriminator judges together"""
     lag: Annotated[int, Field(ge=1, le=8)] = 1
     """tgan: frames from the earlier frame that the generator is given to the frame that it paints"""
-    augmentation: Literal["flip", "strong", "paper"] = "flip"
-    """as in train generator; all frames of a clip are varied alike; frames to be enlarged are only flipped"""
+    augmentation: Literal["flip", "strong", "paper"] | None = None
+    """as in train generator, all frames of a clip alike; flip by default, and paper in preset paper"""
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
+        if self.given("recipe"):
+            problems.append(f"--recipe {self.recipe}: its settings are made by of_recipe")
         if self.method == "vid2vid" and (self.window, self.lag) != (2, 1):
             problems.append("--window and --lag belong to --method tgan")
         if self.method == "vid2vid" and self.stage != "low-resolution":
@@ -289,17 +303,22 @@ class TrainMovie(Scaled, PainterTraining):
             problems.append(f"--factor {self.factor} is no power of two: give 2, 4 or 8")
         if self.stage != "low-resolution" and self.factor > (most := WIDTHS[self.preset]):
             problems.append(f"--factor {self.factor} is too large for --preset {self.preset}: give {most} or less")
-        if self.stage == "super-resolution" and self.start is None and not self.help_settings:
+        if self.stage == "super-resolution" and not self.start and not self.help_settings:
             problems.append(
                 "--stage super-resolution needs the run of the first stage: give it with --start, or --stage both"
             )
-        if self.start is not None and self.stage != "super-resolution":
-            problems.append("--start belongs to --stage super-resolution")
-        if self.start is not None and self.start.resolve() == self.out.resolve():
-            problems.append("--out would replace the run given with --start; choose another folder")
+        if self.start and self.method == "vid2vid":
+            problems.append("--start belongs to --method tgan")
+        problems += _replaced(self.start, self.out)
         if self.stage == "both" and self.devices > 1:
             problems.append("--stage both trains on one device; leave --devices out, or train the stages one by one")
         return problems
+
+
+def _replaced(start: tuple[Path, ...], out: Path) -> list[str]:
+    """Return a sentence if a run to start from would be replaced."""
+    replaced = any(path.resolve() == out.resolve() for path in start)
+    return ["--out would replace the run given with --start; choose another folder"] if replaced else []
 
 
 @command
@@ -333,6 +352,9 @@ RECIPES: dict[str, dict[str, dict[str, object]]] = {  # by command and name, the
             "epochs": 2500,
             "patience": 4,  # of 20 validations: 500 epochs
         },
+    },
+    "TrainMovie": {
+        "tgan": {"stage": "both", "preset": "paper", "augmentation": "paper", "resize": "512x768", "epochs": 2500},
     },
 }
 

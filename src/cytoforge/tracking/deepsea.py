@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from cytoforge.cells.crops import SIDE, crop_images, crop_labels, windows_around
+from cytoforge.cells.crops import DARKEST, SIDE, crop_images, crop_labels, windows_around
 from cytoforge.tracking.assignment import maximum_weight
 
 COVERAGE = 0.5
@@ -37,12 +37,14 @@ def link_movie(
     coverage: float = COVERAGE,
     refractory: int = REFRACTORY,
     divisions: bool = True,
+    darkest: float = DARKEST,
 ) -> tuple[Ints, Ints]:
     """Link the cells of a movie, given as labels (H, W), numbered 1..N, and image (C, H, W) in [-1, 1] of each frame.
 
     Returns the number of cells in each frame (T,), and links (K, 4): frame, cell, next frame, cell there. A cell with
     two successors divides; without `divisions` no cell does. No cell has two predecessors, and no link skips a frame.
-    After a division, its daughters do not divide for `refractory` frames. Two frames are held at a time.
+    After a division, its daughters do not divide for `refractory` frames. Crops are cut as `darkest` says
+    (`cells.crops.crop_images`). Two frames are held at a time.
     """
     counts: list[int] = []
     links = [np.empty((0, 4), np.int64)]
@@ -52,7 +54,8 @@ def link_movie(
         counts.append(int(labels.max(initial=0)))
         now = np.full(counts[-1], -np.inf)
         if before is not None and counts[-2] and counts[-1]:
-            pairs = _link(*before, labels, image, predict, coverage, divisions & (time - born >= refractory))
+            may_divide = divisions & (time - born >= refractory)
+            pairs = _link(*before, labels, image, predict, coverage, may_divide, darkest)
             mother = np.bincount(pairs[:, 0], minlength=born.size) > 1
             now[pairs[:, 1]] = np.where(mother[pairs[:, 0]], time, born[pairs[:, 0]])
             moment = np.full(len(pairs), time)
@@ -69,10 +72,12 @@ def _link(
     predict: Predict,
     coverage: float,
     may_divide: NDArray[np.bool_],
+    darkest: float,
 ) -> Ints:
     cells = np.arange(1, int(labels.max()) + 1)
     windows = windows_around(labels, cells)
-    predicted = predict(crop_images(image, labels, windows, cells), crop_images(next_image, next_labels, windows))
+    previous = crop_images(image, labels, windows, cells, darkest)
+    predicted = predict(previous, crop_images(next_image, next_labels, windows, darkest=darkest))
     candidates = crop_labels(next_labels, windows)
     return choose(*claims(without_spots(predicted), candidates, int(next_labels.max())), may_divide, coverage)
 

@@ -125,6 +125,8 @@ class CycleGAN(Adversarial):
 
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
     """segmentation network"""
+    generator: Literal["style-unet", "unet"] = "style-unet"
+    """image generator: with styles and noise, or one image per mask (cGAN-Seg, Figure 3)"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"
@@ -154,7 +156,19 @@ class Generator(Adversarial):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Movie(Adversarial):
+class Stage(Adversarial):
+    """What both stages of tGAN have."""
+
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    """rmsprop: with a momentum of 0.9, as in tGAN"""
+    one_cycle: bool = False
+    """whether learning rates rise for 30 % of the training and then fall to nothing (tGAN), whatever `anneal` says"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of the discriminator's hidden maps that is dropped (tGAN: 0.3)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Movie(Stage):
     """Training of tGAN's low-resolution movie generator (tGAN, Figure 1B, Eq. 1 and 3)."""
 
     augmentation: Policy = "flip"
@@ -165,10 +179,16 @@ class Movie(Adversarial):
     """frames whose masks the generator sees, and which the discriminator judges together"""
     perceptual: MoviePerceptual = "features"
     """what compares frames besides pixels: VGG-19, or features of the discriminator"""
+    half_resolution: bool = True
+    """whether the flow network sees frames at half of their size, which is faster and reaches farther"""
     lag: Count = 1
     """frames from the earlier frame that the generator is given to the frame that it paints"""
+    mask_value: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """value of cells in what the networks are given of them (tGAN: 0.4)"""
     clip: Count
     """largest number of frames that are painted in a row (tGAN: 10)"""
+    grown: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """share of the training in which clips grow from one frame to the largest number (tGAN: 0.2)"""
     draw_length: bool = True
     """whether the number of frames of a clip is drawn up to the largest at that time, or always the largest"""
     learn_last: bool = True
@@ -207,7 +227,7 @@ class Vid2Vid(Hyperparameters):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperResolution(Adversarial):
+class SuperResolution(Stage):
     """Training of tGAN's super-resolution generator (tGAN, Figure 1C, Eq. 2 and 3)."""
 
     augmentation: Policy = "flip"
@@ -235,6 +255,8 @@ class Tracker(Hyperparameters):
 _TINY: dict[str, Any] = {"width": 8, "average": 0.98}
 _SMALL: dict[str, Any] = {"width": 16, "average": 0.99}
 _PAPER: dict[str, Any] = {"width": 64, "average": 0.999}
+# alpha 0.99, epsilon 1e-8 and weight decay 1e-8 stand in `recipes.tgan`
+_PAPER_STAGE: dict[str, Any] = {"optimiser": "rmsprop", "one_cycle": True, "dropout": 0.3, "augmentation": "paper"}
 _TINY_PAINTING: dict[str, Any] = {
     **_TINY,
     "depth": 3,
@@ -308,7 +330,11 @@ MOVIE = {
     "small": Movie(**_SMALL_PAINTING, **_QUICK_MOVIE, crop=(96, 96), clip=6),
     "paper": Movie(
         **_PAPER_PAINTING,
+        **_PAPER_STAGE,
+        mask_value=0.4,
+        grown=0.2,
         condition="mask",
+        half_resolution=False,
         crop=(256, 384),
         clip=10,
         draw_length=False,
@@ -336,7 +362,9 @@ VID2VID = {
 SUPER_RESOLUTION = {
     "tiny": SuperResolution(**_TINY_PAINTING, **_QUICK_ENLARGING, crop=(64, 64)),
     "small": SuperResolution(**_SMALL_PAINTING, **_QUICK_ENLARGING, crop=(96, 96)),
-    "paper": SuperResolution(**_PAPER_PAINTING, crop=(256, 384), residual=False, weights=SuperResolutionWeights()),
+    "paper": SuperResolution(
+        **_PAPER_PAINTING, **_PAPER_STAGE, crop=(256, 384), residual=False, weights=SuperResolutionWeights()
+    ),
 }
 TRACKER = {
     "tiny": Tracker(**_TINY, batch=2),

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from cytoforge.cells.instances import CONDITIONS, TARGETS
-from cytoforge.networks.layers import initialise
+from cytoforge.networks.layers import Start, initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.registry import NETWORKS
 from cytoforge.networks.style_unet import ImageGenerator
-from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Generator, Segmentation
+from cytoforge.training.hyperparameters import Adversarial, CycleGAN, Generator, Segmentation, Stage
 from cytoforge.training.samplers.items import item_generator
 
 GREY_START = 0.1  # standard deviation of outputs at the start, before tanh, on maps of 1: paintings start as grey
@@ -18,10 +18,12 @@ Described = dict[str, Any]
 """kind (`network`) and options of a network, as config.json stores them"""
 
 
-def build(kind: Callable[..., nn.Module], seed: int, purpose: str, described: Described) -> Any:
-    """Build a network of a kind from its description; `seed` and `purpose` alone decide its weights."""
+def build(
+    kind: Callable[..., nn.Module], seed: int, purpose: str, described: Described, start: Start = "kaiming"
+) -> Any:
+    """Build a network of a kind from its description; `seed`, `purpose` and `start` alone decide its weights."""
     network = kind(**{key: value for key, value in described.items() if key != "network"})
-    initialise(network, item_generator(seed, 0, 0, purpose))
+    initialise(network, item_generator(seed, 0, 0, purpose), start)
     return network
 
 
@@ -45,7 +47,7 @@ def build_segmenter(described: Described, seed: int) -> nn.Module:
 
 def describe_generator(parameters: CycleGAN | Generator, channels: int) -> Described:
     """Return kind and options of an image generator of images with so many channels."""
-    network = parameters.network if isinstance(parameters, Generator) else "style-unet"
+    network = parameters.network if isinstance(parameters, Generator) else parameters.generator
     described: Described = {
         "network": "unet-generator" if network == "unet" else network,
         "in_channels": CONDITIONS[parameters.condition],
@@ -67,19 +69,28 @@ def build_generator(described: Described, seed: int) -> ImageGenerator:
     return generator
 
 
-def build_discriminator(parameters: Adversarial, seed: int, purpose: str, channels: int) -> PatchGAN:
-    """Build a discriminator of images, masks or frames with so many channels; seed and purpose decide its weights."""
-    options = {
+def describe_discriminator(parameters: Adversarial, channels: int) -> Described:
+    """Return kind and options of a discriminator of images, masks or frames with so many channels."""
+    return {
+        "network": "patchgan",
         "in_channels": channels,
         "width": parameters.discriminator_width,
         "heads": parameters.heads,
         "head_width": parameters.head_width,
         "norm": parameters.norm,
+        "dropout": parameters.dropout if isinstance(parameters, Stage) else 0.0,
     }
-    discriminator: PatchGAN = build(PatchGAN, seed, purpose, options)
-    last = discriminator.model[-1].weight
-    if parameters.zero_scores and isinstance(last, Tensor):
-        nn.init.zeros_(last)
+
+
+def build_discriminator(
+    parameters: Adversarial, seed: int, purpose: str, channels: int, start: Start = "kaiming"
+) -> PatchGAN:
+    """Build a discriminator of images, masks or frames with so many channels; seed and purpose decide its weights."""
+    described = describe_discriminator(parameters, channels)
+    discriminator: PatchGAN = build(PatchGAN, seed, purpose, described, start)
+    if parameters.zero_scores:
+        for parameter in discriminator.model[-1].parameters():
+            nn.init.zeros_(parameter)
     return discriminator
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, Optimizer, RMSprop
 
 from cytoforge.cells.augment import PLACES, DiffAugment, apply_diff_augment, draw_diff_augment, only
 from cytoforge.cells.instances import CONDITIONS, condition
@@ -21,17 +21,46 @@ from cytoforge.losses import (
 )
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.flow import FlowNet
+from cytoforge.networks.layers import Start
 from cytoforge.networks.movie import MovieGenerator, discriminator_input
 from cytoforge.networks.style_unet import draw_styles
-from cytoforge.training.hyperparameters import Movie, SuperResolution
-from cytoforge.training.recipes.networks import Described, build, build_discriminator, scale_noise, start_grey
+from cytoforge.training.hyperparameters import Movie, Stage
+from cytoforge.training.recipes.networks import Described, build, build_discriminator, scale_noise
 from cytoforge.training.recipes.painting import VGG, discriminator_features, frozen_statistics, score_fakes
-from cytoforge.training.recipes.recipe import Update, annealed
+from cytoforge.training.recipes.recipe import Course, Update, annealed, one_cycle
 from cytoforge.training.samplers.clips import ClipBatch
 from cytoforge.training.samplers.items import Batch
 
 MEMORY_NOISE = 0.1  # largest standard deviation of the noise on an earlier frame, which keeps errors from piling up
+START: Start = "torch"  # weights of tGAN's networks are drawn by torch's defaults
 PATCH = 32  # px of a window between the points where an error of contrast is drawn
+
+
+def judged_channels(parameters: Movie, channels: int) -> int:
+    """Return how many channels the discriminator is shown: of frames with so many each, and of their masks."""
+    return parameters.window * (CONDITIONS[parameters.condition] + channels)
+
+
+def describe_flow(parameters: Movie, channels: int) -> Described:
+    """Return kind and options of the flow network of frames with so many channels."""
+    return {
+        "network": "flow",
+        "channels": channels,
+        "width": parameters.width,
+        "norm": parameters.norm,
+        "half_resolution": parameters.half_resolution,
+    }
+
+
+def optimiser(parameters: Stage, network: nn.Module, rate: float) -> Optimizer:
+    """Return the optimiser of a network: Adam, or RMSprop with the published momentum and weight decay.
+
+    Only the learning rate follows a schedule. torch's OneCycleLR would also replace the momentum, which the published
+    program then never uses.
+    """
+    if parameters.optimiser == "adam":
+        return Adam(network.parameters(), lr=rate, fused=True)
+    return RMSprop(network.parameters(), lr=rate, alpha=0.99, eps=1e-8, momentum=0.9, weight_decay=1e-8)
 
 
 class StageGAN:
@@ -46,17 +75,17 @@ class StageGAN:
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        parameters: Movie | SuperResolution,
+        parameters: Stage,
         vgg: VGG19Features | None = None,
     ) -> None:
         self.discriminator, self.vgg = discriminator, vgg
         self.perceptual: str | None = "features of the discriminator" if vgg is None else VGG
-        self.course = annealed(parameters.anneal)
+        self.course: Course = one_cycle if parameters.one_cycle else annealed(parameters.anneal)
         self.networks: dict[str, nn.Module] = {self.averaged[0]: generator, "discriminator": discriminator}
         rate, discriminator_rate = parameters.generator_rate, parameters.discriminator_rate
         self.optimisers: dict[str, Optimizer] = {
-            "generator": Adam(generator.parameters(), lr=rate, fused=True),
-            "discriminator": Adam(discriminator.parameters(), lr=discriminator_rate, fused=True),
+            "generator": optimiser(parameters, generator, rate),
+            "discriminator": optimiser(parameters, discriminator, discriminator_rate),
         }
 
     def comparison(self, real: Tensor, painted: Tensor, judged: tuple[Tensor, Tensor]) -> Tensor:
@@ -104,26 +133,25 @@ class MovieGAN(StageGAN):
         super().__init__(generator, discriminator, parameters, vgg)
         self.generator, self.flow, self.parameters = generator, flow, parameters
         self.networks["flow"] = flow
-        self.optimisers["flow"] = Adam(flow.parameters(), lr=parameters.generator_rate, fused=True)
+        self.optimisers["flow"] = optimiser(parameters, flow, parameters.generator_rate)
 
     @classmethod
     def build(cls, parameters: Movie, described: Described, seed: int, vgg: VGG19Features | None = None) -> "MovieGAN":
         """Build the networks, and the recipe that trains them."""
         channels = described["out_channels"]
-        generator = build(MovieGenerator, seed, "generator", described)
+        generator = build(MovieGenerator, seed, "generator", described, START)
         scale_noise(generator, parameters.noise_gain)
-        start_grey(generator.outputs)
-        flow = {"channels": channels, "width": parameters.width, "norm": parameters.norm, "half_resolution": True}
-        judged = parameters.window * (CONDITIONS[parameters.condition] + channels)
-        discriminator = build_discriminator(parameters, seed, "movie discriminator", judged)
-        return cls(generator, discriminator, build(FlowNet, seed, "flow", flow), parameters, vgg)
+        judged = judged_channels(parameters, channels)
+        discriminator = build_discriminator(parameters, seed, "movie discriminator", judged, START)
+        flow = build(FlowNet, seed, "flow", describe_flow(parameters, channels), START)
+        return cls(generator, discriminator, flow, parameters, vgg)
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Paint the frames of a ClipBatch one after the other, with updates after each; losses are means over these."""
         if not isinstance(batch, ClipBatch):
             raise TypeError("movies are trained on clips")
         frames, lead, p = batch.images, batch.lead, self.parameters
-        conditions = torch.stack([condition(labels, p.condition) for labels in batch.labels])
+        conditions = p.mask_value * torch.stack([condition(labels, p.condition) for labels in batch.labels])
         generators = batch.generators("paint")  # they go on from styles and noise to errors of the earlier frames
         styles = torch.cat([draw_styles(1, self.generator.blocks, g, mixing=p.style_mixing) for g in generators])
         noise = torch.stack([torch.rand((1, *frames.shape[3:]), generator=g) for g in generators])

@@ -15,7 +15,6 @@ from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cac
 
 OTHERS = 9  # frames that the background of a clip is taken from
 COLD = 0.25  # share of the steps whose clips are cold: they begin as a painted movie does, without an earlier frame
-GROWN = 0.5  # share of the training after which clips are as long as they get
 LONGEST = 128  # frames that vid2vid paints in a row at most
 DOUBLINGS = 4  # lengths of its clips: every quarter of the training (five of twenty epochs) doubles them
 
@@ -51,9 +50,9 @@ class Clips(Sampler):
     """Cuts and varies clips of movies; `read(i)` gives image (C, H, W) and labels (H, W) of item i.
 
     A clip has `lead` frames and then those to paint: one at first, and more and more until there are `longest` (or all
-    that the movie has) from half of the training on. With `draw_length` their number is drawn for each step, up to this
-    many. The frames of a clip and of its background have one window and one draw of the augmentation, from its own
-    seed.
+    that the movie has) from a share `grown` of the training on. With `draw_length` their number is drawn for each step,
+    up to this many. The frames of a clip and of its background have one window and one draw of the augmentation, from
+    its own seed.
     Raises UserError when no frames follow each other for long enough.
     """
 
@@ -65,9 +64,11 @@ class Clips(Sampler):
         *,
         lead: int,
         longest: int,
+        grown: float = 0.5,
         draw_length: bool = False,
     ) -> None:
         self.items, self.drawing, self.lead, self.draw_length = items, drawing, lead, draw_length
+        self.grown = grown
         self.stretches = stretches(items)
         room = max(map(len, self.stretches)) - lead - 1  # one frame at least is left for the background
         if room < 1:
@@ -80,7 +81,7 @@ class Clips(Sampler):
 
     def length(self, progress: float) -> int:
         """Return how many frames of a clip are to paint, at most, at `progress` (0 to 1) of the training."""
-        return min(1 + int(progress / GROWN * self.longest), self.longest)
+        return min(1 + int(progress / self.grown * self.longest), self.longest)
 
     def plan(self, step: int, progress: float) -> int:
         """Return how many frames of the clips of a step are to paint."""

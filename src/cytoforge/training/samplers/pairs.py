@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cytoforge.cells.augment import augment_pair
 from cytoforge.inference.enlarge import padded
 from cytoforge.inference.painting import from_grey
 from cytoforge.networks.movie import shrink
@@ -36,7 +37,8 @@ class Pairs(Sampler):
     `read(i)` gives image (C, H, W) and labels (H, W) of frame i, `painted[i]` its paintings (C, h, w) as grey values,
     h and w a `factor`-th of H and W, rounded up. The size of `drawing` is that of the small windows; smaller frames are
     continued by reflection. Windows are only flipped, and turned by quarters where they are square: whatever resamples
-    a frame softens the detail that is to be learned.
+    a frame softens the detail that is to be learned. With policy `paper` they are varied by `augment_pair` instead.
+    Painted windows are not degraded, because they are what their enlargements are compared with.
     """
 
     def __init__(
@@ -62,19 +64,20 @@ class Pairs(Sampler):
         """Return this process's share of the windows of a step."""
         places = self.drawing.places
         images, labels, small, names, painted = zip(*(self._window(step, place) for place in places), strict=True)
-        stacked = torch.from_numpy(np.stack(labels)).long()
+        stacked = torch.stack(labels).long()
         return PairBatch(
             torch.stack(images), stacked, self.drawing.seed, step, places, names, painted, small=torch.stack(small)
         )
 
-    def _window(self, step: int, place: int) -> tuple[Tensor, np.ndarray, Tensor, str, bool]:
+    def _window(self, step: int, place: int) -> tuple[Tensor, Tensor, Tensor, str, bool]:
         draw = np.random.default_rng(self.drawing.generator(step, place, "window").initial_seed())
         i, factor = int(draw.integers(len(self.names))), self.factor
         image, labels = self._read(i)
         painted, style = bool(draw.random() < PAINTED), int(draw.integers(len(self.painted[i])))
         room = [max(have // factor - want, 0) for have, want in zip(labels.shape, self.drawing.size, strict=True)]
         top, left = (int(draw.integers(most + 1)) for most in room)
-        turns = draw.random(3) < 0.5
+        paper = self.drawing.policy == "paper"
+        turns = (draw.random(3) < 0.5) & (not paper)
 
         def cut(array: np.ndarray, factor: int) -> np.ndarray:
             """Cut the window, continue it by reflection where the frame is smaller, and turn it."""
@@ -90,4 +93,8 @@ class Pairs(Sampler):
         small = shrink(whole[None], factor)[0]
         if painted:
             small = torch.from_numpy(cut(from_grey(self.painted[i][style]), 1))
-        return whole, cut(labels, factor), small, self.names[i], painted
+        cells = torch.from_numpy(cut(labels, factor))
+        if paper:
+            generator, p_vanilla = self.drawing.generator(step, place, "augment"), self.drawing.p_vanilla
+            whole, small, cells = augment_pair(whole, small, cells, generator, p_vanilla, degrade=not painted)
+        return whole, cells, small, self.names[i], painted

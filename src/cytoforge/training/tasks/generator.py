@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,11 +18,12 @@ from cytoforge.report import colour_labels, to_rgb
 from cytoforge.training.data import Masks, TrainingData, open_data
 from cytoforge.training.hyperparameters import Generator
 from cytoforge.training.loop import Networks, Validation
-from cytoforge.training.recipes.networks import describe_generator
+from cytoforge.training.recipes.networks import describe_discriminator, describe_generator
 from cytoforge.training.recipes.paired_gan import PairedGAN
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
+from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,
     REPORTED,
@@ -44,6 +46,8 @@ class GeneratorTask(Task):
 
     name: ClassVar[str] = "train generator"
     parameters: Generator
+    start: tuple[Path, ...] = ()
+    """runs whose generator and image discriminator the training starts from"""
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated images."""
@@ -55,6 +59,12 @@ class GeneratorTask(Task):
         described = describe_generator(parameters, data.channels)
         vgg = feature_network(parameters, training.compute.weights_dir)
         recipe = PairedGAN.build(parameters, described, seed, vgg)
+        judging = describe_discriminator(parameters, data.channels)
+        wanted = [
+            Wanted("generator", described, recipe.networks["generator"], {"condition": parameters.condition}),
+            Wanted("discriminator", judging, recipe.networks["image_discriminator"]),
+        ]
+        started, changes = load_start(self.start, wanted), rescaled(self.start, training.data)
         read, bank = data.read, list[np.ndarray]()
         if parameters.background == "real":
             read, bank = on_background(data, seed), backgrounds(data, seed)
@@ -93,11 +103,17 @@ class GeneratorTask(Task):
             networks={"generator": described},
             recipe=recipe,
             sampler=Windows(data.names, read, drawing),
-            validation=Validation(score, picture),
+            validation=Validation(score, picture, at_start="generator" in (started or {})),
             shown=shown,
-            stored={"condition": parameters.condition, "tile": stored_tile(parameters.crop)},
+            stored={
+                "condition": parameters.condition,
+                "tile": stored_tile(parameters.crop),
+                "start": list(map(str, self.start)) or None,
+            },
+            provenance={"started_from": started},
             weights={BACKGROUNDS: kept} if kept else {},
-            notes=notes,
+            notes=[*notes, *changes],
+            remarks=changes,
         )
 
 

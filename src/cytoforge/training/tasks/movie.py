@@ -1,6 +1,7 @@
 """A movie generator from annotated movies: tGAN's low-resolution stage (tGAN, Figure 1B), or vid2vid."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -23,12 +24,13 @@ from cytoforge.training import hyperparameters
 from cytoforge.training.data import Masks, TrainingData, open_data
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes import vid2vid
-from cytoforge.training.recipes.networks import Described
+from cytoforge.training.recipes.networks import Described, describe_discriminator
 from cytoforge.training.recipes.recipe import Recipe
-from cytoforge.training.recipes.tgan import MovieGAN
+from cytoforge.training.recipes.tgan import MovieGAN, describe_flow, judged_channels
 from cytoforge.training.samplers.clips import Clips, DoublingClips, sequence_backgrounds, stretches
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.specification import Training
+from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import Plan, Task, drawing_of, feature_network, perceptual_notes, stored_tile
 
 PICTURED = 4  # frames of a picture
@@ -44,6 +46,8 @@ class MovieTask(Task):
     parameters: hyperparameters.Movie | hyperparameters.Vid2Vid
     enlarged: int = 1
     """factor by which a second stage will enlarge its frames"""
+    start: tuple[Path, ...] = ()
+    """runs whose movie generator, flow network and discriminator tGAN starts from"""
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated movies."""
@@ -55,11 +59,16 @@ class MovieTask(Task):
         vgg = feature_network(parameters, training.compute.weights_dir)
         recipe: Recipe
         if isinstance(parameters, hyperparameters.Vid2Vid):
-            described, method, lag = vid2vid.describe(parameters, data.channels), "vid2vid", 1
+            described, method, lag, mask_value = vid2vid.describe(parameters, data.channels), "vid2vid", 1, 1.0
             recipe = vid2vid.Vid2VidGAN.build(parameters, described, training.seed, vgg)
         else:
-            described, method, lag = describe(parameters, data.channels), "tgan", parameters.lag
+            described, method = describe(parameters, data.channels), "tgan"
+            lag, mask_value = parameters.lag, parameters.mask_value
             recipe = MovieGAN.build(parameters, described, training.seed, vgg)
+        started, changes = (
+            load_start(self.start, self._wanted(recipe, described, data)),
+            rescaled(self.start, training.data),
+        )
         sampler = self._sampler(training, data, fabric)
         bank = sequence_backgrounds(data.items, data.read)
         held = held_out(data, bank)
@@ -91,18 +100,36 @@ class MovieTask(Task):
             networks={"low-resolution": described},
             recipe=recipe,
             sampler=sampler,
-            validation=Validation(score, lambda averages: mosaic(panels(averages))),
+            validation=Validation(
+                score, lambda averages: mosaic(panels(averages)), at_start="low-resolution" in (started or {})
+            ),
             shown=shown,
             stored={
                 "method": method,
                 "condition": parameters.condition,
                 "lag": lag,
+                "mask_value": mask_value,
                 "limits": data.limits,
                 "tile": stored_tile(parameters.crop),
+                "start": list(map(str, self.start)) or None,
             },
+            provenance={"started_from": started},
             weights={BACKGROUNDS: kept} if method == "tgan" else {},
-            notes=perceptual_notes(parameters, recipe, training.compute.weights_dir),
+            notes=[*perceptual_notes(parameters, recipe, training.compute.weights_dir), *changes],
+            remarks=changes,
         )
+
+    def _wanted(self, recipe: Recipe, described: Described, data: TrainingData) -> list[Wanted]:
+        parameters = self.parameters
+        if isinstance(parameters, hyperparameters.Vid2Vid):
+            return []
+        settings = {name: getattr(parameters, name) for name in ("condition", "lag", "mask_value")}
+        judging = describe_discriminator(parameters, judged_channels(parameters, data.channels))
+        return [
+            Wanted("low-resolution", described, recipe.networks["low-resolution"], settings),
+            Wanted("flow", describe_flow(parameters, data.channels), recipe.networks["flow"]),
+            Wanted("discriminator", judging, recipe.networks["discriminator"]),
+        ]
 
     def _sampler(self, training: Training, data: TrainingData, fabric: Fabric) -> Clips:
         parameters = self.parameters
@@ -115,6 +142,7 @@ class MovieTask(Task):
             drawing,
             lead=max(parameters.window - 1, parameters.lag),
             longest=parameters.clip,
+            grown=parameters.grown,
             draw_length=parameters.draw_length,
         )
 
@@ -135,6 +163,7 @@ class MovieTask(Task):
                 condition=parameters.condition,
                 window=parameters.window,
                 lag=parameters.lag,
+                mask_value=parameters.mask_value,
                 mixing=parameters.style_mixing,
             )
         return [from_grey(painter.paint(mask)) for mask in held.labels]

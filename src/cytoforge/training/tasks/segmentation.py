@@ -8,23 +8,21 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from cytoforge.cells.instances import TARGETS
-from cytoforge.data.run import Run
-from cytoforge.errors import UserError
-from cytoforge.inference.load import load_network
 from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic, open_unlabelled
-from cytoforge.training.hyperparameters import SEGMENTATION, CycleGAN, MeanTeacher, Segmentation
+from cytoforge.training.hyperparameters import CycleGAN, MeanTeacher, Segmentation
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes import cycle_gan, mean_teacher
 from cytoforge.training.recipes.conventional import Conventional
-from cytoforge.training.recipes.networks import Described, describe_generator, describe_segmenter
+from cytoforge.training.recipes.networks import describe_generator, describe_segmenter
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
-from cytoforge.training.specification import Data, Training, resizing
+from cytoforge.training.specification import Training
+from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,
     REPORTED,
@@ -83,8 +81,11 @@ class SegmentationTask(Task):
             recipe = mean_teacher.MeanTeacher.build(parameters, networks["segmenter"], training.seed)
         else:
             recipe = Conventional.build(parameters, networks["segmenter"], training.seed)
-        started = None if self.start is None else self._load_start(self.start, networks["segmenter"], recipe)
-        rescaled = _rescaled(self.start, training.data)
+        start = () if self.start is None else (self.start,)
+        segmenter = Wanted(
+            "segmenter", networks["segmenter"], recipe.networks["segmenter"], {"target": parameters.target}
+        )
+        started, changes = load_start(start, [segmenter]), rescaled(start, training.data)
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
         tile = stored_tile(parameters.crop)
@@ -135,48 +136,6 @@ class SegmentationTask(Task):
                 "unlabelled_data": unlabelled and unlabelled.fingerprint,
                 "started_from": started,
             },
-            notes=[*notes, *(unlabelled.notes if unlabelled else ()), *rescaled],
-            remarks=[*rescaled, *([kept] if keep_last else [])],
+            notes=[*notes, *(unlabelled.notes if unlabelled else ()), *changes],
+            remarks=[*changes, *([kept] if keep_last else [])],
         )
-
-    def _load_start(self, start: Path, segmenter: Described, recipe: Recipe) -> str:
-        """Give the segmenter the weights of the run to start from; return that run's fingerprint.
-
-        Raises UserError when the run holds no segmenter, or one of another network or target.
-        """
-        run = Run.open(start)
-        former, target = run.settings.networks.get("segmenter"), run.settings.target
-        if former is None:
-            raise UserError(f"{start}: --start needs a segmenter, and this run has none; name one that segments")
-        wanted = {**segmenter, "target": self.parameters.target}
-        if different := start_differences({**former.model_dump(exclude_unset=True), "target": target}, wanted):
-            raise UserError(f"{start}: --start needs a segmenter of the same kind; {'; '.join(different)}")
-        recipe.networks["segmenter"].load_state_dict(load_network(run, "segmenter").state_dict())
-        return run.fingerprint("segmenter", ("target", "scale", "resize", "normalisation"))
-
-
-def start_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Name the settings in which two segmenters differ, each with the flag that makes `here` like `there`."""
-    preset = next((name for name, preset in SEGMENTATION.items() if preset.width == there.get("width")), None)
-    remedies = {
-        "network": f"use --network {there.get('network')}",
-        "target": f"use --target {there.get('target')}",
-        "width": f"use --preset {preset}" if preset else "no preset has that, train another one to start from",
-        "norm": f"use --norm {there.get('norm')}",
-        "in_channels": "convert the images",
-    }
-    wrong = [name for name in remedies if there.get(name) != here[name]]
-    if not wrong:  # number of classes and depth follow from target, network and preset
-        remedies = dict.fromkeys(here, "no flag changes that, train another one to start from")
-        wrong = [name for name in here if there.get(name) != here[name]]
-    words = {"in_channels": "channels of images"}
-    return [f"{words.get(name, name)} {there.get(name)} there, {here[name]} here: {remedies[name]}" for name in wrong]
-
-
-def _rescaled(start: Path | None, data: Data) -> list[str]:
-    """Return a note if a segmenter goes on at another scale than that at which it was trained."""
-    former = data.scaling if start is None else Run.open(start).settings.scaling
-    if former == data.scaling:
-        return []
-    there, here = map(resizing, (former, data.scaling))
-    return [f"{start}: was trained at {there}, and goes on at {here}: cells had another size in pixels there"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cytoforge.cells.instances import TARGETS
+from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
 from cytoforge.data.resume import differences, refuse_finished, refuse_other
@@ -28,7 +28,7 @@ from cytoforge.progress import say
 from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training.data import Masks, open_data
 from cytoforge.training.hyperparameters import Generator, Hyperparameters, Movie, Segmentation, SuperResolution
-from cytoforge.training.specification import Output, SyntheticData, Training
+from cytoforge.training.specification import Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
@@ -82,20 +82,52 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
     return trained
 
 
-def train_both_stages(parameters: Movie, enlarging: SuperResolution, training: Training) -> Trained:
+def train_both_stages(
+    parameters: Movie, enlarging: SuperResolution, training: Training, start: tuple[Path, ...] = ()
+) -> Trained:
     """Train a movie generator on reduced masks, and a super-resolution generator that enlarges its frames.
 
-    A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
+    They share the time or the steps; epochs are those of each. Each stage starts from those of the runs `start` that
+    hold a network of it. A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as
+    `run_task`.
     """
-    open_stages(training, (parameters, enlarging))
+    starts = starts_of_stages(start, parameters)
+    open_stages(training, (parameters, enlarging), start=list(map(str, start)) or None)
     first = Run.stage(training.output.path, "low-resolution")
     if not finished(first):
         say(["1 of 2: the low-resolution generator"])
-        small = part(training, LOW_RESOLUTION, first)
-        small = replace(small, data=replace(small.data, scale=training.data.scale / enlarging.factor))
-        run_task(MovieTask(parameters, enlarged=enlarging.factor), small)
+        small = part(training, LOW_RESOLUTION if training.budget.epochs is None else 1.0, first)
+        small = replace(small, data=reduced(training.data, enlarging.factor))
+        run_task(MovieTask(parameters, enlarged=enlarging.factor, start=starts[0]), small)
     say(["2 of 2: the super-resolution generator"])
-    return run_task(SuperResolutionTask(enlarging, first), part(training, 1 - LOW_RESOLUTION, training.output.path))
+    last = part(training, 1 - LOW_RESOLUTION if training.budget.epochs is None else 1.0, training.output.path)
+    return run_task(SuperResolutionTask(enlarging, first, starts[1]), last)
+
+
+def reduced(data: Data, factor: int) -> Data:
+    """Return the data of a first stage, whose frames a second one enlarges."""
+    resize = None if data.resize is None else (-(-data.resize[0] // factor), -(-data.resize[1] // factor))
+    return replace(data, scale=data.scale if resize else data.scale / factor, resize=resize)
+
+
+def starts_of_stages(runs: tuple[Path, ...], parameters: Movie) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the runs with networks of the first stage, and those with networks of the second.
+
+    The discriminator of the first stage has more channels: those of masks and frames in a row. Raises UserError for a
+    run of neither.
+    """
+    stages: tuple[list[Path], list[Path]] = ([], [])
+    for path in runs:
+        held = Run.open(path).settings.networks
+        channels = held["discriminator"].in_channels or 1 if "discriminator" in held else 0
+        movies = channels >= parameters.window * (CONDITIONS[parameters.condition] + 1)
+        if movies or held.keys() & {"low-resolution", "flow"}:
+            stages[0].append(path)
+        if "super-resolution" in held or (channels and not movies):
+            stages[1].append(path)
+        if path not in (*stages[0], *stages[1]):
+            raise UserError(f"{path}: --start needs a network of either stage, and this run has none; leave it out")
+    return tuple(stages[0]), tuple(stages[1])
 
 
 def part(training: Training, share: float, out: Path) -> Training:

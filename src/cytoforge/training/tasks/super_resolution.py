@@ -12,6 +12,7 @@ from torch import nn
 
 from cytoforge.cells.backgrounds import fitted
 from cytoforge.data.dataset import Item
+from cytoforge.data.images import Scaling
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger, padded
@@ -26,13 +27,14 @@ from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training.data import TrainingData
 from cytoforge.training.hyperparameters import SuperResolution
 from cytoforge.training.loop import Networks, Validation
-from cytoforge.training.recipes.networks import Described
+from cytoforge.training.recipes.networks import Described, describe_discriminator
 from cytoforge.training.recipes.super_resolution import SuperResolutionGAN
 from cytoforge.training.samplers.clips import sequence_backgrounds, stretches
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.pairs import Frame, Pairs
-from cytoforge.training.specification import Training
+from cytoforge.training.specification import Training, resizing
 from cytoforge.training.tasks.movie import PICTURED, VALIDATED, open_movie
+from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import Plan, Task, drawing_of, feature_network, perceptual_notes, stored_tile
 
 STYLES = 2  # movies painted on the training masks, each in a style of its own
@@ -50,17 +52,20 @@ class SuperResolutionTask(Task):
     parameters: SuperResolution
     first: Path
     """run of the low-resolution stage"""
+    start: tuple[Path, ...] = ()
+    """runs whose super-resolution generator and discriminator the training starts from"""
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated movies; raises UserError where the first stage is not finished or of another scale."""
         run, factor = Run.open(self.first), self.parameters.factor
         if not run.finished:
             raise UserError(f"{run.path}: is not finished; repeat its command to go on with it")
-        scale = run.settings.scale * factor
-        if not np.isclose(scale, training.data.scale, rtol=1e-6):
+        there, here = run.settings.scaling, training.data.scaling
+        enlarged: Scaling = (there[0] * factor, there[1] * factor) if isinstance(there, tuple) else there * factor
+        if np.shape(enlarged) != np.shape(here) or not np.allclose(enlarged, here, rtol=1e-6):
             raise UserError(
-                f"{run.path}: was trained at --scale {scale / factor:g}; enlarged {factor} times its frames "
-                f"have --scale {scale:g}, not {training.data.scale:g}: give that, or another --factor"
+                f"{run.path}: was trained at {resizing(there)}; enlarged {factor} times its frames have "
+                f"{resizing(enlarged)}, not {resizing(here)}: give that, or another --factor"
             )
         return open_movie(training, run.settings.condition)
 
@@ -74,12 +79,19 @@ class SuperResolutionTask(Task):
         described = describe(parameters, data.channels)
         vgg = feature_network(parameters, training.compute.weights_dir)
         recipe = SuperResolutionGAN.build(parameters, described, training.seed, vgg)
+        judging = describe_discriminator(parameters, data.channels)
+        wanted = [
+            Wanted("super-resolution", described, recipe.networks["super-resolution"]),
+            Wanted("discriminator", judging, recipe.networks["discriminator"]),
+        ]
+        started, changes = load_start(self.start, wanted), rescaled(self.start, training.data)
         kept: dict[str, Any] = {key: first.config[key] for key in ("lag", "mask_value") if key in first.config}
         stored = {
             "condition": first.settings.condition,
-            "first_stage": first.fingerprint("low-resolution", ("condition", "scale", *kept)),
+            "first_stage": first.fingerprint("low-resolution", ("condition", "scale", "resize", *kept)),
             "limits": data.limits,
             "tile": stored_tile(parameters.crop),
+            "start": list(map(str, self.start)) or None,
             **kept,
         }
         bank = {name: _small(image, factor) for name, image in sequence_backgrounds(data.items, data.read).items()}
@@ -107,14 +119,20 @@ class SuperResolutionTask(Task):
             networks={"low-resolution": first.config["networks"]["low-resolution"], "super-resolution": described},
             recipe=recipe,
             sampler=Pairs(data.names, data.read, painted, factor, drawing),
-            validation=Validation(score, lambda averages: mosaic(held[0].panels(averages["super-resolution"])[1:])),
+            validation=Validation(
+                score,
+                lambda averages: mosaic(held[0].panels(averages["super-resolution"])[1:]),
+                at_start="super-resolution" in (started or {}),
+            ),
             shown=shown,
             stored=stored,
+            provenance={"started_from": started},
             weights={
                 BACKGROUNDS: {name: torch.from_numpy(image) for name, image in bank.items()},
                 "low-resolution": first.load_weights("low-resolution"),
             },
-            notes=perceptual_notes(parameters, recipe, training.compute.weights_dir),
+            notes=[*perceptual_notes(parameters, recipe, training.compute.weights_dir), *changes],
+            remarks=changes,
         )
 
 
