@@ -34,13 +34,12 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staged, "MASKS", 4)
     monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
 
 
 def train(data: Path, out: Path, *flags: str) -> int:
     line = ["train", "segmentation", str(data), "--out", str(out), "--method", "two-stage"]
-    return main([*line, "--preset", "tiny", "--threads", "1", "--steps", "10", *flags])
+    return main([*line, "--preset", "tiny", "--threads", "1", "--steps", "10", "--synthetic-images", "6", *flags])
 
 
 def trust(patch: pytest.MonkeyPatch, painted: float, real: float) -> None:

@@ -36,10 +36,10 @@ from parity import vgg_state
 
 TINY = "--preset tiny --minutes 0.005 --threads 1 --test-share 0.34"
 FLAGS = {
-    "training": "--seeds 2 --few 2 --networks unet --clock processor",
-    "dense": "--seeds 2 --few 3",
-    "limited-data": "--seeds 1 --crops 1 2 --crop 80",
-    "ablation": "--seeds 1 --limit 3",
+    "training": "--seeds 2 --images 2 --networks unet --clock processor",
+    "dense": "--seeds 2 --images 3 --synthetic-images 3",
+    "limited-data": "--seeds 1 --crops 1 2 --crop 80 --synthetic-images 3",
+    "ablation": "--seeds 1 --images 3",
     "versatility": "--seeds 1",
     "extrapolation": "--seeds 1 --densities 0.1 0.3 --count 2",
 }
@@ -71,7 +71,6 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staged, "MASKS", 2)
         patch.delenv("CYTOFORGE_WEIGHTS", raising=False)
         yield
 
@@ -484,10 +483,10 @@ def test_other_settings_and_other_folders_are_refused(
 @pytest.mark.parametrize(
     ("kind", "flags", "sentence"),
     [
-        ("training", "--few 5", "leaves 4 images to train on, 6 are needed"),
-        ("dense", "--few 5", "leaves 4 images to train on, 5 are needed"),
+        ("training", "--images 5", "leaves 4 images to train on, 6 are needed"),
+        ("dense", "--images 5", "leaves 4 images to train on, 5 are needed"),
         ("limited-data", "--crops 1 5", "leaves 4 images to train on, 5 are needed"),
-        ("ablation", "--limit 5", "leaves 4 images to train on, 5 are needed"),
+        ("ablation", "--images 5", "leaves 4 images to train on, 5 are needed"),
         ("extrapolation", "--densities 0.9", "--densities go from 0.01 to 0.7"),
         ("training", "--networks unet cellpose unet", "--networks: unet is named twice; name each once"),
         ("limited-data", "--crops 2 4 2", "--crops: 2 is named twice"),

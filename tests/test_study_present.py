@@ -172,7 +172,7 @@ def test_a_measurement_is_read_as_it_was_written_and_scores_of_no_table_are_kept
 def test_trainings_are_rows_by_data_network_and_way() -> None:
     few, every = [segmenter(4, a=0.5, b=0.25), segmenter(7, a=0.25, b=None)], [segmenter(8, a=1.0, b=1.0)] * 2
     trainings = {("unet", "conventional, 2 images"): few, ("unet", "conventional, all images"): every}
-    wanted = TrainingStudy(data=DATA, few=2, networks=("unet",), seeds=(0, 1))
+    wanted = TrainingStudy(data=DATA, images=2, networks=("unet",), seeds=(0, 1))
     shown = present_training(MeasuredTraining(study=wanted, datasets={"cells": trainings}))
     assert values(shown.rows, "training") == ["conventional, 2 images", "conventional, all images"]
     assert values(shown.rows, "F") == [pytest.approx(1 / 3), 1]
@@ -190,7 +190,7 @@ def test_hard_images_touch_more_and_gains_are_against_conventional() -> None:
         "conventional": [segmenter(4, a=0.25, b=0.75, c=0.5)],
         "two-stage": [segmenter(2, a=0.75, b=0.5, c=0.5)],
     }
-    shown = present_dense(MeasuredDense(study=DenseStudy(data=DATA, few=5), arms=arms, touching=touching))
+    shown = present_dense(MeasuredDense(study=DenseStudy(data=DATA, images=5), arms=arms, touching=touching))
     assert [(row["test images"], row["images"]) for row in shown.rows[::2]] == [("all", 3), ("easy", 1), ("hard", 2)]
     assert values(shown.rows, "F at IoU 0.5") == [0.5, pytest.approx(1.75 / 3), 0.75, 0.5, 0.375, 0.625]
     gains = values(shown.rows, "against conventional at 0.5")

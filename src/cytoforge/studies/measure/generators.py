@@ -11,7 +11,7 @@ from pydantic import Field
 from cytoforge.data.dataset import INFO, Dataset
 from cytoforge.data.run import Run
 from cytoforge.data.run_config import Settings, parse
-from cytoforge.data.weights import lacking, weights_file
+from cytoforge.data.weights import weights_file
 from cytoforge.evaluation.comparison import ImageComparison
 from cytoforge.evaluation.generation import GenerationResults, open_images, score_images
 from cytoforge.inference.generate import Keeping, generate_images
@@ -103,7 +103,7 @@ def left_out_arms(study: AblationStudy) -> dict[str, str]:
     found = {}
     for arm, values in ARMS.items():
         if values["perceptual"] == "vgg" and weights_file("vgg19", weights) is None:
-            found[arm] = lacking(weights, "vgg19")
+            found[arm] = "it needs the weights of VGG-19, which are not there (cytoforge weights fetch vgg19)"
         elif study.cycle and values["background"] == "real":
             found[arm] = "in the cycle a generator paints all"
     return found
