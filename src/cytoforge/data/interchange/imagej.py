@@ -121,12 +121,12 @@ def _region(file: Path, content: bytes, size: Size) -> tuple[Region, int]:
         if roi.composite:
             rings = [np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True)]
         elif roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
-            corner, sides = (roi.top, roi.left), (roi.bottom - roi.top, roi.right - roi.left)
+            corner, sides = np.array([roi.top, roi.left]), np.array([roi.bottom - roi.top, roi.right - roi.left])
             if roi.subpixelrect:
-                corner, sides = (roi.yd, roi.xd), (roi.heightd, roi.widthd)
-            ring = np.array(corner) + np.array(sides) * [(0, 0), (0, 1), (1, 1), (1, 0)]
+                corner, sides = np.array([roi.yd, roi.xd]), np.array([roi.heightd, roi.widthd])
+            ring = corner + sides * [(0, 0), (0, 1), (1, 1), (1, 0)]
             if roi.roitype == ROI_TYPE.OVAL:
-                ring = ellipse(np.array(corner) + np.array(sides) / 2, np.array(sides) / 2)
+                ring = ellipse(corner + sides / 2, sides / 2)
             return filled([ring], size, file), slice_
         elif roi.roitype in (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED):
             rings = [np.asarray(roi.coordinates(), np.float64)]
