@@ -12,7 +12,8 @@ from cytoforge.cells.outlines import Region, cropped, ellipse, fill, paint, unit
 
 def placed(region: Region, shape: tuple[int, int]) -> np.ndarray:
     whole = np.zeros(shape, bool)
-    whole[region.top : region.top + region.mask.shape[0], region.left : region.left + region.mask.shape[1]] = region.mask
+    height, width = region.mask.shape
+    whole[region.top : region.top + height, region.left : region.left + width] = region.mask
     return whole
 
 

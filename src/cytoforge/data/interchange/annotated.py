@@ -271,7 +271,7 @@ def file_names(items: Iterable[Annotated]) -> list[str]:
 
     Letters that some system does not allow become "_". Names differ by more than capitals.
     """
-    names = [[clean(part) for part in item.name.split("/")] for item in items]
+    names = [[clean(part) for part in item.name.split("/") if part.strip(" .")] or ["_"] for item in items]
     counts: dict[str, int] = {}
     for parts in names:
         counts[parts[-1].casefold()] = counts.get(parts[-1].casefold(), 0) + 1

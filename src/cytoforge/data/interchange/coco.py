@@ -28,6 +28,7 @@ from cytoforge.data.interchange.annotated import (
     told,
 )
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 
 BITS = 5  # of a run length in each letter of a compressed mask
 LONGEST = 60  # bits of a run length
@@ -107,8 +108,8 @@ def _read(file: Path) -> tuple[list[tuple[str, Size | None, list[Any]]], list[st
         if of in images and not crowd:
             segments[of].append(entry.get("segmentation"))
     names = [str(entry.get("name")) for entry in _entries(content, "categories", file)]
-    notes = [f"{file.name}: {sum(crowds)} regions are crowds of cells (iscrowd), left out"] * any(crowds)
-    notes += [f"{file.name}: {strays} annotations belong to no image of the file, left out"] * bool(strays)
+    notes = [f"{file.name}: {counted(sum(crowds), 'crowd')} of cells (iscrowd), left out"] * any(crowds)
+    notes += [f"{file.name}: {counted(strays, 'annotation')} of no image of the file, left out"] * bool(strays)
     notes += [f"{file.name}: its {len(names)} categories are all taken for cells ({some(names)})"] * (len(names) > 1)
     found = []
     for key, entry in images.items():

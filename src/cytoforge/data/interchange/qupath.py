@@ -27,6 +27,7 @@ from cytoforge.data.interchange.annotated import (
 )
 from cytoforge.data.interchange.coco import mentions
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 
 CELLS = ("detection", "cell", "tile")
 OLD = {"PathDetectionObject": "detection", "PathCellObject": "cell", "PathAnnotationObject": "annotation"}
@@ -53,8 +54,9 @@ def _open(source: Source) -> Found:
         if image in seen:
             raise UserError(f"{file}: annotates {image}, as {seen[image].name} does; remove one of them")
         seen[image] = file
-        if regions := sum(_kind(feature) == "annotation" for feature in _features(file)) - len(_outlines(file)):
-            notes += [f"{file.name}: {regions} annotations around detections, left out"] * (regions > 0)
+        features = _features(file)
+        if regions := len(features) - len(_cells_among(features)):
+            notes.append(f"{file.name}: {counted(regions, 'annotation')} around detections, left out")
         items.append(Annotated(source.relative(image.with_suffix("")), partial(_draw, file), image))
     others = [] if source.single else [source.relative(image) for image in source.images if image not in seen]
     notes += told("annotation", lone, "without image, left out")
@@ -77,9 +79,8 @@ def _kind(feature: dict[str, Any]) -> str:
     return str(kind or OLD.get(str(feature.get("id")), "annotation"))
 
 
-def _outlines(file: Path) -> list[dict[str, Any]]:
+def _cells_among(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the features that are cells: detections and cells if there are any, else annotations."""
-    features = _features(file)
     return [feature for feature in features if _kind(feature) in CELLS] or features
 
 
@@ -89,7 +90,7 @@ def _draw(file: Path, size: Size | None) -> Drawn:
 
 
 def _cells(file: Path, size: Size) -> Iterator[Region]:
-    for feature in _outlines(file):
+    for feature in _cells_among(_features(file)):
         geometry = feature.get("geometry")
         geometry = geometry if isinstance(geometry, dict) else {}
         depth = AREAS.get(str(geometry.get("type")))
