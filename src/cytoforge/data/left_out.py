@@ -26,9 +26,7 @@ REMEDIES = {
     "cytoforge import dataset reads the masks in them": ("_seg.npy",),
     "save the arrays in them as TIFF": (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".raw"),
     "unpack them": (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar"),
-    "cytoforge import dataset reads outlines in them, where they are COCO's, LabelMe's, QuPath's or ImageJ's": (
-        *(".json", ".geojson", ".roi"),
-    ),
+    "cytoforge import dataset reads outlines of COCO, LabelMe, QuPath and ImageJ": (".json", ".geojson", ".roi"),
     "save the outlines in them as label images, a number for each cell": (".xml",),
     "make movie folders of films by cytoforge import movie": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
 }
