@@ -453,6 +453,16 @@ def test_damaged_outlines(segmentation: Any, says: str, tmp_path: Path, capsys: 
     assert says in said and "annotations.json" in said
 
 
+def test_images_in_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_coco(tmp_path / "source", {"a": blobs(1)})
+    (tmp_path / "annotations").mkdir()
+    file = (source / "annotations.json").rename(tmp_path / "annotations" / "train.json")
+    (item,) = imported(file, tmp_path / "out", "--images", str(source)).items
+    assert item.image and item.mask and same_cells(read_labels(item.mask), blobs(1))
+    line = ["import", "dataset", str(file), "--images", str(source), "--out", str(source / "out")]
+    assert main(line) == 2 and f"lies in {source}" in capsys.readouterr().err
+
+
 def test_an_image_that_is_annotated_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_coco(tmp_path / "source", {"a": blobs(1)})
     (source / "b.json").write_text((source / "annotations.json").read_text())

@@ -36,7 +36,7 @@ def import_dataset(config: ImportDataset) -> Path:
     is not known, when OUT lies in the data, when files are damaged or do not fit together, and as DatasetWriter.
     """
     _refuse_inside(config)
-    source = Source(config.data, leave=config.out)
+    source = Source(config.data, config.out, images=config.images)
     forms = recognised(source)
     if not forms:
         names = ", ".join(form.name for form in FORMATS)
@@ -56,11 +56,12 @@ def import_dataset(config: ImportDataset) -> Path:
 
 
 def _refuse_inside(config: ImportDataset) -> None:
-    """Raise UserError when the result would lie in the data, which a second import would then read, or around it."""
-    data, out = config.data.resolve(), config.out.resolve()
-    own = data if config.data.is_dir() else data.parent
-    if out == own or (config.data.is_dir() and out.is_relative_to(own)):
-        raise UserError(f"{config.out}: lies in {config.data}, the data to import; choose a folder outside of it")
+    """Raise UserError when the result would lie in the data, or be the folder of its file."""
+    out = config.out.resolve()
+    for data in (config.data, config.images):
+        folder = data is not None and data.is_dir()
+        if data and (out.is_relative_to(data.resolve()) if folder else out == data.resolve().parent):
+            raise UserError(f"{config.out}: lies in {data}, the data to import; choose a folder outside of it")
 
 
 def _sized(items: tuple[Annotated, ...]) -> Iterator[tuple[int, int] | None]:

@@ -214,13 +214,15 @@ class ImportDataset:
 
     Examples:
       cytoforge import dataset FOLDER --out OUT
-      cytoforge import dataset annotations.json --out OUT
+      cytoforge import dataset annotations.json --images FOLDER --out OUT
     """
 
     data: Positional[Present]
     """folder or file of annotations"""
     out: ResultFolder
     """folder to write"""
+    images: Present | None = None
+    """folder of the images that COCO or LabelMe name, where they do not lie around DATA"""
     overwrite: bool = False
     """replace an imported dataset"""
 

@@ -90,25 +90,21 @@ class Source:
     """What the user gave: a folder with all files below it, or one file of annotations and the files around it.
 
     Hidden files, and what systems and editors leave, are passed over; links to folders are not followed. `leave` is a
-    folder that is not looked into: that of the result. Raises UserError for more than MOST files; with `first`, only
-    about that many files are looked at instead.
+    folder that is not looked into: that of the result. `images` is the folder of the images where it is another one.
+    Raises UserError for more than MOST files; with `first`, only about that many files are looked at instead.
     """
 
-    def __init__(self, path: Path, leave: Path | None = None, first: int | None = None) -> None:
+    def __init__(
+        self, path: Path, leave: Path | None = None, *, images: Path | None = None, first: int | None = None
+    ) -> None:
         self.path = path
-        self.root = path if path.is_dir() else path.parent
         self.single = not path.is_dir()
-        self.files: list[Path] = []
+        self.root = path.parent if self.single else path
+        self.pictures = images or self.root
+        """folder below which images are looked for"""
         leave = leave.resolve() if leave else None
-        for root, folders, files in os.walk(self.root):
-            place = Path(root)
-            kept = (place / name for name in sorted(folders))
-            folders[:] = [one.name for one in kept if not is_junk(one) and (leave is None or one.resolve() != leave)]
-            self.files += [place / name for name in sorted(files) if not is_junk(place / name)]
-            if first is not None and len(self.files) >= first:
-                break
-            if len(self.files) > MOST:
-                raise UserError(f"{path}: holds more than {MOST} files; give the folder of the data set itself")
+        self.files = _below(self.root, leave, first)
+        self._others = _below(images, leave, first) if images else self.files
 
     def having(self, *endings: str) -> list[Path]:
         """Return the files of annotations whose names end so: of those below the folder, or the one given."""
@@ -118,7 +114,7 @@ class Source:
     @cached_property
     def images(self) -> list[Path]:
         """All images."""
-        return [file for file in self.files if file.suffix.lower() in ENDINGS]
+        return [file for file in self._others if file.suffix.lower() in ENDINGS]
 
     @cached_property
     def _named(self) -> dict[str, list[Path]]:
@@ -128,8 +124,8 @@ class Source:
         return named
 
     def relative(self, file: Path) -> str:
-        """Return the path of a file below the folder, with slashes."""
-        return file.relative_to(self.root).as_posix()
+        """Return the path of a file below its folder, with slashes."""
+        return file.relative_to(self.root if file.is_relative_to(self.root) else self.pictures).as_posix()
 
     def image(self, name: str) -> Path | None:
         """Return the image whose path ends like the name in an annotation, or None; steps such as ".." are ignored.
@@ -144,7 +140,7 @@ class Source:
         best = fitting[max(fitting)] if fitting else []
         if len(best) > 1:
             one, other = map(self.relative, best[:2])
-            raise UserError(f"{self.root}: {name!r:.80} may be {one} or {other}; remove or rename one")
+            raise UserError(f"{self.pictures}: {name!r:.80} may be {one} or {other}; remove or rename one")
         return best[0] if best else None
 
     def beside(self, file: Path, *names: str) -> Path | None:
@@ -170,6 +166,20 @@ class Source:
         for image in self.images:
             held.setdefault(image.parent, []).append(image)
         return held
+
+
+def _below(root: Path, leave: Path | None, first: int | None) -> list[Path]:
+    found: list[Path] = []
+    for folder, inner, files in os.walk(root):
+        place = Path(folder)
+        kept = (place / name for name in sorted(inner))
+        inner[:] = [one.name for one in kept if not is_junk(one) and (leave is None or one.resolve() != leave)]
+        found += [place / name for name in sorted(files) if not is_junk(place / name)]
+        if first is not None and len(found) >= first:
+            break
+        if len(found) > MOST:
+            raise UserError(f"{root}: holds more than {MOST} files; give the folder of the data set itself")
+    return found
 
 
 def composed(name: str) -> str:

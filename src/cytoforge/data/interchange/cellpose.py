@@ -35,9 +35,10 @@ def _recognised(source: Source) -> bool:
 
 def _base(file: Path) -> str | None:
     """Return NAME of NAME_masks or NAME_seg.npy, None for another file."""
-    name = file.name[: -len(SEG)] if file.name.endswith(SEG) else stem(file.name)
-    ending = next((ending for ending in ("", *MASKS)[1:] if name.endswith(ending)), None)
-    return name if file.name.endswith(SEG) else name.removesuffix(ending) if ending else None
+    if file.name.endswith(SEG):
+        return file.name.removesuffix(SEG)
+    name = stem(file.name)
+    return next((name.removesuffix(ending) for ending in MASKS if name.endswith(ending)), None)
 
 
 def _image_of(source: Source, file: Path) -> Path | None:

@@ -77,11 +77,13 @@ def _open(source: Source) -> Found:
     if any(item.image for item in items):
         lost = [item.name for item in items if item.image is None]
         items = [item for item in items if item.image is not None]
-        missing = [source.relative(image) for image in source.images if image not in seen]
+        missing = [] if source.single else [source.relative(image) for image in source.images if image not in seen]
         notes += told("annotated image", lost, "left out, as no such image is there")
         notes += told("image", missing, "without annotation, left out")
     elif items:
-        notes.append(f"none of its images is there, so OUT holds masks alone ({items[0].name} ...)")
+        notes.append(
+            f"none of its images is there, so OUT holds masks alone ({items[0].name} ...); --images names their folder"
+        )
     if len(files) > 1:
         names = ", ".join(file.stem for file in files)
         notes.append(f"{len(files)} files of annotations became the groups of dataset.json: {names}")
