@@ -1099,3 +1099,64 @@ def test_colours_depth_and_many_cells_are_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stored, images[item.name])
         assert stored.dtype == images[item.name].dtype
     assert data.items[1].mask and read_labels(data.items[1].mask).max() == 90_000
+
+
+def spoilt(value: Any, rng: np.random.Generator) -> Any:
+    """A copy of a JSON value in which something, at any depth, is another thing."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.9:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = keys[rng.integers(len(keys))]
+        copy: Any = value.copy()
+        copy[key] = spoilt(value[key], rng)
+        return copy
+    others = [
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        10**30,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "../..",
+        [],
+        [[]],
+        [None],
+        {},
+        {"a": 1},
+    ]
+    return others[rng.integers(len(others))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["coco", "rle", "labelme", "qupath"]))
+def test_spoilt_json_is_no_fault(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
+    folder = tmp_path_factory.mktemp("spoilt")
+    source = WRITERS[kind][1](folder / "source", {"a": blobs(1, (30, 40))})
+    (file,) = (source / "json" if kind == "labelme" else source).glob("*json")
+    file.write_text(json.dumps(spoilt(json.loads(file.read_text()), np.random.default_rng(seed))))
+    assert main(["import", "dataset", str(source), "--out", str(folder / "out")]) in (0, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["seg", "imagej"]))
+def test_spoilt_bytes_are_no_fault(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
+    folder = tmp_path_factory.mktemp("spoilt")
+    source = WRITERS[kind][1](folder / "source", {"a": blobs(1, (30, 40))})
+    (file,) = [*source.glob("*.npy"), *source.glob("*.zip")]
+    rng = np.random.default_rng(seed)
+    if kind == "imagej":
+        with zipfile.ZipFile(file) as packed:
+            content = bytearray(packed.read(packed.namelist()[0]))
+    else:
+        content = bytearray(file.read_bytes())
+    for _ in range(int(rng.integers(1, 4))):
+        content[rng.integers(len(content))] = rng.integers(256)
+    if kind == "imagej":
+        with zipfile.ZipFile(file, "w") as packed:
+            packed.writestr("0.roi", bytes(content))
+    else:
+        file.write_bytes(content)
+    assert main(["import", "dataset", str(source), "--out", str(folder / "out")]) in (0, 2)
