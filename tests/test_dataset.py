@@ -88,10 +88,10 @@ def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
         f"{images}: left out 1 .xyz file (g.xyz); PNG, TIFF and zarr are read",
         f"{images}: left out 1 subfolder with 2 images (plate2); move the images up, or give such a folder as data of "
         "its own",
-        f"{masks}: left out 1 _seg.npy file (a_seg.npy); save the label images in them as PNG or TIFF: in cellpose by "
-        "File > Save masks, or --save_tif",
+        f"{masks}: left out 1 _seg.npy file (a_seg.npy); cytoforge import dataset reads the masks in them",
         f"{masks}: left out 1 .npy file (b.npy); save the arrays in them as TIFF",
-        f"{masks}: left out 1 .json file (c.json); save the outlines in them as label images, a number for each cell",
+        f"{masks}: left out 1 .json file (c.json); cytoforge import dataset reads outlines of COCO, LabelMe, QuPath "
+        "and ImageJ",
         f"{tmp_path}: left out 1 .tif file (loose.tif); put images into images/ and masks into masks/",
     ])  # fmt: skip
     assert len(Dataset.open(images).left_out) == 4

@@ -74,6 +74,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "trackers on real and painted movies, and trained on them",
     ),
     "import": ("ImportCheckpoint", "commands.import_checkpoint:import_checkpoint", "a published checkpoint to a run"),
+    "import dataset": (
+        "ImportDataset",
+        "commands.import_dataset:import_dataset",
+        "annotated images of other programs to a dataset folder",
+    ),
     "import movie": ("ImportMovie", "commands.import_movie:import_movie", "a stack of frames to a movie folder"),
     "import tracks": (
         "ImportTracks",

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from cytoforge.data import movie
-from cytoforge.data.dataset import Dataset, Item, parts
+from cytoforge.data.dataset import Dataset, Item, foreign, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Regions, Traits, judge, traits
@@ -105,6 +105,11 @@ def survey(config: Check) -> Survey:
         raise movie.no_movie(config.data)
     inside = parts(config.data) if config.data.is_dir() and not movie.is_movie(config.data) else []
     datasets = [Dataset.open(path, config.sequence) for path in inside or [config.data]]
+    paired = any(item.image and item.mask for dataset in datasets for item in dataset.items)
+    if not paired and (told := foreign(config.data)):
+        what, _, remedy = told.partition("; ")
+        found.error(config.data, what, remedy)
+        return found
     total, done, progress = sum(len(dataset.items) for dataset in datasets), 0, Progress("check")
     everything: list[np.ndarray] = []
     for dataset in datasets:

@@ -136,6 +136,8 @@ class Dataset:
         Raises UserError when this is no movie, or none of its sequences has tracks, masks and images.
         """
         if not self._is_movie():
+            if told := foreign(self.path):
+                raise UserError(f"{self.path}: {told}")
             raise movie.no_movie(self.path, "01/t000.tif, 01_GT/TRA/man_track.txt ...")
         kept, notes, groups = [], list(self.notes), self._groups()
         for sequence in movie.read_sequences(self.path, groups):
@@ -172,6 +174,8 @@ class Dataset:
         return replace(self, items=kept)
 
     def _no_pairs(self) -> str:
+        if told := foreign(self.path):
+            return f"{self.path}: {told}"
         image = next((item.image for item in self.items if item.image), None)
         mask = next((item.mask for item in self.items if item.mask), None)
         if image and mask:
@@ -510,7 +514,16 @@ def _pixels(path: Path) -> str:
     return f"{image.shape} {image.dtype} {hashlib.sha256(image.tobytes()).hexdigest()}"
 
 
+def foreign(path: Path) -> str | None:
+    """Say which program's annotations a folder holds and which command imports them; None where it holds none."""
+    from cytoforge.data.interchange.foreign import hint  # reads movies, too, which takes a while to load
+
+    return hint(path) if path.is_dir() and not is_zarr(path) else None
+
+
 def _nothing_in(path: Path) -> str:
+    if told := foreign(path):
+        return f"{path}: {told}"
     inside = parts(path)
     if inside:
         return f"{path}: holds several datasets; give one of them: {', '.join(part.name for part in inside)}"

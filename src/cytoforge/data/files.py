@@ -5,7 +5,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,20 +112,26 @@ def check_readable(path: Path, remedy: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object in UTF-8 or UTF-16, with or without a byte order mark.
-
-    Raises UserError when the file is missing, may not be read, is damaged, is larger than MAX_JSON or holds no object.
-    """
-    check_readable(path, "is this the right folder?")
-    if path.stat().st_size > MAX_JSON:
-        raise UserError(f"{path}: is larger than {MAX_JSON / 2**20:.0f} MiB, which no such file is; restore the file")
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # damaged, numbers of thousands of digits, too deep nesting
-        raise UserError(f"{path}: cannot be read as JSON ({error}); mend or restore the file") from error
+    """Read a JSON object; raises UserError as load_json, and when the file holds no object."""
+    value = load_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: must hold a JSON object, not {type(value).__name__}; mend the file")
     return value
+
+
+def load_json(path: Path, largest: int = MAX_JSON, shrink: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read a JSON value in UTF-8 or UTF-16, with or without a byte order mark.
+
+    `shrink` replaces each object as soon as it is read, so that a large file need not be in memory as Python's lists.
+    Raises UserError when the file is missing, may not be read, is damaged or has more than `largest` bytes.
+    """
+    check_readable(path, "is this the right folder?")
+    if path.stat().st_size > largest:
+        raise UserError(f"{path}: is larger than {largest / 2**20:.0f} MiB, which no such file is; restore the file")
+    try:
+        return json.loads(path.read_bytes(), object_hook=shrink)
+    except (ValueError, RecursionError) as error:  # damaged, numbers of thousands of digits, too deep nesting
+        raise UserError(f"{path}: cannot be read as JSON ({error}); mend or restore the file") from error
 
 
 def is_number(value: Any) -> bool:

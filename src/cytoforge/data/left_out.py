@@ -23,10 +23,11 @@ REMEDIES = {
         *(".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif", ".oir", ".ims", ".vsi", ".stk", ".dv", ".zvi", ".sld"),
         *(".svs", ".ndpi", ".mrxs", ".scn", ".mrc", ".dm3", ".dm4", ".dcm", ".nrrd", ".nii", ".ics", ".ids"),
     ),
-    "save the label images in them as PNG or TIFF: in cellpose by File > Save masks, or --save_tif": ("_seg.npy",),
+    "cytoforge import dataset reads the masks in them": ("_seg.npy",),
     "save the arrays in them as TIFF": (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".raw"),
     "unpack them": (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar"),
-    "save the outlines in them as label images, a number for each cell": (".json", ".geojson", ".roi", ".xml"),
+    "cytoforge import dataset reads outlines of COCO, LabelMe, QuPath and ImageJ": (".json", ".geojson", ".roi"),
+    "save the outlines in them as label images, a number for each cell": (".xml",),
     "make movie folders of films by cytoforge import movie": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
 }
 LIKE_IMAGES = (*SUFFIXES, *(ending for group in list(REMEDIES.values())[:4] for ending in group))

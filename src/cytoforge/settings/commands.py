@@ -208,6 +208,29 @@ class ImportCheckpoint:
 
 
 @command
+class ImportDataset:
+    """Turn annotated images of other programs into a dataset folder, tracked ones into a movie folder.
+
+    DATA is a folder, or one file of annotations with the images around it: COCO JSON (LIVECell), Cellpose (NAME_masks,
+    NAME_cp_masks, NAME_seg.npy), DeepSea, a mask file for each cell (DSB 2018), ImageJ regions (.roi, RoiSet.zip),
+    QuPath GeoJSON, LabelMe or YOLO segments. Of cells that overlap, the smaller one has the pixels of both.
+
+    Examples:
+      cytoforge import dataset FOLDER --out OUT
+      cytoforge import dataset annotations.json --images FOLDER --out OUT
+    """
+
+    data: Positional[Present]
+    """folder or file of annotations"""
+    out: ResultFolder
+    """folder to write"""
+    images: Present | None = None
+    """folder of the images that COCO or LabelMe name, where they do not lie around DATA"""
+    overwrite: bool = False
+    """replace an imported dataset"""
+
+
+@command
 class ImportMovie:
     """Turn a stack, a folder of images or a film into a movie folder, and tracked masks, too, if there are any.
 
