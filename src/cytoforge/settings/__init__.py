@@ -42,6 +42,7 @@ from cytoforge.settings.training import (
     WithSynthetic,
     without_paths,
 )
+from cytoforge.settings.weights import WeightsConvert, WeightsFetch, WeightsList, WeightsVerify
 
 __all__ = [
     "TRACKERS",
@@ -80,6 +81,10 @@ __all__ = [
     "TrainSegmentation",
     "TrainTracker",
     "Training",
+    "WeightsConvert",
+    "WeightsFetch",
+    "WeightsList",
+    "WeightsVerify",
     "WithSynthetic",
     "check_places",
     "flags",
