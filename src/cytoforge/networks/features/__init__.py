@@ -6,7 +6,7 @@ and are frozen: gradients reach the images only. The package contains no weights
 
 from cytoforge.networks.features.i3d import CLIP_FRAMES, I3DFeatures
 from cytoforge.networks.features.inception import InceptionFeatures
-from cytoforge.networks.features.lpips import LPIPS, SQUEEZENET_SMALLEST, SqueezeNetFeatures, VGG16Features, lpips
+from cytoforge.networks.features.perceptual import LPIPS, SQUEEZENET_SMALLEST, SqueezeNetFeatures, VGG16Features, lpips
 from cytoforge.networks.features.vgg19 import VGG_CONVS, VGG19Features
 
 __all__ = [
