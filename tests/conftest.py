@@ -32,6 +32,12 @@ def real_weights() -> Path:
     return _folder("CYTOFORGE_WEIGHTS", ROOT.parent / "shared" / "weights")
 
 
+@pytest.fixture(autouse=True)
+def no_fetched_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever somebody has fetched into the cache of this computer is not found."""
+    monkeypatch.setattr("cytoforge.data.weights.default_folder", lambda: tmp_path / "no cache" / "weights")
+
+
 def squares(shape: tuple[int, int] = (64, 64), side: int = 12, pitch: int = 16, margin: int = 2) -> np.ndarray:
     """Labels int32: squares of `side` pixels every `pitch` pixels, numbered row by row."""
     labels = np.zeros(shape, np.int32)

@@ -4,6 +4,8 @@ The `cgan_*`, `tgan_*` and `vgg_loss` files of golden/ were computed with the pu
 filled in this way (torch 2.13 CPU, float32). Their float32 results differ from float64 by 4e-6 at most (CellPose 4e-4
 at outputs up to 315); the tolerance of `assert_equal_to_golden` leaves room for another order of summation and for
 nothing else.
+
+`feature_networks.npz` was computed by `golden/feature_networks.py` with independent code for the feature networks.
 """
 
 import json
@@ -56,6 +58,32 @@ def filled(kind: Callable[..., nn.Module], **sizes: Any) -> Any:
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     network.load_state_dict(filled_state(shapes), assign=True)
     return network.eval()
+
+
+def feature_state(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """State dict of a pretrained feature network: as `fill`, with statistics of batch norms and heads that count."""
+    state = filled_state(shapes)
+    for name in state:
+        draw = np.random.RandomState(zlib.crc32(name.encode()))
+        if name.endswith("running_mean"):
+            state[name] = torch.from_numpy(0.1 * draw.standard_normal(shapes[name]).astype(np.float32))
+        elif name.endswith("running_var"):
+            state[name] = torch.from_numpy(np.exp(0.2 * draw.standard_normal(shapes[name])).astype(np.float32))
+        elif name.startswith("lin"):
+            state[name] = state[name].abs()
+    return state
+
+
+def feature_shapes(network: str) -> dict[str, list[int]]:
+    """Names and shapes of the tensors of a pretrained feature network."""
+    shapes: dict[str, list[int]] = json.loads((GOLDEN / "feature_networks_shapes.json").read_text())[network]
+    return shapes
+
+
+def feature_input(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Images or clips in [-1, 1], drawn from a generator seeded with a name."""
+    values = np.random.RandomState(zlib.crc32(name.encode())).uniform(-1, 1, shape)
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def published_shapes(name: str) -> dict[str, list[int]]:

@@ -10,20 +10,29 @@ import torch.nn.functional as F
 from skimage import data
 from torch import Tensor
 
-from cytoforge.data.weights import FILES, VARIABLE, find_weights, load_features
+from cytoforge.data.weights import FILES, VARIABLE, find_weights, load_features, load_inception, used_weights
 from cytoforge.errors import UserError
+from cytoforge.metrics.generation import extract_features, frechet_distance
 from cytoforge.networks.features import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    INCEPTION_BLOCKS,
-    INCEPTION_STEM,
-    INCEPTION_STRIDE_2,
+    LPIPS,
+    I3DFeatures,
     InceptionFeatures,
     SqueezeNetFeatures,
+    VGG16Features,
     VGG19Features,
     lpips,
 )
-from parity import assert_equal_to_golden, fill, golden, vgg_state
+from cytoforge.networks.features.inception import INCEPTION_BLOCKS, INCEPTION_STEM
+from cytoforge.networks.features.vgg19 import IMAGENET_MEAN, IMAGENET_STD
+from parity import (
+    assert_equal_to_golden,
+    feature_input,
+    feature_shapes,
+    feature_state,
+    fill,
+    golden,
+    vgg_state,
+)
 
 
 def weights(name: Any, folder: Path) -> dict[str, Tensor]:
@@ -176,63 +185,41 @@ class TestLPIPS:
         assert distances[0] == 0
         torch.testing.assert_close(distances[1:], torch.tensor([0.021, 0.261, 0.554]), rtol=0, atol=0.01)
 
+    @pytest.mark.parametrize(
+        ("kind", "net", "network"), [(VGG16Features, "vgg", "vgg16"), (SqueezeNetFeatures, "squeeze", "squeezenet")]
+    )
+    def test_distance_of_the_authors(self, kind: Any, net: str, network: str) -> None:
+        measure = LPIPS(kind(feature_state(feature_shapes(network))), feature_state(feature_shapes(f"lpips-{net}")))
+        first, second = (feature_input(f"lpips {side}", (2, 3, 40, 36)) for side in ("first", "second"))
+        assert_equal_to_golden(measure(first, second), golden("feature_networks")[f"lpips_{net}"])
+        assert measure.name == {"vgg": "LPIPS (VGG, v0.1)", "squeeze": "LPIPS (squeeze, v0.1)"}[net]
 
-# torchvision's output channels and kernels of the convolutions of each kind of block
-BRANCHES: dict[str, dict[str, tuple[int, tuple[int, int]]]] = {
-    "5": {
-        "branch1x1": (64, (1, 1)),
-        "branch5x5_1": (48, (1, 1)),
-        "branch5x5_2": (64, (5, 5)),
-        "branch3x3dbl_1": (64, (1, 1)),
-        "branch3x3dbl_2": (96, (3, 3)),
-        "branch3x3dbl_3": (96, (3, 3)),
-        "branch_pool": (64, (1, 1)),
-    },
-    "6a": {
-        "branch3x3": (384, (3, 3)),
-        "branch3x3dbl_1": (64, (1, 1)),
-        "branch3x3dbl_2": (96, (3, 3)),
-        "branch3x3dbl_3": (96, (3, 3)),
-    },
-    "6": {
-        "branch1x1": (192, (1, 1)),
-        "branch7x7_1": (128, (1, 1)),
-        "branch7x7_2": (128, (1, 7)),
-        "branch7x7_3": (192, (7, 1)),
-        "branch7x7dbl_1": (128, (1, 1)),
-        "branch7x7dbl_2": (128, (7, 1)),
-        "branch7x7dbl_3": (128, (1, 7)),
-        "branch7x7dbl_4": (128, (7, 1)),
-        "branch7x7dbl_5": (192, (1, 7)),
-        "branch_pool": (192, (1, 1)),
-    },
-}
+    def test_heads_of_the_other_network_are_refused(self) -> None:
+        network, heads = squeezenet()
+        del heads["lin6.model.1.weight"]
+        with pytest.raises(KeyError, match=r"lin6\.model\.1\.weight"):
+            LPIPS(network, heads)
+
+    def test_small_images_are_refused_by_vgg(self) -> None:
+        network = VGG16Features(feature_state(feature_shapes("vgg16")))
+        assert [tuple(m.shape[1:]) for m in network(torch.zeros(1, 1, 16, 16))][-1] == (512, 1, 1)
+        with pytest.raises(ValueError, match=r"16 px or more, got \(15, 30\)"):
+            network(torch.zeros(1, 1, 15, 30))
+
+
+def narrowed(network: str, last: str = "") -> dict[str, Tensor]:
+    """Weights of a feature network, an eighth as wide; without those whose names begin with `last`."""
+    shapes = {
+        name: [side // 8 if axis < 2 and side > 3 else side for axis, side in enumerate(shape)]
+        for name, shape in feature_shapes(network).items()
+        if not (last and name.startswith(last)) and not name.startswith(("fc.", "AuxLogits"))
+    }
+    return feature_state(shapes)
 
 
 def inception_state() -> dict[str, Tensor]:
-    """Random weights in the structure of Inception, an eighth as wide."""
-    state: dict[str, Tensor] = {}
-
-    def add(name: str, before: int, after: int, kernel: tuple[int, int]) -> int:
-        state[f"{name}.conv.weight"] = fill(f"{name}.conv.weight", (after, before, *kernel))
-        for part in ("bias", "weight", "running_mean", "running_var"):
-            state[f"{name}.bn.{part}"] = fill(f"{name}.bn.{part}", (after,))
-        return after
-
-    channels, stem = 3, {"1a": 4, "2a": 4, "2b": 8, "3b": 10, "4a": 24}
-    for name in INCEPTION_STEM:
-        if name != "max":
-            channels = add(name, channels, stem[name[7:9]], (1, 1) if "3b" in name else (3, 3))
-    for block, rows in INCEPTION_BLOCKS.items():
-        table, after = BRANCHES.get(block[6:]) or BRANCHES[block[6]], 0
-        for row in rows:
-            inside = channels
-            for conv in row:
-                if conv in table:
-                    inside = add(f"{block}.{conv}", inside, table[conv][0] // 8, table[conv][1])
-            after += inside
-        channels = after
-    return state
+    """Narrow weights that end at Mixed_6e."""
+    return narrowed("inception", "Mixed_7")
 
 
 class TestInception:
@@ -259,8 +246,50 @@ class TestInception:
 
     def test_strides_and_pools_bring_299_px_to_17(self) -> None:
         network = InceptionFeatures(inception_state())
-        assert network.stem(torch.zeros(1, 3, 299, 299)).shape == (1, 24, 35, 35)
-        assert len(INCEPTION_STRIDE_2) == 3
+        x = network.stem(torch.zeros(1, 3, 299, 299))
+        assert x.shape == (1, 24, 35, 35)
+        assert [(x := network.block(block, x)).shape[2] for block in INCEPTION_BLOCKS] == [35] * 3 + [17] * 5
+
+    def test_features_are_those_of_pytorch_fid(self) -> None:
+        state, images = feature_state(feature_shapes("inception")), feature_input("inception", (2, 3, 120, 90))
+        whole, expected = InceptionFeatures(state), golden("feature_networks")
+        assert (whole.name, whole.num_features) == ("FID-2048 (Mixed_7c)", 2048)
+        assert_equal_to_golden(whole(images), expected["inception_2048"])
+        part = InceptionFeatures({name: t for name, t in state.items() if not name.startswith("Mixed_7")})
+        assert (part.name, part.num_features) == ("FID-768 (Mixed_6e)", 768)
+        assert_equal_to_golden(part(images), expected["inception_768"])
+
+    @pytest.mark.filterwarnings("ignore:Metric `FrechetInceptionDistance` will save:UserWarning")
+    @pytest.mark.parametrize("count", [5, 300])
+    def test_torchmetrics_computes_the_same_with_this_network(self, count: int) -> None:
+        """With fewer and with more images than features; float64 so that nothing but the method differs."""
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        class Network(torch.nn.Module):
+            """Inception in the first case, which is slow; features that are given in the second."""
+
+            num_features = 256
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.inception = InceptionFeatures(narrowed("inception"))
+
+            def forward(self, images: Tensor) -> Tensor:
+                return self.inception(images) if count == 5 else images[:, 0, 0]
+
+        network, images = Network(), torch.rand(2 * count, 3, 32, 256, generator=seeded(0)) * 2 - 1
+        metric = FrechetInceptionDistance(feature=network)
+        metric.update(images[:count], real=True)
+        metric.update(images[count:], real=False)
+        network.name = "network"
+        ours, real = extract_features(network, images[count:]), extract_features(network, images[:count])
+        assert ours.shape == (count, 256)
+        assert frechet_distance(ours, real) == pytest.approx(float(metric.compute()), rel=1e-4)
+
+    def test_a_weight_of_the_last_blocks_is_named(self) -> None:
+        state = narrowed("inception", "Mixed_7b.branch3x3_2b")
+        with pytest.raises(KeyError, match=r"Mixed_7b\.branch3x3_2b\.conv\.weight"):
+            InceptionFeatures(state)
 
     def test_a_missing_weight_is_named(self) -> None:
         state = inception_state()
@@ -280,12 +309,35 @@ class TestInception:
         for name in INCEPTION_STEM:
             x = network._layer(name, x)
             found[name[7:9]] = float(x.std())
-        for block, rows in INCEPTION_BLOCKS.items():
-            x = network.block(block, rows, x)
+        for block in INCEPTION_BLOCKS:
+            x = network.block(block, x)
             found[block[6:]] = float(x.std())
         found.pop("")
         assert found == pytest.approx({**stem, **blocks}, abs=0.015)
         torch.testing.assert_close(network(image), x.mean((2, 3)))
+
+
+class TestI3D:
+    def test_features_and_logits_of_other_code(self) -> None:
+        """Of clips with an odd number of frames, so that TensorFlow's padding is not the same on both sides."""
+        network, clip = I3DFeatures(feature_state(feature_shapes("i3d"))), feature_input("i3d", (1, 3, 17, 60, 80))
+        expected = golden("feature_networks")
+        assert_equal_to_golden(network.pooled(clip), expected["i3d_pooled"])
+        assert_equal_to_golden(network(clip), expected["i3d_logits"])
+        assert (network.name, network.num_features) == ("FVD (I3D)", 400)
+
+    def test_grey_clips_of_any_length_from_nine_frames_on(self) -> None:
+        network = I3DFeatures(narrowed("i3d"))
+        clips = torch.rand(2, 1, 9, 20, 24, generator=seeded(0))
+        assert network(clips).shape == (2, 50)
+        torch.testing.assert_close(network(clips)[1:], network(clips[1:].repeat(1, 3, 1, 1, 1)), rtol=1e-4, atol=1e-5)
+        assert not any(p.requires_grad for p in network.parameters())
+        with pytest.raises(ValueError, match=r"9 frames or more, got \(2, 1, 8, 20, 24\)"):
+            network(clips[:, :, :8])
+
+    def test_a_missing_weight_is_named(self) -> None:
+        with pytest.raises(KeyError, match=r"Mixed_4d\.b2b\.conv3d\.weight"):
+            I3DFeatures(narrowed("i3d", "Mixed_4d.b2b"))
 
 
 class TestFindingWeights:
@@ -304,8 +356,27 @@ class TestFindingWeights:
         assert find_weights() == tmp_path
         assert find_weights(tmp_path / "a") == tmp_path / "a"
 
+    def test_without_both_the_cache_is_looked_into(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("cytoforge.data.weights.default_folder", lambda: tmp_path / "cache")
+        assert find_weights() is None
+        (tmp_path / "cache").mkdir()
+        assert find_weights() == tmp_path / "cache"
+        monkeypatch.setenv(VARIABLE, str(tmp_path))
+        assert find_weights() == tmp_path
+
+    def test_the_usual_features_go_before_those_of_an_earlier_layer(self, tmp_path: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file(inception_state(), tmp_path / "inception_v3_fid_768.safetensors")
+        network = load_inception(tmp_path)
+        assert network is not None and network.name == "FID-96 (Mixed_6e)"
+        save_file(narrowed("inception"), tmp_path / "inception_v3_fid_2048.safetensors")
+        network = load_inception(tmp_path)
+        assert network is not None and network.name == "FID-256 (Mixed_7c)"
+        assert used_weights(["inception"], tmp_path)["inception"]["file"] == "inception_v3_fid_2048.safetensors"
+
     def test_a_folder_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(UserError, match=r"--weights-dir .*nothing: is no folder; .*, inception_v3_\S+\)"):
+        with pytest.raises(UserError, match=r"--weights-dir .*nothing: is no folder; .*, inception_v3_\S+, .*\)"):
             load_features("lpips", tmp_path / "nothing")
         monkeypatch.setenv(VARIABLE, str(tmp_path / "nothing"))
         with pytest.raises(UserError, match=f"{VARIABLE} .*nothing: is no folder"):

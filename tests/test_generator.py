@@ -294,9 +294,9 @@ def test_vgg_is_for_long_trainings_and_for_who_asks(
     assert network(real_weights, preset="paper", perceptual="features") is None
     for asked in ({"preset": "paper"}, {"perceptual": "vgg"}):
         assert isinstance(network(real_weights, **asked), VGG19Features)
-    with pytest.raises(UserError, match=r"--perceptual vgg: this needs vgg19\.safetensors .*; name the folder"):
+    with pytest.raises(UserError, match=r"--perceptual vgg: this needs vgg19.*fetch vgg19, or name the folder"):
         network(None, perceptual="vgg")
-    with pytest.raises(UserError, match=f"which {tmp_path} does not hold; name another folder with --weights-dir"):
+    with pytest.raises(UserError, match=f"which {tmp_path} does not hold; .* or name another folder"):
         network(tmp_path, perceptual="vgg")
 
 

@@ -26,7 +26,7 @@ from cytoforge.metrics.generation import (
     precision_recall_density_coverage,
     set_scores,
 )
-from cytoforge.networks.features import LPIPS, InceptionFeatures
+from cytoforge.networks.features import LPIPS, InceptionFeatures, SqueezeNetFeatures
 
 
 def seeded(seed: int = 0) -> np.random.Generator:
@@ -319,7 +319,7 @@ class TestPairs:
         """What torchmetrics documents: 0.1005 for ten pairs of noise drawn with the seed 42."""
         squeezenet, heads = load_features("squeezenet", real_weights), load_features("lpips", real_weights)
         assert squeezenet is not None and heads is not None
-        network = LPIPS(squeezenet, heads)
+        network = LPIPS(SqueezeNetFeatures(squeezenet), heads)
         draws = torch.Generator().manual_seed(42)
         first, second = (torch.rand(10, 3, 100, 100, generator=draws) * 2 - 1 for _ in range(2))
         scores = pair_scores(zip(first, second, strict=True), seeded(), network)

@@ -266,6 +266,16 @@ class TestScores:
             score_generation(config(tmp_path / "masks"))
 
 
+@pytest.mark.usefixtures("networks")
+def test_lpips_of_vgg_stands_beside_that_of_squeezenet(
+    noisy: Path, real: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluation, "load_lpips_vgg", lambda directory: Difference())
+    assert main(["score", "generation", str(noisy), str(real)]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  LPIPS")]
+    assert len(rows) == 2 and rows[0] == rows[1]
+
+
 class TestWithoutWeights:
     def test_pairs_are_scored_and_the_rest_is_absent(
         self, noisy: Path, real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -273,7 +283,7 @@ class TestWithoutWeights:
         file = tmp_path / "scores.json"
         assert main(["score", "generation", str(noisy), str(real), "--training", str(real), "--json", str(file)]) == 0
         shown = capsys.readouterr().out
-        assert "no KID, FID, precision, recall, density, coverage, copying: this needs inception_v3_fid_768" in shown
+        assert "no KID, FID, precision, recall, density, coverage, copying: this needs inception_v3_fid_2048" in shown
         assert "no LPIPS: this needs squeezenet1_1.safetensors and lpips_squeeze_v0.1.safetensors" in shown
         assert shown.count("--weights-dir or CYTOFORGE_WEIGHTS") == 2
         stored = read_json(file)
@@ -296,7 +306,7 @@ class TestWithoutWeights:
         folder = tmp_path / "weights"
         folder.mkdir()
         save_file({"Mixed_6e.branch_pool.conv.weight": torch.zeros(1)}, folder / FILES["inception"][0])
-        with pytest.raises(UserError, match=r"inception_v3_fid_768\.safetensors: lacks the weights 'Conv2d_1a"):
+        with pytest.raises(UserError, match=r"inception_v3_fid_2048\.safetensors: lacks the weights 'Conv2d_1a"):
             score_generation(ScoreGeneration(real, real, weights_dir=folder))
         (folder / FILES["inception"][0]).unlink()
         save_file({"features.12.expand3x3.weight": torch.zeros(1)}, folder / FILES["squeezenet"][0])

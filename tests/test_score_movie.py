@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 from cytoforge.cli import main
 from cytoforge.commands.score_movie import score_movie
@@ -233,7 +235,8 @@ class TestScores:
         real = film(tmp_path / "real", empty=(5, 6))
         results = score(film(tmp_path / "ours", change=blurred, empty=(5, 6)), real)
         numbers = {**to_json(results.generated.coherence), **to_json(results.pairs), **to_json(results.frames)}
-        assert None not in numbers.values() and results.pairs and results.pairs.pairs == FRAMES
+        lost = {name for name, value in numbers.items() if value is None}
+        assert lost == {"lpips_vgg", "lpips_vgg_network"} and results.pairs and results.pairs.pairs == FRAMES
         whole = score(film(tmp_path / "whole"), film(tmp_path / "whole2"))
         assert results.real.coherence.cell_steps == whole.real.coherence.cell_steps * (FRAMES - 4) / (FRAMES - 1)
         said = f"{real}, sequence 01: 2 of 16 frames without cells, left out of the warping error and faithfulness"
@@ -390,10 +393,79 @@ def test_without_weights(tmp_path: Path) -> None:
     movie = film(tmp_path / "movie", frames=3)
     results = score(movie, movie, json=tmp_path / "s.json")
     assert results.frames is None and results.pairs and results.pairs.lpips is None
-    assert any(n.startswith("no distance frame by frame: this needs inception_v3_fid_768.safe") for n in results.notes)
+    files = "inception_v3_fid_2048.safetensors or inception_v3_fid_768.safetensors"
+    assert any(note.startswith(f"no distance frame by frame: this needs {files}; get it by") for note in results.notes)
     assert any(note.startswith("no LPIPS: this needs squeezenet1_1.safetensors and") for note in results.notes)
+    assert any("cytoforge weights fetch squeezenet lpips-squeeze, or name the folder" in note for note in results.notes)
+    assert results.video is None and not any("FVD" in note for note in results.notes)
     stored = read_json(tmp_path / "s.json")
     assert stored["networks"] == {} and "frames" not in stored and "lpips" not in stored["pairs"]
+
+
+class Doubled(Difference):
+    name = "doubled"
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return 2 * super().forward(first, second)
+
+
+class Films:
+    """A network of clips without weights: their mean, and that of their change."""
+
+    name = "films"
+    num_features = 2
+
+    def to(self, device: str) -> "Films":
+        return self
+
+    def __call__(self, clip: Tensor) -> Tensor:
+        assert clip.shape == (1, 1, 16, 48, 80) and clip.min() >= -1.001
+        return torch.stack([clip.mean((1, 2, 3, 4)), clip.diff(dim=2).abs().mean((1, 2, 3, 4))], dim=1)
+
+
+@pytest.mark.usefixtures("networks")
+class TestFurtherNetworks:
+    def test_lpips_of_vgg_stands_beside_that_of_squeezenet(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(evaluation, "load_lpips_vgg", lambda directory: Doubled())
+        real, ours = film(tmp_path / "real", frames=4), film(tmp_path / "ours", change=blurred, frames=4)
+        file = tmp_path / "s.json"
+        assert main(["score", "movie", str(ours), str(real), "--threads", "1", "--json", str(file)]) == 0
+        pairs = read_json(file)["pairs"]
+        assert pairs["lpips_vgg"]["value"] == pytest.approx(2 * pairs["lpips"]["value"]) and pairs["lpips"]["value"] > 0
+        assert (pairs["lpips_network"], pairs["lpips_vgg_network"]) == ("difference", "doubled")
+        rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  LPIPS")]
+        assert [row[-1] for row in rows] == ["difference", "doubled"]
+        assert float(rows[1][1]) == pytest.approx(2 * float(rows[0][1]), abs=0.002)
+
+    def test_lpips_of_vgg_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(evaluation, "load_lpips_vgg", lambda directory: Doubled())
+        monkeypatch.setattr(evaluation, "load_lpips", lambda directory: None)
+        movie = film(tmp_path / "movie", frames=4)
+        results = score(movie, movie)
+        assert results.pairs and results.pairs.lpips is None and results.pairs.lpips_vgg
+        assert not any("no LPIPS" in note for note in results.notes)
+
+    def test_clips_of_16_frames_are_compared_by_i3d(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(evaluation, "load_i3d", lambda directory: Films())
+        real, ours = film(tmp_path / "real", frames=35), film(tmp_path / "ours", change=blurred, frames=35)
+        file = tmp_path / "s.json"
+        assert main(["score", "movie", str(ours), str(real), "--threads", "1", "--json", str(file)]) == 0
+        video = read_json(file)["video"]
+        assert (video["network"], video["features"], video["generated"], video["real"]) == ("films", 2, 2, 2)
+        assert video["distance"] > 0 and "halves" not in video  # one clip in each half
+        assert read_json(file)["clips"]["features"] == 52
+        rows = [line.split()[2:4] for line in capsys.readouterr().out.splitlines() if line.endswith("films")]
+        assert rows == [[f"{video['distance']:.3f}", "-"]]
+
+    def test_too_few_clips_for_i3d_are_remarked_on(self, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(evaluation, "load_i3d", lambda directory: Films())
+        results = score(real, real)
+        assert results.video is None
+        assert "no FVD (I3D): one side has fewer than two clips of 16 frames" in results.notes
 
 
 class TestSegmenter:

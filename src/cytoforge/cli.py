@@ -85,6 +85,26 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "commands.import_tracks:import_tracks",
         "tracks of TrackMate, GEFF or napari to a movie folder",
     ),
+    "weights list": (
+        "WeightsList",
+        "commands.weights:list_weights",
+        "pretrained networks, and which are here",
+    ),
+    "weights fetch": (
+        "WeightsFetch",
+        "commands.weights:fetch_weights",
+        "their published weights, from the internet",
+    ),
+    "weights verify": (
+        "WeightsVerify",
+        "commands.weights:verify_weights",
+        "whether those that are here are right",
+    ),
+    "weights convert": (
+        "WeightsConvert",
+        "commands.weights:convert_weights",
+        "a published file of weights to one that scores and trainings read",
+    ),
     "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
 }
 

@@ -7,8 +7,9 @@ from math import isnan
 from typing import Any
 
 from cytoforge.commands.narrowed import narrowed
+from cytoforge.data.feature_files import FeatureNetwork
 from cytoforge.data.files import write_json
-from cytoforge.data.weights import FeatureNetwork, used_weights
+from cytoforge.data.weights import used_weights
 from cytoforge.evaluation.comparison import ImageComparison
 from cytoforge.evaluation.generation import GenerationResults, ImageSides, open_images, score_images
 from cytoforge.metrics.copying import Copying
@@ -51,6 +52,7 @@ def _record(sides: ImageSides, settings: ScoreGeneration, results: GenerationRes
     looked = results.styles is not None or (results.pairs is not None and results.pairs.lpips is not None)
     used: list[FeatureNetwork] = ["inception"] if results.sets is not None else []
     used += ["squeezenet", "lpips"] if looked else []
+    used += ["vgg16", "lpips-vgg"] if results.pairs is not None and results.pairs.lpips_vgg is not None else []
     scores = {
         "sets": results.sets and to_json(results.sets),
         "pairs": results.pairs and _present(to_json(results.pairs)),
@@ -108,6 +110,8 @@ def _table(results: GenerationResults, settings: ScoreGeneration) -> Iterator[st
         yield from ("", f"pairs: {pairs.pairs}")
         if pairs.lpips:
             yield f"{_row('LPIPS', pairs.lpips)}  {pairs.lpips_network}"
+        if pairs.lpips_vgg:
+            yield f"{_row('LPIPS', pairs.lpips_vgg)}  {pairs.lpips_vgg_network}"
         yield _row("SSIM", pairs.ssim)
         yield _row("PSNR", pairs.psnr, unit=" dB", digits=1)
     if styles := results.styles:

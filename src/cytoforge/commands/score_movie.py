@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from cytoforge.commands.narrowed import narrowed
+from cytoforge.data.feature_files import FeatureNetwork
 from cytoforge.data.files import write_json
-from cytoforge.data.weights import FeatureNetwork, used_weights
+from cytoforge.data.weights import used_weights
 from cytoforge.evaluation.comparison import MovieComparison
 from cytoforge.evaluation.movie import MovieResults, SideScores, score_sides
 from cytoforge.evaluation.movie_sides import Sides
@@ -48,7 +49,9 @@ def _record(sides: Sides, settings: ScoreMovie, results: MovieResults) -> dict[s
     ours, theirs = sides.generated[0], sides.real[0]
     used: list[FeatureNetwork] = ["inception"] if results.frames else []
     used += ["squeezenet", "lpips"] if results.pairs and results.pairs.lpips else []
-    names = ("pairs", "neighbours", "frames", "clips", "generated", "real")
+    used += ["vgg16", "lpips-vgg"] if results.pairs and results.pairs.lpips_vgg else []
+    used += ["i3d"] if results.video else []
+    names = ("pairs", "neighbours", "frames", "clips", "video", "generated", "real")
     scores = {name: to_json(score) for name in names if (score := getattr(results, name)) is not None}
     for side in (scores["generated"], scores["real"]):
         if side["faithfulness"]:
@@ -81,9 +84,11 @@ def _table(results: MovieResults) -> Iterator[str]:
         yield _row("PSNR, dB", pairs.psnr, steps.psnr, digits=1)
         if pairs.lpips and steps.lpips:
             yield _row("LPIPS", pairs.lpips, steps.lpips, remark=str(pairs.lpips_network))
-    if results.frames or results.clips:
+        if pairs.lpips_vgg and steps.lpips_vgg:
+            yield _row("LPIPS", pairs.lpips_vgg, steps.lpips_vgg, remark=str(pairs.lpips_vgg_network))
+    if results.frames or results.clips or results.video:
         yield "Frechet distance of generated from real; real: of their earlier from their later half"
-    for title, score in (("of frames", results.frames), ("of clips", results.clips)):
+    for title, score in (("of frames", results.frames), ("of clips", results.clips), ("of clips", results.video)):
         if score:
             size = f"{score.generated} against {score.real}, {score.network}"
             yield _row(title, score.distance, score.halves, remark=size)

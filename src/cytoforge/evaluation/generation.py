@@ -19,7 +19,7 @@ from cytoforge.data.images import (
     units_agree,
     widened,
 )
-from cytoforge.data.weights import lacking, load_inception, load_lpips
+from cytoforge.data.weights import lacking, load_inception, load_lpips, load_lpips_vgg
 from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import ImageComparison
 from cytoforge.inference.load import choose_device
@@ -97,12 +97,13 @@ def score_images(comparison: ImageComparison, inputs: ImageSides) -> GenerationR
     device = choose_device(comparison.device)
     torch.set_num_threads(comparison.threads or os.cpu_count() or 1)
     pairs, unpaired = _pairs(inputs)
-    inception, lpips = load_inception(comparison.weights_dir), load_lpips(comparison.weights_dir)
+    where = comparison.weights_dir
+    inception, lpips, vgg = load_inception(where), load_lpips(where), load_lpips_vgg(where)
     notes = [*inputs.notes, *unpaired]
     if not inception:
-        lost = lacking(comparison.weights_dir, "inception")
+        lost = lacking(where, "inception")
         notes.append(f"no KID, FID, precision, recall, density, coverage, copying: {lost}")
-    notes += [f"no LPIPS: {lacking(comparison.weights_dir, 'squeezenet', 'lpips')}"] if pairs and not lpips else []
+    notes += [f"no LPIPS: {lacking(where, 'squeezenet', 'lpips')}"] if pairs and not (lpips or vgg) else []
     if not inception and not pairs:
         raise UserError("; ".join(["nothing can be scored", *unpaired, notes[-1]]))
     generator = np.random.default_rng(comparison.seed)
@@ -117,7 +118,7 @@ def score_images(comparison: ImageComparison, inputs: ImageSides) -> GenerationR
     paired = None
     if pairs:
         read = ((inputs.generated.read(a, device), inputs.real.read(b, device)) for a, b in pairs)
-        paired = pair_scores(read, generator, lpips.to(device) if lpips else None)
+        paired = pair_scores(read, generator, lpips.to(device) if lpips else None, vgg.to(device) if vgg else None)
     varied = _diversity(inputs.generated, lpips, device, generator) if lpips else None
     return GenerationResults(sets, paired, copies, varied, inputs.normalisation, tuple(notes))
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from cytoforge.data.images import resize_labels
-from cytoforge.data.weights import lacking, load_inception, load_lpips
+from cytoforge.data.weights import lacking, load_i3d, load_inception, load_lpips, load_lpips_vgg
 from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import MovieComparison
 from cytoforge.evaluation.movie_sides import Sides, TrackedMovie, shown
 from cytoforge.inference.frames import Labels
 from cytoforge.inference.load import choose_device
 from cytoforge.inference.segmenter import Segmenter, segment_array
-from cytoforge.metrics.clips import FRAMES, NAME, TILE, clip_features
+from cytoforge.metrics.clips import FRAMES, NAME, TILE, clip_features, clips
 from cytoforge.metrics.generation import PairScores, PerceptualDistance, extract_features
 from cytoforge.metrics.movie import (
     LENGTHS,
@@ -34,7 +34,7 @@ from cytoforge.metrics.movie import (
     frame_scores,
     movie_distance,
 )
-from cytoforge.networks.features import InceptionFeatures
+from cytoforge.networks.features import CLIP_FRAMES, I3DFeatures, InceptionFeatures
 from cytoforge.progress import Progress, counted
 
 FEW = 30  # steps of cells between frames; with fewer, a note warns about the warping error
@@ -75,6 +75,9 @@ class MovieResults:
     """the same scores of each real frame against the next one"""
     frames: MovieDistance | None
     clips: MovieDistance | None
+    """in fixed features, which need no weights"""
+    video: MovieDistance | None
+    """in those of I3D"""
     notes: tuple[str, ...]
 
 
@@ -86,14 +89,17 @@ def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
     device = choose_device(comparison.device)
     torch.set_num_threads(comparison.threads or os.cpu_count() or 1)
     segmenter = _open_segmenter(comparison, sides)
-    inception, lpips = load_inception(comparison.weights_dir), load_lpips(comparison.weights_dir)
+    where = comparison.weights_dir
+    inception, i3d, lpips, vgg = load_inception(where), load_i3d(where), load_lpips(where), load_lpips_vgg(where)
     notes = list(sides.notes)
-    notes += [] if inception else [f"no distance frame by frame: {lacking(comparison.weights_dir, 'inception')}"]
-    notes += (
-        [f"no LPIPS: {lacking(comparison.weights_dir, 'squeezenet', 'lpips')}"] if sides.pairs and not lpips else []
-    )
-    network, generator = lpips.to(device) if lpips else None, np.random.default_rng(comparison.seed)
-    pairs, neighbours = _pair_scores(sides, network, device, generator) if sides.pairs else (None, None)
+    notes += [] if inception else [f"no distance frame by frame: {lacking(where, 'inception')}"]
+    notes += [f"no LPIPS: {lacking(where, 'squeezenet', 'lpips')}"] if sides.pairs and not (lpips or vgg) else []
+    generator = np.random.default_rng(comparison.seed)
+    perceptual = (lpips.to(device) if lpips else None, vgg.to(device) if vgg else None)
+    pairs, neighbours = _pair_scores(sides, perceptual, device, generator) if sides.pairs else (None, None)
+    video = _video_distance(sides, i3d.to(device), device) if i3d else None
+    few = f"no {I3DFeatures.name}: one side has fewer than two clips of {CLIP_FRAMES} frames"
+    notes += [few] if i3d and video is None else []
     reference = Reference(frame for real in sides.real for frame in real.frames())
     results = MovieResults(
         _side_scores(sides.generated, reference, segmenter),
@@ -103,6 +109,7 @@ def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
         neighbours,
         _frame_distance(sides, inception.to(device), device) if inception else None,
         _clip_distance(sides),
+        video,
         tuple(notes),
     )
     return replace(results, notes=(*notes, *_remarks(sides, results)))
@@ -121,7 +128,10 @@ def _open_segmenter(comparison: MovieComparison, sides: Sides) -> Segmenter | No
 
 
 def _pair_scores(
-    sides: Sides, lpips: PerceptualDistance | None, device: str, generator: np.random.Generator
+    sides: Sides,
+    perceptual: tuple[PerceptualDistance | None, PerceptualDistance | None],
+    device: str,
+    generator: np.random.Generator,
 ) -> tuple[PairScores, PairScores]:
     """Return the scores of generated against real frames, and of each real frame against the next one."""
 
@@ -129,8 +139,10 @@ def _pair_scores(
         return zip(ours.tensors(device, "pairs"), theirs.tensors(device), strict=True)
 
     return (
-        frame_scores((both(ours, theirs) for ours, theirs in sides.pairs), generator, lpips),
-        frame_scores((pairwise(theirs.tensors(device, "neighbours")) for _, theirs in sides.pairs), generator, lpips),
+        frame_scores((both(ours, theirs) for ours, theirs in sides.pairs), generator, *perceptual),
+        frame_scores(
+            (pairwise(theirs.tensors(device, "neighbours")) for _, theirs in sides.pairs), generator, *perceptual
+        ),
     )
 
 
@@ -145,6 +157,18 @@ def _frame_distance(sides: Sides, network: InceptionFeatures, device: str) -> Mo
 def _clip_distance(sides: Sides) -> MovieDistance | None:
     ours, theirs = ([clip_features(each.frames("clips")) for each in side] for side in (sides.generated, sides.real))
     score = movie_distance(NAME, ours, theirs)
+    return None if isnan(score.distance) else score
+
+
+@torch.inference_mode()
+def _video_distance(sides: Sides, network: I3DFeatures, device: str) -> MovieDistance | None:
+    def features(each: TrackedMovie) -> Tensor:
+        frames = each.tensors(device, "I3D features")
+        rows = [network(torch.stack(clip, dim=1)[None]).cpu() for clip in clips(frames, CLIP_FRAMES)]
+        return torch.cat([torch.empty(0, network.num_features), *rows])
+
+    ours, theirs = ([features(each) for each in side] for side in (sides.generated, sides.real))
+    score = movie_distance(network.name, ours, theirs)
     return None if isnan(score.distance) else score
 
 
@@ -179,7 +203,7 @@ def _remarks(sides: Sides, results: MovieResults) -> Iterator[str]:
             f"sizes differ ({' against '.join(shown(min(size)) for size in sizes)} px, for one): distances compare "
             "larger with smaller fields of view then, or cells of another size; cut both to one size, or give --scale"
         )
-    for score, kind in ((results.frames, "frame"), (results.clips, "clip tile")):
+    for score, kind in ((results.frames, "frame"), (results.clips, "clip tile"), (results.video, "clip")):
         if score and (fewest := min(score.generated, score.real)) < score.features:
             yield (
                 f"the distance of {counted(fewest, kind)} is too high, as {score.features} features want as many a "

@@ -6,7 +6,7 @@ energy models of motion (Adelson and Bergen 1985). Their responses are pooled ov
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from scipy import ndimage
 
 Image = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
+Frame = TypeVar("Frame")
 
 NAME = "clip bank 1 (52 derivatives in space and time, 8 frames x 64 px, not I3D)"
 """name of the extractor; its version number changes whenever a feature changes"""
@@ -33,7 +34,8 @@ def clip_features(frames: Iterable[Image]) -> Floats:
     resolutions. The responses are derivatives along four directions and the Laplacian, of a Gaussian of 1 px, each of
     the frames and of their first and second differences in time; and these differences of the smoothed frames alone.
     """
-    rows = [_clip(np.stack(clip)) for clip in _clips(frames)]
+    grey = (frame.mean(axis=0, dtype=np.float64) for frame in frames)
+    rows = [_clip(np.stack(clip)) for clip in clips(grey, FRAMES)]
     return np.stack(rows) if rows else np.empty((0, 1, 1 + LEVELS * (3 * FILTERS + 2)))
 
 
@@ -43,11 +45,12 @@ def texture_features(frame: Image) -> Floats:
     return np.log(FLOOR + np.array([np.abs(r).mean() for level in _levels(grey) for r in _edges(level)]))
 
 
-def _clips(frames: Iterable[Image]) -> Iterator[list[Floats]]:
-    clip: list[Floats] = []
+def clips(frames: Iterable[Frame], length: int) -> Iterator[list[Frame]]:
+    """Yield clips of `length` successive frames, which do not overlap; frames that do not fill a clip are left out."""
+    clip: list[Frame] = []
     for frame in frames:
-        clip.append(frame.mean(axis=0, dtype=np.float64))
-        if len(clip) == FRAMES:
+        clip.append(frame)
+        if len(clip) == length:
             yield clip
             clip = []
 

@@ -13,8 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torch import Tensor
 
 from cytoforge.metrics.copying import BLOCK, distances
 from cytoforge.metrics.estimates import RESAMPLES, Estimate, bootstrap_estimate, mean_estimate, resample
@@ -64,8 +63,8 @@ class SetScores:
 class PairScores:
     """How far generated images are from their real counterparts: means over the pairs.
 
-    PSNR is in dB; pairs of equal images are left out of its mean. LPIPS and its network are None if it was not
-    computed.
+    PSNR is in dB; pairs of equal images are left out of its mean. LPIPS on either network, and the network's name, are
+    None if it was not computed.
     """
 
     pairs: int
@@ -73,6 +72,8 @@ class PairScores:
     psnr: Estimate
     lpips: Estimate | None
     lpips_network: str | None
+    lpips_vgg: Estimate | None = None
+    lpips_vgg_network: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,30 +133,25 @@ def set_scores(
     )
 
 
-class _Given(nn.Module):
-    """A network that returns its input: the features are already computed, once for all scores."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.num_features = width
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features
-
-
 def frechet_distance(generated: Tensor, real: Tensor) -> float:
     """Return the Frechet distance of Gaussians with the means and covariances of features (n, d) and (m, d).
 
-    It is at least 0, and nan for fewer than two images on a side. Heusel et al. 2017, Eq. 6; torchmetrics computes it
-    in float64. Raises ValueError if the features are not two-dimensional or differ in d.
+    It is at least 0, and nan for fewer than two images on a side. Heusel et al. 2017, Eq. 6, in float64: for centred
+    features A and B, divided by the roots of n - 1 and m - 1, the trace of the root of the product of the covariances
+    is the sum of the singular values of A B^T, which is exact however few the images are. Raises ValueError if the
+    features are not two-dimensional or differ in d.
     """
     _check(generated, real)
     if min(len(generated), len(real)) < 2:
         return NAN
-    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]))
-    metric.update(real.double(), real=True)
-    metric.update(generated.double(), real=False)
-    return max(float(metric.compute()), 0.0)  # -1e-7 for equal sets, by rounding
+    ours, theirs = generated.double(), real.double()
+    apart = (ours.mean(0) - theirs.mean(0)).square().sum()
+    a, b = ((side - side.mean(0)) / (len(side) - 1) ** 0.5 for side in (ours, theirs))
+    # A = Q R with orthonormal columns in Q, so that the triangles R, of at most d rows, have the same singular values.
+    left, right = (torch.linalg.qr(side, mode="r").R for side in (a, b))
+    shared = torch.linalg.svdvals(left @ right.T).sum()
+    distance = apart + a.square().sum() + b.square().sum() - 2 * shared
+    return max(float(distance), 0.0)  # -1e-12 for equal sets, by rounding
 
 
 def kernel_distance(
@@ -249,7 +245,10 @@ def _check(generated: Tensor, real: Tensor) -> None:
 
 @torch.inference_mode()
 def pair_scores(
-    pairs: Iterable[tuple[Tensor, Tensor]], generator: np.random.Generator, lpips: PerceptualDistance | None = None
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    generator: np.random.Generator,
+    lpips: PerceptualDistance | None = None,
+    lpips_vgg: PerceptualDistance | None = None,
 ) -> PairScores:
     """Return scores of pairs of a generated and a real image (C, H, W) in [-1, 1], without rescaling grey values.
 
@@ -257,7 +256,8 @@ def pair_scores(
     11 px wide, standard deviation 1.5 px). PSNR has the range 2. Intervals come from resampling the pairs. Raises
     ValueError for images of different shapes or under 11 px (LPIPS: 17 px), and if there is no pair.
     """
-    rows: list[tuple[float, float, float]] = []
+    perceptual = (lpips, lpips_vgg)
+    rows: list[list[float]] = []
     for generated, real in pairs:
         if generated.shape != real.shape or min(real.shape[1:]) < WINDOW:
             raise ValueError(f"pairs need one shape of {WINDOW} px or more, got {generated.shape} and {real.shape}")
@@ -266,13 +266,16 @@ def pair_scores(
             a, b, gaussian_weights=True, use_sample_covariance=False, data_range=GREY_RANGE, channel_axis=0
         )
         ratio = NAN if np.array_equal(a, b) else float(peak_signal_noise_ratio(b, a, data_range=GREY_RANGE))
-        distance = NAN if lpips is None else float(lpips(generated[None], real[None]))
-        rows.append((float(similarity), ratio, distance))
+        seen = [NAN if one is None else float(one(generated[None], real[None])) for one in perceptual]
+        rows.append([float(similarity), ratio, *seen])
     if not rows:
         raise ValueError("need at least one pair of images, got none")
     draws = resample(len(rows), generator)
-    ssim, psnr, perceptual = (mean_estimate(values, draws) for values in zip(*rows, strict=True))
-    return PairScores(len(rows), ssim, psnr, None if lpips is None else perceptual, lpips.name if lpips else None)
+    ssim, psnr, *distances_seen = (mean_estimate(values, draws) for values in zip(*rows, strict=True))
+    first, second = (
+        (score, one.name) if one else (None, None) for score, one in zip(distances_seen, perceptual, strict=True)
+    )
+    return PairScores(len(rows), ssim, psnr, *first, *second)
 
 
 @torch.inference_mode()

@@ -146,6 +146,7 @@ def frame_scores(
     movies: Iterable[Iterable[tuple[Tensor, Tensor]]],
     generator: np.random.Generator,
     lpips: PerceptualDistance | None = None,
+    lpips_vgg: PerceptualDistance | None = None,
 ) -> PairScores:
     """Return `metrics.generation.pair_scores` of movies of pairs (C, H, W), averaged over frames, then over movies.
 
@@ -153,22 +154,28 @@ def frame_scores(
     movies. `images` of an estimate is the number of movies. Raises ValueError as `pair_scores` does, and if there is
     no movie.
     """
-    scores = [pair_scores(movie, generator, lpips) for movie in movies]
+    scores = [pair_scores(movie, generator, lpips, lpips_vgg) for movie in movies]
     if not scores:
         raise ValueError("need at least one movie, got none")
     draws = resample(len(scores), generator)
 
-    def joint(estimates: Iterable[Estimate]) -> Estimate:
-        estimate = mean_estimate([each.value for each in estimates], draws)
+    def joint(estimates: Iterable[Estimate | None]) -> Estimate | None:
+        values = [each.value for each in estimates if each is not None]
+        if not values:
+            return None
+        estimate = mean_estimate(values, draws)
         return estimate if estimate.images >= RESAMPLED else replace(estimate, low=NAN, high=NAN)
 
-    perceptual = [score.lpips for score in scores if score.lpips is not None]
+    ssim, psnr = joint(score.ssim for score in scores), joint(score.psnr for score in scores)
+    assert ssim is not None and psnr is not None
     return PairScores(
         sum(score.pairs for score in scores),
-        joint(score.ssim for score in scores),
-        joint(score.psnr for score in scores),
-        joint(perceptual) if perceptual else None,
+        ssim,
+        psnr,
+        joint(score.lpips for score in scores),
         scores[0].lpips_network,
+        joint(score.lpips_vgg for score in scores),
+        scores[0].lpips_vgg_network,
     )
 
 

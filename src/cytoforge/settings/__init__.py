@@ -44,6 +44,7 @@ from cytoforge.settings.training import (
     of_recipe,
     without_paths,
 )
+from cytoforge.settings.weights import WeightsConvert, WeightsFetch, WeightsList, WeightsVerify
 
 __all__ = [
     "TRACKERS",
@@ -83,6 +84,10 @@ __all__ = [
     "TrainSegmentation",
     "TrainTracker",
     "Training",
+    "WeightsConvert",
+    "WeightsFetch",
+    "WeightsList",
+    "WeightsVerify",
     "WithSynthetic",
     "check_places",
     "flags",

@@ -68,7 +68,7 @@ class ScorePaintings(Score):
     """Settings that scores of generated images and movies share."""
 
     weights_dir: Present | None = None
-    """folder with pretrained Inception, SqueezeNet and LPIPS weights; also from CYTOFORGE_WEIGHTS"""
+    """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS, or where weights fetch put them"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to compute"""
     threads: Count | None = None
