@@ -58,7 +58,7 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
         ("study extrapolation x --out y --densities 0.1 7", "--densities 7: must be at least 0 and at most 1, such as"),
         ("study training x --out y --networks", "--networks: name at least one"),
         ("segment r i --out y --tile 8", "--tile 8: must be at least 32, such as 256"),
-        ("train segmentation x --out y --steps 5 --minutes 1", "give --minutes or --steps, not both"),
+        ("train segmentation x --out y --steps 5 --minutes 1", "give one of --minutes, --steps and --epochs"),
         ("train segmentation x --out y --warm-start", "--warm-start belongs to --method cyclegan"),
         ("train segmentation x --out y --fold 6/5", "--fold 6/5 names no part"),
         ("train segmentation x --out y --fold 1/2 --validation z", "give --fold or --validation, not both"),

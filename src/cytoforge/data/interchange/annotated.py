@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.measure import label
 
+from cytoforge.cells.labels import connected
 from cytoforge.cells.outlines import Region, fill, paint
 from cytoforge.data.files import is_number
 from cytoforge.data.formats import MAX_BYTES, MAX_SIDE, SUFFIXES, reading
@@ -262,7 +262,7 @@ def drawn(regions: Iterable[Region], size: Size) -> Drawn:
 
 
 def label_image(path: Path, size: Size | None) -> Drawn:
-    """Read a label image; of a binary mask the connected components (also across corners) are numbered.
+    """Read a label image; of a binary mask the connected components are numbered.
 
     Raises UserError when its size is not that of the image, and when it is neither; see `label_images.judge`.
     """
@@ -273,7 +273,7 @@ def label_image(path: Path, size: Size | None) -> Drawn:
         return Drawn(labels)
     if verdict.kind != "binary":
         raise UserError(f"{path}: {verdict.what}; {verdict.remedy}")
-    return Drawn(label(labels > 0, connectivity=2).astype(np.int32), components=True)
+    return Drawn(connected(labels), components=True)
 
 
 def file_names(items: Iterable[Annotated]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cytoforge.cells.labels import connected
 from cytoforge.data.files import is_number
 from cytoforge.data.interchange.annotated import (
     Annotated,
@@ -96,8 +97,7 @@ def _draw(mask: Path, size: Size | None) -> Drawn:
 
 def components(mask: Path) -> NDArray[np.int32]:
     """Number the regions of a binary mask, connected by sides, as labels (H, W); raises UserError as read_picture."""
-    labels: NDArray[np.int32] = ndimage.label(read_picture(mask).any(axis=0), output=np.int32)[0]
-    return labels
+    return connected(read_picture(mask).any(axis=0))
 
 
 def recordings(source: Source) -> tuple[list[Recording], list[str]]:
