@@ -177,7 +177,7 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     recipe: Literal["own", "cgan-seg"] = "own"
     """cgan-seg: all settings as published, 2500 epochs; other flags change single ones"""
     method: Method = "conventional"
-    """conventional: pairs; cyclegan: cGAN-Seg, Fig. 1A; two-stage: a generator first; mean-teacher: with --unlabelled"""
+    """conventional: pairs; cyclegan: cGAN-Seg, Fig. 1A; two-stage: generator first; mean-teacher: with --unlabelled"""
     unlabelled: Present | None = None
     """cyclegan and mean-teacher: images without masks to learn from, too; masks beside them are not read"""
     network: Network = "unet"

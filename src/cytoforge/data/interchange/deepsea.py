@@ -97,7 +97,7 @@ def _draw(mask: Path, size: Size | None) -> Drawn:
 
 def components(mask: Path) -> NDArray[np.int32]:
     """Number the regions of a binary mask, connected by sides, as labels (H, W); raises UserError as read_picture."""
-    return connected(read_picture(mask).any(axis=0))
+    return connected(np.any(read_picture(mask), axis=0))
 
 
 def recordings(source: Source) -> tuple[list[Recording], list[str]]:
