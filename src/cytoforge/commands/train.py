@@ -228,6 +228,7 @@ def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
         augmentation=settings.augmentation,
         p_vanilla=settings.p_vanilla,
         condition=settings.condition or "mask",
+        masks=settings.masks,
         warm_start=hyperparameters.WARM_START if settings.warm_start else 0.0,
     )
     return changed(parameters, settings.set)

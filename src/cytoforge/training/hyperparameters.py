@@ -127,6 +127,8 @@ class CycleGAN(Adversarial):
     """segmentation network"""
     generator: Literal["style-unet", "unet"] = "style-unet"
     """image generator: with styles and noise, or one image per mask (cGAN-Seg, Figure 3)"""
+    masks: Literal["own", "simulated"] = "own"
+    """what the forward cycle paints on: the masks of the images (the paper), or simulated ones, as dense or denser"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"

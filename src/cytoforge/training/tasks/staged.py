@@ -28,6 +28,7 @@ from cytoforge.progress import say
 from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training.data import Masks, open_data
 from cytoforge.training.hyperparameters import Generator, Hyperparameters, Movie, Segmentation, SuperResolution
+from cytoforge.training.samplers.simulated import denser
 from cytoforge.training.specification import Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -40,7 +41,6 @@ LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to le
 VARIANTS = 2  # images painted on each simulated mask
 KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
 TRUSTED = 0.5  # painted images are used if its recall on them is at least this share of that on real ones
-DENSER, DENSEST = 2.0, 0.6  # of simulated masks: at most so many times an annotated image's coverage, and at most this
 LONGEST = 512  # px, side of a simulated mask
 RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
@@ -182,8 +182,7 @@ def simulate(training: Training, out: Path, count: int) -> None:
         draw = np.random.default_rng([seed, number])
         like = annotated[draw.integers(len(annotated))]
         size = [min(round(side * scale), LONGEST) for side in like.shape]
-        coverage = np.count_nonzero(like) / like.size
-        density = min(coverage * draw.uniform(1, DENSER), max(coverage, DENSEST))
+        density = denser(np.count_nonzero(like) / like.size, draw)
         simulated = simulate_labels(shapes, (size[0], size[1]), draw, density=density, magnification=scale)
         writer.add(name, labels=simulated.labels)
     writer.finish()
