@@ -6,7 +6,7 @@ numbers of an item are drawn from that item's generator alone.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -153,9 +153,9 @@ def apply_diff_augment(images: Tensor, draw: Sequence[DiffAugment]) -> Tensor:
     return torch.stack(augmented)
 
 
-def places_only(draw: Sequence[DiffAugment]) -> tuple[DiffAugment, ...]:
-    """Return only the functions of a draw that move or remove pixels, to be applied to masks beside images."""
-    return tuple(replace(item, functions=tuple(f for f in item.functions if f in PLACES)) for item in draw)
+def only(draw: Sequence[DiffAugment], functions: Collection[str]) -> tuple[DiffAugment, ...]:
+    """Return a draw with these functions alone, such as PLACES for masks beside images."""
+    return tuple(replace(item, functions=tuple(f for f in item.functions if f in functions)) for item in draw)
 
 
 def _draw_item(generator: Generator, height: int, width: int, p: float) -> DiffAugment:
@@ -209,6 +209,8 @@ DIFFERENTIABLE: dict[str, Callable[[Tensor, DiffAugment], Tensor]] = {
     "cutout": lambda image, draw: _cut_out(image, draw.cutout),
 }
 PLACES = ("translation", "cutout")
+"""functions that move or remove pixels"""
+NOT_MOVING = ("brightness", "saturation", "contrast", "cutout")
 
 
 def _cut(image: Tensor, labels: Tensor, size: tuple[int, int], generator: Generator) -> Pair:

@@ -6,6 +6,14 @@ from typing import Any, TypeVar
 Specification = TypeVar("Specification")
 
 
+def size(written: str | None) -> tuple[int, int] | None:
+    """Return the height and width that are written like 512x768."""
+    if written is None:
+        return None
+    height, width = map(int, written.split("x"))
+    return height, width
+
+
 def narrowed(kind: type[Specification], settings: Any, **own: Any) -> Specification:
     """Return a specification (a dataclass): fields in `own` take these values, others those in `settings`."""
     names = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]

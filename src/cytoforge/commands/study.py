@@ -6,7 +6,7 @@ from typing import TypeVar
 from pydantic_core import to_jsonable_python
 
 from cytoforge import settings
-from cytoforge.commands.narrowed import narrowed
+from cytoforge.commands.narrowed import narrowed, size
 from cytoforge.studies.datasets import open_all
 from cytoforge.studies.folder import StudyFolder
 from cytoforge.studies.frames import split_movies
@@ -20,6 +20,7 @@ from cytoforge.studies.present.presentation import Presentation
 from cytoforge.studies.present.segmenters import present_dense, present_limited_data, present_training
 from cytoforge.studies.present.trackers import present_tracking
 from cytoforge.studies.specification import (
+    AblationStudy,
     DenseStudy,
     ExtrapolationStudy,
     GeneratorStudy,
@@ -61,7 +62,7 @@ def study_limited_data(given: settings.StudyLimitedData) -> Path:
 
 def study_ablation(given: settings.StudyAblation) -> Path:
     """Compare generators with and without styles, perceptual loss and instances (cGAN-Seg, Figure 3)."""
-    study = specified(GeneratorStudy, given)
+    study = specified(AblationStudy, given)
     datasets = open_all(study)
     folder = open_folder("ablation", given)
     return _shown(folder, present_ablation(measure_ablation(study, datasets, folder)))
@@ -106,7 +107,15 @@ def specified(kind: type[Specification], given: settings.Study) -> Specification
         kind,
         given,
         seeds=tuple(range(given.seed, given.seed + given.seeds)),
-        budget=Budget(seconds=60 * given.minutes, clock=given.clock),
+        budget=Budget(
+            steps=given.steps,
+            epochs=given.epochs,
+            seconds=60 * given.minutes,
+            clock=given.clock,
+            until_converged=given.until_converged,
+        ),
+        resize=size(given.resize),
+        protocols=given.protocol,
         compute=Compute(device=given.device, threads=given.threads, weights_dir=given.weights_dir),
     )
 

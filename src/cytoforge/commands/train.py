@@ -1,9 +1,11 @@
 """`cytoforge train ...`: turn flags into hyperparameters and specifications, train, and print the result."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from cytoforge.commands.narrowed import size
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.settings import (
@@ -38,14 +40,15 @@ from cytoforge.training.tasks.task import Trained, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
 Painter = TypeVar("Painter", bound=Adversarial)
+Plain = TypeVar("Plain", bound=hyperparameters.Segmentation)
 Windowed = TypeVar(
     "Windowed",
-    hyperparameters.Segmentation,
-    CycleGAN,
-    hyperparameters.Generator,
-    hyperparameters.Movie,
-    hyperparameters.SuperResolution,
-    Vid2Vid,
+    bound=hyperparameters.Segmentation
+    | CycleGAN
+    | hyperparameters.Generator
+    | hyperparameters.Movie
+    | hyperparameters.SuperResolution
+    | Vid2Vid,
 )
 Compared = TypeVar("Compared", bound=str)
 
@@ -54,9 +57,10 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
     """Train a segmenter and print its run folder; raises UserError and Interrupted as `tasks.task.run_task`."""
     training = specified(settings)
     if settings.method == "two-stage":
-        trained = train_two_stage(segmentation_parameters(settings), stage_generator(settings), training)
+        parameters, generator = segmentation_parameters(settings), stage_generator(settings)
+        trained = train_two_stage(parameters, generator, training, settings.synthetic_images)
     else:
-        chosen = cycle_parameters(settings) if settings.method == "cyclegan" else segmentation_parameters(settings)
+        chosen = PARAMETERS.get(settings.method, segmentation_parameters)(settings)
         trained = run_task(SegmentationTask(chosen, settings.start), training)
     return _told(trained, "segmenter", "segment {} IMAGES")
 
@@ -116,8 +120,8 @@ def tell_settings(settings: Training) -> None:
 def _chosen(settings: Training) -> tuple[Hyperparameters, str]:
     """Return the hyperparameters that --set changes, and a note that names their stages if there are several."""
     if isinstance(settings, TrainSegmentation):
-        if settings.method == "cyclegan":
-            return cycle_parameters(settings), ""
+        if settings.method in PARAMETERS:
+            return PARAMETERS[settings.method](settings), ""
         note = ", of both segmenters and not of the generator" if settings.method == "two-stage" else ""
         return segmentation_parameters(settings), note
     if isinstance(settings, TrainGenerator):
@@ -157,6 +161,7 @@ def specified(settings: Training) -> specification.Training:
             scale=settings.scale if isinstance(settings, Scaled) else 1.0,
             resize=resize_of(settings),
             synthetic=synthetic,
+            unlabelled=getattr(settings, "unlabelled", None),
         ),
         output=specification.Output(path=settings.out, overwrite=settings.overwrite),
         budget=budget_of(settings),
@@ -192,19 +197,23 @@ def resize_of(settings: Training) -> tuple[int, int] | None:
     """Return the height and width that all images get, or None where they have a scale."""
     if not isinstance(settings, Scaled) or settings.resize is None or settings.given("scale"):
         return None  # --scale is given rather than the size of a recipe
-    height, width = map(int, settings.resize.split("x"))
-    return height, width
+    return size(settings.resize)
 
 
 def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segmentation:
     """Return the hyperparameters of conventional training."""
+    return _segmentation(hyperparameters.SEGMENTATION[settings.preset], settings)
+
+
+def _segmentation(preset: Plain, settings: TrainSegmentation) -> Plain:
     parameters = replace(
-        _windows(hyperparameters.SEGMENTATION[settings.preset], settings),
+        _windows(preset, settings),
         network=settings.network,
         target=settings.target,
         augmentation=settings.augmentation,
         p_vanilla=settings.p_vanilla,
         norm=settings.norm,
+        anneal=preset.anneal and not settings.until_converged,
     )
     return changed(parameters, settings.set)
 
@@ -222,6 +231,17 @@ def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
         warm_start=hyperparameters.WARM_START if settings.warm_start else 0.0,
     )
     return changed(parameters, settings.set)
+
+
+def teacher_parameters(settings: TrainSegmentation) -> hyperparameters.MeanTeacher:
+    """Return the hyperparameters of training with a mean teacher."""
+    return _segmentation(hyperparameters.MEAN_TEACHER[settings.preset], settings)
+
+
+PARAMETERS: dict[str, Callable[[TrainSegmentation], CycleGAN | hyperparameters.Segmentation]] = {
+    "cyclegan": cycle_parameters,
+    "mean-teacher": teacher_parameters,
+}
 
 
 def stage_generator(settings: TrainSegmentation) -> hyperparameters.Generator:
@@ -318,6 +338,7 @@ def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
         "perceptual": _perceptual(settings, parameters.perceptual),
         "style_mixing": settings.style_mixing,
         "p_diff": settings.p_diff,
+        "anneal": parameters.anneal and not settings.until_converged,  # a fall of the rates would need a known end
     }
     return replace(parameters, **values, heads=parameters.heads if settings.attention else 0)
 

@@ -64,7 +64,7 @@ def look(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[Floats, fl
     scaling = segmenter.at(dataset.scale).scaling
     image, labels = dataset.read_image(item, scaling, segmenter.normalisation), dataset.read_labels(item, scaling)
     found = segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
-    (recall,) = segmentation_scores(labels, found, thresholds=(IOU,)).recall
+    (recall,) = segmentation_scores(labels, found, (IOU,), segmenter.target.protocol).recall
     return image, None if np.isnan(recall) else float(recall)
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.settings.base import Count, Fraction, Present, command
-from cytoforge.settings.training import Clock, Condition, Network
+from cytoforge.settings.training import Augmentation, Clock, Condition, Network, Size, TargetName
 
 
 @command
@@ -30,10 +30,32 @@ class Study:
     """size of networks, windows and batches"""
     minutes: Annotated[float, Field(gt=0)] = 10.0
     """time of each training"""
+    epochs: Count | None = None
+    """passes of each training over its images, instead of a time"""
+    steps: Count | None = None
+    """steps of each training, instead of a time"""
+    until_converged: bool = False
+    """stop each training when its validation score has not risen for a quarter of its steps"""
     clock: Clock = "wall"
     """what minutes are, as in train segmentation"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize images on reading"""
+    resize: Size | None = None
+    """resize all images to this height and width instead, whatever their aspect"""
+    images: Annotated[int, Field(ge=2)] | None = None
+    """use only this many annotated images, training and validation together"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to train on, such as 01 (repeatable); without it all but those tested on"""
+    test_sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder DATA, or of --test, to test on (repeatable)"""
+    network: Network = "unet"
+    """network of segmenters"""
+    target: TargetName = "boundary"
+    """target of segmenters, as in train segmentation"""
+    augmentation: Augmentation = "strong"
+    """augmentation of segmenters, as in train segmentation"""
+    protocol: Annotated[tuple[Literal["instances", "paper"], ...], Field(min_length=1)] = ("instances", "paper")
+    """how segmentations are scored, as in score segmentation; charts and differences are by the first"""
     weights_dir: Present | None = None
     """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -52,6 +74,10 @@ class Study:
     def _problems(self) -> list[str]:
         """Return one sentence for each contradiction between settings."""
         problems = [] if self.data else ["name a dataset"]
+        if self.epochs is not None and self.steps is not None:
+            problems.append("give --epochs or --steps, not both")
+        if self.resize is not None and self.scale != 1:
+            problems.append("give --scale or --resize, not both")
         if self.test is not None and len(self.data) > 1:
             problems.append("--test belongs to a single DATA")
         named = [path.resolve().parts[-2:] for path in self.data]
@@ -80,12 +106,13 @@ class StudyTraining(Study):
     Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
 
     Examples:
-      cytoforge study training DATA --out OUT --few 20 --minutes 10
+      cytoforge study training DATA --out OUT --images 20 --minutes 10
+      cytoforge study training DATA --out OUT --target semantic --augmentation paper --steps 20000 --until-converged
       cytoforge study training DATA1 DATA2 --out OUT --networks unet cellpose
     """
 
-    few: Annotated[int, Field(ge=2)] = 20
-    """number of annotated images to train on, including those for validation"""
+    images: Annotated[int, Field(ge=2)] = 20
+    """number of the few annotated images to train on, including those for validation"""
     seeds: Count = 5
     """number of random subsets"""
     networks: Annotated[tuple[Network, ...], Field(min_length=1)] = ("unet", "cellpose", "deepsea")
@@ -99,11 +126,12 @@ class StudyDense(Study):
     """Compare training on real images with and without dense synthetic ones, on easy and hard images (Table 2).
 
     Examples:
-      cytoforge study dense DATA --out OUT --few 5 --minutes 10
+      cytoforge study dense DATA --out OUT --images 5 --minutes 10
+      cytoforge study dense DATA --out OUT --images 200 --synthetic-images 700 --network deepsea --target semantic
     """
 
-    few: Annotated[int, Field(ge=2)] | None = None
-    """use only this many annotated images, training and validation together"""
+    synthetic_images: Count = 36
+    """number of dense synthetic images"""
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 
@@ -123,6 +151,8 @@ class StudyLimitedData(Study):
     """numbers of labelled crops"""
     crop: Annotated[int, Field(ge=32)] = 176
     """side of a crop in pixels, at --scale"""
+    synthetic_images: Count = 36
+    """number of synthetic images"""
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 
@@ -134,8 +164,6 @@ class StudyLimitedData(Study):
 class StudyGenerators(Study):
     """Settings that studies of generators share."""
 
-    limit: Annotated[int, Field(ge=2)] | None = None
-    """use only this many annotated images, training and validation together"""
     condition: Condition | None = "instances"
     """what generators are given of the cells"""
 
@@ -145,8 +173,12 @@ class StudyAblation(StudyGenerators):
     """Compare generators with and without styles, perceptual loss and instances (cGAN-Seg, Figure 3).
 
     Examples:
-      cytoforge study ablation DATA --out OUT --limit 5 --minutes 10
+      cytoforge study ablation DATA --out OUT --images 5 --minutes 10
+      cytoforge study ablation DATA --out OUT --cycle --network deepsea --target semantic --resize 512x768
     """
+
+    cycle: bool = False
+    """train generators in cGAN-Seg's cycle, with a segmenter of --network, instead of on pairs alone"""
 
     condition: Condition | None = "mask"
     """what generators are given of the cells, except generators that are given instances"""
@@ -186,8 +218,6 @@ class StudyExtrapolation(StudyGenerators):
 class StudyMovies(Study):
     """Settings that studies of movies share."""
 
-    sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence of DATA to train on, such as 01 (repeatable); without it all but those tested on"""
     test_sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of DATA, or of --test, to test on (repeatable); without it the last not trained on, or all of --test"""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.35

@@ -9,7 +9,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, command
 
-Method = Literal["conventional", "cyclegan", "two-stage"]
+Method = Literal["conventional", "cyclegan", "two-stage", "mean-teacher"]
 Condition = Literal["mask", "instances"]
 Network = Literal["unet", "cellpose", "deepsea"]
 TargetName = Literal["boundary", "semantic"]
@@ -170,13 +170,17 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
       cytoforge train segmentation DATA --out RUN --limit 5 --minutes 4 --scale 0.333
       cytoforge train segmentation DATA --out RUN --with SYNTHETIC
       cytoforge train segmentation DATA --out RUN --method cyclegan --warm-start
+      cytoforge train segmentation DATA --out RUN --method cyclegan --unlabelled IMAGES
       cytoforge train segmentation DATA --out RUN --recipe cgan-seg --preset small --minutes 60
     """
 
     recipe: Literal["own", "cgan-seg"] = "own"
     """cgan-seg: all settings as published, 2500 epochs; other flags change single ones"""
     method: Method = "conventional"
-    """conventional: pairs alone; cyclegan: as in cGAN-Seg, Fig. 1A; two-stage: a generator, then --with its pictures"""
+    """conventional: pairs alone; cyclegan: as in cGAN-Seg, Fig. 1A; two-stage: a generator, then --with its pictures;
+    mean-teacher: also consistent on --unlabelled images"""
+    unlabelled: Present | None = None
+    """cyclegan and mean-teacher: images without masks to learn from, too; masks beside them are not read"""
     network: Network = "unet"
     """segmentation network"""
     target: TargetName = "boundary"
@@ -187,6 +191,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     """cyclegan: image generator, as --network of train generator"""
     start: RunFolder | None = None
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
+    synthetic_images: Count = 36
+    """two-stage: number of synthetic images to learn from"""
     warm_start: bool = False
     """cyclegan: generator and segmenter learn from the pairs first, the cycle and the adversaries join later"""
 
@@ -198,10 +204,14 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
             problems.append("--warm-start belongs to --method cyclegan")
         if self.generator != "style-unet" and self.method != "cyclegan":
             problems.append("--generator belongs to --method cyclegan")
-        if self.condition is not None and self.method == "conventional":
+        if self.condition is not None and self.method not in ("cyclegan", "two-stage"):
             problems.append("--condition belongs to --method cyclegan or two-stage")
         if self.synthetic is not None and self.method != "conventional":
             problems.append(f"--with belongs to --method conventional, not {self.method}")
+        if self.unlabelled is not None and self.method not in ("cyclegan", "mean-teacher"):
+            problems.append("--unlabelled belongs to --method cyclegan or mean-teacher")
+        if self.unlabelled is None and self.method == "mean-teacher":
+            problems.append("--method mean-teacher needs --unlabelled IMAGES")
         if self.start is not None and self.method == "two-stage":
             problems.append("--start belongs to --method conventional or cyclegan")
         if self.method == "two-stage" and self.devices > 1:

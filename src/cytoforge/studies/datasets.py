@@ -27,24 +27,49 @@ def open_data(study: Study, data: Path) -> Dataset:
     Raises UserError when there are no pairs, when some are synthetic, when a mask of --test lacks its image, when an
     image is in both, and when DATA is a movie and there is no --test, because its frames resemble each other.
     """
-    dataset = Dataset.open(data).pairs()
-    if study.test is None:
+    dataset = _training_part(study, data)
+    tests = _test_part(study, data)
+    if tests is None:
         if any(item.frame is not None for item in dataset.items):
-            raise UserError(f"{data}: is a movie, whose frames are too alike to test on some; give --test MOVIE")
+            raise UserError(
+                f"{data}: is a movie, whose frames are too alike to test on some; give --test MOVIE or --test-sequence"
+            )
         tests = dataset
     else:
-        tests = Dataset.open(study.test).masks()
         for item in tests.items:
             if item.image is None:
                 raise UserError(f"{item.mask}: has no image to test on; add it, or take the mask away")
         if same := dataset.common_image(tests):
             raise UserError(f"{same[1]}: is in {data}, too; test on images that nothing is trained on")
-    for one in {dataset.path: dataset, tests.path: tests}.values():
-        one.check_labels()
+    for one in (dataset,) if tests is dataset else (dataset, tests):
+        one.check_labels(
+            binary=study.protocols == ("paper",) and study.target == "semantic",
+            otherwise="--target semantic --protocol paper, for which cells that touch are one",
+        )
         say(one.left_out)
     if witness := dataset.synthetic() or tests.synthetic():
         raise UserError(f"{witness}: says that these images are synthetic; a study wants annotated real ones")
     return dataset
+
+
+def _training_part(study: Study, data: Path) -> Dataset:
+    """Return the pairs to train on: of a movie the sequences that are named, or else all but those tested on."""
+    names = study.sequence
+    if not names and study.test is None and study.test_sequence:
+        found = dict.fromkeys(str(item.group) for item in Dataset.open(data).items)
+        names = tuple(name for name in found if name not in study.test_sequence)
+        if not names:
+            raise UserError(f"{data}: --test-sequence leaves none to train on; name fewer")
+    if shared := set(names) & set(study.test_sequence) if study.test is None else set():
+        raise UserError(f"--sequence and --test-sequence share {', '.join(sorted(shared))}; name others")
+    return Dataset.open(data, names).pairs()
+
+
+def _test_part(study: Study, data: Path) -> Dataset | None:
+    """Return the images to test on, or None if they are drawn from those of `data`."""
+    if study.test is None and not study.test_sequence:
+        return None
+    return Dataset.open(study.test or data, study.test_sequence).masks()
 
 
 def open_all(study: Study) -> dict[str, Dataset]:
@@ -67,16 +92,18 @@ def subset(
 
     Raises UserError when fewer than `least` are left to train on.
     """
-    pool, test = (dataset.items, ()) if study.test else split_test(dataset, study.test_share, seed)
+    tests = _test_part(study, dataset.path)
+    pool, test = (dataset.items, tests.items) if tests else split_test(dataset, study.test_share, seed)
     if len(pool) < (least or 1):
         raise UserError(
             f"{dataset.path}: leaves {counted(len(pool), 'image')} to train on, {least} are needed; ask for fewer"
         )
-    if study.test is not None:
+    if study.test is not None and not study.sequence and not study.test_sequence:
         return dataset.path, study.test
+    place = name if tests else f"{name}-{seed}"
     return (
-        copy_items(dataset, pool, folder.place("data", f"{name}-{seed}", "train")),
-        copy_items(dataset, test, folder.place("data", f"{name}-{seed}", "test")),
+        copy_items(dataset, pool, folder.place("data", place, "train")),
+        copy_items(tests or dataset, test, folder.place("data", place, "test")),
     )
 
 

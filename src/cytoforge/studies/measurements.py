@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from cytoforge.studies.specification import (
+    AblationStudy,
     DenseStudy,
     ExtrapolationStudy,
     GeneratorStudy,
@@ -55,8 +56,10 @@ class SegmenterScores(Stored):
     verdict: str = ""
     trained_on: list[str] = []
     """names of the images for training and validation"""
-    images: dict[str, ImageScores]
-    """by name of the test image"""
+    images: dict[str, ImageScores] = {}
+    """by name of the test image, by the protocol `instances`"""
+    paper: dict[str, ImageScores] = {}
+    """the same by the protocol `paper`"""
 
 
 class PaintingScores(Stored):
@@ -170,8 +173,10 @@ class Paintings:
 class MeasuredAblation:
     """What `study ablation` measures."""
 
-    study: GeneratorStudy
+    study: AblationStudy
     generators: Mapping[str, Sequence[PaintingScores]]
+    left_out: Mapping[str, str]
+    """generators that could not be trained, and why"""
     paintings: Paintings
 
 

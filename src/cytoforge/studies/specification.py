@@ -8,6 +8,8 @@ from cytoforge.training.hyperparameters import Condition
 from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute
 
 MovieMethod = Literal["tgan", "vid2vid"]
+Protocol = Literal["instances", "paper"]
+SegmenterNetwork = Literal["unet", "cellpose", "deepsea"]
 LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of simulated dense cells
 SHORT_MOVIE = 10  # frames of a dense movie, and of one on another background
 SIMULATED_SEQUENCES = 2  # of painted movies that a tracker is trained on
@@ -31,6 +33,21 @@ class Study:
     """budget of each training"""
     scale: float = 1.0
     """factor by which images are resized on reading"""
+    resize: tuple[int, int] | None = None
+    """height and width in pixels to which every image is resized instead"""
+    images: int | None = None
+    """number of annotated images to use, training and validation together; all without it"""
+    sequence: tuple[str, ...] = ()
+    """sequences of a movie folder to train on; all but those tested on without any"""
+    test_sequence: tuple[str, ...] = ()
+    """sequences of a movie folder to test on"""
+    network: SegmenterNetwork = "unet"
+    """network of segmenters"""
+    target: Literal["boundary", "semantic"] = "boundary"
+    augmentation: Literal["strong", "paper"] = "strong"
+    """augmentation of segmenters"""
+    protocols: tuple[Protocol, ...] = ("instances", "paper")
+    """protocols by which segmentations are scored; the first is that of differences and charts"""
     compute: Compute = field(default_factory=Compute)
 
 
@@ -38,9 +55,9 @@ class Study:
 class TrainingStudy(Study):
     """Training on few images, conventional and cyclegan, against conventional training on all."""
 
-    few: int
-    """number of images, training and validation together"""
-    networks: tuple[Literal["unet", "cellpose", "deepsea"], ...]
+    images: int
+    """number of the few images, training and validation together"""
+    networks: tuple[SegmenterNetwork, ...]
     warm_start: bool = True
     """whether cyclegan learns from the pairs first"""
 
@@ -49,8 +66,7 @@ class TrainingStudy(Study):
 class DenseStudy(Study):
     """Training on real images with and without dense synthetic ones."""
 
-    few: int | None = None
-    """number of images, training and validation together; all without it"""
+    synthetic_images: int = 36
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 
@@ -63,6 +79,7 @@ class LimitedDataStudy(Study):
     """numbers of crops"""
     crop: int
     """side of a crop in pixels, at `scale`"""
+    synthetic_images: int = 36
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 
@@ -71,10 +88,16 @@ class LimitedDataStudy(Study):
 class GeneratorStudy(Study):
     """Studies of image generators: `ablation` and `versatility`."""
 
-    limit: int | None = None
-    """number of images, training and validation together; all without it"""
     condition: Condition | None = "instances"
     """what generators are given of the cells"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationStudy(GeneratorStudy):
+    """Parts of the generator, one by one."""
+
+    cycle: bool = False
+    """whether generators learn in cGAN-Seg's cycle, with a segmenter (cGAN-Seg, Figure 3), or from pairs alone"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +114,6 @@ class ExtrapolationStudy(GeneratorStudy):
 class SequenceStudy(Study):
     """Studies of movies: which sequences are trained on and which tested on."""
 
-    sequence: tuple[str, ...] = ()
-    """sequences to train on; all but those tested on without any"""
-    test_sequence: tuple[str, ...] = ()
-    """sequences to test on; the last not trained on, or all of `test`, without any"""
     test_share: float = 0.35
     """share of the frames, the last ones, to test on where there is no other sequence for that"""
     methods: tuple[MovieMethod, ...] = ("tgan", "vid2vid")

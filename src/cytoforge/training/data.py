@@ -9,6 +9,7 @@ import numpy as np
 
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
+from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, Scaling, is_blank
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
@@ -200,6 +201,50 @@ def open_synthetic(
         dataset.items, lambda i: _read(dataset, dataset.items[i], scaling), source.share, source.schedule
     )
     return synthetic, dataset.fingerprint()
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Images without masks; `read(i)` gives image float32 (C, H, W) and labels int32 (H, W) that are 0."""
+
+    names: tuple[str, ...]
+    read: Callable[[int], tuple[np.ndarray, np.ndarray]]
+    notes: tuple[str, ...]
+    fingerprint: dict[str, Any]
+
+
+def open_unlabelled(data: Data, training: TrainingData) -> Unlabelled | None:
+    """Open the images without masks that are learned from, too; None where there shall be none.
+
+    Masks that lie beside them are not read. Images that are among those of validation are left out, and said. Raises
+    UserError when none is left, and when they have another number of channels.
+    """
+    if data.unlabelled is None:
+        return None
+    dataset = Dataset.open(data.unlabelled).images()
+    held = {digest(item.image) for item in training.held if item.image is not None}
+    kept = tuple(item for item in dataset.items if item.image is not None and digest(item.image) not in held)
+    notes = list(dataset.left_out)
+    if len(kept) < len(dataset.items):
+        notes.append(
+            f"{data.unlabelled}: {counted(len(dataset.items) - len(kept), 'image')} of validation left out, as the "
+            "segmenter would know them before it is measured on them"
+        )
+    if not kept:
+        raise UserError(f"{data.unlabelled}: holds no other images than those of validation; give others")
+    dataset = replace(dataset, items=kept)
+    if (found := dataset.channels()) != training.channels:
+        raise UserError(
+            f"{data.unlabelled}: has images of {counted(found, 'channel')}, {data.path} of {training.channels}; "
+            "convert them"
+        )
+    scaling = data.resize or data.scale / dataset.scale
+
+    def read(i: int) -> tuple[np.ndarray, np.ndarray]:
+        image = dataset.read_image(kept[i], scaling)
+        return image, np.zeros(image.shape[1:], np.int32)
+
+    return Unlabelled(tuple(item.name for item in kept), read, tuple(notes), dataset.fingerprint())
 
 
 def _read(

@@ -74,6 +74,18 @@ class Segmentation(Hyperparameters):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeanTeacher(Segmentation):
+    """Training that also keeps a segmenter consistent on images without masks (Tarvainen and Valpola, 2017)."""
+
+    consistency: Amount = 10.0
+    """weight of the squared difference to the teacher's probabilities, once it has risen"""
+    ramp: Count = 500
+    """steps in which that weight rises"""
+    teacher_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """decay per step of the teacher, a moving average of the segmenter's weights"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Adversarial(Hyperparameters):
     """What all trainings of generators against discriminators have."""
 
@@ -302,6 +314,7 @@ SEGMENTATION = {
     "small": Segmentation(**_SMALL, depth=4, crop=(128, 128), rate=3e-3),
     "paper": Segmentation(**_PAPER, depth=4, crop=(512, 768), batch=2, rate=1e-4, anneal=False),
 }
+MEAN_TEACHER = {name: MeanTeacher(**vars(preset)) for name, preset in SEGMENTATION.items()}
 CYCLE_GAN = {
     "tiny": CycleGAN(**_TINY_PAINTING, **_QUICK_CYCLE, crop=(64, 64)),
     "small": CycleGAN(**_SMALL_PAINTING, **_QUICK_CYCLE, crop=(128, 128)),

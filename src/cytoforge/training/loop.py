@@ -228,7 +228,7 @@ ASTRAY = 0.1  # a last validation score that is this far below the best tells th
 FEW_VALIDATIONS = 3  # with fewer it is not known how the score went
 MIDDLE = 0.4  # share of a training; a validation between it and the last quarter shows what that quarter gained
 CONVERGED = 0.25  # share of the steps so far without a better validation score that tells that there will be none
-SETTLED = 12  # least number of validations before a training is taken as converged
+SETTLED = 40  # least number of validations before a training is taken as converged
 LEARNED = 0.05  # validation score from which something has been learned
 
 
@@ -278,12 +278,14 @@ def _evaluate(
     if main:
         run.append_metrics({"step": state.step, "seconds": round(state.seconds, 2), "validation": score, **means})
     state.sums = {}
-    state.finished = (budget.patience is not None and state.since_best >= budget.patience) or (
-        budget.until_converged
-        and state.best >= LEARNED
-        and len(state.history) >= SETTLED
-        and state.step - state.best_step > CONVERGED * state.step
-    )
+    state.finished = state.best >= LEARNED and _settled(state, budget)
+
+
+def _settled(state: State, budget: Budget) -> bool:
+    """Tell whether the score has not risen for as long as the budget has patience."""
+    if budget.until_converged:
+        return len(state.history) >= SETTLED and state.step - state.best_step > CONVERGED * state.step
+    return budget.patience is not None and state.since_best >= budget.patience
 
 
 def _next_validation(history: list[list[float]], budget: Budget) -> float:

@@ -62,6 +62,8 @@ class Data:
     resize: tuple[int, int] | None = None
     """height and width in pixels to which every image is resized instead, whatever its aspect"""
     synthetic: SyntheticData | None = None
+    unlabelled: Path | None = None
+    """images without masks to learn from, too"""
 
     @property
     def scaling(self) -> Scaling:

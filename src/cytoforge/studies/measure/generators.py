@@ -11,7 +11,7 @@ from pydantic import Field
 from cytoforge.data.dataset import INFO, Dataset
 from cytoforge.data.run import Run
 from cytoforge.data.run_config import Settings, parse
-from cytoforge.data.weights import weights_file
+from cytoforge.data.weights import lacking, weights_file
 from cytoforge.evaluation.comparison import ImageComparison
 from cytoforge.evaluation.generation import GenerationResults, open_images, score_images
 from cytoforge.inference.generate import Keeping, generate_images
@@ -22,7 +22,7 @@ from cytoforge.simulated.masks import simulate_masks
 from cytoforge.simulated.specification import MaskSimulation
 from cytoforge.studies.datasets import subset
 from cytoforge.studies.folder import StudyFolder
-from cytoforge.studies.measure.trainings import image_generator, reference_segmenter, training_of
+from cytoforge.studies.measure.trainings import generator_in_cycle, image_generator, reference_segmenter, training_of
 from cytoforge.studies.measurements import (
     DensePaintings,
     MeasuredAblation,
@@ -31,16 +31,16 @@ from cytoforge.studies.measurements import (
     Paintings,
     PaintingScores,
 )
-from cytoforge.studies.specification import LAYOUTS, ExtrapolationStudy, GeneratorStudy
-from cytoforge.training.hyperparameters import GENERATOR, TEXTURES, Generator
+from cytoforge.studies.specification import LAYOUTS, AblationStudy, ExtrapolationStudy, GeneratorStudy
+from cytoforge.training.hyperparameters import GENERATOR, Generator
 from cytoforge.training.tasks.staged import finished
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "U-Net, L1": {"network": "unet", "perceptual": "none", "background": "painted"},
     "StyleUNet, L1": {"perceptual": "none", "background": "painted"},
     "StyleUNet, L1 + VGG-19": {"perceptual": "vgg", "background": "painted"},
-    "StyleUNet, textures in the discriminator's features": {"perceptual": "textures", "background": "painted"},
-    "the same, told of instances": {"perceptual": "textures", "background": "painted", "condition": "instances"},
+    "StyleUNet, textures in the discriminator's features": {"perceptual": "statistics", "background": "painted"},
+    "the same, told of instances": {"perceptual": "statistics", "background": "painted", "condition": "instances"},
     "StyleUNet, L1 + features, told of instances, on real backgrounds": {
         "perceptual": "features",
         "background": "real",
@@ -73,27 +73,40 @@ class Simulated(Settings):
     files: dict[str, Covered] = Field(min_length=1)
 
 
-def measure_ablation(study: GeneratorStudy, datasets: Mapping[str, Dataset], folder: StudyFolder) -> MeasuredAblation:
+def measure_ablation(study: AblationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder) -> MeasuredAblation:
     """Measure generators with and without styles, perceptual loss and instances.
 
     Raises UserError as training, generating and scoring do.
     """
     ((data, dataset),) = datasets.items()
-    has_vgg = weights_file("vgg19", study.compute.weights_dir) is not None
-    arms = {number: arm for number, arm in enumerate(ARMS, start=1) if has_vgg or "VGG-19" not in arm}
+    left_out = left_out_arms(study)
+    arms = {number: arm for number, arm in enumerate(ARMS, start=1) if arm not in left_out}
     found: dict[str, list[PaintingScores]] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.limit)
+        pool, test = subset(folder, study, data, dataset, seed, study.images)
         reference = _reference(folder, study, pool, seed)
         for number, arm in arms.items():
             say([f"ablation: {arm}, seed {seed}"])
             parameters = arm_parameters(study, arm)
-            run = _generator(folder, study, parameters, pool, f"{number}-{seed}", seed)
+            run = _generator(folder, study, parameters, pool, f"{number}-{seed}", seed, cycle=study.cycle)
             scores = painting_scores(folder, f"{number}-{seed}", study, run, reference, test, test)
             found.setdefault(arm, []).append(scores)
     _, test = subset(folder, study, data, dataset, study.seeds[0])
     works = {arm: folder.place("work", f"{number}-{study.seeds[0]}") for number, arm in arms.items()}
-    return MeasuredAblation(study=study, generators=found, paintings=Paintings("ablation", test, works))
+    paintings = Paintings("ablation", test, works)
+    return MeasuredAblation(study=study, generators=found, left_out=left_out, paintings=paintings)
+
+
+def left_out_arms(study: AblationStudy) -> dict[str, str]:
+    """Return the generators of the ablation that cannot be trained, and why."""
+    weights = study.compute.weights_dir
+    found = {}
+    for arm, values in ARMS.items():
+        if values["perceptual"] == "vgg" and weights_file("vgg19", weights) is None:
+            found[arm] = lacking(weights, "vgg19")
+        elif study.cycle and values["background"] == "real":
+            found[arm] = "in the cycle a generator paints all"
+    return found
 
 
 def measure_versatility(
@@ -104,7 +117,7 @@ def measure_versatility(
     paintings = []
     for name, dataset in datasets.items():
         for seed in study.seeds:
-            pool, test = subset(folder, study, name, dataset, seed, study.limit)
+            pool, test = subset(folder, study, name, dataset, seed, study.images)
             reference = _reference(folder, study, pool, seed, f"{name}-")
             run = _generator(folder, study, base_parameters(study), pool, f"{name}-{seed}", seed)
             scores = painting_scores(folder, f"{name}-{seed}", study, run, reference, test, test)
@@ -122,7 +135,7 @@ def measure_extrapolation(
     scores: dict[tuple[str, float], list[PaintingScores]] = {}
     reached: dict[tuple[str, float], list[float]] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.limit)
+        pool, test = subset(folder, study, data, dataset, seed, study.images)
         reference = _reference(folder, study, pool, seed)
         run = _generator(folder, study, base_parameters(study), pool, f"generator-{seed}", seed)
         for layout in LAYOUTS:
@@ -165,22 +178,25 @@ def base_parameters(study: GeneratorStudy) -> Generator:
 
 def arm_parameters(study: GeneratorStudy, arm: str) -> Generator:
     """Return the hyperparameters of a generator of the ablation."""
-    values = dict(ARMS[arm])
-    if values["perceptual"] == "textures":
-        values["perceptual"] = TEXTURES[study.preset]
-    return replace(base_parameters(study), **values)
+    return replace(base_parameters(study), **ARMS[arm])
 
 
 def _generator(
-    folder: StudyFolder, study: GeneratorStudy, parameters: Generator, data: Path, name: str, seed: int
+    folder: StudyFolder,
+    study: GeneratorStudy,
+    parameters: Generator,
+    data: Path,
+    name: str,
+    seed: int,
+    cycle: bool = False,
 ) -> Run:
-    training = training_of(study, data, folder.place("runs", name), seed, limit=study.limit)
-    return image_generator(parameters, training)
+    training = training_of(study, data, folder.place("runs", name), seed, images=study.images)
+    return generator_in_cycle(study, parameters, training) if cycle else image_generator(parameters, training)
 
 
 def _reference(folder: StudyFolder, study: GeneratorStudy, data: Path, seed: int, prefix: str = "") -> Run:
     out = folder.place("runs", f"{prefix}reference-segmenter-{seed}")
-    return reference_segmenter(study.preset, training_of(study, data, out, seed, limit=study.limit))
+    return reference_segmenter(study, training_of(study, data, out, seed, images=study.images))
 
 
 def painting_scores(

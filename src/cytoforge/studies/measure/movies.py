@@ -84,7 +84,7 @@ def generator_run(folder: StudyFolder, study: SequenceStudy, method: MovieMethod
 
 def reference_run(folder: StudyFolder, study: SequenceStudy, data: Path, seed: int) -> Run:
     """Train the reference segmenter on the same frames, once."""
-    return reference_segmenter(study.preset, _reference_training(folder, study, data, seed))
+    return reference_segmenter(study, _reference_training(folder, study, data, seed))
 
 
 def _reference_training(folder: StudyFolder, study: SequenceStudy, data: Path, seed: int) -> Training:
@@ -190,7 +190,7 @@ def _measure_segmenters(
             "both": frame_training(folder, study, f"segmenter-both-{seed}", real, seed, synthetic=films),
         }
         for arm, training in trainings.items():
-            scores = segmenter_scores(folder, conventional(study.preset), training, test)
+            scores = segmenter_scores(folder, study, conventional(study), training, test)
             arms.setdefault(arm, []).append(scores)
     return arms
 

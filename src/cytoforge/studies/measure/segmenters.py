@@ -24,14 +24,16 @@ from cytoforge.studies.measurements import (
     MeasuredTraining,
     SegmenterScores,
 )
-from cytoforge.studies.specification import DenseStudy, LimitedDataStudy, Study, TrainingStudy
-from cytoforge.training.hyperparameters import Condition
+from cytoforge.studies.specification import DenseStudy, LimitedDataStudy, Protocol, Study, TrainingStudy
 from cytoforge.training.specification import Budget, Training
 
+PROTOCOLS: dict[Protocol, str] = {"instances": "images", "paper": "paper"}  # fields of SegmenterScores
 CONVENTIONAL, TWO_STAGE, CONTROL = "conventional", "two-stage", "conventional, as many segmenter steps"
 
 
-def segmenter_scores(folder: StudyFolder, method: Method, training: Training, test: Path) -> SegmenterScores:
+def segmenter_scores(
+    folder: StudyFolder, study: Study, method: Method, training: Training, test: Path
+) -> SegmenterScores:
     """Train a segmenter, segment the test images and score them, once; results are named after the run folder."""
     name = training.output.path.name
 
@@ -39,8 +41,6 @@ def segmenter_scores(folder: StudyFolder, method: Method, training: Training, te
         say([f"{folder.kind}: {name}"])
         run = method(training)
         found = segmented(run, test, folder.place("work", name), training.compute)
-        comparison = MaskComparison(prediction=found, truth=test)
-        scored = score_masks(comparison, open_masks(comparison))
         rows, facts = run.metrics(), run.provenance
         first = run.path / STAGES / "first-segmenter"  # the last segmenter starts from it if paintings are left out
         went_on = facts.get("started_from") is not None
@@ -50,10 +50,16 @@ def segmenter_scores(folder: StudyFolder, method: Method, training: Training, te
             seconds=rows[-1]["seconds"],
             verdict=facts["verdict"],
             trained_on=run.settings.training_images + run.settings.validation_images,
-            images={image: _image_scores(scores) for image, scores in scored.images.items()},
+            **{PROTOCOLS[protocol]: _scored(found, test, protocol) for protocol in study.protocols},
         )
 
     return folder.once(name, SegmenterScores, measure)
+
+
+def _scored(found: Path, test: Path, protocol: Protocol) -> dict[str, ImageScores]:
+    comparison = MaskComparison(prediction=found, truth=test, protocol=protocol)
+    results = score_masks(comparison, open_masks(comparison))
+    return {image: _image_scores(scores) for image, scores in results.images.items()}
 
 
 def _image_scores(scores: Scored) -> ImageScores:
@@ -75,19 +81,19 @@ def measure_training(study: TrainingStudy, datasets: Mapping[str, Dataset], fold
     found: dict[str, dict[tuple[str, str], list[SegmenterScores]]] = {}
     for data, dataset in datasets.items():
         for seed in study.seeds:
-            pool, test = subset(folder, study, data, dataset, seed, study.few + 1)
+            pool, test = subset(folder, study, data, dataset, seed, study.images + 1)
             for network in study.networks:
-                plain = conventional(study.preset, network)
-                cycle = in_cycle(study.preset, network, warm_start=study.warm_start)
+                plain = conventional(study, network)
+                cycle = in_cycle(study, network, warm_start=study.warm_start)
                 arms = {
-                    f"conventional, {study.few} images": (plain, study.few),
-                    f"cyclegan, {study.few} images": (cycle, study.few),
+                    f"conventional, {study.images} images": (plain, study.images),
+                    f"cyclegan, {study.images} images": (cycle, study.images),
                     "conventional, all images": (plain, None),
                 }
-                for arm, (method, limit) in arms.items():
+                for arm, (method, images) in arms.items():
                     name = f"{data}-{network}-{arm}-{seed}".replace(", ", "-").replace(" ", "-")
-                    training = training_of(study, pool, folder.place("runs", name), seed, limit=limit)
-                    scores = segmenter_scores(folder, method, training, test)
+                    training = training_of(study, pool, folder.place("runs", name), seed, images=images)
+                    scores = segmenter_scores(folder, study, method, training, test)
                     found.setdefault(data, {}).setdefault((network, arm), []).append(scores)
     return MeasuredTraining(study=study, datasets=found)
 
@@ -101,8 +107,9 @@ def measure_dense(study: DenseStudy, datasets: Mapping[str, Dataset], folder: St
     arms: dict[str, list[SegmenterScores]] = {}
     touching: dict[str, float] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.few)
-        for arm, scores in _three_ways(folder, study, study.condition, pool, test, f"{seed}", seed, study.few).items():
+        pool, test = subset(folder, study, data, dataset, seed, study.images)
+        stages = in_stages(study, study.condition, study.synthetic_images)
+        for arm, scores in _three_ways(folder, study, stages, pool, test, f"{seed}", seed, study.images).items():
             arms.setdefault(arm, []).append(scores)
         held = Dataset.open(test).pairs()
         shares = {item.name: morphology(held.read_labels(item)).touching for item in held.items}
@@ -128,7 +135,8 @@ def measure_limited_data(
     found: dict[int, dict[str, list[SegmenterScores]]] = {}
     for count in study.crops:
         for seed, test in tests.items():
-            ways = _three_ways(folder, study, study.condition, crops[count, seed], test, f"{count}-{seed}", seed, None)
+            stages = in_stages(study, study.condition, study.synthetic_images)
+            ways = _three_ways(folder, study, stages, crops[count, seed], test, f"{count}-{seed}", seed, None)
             for arm, scores in ways.items():
                 found.setdefault(count, {}).setdefault(arm, []).append(scores)
     return MeasuredLimitedData(study=study, crops=found)
@@ -137,21 +145,21 @@ def measure_limited_data(
 def _three_ways(
     folder: StudyFolder,
     study: Study,
-    condition: Condition | None,
+    stages: Method,
     data: Path,
     test: Path,
     name: str,
     seed: int,
-    limit: int | None,
+    images: int | None,
 ) -> dict[str, SegmenterScores]:
     """Measure conventional and two-stage training in equal time, then conventional training of as many steps."""
-    plain = conventional(study.preset)
+    plain = conventional(study)
 
     def training(way: str) -> Training:
-        return training_of(study, data, folder.place("runs", f"{way}-{name}"), seed, limit=limit)
+        return training_of(study, data, folder.place("runs", f"{way}-{name}"), seed, images=images)
 
-    alone = segmenter_scores(folder, plain, training("conventional"), test)
-    two = segmenter_scores(folder, in_stages(study.preset, condition), training("two-stage"), test)
+    alone = segmenter_scores(folder, study, plain, training("conventional"), test)
+    two = segmenter_scores(folder, study, stages, training("two-stage"), test)
     fewer = replace(training("control"), budget=Budget(steps=two.steps, clock=study.budget.clock))
-    control = segmenter_scores(folder, plain, fewer, test)
+    control = segmenter_scores(folder, study, plain, fewer, test)
     return {CONVENTIONAL: alone, TWO_STAGE: two, CONTROL: control}

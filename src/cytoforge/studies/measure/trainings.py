@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.progress import say
-from cytoforge.studies.specification import MovieMethod, Study
+from cytoforge.studies.specification import MovieMethod, SegmenterNetwork, Study
 from cytoforge.training import hyperparameters
 from cytoforge.training.hyperparameters import Condition
 from cytoforge.training.specification import Compute, Data, Output, SyntheticData, Training
@@ -20,6 +21,7 @@ from cytoforge.training.tasks.staged import finished, train_two_stage
 from cytoforge.training.tasks.task import Task, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
+Kind = TypeVar("Kind", hyperparameters.Segmentation, hyperparameters.CycleGAN)
 Method = Callable[[Training], Run]
 """Trains a segmenter, or goes on with a training, or opens a finished one."""
 
@@ -30,7 +32,7 @@ def training_of(
     out: Path,
     seed: int,
     *,
-    limit: int | None = None,
+    images: int | None = None,
     scale: float | None = None,
     synthetic: Path | None = None,
 ) -> Training:
@@ -38,8 +40,9 @@ def training_of(
     return Training(
         data=Data(
             path=data,
-            limit=limit,
+            limit=images,
             scale=study.scale if scale is None else scale,
+            resize=study.resize,
             synthetic=None if synthetic is None else SyntheticData(path=synthetic),
         ),
         output=Output(path=out),
@@ -49,28 +52,41 @@ def training_of(
     )
 
 
-def conventional(preset: str, network: str = "unet") -> Method:
-    """Return conventional training of a segmenter."""
-    parameters = hyperparameters.altered(hyperparameters.SEGMENTATION[preset], {"network": network})
+def on_terms(parameters: Kind, study: Study, network: SegmenterNetwork | None = None) -> Kind:
+    """Return hyperparameters of a segmenter with a study's target, augmentation, network and size of images."""
+    return replace(
+        parameters,
+        network=network or study.network,
+        target=study.target,
+        augmentation=study.augmentation,
+        crop=study.resize if study.preset == "paper" and study.resize else parameters.crop,
+        anneal=parameters.anneal and not study.budget.until_converged,
+    )
+
+
+def conventional(study: Study, network: SegmenterNetwork | None = None) -> Method:
+    """Return conventional training of a segmenter, of the study's network if none is named."""
+    parameters = on_terms(hyperparameters.SEGMENTATION[study.preset], study, network)
     return lambda training: trained(SegmentationTask(parameters), training)
 
 
-def in_cycle(preset: str, network: str, *, warm_start: bool) -> Method:
+def in_cycle(study: Study, network: SegmenterNetwork, *, warm_start: bool) -> Method:
     """Return training of a segmenter in cGAN-Seg's cycle."""
-    values = {"network": network, "warm_start": hyperparameters.WARM_START if warm_start else 0.0}
-    parameters = hyperparameters.altered(hyperparameters.CYCLE_GAN[preset], values)
+    parameters = on_terms(hyperparameters.CYCLE_GAN[study.preset], study, network)
+    parameters = replace(parameters, warm_start=hyperparameters.WARM_START if warm_start else 0.0)
     return lambda training: trained(SegmentationTask(parameters), training)
 
 
-def in_stages(preset: str, condition: Condition | None) -> Method:
+def in_stages(study: Study, condition: Condition | None, images: int) -> Method:
     """Return two-stage training of a segmenter: on real images, and on paintings of a generator trained first."""
-    generator = replace(hyperparameters.GENERATOR[preset], condition=condition or "instances")
+    generator = replace(hyperparameters.GENERATOR[study.preset], condition=condition or "instances")
+    segmenter = on_terms(hyperparameters.SEGMENTATION[study.preset], study)
 
     def train(training: Training) -> Run:
         out = training.output.path
         if finished(out):
             return Run.open(out)
-        return train_two_stage(hyperparameters.SEGMENTATION[preset], generator, training).run
+        return train_two_stage(segmenter, generator, training, images).run
 
     return train
 
@@ -81,15 +97,26 @@ def trained(task: Task, training: Training) -> Run:
     return Run.open(out) if finished(out) else run_task(task, training).run
 
 
-def reference_segmenter(preset: str, training: Training) -> Run:
+def reference_segmenter(study: Study, training: Training) -> Run:
     """Train the reference segmenter, once; the cells that it finds in paintings measure their faithfulness."""
     say([f"the reference segmenter, seed {training.seed}"])
-    return conventional(preset)(training)
+    return conventional(study)(training)
 
 
 def image_generator(parameters: hyperparameters.Generator, training: Training) -> Run:
-    """Train an image generator, once."""
+    """Train an image generator on pairs, once."""
     return trained(GeneratorTask(parameters), training)
+
+
+def generator_in_cycle(study: Study, parameters: hyperparameters.Generator, training: Training) -> Run:
+    """Train an image generator in cGAN-Seg's cycle, once, with a segmenter on the study's terms."""
+    cycle = replace(
+        on_terms(hyperparameters.CYCLE_GAN[study.preset], study),
+        generator=parameters.network,
+        perceptual=parameters.perceptual,
+        condition=parameters.condition,
+    )
+    return trained(SegmentationTask(cycle), training)
 
 
 def movie_generator(preset: str, method: MovieMethod, condition: Condition | None, training: Training) -> Run:

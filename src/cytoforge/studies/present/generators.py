@@ -38,9 +38,15 @@ COLUMNS = {  # title: score
 def present_ablation(measured: MeasuredAblation) -> Presentation:
     """Show generators with and without styles, perceptual loss and instances."""
     study = measured.study
-    presentation = Presentation(Page("Generator ablation", f"{_images(study)}, {counted(len(study.seeds), 'seed')}"))
+    told = f"{_images(study)}, {counted(len(study.seeds), 'seed')}"
+    if study.cycle:
+        told += f"; trained in the cycle with a segmenter ({study.network}, target {study.target})"
+    presentation = Presentation(Page("Generator ablation", told))
     _add_table(presentation, [({"generator": arm}, found) for arm, found in measured.generators.items()])
-    _add_paintings(presentation, measured.paintings, study.scale)
+    for arm, reason in measured.left_out.items():
+        presentation.row(generator=arm, note=f"not trained: {reason}")
+        presentation.report.text(f"{arm}: not trained; {reason}.")
+    _add_paintings(presentation, measured.paintings, study)
     return presentation
 
 
@@ -49,7 +55,7 @@ def present_versatility(measured: MeasuredVersatility) -> Presentation:
     study = measured.study
     presentation = Presentation(Page("Versatility", f"one generator per data set, {_images(study)} each"))
     for paintings in measured.paintings:
-        _add_paintings(presentation, paintings, study.scale)
+        _add_paintings(presentation, paintings, study)
     _add_table(presentation, [({"data": name}, found) for name, found in measured.datasets.items()])
     return presentation
 
@@ -75,7 +81,7 @@ def present_extrapolation(measured: MeasuredExtrapolation) -> Presentation:
 
 
 def _images(study: GeneratorStudy) -> str:
-    return "all annotated images" if study.limit is None else f"{study.limit} annotated images"
+    return "all annotated images" if study.images is None else f"{study.images} annotated images"
 
 
 def _add_table(presentation: Presentation, groups: Sequence[tuple[dict[str, Cell], Sequence[PaintingScores]]]) -> None:
@@ -97,13 +103,13 @@ def _add_table(presentation: Presentation, groups: Sequence[tuple[dict[str, Cell
     )
 
 
-def _add_paintings(presentation: Presentation, paintings: Paintings, scale: float) -> None:
+def _add_paintings(presentation: Presentation, paintings: Paintings, study: GeneratorStudy) -> None:
     """Add pictures: mask, real image, and what each generator painted, of the first test images."""
     test = Dataset.open(paintings.test).pairs()
     grid = []
     for item in test.items[:PICTURED_IMAGES]:
-        factor = scale / test.scale
-        image, labels = test.read_image(item, factor), test.read_labels(item, factor)
+        scaling = study.resize or study.scale / test.scale
+        image, labels = test.read_image(item, scaling), test.read_labels(item, scaling)
         images = [colour_labels(middle(labels)), to_rgb(middle(image))]
         for painted in map(Dataset.open, paintings.painted.values()):
             (twin,) = (other for other in painted.items if other.name == item.name)

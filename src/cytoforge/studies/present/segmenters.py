@@ -19,14 +19,19 @@ from cytoforge.studies.measurements import (
     SegmenterScores,
 )
 from cytoforge.studies.present.presentation import Cell, Presentation, ScoresByImage, difference, estimate
+from cytoforge.studies.specification import Protocol, Study, TrainingStudy
 
+PROTOCOLS = "Protocol instances scores numbered cells, paper the connected components of the masks."
 TITLES = {"F": "f_score", "P": "precision", "R": "recall"}
 
 
 def present_training(measured: MeasuredTraining) -> Presentation:
     """Show trainings on few images, conventional and cyclegan, beside conventional training on all of them."""
     study = measured.study
-    report = Report("Training study", f"{study.few} annotated images against all, {len(study.seeds)} random subsets")
+    report = Report(
+        "Training study",
+        f"{study.images} annotated images against all, {len(study.seeds)} random subsets; {terms(study)}",
+    )
     presentation = Presentation(report)
     for data, trainings in measured.datasets.items():
         report.heading(data)
@@ -35,18 +40,20 @@ def present_training(measured: MeasuredTraining) -> Presentation:
                 "data": data,
                 "network": network,
                 "training": arm,
-                **{title: estimate(by_image(found, score)) for title, score in TITLES.items()},
-                "Dice": estimate(by_image(found, "dice")),
-                "F at IoU 0.7": estimate(by_image(found, "f_score", 2)),
-                "F at IoU 0.9": estimate(by_image(found, "f_score", 4)),
+                "protocol": protocol,
+                **{title: estimate(by_image(found, score, protocol=protocol)) for title, score in TITLES.items()},
+                "Dice": estimate(by_image(found, "dice", protocol=protocol)),
+                "F at IoU 0.7": estimate(by_image(found, "f_score", 2, protocol)),
+                "F at IoU 0.9": estimate(by_image(found, "f_score", 4, protocol)),
                 "steps": mean_steps(found),
             }
+            for protocol in study.protocols
             for (network, arm), found in trainings.items()
         ]
-        presentation.table(rows, "F, precision P and recall R at IoU 0.5, with 95 % intervals.")
+        presentation.table(rows, f"F, precision P and recall R at IoU 0.5, with 95 % intervals. {PROTOCOLS}")
         for network in dict.fromkeys(network for network, _ in trainings):
             arms = {arm: found for (other, arm), found in trainings.items() if other == network}
-            _add_curves(report, arms, f"{data}, {network}: ")
+            _add_curves(report, arms, study.protocols[0], f"{data}, {network}: ")
     return presentation
 
 
@@ -60,7 +67,9 @@ def present_dense(measured: MeasuredDense) -> Presentation:
     hard = set(ranked[len(ranked) // 2 :])
     groups = {"all": set(ranked), "easy": set(ranked) - hard, "hard": hard}
     report = Report(
-        "Dense study", f"{study.few or 'all'} annotated images, {len(study.seeds)} seeds, equal time of training"
+        "Dense study",
+        f"{study.images or 'all'} annotated and {study.synthetic_images} synthetic images, {len(study.seeds)} seeds, "
+        f"equal budgets; {terms(study)}",
     )
     report.text(
         "Hard test images are the half with the larger share of touching cells "
@@ -70,32 +79,46 @@ def present_dense(measured: MeasuredDense) -> Presentation:
     presentation = Presentation(report, facts={"touching": dict(touching)})
     for group, names in groups.items():
         if names:  # a single test image is hard, and none is easy
-            _add_arms(presentation, measured.arms, {"test images": group, "images": len(names)}, names)
-    _add_curves(report, measured.arms)
+            lead: dict[str, Cell] = {"test images": group, "images": len(names)}
+            _add_arms(presentation, measured.arms, lead, names, study.protocols)
+    _add_curves(report, measured.arms, study.protocols[0])
     return presentation
 
 
 def present_limited_data(measured: MeasuredLimitedData) -> Presentation:
     """Show conventional and two-stage training on 1, 2, 4 ... labelled crops, in equal time."""
     study = measured.study
-    report = Report("Limited data", f"crops of {study.crop} px, {len(study.seeds)} seeds, equal time of training")
+    report = Report(
+        "Limited data", f"crops of {study.crop} px, {len(study.seeds)} seeds, equal budgets; {terms(study)}"
+    )
     presentation = Presentation(report)
     curves: dict[str, list[tuple[float, Estimate]]] = {}
     for count, arms in measured.crops.items():
-        _add_arms(presentation, arms, {"crops": count}, None)
+        _add_arms(presentation, arms, {"crops": count}, None, study.protocols)
         for arm, found in arms.items():
-            curves.setdefault(arm, []).append((count, estimate(by_image(found, "f_score"))))
+            values = by_image(found, "f_score", protocol=study.protocols[0])
+            curves.setdefault(arm, []).append((count, estimate(values)))
     report.figure(_curves(curves, "labelled crops"), "F at IoU 0.5 on the test images, with 95 % intervals.")
     return presentation
 
 
-def by_image(found: Sequence[SegmenterScores], score: str, threshold: int = 0) -> ScoresByImage:
+def terms(study: Study) -> str:
+    """Say on which terms the segmenters of a study are trained."""
+    network = "" if isinstance(study, TrainingStudy) else f"{study.network}, "
+    until = ", until converged" if study.budget.until_converged else ""
+    return f"{network}target {study.target}, augmentation {study.augmentation}, preset {study.preset}{until}"
+
+
+def by_image(
+    found: Sequence[SegmenterScores], score: str, threshold: int = 0, protocol: Protocol = "instances"
+) -> ScoresByImage:
     """Return a score of every test image, for each seed; `threshold` is an index: 0 is IoU 0.5, 1 is IoU 0.6."""
 
     def of(values: list[float | None] | float | None) -> float | None:
         return values[threshold] if isinstance(values, list) else values
 
-    return [{image: of(getattr(scores, score)) for image, scores in one.images.items()} for one in found]
+    images = [one.images if protocol == "instances" else one.paper for one in found]
+    return [{image: of(getattr(scores, score)) for image, scores in one.items()} for one in images]
 
 
 def mean_steps(found: Sequence[SegmenterScores]) -> int:
@@ -103,11 +126,17 @@ def mean_steps(found: Sequence[SegmenterScores]) -> int:
     return round(sum(one.steps for one in found) / len(found))
 
 
-def _add_arms(presentation: Presentation, arms: Arms, lead: Mapping[str, Cell], names: Collection[str] | None) -> None:
+def _add_arms(
+    presentation: Presentation,
+    arms: Arms,
+    lead: Mapping[str, Cell],
+    names: Collection[str] | None,
+    protocols: Sequence[Protocol],
+) -> None:
     """Add a table of ways of training, on some of the test images, with their differences to the first way."""
 
-    def part(found: Sequence[SegmenterScores], threshold: int) -> ScoresByImage:
-        scored = by_image(found, "f_score", threshold)
+    def part(found: Sequence[SegmenterScores], threshold: int, protocol: Protocol) -> ScoresByImage:
+        scored = by_image(found, "f_score", threshold, protocol)
         return [{k: v for k, v in scores.items() if names is None or k in names} for scores in scored]
 
     plain = next(iter(arms))
@@ -115,19 +144,23 @@ def _add_arms(presentation: Presentation, arms: Arms, lead: Mapping[str, Cell], 
         {
             **lead,
             "training": arm,
-            "F at IoU 0.5": estimate(part(found, 0)),
-            "F at IoU 0.7": estimate(part(found, 2)),
-            f"against {plain} at 0.5": None if arm == plain else difference(part(found, 0), part(arms[plain], 0)),
+            "protocol": protocol,
+            "F at IoU 0.5": estimate(part(found, 0, protocol)),
+            "F at IoU 0.7": estimate(part(found, 2, protocol)),
+            f"against {plain} at 0.5": None
+            if arm == plain
+            else difference(part(found, 0, protocol), part(arms[plain], 0, protocol)),
             "steps": mean_steps(found),
         }
+        for protocol in protocols
         for arm, found in arms.items()
     ]
     presentation.table(rows)
 
 
-def _add_curves(report: Report, arms: Arms, title: str = "") -> None:
+def _add_curves(report: Report, arms: Arms, protocol: Protocol, title: str = "") -> None:
     curves = {
-        arm: [(0.5 + 0.1 * k, estimate(by_image(found, "f_score", k))) for k in range(THRESHOLDS)]
+        arm: [(0.5 + 0.1 * k, estimate(by_image(found, "f_score", k, protocol))) for k in range(THRESHOLDS)]
         for arm, found in arms.items()
     }
     report.figure(_curves(curves, "IoU threshold"), f"{title}F on the test images over IoU, with 95 % intervals.")

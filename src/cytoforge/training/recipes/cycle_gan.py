@@ -94,31 +94,37 @@ class CycleGAN:
         )
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
-        """Update all networks once from images (B, C, h, w) in [-1, 1] and labels (B, h, w)."""
+        """Update all networks once from images (B, C, h, w) in [-1, 1] and labels (B, h, w).
+
+        Unlabelled windows of the batch take part where no mask is needed: in the backward cycle (Eq. 7 and 8), and as
+        real images before the image discriminator.
+        """
         if progress < self.warm_start:
             return self._pairs(batch, update)
+        whole = batch.together()
         image, target = batch.images, self.target.encode(batch.labels)
         given = condition(batch.labels, self.paint.condition)
         mask = given[:, :1]
         fake_image = self.paint(given, batch, "forward")
-        logits = self.segmenter(image)
+        logits = self.segmenter(whole.images)
         fake_mask = straight_through_mask(logits)
         with frozen_statistics(self.segmenter, self.paint.generator):  # these describe real images and masks alone
             fake_logits = self.segmenter(fake_image)
-            cycle_image = self.paint(self._predicted_condition(fake_mask, logits), batch, "backward")
+            cycle_image = self.paint(self._predicted_condition(fake_mask, logits), whole, "backward")
 
-        shift = draw_diff_augment(batch.generators("diff"), image.shape, self.p_diff)
-        shown = apply_diff_augment(fake_image, shift)
+        shift = draw_diff_augment(whole.generators("diff"), image.shape, self.p_diff)
+        shown = apply_diff_augment(fake_image, shift[: len(image)])
         image_adversarial, image_pull, image_scores = score_fakes(self.image_discriminator, shown)
         mask_adversarial, mask_pull, mask_scores = score_fakes(self.mask_discriminator, fake_mask)
         compare = self.compare(image)
+        compare_whole = compare if whole is batch else self.compare(whole.images)
         terms = {
             "adversarial_image": image_adversarial,  # Eq. 6
             "adversarial_mask": mask_adversarial,  # Eq. 7
-            "cycle_image": compare(cycle_image),  # Eq. 8
+            "cycle_image": compare_whole(cycle_image),  # Eq. 8
             "cycle_mask": cross_entropy_dice(fake_logits, target),  # Eq. 9
             "identity_image": compare(fake_image),  # Eq. 10
-            "identity_mask": cross_entropy_dice(logits, target),  # Eq. 11
+            "identity_mask": cross_entropy_dice(logits[: len(image)], target),  # Eq. 11
         }
         w = self.weights
         total = total_generator_loss(**terms, weights=w)
@@ -126,7 +132,7 @@ class CycleGAN:
         update("generator and segmenter", total, given=pulls)
 
         losses = dict(terms)
-        real_scores = self.image_discriminator(apply_diff_augment(image, shift))
+        real_scores = self.image_discriminator(apply_diff_augment(whole.images, shift))
         losses["discriminator_image"] = discriminator_loss(real_scores, image_scores)  # Eq. 12, 14
         update("image discriminator", losses["discriminator_image"])
         losses["discriminator_mask"] = discriminator_loss(self.mask_discriminator(mask), mask_scores)  # Eq. 13, 15

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.optim import Adam, Optimizer, RMSprop
 
-from cytoforge.cells.augment import DiffAugment, apply_diff_augment, draw_diff_augment, places_only
+from cytoforge.cells.augment import PLACES, DiffAugment, apply_diff_augment, draw_diff_augment, only
 from cytoforge.cells.instances import CONDITIONS, condition
 from cytoforge.losses import (
     discriminator_loss,
@@ -253,6 +253,6 @@ def _patches(shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 def _shown(masks: Tensor, frames: Tensor, shift: tuple[DiffAugment, ...]) -> Tensor:
     """Return what the discriminator is shown of masks and frames (B, n, C, h, w), augmented by one draw for all."""
-    moved = [apply_diff_augment(mask, places_only(shift)) for mask in masks.unbind(1)]
+    moved = [apply_diff_augment(mask, only(shift, PLACES)) for mask in masks.unbind(1)]
     varied = [apply_diff_augment(frame, shift) for frame in frames.unbind(1)]
     return discriminator_input(torch.stack(moved, dim=1), torch.stack(varied, dim=1))

@@ -38,6 +38,8 @@ class Batch:
     """source image of each window"""
     synthetic: tuple[bool, ...] = ()
     """whether each window is of a synthetic image; if empty, none is"""
+    unlabelled: "Batch | None" = None
+    """as many windows of images without masks, if the training has any; their labels are 0"""
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """Return one generator per window for draws of the named purpose."""
@@ -45,7 +47,21 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; the draws stay on the CPU, so that they are the same everywhere."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        more = None if self.unlabelled is None else self.unlabelled.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), unlabelled=more)
+
+    def together(self) -> "Batch":
+        """Return the batch with its unlabelled windows behind the others, each with draws of its own."""
+        if (more := self.unlabelled) is None:
+            return self
+        return replace(
+            self,
+            images=torch.cat([self.images, more.images]),
+            labels=torch.cat([self.labels, more.labels]),
+            items=self.items + more.items,
+            names=self.names + more.names,
+            unlabelled=None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +79,19 @@ class Drawing:
     seed: int
     ranks: tuple[int, int] = (0, 1)
     """this process, and the number of processes that share a step's items"""
+    first: int = 0
+    """place of the first item in the step's whole batch; above 0 where other items come before these"""
 
     @property
     def places(self) -> tuple[int, ...]:
         """Places of this process's items in the step's whole batch."""
         rank, world = self.ranks
-        return tuple(range(rank, self.count * world, world))
+        return tuple(range(self.first + rank, self.first + self.count * world, world))
+
+    @property
+    def following(self) -> "Drawing":
+        """The drawing of as many further items, with draws of their own."""
+        return replace(self, first=self.first + self.count * self.ranks[1])
 
     def augment(self, image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Cut a window out of an image (C, H, W) with labels (H, W), and vary it."""

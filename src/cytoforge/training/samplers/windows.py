@@ -15,17 +15,24 @@ Plan = tuple[int | None, ...]
 
 
 class Windows(Sampler):
-    """Cuts and augments windows of annotated images, and of synthetic ones where there are some.
+    """Cuts and augments windows of annotated images, and of synthetic and of unlabelled ones where there are some.
 
     `read(i)` gives image float32 (C, H, W) and labels int32 (H, W) of source i. Every pass visits all sources once, in
-    an order of its own; a synthetic window takes the turn of a source. Raises ValueError without sources.
+    an order of its own; a synthetic window takes the turn of a source. `unlabelled` cuts as many windows of images
+    without masks. Raises ValueError without sources.
     """
 
     def __init__(
-        self, names: Sequence[str], read: Callable[[int], Pair], drawing: Drawing, synthetic: Synthetic | None = None
+        self,
+        names: Sequence[str],
+        read: Callable[[int], Pair],
+        drawing: Drawing,
+        synthetic: Synthetic | None = None,
+        unlabelled: "Windows | None" = None,
     ) -> None:
         if not names:
             raise ValueError("no images to train on")
+        self.unlabelled = unlabelled
         self.names, self.drawing, self._read = names, drawing, cached(read)
         self.synthetic = None if synthetic is None else replace(synthetic, read=cached(synthetic.read))
 
@@ -46,7 +53,7 @@ class Windows(Sampler):
             if self.synthetic is not None and drawn is not None:
                 pair, name = self.synthetic.read(drawn), self.synthetic.items[drawn].name
             else:
-                source = self._source(step * self.drawing.count * world + place)
+                source = self._source(step * self.drawing.count * world + place - self.drawing.first)
                 pair, name = self._read(source), self.names[source]
             image, labels = map(torch.from_numpy, pair)
             generator = self.drawing.generator(step, place, "augment")
@@ -54,7 +61,8 @@ class Windows(Sampler):
             names.append(name)
         images, labels_ = (torch.stack(part) for part in zip(*windows, strict=True))
         synthetic = tuple(drawn is not None for drawn in plan)
-        return Batch(images, labels_.long(), self.drawing.seed, step, places, tuple(names), synthetic)
+        more = None if self.unlabelled is None else self.unlabelled.cut(step, (None,) * len(places))
+        return Batch(images, labels_.long(), self.drawing.seed, step, places, tuple(names), synthetic, more)
 
     def _source(self, position: int) -> int:
         epoch, place = divmod(position, len(self.names))

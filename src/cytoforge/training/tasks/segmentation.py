@@ -12,10 +12,10 @@ from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.report import outcome_overlay, overlay, to_rgb
-from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic
-from cytoforge.training.hyperparameters import CycleGAN, Segmentation
+from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic, open_unlabelled
+from cytoforge.training.hyperparameters import CycleGAN, MeanTeacher, Segmentation
 from cytoforge.training.loop import Networks, Validation
-from cytoforge.training.recipes import cycle_gan
+from cytoforge.training.recipes import cycle_gan, mean_teacher
 from cytoforge.training.recipes.conventional import Conventional
 from cytoforge.training.recipes.networks import describe_generator, describe_segmenter
 from cytoforge.training.recipes.recipe import Recipe
@@ -50,6 +50,13 @@ class SegmentationTask(Task):
         return open_data(training.data, training.seed, masks=self._masks)
 
     @property
+    def method(self) -> str:
+        """The method as flags name it."""
+        if isinstance(self.parameters, CycleGAN):
+            return "cyclegan"
+        return "mean-teacher" if isinstance(self.parameters, MeanTeacher) else "conventional"
+
+    @property
     def _masks(self) -> Masks:
         """Masks to learn from: binary ones, too, where touching cells need not be told apart."""
         semantic = self.parameters.target == "semantic"
@@ -64,11 +71,14 @@ class SegmentationTask(Task):
         networks = {"segmenter": describe_segmenter(parameters, data.channels)}
         recipe: Recipe
         notes: list[str] = []
+        unlabelled = open_unlabelled(training.data, data)
         if isinstance(parameters, CycleGAN):
             networks["generator"] = describe_generator(parameters, data.channels)
             vgg = feature_network(parameters, training.compute.weights_dir)
             recipe = cycle_gan.CycleGAN.build(parameters, networks, training.seed, vgg)
             notes = perceptual_notes(parameters, recipe, training.compute.weights_dir)
+        elif isinstance(parameters, MeanTeacher):
+            recipe = mean_teacher.MeanTeacher.build(parameters, networks["segmenter"], training.seed)
         else:
             recipe = Conventional.build(parameters, networks["segmenter"], training.seed)
         start = () if self.start is None else (self.start,)
@@ -77,6 +87,7 @@ class SegmentationTask(Task):
         )
         started, changes = load_start(start, [segmenter]), rescaled(start, training.data)
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
+        more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
         tile = stored_tile(parameters.crop)
 
         def segmented(networks: Networks, image: np.ndarray) -> np.ndarray:
@@ -110,17 +121,21 @@ class SegmentationTask(Task):
         return Plan(
             networks=networks,
             recipe=recipe,
-            sampler=Windows(data.names, data.read, drawing, synthetic),
+            sampler=Windows(data.names, data.read, drawing, synthetic, more),
             validation=Validation(score, picture, at_start=started is not None, keep_last=keep_last),
             shown=shown,
             stored={
-                "method": "cyclegan" if isinstance(parameters, CycleGAN) else "conventional",
+                "method": self.method,
                 "target": parameters.target,
                 "tile": tile,
                 "start": None if self.start is None else str(self.start),
                 **({"condition": parameters.condition} if isinstance(parameters, CycleGAN) else {}),
             },
-            provenance={"synthetic_data": fingerprint, "started_from": started},
-            notes=[*notes, *changes],
+            provenance={
+                "synthetic_data": fingerprint,
+                "unlabelled_data": unlabelled and unlabelled.fingerprint,
+                "started_from": started,
+            },
+            notes=[*notes, *(unlabelled.notes if unlabelled else ()), *changes],
             remarks=[*changes, *([kept] if keep_last else [])],
         )

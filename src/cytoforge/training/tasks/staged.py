@@ -4,6 +4,7 @@ Runs and datasets that come before the last stage lie in folders of RUN/stages: 
 synthetic/ of the two-stage segmenter, low-resolution/ of movies.
 """
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from cytoforge.training.tasks.task import Trained, described, run_task
 
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
 LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
-MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each
+VARIANTS = 2  # images painted on each simulated mask
 KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
 TRUSTED = 0.5  # painted images are used if its recall on them is at least this share of that on real ones
 DENSER, DENSEST = 2.0, 0.6  # of simulated masks: at most so many times an annotated image's coverage, and at most this
@@ -45,13 +46,13 @@ RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
 
 
-def train_two_stage(parameters: Segmentation, generator: Generator, training: Training) -> Trained:
-    """Train a generator, simulate and paint cells, and train a segmenter on real and painted images.
+def train_two_stage(parameters: Segmentation, generator: Generator, training: Training, images: int) -> Trained:
+    """Train a generator, simulate and paint cells, and train a segmenter on real images and so many painted ones.
 
     A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
     """
     out = training.output.path
-    open_stages(training, (parameters, generator))
+    open_stages(training, (parameters, generator), synthetic_images=images)
     painter, first, masks, synthetic = (Run.stage(out, name) for name in NAMES)
     if not finished(painter):
         say(["1 of 5: the generator"])
@@ -61,7 +62,7 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
         run_task(SegmentationTask(parameters), part(training, FIRST_SEGMENTER, first))
     if not finished(masks):
         say(["3 of 5: simulated cells"])
-        simulate(training, masks)
+        simulate(training, masks, math.ceil(images / KEPT / VARIANTS))
     if not finished(synthetic):
         say(["4 of 5: painting, and dropping images whose cells the first segmenter does not find"])
         paint(training, generator, synthetic.parent)
@@ -91,7 +92,7 @@ def train_both_stages(
     `run_task`.
     """
     starts = starts_of_stages(start, parameters)
-    open_stages(training, (parameters, enlarging), start)
+    open_stages(training, (parameters, enlarging), start=list(map(str, start)) or None)
     first = Run.stage(training.output.path, "low-resolution")
     if not finished(first):
         say(["1 of 2: the low-resolution generator"])
@@ -134,16 +135,15 @@ def part(training: Training, share: float, out: Path) -> Training:
     return replace(training, budget=training.budget.share(share), output=Output(path=out))
 
 
-def open_stages(training: Training, parameters: tuple[Hyperparameters, ...], start: tuple[Path, ...] = ()) -> None:
+def open_stages(training: Training, parameters: tuple[Hyperparameters, ...], **further: Any) -> None:
     """Make the folder of the stages, or go on with those that the same training has begun.
 
     Raises UserError when the folder holds another run or a finished one (unless told to overwrite), or files that are
-    no part of a run.
+    no part of a run. `further` settings, too, must be the same for work to go on.
     """
     out, overwrite = training.output.path, training.output.overwrite
     record, folder = out / RECORD, Run(out).folder
-    settings = described(training) | {type(p).__name__: asdict(p) for p in parameters}
-    settings["start"] = list(map(str, start)) or None
+    settings = described(training) | {type(p).__name__: asdict(p) for p in parameters} | further
     if record.parent.exists() and not record.exists() and not folder.known:
         raise UserError(f"{record.parent}: was there before; choose another --out")
     if overwrite or not record.exists():
@@ -161,7 +161,7 @@ def finished(path: Path) -> bool:
     return (path / INFO).is_file() and bool(read_info(path).get("complete"))
 
 
-def simulate(training: Training, out: Path) -> None:
+def simulate(training: Training, out: Path, count: int) -> None:
     """Write masks of simulated cells, shaped like those of the training images, and as dense or denser.
 
     Shapes have the resolution of the images on disk. Mask k depends on the seed and k only. Cells of validation images
@@ -176,7 +176,7 @@ def simulate(training: Training, out: Path) -> None:
         raise UserError(f"{path}: every cell is cut by the edge of its image, or tiny; give larger images")
     info: dict[str, Any] = {"by": "cytoforge train segmentation --method two-stage", "seed": seed}
     writer = DatasetWriter(out, {"synthetic": info, "scale": scale})
-    for number in range(MASKS):
+    for number in range(count):
         if (name := f"simulated{number:04d}") in writer.done:
             continue
         draw = np.random.default_rng([seed, number])
@@ -226,7 +226,7 @@ def recall(training: Training, segmenter: Path) -> float:
     run, network = Run.open(segmenter), load_network(segmenter)
     target, tile = TARGETS[run.settings.target], run.settings.tile
     found = [
-        segmentation_scores(labels, segment_array(network, image, target, tile), thresholds=(IOU,))
+        segmentation_scores(labels, segment_array(network, image, target, tile), (IOU,), target.protocol)
         for _, image, labels in open_data(training.data, training.seed, masks=Masks(binary=True)).validation
     ]
     recalls = [scores.recall[0] for scores in found if scores.truth_cells]
