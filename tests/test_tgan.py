@@ -16,6 +16,7 @@ from conftest import content
 from cytoforge.cells.backgrounds import background_reference, fitted
 from cytoforge.cells.instances import CONDITIONS
 from cytoforge.cli import main
+from cytoforge.commands import train as commands
 from cytoforge.commands.train import enlarging_parameters, movie_parameters
 from cytoforge.data import movie
 from cytoforge.data.dataset import Item
@@ -284,6 +285,61 @@ def test_what_a_movie_generator_is_given_without_asking() -> None:
 
     assert varied() == ("flip", "flip") and varied(preset="paper") == ("paper", "paper")
     assert varied(preset="paper", augmentation="strong") == ("strong", "strong")
+
+
+def test_one_switch_sets_all_terms_of_the_paper(
+    tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[tuple] = []
+    monkeypatch.setattr(commands, "train_both_stages", lambda *arguments: given.append(arguments) or exit(0))
+    line = ["train", "movie", str(tiny_movie), "--out", str(tmp_path / "run"), "--recipe", "tgan"]
+    with pytest.raises(SystemExit):
+        main(line)
+    ((first, second, training, start),) = given
+    assert (training.data.resize, training.data.scale) == ((512, 768), 1.0)
+    assert (training.budget.epochs, training.budget.steps, training.budget.seconds) == (2500, None, None)
+    for stage in (first, second):
+        terms = (stage.width, stage.depth, stage.discriminator_width, stage.heads, stage.batch, stage.crop)
+        assert terms == (64, 4, 64, 8, 2, (256, 384))
+        varied = (stage.augmentation, stage.p_vanilla, stage.p_diff, stage.style_mixing, stage.upsampling)
+        assert varied == ("paper", 0.2, 0.2, 0.9, "transposed")
+        course = (stage.optimiser, stage.one_cycle, stage.generator_rate, stage.discriminator_rate, stage.dropout)
+        assert course == ("rmsprop", True, 1e-4, 1e-4, 0.3)
+        assert not stage.residual and stage.perceptual == "vgg or features" and start == ()
+    assert (first.clip, first.grown, first.window, first.lag) == (10, 0.2, 2, 1)
+    assert (first.condition, first.mask_value, first.half_resolution) == ("mask", 0.4, False)
+    assert not first.draw_length and not first.learn_last
+    assert (first.weights.flow, first.weights.perceptual, first.weights.temporal) == (100, 100, 50)
+    assert (second.factor, second.weights.pixels, second.weights.perceptual) == (2, 25, 50)
+    with pytest.raises(SystemExit):
+        main([*line, "--stage", "both", "--resize", "64x96", "--steps", "7", "--p-vanilla", "0.5"])
+    first, second, training, _ = given[1]
+    assert (training.data.resize, training.budget.steps, training.budget.epochs) == ((64, 96), 7, None)
+    assert first.crop == second.crop == (32, 48) and first.p_vanilla == second.p_vanilla == 0.5
+    capsys.readouterr()
+    assert main([*line, "--scale", "0.5", "--resize", "64x96"]) == 2
+    assert "--scale or --resize" in capsys.readouterr().err
+
+
+def test_both_stages_of_the_paper_in_epochs_of_each(
+    tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the switch to a movie: frames of one size whatever that of the files, and epochs of both stages."""
+    narrow = {"width": 4, "depth": 2, "discriminator_width": 4, "heads": 0}
+    for name in ("MOVIE", "SUPER_RESOLUTION"):
+        monkeypatch.setitem(
+            getattr(hyperparameters, name), "paper", replace(getattr(hyperparameters, name)["paper"], **narrow)
+        )
+    out = tmp_path / "run"
+    line = ["train", "movie", str(tiny_movie), "--out", str(out), "--recipe", "tgan", "--threads", "1"]
+    assert main([*line, "--resize", "64x96", "--epochs", "1", "--no-attention"]) == 0
+    low, both = Run.open(out / "stages" / "low-resolution"), Run.open(out)
+    assert (low.config["resize"], both.config["resize"]) == ([32, 48], [64, 96])
+    images = [len(run.config["training_images"]) for run in (low, both)]
+    assert [run.metrics()[-1]["step"] for run in (low, both)] == [-(-count // 2) for count in images]
+    assert both.config["mask_value"] == 0.4
+    assert generate(out, tiny_movie, tmp_path / "out", "--sequence", "01") == 0
+    assert read_image(tmp_path / "out" / "01" / "t000.tif").shape == (1, 64, 96)
 
 
 def test_lengths_are_drawn_once_for_all_items_of_a_step() -> None:
