@@ -138,6 +138,34 @@ def test_the_losses_are_those_of_equation_2(factor: int) -> None:
     assert gan.step(same, 0.5, lambda *args, **options: None)["perceptual"] < 1e-5
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_published_training_begins_with_an_adversarial_loss_of_about_one(seed: int) -> None:
+    """By the rule of cGAN-Seg it was 700 to 830 at the published width."""
+    parameters = replace(hyperparameters.SUPER_RESOLUTION["paper"], width=16, discriminator_width=16)
+    gan = SuperResolutionGAN.build(parameters, describe(parameters, 1), seed)
+    torch.manual_seed(seed)  # of dropout
+    losses = gan.step(pairs(size=(16, 16), count=2)(seed), 0.0, lambda *arguments, **options: None)
+    assert 0.3 < losses["adversarial"] < 3 and 0.2 < losses["discriminator"] < 2
+
+
+def test_windows_of_a_published_training_are_varied_in_pairs() -> None:
+    """A pair that is not degraded stays a pair: what is painted, enlarged and reduced, is compared with itself."""
+    plain = pairs(size=(16, 16), count=4)
+    drawing = replace(plain.drawing, policy="paper", p_vanilla=1.0)
+    varied = Pairs(plain.names, read, plain.painted, 2, drawing)
+    unvaried = Pairs(plain.names, read, plain.painted, 2, replace(drawing, p_vanilla=0.0))
+    changed = 0
+    for step in range(6):
+        batch, before = varied(step), unvaried(step)
+        assert batch.synthetic == before.synthetic and batch.small.shape == before.small.shape
+        assert torch.equal(batch.images, varied(step).images)
+        for k, painted in enumerate(batch.synthetic):
+            if not painted:
+                torch.testing.assert_close(before.small[k], shrink(before.images[k : k + 1], 2)[0])
+            changed += not torch.equal(batch.images[k], before.images[k])
+    assert changed > 18
+
+
 def test_both_networks_change_and_learn() -> None:
     gan = recipe(pixels=1.0)
     trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9)

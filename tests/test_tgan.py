@@ -98,15 +98,14 @@ def published(width: int = 8, **other) -> hyperparameters.Movie:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_published_training_begins_with_losses_of_one_size(seed: int) -> None:
-    """By the rule of cGAN-Seg the first adversarial loss is about 100 at this width and 700 at the published one."""
+    """By the rule of cGAN-Seg the first adversarial loss is 15 to 55 at this width, and 700 at the published one."""
+    torch.manual_seed(seed)  # of dropout
     gan, batch = built(published(), seed), warm()
-    found: dict[str, float] = {}
-    losses = gan.step(
-        batch, 0.0, lambda name, loss, given=(), max_norm=None: found.update({name: float(loss.detach())})
-    )
-    assert 0.5 < losses["adversarial"] < 2
-    assert 0.2 < losses["discriminator"] < 1
-    assert found["generator"] < 200  # all other terms, weighted
+    losses = gan.step(batch, 0.0, lambda name, loss, given=(), max_norm=None: None)
+    assert 0.5 < losses["adversarial"] < 2 and 0.2 < losses["discriminator"] < 1.2
+    torch.manual_seed(seed)
+    kaiming = built(published(initial="kaiming"), seed).step(batch, 0.0, lambda *arguments, **options: None)
+    assert kaiming["adversarial"] > 10 and kaiming["discriminator"] > 10
 
 
 def test_a_published_training_has_the_published_optimisers_networks_and_masks() -> None:
