@@ -482,9 +482,15 @@ def test_from_a_movie_to_a_movie(
     assert not np.array_equal(read_image(tmp_path / "other" / "01" / "t000.tif"), images[0])
 
 
+@pytest.mark.parametrize("published", [False, True])
 def test_a_training_that_was_stopped_ends_as_if_it_had_not(
-    run: Path, tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: bool, tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The published one has RMSprop, one cycle and dropout."""
+    sizes = ("width=4", "depth=2", "discriminator_width=4", "heads=0", "crop=32x32")
+    flags = ["--preset", "paper", *(word for size in sizes for word in ("--set", size))]
+    line = ["train", "movie", str(tiny_movie), "--threads", "1", "--steps", "3"]
+    line += flags if published else ["--preset", "tiny"]
     step = MovieGAN.step
 
     def stopped(self, batch, progress, update):
@@ -492,14 +498,13 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not(
             raise KeyboardInterrupt
         return step(self, batch, progress, update)
 
-    out = tmp_path / "again"
-    line = ["train", "movie", str(tiny_movie), "--out", str(out), "--preset", "tiny", "--threads", "1", "--steps", "3"]
+    assert main([*line, "--out", str(tmp_path / "whole")]) == 0
     monkeypatch.setattr(MovieGAN, "step", stopped)
-    assert main(line) == 130
+    assert main([*line, "--out", str(tmp_path / "again")]) == 130
     monkeypatch.setattr(MovieGAN, "step", step)
-    assert main(line) == 0
-    for file in (run / "weights").iterdir():
-        assert file.read_bytes() == (out / "weights" / file.name).read_bytes(), file.name
+    assert main([*line, "--out", str(tmp_path / "again")]) == 0
+    for file in (tmp_path / "whole" / "weights").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / "weights" / file.name).read_bytes(), file.name
 
 
 def test_that_a_training_is_not_finished_is_said(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
