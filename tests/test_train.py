@@ -101,11 +101,15 @@ def test_other_choices_train(flags: list[str], phantoms: Path, tmp_path: Path) -
         "segmentation --network deepsea",
         "segmentation --network deepsea --method cyclegan",
         "segmentation --network deepsea --method cyclegan --condition instances",
+        "segmentation --method cyclegan --unlabelled {more}",
+        "segmentation --method mean-teacher --unlabelled {more}",
         "generator --condition instances",
     ],
 )
 def test_a_killed_run_continued_equals_the_uninterrupted_one(words: str, phantoms: Path, tmp_path: Path) -> None:
-    kind, *flags = words.split()
+    for seed in (20, 21):
+        write_image(tmp_path / "more" / f"u{seed}.png", phantom(seed, (96, 96), 12)[0][None])
+    kind, *flags = words.format(more=tmp_path / "more").split()
     line = ["train", kind, str(phantoms), *TINY, *flags, "--steps", "12", "--out"]
     assert main([*line, str(tmp_path / "whole")]) == 0
     command = [sys.executable, "-m", "cytoforge", *line, str(tmp_path / "parts")]
