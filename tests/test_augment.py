@@ -193,6 +193,27 @@ def test_paper_functions_come_at_one_half_each_in_random_order(monkeypatch: pyte
     assert len(sequences) > 350
 
 
+def test_items_are_varied_never_and_always_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    varied: list[Generator] = []
+
+    def vary(image: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        varied.append(generator)
+        return image, labels
+
+    monkeypatch.setattr(module, "_vanilla", vary)
+    image, labels = scene(32, 32)
+    for seed in range(50):
+        cut, never = (augment(image, labels, (16, 16), *given) for given in (
+            ("none", seeded(seed)), ("paper", seeded(seed), 0.0)))  # fmt: skip
+        assert all(map(torch.equal, cut, never)) and varied == []
+    for seed in range(50):
+        augment(image, labels, (16, 16), "paper", seeded(seed), 1.0)
+    assert len(varied) == 50
+    for policy in ("strong", "flip", "none"):
+        augment(image, labels, (16, 16), policy, seeded(0), 1.0)
+    assert len(varied) == 50  # other policies have no such share
+
+
 def test_paper_leaves_four_of_five_items_alone() -> None:
     image, labels = scene(32, 32)
     changed = 0

@@ -60,6 +60,32 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
         ("segment r i --out y --tile 8", "--tile 8: must be at least 32, such as 256"),
         ("train segmentation x --out y --steps 5 --minutes 1", "give one of --minutes, --steps and --epochs"),
         ("train segmentation x --out y --warm-start", "--warm-start belongs to --method cyclegan"),
+        ("train generator x --out y --epochs 5 --minutes 1", "give one of --minutes, --steps and --epochs"),
+        ("train generator x --out y --epochs 0", "--epochs 0: must be at least 1"),
+        ("train generator x --out y --patience 5 --until-converged", "give --patience or --until-converged, not both"),
+        ("train segmentation x --out y --resize 512", "--resize 512: must be written like 512x768"),
+        ("train segmentation x --out y --resize 0x768", "--resize 0x768: must be written like 512x768"),
+        ("train generator x --out y --resize 8x8 --scale 2", "give --scale or --resize, not both"),
+        ("train segmentation x --out y --p-vanilla 2", "--p-vanilla 2: must be at least 0 and at most 1"),
+        ("train segmentation x --out y --unlabelled z", "--unlabelled belongs to --method cyclegan or mean-teacher"),
+        (
+            "train segmentation x --out y --unlabelled z --method two-stage",
+            "--unlabelled belongs to --method cyclegan or mean-teacher",
+        ),
+        ("train segmentation x --out y --method mean-teacher", "--method mean-teacher needs --unlabelled IMAGES"),
+        (
+            "train segmentation x --out y --method mean-teacher --unlabelled z --with w",
+            "--with belongs to --method conventional, not mean-teacher",
+        ),
+        (
+            "train segmentation x --out y --method mean-teacher --unlabelled z --condition mask",
+            "--condition belongs to --method cyclegan or two-stage",
+        ),
+        ("train segmentation x --out y --generator unet", "--generator belongs to --method cyclegan"),
+        ("study dense x --out y --epochs 2 --steps 3", "give --epochs or --steps, not both"),
+        ("study dense x --out y --resize 48x64 --scale 2", "give --scale or --resize, not both"),
+        ("study dense x --out y --protocol", "--protocol: name at least one"),
+        ("study dense x --out y --protocol paper paper", "--protocol: paper is named twice; name each once"),
         ("train segmentation x --out y --fold 6/5", "--fold 6/5 names no part"),
         ("train segmentation x --out y --fold 1/2 --validation z", "give --fold or --validation, not both"),
         ("train segmentation no/such/folder --out y", "no/such/folder"),
@@ -88,6 +114,34 @@ def test_a_mistake_is_one_sentence_and_status_2(
     assert shown.err.count("\n") == 1
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    def defaults(*words: str) -> dict[str, str]:
+        with pytest.raises(SystemExit):
+            cli.main(["train", "segmentation", *words, "--help"])
+        shown = " ".join(re.sub("[│─]", " ", capsys.readouterr().out).split())
+        found = {name: re.search(rf"--{name} [{{A-Z].*?\(default: ([^)]*)\)", shown) for name in names}
+        return {name: match[1] for name, match in found.items() if match}
+
+    names = ("recipe", "method", "preset", "target", "augmentation", "resize", "epochs", "patience", "network")
+    assert (
+        defaults("--recipe", "cgan-seg")
+        == defaults("--recipe=cgan-seg")
+        == {
+            "recipe": "cgan-seg",
+            "method": "cyclegan",
+            "preset": "paper",
+            "target": "semantic",
+            "augmentation": "paper",
+            "resize": "512x768",
+            "epochs": "2500",
+            "patience": "4",
+            "network": "unet",
+        }
+    )
+    own = defaults()
+    assert (own["recipe"], own["method"], own["preset"], own["resize"]) == ("own", "conventional", "small", "None")
 
 
 def test_every_flag_is_known_in_all_its_forms(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,14 @@ def batch(step: int = 0) -> Batch:
     return Batch(images, labels, seed=1, step=step, items=(0, 1), names=("a", "b"))
 
 
+def with_unlabelled(step: int = 0) -> Batch:
+    """The batch beside two windows without masks."""
+    images = 0.5 * torch.randn(2, 1, 32, 40, generator=torch.Generator().manual_seed(6))
+    labels = torch.zeros(2, 32, 40, dtype=torch.int64)
+    more = Batch(images, labels, seed=1, step=step, items=(2, 3), names=("u", "v"))
+    return replace(batch(step), unlabelled=more)
+
+
 def trainer(cycle: CycleGAN) -> Trainer:
     return Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.9)
 
@@ -98,7 +106,8 @@ def test_scoring_fakes_equals_two_passes() -> None:
 
 @pytest.mark.parametrize("target", ["boundary", "semantic"])
 @pytest.mark.parametrize("p_diff", [0.0, 1.0])
-def test_gradients_equal_those_of_the_summed_loss(target: str, p_diff: float) -> None:
+@pytest.mark.parametrize("data", [batch(), with_unlabelled()], ids=["labelled", "unlabelled, too"])
+def test_gradients_equal_those_of_the_summed_loss(target: str, p_diff: float, data: Batch) -> None:
     """The step hands over adversarial gradients and shares passes; Eq. 16 and 17 written out give the same."""
     cycle = recipe(target, p_diff=p_diff)
     plain = copy.deepcopy(cycle.networks)
@@ -110,9 +119,10 @@ def test_gradients_equal_those_of_the_summed_loss(target: str, p_diff: float) ->
         gradients = torch.autograd.grad(roots, parameters, seeds, allow_unused=True)
         found[name] = {str(i): g for i, g in enumerate(gradients) if g is not None}
 
-    losses = cycle.step(batch(), 1.0, record)
+    losses = cycle.step(data, 1.0, record)
     cycle.networks = plain  # written out with the same weights, as the step must have left its own untouched
-    expected = written_out(cycle, plain, batch())
+    expected = written_out(cycle, plain, data)
+    assert losses.keys() == expected["losses"].keys()
     for name, value in expected["losses"].items():
         torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6)
     for name in found:
@@ -131,29 +141,33 @@ def written_out(cycle: CycleGAN, networks: dict[str, nn.Module], data: Batch) ->
     compare = cycle.compare
     assert isinstance(compare, FeatureComparison)
     image, mask = data.images, (data.labels > 0).float().unsqueeze(1)
-    target = cycle.target.encode(data.labels)
-    fake_image, logits = cycle.paint(mask, data, "forward"), s(image)
+    target, count = cycle.target.encode(data.labels), len(image)
+    every, items = image, data.items  # all images, and the places that their draws follow from
+    if (more := data.unlabelled) is not None:
+        every, items = torch.cat([image, more.images]), (*items, *more.items)
+    places = replace(data, items=items, unlabelled=None)
+    fake_image, logits = cycle.paint(mask, data, "forward"), s(every)
     fake_mask = straight_through_mask(logits)
-    fake_logits, cycle_image = s(fake_image), cycle.paint(fake_mask, data, "backward")
-    draw = draw_diff_augment(data.generators("diff"), image.shape, cycle.p_diff)
+    fake_logits, cycle_image = s(fake_image), cycle.paint(fake_mask, places, "backward")
+    draw = draw_diff_augment(places.generators("diff"), image.shape, cycle.p_diff)
 
-    def distance(x: Tensor) -> Tensor:
-        pairs = zip(compare.features(x), compare.features(image), compare.weights, strict=True)
-        return (x - image).abs().mean() + sum(w * (a - b).abs().mean() for a, b, w in pairs)
+    def distance(x: Tensor, real: Tensor) -> Tensor:
+        pairs = zip(compare.features(x), compare.features(real), compare.weights, strict=True)
+        return (x - real).abs().mean() + sum(w * (a - b).abs().mean() for a, b, w in pairs)
 
     losses = {
-        "adversarial_image": (1 - d1(apply_diff_augment(fake_image, draw))).square().mean(),
+        "adversarial_image": (1 - d1(apply_diff_augment(fake_image, draw[:count]))).square().mean(),
         "adversarial_mask": (1 - d2(fake_mask)).square().mean(),
-        "cycle_image": distance(cycle_image),
+        "cycle_image": distance(cycle_image, every),
         "cycle_mask": cross_entropy_dice(fake_logits, target),
-        "identity_image": distance(fake_image),
-        "identity_mask": cross_entropy_dice(logits, target),
+        "identity_image": distance(fake_image, image),
+        "identity_mask": cross_entropy_dice(logits[:count], target),
     }
     w = (1, 1, 100, 100, 50, 50)
     total = sum(weight * loss for weight, loss in zip(w, losses.values(), strict=True))
     both = [*g.parameters(), *s.parameters()]
     losses["discriminator_image"] = discriminator_loss(
-        d1(apply_diff_augment(image, draw)), d1(apply_diff_augment(fake_image.detach(), draw))
+        d1(apply_diff_augment(every, draw)), d1(apply_diff_augment(fake_image.detach(), draw[:count]))
     )
     losses["discriminator_mask"] = discriminator_loss(d2(mask), d2(fake_mask.detach()))
 
@@ -167,6 +181,48 @@ def written_out(cycle: CycleGAN, networks: dict[str, nn.Module], data: Batch) ->
         "image discriminator": gradients(losses["discriminator_image"], list(d1.parameters())),
         "mask discriminator": gradients(losses["discriminator_mask"], list(d2.parameters())),
     }
+
+
+@pytest.mark.parametrize("term", ["cycle_image", "adversarial"])
+def test_images_without_masks_train_the_segmenter_by_the_backward_cycle_and_its_discriminator(term: str) -> None:
+    """In eval mode windows do not share statistics: what another unlabelled image changes is its own doing."""
+    losses: list[dict[str, Tensor]] = []
+    gradients: list[Tensor] = []
+    data = with_unlabelled()
+    for images in (None, data.unlabelled.images, data.unlabelled.images.flip(-1)):
+        cycle = recipe()
+        cycle.weights = CycleWeights(**{name: float(name == term) for name in vars(CycleWeights())})
+        for network in cycle.networks.values():
+            network.eval()
+
+        def record(
+            name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), cycle: CycleGAN = cycle
+        ) -> None:
+            if name == "generator and segmenter":
+                roots, seeds = [loss, *(t for t, _ in given)], [None, *(g for _, g in given)]
+                weights = list(cycle.segmenter.parameters())
+                found = torch.autograd.grad(roots, weights, seeds, allow_unused=True)
+                gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
+
+        more = None if images is None else replace(data.unlabelled, images=images)
+        losses.append(cycle.step(replace(data, unlabelled=more), 1.0, record))
+    for name in ("identity_mask", "cycle_mask", "identity_image", "adversarial_image"):  # those of labelled windows
+        for other in losses[1:]:
+            torch.testing.assert_close(other[name], losses[0][name])
+    for name in ("cycle_image", "adversarial_mask", "discriminator_image", "discriminator_mask"):
+        assert len({float(one[name].detach()) for one in losses}) == 3, name
+    alone, one, other = gradients
+    own = 2 * one - alone  # the mean over four windows, two of which are those of `alone`
+    scale = float(alone.abs().max())
+    assert scale > 0 and float(own.abs().max()) > 0.01 * scale and float((one - other).abs().max()) > 0.01 * scale
+
+
+def test_during_the_warm_start_unlabelled_windows_rest() -> None:
+    cycle, other = recipe(warm_start=0.5), recipe(warm_start=0.5)
+    found, expected = trainer(cycle).step(with_unlabelled(), 0.4), trainer(other).step(batch(), 0.4)
+    assert found == expected
+    pairs = zip(cycle.segmenter.parameters(), other.segmenter.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
 
 
 def test_the_mask_side_trains_the_segmenter() -> None:

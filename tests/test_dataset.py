@@ -680,3 +680,51 @@ def test_information_edited_wrongly_is_named(stored: dict[str, object], tiny_dat
 
     with pytest.raises(UserError, match=r"dataset\.json: .*; mend"):
         look()
+
+
+def test_masks_of_one_value_are_numbered_by_connected_components(tmp_path: Path) -> None:
+    mask = np.zeros((24, 32), np.int32)
+    mask[2:10, 3:12], mask[10:18, 12:20], mask[20:23, 1:30] = 255, 255, 255  # the first two touch by a corner
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.png", np.arange(768, dtype=np.uint16).reshape(1, 24, 32))
+        write_labels(tmp_path / "masks" / f"{name}.png", mask)
+    dataset = Dataset.open(tmp_path)
+    with pytest.raises(UserError, match=r"a\.png: one value \(255\) for .*, or paint them anew$"):
+        dataset.numbered(binary=False, otherwise="paint them anew")
+    found = dataset.numbered(binary=True)
+    assert found.notes == (
+        f"{tmp_path}: masks have one value for all cells; each connected component is taken as one cell",
+    )
+    assert found.binary and not dataset.binary
+    expected = np.zeros_like(mask)
+    expected[2:10, 3:12], expected[10:18, 12:20], expected[20:23, 1:30] = 1, 2, 3
+    np.testing.assert_array_equal(found.read_labels(found.items[0]), expected)
+    np.testing.assert_array_equal(found.read_labels(replace(found.items[1], rows=(9, 24)))[:1], expected[9:10])
+    training, held = found.split(0)
+    assert training.binary and held.binary  # selections are read alike
+    np.testing.assert_array_equal(dataset.read_labels(dataset.items[0]), mask)
+    for name in ("a", "b"):
+        write_labels(tmp_path / "masks" / f"{name}.png", expected)
+    numbered = Dataset.open(tmp_path)
+    assert numbered.numbered(binary=True) is numbered  # cells that are told apart stay as they are
+
+
+def test_images_and_masks_of_any_size_come_to_the_size_asked_for(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, shape in (("a", (40, 60)), ("b", (90, 30))):
+        labels = np.kron(
+            np.arange(1, 7, dtype=np.int32).reshape(2, 3), np.ones((shape[0] // 2, shape[1] // 3), np.int32)
+        )
+        write_image(tmp_path / "images" / f"{name}.png", rng.integers(0, 255, (1, *shape), dtype=np.uint8))
+        write_labels(tmp_path / "masks" / f"{name}.png", labels)
+    dataset = Dataset.open(tmp_path)
+    expected = np.kron(np.arange(1, 7).reshape(2, 3), np.ones((16, 16), int))
+    for item in dataset.items:
+        image, labels = dataset.read_image(item, (32, 48)), dataset.read_labels(item, (32, 48))
+        assert image.shape == (1, 32, 48) and -1 <= image.min() < image.max() <= 1
+        np.testing.assert_array_equal(labels, expected)  # whatever the aspect was
+    upper, lower = (replace(dataset.items[1], rows=rows) for rows in ((0, 45), (45, 90)))
+    whole = dataset.read_labels(dataset.items[1], (32, 48))
+    np.testing.assert_array_equal(dataset.read_labels(upper, (32, 48)), whole[:16])  # a strip has its share of the size
+    np.testing.assert_array_equal(dataset.read_labels(lower, (32, 48)), whole[16:])
+    assert dataset.read_image(lower, (32, 48)).shape == (1, 16, 48)

@@ -210,7 +210,7 @@ def test_a_dataset_with_its_origin_is_written(
     assert info["complete"]
     assert info["scale"] == 1.0
     assert info["synthetic"]["seed"] == 5
-    assert info["synthetic"]["fingerprint"] == Run.open(run).fingerprint("generator", ("condition", "scale"))
+    assert info["synthetic"]["fingerprint"] == Run.open(run).fingerprint("generator", ("condition", "scale", "resize"))
     for item in dataset.items:
         assert item.image and item.mask
         source = next(masks.glob(f"{item.name[0]}.*"))
@@ -482,6 +482,18 @@ def test_curation_needs_a_segmenter_that_suits(run: Path, masks: Path, tmp_path:
     assert info_of(tmp_path / "measured")["curation"]["dropped"] == []
 
 
+def test_faithfulness_is_the_share_of_connected_cells_and_none_without_any(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.zeros((60, 70), np.int32)
+    labels[5:20, 5:15], labels[5:20, 15:25], labels[40:50, 40:60] = 1, 2, 3  # the first two touch
+    write_labels(tmp_path / "masks" / "cells.png", labels)
+    write_labels(tmp_path / "masks" / "empty.png", np.zeros((60, 70), np.int32))
+    monkeypatch.setattr(curation, "segment_array", lambda *_: np.where(labels < 3, labels, 0))
+    generate(settings_of(run, tmp_path / "masks", tmp_path / "out", keep=1.0))  # whose target is semantic
+    assert info_of(tmp_path / "out")["curation"]["faithfulness"] == {"cells": 0.5, "empty": None}
+
+
 def test_curation_looks_at_the_scale_of_the_segmenter(masks: Path, tmp_path: Path, monkeypatch: Any) -> None:
     fine = write_run(tmp_path / "fine", scale=1.0, segmenter=True)
     coarse = write_run(tmp_path / "coarse", scale=0.5)
@@ -520,7 +532,10 @@ def test_published_weights_paint(masks: Path, tmp_path: Path) -> None:
     torch.save(StyleUNet().state_dict(), tmp_path / "Gen.pth")
     assert main(["import", str(tmp_path / "Gen.pth"), "--network", "style-unet", "--out", str(tmp_path / "gen")]) == 0
     assert generate(settings_of(tmp_path / "gen", masks / "a.png", tmp_path / "out"))
-    assert read_header(tmp_path / "out" / "images" / "a.png") == ((1, 60, 70), np.dtype(np.uint16))
+    assert read_header(tmp_path / "out" / "images" / "a.png") == (
+        (1, 512, 768),
+        np.dtype(np.uint16),
+    )  # the size of the published training
 
 
 def test_binary_masks_are_painted_on_where_cells_are_not_told_apart(tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from cytoforge.cli import main
+from cytoforge.commands.train import cycle_parameters, specified
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.losses import CycleWeights, MovieWeights, SuperResolutionWeights, Vid2VidWeights
+from cytoforge.settings import TrainSegmentation, of_recipe
 from cytoforge.training import hyperparameters
 from cytoforge.training.hyperparameters import (
     CYCLE_GAN,
     GENERATOR,
+    MEAN_TEACHER,
     MOVIE,
     SEGMENTATION,
     SUPER_RESOLUTION,
@@ -28,9 +31,11 @@ from cytoforge.training.hyperparameters import (
     spoken,
     written,
 )
+from cytoforge.training.specification import Budget, Data, Output, Training
 
 TASKS = {
     "segmentation": SEGMENTATION,
+    "mean-teacher": MEAN_TEACHER,
     "cyclegan": CYCLE_GAN,
     "generator": GENERATOR,
     "movie": MOVIE,
@@ -38,6 +43,7 @@ TASKS = {
     "super-resolution": SUPER_RESOLUTION,
     "tracker": TRACKER,
 }
+CGAN_SEG = {"target": "semantic", "augmentation": "paper"}  # what its recipe changes in the paper's presets
 PAINTERS = ("cyclegan", "generator", "movie", "super-resolution")
 
 
@@ -264,7 +270,14 @@ def test_resolved_values_are_stored_and_those_that_were_given(tiny_dataset: Path
     assert stored["parameters"] == json.loads(json.dumps(expected))
     assert stored["method"] == "conventional"
     assert stored["networks"]["segmenter"]["norm"] == "group"
-    assert stored["training"]["budget"] == {"steps": 4, "seconds": None, "clock": "wall", "patience": None}
+    assert stored["training"]["budget"] == {
+        "steps": 4,
+        "epochs": None,
+        "seconds": None,
+        "clock": "wall",
+        "patience": None,
+        "until_converged": False,
+    }
     assert stored["training"]["data"]["path"] == str(tiny_dataset)
     assert stored["training"]["compute"]["threads"] == 1 and stored["training"]["seed"] == 0
     assert "config" not in stored
@@ -307,6 +320,19 @@ def told(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, 
         ("segmentation --preset paper --norm group", SEGMENTATION["paper"], {"norm": "group"}),
         ("segmentation --method cyclegan --preset tiny", CYCLE_GAN["tiny"], {}),
         ("segmentation --set rate=1e-4 --set crop=64x80", SEGMENTATION["small"], {"rate": 1e-4, "crop": (64, 80)}),
+        ("segmentation --method mean-teacher --unlabelled .", MEAN_TEACHER["small"], {}),
+        ("segmentation --preset paper --resize 256x384", SEGMENTATION["paper"], {"crop": (256, 384)}),
+        ("segmentation --preset small --resize 256x384 --p-vanilla 0.6", SEGMENTATION["small"], {"p_vanilla": 0.6}),
+        ("segmentation --preset small --until-converged", SEGMENTATION["small"], {"anneal": False}),
+        ("segmentation --recipe cgan-seg", CYCLE_GAN["paper"], CGAN_SEG),
+        ("segmentation --recipe=cgan-seg --network deepsea", CYCLE_GAN["paper"], {**CGAN_SEG, "network": "deepsea"}),
+        ("segmentation --recipe cgan-seg --preset small", CYCLE_GAN["small"], CGAN_SEG),
+        (
+            "segmentation --recipe cgan-seg --resize 96x128 --target boundary --augmentation strong --p-vanilla 0.5",
+            CYCLE_GAN["paper"],
+            {"crop": (96, 128), "p_vanilla": 0.5},
+        ),
+        ("segmentation --recipe cgan-seg --method conventional", SEGMENTATION["paper"], CGAN_SEG),
         ("generator --condition instances", GENERATOR["small"], {"condition": "instances"}),
         ("movie --preset paper", MOVIE["paper"], {}),
         ("movie --method vid2vid", VID2VID["small"], {}),
@@ -431,3 +457,67 @@ def test_an_edited_preset_does_not_change_how_a_run_goes_on(
     rate = stored["parameters"]["rate"]
     assert main(line(tiny_dataset, run, "--set", f"rate={rate}")) == 0  # goes on with what it was begun with
     assert Run.open(run).config == stored and Run.open(run).finished
+
+
+def published(data: Path, **flags: Any) -> TrainSegmentation:
+    """The settings that `--recipe cgan-seg` and other flags give."""
+    kind = of_recipe(TrainSegmentation, "cgan-seg")
+    return kind(data=data, out=data / "run", **flags)
+
+
+def test_the_recipe_of_the_paper_is_its_data_and_budget_too(tmp_path: Path) -> None:
+    given = published(tmp_path)
+    assert isinstance(given, TrainSegmentation) and given.recipe == "cgan-seg"
+    assert specified(given) == Training(
+        data=Data(path=tmp_path, resize=(512, 768)),
+        output=Output(path=tmp_path / "run"),
+        budget=Budget(epochs=2500, patience=4),
+    )
+    parameters = cycle_parameters(given)
+    assert parameters == replace(CYCLE_GAN["paper"], **CGAN_SEG) and parameters.crop == (512, 768)
+    assert (
+        parameters.network == "unet" and cycle_parameters(published(tmp_path, network="cellpose")).network == "cellpose"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "data", "budget"),
+    [
+        ({"minutes": 3.0}, {}, Budget(seconds=180.0, patience=4)),
+        ({"steps": 7}, {}, Budget(steps=7, patience=4)),
+        ({"epochs": 7, "patience": 9}, {}, Budget(epochs=7, patience=9)),
+        ({"until_converged": True}, {}, Budget(epochs=2500, until_converged=True)),
+        ({"scale": 0.5}, {"scale": 0.5, "resize": None}, None),
+        ({"resize": "96x64"}, {"resize": (96, 64)}, None),
+        ({"preset": "small", "limit": 5}, {"limit": 5}, None),
+    ],
+)
+def test_flags_go_before_the_recipe(
+    flags: dict[str, Any], data: dict[str, Any], budget: Budget | None, tmp_path: Path
+) -> None:
+    training = specified(published(tmp_path, **flags))
+    assert training.data == replace(Data(path=tmp_path, resize=(512, 768)), **data)
+    assert training.budget == (budget or Budget(epochs=2500, patience=4))
+
+
+def test_of_the_paper_whole_images_are_learned(tmp_path: Path) -> None:
+    """Windows have the size that all images are resized to, in preset paper alone."""
+    for flags, crop in (
+        ({"resize": "96x64"}, (96, 64)),
+        ({"preset": "small", "resize": "96x64"}, CYCLE_GAN["small"].crop),
+        ({"scale": 0.5}, CYCLE_GAN["paper"].crop),
+    ):
+        assert cycle_parameters(published(tmp_path, **flags)).crop == crop
+
+
+def test_a_recipe_is_chosen_before_settings_are_made(tmp_path: Path) -> None:
+    assert of_recipe(TrainSegmentation, "own") is of_recipe(TrainSegmentation, "tgan") is TrainSegmentation
+    with pytest.raises(UserError, match="--recipe cgan-seg: its settings are made by of_recipe"):
+        TrainSegmentation(data=tmp_path, out=tmp_path / "run", recipe="cgan-seg")
+    for flags, sentence in (
+        ({"minutes": 1.0, "steps": 3}, "give one of --minutes, --steps and --epochs"),
+        ({"scale": 0.5, "resize": "96x64"}, "give --scale or --resize, not both"),
+        ({"method": "two-stage", "warm_start": True}, "--warm-start belongs to --method cyclegan"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            published(tmp_path, **flags)

@@ -977,6 +977,15 @@ def test_same_size_is_untouched() -> None:
     assert scaled_shape((1, 1), 0.1) == (1, 1)
 
 
+def test_one_size_for_all_images_whatever_their_aspect() -> None:
+    assert scaled_shape((3, 100, 31), (64, 48)) == (64, 48)
+    assert scaled_shape((64, 48), (64, 48)) == (64, 48)
+    whole = (1, 100, 30)
+    strips = [scaled_shape((1, rows, 30), (50, 60), whole) for rows in (20, 80)]
+    assert strips == [(10, 60), (40, 60)]  # parts of the rows have their part of the height, and the whole width
+    assert scaled_shape((1, 1, 30), (10, 60), (1, 100, 30)) == (1, 60)  # never none
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_views_are_written_as_they_look(suffix: str, tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.uint16).reshape(3, 4)

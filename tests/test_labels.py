@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
+from cells import draw
 from cytoforge.cells.crops import windows_around
-from cytoforge.cells.labels import boxes, compact, dense, renumbered
+from cytoforge.cells.labels import boxes, compact, connected, dense, renumbered
 from cytoforge.commands.export import _outlined
 from cytoforge.data.movie import relabelled
 from cytoforge.data.tracks import mended
@@ -26,6 +27,26 @@ GREATEST = 2**31 - 1
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 SMALL = arrays.arrays(np.int32, SHAPES, elements=st.integers(0, 6))
 HUGE = st.lists(st.integers(1, GREATEST), min_size=6, max_size=6, unique=True)
+
+
+def test_connected_pixels_are_one_cell_and_touching_corners_two() -> None:
+    painted = draw("""
+        AA..B
+        AA..B
+        ..AAB
+        C....
+        """)
+    expected = draw("""
+        AA..B
+        AA..B
+        ..BBB
+        C....
+        """)  # whatever the ids: A below touches A by a corner alone, and B by a side
+    for labels in (painted, 255 * (painted > 0), painted > 0):
+        found = connected(labels)
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, expected)
+    assert connected(np.zeros((3, 4), np.uint8)).max() == 0
 
 
 def test_numbers_by_hand() -> None:

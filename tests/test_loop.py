@@ -204,6 +204,48 @@ def test_patience_stops_early(tmp_path: Path) -> None:
     assert state.step == 20  # best at the first of the validations every 5 steps, then three without improvement
 
 
+def test_patience_waits_until_something_is_learned(tmp_path: Path) -> None:
+    scores = iter([0.0] * 8 + [0.06] * 12)
+    state = train(tmp_path / "run", Toy(), Budget(steps=100, patience=3), validate=lambda networks: next(scores))
+    assert (state.best_step, state.step) == (45, 60)  # after eight validations of nothing, the ninth and three more
+    state = train(tmp_path / "none", Toy(), Budget(steps=40, patience=3), validate=lambda networks: 0.049)
+    assert state.finished and state.step == 40
+
+
+@pytest.mark.parametrize(
+    ("rises", "best", "end"),
+    [
+        (
+            30,
+            120,
+            164,
+        ),  # 44 steps without a better score are more than a quarter of 164, 40 are no more than one of 160
+        (1, 4, 160),  # not before 40 validations
+        (90, 360, 400),  # the budget
+    ],
+)
+def test_a_training_ends_when_a_quarter_of_it_has_brought_nothing(
+    rises: int, best: int, end: int, tmp_path: Path
+) -> None:
+    asked: list[float] = []
+
+    def rising(networks: dict[str, nn.Module]) -> float:
+        asked.append(0.3 + 0.002 * min(len(asked) + 1, rises))
+        return asked[-1]
+
+    budget = Budget(steps=400, until_converged=True)
+    state = train(tmp_path / "run", Toy(), budget, validate=rising)
+    assert state.finished and (state.best_step, state.step, len(asked)) == (best, end, end // 4)
+    assert [int(row.split(",")[0]) for row in table(tmp_path / "run")[1:]] == list(range(4, end + 1, 4))
+    again = train(tmp_path / "run", Toy(), budget, validate=rising)  # what has converged does not go on
+    assert (again.step, len(asked)) == (end, end // 4)
+
+
+def test_a_training_that_learns_nothing_never_converges(tmp_path: Path) -> None:
+    state = train(tmp_path / "run", Toy(), Budget(steps=100, until_converged=True), validate=lambda networks: 0.01)
+    assert (state.best_step, state.step, len(state.history)) == (1, 100, 100)
+
+
 def test_a_budget_of_time_ends(tmp_path: Path) -> None:
     state = train(tmp_path / "run", Toy(), Budget(seconds=0.5))
     assert state.seconds >= 0.5
@@ -342,6 +384,15 @@ def test_every_image_is_seen_once_a_pass() -> None:
         ([[0.1, 0.2], [1.0, 0.5]], 100, "Too few steps to tell", "100 steps"),
         ([[0.05, 0.5], [0.78, 0.9], [1.0, 0.89]], 100, "Too few steps to tell", "100 steps"),
         ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], 100, "Not converged yet", "100 steps"),
+        # ended before its budget: quarters are those of what was trained
+        ([[0.1, 0.2], [0.2, 0.5], [0.4, 0.6]], 100, "Not converged yet", "100 steps"),
+        (
+            [[0.1, 0.2], [0.2, 0.5], [0.4, 0.505]],
+            100,
+            "Converged (best validation score 0.505 at step 1 of 100; the last quarter gained 0.005)",
+            "100 steps",
+        ),
+        ([[0.02, 0.2], [0.38, 0.5], [0.4, 0.5]], 100, "Too few steps to tell", "100 steps"),
     ],
 )
 def test_the_verdict_and_the_last_line(history: list[list[float]], steps: int, words: str, last: str) -> None:

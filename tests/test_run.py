@@ -413,6 +413,11 @@ def test_no_edit_of_the_settings_is_a_traceback(kind: str, tmp_path: Path) -> No
             r"no valid segmenter \(depth is 60, but should be less",
         ),
         ({"networks": {"../x": SEGMENTER}}, "'../x' is no name of a network"),
+        ({"resize": [8, 48]}, r"resize.0 is 8, but should be greater than or equal to 16"),
+        ({"resize": [48]}, "resize is .*48.*, but list should have at least 2 items"),
+        ({"resize": [48, 64, 3]}, "resize is .*, but list should have at most 2 items"),
+        ({"resize": "48x64"}, "resize is '48x64', but should be a valid list"),
+        ({"resize": [48.5, 64]}, "resize.0 is 48.5, but should be a valid integer"),
         ({"limits": {"01": [[2, 1]]}}, "limits of 01 must be two ascending numbers for each channel"),
     ],
 )

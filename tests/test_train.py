@@ -1,6 +1,7 @@
 """From a folder of annotated phantoms to masks and scores, through the command line."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -16,14 +17,20 @@ import numpy as np
 import pytest
 import torch
 
+from cytoforge.cells.labels import connected
 from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.inference.image_generator import ImageGenerator
+from cytoforge.inference.segment import segment_dataset
+from cytoforge.inference.segmenter import Segmenter
 from cytoforge.simulation.phantom import phantom
-from cytoforge.training.data import _proposed_scale
+from cytoforge.training.data import Masks, _proposed_scale, open_data
 from cytoforge.training.recipes.conventional import Conventional
+from cytoforge.training.specification import Data
 from cytoforge.training.tasks.start import start_differences
 
 READ = {"images": read_image, "masks": read_labels}
@@ -99,11 +106,15 @@ def test_other_choices_train(flags: list[str], phantoms: Path, tmp_path: Path) -
         "segmentation --network deepsea",
         "segmentation --network deepsea --method cyclegan",
         "segmentation --network deepsea --method cyclegan --condition instances",
+        "segmentation --method cyclegan --unlabelled {more}",
+        "segmentation --method mean-teacher --unlabelled {more}",
         "generator --condition instances",
     ],
 )
 def test_a_killed_run_continued_equals_the_uninterrupted_one(words: str, phantoms: Path, tmp_path: Path) -> None:
-    kind, *flags = words.split()
+    for seed in (20, 21):
+        write_image(tmp_path / "more" / f"u{seed}.png", phantom(seed, (96, 96), 12)[0][None])
+    kind, *flags = words.format(more=tmp_path / "more").split()
     line = ["train", kind, str(phantoms), *TINY, *flags, "--steps", "12", "--out"]
     assert main([*line, str(tmp_path / "whole")]) == 0
     command = [sys.executable, "-m", "cytoforge", *line, str(tmp_path / "parts")]
@@ -333,6 +344,90 @@ def test_what_segment_finds_is_what_validation_found(tmp_path: Path, capsys: pyt
     write_json(val / "dataset.json", {"limits": [0, 60000]})
     assert main(["segment", str(tmp_path / "run"), str(val), "--out", str(tmp_path / "out0")]) == 2
     assert "made these masks, or other limits of dataset.json" in capsys.readouterr().err
+
+
+def write_binary(folder: Path, seeds: range) -> Path:
+    """Phantoms whose masks are 255 in every cell."""
+    for seed in seeds:
+        image, labels = phantom(seed, (96, 96), 12)
+        write_image(folder / "images" / f"c{seed}.png", image[None])
+        write_labels(folder / "masks" / f"c{seed}.png", 255 * (labels > 0))
+    return folder
+
+
+CONNECTED = "masks have one value for all cells; each connected component is taken as one cell"
+
+
+def test_binary_masks_are_learned_and_validated_by_connected_components(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, val = write_binary(tmp_path / "train", range(3)), write_binary(tmp_path / "val", range(50, 52))
+    run, out, scores = tmp_path / "run", tmp_path / "out", tmp_path / "scores.json"
+    flags = ["--target", "semantic", "--steps", "300", "--validation", str(val), "--precision", "float32"]
+    assert train(data, run, *flags) == 0
+    said = capsys.readouterr().err
+    assert said.count(CONNECTED) == 1 and f"{data}: {CONNECTED}" in said and "Not learned yet" not in said
+    best = max(row["validation"] for row in Run.open(run).metrics())
+    assert best > 0.3
+    assert main(["segment", str(run), str(val), "--out", str(out), "--threads", "1"]) == 0
+    line = ["score", "segmentation", str(out), str(val), "--protocol", "paper", "--json", str(scores)]
+    assert main(line) == 0
+    found = json.loads(scores.read_text())["mean"]["f_score"]
+    assert np.mean([one["value"] for one in found]) == pytest.approx(best)
+
+
+def test_binary_masks_of_validation_alone_are_said_too(phantoms: Path, tmp_path: Path) -> None:
+    val = write_binary(tmp_path / "val", range(50, 52))
+    data = open_data(Data(path=phantoms, validation=val), 0, masks=Masks(binary=True))
+    assert data.notes.count(f"{val}: {CONNECTED}") == 1 and not any(str(phantoms) in note for note in data.notes)
+    for (_, _, labels), seed in zip(data.validation, (50, 51), strict=True):
+        np.testing.assert_array_equal(labels, connected(phantom(seed, (96, 96), 12)[1]))
+    both = open_data(Data(path=val), 0, masks=Masks(binary=True))
+    np.testing.assert_array_equal(both.read(0)[1] > 0, phantom(int(both.names[0][1:]), (96, 96), 12)[1] > 0)
+    assert both.read(0)[1].max() > 2 and both.notes.count(f"{val}: {CONNECTED}") == 1
+    with pytest.raises(UserError, match=r"c50\.png: one value \(255\) for .*, or take another target$"):
+        open_data(Data(path=val), 0, masks=Masks(otherwise="take another target"))
+
+
+def test_a_run_of_one_size_segments_and_paints_at_any_size(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, found, painted = tmp_path / "run", tmp_path / "found", tmp_path / "painted"
+    seen: list[tuple[int, ...]] = []
+    flags = ("--method", "cyclegan", "--resize", "48x80", "--steps", "2", "--set", "crop=32x64")
+    assert train(phantoms, run, *flags) == 0
+    assert "--scale" not in capsys.readouterr().err  # no other scale is proposed
+    stored = Run.open(run)
+    assert stored.config["resize"] == [48, 80] == stored.config["training"]["data"]["resize"]
+    assert stored.settings.scaling == (48, 80)
+    data = open_data(Data(path=phantoms, resize=(48, 80)), 0)
+    assert {image.shape for image, _ in map(data.read, range(3))} | {i.shape for _, i, _ in data.validation} == {
+        (1, 48, 80)
+    }
+    for name, shape in (("wide", (60, 150)), ("high", (200, 70))):
+        image, labels = phantom(7, shape, 12)
+        write_image(tmp_path / "new" / "images" / f"{name}.png", image[None])
+        write_labels(tmp_path / "new" / "masks" / f"{name}.png", labels)
+    segmenter, network = Segmenter.load(run, threads=1), Segmenter.load(run, threads=1).network
+    network.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[2:])))
+    dataset = Dataset.open(tmp_path / "new").images()
+    segment_dataset(dataclasses.replace(segmenter, network=network), dataset, found)
+    assert set(seen) == {(48, 80)}
+    sizes = {path.stem: read_labels(path).shape for path in (found / "masks").iterdir()}
+    assert sizes == {"wide": (60, 150), "high": (200, 70)}
+    line = ["generate", "images", str(run), str(tmp_path / "new"), "--out", str(painted), "--threads", "1"]
+    assert main([*line, "--keep", "1"]) == 0
+    for part, read in READ.items():
+        assert {read(path).shape[-2:] for path in (painted / part).iterdir()} == {(48, 80)}
+    array = ImageGenerator.load(run, threads=1).paint(read_labels(tmp_path / "new" / "masks" / "wide.png"))
+    assert array.shape == (1, 1, 60, 150)  # in Python at the size of the mask, as with a scale
+    capsys.readouterr()
+    assert train(phantoms, tmp_path / "both", "--resize", "48x80", "--scale", "0.5", "--steps", "1") == 2
+    assert "give --scale or --resize, not both" in capsys.readouterr().err
+    assert train(phantoms, tmp_path / "small", "--resize", "12x80", "--steps", "1") == 2
+    assert "has 12 x 80 px at this --resize; give more pixels" in capsys.readouterr().err
+    assert train(phantoms, tmp_path / "words", "--resize", "48", "--steps", "1") == 2
+    assert "--resize 48: must be written like 512x768" in capsys.readouterr().err
 
 
 def test_a_training_starts_from_another_run(

@@ -64,8 +64,8 @@ def look(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[Floats, fl
     scaling = segmenter.at(dataset.scale).scaling
     image, labels = dataset.read_image(item, scaling, segmenter.normalisation), dataset.read_labels(item, scaling)
     found = segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
-    (recall,) = segmentation_scores(labels, found, (IOU,), segmenter.target.protocol).recall
-    return image, None if np.isnan(recall) else float(recall)
+    scores = segmentation_scores(labels, found, (IOU,), segmenter.target.protocol)
+    return image, scores.true_positives[0] / scores.truth_cells if scores.truth_cells else None
 
 
 def to_drop(faithfulness: Mapping[str, float | None], near: Mapping[str, str], keep: float) -> list[str]:

@@ -86,7 +86,7 @@ def open_data(
     channels = replace(training, items=(*training.items, *held.items)).channels()
     if data.validation is not None:
         held = held.numbered(binary=masks.binary, otherwise=masks.otherwise)
-        notes += held.left_out
+        notes += [*held.left_out, *(held.notes[-1:] if held.binary and not dataset.binary else ())]
     limits = {**common_limits(held), **common_limits(training)} if use == "movie" else {}
 
     def load(source: Dataset, item: Item) -> Example:
