@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.settings.base import Count, Fraction, Present, command
-from cytoforge.settings.training import Augmentation, Clock, Condition, Network, Size, TargetName
+from cytoforge.settings.base import Count, Fraction, Present, Size, command
+from cytoforge.settings.training import Augmentation, Clock, Condition, Network, TargetName
 
 
 @command

@@ -216,6 +216,7 @@ def painting_scores(
             prediction=out,
             truth=real,
             scale=study.scale,
+            resize=study.resize,
             weights_dir=weights,
             device=study.compute.device,
             threads=study.compute.threads,

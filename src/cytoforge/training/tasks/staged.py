@@ -164,7 +164,8 @@ def finished(path: Path) -> bool:
 def simulate(training: Training, out: Path, count: int) -> None:
     """Write masks of simulated cells, shaped like those of the training images, and as dense or denser.
 
-    Shapes have the resolution of the images on disk. Mask k depends on the seed and k only. Cells of validation images
+    Shapes have the resolution of the images on disk, or of all images if they are resized to one size, which the masks
+    have then, too. Mask k depends on the seed and k only. Cells of validation images
     are not used. Raises UserError when no cell has a usable shape.
     """
     seed, scale = training.seed, training.data.scale
@@ -181,7 +182,7 @@ def simulate(training: Training, out: Path, count: int) -> None:
             continue
         draw = np.random.default_rng([seed, number])
         like = annotated[draw.integers(len(annotated))]
-        size = [min(round(side * scale), LONGEST) for side in like.shape]
+        size = training.data.resize or [min(round(side * scale), LONGEST) for side in like.shape]
         coverage = np.count_nonzero(like) / like.size
         density = min(coverage * draw.uniform(1, DENSER), max(coverage, DENSEST))
         simulated = simulate_labels(shapes, (size[0], size[1]), draw, density=density, magnification=scale)
