@@ -27,6 +27,8 @@ WORK = HERE.parent / "scratch" / "studies"
 THIRD = {"scale": 0.333}  # of Usiigaci's resolution
 U373 = {"sequence": ("01",), "test_sequence": ("02",)}
 NO_PICTURES = ("u373", "hela")  # whose conditions do not allow to hand frames on
+PAPER = {"target": "semantic", "augmentation": "paper", "protocol": ("paper", "instances"), "warm_start": False}
+CONVERGED = {"steps": 4000, "until_converged": True, "networks": ("unet",), **PAPER}
 STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "limited-data-usiigaci": ("limited-data", {"minutes": 2.0, "crops": (1, 2, 4, 8), "crop": 176, **THIRD}),
     "dense-usiigaci": ("dense", {"minutes": 2.0, "images": 5, **THIRD}),
@@ -34,6 +36,8 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ablation-usiigaci": ("ablation", {"minutes": 3.0, "images": 5, "seeds": 1, **THIRD}),
     "ablation-dsb256": ("ablation", {"minutes": 1.0, "images": 5, "seeds": 1}),
     "training-usiigaci": ("training", {"minutes": 1.0, "images": 5, "seeds": 1, **THIRD}),
+    "training-usiigaci.converged-5": ("training", {"images": 5, "seeds": 3, **CONVERGED, **THIRD}),
+    "training-usiigaci.converged-25": ("training", {"images": 25, "seeds": 3, **CONVERGED, **THIRD}),
     "versatility-usiigaci-dsb256": ("versatility", {"minutes": 2.0, "images": 5, "seeds": 1, "scale": 0.5}),
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "images": 5, "seeds": 1, **THIRD}),
     "movie-usiigaci_movie": ("movie", {"minutes": 2.0, "seeds": 1, "frames": 300, **THIRD}),
@@ -55,7 +59,7 @@ def named(folder: Path, name: str) -> Path:
 
 def run(name: str) -> None:
     kind, own = STUDIES[name]
-    datasets = name.removeprefix(f"{kind}-").split("-")
+    datasets = name.removeprefix(f"{kind}-").partition(".")[0].split("-")
     config, place, _ = COMMANDS[f"study {kind}"]
     module, function = place.split(":")
     settings = getattr(importlib.import_module("cytoforge.settings"), config)

@@ -13,7 +13,7 @@ from cytoforge.losses import CycleWeights, adversarial, cross_entropy_dice, disc
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.segmentation import UNet
-from cytoforge.networks.style_unet import StyleUNet
+from cytoforge.networks.style_unet import StyleUNet, UNetGenerator
 from cytoforge.training import hyperparameters
 from cytoforge.training.loop import Trainer
 from cytoforge.training.recipes.cycle_gan import CycleGAN
@@ -286,6 +286,25 @@ def test_every_network_is_updated_and_by_its_own_optimiser() -> None:
     for name, network in cycle.networks.items():
         changed = [key for key, value in network.named_parameters() if not torch.equal(value, before[name][key])]
         assert len(changed) > 0.8 * len(list(network.parameters())), name
+
+
+def test_the_generator_of_the_cycle_may_be_a_unet_without_styles_and_noise() -> None:
+    """cGAN-Seg, Figure 3: all networks learn in one step, and one image is painted per mask."""
+    parameters = replace(
+        hyperparameters.CYCLE_GAN["tiny"], generator="unet", width=4, depth=2, anneal=False, zero_scores=False
+    )
+    described = {"segmenter": describe_segmenter(parameters, 1), "generator": describe_generator(parameters, 1)}
+    assert described["generator"]["network"] == "unet-generator" and "upsampling" not in described["generator"]
+    cycle = CycleGAN.build(parameters, described, seed=0)
+    assert isinstance(cycle.paint.generator, UNetGenerator)
+    before = {name: [p.clone() for p in network.parameters()] for name, network in cycle.networks.items()}
+    losses = trainer(cycle).step(batch(), 0.5)
+    assert losses["cycle_image"] > 0 and losses["identity_image"] > 0
+    for name, network in cycle.networks.items():
+        assert any(not torch.equal(p, q) for p, q in zip(network.parameters(), before[name], strict=True)), name
+    mask = (batch().labels > 0).float()[:, None]
+    one, other = (cycle.paint(mask, batch(step), "forward") for step in (0, 1))
+    assert torch.equal(one, other) and one.shape == mask.shape
 
 
 def test_during_the_warm_start_the_discriminators_rest() -> None:

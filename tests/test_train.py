@@ -89,7 +89,12 @@ def test_every_recipe_trains_every_network(network: str, way: str, phantoms: Pat
 
 
 @pytest.mark.parametrize(
-    "flags", [["--augmentation", "paper", "--target", "semantic", "--condition", "instances"], ["--norm", "group"]]
+    "flags",
+    [
+        ["--augmentation", "paper", "--target", "semantic", "--condition", "instances"],
+        ["--norm", "group"],
+        ["--generator", "unet"],
+    ],
 )
 def test_other_choices_train(flags: list[str], phantoms: Path, tmp_path: Path) -> None:
     assert train(phantoms, tmp_path / "run", "--steps", "2", "--method", "cyclegan", *flags) == 0

@@ -9,6 +9,8 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
 from cells import draw
@@ -21,6 +23,7 @@ from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.movie import read_sequences, read_tracks
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.inference import track_deepsea
 from cytoforge.inference.load import load_network
 from cytoforge.inference.track_deepsea import deepsea_links, predict
 from cytoforge.losses import dice_loss
@@ -86,14 +89,105 @@ def train(movie: Path, out: Path, *flags: str) -> int:
     return main(line)
 
 
-def test_the_network_is_the_published_one() -> None:
-    assert sum(p.numel() for p in Tracker().parameters()) == 2_148_546
-    tracker = Tracker(width=4).eval()
-    crops = torch.rand(2, 3, 1, 32, 36, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    assert tracker(*crops).shape == (3, 2, 32, 36)
-    assert not torch.equal(tracker(*crops), tracker(crops[1], crops[0]))  # each stem has weights of its own
-    tracker(*crops).sum().backward()
-    assert all(p.grad is not None for p in tracker.parameters())
+def written_out(state: dict[str, Tensor], previous: Tensor, current: Tensor) -> Tensor:
+    """DeepSea's tracker on crops (B, 1, h, w), from its description and published names, in functions of torch."""
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        mean, variance, gain, offset = (
+            state[f"{name}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + 1e-5).sqrt() * gain + offset
+
+    def conv(x: Tensor, name: str) -> Tensor:
+        weight = state[f"{name}.weight"]
+        return F.conv2d(x, weight, state[f"{name}.bias"], padding=weight.shape[-1] // 2)
+
+    def block(x: Tensor, name: str) -> Tensor:
+        inner = norm(conv(x, f"{name}.double_conv.0"), f"{name}.double_conv.1").clamp(min=0)
+        return norm(conv(inner, f"{name}.double_conv.4") + conv(x, f"{name}.conv1d"), f"{name}.bn").clamp(min=0)
+
+    def twice(x: Tensor) -> Tensor:
+        rows, columns = (torch.linspace(-1, 1, 2 * side) for side in x.shape[2:])
+        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).expand(len(x), -1, -1, -1)
+        return F.grid_sample(x, grid, align_corners=True)
+
+    fine = torch.cat([block(previous, "res1"), block(current, "res2")], dim=1)
+    coarse = block(F.max_pool2d(fine, 2), "res3")
+    deep = block(F.max_pool2d(coarse, 2), "res4")
+    middle = block(torch.cat([coarse, twice(deep)], dim=1), "res5")
+    return conv(block(torch.cat([fine, twice(middle)], dim=1), "res6"), "conv3")
+
+
+def published_state(width: int = 64) -> dict[str, Tensor]:
+    """Weights of DeepSea's tracker under its names, drawn, with running statistics that are not neutral."""
+    sizes = {"res1": (1, 1), "res2": (1, 1), "res3": (2, 2), "res4": (2, 4), "res5": (6, 2), "res6": (4, 1)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (before, after) in sizes.items():
+        inside, outside = (1 if name in ("res1", "res2") else before * width), after * width
+        for layer, side, channels in (
+            ("double_conv.0", 3, inside),
+            ("double_conv.4", 3, outside),
+            ("conv1d", 1, inside),
+        ):
+            shapes[f"{name}.{layer}.weight"] = (outside, channels, side, side)
+            shapes[f"{name}.{layer}.bias"] = (outside,)
+        for layer in ("double_conv.1", "bn"):
+            shapes |= {f"{name}.{layer}.{part}": (outside,) for part in ("weight", "bias", "running_mean")}
+            shapes |= {f"{name}.{layer}.running_var": (outside,), f"{name}.{layer}.num_batches_tracked": ()}
+    shapes |= {"conv3.weight": (2, width, 1, 1), "conv3.bias": (2,)}
+    draw, state = torch.Generator().manual_seed(0), {}
+    for name, shape in shapes.items():
+        value = 0.2 * torch.randn(shape, generator=draw)
+        state[name] = value.abs() + 0.5 if name.endswith("running_var") else value
+        if name.endswith("tracked"):
+            state[name] = torch.zeros((), dtype=torch.int64)
+    return state
+
+
+def test_the_network_is_the_published_one(tmp_path: Path) -> None:
+    """An imported tracker computes what its description says, with the published number of parameters."""
+    state = published_state()
+    learned = [value for name, value in state.items() if "running" not in name and "tracked" not in name]
+    assert sum(map(torch.numel, learned)) == sum(p.numel() for p in Tracker().parameters()) == 2_148_546
+    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "tracker.pth")
+    line = ["import", str(tmp_path / "tracker.pth"), "--network", "deepsea-tracker", "--out", str(tmp_path / "run")]
+    assert main(line) == 0
+    run = Run.open(tmp_path / "run")
+    assert run.config["networks"] == {"tracker": {"network": "tracker", "in_channels": 1, "width": 64, "norm": "batch"}}
+    assert run.config["darkest"] == -1.0 and run.config["resize"] is None
+    tracker = load_network(run)
+    crops = torch.rand(2, 2, 1, 32, 36, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.testing.assert_close(tracker(*crops), written_out(state, *crops), rtol=1e-3, atol=1e-3)
+    assert (written_out(state, *crops) - written_out(state, crops[1], crops[0])).abs().max() > 0.1
+
+
+def test_an_imported_tracker_sees_cells_as_the_published_program_shows_them(
+    movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crops are the image itself inside cells; those of our own trackers have half its range, above the background."""
+    torch.save(published_state(4), tmp_path / "tracker.pth")
+    run = tmp_path / "run"
+    assert main(["import", str(tmp_path / "tracker.pth"), "--network", "deepsea-tracker", "--out", str(run)]) == 0
+    seen: list[Tensor] = []
+    original = track_deepsea.predict
+
+    def watched(tracker: Tracker, previous: Tensor, current: Tensor) -> np.ndarray:
+        seen.append(torch.cat([previous, current])[..., SIDE // 2, SIDE // 2])
+        return original(tracker, previous, current)
+
+    monkeypatch.setattr(track_deepsea, "predict", watched)
+    found = []
+    for folder in ("imported", "own"):
+        line = ["track", str(run), str(movie), "--sequence", "01", "--out", str(tmp_path / folder), "--threads", "1"]
+        assert main(line) == 0
+        found.append(torch.cat(seen))
+        seen.clear()
+        config = json.loads((run / "config.json").read_text())
+        config.pop("darkest", None)  # as our own trainings
+        (run / "config.json").write_text(json.dumps(config))
+    inside = found[0] > -0.9
+    assert inside.sum() > 10 and found[0][inside].std() > 0.01
+    torch.testing.assert_close(found[1][inside], (found[0][inside] + 1) / 2)
 
 
 @pytest.mark.parametrize(("one", "other"), [((1, 1, 30, 32), (1, 1, 30, 32)), ((1, 1, 32, 32), (2, 1, 32, 32))])

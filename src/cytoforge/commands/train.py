@@ -228,6 +228,7 @@ def cycle_parameters(settings: TrainSegmentation) -> CycleGAN:
         augmentation=settings.augmentation,
         p_vanilla=settings.p_vanilla,
         condition=settings.condition or "mask",
+        masks=settings.masks,
         warm_start=hyperparameters.WARM_START if settings.warm_start else 0.0,
     )
     return changed(parameters, settings.set)
@@ -246,7 +247,7 @@ PARAMETERS: dict[str, Callable[[TrainSegmentation], CycleGAN | hyperparameters.S
 
 def stage_generator(settings: TrainSegmentation) -> hyperparameters.Generator:
     """Return the hyperparameters of the generator of the two-stage method."""
-    parameters = _painting(hyperparameters.GENERATOR[settings.preset], settings)
+    parameters = _windows(_painting(hyperparameters.GENERATOR[settings.preset], settings), settings)
     return replace(parameters, condition=settings.condition or "instances")
 
 

@@ -187,6 +187,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
     generator: Literal["style-unet", "unet"] = "style-unet"
     """cyclegan: image generator, as --network of train generator"""
+    masks: Literal["own", "simulated"] = "own"
+    """cyclegan: what the forward cycle paints on, the masks of the images (the paper) or simulated ones"""
     start: RunFolder | None = None
     """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
     synthetic_images: Count = 36
@@ -202,6 +204,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
             problems.append("--warm-start belongs to --method cyclegan")
         if self.generator != "style-unet" and self.method != "cyclegan":
             problems.append("--generator belongs to --method cyclegan")
+        if self.masks != "own" and self.method != "cyclegan":
+            problems.append("--masks belongs to --method cyclegan")
         if self.condition is not None and self.method not in ("cyclegan", "two-stage"):
             problems.append("--condition belongs to --method cyclegan or two-stage")
         if self.synthetic is not None and self.method != "conventional":

@@ -127,6 +127,8 @@ class CycleGAN(Adversarial):
     """segmentation network"""
     generator: Literal["style-unet", "unet"] = "style-unet"
     """image generator: with styles and noise, or one image per mask (cGAN-Seg, Figure 3)"""
+    masks: Literal["own", "simulated"] = "own"
+    """what the forward cycle paints on: the masks of the images (the paper), or simulated ones, as dense or denser"""
     target: Literal["boundary", "semantic"] = "boundary"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"
@@ -159,6 +161,8 @@ class Generator(Adversarial):
 class Stage(Adversarial):
     """What both stages of tGAN have."""
 
+    initial: Literal["kaiming", "torch"] = "kaiming"
+    """rule by which weights are drawn at first: that of cGAN-Seg, or torch's defaults (tGAN)"""
     optimiser: Literal["adam", "rmsprop"] = "adam"
     """rmsprop: with a momentum of 0.9, as in tGAN"""
     one_cycle: bool = False
@@ -256,7 +260,13 @@ _TINY: dict[str, Any] = {"width": 8, "average": 0.98}
 _SMALL: dict[str, Any] = {"width": 16, "average": 0.99}
 _PAPER: dict[str, Any] = {"width": 64, "average": 0.999}
 # alpha 0.99, epsilon 1e-8 and weight decay 1e-8 stand in `recipes.tgan`
-_PAPER_STAGE: dict[str, Any] = {"optimiser": "rmsprop", "one_cycle": True, "dropout": 0.3, "augmentation": "paper"}
+_PAPER_STAGE: dict[str, Any] = {
+    "initial": "torch",
+    "optimiser": "rmsprop",
+    "one_cycle": True,
+    "dropout": 0.3,
+    "augmentation": "paper",
+}
 _TINY_PAINTING: dict[str, Any] = {
     **_TINY,
     "depth": 3,

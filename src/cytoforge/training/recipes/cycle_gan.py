@@ -105,7 +105,11 @@ class CycleGAN:
         image, target = batch.images, self.target.encode(batch.labels)
         given = condition(batch.labels, self.paint.condition)
         mask = given[:, :1]
-        fake_image = self.paint(given, batch, "forward")
+        own_image = self.paint(given, batch, "forward")
+        fake_image, fake_target = own_image, target
+        if batch.simulated is not None:  # the forward cycle needs no image of its mask, the identity terms do
+            fake_image = self.paint(condition(batch.simulated, self.paint.condition), batch, "simulated")
+            fake_target = self.target.encode(batch.simulated)
         logits = self.segmenter(whole.images)
         fake_mask = straight_through_mask(logits)
         with frozen_statistics(self.segmenter, self.paint.generator):  # these describe real images and masks alone
@@ -122,8 +126,8 @@ class CycleGAN:
             "adversarial_image": image_adversarial,  # Eq. 6
             "adversarial_mask": mask_adversarial,  # Eq. 7
             "cycle_image": compare_whole(cycle_image),  # Eq. 8
-            "cycle_mask": cross_entropy_dice(fake_logits, target),  # Eq. 9
-            "identity_image": compare(fake_image),  # Eq. 10
+            "cycle_mask": cross_entropy_dice(fake_logits, fake_target),  # Eq. 9
+            "identity_image": compare(own_image),  # Eq. 10
             "identity_mask": cross_entropy_dice(logits[: len(image)], target),  # Eq. 11
         }
         w = self.weights

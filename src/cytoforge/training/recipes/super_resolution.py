@@ -8,10 +8,10 @@ from cytoforge.losses import discriminator_loss, mean_difference, super_resoluti
 from cytoforge.networks import movie
 from cytoforge.networks.features import VGG19Features
 from cytoforge.training.hyperparameters import SuperResolution
-from cytoforge.training.recipes.networks import Described, build, build_discriminator, scale_noise
+from cytoforge.training.recipes.networks import Described, build_discriminator
 from cytoforge.training.recipes.painting import draw_painting, score_fakes
 from cytoforge.training.recipes.recipe import Update
-from cytoforge.training.recipes.tgan import START, StageGAN
+from cytoforge.training.recipes.tgan import StageGAN, build_painter
 from cytoforge.training.samplers.items import Batch
 from cytoforge.training.samplers.pairs import PairBatch
 
@@ -41,10 +41,11 @@ class SuperResolutionGAN(StageGAN):
         cls, parameters: SuperResolution, described: Described, seed: int, vgg: VGG19Features | None = None
     ) -> "SuperResolutionGAN":
         """Build generator and discriminator, and the recipe that trains them."""
-        generator = build(movie.SuperResolution, seed, "super-resolution", described, START)
-        scale_noise(generator, parameters.noise_gain)
+        generator = build_painter(movie.SuperResolution, seed, "super-resolution", described, parameters)
         channels = described["out_channels"]
-        discriminator = build_discriminator(parameters, seed, "super-resolution discriminator", channels, START)
+        discriminator = build_discriminator(
+            parameters, seed, "super-resolution discriminator", channels, parameters.initial
+        )
         return cls(generator, discriminator, parameters, vgg)
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:

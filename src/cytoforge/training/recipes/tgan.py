@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +22,28 @@ from cytoforge.losses import (
 )
 from cytoforge.networks.features import VGG19Features
 from cytoforge.networks.flow import FlowNet
-from cytoforge.networks.layers import Start
 from cytoforge.networks.movie import MovieGenerator, discriminator_input
 from cytoforge.networks.style_unet import draw_styles
 from cytoforge.training.hyperparameters import Movie, Stage
-from cytoforge.training.recipes.networks import Described, build, build_discriminator, scale_noise
+from cytoforge.training.recipes.networks import Described, build, build_discriminator, scale_noise, start_grey
 from cytoforge.training.recipes.painting import VGG, discriminator_features, frozen_statistics, score_fakes
 from cytoforge.training.recipes.recipe import Course, Update, annealed, one_cycle
 from cytoforge.training.samplers.clips import ClipBatch
 from cytoforge.training.samplers.items import Batch
 
 MEMORY_NOISE = 0.1  # largest standard deviation of the noise on an earlier frame, which keeps errors from piling up
-START: Start = "torch"  # weights of tGAN's networks are drawn by torch's defaults
 PATCH = 32  # px of a window between the points where an error of contrast is drawn
+
+
+def build_painter(
+    kind: Callable[..., nn.Module], seed: int, purpose: str, described: Described, parameters: Stage
+) -> Any:
+    """Build the generator of a stage; one that is drawn by Kaiming's rule begins with nearly grey paintings."""
+    generator = build(kind, seed, purpose, described, parameters.initial)
+    scale_noise(generator, parameters.noise_gain)
+    if parameters.initial == "kaiming":
+        start_grey(generator.outputs)
+    return generator
 
 
 def judged_channels(parameters: Movie, channels: int) -> int:
@@ -139,11 +149,10 @@ class MovieGAN(StageGAN):
     def build(cls, parameters: Movie, described: Described, seed: int, vgg: VGG19Features | None = None) -> "MovieGAN":
         """Build the networks, and the recipe that trains them."""
         channels = described["out_channels"]
-        generator = build(MovieGenerator, seed, "generator", described, START)
-        scale_noise(generator, parameters.noise_gain)
+        generator = build_painter(MovieGenerator, seed, "generator", described, parameters)
         judged = judged_channels(parameters, channels)
-        discriminator = build_discriminator(parameters, seed, "movie discriminator", judged, START)
-        flow = build(FlowNet, seed, "flow", describe_flow(parameters, channels), START)
+        discriminator = build_discriminator(parameters, seed, "movie discriminator", judged, parameters.initial)
+        flow = build(FlowNet, seed, "flow", describe_flow(parameters, channels), parameters.initial)
         return cls(generator, discriminator, flow, parameters, vgg)
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:

@@ -38,6 +38,8 @@ class Batch:
     """source image of each window"""
     synthetic: tuple[bool, ...] = ()
     """whether each window is of a synthetic image; if empty, none is"""
+    simulated: Tensor | None = None
+    """labels (B, h, w) of simulated cells, if a recipe paints on these, too"""
     unlabelled: "Batch | None" = None
     """as many windows of images without masks, if the training has any; their labels are 0"""
 
@@ -48,7 +50,9 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; the draws stay on the CPU, so that they are the same everywhere."""
         more = None if self.unlabelled is None else self.unlabelled.to(device)
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device), unlabelled=more)
+        simulated = None if self.simulated is None else self.simulated.to(device)
+        images, labels = self.images.to(device), self.labels.to(device)
+        return replace(self, images=images, labels=labels, simulated=simulated, unlabelled=more)
 
     def together(self) -> "Batch":
         """Return the batch with its unlabelled windows behind the others, each with draws of its own."""

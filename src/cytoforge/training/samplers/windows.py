@@ -6,8 +6,10 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
+from cytoforge.training.samplers.simulated import SimulatedMasks
 from cytoforge.training.samplers.synthetic import Synthetic
 
 Plan = tuple[int | None, ...]
@@ -19,7 +21,7 @@ class Windows(Sampler):
 
     `read(i)` gives image float32 (C, H, W) and labels int32 (H, W) of source i. Every pass visits all sources once, in
     an order of its own; a synthetic window takes the turn of a source. `unlabelled` cuts as many windows of images
-    without masks. Raises ValueError without sources.
+    without masks, and `simulated` draws as many label images. Raises ValueError without sources.
     """
 
     def __init__(
@@ -29,10 +31,11 @@ class Windows(Sampler):
         drawing: Drawing,
         synthetic: Synthetic | None = None,
         unlabelled: "Windows | None" = None,
+        simulated: SimulatedMasks | None = None,
     ) -> None:
         if not names:
             raise ValueError("no images to train on")
-        self.unlabelled = unlabelled
+        self.unlabelled, self.simulated = unlabelled, simulated
         self.names, self.drawing, self._read = names, drawing, cached(read)
         self.synthetic = None if synthetic is None else replace(synthetic, read=cached(synthetic.read))
 
@@ -61,8 +64,23 @@ class Windows(Sampler):
             names.append(name)
         images, labels_ = (torch.stack(part) for part in zip(*windows, strict=True))
         synthetic = tuple(drawn is not None for drawn in plan)
-        more = None if self.unlabelled is None else self.unlabelled.cut(step, (None,) * len(places))
-        return Batch(images, labels_.long(), self.drawing.seed, step, places, tuple(names), synthetic, more)
+        return Batch(
+            images,
+            labels_.long(),
+            self.drawing.seed,
+            step,
+            places,
+            tuple(names),
+            synthetic,
+            simulated=self._simulated(step),
+            unlabelled=None if self.unlabelled is None else self.unlabelled.cut(step, (None,) * len(places)),
+        )
+
+    def _simulated(self, step: int) -> Tensor | None:
+        if self.simulated is None:
+            return None
+        draws = (self.drawing.generator(step, place, "simulated") for place in self.drawing.places)
+        return torch.stack([self.simulated.draw(self.drawing.size, draw) for draw in draws])
 
     def _source(self, position: int) -> int:
         epoch, place = divmod(position, len(self.names))

@@ -8,6 +8,7 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from cytoforge.cells.instances import TARGETS
+from cytoforge.errors import UserError
 from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
 from cytoforge.metrics.segmentation import segmentation_scores
@@ -20,6 +21,7 @@ from cytoforge.training.recipes.conventional import Conventional
 from cytoforge.training.recipes.networks import describe_generator, describe_segmenter
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import item_generator
+from cytoforge.training.samplers.simulated import SimulatedMasks
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
@@ -88,6 +90,13 @@ class SegmentationTask(Task):
         started, changes = load_start(start, [segmenter]), rescaled(start, training.data)
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
+        simulated = None
+        if isinstance(parameters, CycleGAN) and parameters.masks == "simulated":
+            simulated = SimulatedMasks.like([data.read(i)[1] for i in range(len(data.names))])
+            if simulated is None:
+                raise UserError(
+                    f"{training.data.path}: every cell is cut by the edge of its image, or tiny; use --masks own"
+                )
         tile = stored_tile(parameters.crop)
 
         def segmented(networks: Networks, image: np.ndarray) -> np.ndarray:
@@ -121,7 +130,7 @@ class SegmentationTask(Task):
         return Plan(
             networks=networks,
             recipe=recipe,
-            sampler=Windows(data.names, data.read, drawing, synthetic, more),
+            sampler=Windows(data.names, data.read, drawing, synthetic, more, simulated),
             validation=Validation(score, picture, at_start=started is not None, keep_last=keep_last),
             shown=shown,
             stored={

@@ -28,6 +28,7 @@ from cytoforge.progress import say
 from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training.data import Masks, open_data
 from cytoforge.training.hyperparameters import Generator, Hyperparameters, Movie, Segmentation, SuperResolution
+from cytoforge.training.samplers.simulated import denser
 from cytoforge.training.specification import Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -40,7 +41,6 @@ LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to le
 VARIANTS = 2  # images painted on each simulated mask
 KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
 TRUSTED = 0.5  # painted images are used if its recall on them is at least this share of that on real ones
-DENSER, DENSEST = 2.0, 0.6  # of simulated masks: at most so many times an annotated image's coverage, and at most this
 LONGEST = 512  # px, side of a simulated mask
 RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
@@ -65,7 +65,7 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
         simulate(training, masks, math.ceil(images / KEPT / VARIANTS))
     if not finished(synthetic):
         say(["4 of 5: painting, and dropping images whose cells the first segmenter does not find"])
-        paint(training, generator, synthetic.parent)
+        paint(training, generator, synthetic.parent, images)
     say(["5 of 5: the segmenter"])
     painted, real = recognised(synthetic), recall(training, first)
     last = part(training, 1 - GENERATOR - FIRST_SEGMENTER, out)
@@ -183,26 +183,26 @@ def simulate(training: Training, out: Path, count: int) -> None:
         draw = np.random.default_rng([seed, number])
         like = annotated[draw.integers(len(annotated))]
         size = training.data.resize or [min(round(side * scale), LONGEST) for side in like.shape]
-        coverage = np.count_nonzero(like) / like.size
-        density = min(coverage * draw.uniform(1, DENSER), max(coverage, DENSEST))
+        density = denser(np.count_nonzero(like) / like.size, draw)
         simulated = simulate_labels(shapes, (size[0], size[1]), draw, density=density, magnification=scale)
         writer.add(name, labels=simulated.labels)
     writer.finish()
 
 
-def paint(training: Training, generator: Generator, stages: Path) -> None:
-    """Paint the simulated masks, and keep the images in which the first segmenter finds most of the cells."""
+def paint(training: Training, generator: Generator, stages: Path, images: int) -> None:
+    """Paint the simulated masks, and keep so many images, those in which the first segmenter finds most of the cells."""
     compute = training.compute
     painter = ImageGenerator.load(stages / "generator", device=compute.device, threads=compute.threads)
     segmenter = Segmenter.load(stages / "first-segmenter", device=compute.device, threads=compute.threads)
+    masks = Dataset.open(stages / "masks", holds="masks").masks()
     generate_images(
         painter,
-        Dataset.open(stages / "masks", holds="masks").masks(),
+        masks,
         stages / "synthetic",
         seed=training.seed,
         variants=VARIANTS,
         style_mixing=generator.style_mixing,
-        keeping=Keeping(KEPT, segmenter),
+        keeping=Keeping(images / (VARIANTS * len(masks.items)), segmenter),
     )
 
 
