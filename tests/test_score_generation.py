@@ -16,7 +16,7 @@ from cytoforge.cli import main
 from cytoforge.commands.score_generation import score_generation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest, read_json, write_json
-from cytoforge.data.images import read_image, write_image
+from cytoforge.data.images import read_image, resize_image, write_image
 from cytoforge.data.weights import FILES, VARIABLE
 from cytoforge.errors import UserError
 from cytoforge.evaluation import generation as evaluation
@@ -72,6 +72,23 @@ def real(tmp_path: Path) -> Path:
 @pytest.fixture
 def noisy(tmp_path: Path) -> Path:
     return pictures(tmp_path / "noisy", range(8), change=8)
+
+
+def test_real_images_come_to_the_size_of_the_generated_ones(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, line = tmp_path / "small", ["score", "generation", str(tmp_path / "small"), str(real), "--threads", "1"]
+    for item in Dataset.open(real).items:
+        resized = resize_image(read_image(item.image).astype(np.float32), (40, 33))
+        write_image(small / "images" / f"{item.name}.png", resized.round().astype(np.uint8))
+    assert main(line) == 2
+    assert "is 40 x 33 px and its real image 48 x 56; give the --scale or --resize at" in capsys.readouterr().err
+    assert main([*line, "--resize", "40x33", "--json", str(tmp_path / "s.json")]) == 0
+    found = read_json(tmp_path / "s.json")
+    assert found["resize"] == [40, 33] and found["pairs"]["pairs"] == 8
+    assert found["pairs"]["ssim"]["value"] > 0.98
+    assert main([*line, "--resize", "40x33", "--scale", "0.5"]) == 2
+    assert "give --scale or --resize, not both" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("networks")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from cytoforge.cli import main
@@ -17,6 +18,7 @@ from cytoforge.settings import TrainSegmentation
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import open_data
 from cytoforge.training.hyperparameters import GENERATOR, SEGMENTATION
+from cytoforge.training.recipes.networks import build_generator, build_segmenter
 from cytoforge.training.tasks import staged
 from cytoforge.training.tasks.staged import finished, simulate
 from parity import vgg_state
@@ -63,6 +65,21 @@ def test_the_stages_share_one_budget_and_one_split(
     assert len(painted.items) == round(staged.KEPT * 4 * staged.VARIANTS)
     assert run.provenance["synthetic_data"] == painted.fingerprint()
     assert run.provenance["started_from"] is None
+    assert run.config["training"]["data"]["synthetic"]["path"] == str(stages / "synthetic")
+    assert first.config["training"]["data"]["synthetic"] is None
+    assert first.config["training_images"] == run.config["training_images"] and len(run.config["training_images"]) == 3
+    assert generator.config["training_images"] == run.config["training_images"]
+    assert len(Dataset.open(stages / "masks", holds="masks").masks().items) == 4  # of 8 paintings 6 are kept
+    kept = [stage.load_weights("segmenter") for stage in (first, run)]
+    described = run.config["networks"]["segmenter"]
+    for weights in kept:
+        begun = build_segmenter(described, seed=0).state_dict()
+        moved = [not torch.equal(weights[name], begun[name]) for name in weights if name.endswith("weight")]
+        assert all(moved) and moved  # both have learned from the weights of the seed
+    assert not any(torch.equal(kept[0][name], kept[1][name]) for name in kept[0] if name.endswith("weight"))
+    begun = build_generator(generator.config["networks"]["generator"], seed=0).state_dict()
+    weights = generator.load_weights("generator")
+    assert not all(torch.equal(weights[name], begun[name]) for name in begun)
     assert set(run.config["networks"]) == {"segmenter"}
     settings = json.loads((stages / "settings.json").read_text())
     assert settings["budget"]["steps"] == 10 and settings["data"]["path"] == str(phantoms)
@@ -144,7 +161,7 @@ def test_a_folder_with_something_else_is_refused_before_any_work(phantoms: Path,
 
 def test_simulated_cells_are_those_of_training_images_and_denser(phantoms: Path, tmp_path: Path) -> None:
     training = specified(TrainSegmentation(data=phantoms, out=tmp_path / "run", method="two-stage", scale=0.5))
-    simulate(training, tmp_path / "masks")
+    simulate(training, tmp_path / "masks", 4)
     masks = Dataset.open(tmp_path / "masks", holds="masks").masks()
     labels = [masks.read_labels(item) for item in masks.items]
     assert [one.shape for one in labels] == [(48, 48)] * 4
@@ -153,11 +170,24 @@ def test_simulated_cells_are_those_of_training_images_and_denser(phantoms: Path,
     sizes = np.concatenate([np.unique(one, return_counts=True)[1][1:] for one in labels])
     whole = np.concatenate([np.unique(phantom(s, (96, 96), 12)[1], return_counts=True)[1][1:] for s in range(4)])
     assert np.median(sizes) == pytest.approx(np.median(whole) / 4, rel=0.4)  # half as long and wide
-    simulate(training, tmp_path / "again")
+    simulate(training, tmp_path / "again", 4)
     for name in ("simulated0000", "simulated0003"):
         assert (tmp_path / "again/masks" / f"{name}.png").read_bytes() == (
             tmp_path / "masks/masks" / f"{name}.png"
         ).read_bytes()
+
+
+def test_simulated_cells_have_the_size_that_all_images_are_resized_to(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staged, "LONGEST", 32)  # bounds the sides of masks at a scale, not those that are asked for
+    training = specified(TrainSegmentation(data=phantoms, out=tmp_path / "run", method="two-stage", resize="48x80"))
+    simulate(training, tmp_path / "masks", 3)
+    masks = Dataset.open(tmp_path / "masks", holds="masks").masks()
+    assert [masks.read_labels(item).shape for item in masks.items] == [(48, 80)] * 3
+    whole = np.concatenate([np.unique(phantom(s, (96, 96), 12)[1], return_counts=True)[1][1:] for s in range(4)])
+    sizes = np.concatenate([np.unique(masks.read_labels(item), return_counts=True)[1][1:] for item in masks.items])
+    assert 0.4 < np.median(sizes) / (np.median(whole) * 48 * 80 / 96**2) < 1.4  # some are cut by the edge
 
 
 def test_what_is_asked_of_paintings_reaches_the_generator(phantoms: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from math import isnan
 from typing import Any
 
-from cytoforge.commands.narrowed import narrowed
+from cytoforge.commands.narrowed import narrowed, size
 from cytoforge.data.feature_files import FeatureNetwork
 from cytoforge.data.files import write_json
 from cytoforge.data.weights import used_weights
@@ -39,15 +39,17 @@ def score_generation(settings: ScoreGeneration) -> GenerationResults:
     """
     if settings.json is not None:
         ABSENT.check(settings.json, overwrite=settings.overwrite)
-    comparison = narrowed(ImageComparison, settings)
+    comparison = narrowed(ImageComparison, settings, resize=size(settings.resize))
     sides = open_images(comparison)
     results = score_images(comparison, sides)
     if settings.json is not None:
-        write_json(settings.json, _record(sides, settings, results))
+        write_json(settings.json, _record(sides, comparison, settings, results))
     return results
 
 
-def _record(sides: ImageSides, settings: ScoreGeneration, results: GenerationResults) -> dict[str, Any]:
+def _record(
+    sides: ImageSides, comparison: ImageComparison, settings: ScoreGeneration, results: GenerationResults
+) -> dict[str, Any]:
     """Return the content of the JSON file: the origin of the scores, then the scores that were computed."""
     looked = results.styles is not None or (results.pairs is not None and results.pairs.lpips is not None)
     used: list[FeatureNetwork] = ["inception"] if results.sets is not None else []
@@ -65,6 +67,7 @@ def _record(sides: ImageSides, settings: ScoreGeneration, results: GenerationRes
         "version": version("cytoforge"),
         "seed": settings.seed,
         "scale": settings.scale,
+        **({"resize": list(comparison.resize)} if comparison.resize else {}),
         "normalisation": sides.normalisation,
         "limits": None if sides.real.limits is None else sides.real.limits.tolist(),
         "prediction": sides.generated.data.fingerprint(),

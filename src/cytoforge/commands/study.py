@@ -110,7 +110,7 @@ def specified(kind: type[Specification], given: settings.Study) -> Specification
         budget=Budget(
             steps=given.steps,
             epochs=given.epochs,
-            seconds=60 * given.minutes,
+            seconds=60 * given.minutes if given.steps is None and given.epochs is None else None,
             clock=given.clock,
             until_converged=given.until_converged,
         ),

@@ -247,7 +247,7 @@ PARAMETERS: dict[str, Callable[[TrainSegmentation], CycleGAN | hyperparameters.S
 
 def stage_generator(settings: TrainSegmentation) -> hyperparameters.Generator:
     """Return the hyperparameters of the generator of the two-stage method."""
-    parameters = _painting(hyperparameters.GENERATOR[settings.preset], settings)
+    parameters = _windows(_painting(hyperparameters.GENERATOR[settings.preset], settings), settings)
     return replace(parameters, condition=settings.condition or "instances")
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cytoforge.data.images import Scaling
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -51,8 +53,15 @@ class ImageComparison(PaintingComparison):
     """images that the generator was trained on, to look for copies of them"""
     scale: float = 1.0
     """factor by which real images are resized on reading"""
+    resize: tuple[int, int] | None = None
+    """height and width in pixels to which every real image is resized instead"""
     normalisation: Literal["set", "image"] | None = None
     """set: real images between the same grey values; image: each between its own; None: image if cytoforge painted"""
+
+    @property
+    def scaling(self) -> Scaling:
+        """How real images are resized on reading."""
+        return self.resize or self.scale
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import (
     Normalisation,
+    Scaling,
     is_constant,
     read_header,
     read_image,
@@ -57,18 +58,18 @@ class _Side:
 
     path: Path
     data: Dataset
-    scale: float
+    scaling: Scaling
     limits: np.ndarray | None  # (C, 2), common to all images; None: each image has its own
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Size (height, width) by name, as the images are read."""
         return {
-            item.name: scaled_shape(read_header(item.image)[0], self.scale) for item in self.data.items if item.image
+            item.name: scaled_shape(read_header(item.image)[0], self.scaling) for item in self.data.items if item.image
         }
 
     def read(self, item: Item, device: str) -> Tensor:
-        return torch.from_numpy(self.data.read_image(item, self.scale, limits=self.limits)).to(device)
+        return torch.from_numpy(self.data.read_image(item, self.scaling, limits=self.limits)).to(device)
 
     def images(self, device: str, progress: Progress) -> Iterator[Tensor]:
         for done, item in enumerate(self.data.items, 1):
@@ -150,8 +151,8 @@ def open_images(comparison: ImageComparison) -> ImageSides:
     notes += [note for data in (truth, generated, training) if data is not None for note in data.left_out]
     return ImageSides(
         _Side(comparison.prediction, generated, 1.0, limits),
-        _Side(comparison.truth, truth, comparison.scale, limits),
-        _Side(comparison.training, training, comparison.scale, limits) if comparison.training and training else None,
+        _Side(comparison.truth, truth, comparison.scaling, limits),
+        _Side(comparison.training, training, comparison.scaling, limits) if comparison.training and training else None,
         normalisation,
         tuple(notes),
         incomparable,
@@ -209,7 +210,7 @@ def _size_remarks(inputs: ImageSides, sets: SetScores, width: int) -> list[str]:
         shown = " against ".join(_size(min(shapes)) for shapes in (ours, real))
         notes.append(
             f"sizes differ ({shown} px, for one) and features are taken at 299 x 299 px: cells differ in size then; "
-            "cut both sides to one size, or give --scale"
+            "cut both sides to one size, or give --scale or --resize"
         )
     return notes
 
@@ -235,7 +236,7 @@ def _pairs(inputs: ImageSides) -> tuple[list[tuple[Item, Item]], list[str]]:
         if size != other:
             return [], [
                 f"no LPIPS, SSIM, PSNR: {a.image} is {_size(size)} px and its real image {_size(other)}; "
-                "give the --scale at which images were generated"
+                "give the --scale or --resize at which images were generated"
             ]
         if min(size) < SQUEEZENET_SMALLEST:
             return [], [f"no LPIPS, SSIM, PSNR: {a.image} is {_size(size)} px, {SQUEEZENET_SMALLEST} are needed"]

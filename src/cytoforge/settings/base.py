@@ -15,6 +15,7 @@ from cytoforge.places import ABSENT, PRESENT, RUN, UNFINISHED, Place
 
 Fraction = Annotated[float, Field(ge=0, le=1, examples=[0.5])]
 Count = Annotated[int, Field(ge=1)]
+Size = Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$", examples=["512x768"])]
 RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "string_pattern_mismatch")
 BOUNDS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.settings.base import Count, NewFile, Present, RunFolder, command
+from cytoforge.settings.base import Count, NewFile, Present, RunFolder, Size, command
 
 
 @command
@@ -95,8 +95,16 @@ class ScoreGeneration(ScorePaintings):
     """images that the generator was trained on: are generated ones copies of these?"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """resize real images on reading, to the scale at which the others were generated"""
+    resize: Size | None = None
+    """resize real images to this height and width instead, as in the training of the generator"""
     normalisation: Literal["set", "image"] | None = None
     """real images between the limits of all (set) or of each (image); without it image for what cytoforge painted"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ScoreGeneration":
+        if self.resize is not None and self.scale != 1:
+            raise ValueError("give --scale or --resize, not both")
+        return self
 
 
 @command

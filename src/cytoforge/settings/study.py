@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.settings.base import Count, Fraction, Present, command
-from cytoforge.settings.training import Augmentation, Clock, Condition, Network, Size, TargetName
+from cytoforge.settings.base import Count, Fraction, Present, Size, command
+from cytoforge.settings.training import Augmentation, Clock, Condition, Network, TargetName
 
 
 @command
@@ -120,6 +120,10 @@ class StudyTraining(Study):
     warm_start: bool = True
     """cyclegan: learn from the pairs first"""
 
+    def _problems(self) -> list[str]:
+        single = ["--network: this study compares those of --networks; give that"] if self.network != "unet" else []
+        return [*super()._problems(), *single]
+
 
 @command
 class StudyDense(Study):
@@ -157,7 +161,8 @@ class StudyLimitedData(Study):
     """what the generator is given of the cells"""
 
     def _problems(self) -> list[str]:
-        return [*super()._problems(), *self._single()]
+        unheeded = ["--images: this study counts crops; give --crops"] if self.images is not None else []
+        return [*super()._problems(), *self._single(), *unheeded]
 
 
 @command

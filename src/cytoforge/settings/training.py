@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_type_hints
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, command
+from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, Size, command
 
 Method = Literal["conventional", "cyclegan", "two-stage", "mean-teacher"]
 Condition = Literal["mask", "instances"]
@@ -18,7 +18,6 @@ Schedule = Literal["mix", "pretrain"]
 Perceptual = Literal["auto", "vgg", "features"]
 Clock = Literal["wall", "processor"]
 Norm = Literal["batch", "group"]
-Size = Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$", examples=["512x768"])]
 WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound --factor
 
 

@@ -209,7 +209,7 @@ def fit(
                 # the time of a validation counts, and may end the training
                 state.history[-1][0] = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
                 next_validation = _next_validation(state.history, budget)
-                if budget.seconds is not None:  # at most a tenth of the time goes into validation
+                if budget.steps is None and budget.seconds is not None:  # at most a tenth of it goes into validation
                     next_validation = min(max(next_validation, progress + 10 * spent / budget.seconds), 1.0)
             stop = bool(received) or state.finished
             if main and (stop or validated or clock - saved > SAVE_EVERY):

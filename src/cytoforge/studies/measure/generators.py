@@ -22,7 +22,13 @@ from cytoforge.simulated.masks import simulate_masks
 from cytoforge.simulated.specification import MaskSimulation
 from cytoforge.studies.datasets import subset
 from cytoforge.studies.folder import StudyFolder
-from cytoforge.studies.measure.trainings import generator_in_cycle, image_generator, reference_segmenter, training_of
+from cytoforge.studies.measure.trainings import (
+    generator_in_cycle,
+    image_generator,
+    reference_segmenter,
+    training_of,
+    windows_on_terms,
+)
 from cytoforge.studies.measurements import (
     DensePaintings,
     MeasuredAblation,
@@ -173,7 +179,7 @@ def measure_extrapolation(
 
 def base_parameters(study: GeneratorStudy) -> Generator:
     """Return the hyperparameters that all generators of a study have in common."""
-    return replace(GENERATOR[study.preset], condition=study.condition or "mask")
+    return replace(windows_on_terms(GENERATOR[study.preset], study), condition=study.condition or "mask")
 
 
 def arm_parameters(study: GeneratorStudy, arm: str) -> Generator:
@@ -216,6 +222,7 @@ def painting_scores(
             prediction=out,
             truth=real,
             scale=study.scale,
+            resize=study.resize,
             weights_dir=weights,
             device=study.compute.device,
             threads=study.compute.threads,

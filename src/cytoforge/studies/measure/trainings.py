@@ -22,6 +22,7 @@ from cytoforge.training.tasks.task import Task, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
 Kind = TypeVar("Kind", hyperparameters.Segmentation, hyperparameters.CycleGAN)
+Windowed = TypeVar("Windowed", hyperparameters.Segmentation, hyperparameters.CycleGAN, hyperparameters.Generator)
 Method = Callable[[Training], Run]
 """Trains a segmenter, or goes on with a training, or opens a finished one."""
 
@@ -55,10 +56,20 @@ def training_of(
 def on_terms(parameters: Kind, study: Study, network: SegmenterNetwork | None = None) -> Kind:
     """Return hyperparameters of a segmenter with a study's target, augmentation, network and size of images."""
     return replace(
-        parameters,
+        windows_on_terms(parameters, study),
         network=network or study.network,
         target=study.target,
         augmentation=study.augmentation,
+    )
+
+
+def windows_on_terms(parameters: Windowed, study: Study) -> Windowed:
+    """Return hyperparameters with windows that are whole images, where the paper's preset resizes them to one size.
+
+    Rates do not fall in trainings that end when they have converged.
+    """
+    return replace(
+        parameters,
         crop=study.resize if study.preset == "paper" and study.resize else parameters.crop,
         anneal=parameters.anneal and not study.budget.until_converged,
     )
@@ -79,7 +90,8 @@ def in_cycle(study: Study, network: SegmenterNetwork, *, warm_start: bool) -> Me
 
 def in_stages(study: Study, condition: Condition | None, images: int) -> Method:
     """Return two-stage training of a segmenter: on real images, and on paintings of a generator trained first."""
-    generator = replace(hyperparameters.GENERATOR[study.preset], condition=condition or "instances")
+    painting = windows_on_terms(hyperparameters.GENERATOR[study.preset], study)
+    generator = replace(painting, condition=condition or "instances")
     segmenter = on_terms(hyperparameters.SEGMENTATION[study.preset], study)
 
     def train(training: Training) -> Run:

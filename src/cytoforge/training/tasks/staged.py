@@ -65,7 +65,7 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
         simulate(training, masks, math.ceil(images / KEPT / VARIANTS))
     if not finished(synthetic):
         say(["4 of 5: painting, and dropping images whose cells the first segmenter does not find"])
-        paint(training, generator, synthetic.parent)
+        paint(training, generator, synthetic.parent, images)
     say(["5 of 5: the segmenter"])
     painted, real = recognised(synthetic), recall(training, first)
     last = part(training, 1 - GENERATOR - FIRST_SEGMENTER, out)
@@ -164,7 +164,8 @@ def finished(path: Path) -> bool:
 def simulate(training: Training, out: Path, count: int) -> None:
     """Write masks of simulated cells, shaped like those of the training images, and as dense or denser.
 
-    Shapes have the resolution of the images on disk. Mask k depends on the seed and k only. Cells of validation images
+    Shapes have the resolution of the images on disk, or of all images if they are resized to one size, which the masks
+    have then, too. Mask k depends on the seed and k only. Cells of validation images
     are not used. Raises UserError when no cell has a usable shape.
     """
     seed, scale = training.seed, training.data.scale
@@ -181,26 +182,27 @@ def simulate(training: Training, out: Path, count: int) -> None:
             continue
         draw = np.random.default_rng([seed, number])
         like = annotated[draw.integers(len(annotated))]
-        size = [min(round(side * scale), LONGEST) for side in like.shape]
+        size = training.data.resize or [min(round(side * scale), LONGEST) for side in like.shape]
         density = denser(np.count_nonzero(like) / like.size, draw)
         simulated = simulate_labels(shapes, (size[0], size[1]), draw, density=density, magnification=scale)
         writer.add(name, labels=simulated.labels)
     writer.finish()
 
 
-def paint(training: Training, generator: Generator, stages: Path) -> None:
-    """Paint the simulated masks, and keep the images in which the first segmenter finds most of the cells."""
+def paint(training: Training, generator: Generator, stages: Path, images: int) -> None:
+    """Paint the simulated masks, and keep so many images, those in which the first segmenter finds most of the cells."""
     compute = training.compute
     painter = ImageGenerator.load(stages / "generator", device=compute.device, threads=compute.threads)
     segmenter = Segmenter.load(stages / "first-segmenter", device=compute.device, threads=compute.threads)
+    masks = Dataset.open(stages / "masks", holds="masks").masks()
     generate_images(
         painter,
-        Dataset.open(stages / "masks", holds="masks").masks(),
+        masks,
         stages / "synthetic",
         seed=training.seed,
         variants=VARIANTS,
         style_mixing=generator.style_mixing,
-        keeping=Keeping(KEPT, segmenter),
+        keeping=Keeping(images / (VARIANTS * len(masks.items)), segmenter),
     )
 
 
