@@ -4,8 +4,8 @@ train_cellpose.py FOLDER CORE_SECONDS SEED: reads task.npz in FOLDER, writes fou
 
 Cellpose counts epochs, so a few are timed on a network that is thrown away, and as many are asked for as fit into the
 time. Each shows eight windows in two batches of four. Everything else is Cellpose's default, but for the mean diameter
-of cells and the size of windows, which suit images in which a cell is 16 px across. The seed is that of the first weights;
-Cellpose draws windows by the number of the epoch.
+of cells and the size of windows, which suit images in which a cell is 16 px across. The seed is that of the first
+weights; Cellpose draws windows by the number of the epoch.
 """
 
 import json
