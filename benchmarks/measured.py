@@ -68,12 +68,12 @@ def tools(dataset: str) -> dict[str, list[dict[str, Any]]]:
 def budget(settings: dict[str, Any]) -> str:
     """How long each training of a study took, in words."""
     if settings.get("steps"):
-        told = f"{settings['steps']} steps for each training"
+        told = f"{settings['steps']} steps"
     elif settings.get("epochs"):
-        told = f"{settings['epochs']} epochs for each training"
+        told = f"{settings['epochs']} epochs"
     else:
-        told = f"{settings['minutes']:g} min of one thread's processor time for each training"
-    return f"{told}, or until converged" if settings.get("until_converged") else told
+        told = f"{settings['minutes']:g} min of one thread's processor time"
+    return f"{told} or until converged" if settings.get("until_converged") else told
 
 
 def number_of_seeds(count: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import papers
 from measured import (
     DOCS,
     FIRST,
@@ -26,7 +27,6 @@ from measured import (
     ways,
 )
 
-OUT = DOCS / "results.md"
 NOTES = {
     "usiigaci": (
         "Phase contrast (Usiigaci T98G, 15 test images, at a third of the resolution; masks are brought back to "
@@ -226,13 +226,13 @@ def studies(kind: str, title: str, text: str) -> list[str]:
         lines += [
             f"### {dataset}",
             "",
-            f"{budget(settings)}, preset {settings['preset']}, scale {settings['scale']:g}, "
+            f"{budget(settings)} for each training, preset {settings['preset']}, scale {settings['scale']:g}, "
             f"{number_of_seeds(settings['seeds'])}, tested on {tested(settings)}.",
             "",
         ]
         for header, group in tables(rows):
             lines += table(header, [[shown(row.get(column)) for column in header] for row in group])
-        for picture in sorted(OUT.parent.glob(f"images/{kind}-{dataset}-*.png")):
+        for picture in sorted(DOCS.glob(f"images/{kind}-{dataset}-*.png")):
             lines += [f"![{CAPTIONS[kind]}](images/{picture.name})", ""]
         if "stopped" in study:
             lines += [f"The study was stopped {study['stopped']}.", ""]
@@ -366,7 +366,8 @@ def speed() -> list[str]:
     return lines + table(["what", "measured", "goal"], rows)
 
 
-def main() -> None:
+def page() -> str:
+    """The whole of docs/results.md."""
     lines = [
         "# Results",
         "",
@@ -387,8 +388,13 @@ def main() -> None:
     notes = HERE / "few_labels" / "observations.md"
     if notes.exists():
         lines += ["## What the pictures show", "", notes.read_text()]
-    OUT.write_text("\n".join(lines).rstrip() + "\n")
-    print(f"{OUT}: written")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    for name, text in {"results": page(), "papers": papers.page()}.items():
+        (DOCS / f"{name}.md").write_text(text)
+        print(f"docs/{name}.md: written")
 
 
 if __name__ == "__main__":
