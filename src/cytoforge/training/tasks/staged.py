@@ -36,6 +36,7 @@ from cytoforge.training.tasks.task import Trained, described, run_task
 
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
 LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
+FIRST_STAGE = "low-resolution"  # the stage of movies that paints
 MASKS, VARIANTS = 24, 2  # simulated masks, and images painted on each
 KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
 TRUSTED = 0.5  # painted images are used if its recall on them is at least this share of that on real ones
@@ -87,7 +88,7 @@ def train_both_stages(parameters: Movie, enlarging: SuperResolution, training: T
     A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
     """
     open_stages(training, (parameters, enlarging))
-    first = Run.stage(training.output.path, "low-resolution")
+    first = Run.stage(training.output.path, FIRST_STAGE)
     if not finished(first):
         say(["1 of 2: the low-resolution generator"])
         small = part(training, LOW_RESOLUTION, first)
