@@ -40,6 +40,7 @@ from cytoforge.studies.present.presentation import Presentation, difference, est
 from cytoforge.studies.present.segmenters import present_dense, present_limited_data, present_training
 from cytoforge.studies.present.trackers import present_tracking
 from cytoforge.studies.specification import (
+    AblationStudy,
     DenseStudy,
     ExtrapolationStudy,
     GeneratorStudy,
@@ -172,7 +173,7 @@ def test_a_measurement_is_read_as_it_was_written_and_scores_of_no_table_are_kept
 def test_trainings_are_rows_by_data_network_and_way() -> None:
     few, every = [segmenter(4, a=0.5, b=0.25), segmenter(7, a=0.25, b=None)], [segmenter(8, a=1.0, b=1.0)] * 2
     trainings = {("unet", "conventional, 2 images"): few, ("unet", "conventional, all images"): every}
-    wanted = TrainingStudy(data=DATA, images=2, networks=("unet",), seeds=(0, 1))
+    wanted = TrainingStudy(data=DATA, images=2, networks=("unet",), seeds=(0, 1), protocols=("instances",))
     shown = present_training(MeasuredTraining(study=wanted, datasets={"cells": trainings}))
     assert values(shown.rows, "training") == ["conventional, 2 images", "conventional, all images"]
     assert values(shown.rows, "F") == [pytest.approx(1 / 3), 1]
@@ -190,7 +191,9 @@ def test_hard_images_touch_more_and_gains_are_against_conventional() -> None:
         "conventional": [segmenter(4, a=0.25, b=0.75, c=0.5)],
         "two-stage": [segmenter(2, a=0.75, b=0.5, c=0.5)],
     }
-    shown = present_dense(MeasuredDense(study=DenseStudy(data=DATA, images=5), arms=arms, touching=touching))
+    shown = present_dense(
+        MeasuredDense(study=DenseStudy(data=DATA, images=5, protocols=("instances",)), arms=arms, touching=touching)
+    )
     assert [(row["test images"], row["images"]) for row in shown.rows[::2]] == [("all", 3), ("easy", 1), ("hard", 2)]
     assert values(shown.rows, "F at IoU 0.5") == [0.5, pytest.approx(1.75 / 3), 0.75, 0.5, 0.375, 0.625]
     gains = values(shown.rows, "against conventional at 0.5")
@@ -201,7 +204,7 @@ def test_hard_images_touch_more_and_gains_are_against_conventional() -> None:
 
 def test_crops_are_rows_and_a_curve() -> None:
     crops = {count: {"conventional": [segmenter(3, a=f)]} for count, f in ((1, 0.25), (4, 0.5))}
-    wanted = LimitedDataStudy(data=DATA, crops=(1, 4), crop=80)
+    wanted = LimitedDataStudy(data=DATA, crops=(1, 4), crop=80, protocols=("instances",))
     shown = present_limited_data(MeasuredLimitedData(study=wanted, crops=crops))
     assert [row["crops"] for row in shown.rows] == [1, 4] and values(shown.rows, "F at IoU 0.5") == [0.25, 0.5]
     assert "crops of 80 px, 1 seeds" in shown.report.html()
@@ -215,15 +218,19 @@ def test_generators_have_the_columns_that_were_computed(datasets: tuple[Path, Pa
     }
     shown = present_ablation(
         MeasuredAblation(
-            study=GeneratorStudy(data=DATA, limit=5, seeds=(0, 1)),
+            study=AblationStudy(data=DATA, images=5, seeds=(0, 1)),
             generators=generators,
+            left_out={"StyleUNet, L1 + VGG-19": "it needs weights"},
             paintings=Paintings("ablation", test, {"U-Net, L1": painted, "StyleUNet, L1": painted}),
         )
     )
-    assert [list(row) for row in shown.rows] == [["generator", "FID", "SSIM", "faithfulness"]] * 2
-    assert (values(shown.rows, "SSIM"), values(shown.rows, "FID")) == ([0.5, None], [None, 8.0])
-    assert values(shown.rows, "faithfulness") == [0.5, None]
+    *trained, left_out = shown.rows
+    assert [list(row) for row in trained] == [["generator", "FID", "SSIM", "faithfulness"]] * 2
+    assert (values(trained, "SSIM"), values(trained, "FID")) == ([0.5, None], [None, 8.0])
+    assert values(trained, "faithfulness") == [0.5, None]
+    assert left_out == {"generator": "StyleUNet, L1 + VGG-19", "note": "not trained: it needs weights"}
     page = shown.report.html()
+    assert "StyleUNet, L1 + VGG-19: not trained; it needs weights." in page
     assert "5 annotated images, 2 seeds" in page and "Networks: inception." in page
     grid = shown.pictures["ablation"]
     assert [[one.shape for one in row] for row in grid] == [[(192, 64, 3)] * 4] * 2  # of 200 px the middle
