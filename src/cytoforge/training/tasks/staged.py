@@ -190,7 +190,7 @@ def simulate(training: Training, out: Path, count: int) -> None:
 
 
 def paint(training: Training, generator: Generator, stages: Path, images: int) -> None:
-    """Paint the simulated masks, and keep so many images, those in which the first segmenter finds most of the cells."""
+    """Paint the simulated masks, and keep so many images: those in which the first segmenter finds most cells."""
     compute = training.compute
     painter = ImageGenerator.load(stages / "generator", device=compute.device, threads=compute.threads)
     segmenter = Segmenter.load(stages / "first-segmenter", device=compute.device, threads=compute.threads)
