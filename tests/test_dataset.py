@@ -244,8 +244,9 @@ def test_nothing_to_open(tmp_path: Path, tiny_dataset: Path) -> None:
     with pytest.raises(UserError, match=r": holds several datasets; give one of them: jpeg, tiny"):
         Dataset.open(tmp_path)
     assert parts(tmp_path) == [tmp_path / "jpeg", tmp_path / "tiny"]
-    with pytest.raises(UserError, match=r"is no movie folder .* leave out --sequence"):
-        Dataset.open(tiny_dataset / "images", ("01",))
+    for path in (tiny_dataset / "images", tiny_dataset):
+        with pytest.raises(UserError, match=r"is no movie folder .* leave out --sequence"):
+            Dataset.open(path, ("01",))
 
 
 def test_movie(tiny_movie: Path) -> None:

@@ -268,6 +268,21 @@ def test_a_validation_that_uses_up_the_time_is_the_last(tmp_path: Path, monkeypa
     assert state.finished
 
 
+def test_a_budget_of_steps_is_validated_however_long_that_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps go before seconds, and rows of metrics.csv do not depend on the computer."""
+    clock = [0.0]
+    monkeypatch.setattr(Budget, "now", property(lambda budget: lambda: clock[0]))
+
+    def slow(networks: dict[str, nn.Module]) -> float:
+        clock[0] += 2.0
+        return 0.5
+
+    state = train(tmp_path / "run", Toy(), Budget(steps=40, seconds=3.5), validate=slow)
+    assert state.step == 40 and len(state.history) == 20
+
+
 def test_the_best_weights_are_kept_not_the_last(tmp_path: Path) -> None:
     kept: list[dict[str, Tensor]] = []
 

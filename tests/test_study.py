@@ -4,6 +4,7 @@ import itertools
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from cytoforge.studies.folder import StudyFolder
 from cytoforge.studies.measure import generators, segmenters, trainings
 from cytoforge.studies.measurements import ImageScores, SegmenterScores
 from cytoforge.studies.present.generators import PICTURED_IMAGES
-from cytoforge.studies.specification import DenseStudy, LimitedDataStudy, Study
+from cytoforge.studies.specification import AblationStudy, DenseStudy, LimitedDataStudy, Study
 from cytoforge.training import specification
+from cytoforge.training.hyperparameters import CYCLE_GAN, SEGMENTATION
 from cytoforge.training.tasks import staged
 from cytoforge.training.tasks.generator import GeneratorTask
+from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.task import feature_network
 from parity import vgg_state
 
@@ -44,7 +47,7 @@ FLAGS = {
     "extrapolation": "--seeds 1 --densities 0.1 0.3 --count 2",
 }
 Run = Callable[[str], Path]
-Asked = dict[str, list[specification.Training]]
+Asked = dict[str, list[tuple[Any, specification.Training]]]
 
 
 def write_phantoms(folder: Path, seeds: range) -> Path:
@@ -89,7 +92,7 @@ def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory, asked: Asked) 
 
     def finished(kind: str) -> Path:
         def record(task: Any, training: specification.Training) -> Any:
-            asked.setdefault(kind, []).append(training)
+            asked.setdefault(kind, []).append((task, training))
             return train(task, training)
 
         if kind not in done:
@@ -209,11 +212,83 @@ def test_ways_of_training_are_those_of_the_table(run: Run) -> None:
         assert control["trained_on"] == two["trained_on"]
 
 
+TERMS = (
+    "--network deepsea --target semantic --augmentation paper --protocol paper instances --epochs 1 --until-converged "
+    "--resize 48x64"
+)
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_terms_reach_every_training(kind: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, specification.Training]] = []
+    train = trainings.run_task
+
+    def record(task: Any, training: specification.Training) -> Any:
+        asked.append((task, training))
+        return train(task, training)
+
+    monkeypatch.setattr(trainings, "run_task", record)
+    monkeypatch.setattr(staged, "run_task", record)
+    own = {
+        "training": "--networks deepsea --images 3",
+        "dense": "--images 3 --synthetic-images 3",
+        "limited-data": "--crops 1 --crop 80 --synthetic-images 3",
+        "ablation": "--images 3",
+        "versatility": "--images 3",
+        "extrapolation": "--images 3 --densities 0.2 --count 1",
+    }[kind]
+    given = TERMS if kind != "training" else TERMS.removeprefix("--network deepsea ")
+    others = [str(phantoms.with_name("others"))] if kind == "versatility" else []
+    line = ["study", kind, str(phantoms), *others, "--out", str(tmp_path / "out"), "--seeds", "1", *given.split()]
+    assert main([*line, *own.split(), "--preset", "tiny", "--threads", "1", "--test-share", "0.34"]) == 0
+    assert {type(task) for task, _ in asked} == (
+        {SegmentationTask} if kind == "training" else {SegmentationTask, GeneratorTask}
+    )
+    crops = kind == "limited-data"
+    for task, training in asked:
+        place, config = training.output.path, read_json(training.output.path / "config.json")
+        assert (training.data.resize, config["resize"]) == ((48, 64), [48, 64])
+        control = place.name.startswith("control")
+        expected = specification.Budget(steps=training.budget.steps) if control else specification.Budget(
+            epochs=1, until_converged=True)  # fmt: skip
+        assert training.budget == expected and not task.parameters.anneal
+        every = kind == "training" and "all-images" in place.name
+        assert training.data.limit == (None if crops or every else 3)
+        if isinstance(task, SegmentationTask):
+            values = task.parameters
+            assert (values.network, values.target, values.augmentation) == ("deepsea", "semantic", "paper")
+            assert config["networks"]["segmenter"]["network"] == "deepsea" and config["target"] == "semantic"
+        steps = read_json(place / "provenance.json")["steps"]
+        assert steps == (training.budget.steps if control else len(config["training_images"]))
+    if kind in ("training", "dense", "limited-data"):
+        rows = read_json(tmp_path / "out" / "results.json")["rows"]
+        half = [row["protocol"] for row in rows[: 3 if kind != "training" else len(rows)]]
+        assert {row["protocol"] for row in rows} == {"paper", "instances"} and half[0] == "paper"
+        for record_ in (read_json(file) for file in (tmp_path / "out" / "results").glob("*.json")):
+            assert record_["images"].keys() == record_["paper"].keys() != set()
+
+
+def test_of_the_paper_generators_see_whole_images_and_keep_their_rates(phantoms: Path, tmp_path: Path) -> None:
+    given = {"data": (phantoms,), "preset": "paper", "resize": (256, 384)}
+    for until in (False, True):
+        wanted = DenseStudy(**given, budget=specification.Budget(steps=9, until_converged=until))
+        for parameters in (
+            generators.base_parameters(wanted),
+            trainings.on_terms(SEGMENTATION["paper"], wanted),
+            trainings.on_terms(CYCLE_GAN["paper"], wanted, "cellpose"),
+        ):
+            assert parameters.crop == (256, 384) and not parameters.anneal
+        assert trainings.on_terms(CYCLE_GAN["paper"], wanted, "cellpose").network == "cellpose"
+        small = replace(wanted, preset="small")
+        for parameters in (generators.base_parameters(small), trainings.on_terms(SEGMENTATION["small"], small)):
+            assert parameters.crop == (128, 128) and parameters.anneal is not until
+
+
 @pytest.mark.parametrize("kind", FLAGS)
 def test_flags_reach_every_training(kind: str, run: Run, asked: Asked) -> None:
     out = run(kind)
     assert asked[kind]
-    for training in asked[kind]:
+    for _, training in asked[kind]:
         assert (training.compute.weights_dir, training.compute.threads) == (out.parent / "weights", 1)
         stage = training.output.path.parent.name == "stages"
         seconds = training.budget.seconds
@@ -230,7 +305,7 @@ def test_weights_reach_the_generator_of_the_dense_study(
         asked.append((task, training))
         raise KeyboardInterrupt
 
-    def scores(folder: Any, method: Any, training: specification.Training, test: Path) -> SegmenterScores:
+    def scores(folder: Any, study: Any, method: Any, training: specification.Training, test: Path) -> SegmenterScores:
         if training.output.path.name == "two-stage-0":
             method(training)
         return SegmenterScores(steps=1, images={})
@@ -272,12 +347,13 @@ def test_hard_images_are_the_half_that_touches_more(run: Run) -> None:
 
 def test_a_single_test_image_is_hard(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = ImageScores(f_score=[0.5] * 5, precision=[1.0] * 5, recall=[0.5] * 5, dice=0.5)
-    scores = SegmenterScores(steps=1, images={"p10": image})
+    scores = SegmenterScores(steps=1, images={"p10": image}, paper={"p10": image})
     monkeypatch.setattr(segmenters, "segmenter_scores", lambda *arguments: scores)
     shutil.copytree(write_phantoms(tmp_path / "one", range(10, 11)), tmp_path / "test")
     study_dense(StudyDense((phantoms,), tmp_path / "out", test=tmp_path / "test"))
     rows = read_json(tmp_path / "out" / "results.json")["rows"]
-    assert [row["test images"] for row in rows] == ["all"] * 3 + ["hard"] * 3
+    assert [row["test images"] for row in rows] == ["all"] * 6 + ["hard"] * 6
+    assert [row["protocol"] for row in rows[:6]] == ["instances"] * 3 + ["paper"] * 3
     assert rows[0]["F at IoU 0.5"] == {"value": 0.5, "low": None, "high": None, "images": 1}
 
 
@@ -321,8 +397,15 @@ def test_the_ablation_trains_what_it_says(run: Run) -> None:
     assert (unet["parameters"]["network"], unet["parameters"]["perceptual"]) == ("unet", "none")
     assert (style["parameters"]["network"], style["parameters"]["perceptual"]) == ("style-unet", "none")
     assert unet["perceptual"] is style["perceptual"] is None
-    rows = read_json(out / "results.json")["rows"]
+    shown = read_json(out / "results.json")["rows"]
+    rows, lacking = [row for row in shown if "note" not in row], [row for row in shown if "note" in row]
+    (left,) = lacking  # its weights are not there
+    assert left["generator"] == "StyleUNet, L1 + VGG-19"
+    assert left["note"] == f"not trained: {generators.left_out_arms(AblationStudy(data=()))[left['generator']]}"
+    assert "weights fetch vgg19" in left["note"] and left["note"] in (out / "report.html").read_text().replace(
+        f"{left['generator']}: not trained; ", "not trained: ")  # fmt: skip
     numbers = {row["generator"]: list(generators.ARMS).index(row["generator"]) + 1 for row in rows}
+    assert set(numbers.values()) == {1, 2, 4, 5, 6}
     assert {f"{number}-0" for number in numbers.values()} | {"reference-segmenter-0"} == found.keys()
     for number in set(numbers.values()) - {1, 2}:
         assert found[f"{number}-0"]["parameters"]["network"] == "style-unet"
@@ -384,7 +467,7 @@ def test_extrapolation_tells_faithfulness_without_weights(run: Run) -> None:
 @pytest.mark.parametrize("kind", ["ablation", "versatility"])
 def test_pictures_show_mask_image_and_paintings(kind: str, run: Run) -> None:
     out = run(kind)
-    paintings = len(read_json(out / "results.json")["rows"]) if kind == "ablation" else 1
+    paintings = sum("note" not in row for row in read_json(out / "results.json")["rows"]) if kind == "ablation" else 1
     pictures = sorted((out / "pictures").iterdir())
     assert [file.stem for file in pictures] == {"ablation": ["ablation"], "versatility": ["others", "phantoms"]}[kind]
     for file in pictures:
@@ -400,7 +483,8 @@ def test_an_interrupted_study_goes_on(
 
     def stop_at_the_third(train: Callable[..., Any]) -> Callable[..., Any]:
         def begin(*arguments: Any) -> Any:
-            place = arguments[-1].output.path
+            (training,) = (one for one in arguments if isinstance(one, specification.Training))
+            place = training.output.path
             trained.append(place.name)
             if len(trained) == 3:
                 OutputFolder(place, "train").write_json("provenance.json", {})  # what a kill before config.json leaves
@@ -490,6 +574,9 @@ def test_other_settings_and_other_folders_are_refused(
         ("extrapolation", "--densities 0.9", "--densities go from 0.01 to 0.7"),
         ("training", "--networks unet cellpose unet", "--networks: unet is named twice; name each once"),
         ("limited-data", "--crops 2 4 2", "--crops: 2 is named twice"),
+        ("limited-data", "--images 3", "--images: this study counts crops; give --crops"),
+        ("training", "--network deepsea", "--network: this study compares those of --networks; give that"),
+        ("dense", "--sequence 01", "is no movie folder (01/t000.tif ...), so leave out --sequence"),
         ("versatility", "--test TEST", "--test belongs to a single DATA"),
         ("dense", "--test SAME", "p0.png: is in"),
         ("dense", "--test MASKS", "p20.png: has no image to test on"),
@@ -515,6 +602,120 @@ def test_what_cannot_be_measured_is_refused_before_any_work(
 def test_a_movie_wants_another_one_to_test_on(tiny_movie: Path, tmp_path: Path, capsys) -> None:
     assert study("dense", tiny_movie, tmp_path / "out") == 2
     assert "is a movie, whose frames are too alike" in capsys.readouterr().err
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """A movie folder with two sequences of four frames of phantoms, whose masks are silver."""
+    for sequence in ("01", "02"):
+        for t in range(4):
+            image, labels = phantom(10 * int(sequence) + t, (80, 96), 8)
+            write_image(tmp_path / "film" / sequence / f"t{t:03d}.tif", image[None])
+            write_labels(tmp_path / "film" / f"{sequence}_ST" / "SEG" / f"man_seg{t:03d}.tif", labels)
+    return tmp_path / "film"
+
+
+def test_one_sequence_is_trained_on_and_another_tested(film: Path, tmp_path: Path) -> None:
+    line = ["study", "dense", str(film), "--preset", "tiny", "--threads", "1", "--seeds", "1", "--steps", "2"]
+    line += ["--synthetic-images", "2"]
+    for number, flags in enumerate(("--sequence 01 --test-sequence 02", "--test-sequence 02")):
+        out = tmp_path / f"{number}"
+        assert main([*line, "--out", str(out), *flags.split()]) == 0
+        for config in configs(out).values():
+            assert {name[:2] for name in config["training_images"] + config["validation_images"]} == {"01"}
+        record = read_json(out / "results" / "conventional-0.json")
+        assert record["images"].keys() == record["paper"].keys() == {f"02_t{t:03d}" for t in range(4)}
+        if number:  # both name the same frames
+            others = read_json(tmp_path / "0" / "results" / "conventional-0.json")
+            assert others["images"] == record["images"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--sequence 01 --test-sequence 01", "--sequence and --test-sequence share 01; name others"),
+        ("--test-sequence 01 --test-sequence 02", "film: --test-sequence leaves none to train on; name fewer"),
+        (
+            "--sequence 01",
+            "film: is a movie, whose frames are too alike to test on some; give --test MOVIE or --test-s",
+        ),
+        ("--test-sequence 03", "03"),
+        ("--sequence 01 --sequence 01 --test-sequence 02", "--sequence: 01 is named twice; name each once"),
+    ],
+)
+def test_sequences_that_cannot_be_studied_are_refused(
+    flags: str, sentence: str, film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["study", "dense", str(film), "--out", str(tmp_path / "out"), "--preset", "tiny"]
+    assert main([*line, *flags.split()]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert sentence in said and not (tmp_path / "out").exists()
+
+
+def test_binary_masks_are_studied_on_the_papers_terms(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "binary"
+    shutil.copytree(phantoms / "images", data / "images")
+    for item in Dataset.open(phantoms).items:
+        write_labels(data / "masks" / f"{item.name}.png", 255 * (read_labels(item.mask) > 0))
+    line = ["study", "training", str(data), "--out", str(tmp_path / "out"), "--preset", "tiny", "--threads", "1"]
+    line += ["--seeds", "1", "--images", "2", "--networks", "unet", "--steps", "2", "--test-share", "0.34"]
+    for flags in ("", "--target semantic", "--protocol paper", "--target semantic --protocol paper instances"):
+        assert main([*line, *flags.split()]) == 2
+        assert "or --target semantic --protocol paper, for which cells that touch are one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*line, "--target", "semantic", "--protocol", "paper"]) == 0
+    assert (
+        "masks have one value for all cells; each connected component is taken as one cell" in capsys.readouterr().err
+    )
+    rows = read_json(tmp_path / "out" / "results.json")["rows"]
+    assert [row["protocol"] for row in rows] == ["paper"] * 3
+    for file in (tmp_path / "out" / "results").iterdir():
+        record = read_json(file)
+        assert len(record["paper"]) == 2 and "images" not in record
+
+
+def test_so_many_synthetic_images_as_asked_for(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of the paintings is dropped, and what is left is the number that was given."""
+    monkeypatch.setattr(staged, "recognised", lambda *_: 1.0)
+    monkeypatch.setattr(staged, "recall", lambda *_: 1.0)
+    flags = ("--seeds", "1", "--steps", "2", "--synthetic-images", "5")
+    assert study("dense", phantoms, tmp_path / "out", *flags) == 0
+    run = tmp_path / "out" / "runs" / "two-stage-0"
+    assert len(names(run / "stages" / "synthetic")) == 5
+    config = read_json(run / "config.json")
+    assert config["training"]["data"]["synthetic"]["path"] == str(run / "stages" / "synthetic")
+    assert read_json(run / "provenance.json")["synthetic_data"]["items"] == 5
+
+
+def test_the_ablation_in_the_cycle(phantoms: Path, tmp_path: Path) -> None:
+    flags = "--cycle --steps 2 --network cellpose --target semantic --augmentation paper --images 3 --seeds 1"
+    line = ["study", "ablation", str(phantoms), "--out", str(tmp_path / "out"), "--preset", "tiny", "--threads", "1"]
+    assert main([*line, *flags.split(), "--test-share", "0.34"]) == 0
+    found = configs(tmp_path / "out")
+    assert found.keys() == {"reference-segmenter-0", "1-0", "2-0", "4-0", "5-0"}
+    assert found.pop("reference-segmenter-0")["method"] == "conventional"
+    kinds = {place: config["networks"]["generator"]["network"] for place, config in found.items()}
+    assert kinds == {"1-0": "unet-generator", "2-0": "style-unet", "4-0": "style-unet", "5-0": "style-unet"}
+    assert [found[place]["condition"] for place in sorted(found)] == ["mask"] * 3 + ["instances"]
+    wanted = ["none", "none", "statistics", "statistics"]
+    assert [found[place]["parameters"]["perceptual"] for place in sorted(found)] == wanted
+    for config in found.values():
+        assert config["command"] == "train segmentation" and config["method"] == "cyclegan"
+        assert config["networks"]["segmenter"]["network"] == "cellpose" and config["target"] == "semantic"
+        assert config["parameters"]["augmentation"] == "paper"
+    rows = read_json(tmp_path / "out" / "results.json")["rows"]
+    notes = {row["generator"]: row["note"] for row in rows if "note" in row}
+    assert len(rows) == 6 and len(notes) == 2
+    real = "StyleUNet, L1 + features, told of instances, on real backgrounds"
+    assert notes[real] == "not trained: in the cycle a generator paints all"
+    assert "VGG-19" in notes["StyleUNet, L1 + VGG-19"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "trained in the cycle with a segmenter (cellpose, target semantic)" in page
+    assert f"{real}: not trained; in the cycle a generator paints all." in page
+    for row in rows:
+        assert "note" in row or 0 <= row["faithfulness"]["value"] <= 1
 
 
 def test_a_test_is_never_nothing_and_never_all(phantoms: Path) -> None:

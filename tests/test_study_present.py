@@ -34,6 +34,7 @@ from cytoforge.studies.measurements import (
     TrackingScores,
     TriedDistance,
 )
+from cytoforge.studies.present import segmenters
 from cytoforge.studies.present.generators import present_ablation, present_extrapolation, present_versatility
 from cytoforge.studies.present.movies import present_movies
 from cytoforge.studies.present.presentation import Presentation, difference, estimate, written
@@ -57,17 +58,23 @@ TWO_MINUTES = Budget(seconds=120.0)
 
 
 def segmenter(steps: int, **f: float | None) -> SegmenterScores:
-    """A training of so many steps; F of each test image at IoU 0.5, half of it at 0.6, a quarter at 0.7 ..."""
-    images = {
-        name: ImageScores(
-            f_score=[None if value is None else value / 2**k for k in range(5)],
-            precision=[0.75] * 5,
-            recall=[0.25] * 5,
-            dice=0.5,
-        )
-        for name, value in f.items()
-    }
-    return SegmenterScores(steps=steps, images=images)
+    """A training of so many steps; F of each test image at IoU 0.5, half of it at 0.6, a quarter at 0.7 ...
+
+    By the paper's protocol F and Dice are half as high.
+    """
+
+    def scored(factor: float) -> dict[str, ImageScores]:
+        return {
+            name: ImageScores(
+                f_score=[None if value is None else factor * value / 2**k for k in range(5)],
+                precision=[0.75] * 5,
+                recall=[0.25] * 5,
+                dice=0.5 * factor,
+            )
+            for name, value in f.items()
+        }
+
+    return SegmenterScores(steps=steps, images=scored(1.0), paper=scored(0.5))
 
 
 def values(rows: list[dict[str, Any]], column: str) -> list[float | None]:
@@ -191,15 +198,53 @@ def test_hard_images_touch_more_and_gains_are_against_conventional() -> None:
         "conventional": [segmenter(4, a=0.25, b=0.75, c=0.5)],
         "two-stage": [segmenter(2, a=0.75, b=0.5, c=0.5)],
     }
-    shown = present_dense(
-        MeasuredDense(study=DenseStudy(data=DATA, images=5, protocols=("instances",)), arms=arms, touching=touching)
-    )
+    study = DenseStudy(data=DATA, images=5, protocols=("instances",))
+    shown = present_dense(MeasuredDense(study=study, arms=arms, touching=touching))
     assert [(row["test images"], row["images"]) for row in shown.rows[::2]] == [("all", 3), ("easy", 1), ("hard", 2)]
     assert values(shown.rows, "F at IoU 0.5") == [0.5, pytest.approx(1.75 / 3), 0.75, 0.5, 0.375, 0.625]
     gains = values(shown.rows, "against conventional at 0.5")
     assert gains == [None, pytest.approx(0.25 / 3), None, -0.25, None, 0.25]
     assert shown.facts == {"touching": touching}
     assert "touching cells (25% or more)" in shown.report.html()
+
+
+@pytest.mark.parametrize("protocols", [("instances", "paper"), ("paper", "instances"), ("paper",)])
+def test_both_protocols_are_rows_and_charts_are_of_the_first(
+    protocols: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[float]] = []
+    curves = segmenters._curves
+
+    def record(found: dict[str, list[tuple[float, Estimate]]], label: str) -> Any:
+        drawn.append([points[0][1].value for points in found.values()])  # at IoU 0.5, or of one crop
+        return curves(found, label)
+
+    monkeypatch.setattr(segmenters, "_curves", record)
+    factor = {"instances": 1.0, "paper": 0.5}
+    few, every = [segmenter(4, a=0.5, b=0.25)], [segmenter(8, a=1.0, b=0.5)]
+    wanted = TrainingStudy(data=DATA, images=2, networks=("unet",), protocols=protocols)
+    arms = {("unet", "conventional, 2 images"): few, ("unet", "conventional, all images"): every}
+    shown = present_training(MeasuredTraining(study=wanted, datasets={"cells": arms}))
+    assert [row["protocol"] for row in shown.rows] == [one for one in protocols for _ in range(2)]
+    assert values(shown.rows, "F") == [factor[one] * f for one in protocols for f in (0.375, 0.75)]
+    assert values(shown.rows, "Dice") == [0.5 * factor[one] for one in protocols for _ in range(2)]
+    assert drawn == [[factor[protocols[0]] * f for f in (0.375, 0.75)]]
+
+    both = {"conventional": few, "two-stage": every}
+    study = DenseStudy(data=DATA, protocols=protocols, network="deepsea", target="semantic", augmentation="paper")
+    dense = present_dense(MeasuredDense(study=study, arms=both, touching={"a": 0.5, "b": 0.0}))
+    rows = [row for row in dense.rows if row["test images"] == "all"]
+    assert [(row["protocol"], row["training"]) for row in rows] == [(one, arm) for one in protocols for arm in both]
+    gains = values(rows, "against conventional at 0.5")
+    assert gains == [gain for one in protocols for gain in (None, factor[one] * 0.375)]  # each by its own protocol
+    page = dense.report.html()
+    assert "deepsea, target semantic, augmentation paper, preset small" in page
+    assert drawn[1:] == drawn[:1]
+
+    study = LimitedDataStudy(data=DATA, crops=(1,), crop=80, protocols=protocols)
+    crops = present_limited_data(MeasuredLimitedData(study=study, crops={1: {"conventional": few}}))
+    assert values(crops.rows, "F at IoU 0.5") == [factor[one] * 0.375 for one in protocols]
+    assert drawn[2:] == [[factor[protocols[0]] * 0.375]]
 
 
 def test_crops_are_rows_and_a_curve() -> None:

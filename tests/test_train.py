@@ -17,19 +17,31 @@ import numpy as np
 import pytest
 import torch
 
+from cytoforge.cells.augment import augment
 from cytoforge.cells.labels import connected
 from cytoforge.cli import main
+from cytoforge.commands.train import segmentation_parameters, specified
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
-from cytoforge.data.run import Run
+from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import UserError
 from cytoforge.inference.image_generator import ImageGenerator
+from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
+from cytoforge.losses import cross_entropy_dice
+from cytoforge.networks.registry import NETWORKS
+from cytoforge.settings import TrainSegmentation
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import Masks, _proposed_scale, open_data
+from cytoforge.training.hyperparameters import WARM_START
 from cytoforge.training.recipes.conventional import Conventional
+from cytoforge.training.recipes.networks import build_generator, build_segmenter, describe_segmenter
+from cytoforge.training.recipes.recipe import cosine
+from cytoforge.training.samplers import items
+from cytoforge.training.samplers.items import Drawing
+from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Data
 from cytoforge.training.tasks.start import start_differences
 
@@ -79,25 +91,110 @@ def test_four_commands_from_images_to_scores(
     assert set(described["training_images"]).isdisjoint(described["validation_images"])
 
 
+def moved(run: Path) -> dict[str, float]:
+    """Return by network the share of its tensors of weights that differ from those that the seed 0 begins with."""
+    config = Run.open(run).config
+    begun = {"segmenter": build_segmenter, "generator": build_generator}
+    shares = {}
+    for name, described in config["networks"].items():
+        first = dict(begun[name](described, 0).named_parameters())
+        weights = Run.open(run).load_weights(name)
+        assert all(torch.isfinite(value).all() for value in weights.values())
+        different = [not torch.equal(weights[key], value) for key, value in first.items()]
+        shares[name] = sum(different) / len(different)
+    return shares
+
+
 @pytest.mark.parametrize("network", ["unet", "cellpose", "deepsea"])
 @pytest.mark.parametrize("way", ["conventional", "cyclegan", "warm"])
 def test_every_recipe_trains_every_network(network: str, way: str, phantoms: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
     flags = {"conventional": [], "cyclegan": ["--method", "cyclegan"], "warm": ["--method", "cyclegan", "--warm-start"]}
-    assert train(phantoms, tmp_path / "run", "--steps", "2", "--network", network, *flags[way]) == 0
-    names = {path.stem for path in (tmp_path / "run" / "weights").glob("*.safetensors")}
+    assert train(phantoms, run, "--steps", "4", "--network", network, *flags[way]) == 0
+    names = {path.stem for path in (run / "weights").glob("*.safetensors")}
     assert names == ({"segmenter"} if way == "conventional" else {"segmenter", "generator"})
+    config = Run.open(run).config
+    assert config["networks"].keys() == names and config["networks"]["segmenter"]["network"] == network
+    assert config["method"] == ("conventional" if way == "conventional" else "cyclegan")
+    assert config["parameters"].get("warm_start", 0.0) == (WARM_START if way == "warm" else 0.0)
+    assert all(share > 0.8 for share in moved(run).values()), moved(run)
+    rows = Run.open(run).metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    cycles = {"conventional": [], "cyclegan": [1, 2, 3, 4], "warm": [4]}[way]  # 70 % of a warm start are pairs alone
+    assert [row["step"] for row in rows if not np.isnan(row.get("cycle_image", np.nan))] == cycles
+    with torch.inference_mode():
+        logits = load_network(run, "segmenter")(torch.zeros(1, 1, 64, 80))
+    assert logits.shape == (1, 3, 64, 80) and logits.std() > 0
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "parameters", "channels"),
     [
-        ["--augmentation", "paper", "--target", "semantic", "--condition", "instances"],
-        ["--norm", "group"],
-        ["--generator", "unet"],
+        (
+            ["--augmentation", "paper", "--target", "semantic", "--condition", "instances", "--p-vanilla", "0.6"],
+            {
+                "augmentation": "paper",
+                "target": "semantic",
+                "condition": "instances",
+                "p_vanilla": 0.6,
+                "norm": "batch",
+            },
+            {"in_channels": 3, "classes": 2},
+        ),
+        (
+            ["--norm", "group", "--generator", "unet", "--no-attention"],
+            {"norm": "group", "generator": "unet", "heads": 0, "condition": "mask", "target": "boundary"},
+            {"in_channels": 1, "classes": 3},
+        ),
     ],
 )
-def test_other_choices_train(flags: list[str], phantoms: Path, tmp_path: Path) -> None:
-    assert train(phantoms, tmp_path / "run", "--steps", "2", "--method", "cyclegan", *flags) == 0
+def test_other_choices_train(
+    flags: list[str], parameters: dict[str, Any], channels: dict[str, int], phantoms: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert train(phantoms, run, "--steps", "2", "--method", "cyclegan", *flags) == 0
+    stored = Run.open(run)
+    assert {name: stored.config["parameters"][name] for name in parameters} == parameters
+    segmenter, generator = (stored.config["networks"][name] for name in ("segmenter", "generator"))
+    assert {"in_channels": generator["in_channels"], "classes": segmenter["classes"]} == channels
+    assert segmenter["norm"] == generator["norm"] == parameters["norm"]
+    kind = "unet-generator" if "unet" in flags else "style-unet"
+    assert generator["network"] == kind and type(load_network(run, "generator")) is NETWORKS[kind].load()
+    assert all(share > 0.8 for share in moved(run).values()), moved(run)
+    assert all(np.isfinite(value) for row in stored.metrics() for value in row.values())
+    with torch.inference_mode():
+        assert load_network(run, "segmenter")(torch.zeros(1, 1, 32, 48)).shape == (1, channels["classes"], 32, 48)
+
+
+@pytest.mark.parametrize("words", ["segmentation", "segmentation --method cyclegan", "generator", "tracker"])
+def test_the_share_of_windows_that_are_varied_reaches_every_training(
+    words: str, phantoms: Path, tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float]] = []
+
+    def record(
+        image: torch.Tensor, labels: torch.Tensor, size: tuple[int, int], policy: str, draw: torch.Generator, p: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((policy, p))
+        return augment(image, labels, size, policy, draw, p)
+
+    monkeypatch.setattr(items, "augment", record)
+    kind, *flags = words.split()
+    data = tiny_movie if kind == "tracker" else phantoms
+    line = ["train", kind, str(data), "--out", str(tmp_path / "run"), *TINY, *flags, "--steps", "2"]
+    assert main([*line, "--augmentation", "paper", "--p-vanilla", "0.7"]) == 0
+    assert set(seen) == {("paper", 0.7)}
+    assert Run.open(tmp_path / "run").config["parameters"]["p_vanilla"] == 0.7
+
+
+def test_an_epoch_is_a_pass_over_the_training_images(phantoms: Path, tmp_path: Path) -> None:
+    for number, (flags, steps) in enumerate(((("--epochs", "2"), 6), (("--epochs", "2", "--set", "batch=2"), 4))):
+        run = tmp_path / f"{number}"
+        assert train(phantoms, run, *flags) == 0
+        stored = Run.open(run)
+        assert stored.provenance["steps"] == steps and len(stored.config["training_images"]) == 3
+        assert stored.config["training"]["budget"]["epochs"] == 2
+        assert stored.config["training"]["budget"]["steps"] is stored.config["training"]["budget"]["seconds"] is None
 
 
 @pytest.mark.parametrize(
@@ -219,27 +316,53 @@ def test_the_first_of_two_stages_proposes_a_scale_for_both(
 
 
 def test_two_processes_train_together(phantoms: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "cytoforge",
+    """Each step of both is one with the mean of the gradients of their windows; an epoch is one for both together."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cytoforge"]
+    flags = [
+        "train",
+        "segmentation",
+        str(phantoms),
+        "--out",
+        str(tmp_path / "run"),
+        *TINY,
+        "--norm",
+        "group",
+        "--precision",
+        "float32",
     ]
-    flags = ["train", "segmentation", str(phantoms), "--out", str(tmp_path / "run"), *TINY]
     done = subprocess.run(
-        [*command, *flags, "--steps", "3", "--devices", "2", "--device", "cpu"],
+        [sys.executable, *launch, *flags, "--epochs", "1", "--devices", "2", "--device", "cpu"],
         capture_output=True,
         text=True,
         check=False,
         timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("segmenter trained in 3 steps") == 1
-    assert len(Run.open(tmp_path / "run").metrics()) == 3
+    assert done.stdout.count("segmenter trained in 2 steps") == 1
+    run = Run.open(tmp_path / "run")
+    assert run.provenance["processes"] == 2 and [row["step"] for row in run.metrics()] == [1, 2]
+    tensors, meta = run.load_state()
+    found = unflatten_state(tensors, meta["structure"])["networks"]["segmenter"]
+
+    settings = TrainSegmentation(data=phantoms, out=tmp_path / "run", preset="tiny", norm="group")
+    data, parameters = open_data(specified(settings).data, 0), segmentation_parameters(settings)
+    assert list(data.names) == run.config["training_images"] and len(data.names) == 3
+    recipe = Conventional.build(parameters, describe_segmenter(parameters, 1), 0)
+    first = {name: value.clone() for name, value in recipe.segmenter.state_dict().items()}
+    whole = Windows(data.names, data.read, Drawing(size=parameters.crop, count=2, policy="strong", seed=0))
+    (optimiser,) = recipe.optimisers.values()
+    recipe.segmenter.train()
+    for step in range(2):
+        batch = whole(step)
+        optimiser.param_groups[0]["lr"] = parameters.rate * cosine(step / 2)
+        optimiser.zero_grad()
+        for place in (0, 1):
+            logits, labels = recipe.segmenter(batch.images[[place]]), batch.labels[[place]]
+            (cross_entropy_dice(logits, recipe.target.encode(labels)) / 2).backward()
+        optimiser.step()
+    for name, expected in recipe.segmenter.state_dict().items():
+        far, way = (float((found[name] - other[name]).abs().mean()) for other in ({name: expected}, first))
+        assert far < 0.1 * way, name  # other windows, or those of one process alone, go elsewhere
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class Dataset:
         PRESENT.check(path)
         if holds == "masks" and path.is_dir() and path.name == "images" and not (path / "masks").is_dir():
             raise UserError(f"{path}: holds images, not masks; give {path.parent} or {path.with_name('masks')}")
-        if _is_dataset(path):
+        if not sequences and _is_dataset(path):
             return _open_folder(path)
         if movie.is_movie(path):
             return _open_movie(path, sequences)
