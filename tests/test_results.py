@@ -96,6 +96,36 @@ def test_slots_are_filled_by_the_one_row_that_fits(folder: Path) -> None:
         papers.filled("{{dense-x :: recall}}")
 
 
+def parts(text: str, kind: str) -> set[str]:
+    """The numbers of the equations, figures or tables that a text names: "Figures 1A and S2", "Equations 2 to 4"."""
+    found = set()
+    for listed in re.findall(rf"{kind}s? ((?:S?\d+[A-C]?(?:, | and | to )?)+)", text):
+        for supplement, first, last in re.findall(r"(S?)(\d+)[A-C]?(?: to S?(\d+))?", listed):
+            found |= {f"{supplement}{number}" for number in range(int(first), int(last or first) + 1)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("paper", "kind", "numbered", "supplementary"),
+    [
+        ("cGAN-Seg", "Equation", 17, 0),
+        ("cGAN-Seg", "Figure", 5, 3),
+        ("cGAN-Seg", "Table", 2, 3),
+        ("tGAN", "Equation", 3, 0),
+        ("tGAN", "Figure", 5, 6),
+        ("tGAN", "Table", 3, 0),
+    ],
+)
+def test_all_parts_of_the_papers_have_a_row(paper: str, kind: str, numbered: int, supplementary: int) -> None:
+    page = (ROOT / "docs" / "papers.md").read_text()
+    section = page.partition(f"## {paper}\n")[2].partition("\n## ")[0]
+    places = "\n".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
+    wanted = {str(n + 1) for n in range(numbered)} | {f"S{n + 1}" for n in range(supplementary)}
+    assert wanted - parts(places, kind) == set()
+    assert parts("Equations 6, 7, 12 to 14; Figures 1A and S2", "Equation") == {"6", "7", "12", "13", "14"}
+    assert parts("Equations 6, 7, 12 to 14; Figures 1A and S2", "Figure") == {"1", "S2"}
+
+
 def test_budgets_are_told_as_they_were_given() -> None:
     from measured import budget
 
