@@ -73,7 +73,7 @@ def test_slots_are_filled_by_the_one_row_that_fits(folder: Path) -> None:
     rows = [
         {"training": "a, b", "protocol": "instances", "F": cell(0.5, 0.25, 0.75), "against": cell(0.2, 0.1, 0.3)},
         {"training": "a, b", "protocol": "paper", "F": cell(0.6, None, None), "against": cell(-0.2, -0.3, -0.1)},
-        {"training": "c", "protocol": "instances", "F": cell(0.7, None, None), "against": cell(0.0, -0.1, 0.1)},
+        {"training": "c", "protocol": "instances", "F": cell(0.7, 0.6, 0.8), "against": cell(0.0, -0.1, 0.1)},
         {"training": "c", "steps": 7},
     ]
     settings = {"data": "x/train, y/train", "images": 5, "minutes": 10.0, "steps": 300, "preset": "small", "seeds": 1}
@@ -87,6 +87,10 @@ def test_slots_are_filled_by_the_one_row_that_fits(folder: Path) -> None:
         "{{verdict dense-x :: against :: training=a, b}}": "better",
         "{{verdict dense-x :: against :: training=a, b; protocol=paper}}": "worse",
         "{{verdict dense-x :: against :: training=c}}": "same",
+        "{{verdict dense-x :: F :: training=c :: training=a, b}}": "same",
+        "{{verdict dense-x :: against :: training=a, b :: training=a, b; protocol=paper}}": "better",
+        "{{dense-x :: F :: protocol=instances :: training}}": "x-y, 5 images, 300 steps, preset small, 1 seed: a, b "
+        "0.500 [0.250, 0.750], c 0.700 [0.600, 0.800]",
         "{{one.json :: results.0.ratio}}": "0.827",
     }.items():
         assert papers.filled(f"<{slot}>") == f"<{expected}>"
