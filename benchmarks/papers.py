@@ -2,11 +2,17 @@
 
     python benchmarks/results.py          # writes both pages
 
-In the text, {{NAME :: COLUMN :: KEY=VALUE; ...}} stands for the cell of that column in the one row of
-benchmarks/studies/NAME.json that has these values. NAME may also be few_labels/DATASET, or FILE.json with a path of
-keys in place of a column. {{NAME}} stands for the terms on which it was measured, and {{verdict NAME :: COLUMN :: ...}}
-is "better", "worse" or "same" as the interval of a difference lies above, below or around 0. All of these say so where
-nothing has been measured yet.
+Slots in the text, where NAME is benchmarks/studies/NAME.json or few_labels/DATASET and WHERE is KEY=VALUE; ...
+
+- {{NAME}}: the terms on which it was measured;
+- {{NAME :: COLUMN :: WHERE}}: the cell of that column in the one row with these values;
+- {{NAME :: COLUMN :: WHERE :: KEY}}: the terms, and the cell of every such row after its value of KEY;
+- {{verdict NAME :: COLUMN :: WHERE}}: "better", "worse" or "same" as the interval of a difference lies above, below or
+  around 0;
+- {{verdict NAME :: COLUMN :: WHERE :: WHERE}}: the same as the first interval lies above, below or over the second;
+- {{FILE.json :: PATH}}: the number at a path of keys.
+
+All of these say so where nothing has been measured yet.
 """
 
 import re
@@ -34,17 +40,42 @@ def value(slot: str) -> str:
     name, *rest = (part.strip() for part in slot.split(" :: "))
     if name.endswith(".json"):
         return number(name, rest[0])
-    judged = name.startswith("verdict ")
     study = found(name.removeprefix("verdict "))
     if study is None:
         return ABSENT
     if not rest:
         return terms(study)
-    column, conditions = rest[0], dict(part.split("=", 1) for part in rest[1].split("; ")) if rest[1:] else {}
-    rows = [row for row in study["rows"] if column in row and fits(row, conditions)]
+    column, where, other = [*rest, "", ""][:3]
+    if name.startswith("verdict "):
+        beside = cell(study, column, other) if other else {"low": 0.0, "high": 0.0}
+        return verdict(cell(study, column, where), beside)
+    if other:
+        each = ", ".join(f"{row[other]} {shown(row[column])}" for row in fitting(study, column, where))
+        return f"{terms(study)}: {each}"
+    return shown(cell(study, column, where))
+
+
+def fitting(study: dict[str, Any], column: str, where: str) -> list[dict[str, Any]]:
+    """The rows that have a column and certain values; of several protocols that of instances is meant unless told."""
+    wanted = dict(part.split("=", 1) for part in where.split("; ")) if where else {}
+
+    def fits(row: dict[str, Any]) -> bool:
+        every = {**({"protocol": "instances"} if "protocol" in row else {}), **wanted}
+        return column in row and all(str(row.get(key)) == text for key, text in every.items())
+
+    return [row for row in study["rows"] if fits(row)]
+
+
+def cell(study: dict[str, Any], column: str, where: str) -> Any:
+    rows = fitting(study, column, where)
     if len(rows) != 1:
-        raise ValueError(f"{slot}: {len(rows)} rows have these values")
-    return verdict(rows[0][column]) if judged else shown(rows[0][column])
+        raise ValueError(f"{column} where {where}: {len(rows)} rows")
+    return rows[0][column]
+
+
+def verdict(one: dict[str, float], other: dict[str, float]) -> str:
+    """Judge by intervals."""
+    return "better" if one["low"] > other["high"] else "worse" if one["high"] < other["low"] else "same"
 
 
 def number(file: str, path: str) -> str:
@@ -77,20 +108,9 @@ def found(name: str) -> dict[str, Any] | None:
     return {"settings": {**settings, "images": settings["limit"]}, "rows": rows}
 
 
-def fits(row: dict[str, Any], conditions: dict[str, str]) -> bool:
-    """Whether a row has the values asked for; where rows differ by protocol, that of instances is meant unless told."""
-    wanted = {**({"protocol": "instances"} if "protocol" in row else {}), **conditions}
-    return all(str(row.get(key)) == wanted_value for key, wanted_value in wanted.items())
-
-
 def terms(study: dict[str, Any]) -> str:
     settings = study["settings"]
     images = settings.get("images") or settings.get("few") or settings.get("limit")
     data = "-".join(part.split("/")[0] for part in settings["data"].split(", "))
     told = [data, *([f"{images} images"] if images else []), budget(settings), f"preset {settings['preset']}"]
     return ", ".join([*told, number_of_seeds(settings["seeds"])])
-
-
-def verdict(difference: dict[str, float]) -> str:
-    """Judge a difference by its interval."""
-    return "better" if difference["low"] > 0 else "worse" if difference["high"] < 0 else "same"

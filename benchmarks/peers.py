@@ -6,7 +6,8 @@
 Each peer has an environment of its own in scratch/peers, which is made here with pip; nothing of it is a dependency of
 cytoforge. Nothing pretrained is used. A seed draws the same five images as there. Peers get them at the scale given,
 their masks are brought back to the size of the test images and scored there. Seconds are those of one core, without
-importing and compiling. Each (peer, seed) is kept in a JSON file as soon as it ends, and is not made again.
+imports. Each (peer, seed) is kept in a JSON file as soon as it ends, and is not made again. StarDist's TensorFlow needs
+Python 3.11 or older.
 """
 
 import argparse

@@ -71,8 +71,8 @@ STUDIES = {  # kind: heading and what to know
     ),
     "training": (
         "Few images, cyclegan, or all images (cGAN-Seg, Figure 2 and Table 1)",
-        "The three networks, trained conventionally and in the cycle on few images, and conventionally on all, each in "
-        "equal time. The paper trained for hours and scored by its own protocol, so its tables do not compare.",
+        "Networks trained conventionally and in the cycle on few images, and conventionally on all. Protocol instances "
+        "scores cells by their numbers, protocol paper connected components, as the paper does; its images are others.",
     ),
     "versatility": (
         "One generator, several data sets (cGAN-Seg, Figure 4)",
@@ -182,7 +182,7 @@ def others(dataset: str) -> list[str]:
     ]
     return [
         "Other tools, trained from scratch on the same images and scored in the same way, time of one core. They were "
-        f"given {first['core_seconds']:g} s for training, and a number of seeds that the table shows.",
+        f"given {first['core_seconds']:g} s for training. F of each seed tells how many seeds there are.",
         "",
         *table(["tool", *SCORES, "steps (mean)", "training", "segmenting an image", "images trained on"], rows),
         *groups(dataset, found),
@@ -222,9 +222,9 @@ def studies(kind: str, title: str, text: str) -> list[str]:
     lines = [f"## {title}", "", text, ""]
     for study in found:
         settings, rows = study["settings"], study["rows"]
-        dataset = "-".join(name.split("/")[0] for name in settings["data"].split(", "))
+        name = study["command"].split()[-1]
         lines += [
-            f"### {dataset}",
+            f"### {name.removeprefix(f'{kind}-').replace('.', ', ')}",
             "",
             f"{budget(settings)} for each training, preset {settings['preset']}, scale {settings['scale']:g}, "
             f"{number_of_seeds(settings['seeds'])}, tested on {tested(settings)}.",
@@ -232,7 +232,7 @@ def studies(kind: str, title: str, text: str) -> list[str]:
         ]
         for header, group in tables(rows):
             lines += table(header, [[shown(row.get(column)) for column in header] for row in group])
-        for picture in sorted(DOCS.glob(f"images/{kind}-{dataset}-*.png")):
+        for picture in sorted(DOCS.glob(f"images/{name}-*.png")):
             lines += [f"![{CAPTIONS[kind]}](images/{picture.name})", ""]
         if "stopped" in study:
             lines += [f"The study was stopped {study['stopped']}.", ""]

@@ -73,7 +73,7 @@ def test_slots_are_filled_by_the_one_row_that_fits(folder: Path) -> None:
     rows = [
         {"training": "a, b", "protocol": "instances", "F": cell(0.5, 0.25, 0.75), "against": cell(0.2, 0.1, 0.3)},
         {"training": "a, b", "protocol": "paper", "F": cell(0.6, None, None), "against": cell(-0.2, -0.3, -0.1)},
-        {"training": "c", "protocol": "instances", "F": cell(0.7, None, None), "against": cell(0.0, -0.1, 0.1)},
+        {"training": "c", "protocol": "instances", "F": cell(0.7, 0.6, 0.8), "against": cell(0.0, -0.1, 0.1)},
         {"training": "c", "steps": 7},
     ]
     settings = {"data": "x/train, y/train", "images": 5, "minutes": 10.0, "steps": 300, "preset": "small", "seeds": 1}
@@ -87,6 +87,10 @@ def test_slots_are_filled_by_the_one_row_that_fits(folder: Path) -> None:
         "{{verdict dense-x :: against :: training=a, b}}": "better",
         "{{verdict dense-x :: against :: training=a, b; protocol=paper}}": "worse",
         "{{verdict dense-x :: against :: training=c}}": "same",
+        "{{verdict dense-x :: F :: training=c :: training=a, b}}": "same",
+        "{{verdict dense-x :: against :: training=a, b :: training=a, b; protocol=paper}}": "better",
+        "{{dense-x :: F :: protocol=instances :: training}}": "x-y, 5 images, 300 steps, preset small, 1 seed: a, b "
+        "0.500 [0.250, 0.750], c 0.700 [0.600, 0.800]",
         "{{one.json :: results.0.ratio}}": "0.827",
     }.items():
         assert papers.filled(f"<{slot}>") == f"<{expected}>"
@@ -94,6 +98,36 @@ def test_slots_are_filled_by_the_one_row_that_fits(folder: Path) -> None:
         papers.filled("{{dense-x :: F}}")
     with pytest.raises(ValueError, match="0 rows"):
         papers.filled("{{dense-x :: recall}}")
+
+
+def parts(text: str, kind: str) -> set[str]:
+    """The numbers of the equations, figures or tables that a text names: "Figures 1A and S2", "Equations 2 to 4"."""
+    found = set()
+    for listed in re.findall(rf"{kind}s? ((?:S?\d+[A-C]?(?:, | and | to )?)+)", text):
+        for supplement, first, last in re.findall(r"(S?)(\d+)[A-C]?(?: to S?(\d+))?", listed):
+            found |= {f"{supplement}{number}" for number in range(int(first), int(last or first) + 1)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("paper", "kind", "numbered", "supplementary"),
+    [
+        ("cGAN-Seg", "Equation", 17, 0),
+        ("cGAN-Seg", "Figure", 5, 3),
+        ("cGAN-Seg", "Table", 2, 3),
+        ("tGAN", "Equation", 3, 0),
+        ("tGAN", "Figure", 5, 6),
+        ("tGAN", "Table", 3, 0),
+    ],
+)
+def test_all_parts_of_the_papers_have_a_row(paper: str, kind: str, numbered: int, supplementary: int) -> None:
+    page = (ROOT / "docs" / "papers.md").read_text()
+    section = page.partition(f"## {paper}\n")[2].partition("\n## ")[0]
+    places = "\n".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))
+    wanted = {str(n + 1) for n in range(numbered)} | {f"S{n + 1}" for n in range(supplementary)}
+    assert wanted - parts(places, kind) == set()
+    assert parts("Equations 6, 7, 12 to 14; Figures 1A and S2", "Equation") == {"6", "7", "12", "13", "14"}
+    assert parts("Equations 6, 7, 12 to 14; Figures 1A and S2", "Figure") == {"1", "S2"}
 
 
 def test_budgets_are_told_as_they_were_given() -> None:
