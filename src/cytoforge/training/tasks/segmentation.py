@@ -66,6 +66,16 @@ class SegmentationTask(Task):
             return Masks(binary=semantic and self.parameters.condition == "mask")
         return Masks(binary=semantic, otherwise="give --target semantic, for which cells that touch are one")
 
+    def _simulated(self, training: Training, data: TrainingData) -> SimulatedMasks | None:
+        """Return what draws masks for the forward cycle, or None where it paints on those of the images."""
+        if not isinstance(self.parameters, CycleGAN) or self.parameters.masks == "own":
+            return None
+        simulated = SimulatedMasks.like([data.read(i)[1] for i in range(len(data.names))])
+        if simulated is None:
+            path = training.data.path
+            raise UserError(f"{path}: every cell is cut by the edge of its image, or tiny; use --masks own")
+        return simulated
+
     def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
         """Build the networks and say how windows are drawn and the segmenter is validated."""
         parameters, target = self.parameters, TARGETS[self.parameters.target]
@@ -90,13 +100,7 @@ class SegmentationTask(Task):
         started, changes = load_start(start, [segmenter]), rescaled(start, training.data)
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
-        simulated = None
-        if isinstance(parameters, CycleGAN) and parameters.masks == "simulated":
-            simulated = SimulatedMasks.like([data.read(i)[1] for i in range(len(data.names))])
-            if simulated is None:
-                raise UserError(
-                    f"{training.data.path}: every cell is cut by the edge of its image, or tiny; use --masks own"
-                )
+        simulated = self._simulated(training, data)
         tile = stored_tile(parameters.crop)
 
         def segmented(networks: Networks, image: np.ndarray) -> np.ndarray:
