@@ -133,7 +133,7 @@ def _by_length(found: Sequence[Mapping[str, float | None]]) -> dict[int, Cell]:
 
 def clip_figure(curves: Mapping[str, Mapping[int, Cell]]) -> Figure:
     """Draw the distance of clips by their number of frames, of several movies."""
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     for name, curve in curves.items():
         axes.plot(list(curve), [getattr(cell, "value", np.nan) for cell in curve.values()], marker="o", label=name)
@@ -142,7 +142,7 @@ def clip_figure(curves: Mapping[str, Mapping[int, Cell]]) -> Figure:
     axes.minorticks_off()
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right upper")
     return figure
 
 
