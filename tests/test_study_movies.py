@@ -430,7 +430,8 @@ def test_fewer_frames_are_the_first_ones_and_come_in_order(
     monkeypatch.setattr(trackers, "painted_films", painted)
     monkeypatch.setattr(trackers, "tracker_run", trained)
     monkeypatch.setattr(trackers, "tracking_scores", lambda *arguments: scores)
-    study_tracking(StudyTracking((data,), tmp_path / "out", frames=(8, 5, 10, 30), seeds=2, seed=3))
+    wanted: dict[str, Any] = {"frames": (8, 5, 10, 30), "trackers": ("deepsea",)}
+    study_tracking(StudyTracking((data,), tmp_path / "out", **wanted, seeds=2, seed=3))
     counts = [row["frames"] for row in read_json(tmp_path / "out" / "results.json")["rows"]]
     assert counts == [5] * 3 + [8] * 3 + [10] * 3
     names = {"real-5": 5, "real-8": 8, "train": 10}
