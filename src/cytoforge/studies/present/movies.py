@@ -75,7 +75,7 @@ def _told(measured: MeasuredMovies) -> str:
     if study.max_steps is not None:
         told += (
             f"Those called {CONVERGED}: until validation had not risen for {study.max_steps // 4} steps, or for "
-            f"{counted(study.max_steps, 'step')}. "
+            f"{counted(study.max_steps, 'step')}, after which it may still rise; kept is what validation found best. "
         )
     if study.stage == "both":
         told += (
@@ -86,9 +86,9 @@ def _told(measured: MeasuredMovies) -> str:
 
 
 def _spent(found: Sequence[SideScores], kind: str) -> Cell:
-    """Return the steps or seconds of a training, mean over seeds; None for the real movie."""
+    """Return the steps or seconds of a training, whole mean over seeds; None for the real movie."""
     known = [value for one in found if (value := getattr(one, kind, None)) is not None]
-    return sum(known) / len(known) if known else None
+    return round(sum(known) / len(known)) if known else None
 
 
 def _add_strip(presentation: Presentation, measured: MeasuredMovies) -> None:
@@ -133,7 +133,7 @@ def _by_length(found: Sequence[Mapping[str, float | None]]) -> dict[int, Cell]:
 
 def clip_figure(curves: Mapping[str, Mapping[int, Cell]]) -> Figure:
     """Draw the distance of clips by their number of frames, of several movies."""
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     for name, curve in curves.items():
         axes.plot(list(curve), [getattr(cell, "value", np.nan) for cell in curve.values()], marker="o", label=name)
@@ -142,7 +142,7 @@ def clip_figure(curves: Mapping[str, Mapping[int, Cell]]) -> Figure:
     axes.minorticks_off()
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right upper")
     return figure
 
 
