@@ -33,6 +33,8 @@ def main() -> None:
         "cytoforge": version("cytoforge"),
         "torch": version("torch"),
         "seconds": round(seconds, 1),
+        "goal_s": 360,
+        "goal_gib": 4,
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "peak_gib": round(usage.ru_maxrss / 2**20, 2),
         "f_at_iou_0.5": {method: [float(value), float(low), float(high)] for value, low, high, method, _ in found},

@@ -66,6 +66,20 @@ def otsu(data: Path, out: Path, scale: float) -> None:
         write_labels(out / "masks" / f"{item.name}.tif", resize_labels(labels, shape))
 
 
+def scored(out: Path, truth: Path) -> dict[str, dict[str, object]]:
+    """Score predicted masks by cell, each image apart."""
+    scores = score_segmentation(ScoreSegmentation(prediction=out, truth=truth))
+    return {
+        name: {
+            "f_score": image.f_score,
+            "average_precision": image.average_precision,
+            "dice": image.dice,
+            "counts": [image.true_positives, image.false_positives, image.false_negatives],
+        }
+        for name, image in scores.images.items()
+    }
+
+
 def one(way: str, data: Path, arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     """Train, segment the test images, score them; return everything that is worth keeping."""
     with tempfile.TemporaryDirectory() as folder:
@@ -93,16 +107,7 @@ def one(way: str, data: Path, arguments: argparse.Namespace, seed: int) -> dict[
                 target.write_bytes(sorted(run.samples.glob("*.png"))[-1].read_bytes())
             segment(Segment(run=run_path, images=data / "test", out=out, threads=arguments.threads))
         record["cpu_seconds"] = round(time.process_time() - started, 1)
-        scores = score_segmentation(ScoreSegmentation(prediction=out, truth=data / "test"))
-        record["test"] = {
-            name: {
-                "f_score": image.f_score,
-                "average_precision": image.average_precision,
-                "dice": image.dice,
-                "counts": [image.true_positives, image.false_positives, image.false_negatives],
-            }
-            for name, image in scores.images.items()
-        }
+        record["test"] = scored(out, data / "test")
         return record
 
 

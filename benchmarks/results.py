@@ -1,36 +1,42 @@
-"""Write docs/results.md from the JSON files in benchmarks/: no figure in it is typed by hand.
+"""Write docs/results.md from the JSON files in benchmarks/, and fill the tables of docs/papers.md from them.
 
-python benchmarks/results.py
+    python benchmarks/results.py
+
+No figure is typed by hand: what has no JSON file is not told.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cytoforge.metrics.estimates import nested_estimate
+import papers
+from measured import (
+    DOCS,
+    FIRST,
+    HERE,
+    THRESHOLDS,
+    WAYS,
+    budget,
+    interval,
+    load,
+    number_of_seeds,
+    per_image,
+    shown,
+    table,
+    tools,
+    ways,
+)
 
-HERE = Path(__file__).parent
-OUT = HERE.parent / "docs" / "results.md"
-WAYS = {
-    "otsu": "Otsu + watershed, no training",
-    "paper-conventional": "conventional, the paper's augmentation, two classes",
-    "conventional": "conventional, cytoforge's defaults",
-    "cyclegan": "cyclegan, warm start",
-}
 NOTES = {
     "usiigaci": (
         "Phase contrast (Usiigaci T98G, 15 test images, at a third of the resolution; masks are brought back to "
-        "1022 x 1024 and scored there). Other tools, trained from scratch on five whole images of this set and scored "
-        "at a third of the resolution, so not quite the same way, one seed each, by no script of this project: "
-        "Cellpose 3.1 F .811 / .602 at IoU "
-        ".5 / .7 after 363 s of one core; StarDist 0.9 F .707 / .246 after 868 s of one core."
+        "1022 x 1024 and scored there)."
     ),
     "dsb256": "Fluorescence nuclei (2018 Data Science Bowl, 100 test images of 256 x 256).",
 }
 
 
+SCORES = [*(f"F at IoU {iou}" if iou == "0.5" else iou for iou in THRESHOLDS), "Dice", "F .5 of each seed"]
 STUDIES = {  # kind: heading and what to know
     "limited-data": (
         "A few labelled crops: one stage or two",
@@ -55,8 +61,8 @@ STUDIES = {  # kind: heading and what to know
         "Parts of the generator (cGAN-Seg, Figure 3)",
         "Generators trained on the same pairs for the same time, scored on masks and images that they have not seen: "
         "KID and FID in Inception's 768 features (too few images for FID: read KID), pairs by LPIPS, SSIM, PSNR. The "
-        "paper's FID (98, 43, 23) comes from other features and a wrong formula and does not compare. Intervals "
-        "resample seeds only.",
+        "paper's FID comes from other features and a wrong formula and does not compare. Intervals resample seeds "
+        "only.",
     ),
     "extrapolation": (
         "Denser than seen (cGAN-Seg, Figure 5)",
@@ -65,8 +71,8 @@ STUDIES = {  # kind: heading and what to know
     ),
     "training": (
         "Few images, cyclegan, or all images (cGAN-Seg, Figure 2 and Table 1)",
-        "The three networks, trained conventionally and in the cycle on few images, and conventionally on all, each in "
-        "equal time. The paper trained for hours and scored by its own protocol, so its tables do not compare.",
+        "Networks trained conventionally and in the cycle on few images, and conventionally on all. Protocol instances "
+        "scores cells by their numbers, protocol paper connected components, as the paper does; its images are others.",
     ),
     "versatility": (
         "One generator, several data sets (cGAN-Seg, Figure 4)",
@@ -99,31 +105,12 @@ CAPTIONS = {
 }
 
 
-def load(pattern: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(HERE.glob(pattern))]
-
-
-def per_image(record: dict[str, Any], threshold: int) -> np.ndarray:
-    return np.array([np.nan if (f := i["f_score"][threshold]) is None else f for i in record["test"].values()])
-
-
-def interval(values: np.ndarray) -> str:
-    """Mean over seeds and images with its 95 % interval, which resamples both; `values` is (seeds, images)."""
-    mean = nested_estimate(values, np.random.default_rng(0))
-    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
-
-
-def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    header = [cell.replace("|", "\\|") for cell in header]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows] + [""]
-
-
 def few_labels(dataset: str) -> list[str]:
-    records = load(f"few_labels/{dataset}-*.json")
-    if not records:
+    found = ways(dataset)
+    if not found:
         return []
-    first = next(r["provenance"] for r in records if r["way"] != "otsu")
+    records = [one for own in found.values() for one in own]
+    first = min((one for one in records if one["way"] != "otsu"), key=lambda one: one["way"])["provenance"]
     lines = [
         f"### {dataset}",
         "",
@@ -134,43 +121,74 @@ def few_labels(dataset: str) -> list[str]:
         f"{first['scale']:g}. F of true instances, mean over seeds and test images; the interval resamples both.",
         "",
     ]
-    rows, groups = [], []
-    names = list(records[0]["test"])
-    for way, title in WAYS.items():
-        own = [r for r in records if r["way"] == way]
-        if not own:
-            continue
-        columns = [np.stack([per_image(r, k) for r in own]) for k in range(5)]
-        dice = np.array([[i["dice"] for i in r["test"].values()] for r in own], dtype=float)
-        single = ", ".join(f"{np.nanmean(per_image(r, 0)):.3f}" for r in own)
-        steps = "-" if way == "otsu" else f"{np.mean([r['steps'] for r in own]):.0f}"
-        rows.append(
-            [title, *(interval(columns[k]) for k in (0, 2, 4)), f"{np.nanmean(dice):.3f}", single, steps],
-        )
-        if dataset == "usiigaci":
-            easy, hard = columns[0][:, :7], columns[0][:, 7:]
-            groups.append([title, interval(easy), interval(hard)])
-    header = ["way", "F at IoU 0.5", "0.7", "0.9", "Dice", "F .5 of each seed", "steps (mean)"]
-    lines += table(header, rows)
-    if groups:
-        lines += [
-            f"The test images fall into two groups; F at IoU 0.5 of the first seven by name ({names[0]} ...) and "
-            "of the other eight:",
-            "",
-            *table(["way", "first seven", "other eight"], groups),
-        ]
-    verdicts = [f"{r['way']}, seed {r['seed']}: {r['verdict']}" for r in records if r["way"] != "otsu"]
-    lines += ["<details><summary>How each training ended</summary>", "", *(f"- {v}" for v in verdicts), ""]
-    lines += ["</details>", "", f"Command: `{first['command']}`", ""]
+    rows = [
+        [WAYS[way], *scores(own), "-" if way == "otsu" else f"{np.mean([one['steps'] for one in own]):.0f}"]
+        for way, own in found.items()
+    ]
+    lines += table(["way", *SCORES, "steps (mean)"], rows)
+    lines += groups(dataset, {WAYS[way]: own for way, own in found.items()})
+    lines += others(dataset)
+    ends = sorted((one["way"], one["seed"], one["verdict"]) for one in records if one["way"] != "otsu")
+    lines += ["<details><summary>How each training ended</summary>", ""]
+    lines += [*(f"- {way}, seed {seed}: {verdict}" for way, seed, verdict in ends), "", "</details>", ""]
+    lines += [f"Command: `{first['command']}`", ""]
     return lines
 
 
-def shown(cell: Any) -> str:
-    """A cell of a study's table."""
-    if isinstance(cell, dict):
-        low, high = cell["low"], cell["high"]
-        return f"{cell['value']:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
-    return "-" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+def scores(own: list[dict[str, Any]]) -> list[str]:
+    """F at several IoU, Dice, and F of each seed, of one way of training."""
+    dice = np.array([[image["dice"] for image in one["test"].values()] for one in own], dtype=float)
+    single = ", ".join(f"{np.nanmean(seed):.3f}" for seed in per_image(own))
+    return [
+        *(shown(interval(per_image(own, place))) for place in THRESHOLDS.values()),
+        f"{np.nanmean(dice):.3f}",
+        single,
+    ]
+
+
+def groups(dataset: str, found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The easier and the harder test images of usiigaci apart."""
+    if dataset != "usiigaci" or not found:
+        return []
+    name = next(iter(next(iter(found.values()))[0]["test"]))
+    rows = [
+        [title, shown(interval(per_image(own)[:, :FIRST])), shown(interval(per_image(own)[:, FIRST:]))]
+        for title, own in found.items()
+    ]
+    return [
+        f"The test images fall into two groups; F at IoU 0.5 of the first seven by name ({name} ...) and "
+        "of the other eight:",
+        "",
+        *table(["way", "first seven", "other eight"], rows),
+    ]
+
+
+def others(dataset: str) -> list[str]:
+    """Other tools, from scratch on the same images."""
+    found = tools(dataset)
+    if not found:
+        return []
+    first = next(iter(found.values()))[0]["provenance"]
+    rows = [
+        [
+            title,
+            *scores(own),
+            f"{np.mean([one['steps'] for one in own]):.0f}",
+            f"{np.mean([one['training_core_seconds'] for one in own]):.0f} s",
+            f"{np.mean([one['inference_core_seconds'] for one in own]):.2f} s",
+            f"{own[0]['images_trained_on']}",
+        ]
+        for title, own in found.items()
+    ]
+    return [
+        "Other tools, trained from scratch on the same images and scored in the same way, time of one core. They were "
+        f"given {first['core_seconds']:g} s for training. F of each seed tells how many seeds there are.",
+        "",
+        *table(["tool", *SCORES, "steps (mean)", "training", "segmenting an image", "images trained on"], rows),
+        *groups(dataset, found),
+        f"Command: `{first['command']}`",
+        "",
+    ]
 
 
 def tested(settings: dict[str, Any]) -> str:
@@ -204,18 +222,17 @@ def studies(kind: str, title: str, text: str) -> list[str]:
     lines = [f"## {title}", "", text, ""]
     for study in found:
         settings, rows = study["settings"], study["rows"]
-        dataset = "-".join(name.split("/")[0] for name in settings["data"].split(", "))
-        seeds, minutes = settings["seeds"], settings["minutes"]
+        name = study["command"].split()[-1]
         lines += [
-            f"### {dataset}",
+            f"### {name.removeprefix(f'{kind}-').replace('.', ', ')}",
             "",
-            f"{minutes:g} min of one thread's processor time for each training, preset {settings['preset']}, scale "
-            f"{settings['scale']:g}, {seeds} seed{'s' if seeds > 1 else ''}, tested on {tested(settings)}.",
+            f"{budget(settings)} for each training, preset {settings['preset']}, scale {settings['scale']:g}, "
+            f"{number_of_seeds(settings['seeds'])}, tested on {tested(settings)}.",
             "",
         ]
         for header, group in tables(rows):
             lines += table(header, [[shown(row.get(column)) for column in header] for row in group])
-        for picture in sorted(OUT.parent.glob(f"images/{kind}-{dataset}-*.png")):
+        for picture in sorted(DOCS.glob(f"images/{name}-*.png")):
             lines += [f"![{CAPTIONS[kind]}](images/{picture.name})", ""]
         if "stopped" in study:
             lines += [f"The study was stopped {study['stopped']}.", ""]
@@ -229,12 +246,15 @@ def speed() -> list[str]:
     if found := load("matching.json"):
         small, large = found[0]["results"]
         rows.append(
-            ["IoU matching and scores, 512 x 768, 100 cells", f"{small['scores']['median_ms']:.1f} ms, "
-             f"{small['times_faster']:.0f} times a per-pixel Python loop", "5 ms, 20 times"],
+            [f"IoU matching and scores, {small['height']} x {small['width']}, {small['cells'][0]:,} cells",
+             f"{small['scores']['median_ms']:.1f} ms, "
+             f"{small['times_faster']:.0f} times a per-pixel Python loop",
+             f"{small['goal_ms']:g} ms, {small['goal_times_faster']:g} times"],
         )  # fmt: skip
         rows.append(
-            ["IoU matching and scores, 4096 x 4096, 10,000 cells", f"{large['scores']['median_ms']:.0f} ms", "1 s"]
-        )
+            [f"IoU matching and scores, {large['height']} x {large['width']}, {large['cells'][0]:,} cells",
+             f"{large['scores']['median_ms']:.0f} ms", f"{large['goal_ms'] / 1000:g} s"],
+        )  # fmt: skip
     for found in load("segment_latency.json"):
         height, width = found["shape"]
         torch_s = found["import_torch"]["median_s"]
@@ -258,11 +278,14 @@ def speed() -> list[str]:
         side, mosaic = largest["side"], largest["mosaic"]
         rows.append(
             [f"segment {side:,} x {side:,} px, {mosaic['cells']:,} cells, network of width {largest['width']}",
-             f"{mosaic['peak_gib']:.2f} GiB, {mosaic['cpu_s']:.0f} s of CPU", f"{largest['limit_gib']:g} GiB"],
+             f"{mosaic['peak_gib']:.2f} GiB, {mosaic['cpu_s']:.0f} s of CPU",
+             f"{largest['limit_gib']:g} GiB"],
         )  # fmt: skip
     for found in load("cyclegan_step.json"):
+        *_, height, width = found["shape"]
         rows.append(
-            ["cyclegan step, paper's widths, 128 x 192, batch 1, one thread: CPU time against the plain implementation",
+            [f"cyclegan step, paper's widths, {height} x {width}, batch 1, one thread: CPU time against the plain "
+             "implementation",
              f"{found['ratio']:.2f} ({found['ours_s']:.2f} s against {found['baseline_s']:.2f} s; "
              f"{found['ours_gflop']:.0f} against {found['baseline_gflop']:.0f} GFLOP counted)", "none"],
         )  # fmt: skip
@@ -278,24 +301,30 @@ def speed() -> list[str]:
     for found in load("simulate_masks.json"):
         times = {result["layout"]: result["median_cpu_s"] for result in found["results"]}
         each = ", ".join(f"{layout} {seconds:.2f} s" for layout, seconds in times.items())
-        rows.append(["simulate a mask of 512 x 768 with 150 cells, CPU time", each, "0.15 s (published script: 57 s)"])
+        height, width, cells = found["provenance"]["height_width_cells"]
+        goal = found["results"][0]["goal_s"]
+        rows.append([f"simulate a mask of {height} x {width} with {cells} cells, CPU time", each, f"{goal:g} s"])
     for found in load("score_tracking.json"):
+        height, width, frames, cells = found["provenance"]["height_width_frames_cells"]
         spent = found["results"]["median_cpu_s"]
         steps = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f}" for name, seconds in spent.items() if name != "all")
         rows.append(
-            ["score the tracks of 100 frames of 1024 x 1024 with 500 cells, masks in memory, CPU time",
+            [f"score the tracks of {frames} frames of {height} x {width} with {cells} cells, masks in memory, CPU time",
              f"{spent['all']:.1f} s ({steps})", f"{found['results']['goal_s']:g} s"],
         )  # fmt: skip
     for found in load("generate.json"):
-        few, many = (m for m in found["memory"] if m["width"] == 16)
+        height, width = found["time"]["shape"]
+        few, many = found["memory"][:2]
+        side = few["shape"][0]
         rows += [
             [
-                "generate images, paper's width, 512 x 768, one thread: CPU time against the bare network",
+                f"generate images, paper's width, {height} x {width}, one thread: CPU time against the bare network",
                 f"{found['time']['times_network_alone']:.2f}",
-                "1.3",
+                f"{found['goal']:g}",
             ],
             [
-                f"the same, peak memory with {few['images']} and with {many['images']} images of 512 x 512, width 16",
+                f"the same, peak memory with {few['images']} and with {many['images']} images of {side} x {side}, "
+                f"width {few['width']}",
                 f"{few['peak_gib']:.2f} and {many['peak_gib']:.2f} GiB",
                 "equal",
             ],
@@ -325,19 +354,20 @@ def speed() -> list[str]:
             for result in found["results"]
         ]
     for found in load("start.json"):
-        rows.append(["cytoforge --help", f"{found['help_s']:.2f} s", "0.7 s"])
+        rows.append(["cytoforge --help", f"{found['help_s']:.2f} s", f"{found['goal_help_s']:g} s"])
     for found in load("demo.json"):
         rows.append(
             [
                 "cytoforge demo, two cores",
                 f"{found['seconds'] / 60:.1f} min, {found['peak_gib']:.1f} GiB",
-                "6 min, 4 GiB",
+                f"{found['goal_s'] / 60:g} min, {found['goal_gib']:g} GiB",
             ]
         )
     return lines + table(["what", "measured", "goal"], rows)
 
 
-def main() -> None:
+def page() -> str:
+    """The whole of docs/results.md."""
     lines = [
         "# Results",
         "",
@@ -358,8 +388,13 @@ def main() -> None:
     notes = HERE / "few_labels" / "observations.md"
     if notes.exists():
         lines += ["## What the pictures show", "", notes.read_text()]
-    OUT.write_text("\n".join(lines).rstrip() + "\n")
-    print(f"{OUT}: written")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    for name, text in {"results": page(), "papers": papers.page()}.items():
+        (DOCS / f"{name}.md").write_text(text)
+        print(f"docs/{name}.md: written")
 
 
 if __name__ == "__main__":

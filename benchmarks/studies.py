@@ -40,7 +40,10 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "training-usiigaci.converged-25": ("training", {"images": 25, "seeds": 3, **CONVERGED, **THIRD}),
     "versatility-usiigaci-dsb256": ("versatility", {"minutes": 2.0, "images": 5, "seeds": 1, "scale": 0.5}),
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "images": 5, "seeds": 1, **THIRD}),
-    "movie-usiigaci_movie": ("movie", {"minutes": 2.0, "seeds": 1, "frames": 300, **THIRD}),
+    "movie-usiigaci_movie": (
+        "movie",
+        {"minutes": 1.0, "seeds": 1, "frames": 30, "densities": (0.3,), "max_steps": 300, "stage": "both", **THIRD},
+    ),
     "movie-u373": ("movie", {"minutes": 2.0, "seeds": 1, **THIRD, **U373, "frames": 300}),
     "movie-hela": ("movie", {"minutes": 2.0, "seeds": 1, "scale": 0.5, "frames": 30}),
     "tracking-u373": ("tracking", {"minutes": 2.0, "seeds": 1, **THIRD, **U373, "frames": (10, 30)}),

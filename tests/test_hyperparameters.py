@@ -141,7 +141,11 @@ class TestChanged:
             (SUPER_RESOLUTION["tiny"], "perceptual=none", "takes vgg, vgg or features, features"),
             (GENERATOR["tiny"], "network=unet", "--set background=real: belongs to network=style-unet"),
             (GENERATOR["tiny"], "augmentation=strong", "other augmentation than flip would part image and background"),
-            (VID2VID["tiny"], "crop=8x64", "--set: windows of 8 x 64 px are too small; give a crop of 16x16 or more"),
+            (
+                VID2VID["tiny"],
+                "crop=8x64",
+                "--set: windows of 8 x 64 px are too small for a depth of 2; give a crop of 16x16 or more",
+            ),
         ],
     )
     def test_what_is_refused_and_how(self, parameters: Any, assignment: str, sentence: str) -> None:
@@ -176,8 +180,8 @@ class TestPresets:
         presets = TASKS[task]
         assert list(presets) == ["tiny", "small", "paper"]
         assert [presets[name].average for name in presets] == [0.98, 0.99, 0.999]
-        wider = 2 if task == "vid2vid" else 1  # twice the width, without levels that double it
-        assert [presets[name].width for name in presets] == [8 * wider, 16 * wider, 64 * wider]
+        largest = 128 if task == "vid2vid" else 64
+        assert [presets[name].width for name in presets] == [8, 16, largest]
         assert {preset.norm for preset in presets.values()} == {"batch"}
 
     def test_short_trainings_of_segmenters_take_one_window_and_a_high_rate(self) -> None:
@@ -215,7 +219,8 @@ class TestPresets:
             assert (GENERATOR[name].weights.adversarial, GENERATOR[name].weights.identity_image) == (5, 25)
             assert MOVIE[name].weights == MovieWeights(5, 2, 25, 25, 5)
             assert SUPER_RESOLUTION[name].weights == SuperResolutionWeights(5, 25, 25)
-        assert {preset.weights for preset in VID2VID.values()} == {Vid2VidWeights()}
+        quick, paper = Vid2VidWeights(pixels=10.0), Vid2VidWeights(1, 10, 10, 0, 10, 10, 10, 10)
+        assert [VID2VID[name].weights for name in VID2VID] == [quick, quick, paper]
 
     def test_movies(self) -> None:
         assert [(MOVIE[name].crop, MOVIE[name].clip) for name in MOVIE] == [
@@ -231,8 +236,13 @@ class TestPresets:
         assert (paper.condition, paper.draw_length, paper.learn_last, paper.residual) == ("mask", *[False] * 3)
         assert (paper.in_use_from, paper.contrast_error, paper.max_gradient) == (1, 0, None)
         assert {(preset.window, preset.lag) for preset in MOVIE.values()} == {(2, 1)}
-        assert [VID2VID[name].rate for name in VID2VID] == [1e-3, 1e-3, 2e-4]
-        assert [VID2VID[name].clip for name in VID2VID] == [3, 6, 10]
+        assert [VID2VID[name].rate for name in VID2VID] == [2e-4] * 3
+        assert [VID2VID[name].clip for name in VID2VID] == [1, 1, 10]
+        assert [(VID2VID[name].width, VID2VID[name].depth, VID2VID[name].blocks) for name in VID2VID] == [
+            (8, 2, 5),
+            (16, 2, 5),
+            (128, 3, 9),
+        ]
         assert [SUPER_RESOLUTION[name].residual for name in SUPER_RESOLUTION] == [True, True, False]
 
     def test_backgrounds_and_trackers(self) -> None:

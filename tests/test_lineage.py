@@ -285,13 +285,13 @@ def test_dynamics_are_found_again_in_the_movie() -> None:
     movies = [film(seed, (320, 320), 50, density=60, layout="scattered", dynamics=asked) for seed in range(2)]
     found = Dynamics.like([motion(enumerate(movie.labels), movie.tracks) for movie in movies])
     assert found.speed == pytest.approx(asked.speed, rel=0.2)
-    assert found.persistence == pytest.approx(asked.persistence, abs=0.15)
-    assert found.division_rate == pytest.approx(asked.division_rate, rel=0.35)
-    assert found.death_rate == pytest.approx(asked.death_rate, rel=0.6)
-    assert found.growth == pytest.approx(asked.growth, abs=0.012)
-    assert found.sister_distance == pytest.approx(asked.sister_distance, rel=0.2)
-    assert found.deformation == pytest.approx(asked.deformation, abs=0.06)
-    assert found.spread == pytest.approx(asked.spread, abs=0.2)
+    assert found.persistence == pytest.approx(asked.persistence, abs=0.08)
+    assert found.division_rate == pytest.approx(asked.division_rate, rel=0.2)
+    assert found.death_rate == pytest.approx(asked.death_rate, rel=0.45)  # some forty deaths
+    assert found.growth == pytest.approx(asked.growth, abs=0.005)
+    assert found.sister_distance == pytest.approx(asked.sister_distance, rel=0.06)
+    assert found.deformation == pytest.approx(asked.deformation, abs=0.035)  # masks of whole pixels hide a part
+    assert found.spread == pytest.approx(asked.spread, abs=0.06)
     slow = film(0, (320, 320), 30, density=60, layout="scattered", dynamics=Dynamics(speed=0.06))
     assert Dynamics.like([motion(enumerate(slow.labels), slow.tracks)]).speed < 0.5 * found.speed
 

@@ -119,6 +119,14 @@ def test_clips() -> None:
     assert clip_features(movie(0, 7)).shape == (0, 1, 52)
     assert clip_features(movie(0, 17, 128)).shape == (2, 4, 52)
     flat = clip_features(np.full((8, 1, 32, 32), 0.25))
+    long = movie(0, 17)
+    assert clip_features(long, 2).shape == (8, 1, 34)
+    assert [clip_features(long, n).shape for n in (3, 4, 16)] == [(5, 1, 52), (4, 1, 52), (1, 1, 52)]
+    np.testing.assert_array_equal(clip_features(long, 4)[1], clip_features(long[4:], 4)[0])
+    np.testing.assert_array_equal(clip_features(long), clip_features(long, 8))
+    assert clip_features(movie(0, 1), 2).shape == (0, 1, 34)
+    with pytest.raises(ValueError, match="2 frames or more, got 1"):
+        clip_features(long, 1)
     assert flat[0, 0, 0] == 0.25
     np.testing.assert_allclose(flat[0, 0, 1:], np.log(FLOOR), atol=1e-9)
 

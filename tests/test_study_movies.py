@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cells import draw
 from conftest import picture, write_movie
@@ -19,24 +20,35 @@ from cytoforge.data.files import digest, read_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import read_sequences, read_tracks
 from cytoforge.errors import UserError
+from cytoforge.evaluation.comparison import TrackComparison
+from cytoforge.evaluation.tracking import open_tracks, score_tracks
 from cytoforge.inference.tracker import Tracker
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.settings import StudyMovie, StudyTracking
 from cytoforge.studies import specification as studies
-from cytoforge.studies.frames import Part, copy_movie, split_movies
+from cytoforge.studies.frames import Part, copy_movie, interpolate_movie, split_movies
 from cytoforge.studies.measure import movies, trackers, trainings
 from cytoforge.studies.measurements import TrackingScores
 from cytoforge.studies.present.movies import drift_figure
 from cytoforge.training import specification
 from cytoforge.training.hyperparameters import Vid2Vid
+from cytoforge.training.tasks import staged
 
 TINY = "--preset tiny --minutes 0.002 --threads 1 --seeds 1"
 FLAGS = {
-    "movie": "--frames 10 --densities 0.2 --scale 0.75",
+    "movie": "--frames 10 --densities 0.2 --scale 0.75 --max-steps 4 --stage both",
     "tracking": "--methods tgan --trackers overlap deepsea --frames 100",
 }
 FRAMES = {"01": 10, "02": 6}
 ARMS = ("real", "painted", "both")
+WAYS = {  # to paint the test movie: folder of the painted movie
+    "tgan": "tgan",
+    "vid2vid": "vid2vid",
+    "tgan, converged": "tgan-converged",
+    "vid2vid, converged": "vid2vid-converged",
+    "tgan, super-resolution": "super-resolution",
+    "tgan, interpolated": "interpolated",
+}
 Run = Callable[[str], Path]
 
 
@@ -130,6 +142,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory, asked: dict[str, l
             assert before and not (out / "results").exists()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(trainings, "run_task", record)
+                patch.setattr(staged, "run_task", record)
                 assert study(kind, data, out, "--weights-dir", str(weights)) == 0
             assert all(file.stat().st_mtime_ns == time for file, time in before.items())  # not trained again
             done[kind] = out
@@ -182,9 +195,17 @@ def test_a_study_is_written_once_and_the_same_command_measures_nothing(
 def test_flags_reach_every_training(kind: str, run: Run, asked: dict[str, list[specification.Training]]) -> None:
     out = run(kind)
     assert asked[kind]
+    budgets: dict[str, list[float | None]] = {}
     for training in asked[kind]:
         assert (training.compute.weights_dir, training.compute.threads) == (out.parent / "weights", 1)
-        assert (training.budget.seconds, training.seed) == (pytest.approx(0.12), 0)
+        assert training.seed == 0
+        given, name = training.budget, training.output.path.relative_to(out / "runs").as_posix()
+        budgets[name] = [given.seconds, given.steps, given.patience]
+    for name, budget in budgets.items():
+        share = {"stages-0/stages/low-resolution": 0.6, "stages-0": 0.4}.get(name, 1.0)
+        wanted = [None, 4, 5] if "converged" in name else [pytest.approx(0.12 * share), None, None]
+        assert budget == wanted, name
+    assert ("stages-0" in budgets) == ("tgan-converged-0" in budgets) == (kind == "movie")
 
 
 def sources(config: dict[str, Any]) -> tuple[str, str | None]:
@@ -202,32 +223,97 @@ def test_the_last_sequence_is_tested_on_and_none_of_it_trained_on(kind: str, run
     assert not digests(train) & digests(test)
     side = {"movie": 48, "tracking": 64}[kind]
     assert read_image(test / "02" / "t000.tif").shape == (1, side, side)
-    for config in map(read_json, (out / "runs").glob("*/config.json")):
+    for config in map(read_json, (out / "runs").rglob("config.json")):
         used = {*config["training_images"], *config["validation_images"]}
         real = (
             Path(config["training"]["data"]["path"]).parent == out / "data"
         )  # else painted on masks like those of the real
         assert used and (not real or all(name.startswith("01") for name in used))
-        assert config["training"]["data"]["scale"] == 1  # the frames are resized already
+        first_stage = config["training"]["data"]["scale"] == 0.5
+        assert first_stage or config["training"]["data"]["scale"] == 1  # the frames are resized already
 
 
 def test_a_movie_is_painted_by_each_method_and_compared_with_the_real_one(run: Run) -> None:
     out = run("movie")
     rows = read_json(out / "results.json")["rows"]
     table = {row["movie"]: row for row in rows if "SSIM" in row}
-    assert list(table) == ["tgan", "vid2vid", "real movie"]
+    assert list(table) == [*WAYS, "real movie"]
     assert all(row["SSIM"]["images"] == 1 and row["flicker"]["value"] >= 0 for row in table.values())
-    assert table["tgan"]["SSIM"]["value"] != table["vid2vid"]["SSIM"]["value"]
-    for method in ("tgan", "vid2vid"):
-        (painted,) = read_sequences(out / "work" / f"{method}-0")
+    assert len({row["SSIM"]["value"] for row in table.values()}) == len(table)
+    for way, name in WAYS.items():
+        (painted,) = read_sequences(out / "work" / f"{name}-0")
         (real,) = read_sequences(out / "data" / "test")
         for number in real.frames:
             np.testing.assert_array_equal(painted.read_tracked(number), real.read_tracked(number))
-        record = read_json(out / "results" / f"{method}-0.json")
-        assert record["SSIM"] == table[method]["SSIM"]["value"]
+        record = read_json(out / "results" / f"{name}-0.json")
+        assert record["SSIM"] == table[way]["SSIM"]["value"]
         assert record["real"]["SSIM"] == table["real movie"]["SSIM"]["value"]
         assert record["faithfulness"] is not None
-        assert read_json(out / "runs" / f"{method}-train-0" / "config.json")["method"] == method
+    for method in ("tgan", "vid2vid"):
+        for run_name in (f"{method}-train-0", f"{method}-converged-0"):
+            assert read_json(out / "runs" / run_name / "config.json")["method"] == method
+
+
+def test_steps_and_seconds_are_those_of_the_trainings(run: Run) -> None:
+    out = run("movie")
+    table = {row["movie"]: row for row in read_json(out / "results.json")["rows"] if "SSIM" in row}
+    spent = {
+        name: (facts["steps"], facts["seconds"])
+        for name in ("tgan-train-0", "vid2vid-converged-0", "stages-0", "stages-0/stages/low-resolution")
+        for facts in [read_json(out / "runs" / name / "provenance.json")]
+    }
+    assert spent["vid2vid-converged-0"][0] == 4
+    both = spent["stages-0"], spent["stages-0/stages/low-resolution"]
+    wanted = {
+        "tgan": spent["tgan-train-0"],
+        "vid2vid, converged": spent["vid2vid-converged-0"],
+        "tgan, super-resolution": (both[0][0] + both[1][0], both[0][1] + both[1][1]),
+        "tgan, interpolated": both[1],
+        "real movie": (None, None),
+    }
+    assert {name: (table[name]["steps"], table[name]["seconds"]) for name in wanted} == wanted
+
+
+def test_frames_of_the_first_stage_are_interpolated_beside_super_resolution(run: Run) -> None:
+    out = run("movie")
+    enlarged, between = (out / "work" / name for name in ("super-resolution-0", "interpolated-0"))
+    (sequence,) = read_sequences(between)
+    assert len(sequence.frames) == 6
+    for number, file in sequence.frames.items():
+        small = torch.from_numpy(read_image(enlarged / "02_LOW" / f"t{number:03d}.tif").astype(np.float32))[None]
+        assert small.shape == (1, 1, 24, 24)
+        wanted = torch.nn.functional.interpolate(small, scale_factor=2, mode="bilinear")[0].numpy()
+        np.testing.assert_allclose(read_image(file), wanted, atol=0.51)
+        assert not np.array_equal(read_image(file), read_image(enlarged / "02" / f"t{number:03d}.tif"))
+    assert read_json(between / "dataset.json")["synthetic"]["by"] == "cytoforge generate movie"
+    assert rows_of(between) == rows_of(out / "data" / "test")
+
+
+def test_odd_frames_are_interpolated_and_cut(tmp_path: Path) -> None:
+    labels = {number: np.zeros((5, 7), np.int32) for number in range(2)}
+    for frame in labels.values():
+        frame[1:3, 1:3] = 1
+    source = write_movie(tmp_path / "movie", labels, ((1, 0, 1, 0),))
+    small = np.arange(12, dtype=np.uint16).reshape(1, 3, 4) * 100
+    for number in labels:
+        write_image(source / "01_LOW" / f"t{number:03d}.tif", small)
+    out = interpolate_movie(source, tmp_path / "out")
+    frame = read_image(read_sequences(out)[0].frames[1])[0]
+    assert frame.shape == (5, 7)
+    assert frame[0].tolist() == [0, 25, 75, 125, 175, 225, 275]  # a quarter and three quarters between two pixels
+    assert frame[:, 0].tolist() == [0, 100, 300, 500, 700]
+
+
+def test_distances_of_clips_are_told_by_their_length_above_the_real_halves(run: Run) -> None:
+    out = run("movie")
+    rows = [row for row in read_json(out / "results.json")["rows"] if "frames of a clip" in row]
+    # six frames: three clips of two frames, and one of four, which is too few
+    assert [(row["movie"], row["frames of a clip"]) for row in rows] == [(name, 2) for name in (*WAYS, "real halves")]
+    for row in rows[:-1]:
+        record = read_json(out / "results" / f"{WAYS[row['movie']]}-0.json")
+        assert record["by_length"] == {"2": row["distance of clips"]["value"]}
+        assert row["distance of clips"]["value"] > 0
+    assert "Frechet distance of clips by their number of frames" in (out / "report.html").read_text()
 
 
 def test_a_movie_study_tells_of_length_density_and_background(run: Run) -> None:
@@ -244,7 +330,7 @@ def test_a_movie_study_tells_of_length_density_and_background(run: Run) -> None:
     assert mirrored.shape == (1, 48, 48) and 40 < np.median(mirrored) < 80  # the ground of `picture` is 60
     sizes = {file.stem: read_image(file).shape[1:] for file in (out / "pictures").iterdir()}
     assert sizes == {
-        "movie": (4 * 48, 4 * 48),  # masks, real and both methods; four frames
+        "movie": (8 * 48, 4 * 48),  # masks, real and all ways; four frames
         "dense-scattered": (3 * 48, 48),
         "dense-colony": (3 * 48, 48),
         "backgrounds": (2 * 48, 3 * 48),
@@ -276,6 +362,14 @@ def test_trackers_are_compared_on_real_and_painted_movies(run: Run) -> None:
         assert ("|MOTA - real|" in row) == (row["movie"] != "real")
     pair = {kind: read_json(out / "results" / f"overlap-{kind}-0.json")["mota"] for kind in ("real", "tgan")}
     assert compared[0]["MOTA"]["value"] == pair["real"]
+    comparison = TrackComparison(
+        prediction=out / "work" / "tracks-overlap-tgan-0",
+        truth=out / "work" / "tgan-0",
+        allow_synthetic=True,
+    )
+    script = score_tracks(comparison, *open_tracks(comparison)).pooled["deepsea_script"]["mota"].value
+    assert compared[1]["script's MOTA"]["value"] == pytest.approx(script)
+    assert compared[1]["script's MOTA"]["value"] != compared[1]["MOTA"]["value"]
     assert compared[1]["|MOTA - real|"]["value"] == pytest.approx(abs(pair["real"] - pair["tgan"]))
 
 
@@ -526,6 +620,7 @@ def test_what_cannot_be_studied_is_refused_and_nothing_written(
         ("movie", "--densities 0.3 0.9", "--densities go from 0.01 to 0.7"),
         ("movie", "--methods vid2vid --backgrounds {data}", "--backgrounds belong to tgan"),
         ("movie", "--frames 9", "--frames"),
+        ("movie", "--methods vid2vid --stage both", "--stage both belongs to tgan, which --methods leave out"),
         ("movie", "--methods tgan tgan", "--methods: tgan is named twice; name each once"),
         ("tracking", "--trackers laptrack overlap laptrack", "--trackers: laptrack is named twice; name each once"),
         ("tracking", "--test-sequence 02 --test-sequence 02", "--test-sequence: 02 is named twice; name each once"),
@@ -546,13 +641,25 @@ def test_several_data_are_refused(data: Path, tmp_path: Path) -> None:
             config((data, tmp_path), tmp_path / "out")
 
 
-def test_a_tracker_that_is_not_installed_is_missed_before_any_training(
+def test_a_tracker_that_is_not_installed_is_named_with_the_reason_and_left_out(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def absent(name: str) -> None:
-        raise UserError(f"{name}: is not installed")
+    load, compared = Tracker.load, list[Any]()
+
+    def absent(name: str, **options: Any) -> Tracker:
+        if name == "btrack":
+            raise UserError("btrack: is not installed")
+        return load(name, **options)
 
     monkeypatch.setattr(Tracker, "load", absent)
+    monkeypatch.setattr(trackers, "measure_trackers", lambda folder, study, *given: compared.append(study) or {})
+    monkeypatch.setattr(trackers, "measure_trainings", lambda *given: {})
+    assert "btrack" in StudyTracking((data,), tmp_path / "out").trackers  # asked for without any flag
+    study_tracking(StudyTracking((data,), tmp_path / "out"))
+    assert compared[0].trackers == ("overlap", "laptrack", "deepsea")
+    rows = read_json(tmp_path / "out" / "results.json")["rows"]
+    assert rows == [{"tracker": "btrack", "movie": "btrack: is not installed", "frames": "none"}]
+    assert "btrack: is not installed" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(UserError, match=re.escape("btrack: is not installed")):
-        study_tracking(StudyTracking((data,), tmp_path / "out", trackers=("deepsea", "btrack")))
-    assert not (tmp_path / "out").exists()
+        study_tracking(StudyTracking((data,), tmp_path / "alone", trackers=("btrack",)))
+    assert not (tmp_path / "alone").exists()

@@ -265,18 +265,17 @@ def test_generators_have_the_columns_that_were_computed(datasets: tuple[Path, Pa
         MeasuredAblation(
             study=AblationStudy(data=DATA, images=5, seeds=(0, 1)),
             generators=generators,
-            left_out={"StyleUNet, L1 + VGG-19": "its weights are not there"},
+            left_out={"StyleUNet, L1 + VGG-19": "it needs weights"},
             paintings=Paintings("ablation", test, {"U-Net, L1": painted, "StyleUNet, L1": painted}),
         )
     )
-    *trained, lacking = shown.rows
-    assert lacking == {"generator": "StyleUNet, L1 + VGG-19", "note": "not trained: its weights are not there"}
-    assert "StyleUNet, L1 + VGG-19: not trained; its weights are not there." in shown.report.html()
-    shown.rows[:] = trained
-    assert [list(row) for row in shown.rows] == [["generator", "FID", "SSIM", "faithfulness"]] * 2
-    assert (values(shown.rows, "SSIM"), values(shown.rows, "FID")) == ([0.5, None], [None, 8.0])
-    assert values(shown.rows, "faithfulness") == [0.5, None]
+    *trained, left_out = shown.rows
+    assert [list(row) for row in trained] == [["generator", "FID", "SSIM", "faithfulness"]] * 2
+    assert (values(trained, "SSIM"), values(trained, "FID")) == ([0.5, None], [None, 8.0])
+    assert values(trained, "faithfulness") == [0.5, None]
+    assert left_out == {"generator": "StyleUNet, L1 + VGG-19", "note": "not trained: it needs weights"}
     page = shown.report.html()
+    assert "StyleUNet, L1 + VGG-19: not trained; it needs weights." in page
     assert "5 annotated images, 2 seeds" in page and "Networks: inception." in page
     grid = shown.pictures["ablation"]
     assert [[one.shape for one in row] for row in grid] == [[(192, 64, 3)] * 4] * 2  # of 200 px the middle
@@ -314,9 +313,10 @@ def test_densities_are_rows_by_layout(datasets: tuple[Path, Path]) -> None:
 
 
 def movie_scores(ssim: float, **drift: list[float | None]) -> MovieScores:
-    real = {"SSIM": 1.0, "flicker": 0.125, "drift": {"10": [0.0, 0.25]}}
+    real = {"SSIM": 1.0, "flicker": 0.125, "drift": {"10": [0.0, 0.25]}, "by_length": {"2": 0.0625, "4": 0.125}}
     found = {"SSIM": ssim, "flicker": 0.5, "warping error": None, "drift": drift, "clips_network": "flow", "real": real}
-    return MovieScores.model_validate({**found, "faithfulness": 0.75})
+    spent = {"steps": 30, "seconds": 60.0, "by_length": {"2": 0.5, "4": ssim}}
+    return MovieScores.model_validate({**found, **spent, "faithfulness": 0.75})
 
 
 @pytest.mark.parametrize("tgan", [True, False])
@@ -338,7 +338,14 @@ def test_movies_are_compared_by_method_length_density_and_background(tgan: bool,
     )
     scores = [row for row in shown.rows if "SSIM" in row]
     assert values(scores, "movie") == [*methods, "real movie"] and values(scores, "SSIM")[-2:] == [0.25, 1]
-    assert list(scores[0]) == ["movie", "SSIM", "flicker", "faithfulness"]
+    assert list(scores[0]) == ["movie", "steps", "seconds", "SSIM", "flicker", "faithfulness"]
+    assert values(scores, "steps") == [30] * len(methods) + [None]
+    clips = [row for row in shown.rows if "frames of a clip" in row]
+    assert [(row["movie"], row["frames of a clip"], row["distance of clips"].value) for row in clips] == [
+        *((method, n, value) for method in methods for n, value in ((2, 0.5), (4, 0.25))),
+        ("real halves", 2, 0.0625),
+        ("real halves", 4, 0.125),
+    ]
     drifts = [(row["movie"], row["frames"], row["drift of grey"].value) for row in shown.rows if "drift of grey" in row]
     assert drifts == [
         *((method, n, value) for method in methods for n, value in ((10, 0.5), (50, 1.0))),
@@ -371,15 +378,20 @@ def test_trackers_are_compared_with_the_real_movie_and_by_what_they_have_learned
     wanted = TrackingStudy(data=DATA, trackers=("laptrack",), frames=(5,), tune=True, seeds=(0, 1), budget=TWO_MINUTES)
     compared = {
         ("laptrack", "real"): [tracking(mota=0.75), tracking(mota=None)],
-        ("laptrack", "tgan"): [tracking(mota=0.25), tracking(mota=1.0, recall=0.0)],
+        ("laptrack", "tgan"): [tracking(mota=0.25, script_mota=0.875), tracking(mota=1.0, recall=0.0)],
     }
     trained = {(5, "real"): [tracking(idf1=0.25)] * 2, (5, "both"): [tracking(idf1=None)] * 2}
     tried = [TriedDistance("laptrack", 8.0, 0.5, False), TriedDistance("laptrack", 16.0, 0.875, True)]
-    shown = present_tracking(MeasuredTracking(study=wanted, tried=tried, compared=compared, trained=trained))
+    absent = {"btrack": "btrack: is not installed"}
+    shown = present_tracking(
+        MeasuredTracking(study=wanted, absent=absent, tried=tried, compared=compared, trained=trained)
+    )
     assert [(row["distance"], row["IDF1"]) for row in shown.rows[:2]] == [(8.0, 0.5), (16.0, 0.875)]
     real, painted = shown.rows[2:4]
     assert "|MOTA - real|" not in real and values([painted], "|MOTA - real|") == [0.5]
     assert values([painted], "|recall - real|") == [0.25] and values([real, painted], "MOTA") == [0.75, 0.625]
+    assert values([painted], "|script's MOTA - real|") == [0.1875]
+    assert shown.rows.pop(4) == {"tracker": "btrack", "movie": "btrack: is not installed", "frames": "none"}
     assert [(row["tracker"], row["frames"]) for row in shown.rows[4:]] == [
         ("deepsea, trained on real", 5),
         ("deepsea, trained on both", 5),
@@ -391,7 +403,8 @@ def test_trackers_are_compared_with_the_real_movie_and_by_what_they_have_learned
     assert "2 seeds, trained for 2 min each" in page and "Painted: 2 movies of simulated" in page
     quiet = TrackingStudy(data=DATA, trackers=("laptrack",), frames=(5,))
     undefined = {(5, "real"): [tracking(idf1=None)]}
-    page = present_tracking(MeasuredTracking(study=quiet, tried=[], compared=compared, trained=undefined)).report.html()
+    measured = MeasuredTracking(study=quiet, absent={}, tried=[], compared=compared, trained=undefined)
+    page = present_tracking(measured).report.html()
     assert "distance in pixels" not in page and "IDF1 by the number of real frames" in page
 
 

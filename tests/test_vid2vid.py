@@ -27,6 +27,7 @@ from cytoforge.networks.patchgan import MultiscalePatchGAN, PatchGAN
 from cytoforge.networks.vid2vid import Sketch, Vid2Vid, compose
 from cytoforge.training import hyperparameters
 from cytoforge.training.loop import Trainer
+from cytoforge.training.recipes import vid2vid
 from cytoforge.training.recipes.recipe import falling
 from cytoforge.training.recipes.vid2vid import LEAD, Fakes, Vid2VidGAN, describe
 from cytoforge.training.samplers.clips import ClipBatch, DoublingClips
@@ -214,7 +215,9 @@ def sequences(first: int = 2) -> DoublingClips:
 
 
 def batch(*, cold: bool, progress: float = 0.0) -> ClipBatch:
-    return next(b for step in range(50) if (b := sequences()(step, progress)).cold == cold)
+    """A clip with a cell in its first frame to paint: of an empty one, batch norm makes nothing but zeros."""
+    clips = (sequences()(step, progress) for step in range(200))
+    return next(clip for clip in clips if clip.cold == cold and clip.labels[:, LEAD].any())
 
 
 def recipe(**weights: float) -> Vid2VidGAN:
@@ -256,6 +259,7 @@ IMAGE, FLOW = {"image_branch", "outputs"}, {"flow_branch", "motion"}
         ("adversarial", ENCODERS | IMAGE | FLOW),
         ("matching", ENCODERS | IMAGE | FLOW),
         ("perceptual", ENCODERS | IMAGE | FLOW),
+        ("pixels", ENCODERS | IMAGE | FLOW),
         ("consistency", ENCODERS | IMAGE | FLOW),
         ("flow", ENCODERS | FLOW),
         ("warp", ENCODERS | FLOW),
@@ -273,6 +277,47 @@ def test_each_loss_alone_reaches_the_branches_it_is_about(term: str, parts: set[
 
     gan.vgg = Itself()  # type: ignore[assignment]
     assert reached(gan, batch(cold=False))["generator"] == parts
+
+
+def test_pixels_are_compared_in_the_frame_and_in_what_is_painted_anew() -> None:
+    gan, found = recipe(pixels=1.0), list[float]()
+    sketches: list[Sketch] = []
+    gan.generator.register_forward_hook(lambda network, args, out: sketches.append(out))
+    given = batch(cold=False)
+
+    def record(name: str, loss: Tensor, **options: Any) -> None:
+        if name == "generator":
+            found.append(float(loss.detach()))
+
+    gan.step(given, 0.0, record)
+    real, sketch = given.images[:, LEAD], sketches[0]
+    both = compose(sketch, given.images[:, LEAD - 1]), sketch.raw
+    assert found[0] == pytest.approx(sum(float((frame - real).abs().mean().detach()) for frame in both))
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_the_first_step_of_a_quick_training_does_not_tear_frames_apart(preset: str) -> None:
+    """A step of Adam turns all weights of the last layer of flows at once, whose maps are many and flows 20 px long."""
+    parameters, flows = hyperparameters.VID2VID[preset], list[float]()
+    gan = Vid2VidGAN.build(parameters, describe(parameters, 1), seed=0)
+    gan.generator.register_forward_hook(lambda network, args, out: flows.append(float(out.flow.detach().abs().max())))
+    trainer = Trainer(gan, Fabric(accelerator="cpu", devices=1), decay=0.9)
+    warm = [clip for step in range(9) if not (clip := sequences(first=1)(step, 0.0)).cold]
+    for clip in warm[:3]:
+        trainer.step(clip, 0.0)
+    assert flows[0] == 0 and 0 < max(flows) < 5
+
+
+def test_weights_are_drawn_small_and_by_the_seed() -> None:
+    parameters = hyperparameters.VID2VID["small"]
+    one, same, other = (Vid2VidGAN.build(parameters, describe(parameters, 1), seed=seed) for seed in (0, 0, 1))
+    for name, network in one.networks.items():
+        convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+        large = [layer for layer in convolutions if layer.weight.numel() > 2000 and layer.weight.any()]
+        assert large and all(float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.06) for layer in large)
+        assert not any(layer.bias.any() for layer in convolutions if layer.bias is not None)
+        assert all(map(torch.equal, network.parameters(), same.networks[name].parameters()))
+        assert not all(map(torch.equal, network.parameters(), other.networks[name].parameters()))
 
 
 def test_each_discriminator_learns_by_itself() -> None:
@@ -395,7 +440,9 @@ LINE = ["--method", "vid2vid", "--preset", "tiny", "--threads", "1", "--steps", 
 
 
 @pytest.fixture
-def run(tiny_movie: Path, tmp_path: Path) -> Path:
+def run(tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two steps teach little: weights are drawn larger, so that frames differ by more than a grey value."""
+    monkeypatch.setattr(vid2vid, "WEIGHTS", 0.3)
     assert main(["train", "movie", str(tiny_movie), "--out", str(tmp_path / "run"), *LINE]) == 0
     return tmp_path / "run"
 

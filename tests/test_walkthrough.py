@@ -15,8 +15,9 @@ import pytest
 import tifffile
 import torch
 
+from cytoforge import cli
 from cytoforge import settings as config
-from cytoforge.cli import COMMANDS, main
+from cytoforge.cli import COMMANDS, find_command, main
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.networks.segmentation import UNet
 from cytoforge.simulation.phantom import phantom
@@ -33,7 +34,7 @@ SUBSTITUTIONS = {
     "minutes=10": 'preset="tiny", steps=2, threads=1',
 }
 # A block is left out only under a comment <!-- not run: REASON --> with one of these reasons.
-REASONS = {"make", "network", "takes minutes", "pretrained weights", "several processes", "napari"}
+REASONS = {"make", "network", "takes minutes", "takes hours", "pretrained weights", "several processes", "napari"}
 RUNNABLE = {"console", "python"}
 SHOWN = {"text", "json", "{toctree}", "{eval-rst}"}
 
@@ -154,9 +155,20 @@ def test_flags_and_functions_exist(page: Path) -> None:
     text = page.read_text()
     kinds = [getattr(config, kind) for kind, _, _ in COMMANDS.values()]
     known = {flag(kind, entry.name) for kind in kinds for entry in fields(kind)}
+    known |= {f"no-{flag(kind, entry.name)}" for kind in kinds for entry in fields(kind) if entry.type is bool}
     foreign = {"help"}
     assert set(FLAG.findall(text)) - known - foreign == set()
     assert [name for name in NAME.findall(text) if not resolves(name)] == []
+
+
+def test_commands_of_the_tables_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "check_places", lambda settings: None)
+    found = re.findall(r"`cytoforge ([^`]+)`", (ROOT / "docs" / "papers.md").read_text())
+    assert len(found) > 30
+    for line in found:
+        command = find_command(shlex.split(line))
+        assert command is not None, f"cytoforge {line}: is no command"
+        assert cli._parse(*command), line
 
 
 def flag(kind: type, field: str) -> str:

@@ -89,6 +89,8 @@ class Vid2VidWeights(_Weights):
     """features of the discriminators, averaged over their scales."""
     perceptual: float = 10.0
     """VGG, of the composed frame and of the newly painted one."""
+    pixels: float = 0.0
+    """L1 of the same two frames; vid2vid has no such term."""
     flow: float = 10.0
     """flow against the reference."""
     warp: float = 10.0

@@ -13,7 +13,7 @@ from cytoforge.studies.frames import split_movies
 from cytoforge.studies.measure.generators import measure_ablation, measure_extrapolation, measure_versatility
 from cytoforge.studies.measure.movies import measure_movies
 from cytoforge.studies.measure.segmenters import measure_dense, measure_limited_data, measure_training
-from cytoforge.studies.measure.trackers import check_trackers, measure_tracking
+from cytoforge.studies.measure.trackers import absent_trackers, measure_tracking
 from cytoforge.studies.present.generators import present_ablation, present_extrapolation, present_versatility
 from cytoforge.studies.present.movies import present_movies
 from cytoforge.studies.present.presentation import Presentation
@@ -96,7 +96,7 @@ def study_tracking(given: settings.StudyTracking) -> Path:
     """Compare trackers on real and painted movies of the same masks, and trackers trained on frames of either."""
     study = specified(TrackingStudy, given)
     parts = split_movies(study)
-    check_trackers(study)
+    absent_trackers(study)  # refused before any training
     folder = open_folder("tracking", given)
     return _shown(folder, present_tracking(measure_tracking(study, parts, folder)))
 

@@ -505,6 +505,12 @@ def _layout(source: str) -> tuple[str, str, str, str | None]:
     return next(layout for layout in WRITTEN if layout[0] == source)
 
 
+def first_stage(path: Path, sequence: str) -> dict[int, Path]:
+    """Return the frames of a sequence before they were enlarged, by number; none where it was painted in one stage."""
+    _, folder, stem, _ = FIRST_STAGE
+    return _numbered(path / f"{sequence}{folder}", stem)
+
+
 def film(path: Path, sequence: str) -> Path:
     """Return the path of the film of a sequence, which is for viewing only."""
     return path / f"{sequence}.mp4"

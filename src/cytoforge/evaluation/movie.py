@@ -172,6 +172,23 @@ def _video_distance(sides: Sides, network: I3DFeatures, device: str) -> MovieDis
     return None if isnan(score.distance) else score
 
 
+def distances_by_length(sides: Sides, lengths: Sequence[int]) -> dict[int, MovieDistance]:
+    """Return the Frechet distance of clips of each number of frames (tGAN, Figure 4).
+
+    Lengths of which a side has fewer than two tiles of clips are left out. Longer clips are fewer, and fewer clips are
+    farther apart: compare movies at one length, and each with the real halves there.
+    """
+    found = {}
+    for length in lengths:
+        ours, theirs = (
+            [clip_features(each.frames(), length) for each in side] for side in (sides.generated, sides.real)
+        )
+        distance = movie_distance(NAME, ours, theirs)
+        if not isnan(distance.distance):
+            found[length] = distance
+    return found
+
+
 def _side_scores(side: Sequence[TrackedMovie], reference: Reference, segmenter: Segmenter | None) -> SideScores:
     drifted = at_lengths([drift(each.frames(), reference) for each in side])
     return SideScores(

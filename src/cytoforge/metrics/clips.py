@@ -25,18 +25,27 @@ FILTERS = 5  # derivatives in space at each level
 FLOOR = 0.01  # added to a response before its logarithm is taken: about one grey level of 8 bits
 
 
-def clip_features(frames: Iterable[Image]) -> Floats:
-    """Return features (T, tiles, 52) of the T clips of a movie: FRAMES successive frames, in tiles of about TILE px.
+def clip_features(frames: Iterable[Image], length: int = FRAMES) -> Floats:
+    """Return features (T, tiles, 52) of the T clips of a movie: `length` successive frames, in tiles of about TILE px.
 
-    Frames are (C, H, W) in [-1, 1]; their channels are averaged, and at most FRAMES are held at a time. Clips do not
+    Frames are (C, H, W) in [-1, 1]; their channels are averaged, and at most `length` are held at a time. Clips do not
     overlap. Remaining frames that do not fill a clip are left out; for a movie shorter than one clip the shape is
     (0, 1, 52). The first feature is the mean grey value; the others are logarithms of mean absolute responses at three
     resolutions. The responses are derivatives along four directions and the Laplacian, of a Gaussian of 1 px, each of
     the frames and of their first and second differences in time; and these differences of the smoothed frames alone.
+    Clips of two frames have no second differences, and so 34 features. Raises ValueError for a length below 2.
     """
+    if length < 2:
+        raise ValueError(f"a clip has 2 frames or more, got {length}")
     grey = (frame.mean(axis=0, dtype=np.float64) for frame in frames)
-    rows = [_clip(np.stack(clip)) for clip in clips(grey, FRAMES)]
-    return np.stack(rows) if rows else np.empty((0, 1, 1 + LEVELS * (3 * FILTERS + 2)))
+    rows = [_clip(np.stack(clip)) for clip in clips(grey, length)]
+    orders = len(_orders(length))
+    return np.stack(rows) if rows else np.empty((0, 1, 1 + LEVELS * (FILTERS + orders * (FILTERS + 1))))
+
+
+def _orders(length: int) -> tuple[int, ...]:
+    """Return the orders of the differences in time that a clip of so many frames has."""
+    return (1, 2) if length > 2 else (1,)
 
 
 def texture_features(frame: Image) -> Floats:
@@ -58,11 +67,11 @@ def clips(frames: Iterable[Frame], length: int) -> Iterator[list[Frame]]:
 def _clip(clip: Floats) -> Floats:
     """Features (tiles, d) of one clip (T, H, W)."""
     grid = tuple(max(1, round(side / TILE)) for side in clip.shape[1:])
-    columns = [_pooled(clip, grid)]
+    columns, orders = [_pooled(clip, grid)], _orders(len(clip))
     for level in _levels(clip):
         smooth = ndimage.gaussian_filter(level, (0, 1, 1))
-        responses = [np.diff(smooth, order, axis=0) for order in (1, 2)]
-        responses += [np.diff(edges, order, axis=0) for edges in _edges(level) for order in (0, 1, 2)]
+        responses = [np.diff(smooth, order, axis=0) for order in orders]
+        responses += [np.diff(edges, order, axis=0) for edges in _edges(level) for order in (0, *orders)]
         columns += [np.log(FLOOR + _pooled(np.abs(response), grid)) for response in responses]
     return np.stack(columns, axis=1)
 

@@ -254,12 +254,18 @@ class StudyMovie(StudyMovies):
     """shares of the image that are cell, of dense movies"""
     backgrounds: tuple[Present, ...] = ()
     """images without cells to paint before; without any the mirrored background of DATA"""
+    max_steps: Count | None = 2000
+    """train each also until validation has not risen for a quarter of so many steps, the most; None: only --minutes"""
+    stage: Literal["low-resolution", "both"] = "low-resolution"
+    """both: also paint with tgan at half of the size and enlarge, by super-resolution and by interpolation (Fig. 1C)"""
 
     def _problems(self) -> list[str]:
         too_dense = ["--densities go from 0.01 to 0.7"] if not all(0.01 <= d <= 0.7 for d in self.densities) else []
         unheeded = self.backgrounds and "tgan" not in self.methods
         unknown = ["--backgrounds belong to tgan, which --methods leave out"] if unheeded else []
-        return [*super()._problems(), *too_dense, *unknown]
+        idle = self.stage == "both" and "tgan" not in self.methods
+        alone = ["--stage both belongs to tgan, which --methods leave out"] if idle else []
+        return [*super()._problems(), *too_dense, *unknown, *alone]
 
 
 @command
@@ -279,9 +285,10 @@ class StudyTracking(StudyMovies):
     trackers: Annotated[tuple[Literal["overlap", "laptrack", "btrack", "deepsea"], ...], Field(min_length=1)] = (
         "overlap",
         "laptrack",
+        "btrack",
         "deepsea",
     )
-    """trackers to compare"""
+    """trackers to compare; those that are not installed are named and left out"""
     frames: tuple[Annotated[int, Field(ge=5)], ...] = (10, 30, 100)
     """numbers of real frames that tracker and generator learn from; more than there are are left out"""
     tune: bool = False

@@ -1,5 +1,6 @@
 """Split of a movie's frames into training and test frames, copies of both at one scale, and reading of frames."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from cytoforge.data.images import read_image, resize_image, scaled_shape
 from cytoforge.data.movie import (
     MovieWriter,
     Track,
+    first_stage,
     gaps,
     is_movie,
     left_out,
@@ -21,6 +23,7 @@ from cytoforge.data.movie import (
     tracks_of,
 )
 from cytoforge.data.movie import Sequence as Filmed
+from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import shrunk
 from cytoforge.progress import counted, say
@@ -133,6 +136,28 @@ def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
             writer.add_masks(sequence.name, "GT/TRA", place, labels)
         known = read_tracks(sequence.tracks[str(sequence.track_source)])
         writer.add_tracks(sequence.name, "GT/TRA", _with_parents(tracks, known, renamed))
+    return writer.finish()
+
+
+def interpolate_movie(painted: Path, out: Path) -> Path:
+    """Enlarge the first stage's frames of a movie painted in two stages linearly, unless this was done before.
+
+    Masks and tracks are those of the movie; returns the folder.
+    """
+    if finished(out):
+        return out
+    info = {key: value for key, value in read_info(painted).items() if key in ("synthetic", "scale", "limits")}
+    writer = MovieWriter(out, {**info, "enlarged": "linear interpolation"})
+    for sequence in read_sequences(painted):
+        small_frames = first_stage(painted, sequence.name)
+        for number, labels in sequence.tracked():
+            small = read_image(small_frames[number])
+            factor = math.ceil(labels.shape[0] / small.shape[1])
+            large = resize_image(small.astype(np.float32), (factor * small.shape[1], factor * small.shape[2]))
+            frame = large[:, : labels.shape[0], : labels.shape[1]].round().astype(small.dtype)
+            writer.add_frame(sequence.name, number, frame)
+            writer.add_masks(sequence.name, "GT/TRA", number, labels)
+        writer.add_tracks(sequence.name, "GT/TRA", read_tracks(sequence.tracks[str(sequence.track_source)]))
     return writer.finish()
 
 

@@ -97,6 +97,8 @@ class SideScores(Stored):
     flicker: Score = None
     drift: dict[str, Annotated[list[Score], Field(min_length=2, max_length=2)]] = {}
     """drift of grey values and of textures, by number of frames"""
+    by_length: dict[str, Score] = {}
+    """Frechet distance of clips, by their number of frames"""
     faithfulness: Score = None
 
 
@@ -104,6 +106,10 @@ class MovieScores(SideScores):
     """How well a movie is painted, beside the real one."""
 
     notes: list[str] = []
+    steps: int | None = None
+    """training steps of the generator, of both stages where it has two; None before the study kept them"""
+    seconds: float | None = None
+    """time of its training, likewise"""
     frames_network: str | None = None
     clips_network: str | None = None
     real: SideScores
@@ -125,6 +131,8 @@ class TrackingScores(Stored):
     switches: Score
     lnk: Score
     division_f_1: Score
+    script_mota: Score = None
+    """MOTA as the published script computes it (`metrics.deepsea`)"""
 
 
 Arms = Mapping[str, Sequence[SegmenterScores]]
@@ -262,6 +270,8 @@ class MeasuredTracking:
     """What `study tracking` measures."""
 
     study: TrackingStudy
+    absent: Mapping[str, str]
+    """by tracker that could not run, why"""
     tried: Sequence[TriedDistance]
     compared: Mapping[tuple[str, str], Sequence[TrackingScores]]
     """by tracker and movie: real, or the method that painted it"""

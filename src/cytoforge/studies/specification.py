@@ -11,6 +11,8 @@ MovieMethod = Literal["tgan", "vid2vid"]
 Protocol = Literal["instances", "paper"]
 SegmenterNetwork = Literal["unet", "cellpose", "deepsea"]
 LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of simulated dense cells
+CONVERGED = "converged"  # what a generator is called that was trained until its validation no longer rose
+CLIP_LENGTHS = (2, 4, 8, 16, 32)  # frames of the clips whose distances are measured
 SHORT_MOVIE = 10  # frames of a dense movie, and of one on another background
 SIMULATED_SEQUENCES = 2  # of painted movies that a tracker is trained on
 
@@ -131,6 +133,10 @@ class MovieStudy(SequenceStudy):
     """coverages: shares of the image that are cell, of dense movies"""
     backgrounds: tuple[Path, ...] = ()
     """images without cells to paint on; if empty, the mirrored background of `data`"""
+    max_steps: int | None = None
+    """most steps of a training that goes on until it has converged, beside those of equal time; None for none"""
+    stage: Literal["low-resolution", "both"] = "low-resolution"
+    """both: tGAN's two stages, too, which paint at half of the size and enlarge"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -218,6 +218,10 @@ class Vid2Vid(Hyperparameters):
     """what the generator is given of the cells: the mask, or also contacts and depth inside cells"""
     crop: tuple[Side, Side]
     """height and width of the windows in pixels"""
+    depth: Depth = 3
+    """halvings of the size inside the generator"""
+    blocks: Count = 9
+    """residual blocks of the generator, half of them in its encoders"""
     clip: Count
     """frames that are painted in a row at first; the number doubles every quarter of the training"""
     rate: Positive
@@ -314,6 +318,13 @@ _QUICK_MOVIE: dict[str, Any] = {
     **_QUICK,
     "weights": MovieWeights(adversarial=5.0, flow=2.0, pixels=25.0, perceptual=25.0, temporal=5.0),
 }
+_QUICK_VID2VID: dict[str, Any] = {  # at a rate of 1e-3 tanh saturates, and paintings stay black
+    "depth": 2,
+    "blocks": 5,
+    "clip": 1,
+    "rate": 2e-4,
+    "weights": Vid2VidWeights(pixels=10.0),
+}
 _QUICK_ENLARGING: dict[str, Any] = {
     **_QUICK,
     "weights": SuperResolutionWeights(adversarial=5.0, pixels=25.0, perceptual=25.0),
@@ -357,8 +368,8 @@ MOVIE = {
     ),
 }
 VID2VID = {
-    "tiny": Vid2Vid(**{**_TINY, "width": 16}, crop=(64, 64), clip=3, rate=1e-3, discriminator_width=8),
-    "small": Vid2Vid(**{**_SMALL, "width": 32}, crop=(96, 96), clip=6, rate=1e-3, discriminator_width=16),
+    "tiny": Vid2Vid(**_TINY, **_QUICK_VID2VID, crop=(64, 64), discriminator_width=8),
+    "small": Vid2Vid(**_SMALL, **_QUICK_VID2VID, crop=(96, 96), discriminator_width=16),
     "paper": Vid2Vid(
         **{**_PAPER, "width": 128},
         batch=2,

@@ -1,6 +1,6 @@
 """Trainings of movie generators, whose movies are scored: the study `movie`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +8,39 @@ import numpy as np
 
 from cytoforge.data.images import encode_image
 from cytoforge.data.movie import read_sequences
-from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.data.run import BACKGROUNDS, STAGES, Run
 from cytoforge.evaluation.comparison import MovieComparison
-from cytoforge.evaluation.movie import MovieResults, score_sides
+from cytoforge.evaluation.movie import MovieResults, distances_by_length, score_sides
 from cytoforge.evaluation.movie_sides import Sides
 from cytoforge.inference.generate_movie import film_masks, maskful
 from cytoforge.inference.movie_generator import MovieGenerator
+from cytoforge.metrics.movie import MovieDistance
 from cytoforge.progress import say
 from cytoforge.simulated.movie import simulate_movie
 from cytoforge.simulated.specification import MovieSimulation
 from cytoforge.studies.folder import StudyFolder
-from cytoforge.studies.frames import Part, copy_movie, read_frames
+from cytoforge.studies.frames import Part, copy_movie, interpolate_movie, read_frames
 from cytoforge.studies.measure.segmenters import segmenter_scores
-from cytoforge.studies.measure.trainings import conventional, movie_generator, reference_segmenter, training_of
+from cytoforge.studies.measure.trainings import (
+    both_stages,
+    conventional,
+    movie_generator,
+    reference_segmenter,
+    training_of,
+    until_converged,
+)
 from cytoforge.studies.measurements import DenseMovie, MeasuredMovies, MovieScores, OnBackground, SegmenterScores
-from cytoforge.studies.specification import LAYOUTS, SHORT_MOVIE, MovieMethod, MovieStudy, SequenceStudy
+from cytoforge.studies.specification import (
+    CLIP_LENGTHS,
+    CONVERGED,
+    LAYOUTS,
+    SHORT_MOVIE,
+    MovieMethod,
+    MovieStudy,
+    SequenceStudy,
+)
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.staged import finished
+from cytoforge.training.tasks.staged import FIRST_STAGE, finished
 
 
 def measure_movies(study: MovieStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredMovies:
@@ -33,29 +49,34 @@ def measure_movies(study: MovieStudy, parts: tuple[Part, Part], folder: StudyFol
     Raises UserError as training, simulating, generating and scoring do.
     """
     real, test = copies(folder, study, parts)
-    first = study.seeds[0]
-    runs: dict[tuple[MovieMethod, int], Run] = {}
+    runs = {
+        (method, seed): generator_run(folder, study, method, real, seed)
+        for seed in study.seeds
+        for method in study.methods
+    }
     scores: dict[str, list[MovieScores]] = {}
+    shown: dict[str, Path] = {}
     for seed in study.seeds:
         reference = reference_run(folder, study, real, seed)
-        for method in study.methods:
-            run = runs[method, seed] = generator_run(folder, study, method, real, seed)
-            found = movie_scores(folder, study, f"{method}-{seed}", run, test, test, reference)
-            scores.setdefault(method, []).append(found)
+        for arm, run, movie in _arms(folder, study, runs, real, test, seed):
+            found = movie_scores(folder, study, movie.name, run, movie, test, reference, CLIP_LENGTHS)
+            scores.setdefault(arm, []).append(found)
+            shown.setdefault(arm, movie)
     long: dict[str, list[MovieScores]] = {}
     masks = _simulated(folder, study, "long", real, frames=study.frames)
     for (method, seed), run in runs.items():
-        found = movie_scores(folder, study, f"long-{method}-{seed}", run, masks, test, None)
-        long.setdefault(method, []).append(found)
+        movie = painted(folder, study, f"long-{method}-{seed}", run, masks)
+        long.setdefault(method, []).append(movie_scores(folder, study, movie.name, run, movie, test, None))
+    tgan = runs.get(("tgan", study.seeds[0]))
     return MeasuredMovies(
         study=study,
         test=test,
         scores=scores,
-        painted={method: folder.place("work", f"{method}-{first}") for method in study.methods},
+        painted=shown,
         long=long,
         dense=_measure_densities(folder, study, runs, real, test),
         segmenters=_measure_segmenters(folder, study, real, test),
-        backgrounds=_measure_backgrounds(folder, study, runs["tgan", first], test) if "tgan" in study.methods else [],
+        backgrounds=_measure_backgrounds(folder, study, tgan, test) if tgan is not None else [],
     )
 
 
@@ -82,6 +103,37 @@ def generator_run(folder: StudyFolder, study: SequenceStudy, method: MovieMethod
     return movie_generator(study.preset, method, study.condition, training)
 
 
+def _arms(
+    folder: StudyFolder,
+    study: MovieStudy,
+    runs: Mapping[tuple[MovieMethod, int], Run],
+    real: Path,
+    test: Path,
+    seed: int,
+) -> Iterator[tuple[str, Run, Path]]:
+    """Yield each way to paint the test movie, by name, with its run and the movie that it paints.
+
+    After those of equal time come the same trainings until they have converged, then tGAN's two stages, whose first
+    one's frames are enlarged by the second one, and by interpolation.
+    """
+    for method in study.methods:
+        yield method, runs[method, seed], painted(folder, study, f"{method}-{seed}", runs[method, seed], test)
+    if study.max_steps is not None:
+        for method in study.methods:
+            say([f"{folder.kind}: {method} until it has converged, seed {seed}"])
+            training = frame_training(folder, study, f"{method}-converged-{seed}", real, seed)
+            long = until_converged(training, study.max_steps)
+            run = movie_generator(study.preset, method, study.condition, long)
+            yield f"{method}, {CONVERGED}", run, painted(folder, study, f"{method}-converged-{seed}", run, test)
+    if study.stage == "both":
+        say([f"{folder.kind}: tgan in two stages, seed {seed}"])
+        run = both_stages(study.preset, study.condition, frame_training(folder, study, f"stages-{seed}", real, seed))
+        enlarged = painted(folder, study, f"super-resolution-{seed}", run, test)
+        yield "tgan, super-resolution", run, enlarged
+        interpolated = interpolate_movie(enlarged, folder.place("work", f"interpolated-{seed}"))
+        yield "tgan, interpolated", Run.open(Run.stage(run.path, FIRST_STAGE)), interpolated
+
+
 def reference_run(folder: StudyFolder, study: SequenceStudy, data: Path, seed: int) -> Run:
     """Train the reference segmenter on the same frames, once."""
     return reference_segmenter(study, _reference_training(folder, study, data, seed))
@@ -103,27 +155,46 @@ def painted(
 
 
 def movie_scores(
-    folder: StudyFolder, study: MovieStudy, name: str, run: Run, masks: Path, test: Path, reference: Run | None
+    folder: StudyFolder,
+    study: MovieStudy,
+    name: str,
+    run: Run,
+    movie: Path,
+    test: Path,
+    reference: Run | None,
+    lengths: Sequence[int] = (),
 ) -> MovieScores:
-    """Paint a movie and score it against the real one, once."""
+    """Score a movie that a run painted against the real one, once; `lengths` of clips as of `distances_by_length`."""
 
     def measure() -> MovieScores:
         comparison = MovieComparison(
-            prediction=painted(folder, study, name, run, masks),
+            prediction=movie,
             truth=test,
             segmenter=reference.path if reference else None,
             weights_dir=study.compute.weights_dir,
             device=study.compute.device,
             threads=study.compute.threads,
         )
-        return scores_of(score_sides(comparison, Sides.open(comparison)))
+        sides = Sides.open(comparison)
+        found = scores_of(score_sides(comparison, sides), distances_by_length(sides, lengths))
+        return found.model_copy(update=_spent(run))
 
     return folder.once(name, MovieScores, measure)
 
 
-def scores_of(results: MovieResults) -> MovieScores:
+def _spent(run: Run) -> dict[str, int | float]:
+    """Return steps and seconds of a training, of both stages where it has two."""
+    runs = [run]
+    if (run.path / STAGES / FIRST_STAGE).is_dir():
+        runs.append(Run.open(Run.stage(run.path, FIRST_STAGE)))
+    return {kind: sum(one.provenance[kind] for one in runs) for kind in ("steps", "seconds")}
+
+
+def scores_of(results: MovieResults, by_length: Mapping[int, MovieDistance]) -> MovieScores:
     """Return the scores of a movie, None where undefined, and those of the real movie under `real`."""
     found: dict[str, Any] = {"notes": list(results.notes), "real": {}}
+    found["by_length"] = {str(length): distance.distance for length, distance in by_length.items()}
+    found["real"]["by_length"] = {str(length): distance.halves for length, distance in by_length.items()}
     for scores, pairs in ((found, results.pairs), (found["real"], results.neighbours)):
         if pairs is not None:
             scores |= {"SSIM": pairs.ssim, "PSNR": pairs.psnr}
@@ -160,20 +231,12 @@ def _measure_densities(
         for density in study.densities:
             name = f"{layout}-{density:g}"
             masks = _simulated(folder, study, name, real, frames=SHORT_MOVIE, layout=layout, density=density)
-            found = [
-                movie_scores(
-                    folder,
-                    study,
-                    f"{name}-{method}-{seed}",
-                    runs[method, seed],
-                    masks,
-                    test,
-                    Run.open(_reference_training(folder, study, real, seed).output.path),
-                )
-                for seed in study.seeds
-            ]
-            work = folder.place("work", f"{name}-{method}-{study.seeds[0]}")
-            dense[layout, density] = DenseMovie(found, work)
+            found = []
+            for seed in study.seeds:
+                run, reference = runs[method, seed], _reference_training(folder, study, real, seed).output.path
+                movie = painted(folder, study, f"{name}-{method}-{seed}", run, masks)
+                found.append(movie_scores(folder, study, movie.name, run, movie, test, Run.open(reference)))
+            dense[layout, density] = DenseMovie(found, folder.place("work", f"{name}-{method}-{study.seeds[0]}"))
     return dense
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from cytoforge.data.movie import read_sequences
 from cytoforge.data.run import Run
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.data.writer import INFO, read_info
+from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import TrackComparison
 from cytoforge.evaluation.tracking import open_tracks, score_tracks
 from cytoforge.inference.segmenter import Segmenter
@@ -47,23 +49,34 @@ class TrackedMovie(Settings):
     sequences: dict[str, TrackedSequence] = Field(min_length=1)
 
 
-def check_trackers(study: TrackingStudy) -> None:
-    """Raise UserError, before any training, when a tracker is not installed."""
+def absent_trackers(study: TrackingStudy) -> dict[str, str]:
+    """Return the trackers that are not installed, with the reason; raises UserError when none is left."""
+    absent: dict[str, str] = {}
     for name in study.trackers:
-        if name != "deepsea":
-            Tracker.load(name)
+        try:
+            if name != "deepsea":  # the study trains it
+                Tracker.load(name)
+        except UserError as error:
+            absent[name] = str(error)
+    if len(absent) == len(study.trackers):
+        raise UserError("; ".join(absent.values()))
+    return absent
 
 
 def measure_tracking(study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredTracking:
     """Measure trackers on real and painted movies of the same masks, then trackers trained on real and painted frames.
 
-    Raises UserError as training, painting, tracking and scoring do.
+    Trackers that are not installed are left out, and named with the reason. Raises UserError when none is left, and as
+    training, painting, tracking and scoring do.
     """
+    absent = absent_trackers(study)
+    study = replace(study, trackers=tuple(name for name in study.trackers if name not in absent))
     real, test = copies(folder, study, parts)
     tried = measure_distances(folder, study, real) if study.tune else []
     best = {one.tracker: one.distance for one in tried if one.best}
     return MeasuredTracking(
         study=study,
+        absent=absent,
         tried=tried,
         compared=measure_trackers(folder, study, real, test, best),
         trained=measure_trainings(folder, study, real, test),
@@ -176,6 +189,7 @@ def tracking_scores(
         comparison = TrackComparison(prediction=out, truth=movie, allow_synthetic=True)
         results = score_tracks(comparison, *open_tracks(comparison))
         scores = {key: score for block in ("ctc", "tracking") for key, score in results.pooled[block].items()}
+        scores["script_mota"] = results.pooled["deepsea_script"]["mota"]
         return TrackingScores.model_validate(plain(scores))
 
     return folder.once(name, TrackingScores, measure)

@@ -13,11 +13,11 @@ from cytoforge.progress import say
 from cytoforge.studies.specification import MovieMethod, SegmenterNetwork, Study
 from cytoforge.training import hyperparameters
 from cytoforge.training.hyperparameters import Condition
-from cytoforge.training.specification import Compute, Data, Output, SyntheticData, Training
+from cytoforge.training.specification import Budget, Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
-from cytoforge.training.tasks.staged import finished, train_two_stage
+from cytoforge.training.tasks.staged import finished, train_both_stages, train_two_stage
 from cytoforge.training.tasks.task import Task, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
@@ -133,9 +133,27 @@ def generator_in_cycle(study: Study, parameters: hyperparameters.Generator, trai
 
 def movie_generator(preset: str, method: MovieMethod, condition: Condition | None, training: Training) -> Run:
     """Train a movie generator, once; `condition` is for tGAN."""
-    tgan = hyperparameters.MOVIE[preset]
-    tgan = replace(tgan, condition=condition or tgan.condition)
-    return trained(MovieTask(hyperparameters.VID2VID[preset] if method == "vid2vid" else tgan), training)
+    parameters = hyperparameters.VID2VID[preset] if method == "vid2vid" else _tgan(preset, condition)
+    return trained(MovieTask(parameters), training)
+
+
+def both_stages(preset: str, condition: Condition | None, training: Training) -> Run:
+    """Train tGAN's two stages, once: a generator of frames of half the size, and one that enlarges them."""
+    out = training.output.path
+    if finished(out):
+        return Run.open(out)
+    return train_both_stages(_tgan(preset, condition), hyperparameters.SUPER_RESOLUTION[preset], training).run
+
+
+def _tgan(preset: str, condition: Condition | None) -> hyperparameters.Movie:
+    parameters = hyperparameters.MOVIE[preset]
+    return replace(parameters, condition=condition or parameters.condition)
+
+
+def until_converged(training: Training, max_steps: int) -> Training:
+    """Return a training that ends when its validation has not risen for a quarter of `max_steps`, or with the last."""
+    budget = Budget(steps=max_steps)
+    return replace(training, budget=replace(budget, patience=budget.validations // 4))
 
 
 def tracker(preset: str, training: Training) -> Run:

@@ -13,7 +13,7 @@ from cytoforge.studies.frames import read_frames
 from cytoforge.studies.measurements import MeasuredMovies, SegmenterScores, SideScores
 from cytoforge.studies.present.presentation import Cell, Presentation, middle, over_seeds, written
 from cytoforge.studies.present.segmenters import by_image
-from cytoforge.studies.specification import SHORT_MOVIE
+from cytoforge.studies.specification import CONVERGED, SHORT_MOVIE
 
 PICTURED_FRAMES = 4  # number of frames shown of the test movie
 SHORT_FRAMES = (0, SHORT_MOVIE // 2, SHORT_MOVIE - 1)  # indices of the frames shown of a short movie
@@ -29,6 +29,7 @@ def present_movies(measured: MeasuredMovies) -> Presentation:
     presentation = Presentation(Report("Movies: tGAN against vid2vid", told))
     _add_scores(presentation, measured)
     _add_strip(presentation, measured)
+    _add_clip_lengths(presentation, measured)
     _add_lengths(presentation, measured)
     _add_densities(presentation, measured)
     _add_segmenters(presentation, measured)
@@ -51,17 +52,43 @@ def _add_scores(presentation: Presentation, measured: MeasuredMovies) -> None:
         if any(getattr(one, score) is not None for one in every)
     }
     rows: list[dict[str, Cell]] = [
-        {"movie": name, **{title: over_seeds(getattr(one, score) for one in found) for title, score in columns.items()}}
+        {
+            "movie": name,
+            **{kind: _spent(found, kind) for kind in ("steps", "seconds")},
+            **{title: over_seeds(getattr(one, score) for one in found) for title, score in columns.items()},
+        }
         for name, found in groups.items()
     ]
     networks = {name for one in every for name in (one.lpips_network, one.frames_network, one.clips_network) if name}
     presentation.table(
         rows,
-        "Means over seeds; intervals resample seeds only. "
+        f"{_told(measured)}Means over seeds; intervals resample seeds only. "
         + (f"Networks: {', '.join(sorted(networks))}. " if networks else "")
         + "Of the real movie: each frame against the next, and its earlier against its later half; read "
         "coherence beside its values.",
     )
+
+
+def _told(measured: MeasuredMovies) -> str:
+    """Say how long generators were trained."""
+    told, study = f"Trained for {_minutes(measured)} min each. ", measured.study
+    if study.max_steps is not None:
+        told += (
+            f"Those called {CONVERGED}: until validation had not risen for {study.max_steps // 4} steps, or for "
+            f"{counted(study.max_steps, 'step')}. "
+        )
+    if study.stage == "both":
+        told += (
+            "Super-resolution: both stages of tgan in that time, the first at half of the size; interpolated: the "
+            "first one's frames enlarged linearly. "
+        )
+    return told
+
+
+def _spent(found: Sequence[SideScores], kind: str) -> Cell:
+    """Return the steps or seconds of a training, mean over seeds; None for the real movie."""
+    known = [value for one in found if (value := getattr(one, kind, None)) is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _add_strip(presentation: Presentation, measured: MeasuredMovies) -> None:
@@ -77,8 +104,50 @@ def _add_strip(presentation: Presentation, measured: MeasuredMovies) -> None:
     presentation.picture("movie", grid)
 
 
+def _add_clip_lengths(presentation: Presentation, measured: MeasuredMovies) -> None:
+    """Add Figure 4: the Frechet distance of clips on the test's masks, by their length, above that of real halves."""
+    movies: dict[str, Sequence[Mapping[str, float | None]]] = {
+        name: [one.by_length for one in found] for name, found in measured.scores.items()
+    }
+    movies["real halves"] = [one.real.by_length for found in measured.scores.values() for one in found][:1]
+    curves = {name: _by_length(found) for name, found in movies.items()}
+    rows: list[dict[str, Cell]] = [
+        {"movie": name, "frames of a clip": length, "distance of clips": distance}
+        for name, curve in curves.items()
+        for length, distance in curve.items()
+    ]
+    if not rows:  # the test movie holds no two clips
+        return
+    caption = (
+        "Frechet distance of clips by their number of frames; real halves: the earlier half of the test movie against "
+        "the later one, which is what time alone makes. Longer clips are fewer, which makes all distances larger."
+    )
+    presentation.table(rows, caption)
+    presentation.report.figure(clip_figure(curves), caption)
+
+
+def _by_length(found: Sequence[Mapping[str, float | None]]) -> dict[int, Cell]:
+    lengths = sorted({int(length) for one in found for length in one})
+    return {length: over_seeds(one.get(str(length)) for one in found) for length in lengths}
+
+
+def clip_figure(curves: Mapping[str, Mapping[int, Cell]]) -> Figure:
+    """Draw the distance of clips by their number of frames, of several movies."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot(list(curve), [getattr(cell, "value", np.nan) for cell in curve.values()], marker="o", label=name)
+    axes.set(xlabel="frames of a clip", ylabel="Frechet distance", xscale="log", yscale="log")
+    axes.set_xticks(sorted({length for curve in curves.values() for length in curve}), minor=False)
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
 def _add_lengths(presentation: Presentation, measured: MeasuredMovies) -> None:
-    """Add Figure 4: how far painted frames drift from real ones, by length of the movie."""
+    """Add how far painted frames drift from real ones, by length of the movie."""
     drifts: dict[str, list[Drift]] = {method: [one.drift for one in found] for method, found in measured.long.items()}
     (real, *_) = (one.real.drift for found in measured.long.values() for one in found)
     if real:  # The lengths are the same for all movies; a short movie reaches none.

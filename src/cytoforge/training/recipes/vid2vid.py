@@ -14,6 +14,7 @@ from cytoforge.losses import (
     confidence,
     confident_difference,
     discriminator_loss,
+    mean_difference,
     perceptual,
     temporal_loss,
     vid2vid_loss,
@@ -23,14 +24,15 @@ from cytoforge.networks.flow import reference_flow, warp
 from cytoforge.networks.patchgan import MultiscalePatchGAN
 from cytoforge.networks.vid2vid import LONGEST_FLOW, Sketch, Vid2Vid, compose
 from cytoforge.training import hyperparameters
-from cytoforge.training.recipes.networks import Described, build, start_grey
+from cytoforge.training.recipes.networks import Described, build
 from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Course, Update, falling
 from cytoforge.training.samplers.clips import ClipBatch
-from cytoforge.training.samplers.items import Batch
+from cytoforge.training.samplers.items import Batch, item_generator
 
 WINDOW = 3  # frames whose masks the generator sees, and which a temporal discriminator judges
 LEAD = WINDOW - 1  # frames before the first to paint
+WEIGHTS = 0.02  # standard deviation of the weights at the start
 TIME_STEPS = (1, 3)  # frames between those that each temporal discriminator judges
 
 Maps = list[list[Tensor]]
@@ -63,7 +65,7 @@ class Vid2VidGAN:
         temporal_discriminators = nn.ModuleList(temporal)
         self.generator, self.image_discriminator = generator, image_discriminator
         self.temporal_discriminators = temporal_discriminators
-        self.weights, self.condition, self.reference = parameters.weights, parameters.condition, reference
+        self.parameters, self.reference = parameters, reference
         self.vgg = vgg
         self.course: Course = falling
         self.perceptual: str | None = "features of the discriminators" if vgg is None else VGG
@@ -85,17 +87,18 @@ class Vid2VidGAN:
         """Build the networks, and the recipe that trains them."""
         channels = described["out_channels"]
         generator: Vid2Vid = build(Vid2Vid, seed, "generator", described)
-        start_grey(generator.outputs)
+        _draw(generator, seed, "generator")
         nn.init.zeros_(generator.motion.weight)  # nothing moves at first, and half of it is painted anew
         options = {"width": parameters.discriminator_width, "heads": 0, "norm": parameters.norm}
         inputs = (
             CONDITIONS[parameters.condition] + channels,
             *[WINDOW * channels + 2 * (WINDOW - 1)] * len(TIME_STEPS),
         )
-        discriminators = [
-            build(MultiscalePatchGAN, seed, f"discriminator {number}", {"in_channels": count, **options})
-            for number, count in enumerate(inputs)
-        ]
+        discriminators = []
+        for number, count in enumerate(inputs):
+            purpose = f"discriminator {number}"
+            discriminators.append(build(MultiscalePatchGAN, seed, purpose, {"in_channels": count, **options}))
+            _draw(discriminators[-1], seed, purpose)
         last: list[Any] = [patchgan.model for network in discriminators for patchgan in network.scales]
         for model in last:
             nn.init.zeros_(model[-1].weight)  # as drawn, scores are far from 0 and 1, and would outweigh all else
@@ -106,7 +109,7 @@ class Vid2VidGAN:
         if not isinstance(batch, ClipBatch):
             raise TypeError("movies are trained on clips")
         frames, lead = batch.images, batch.lead
-        conditions = torch.stack([condition(labels, self.condition) for labels in batch.labels])
+        conditions = torch.stack([condition(labels, self.parameters.condition) for labels in batch.labels])
         flow = cache(lambda earlier, later: self.reference(frames[:, earlier], frames[:, later]))
         shown: list[Tensor | None] = [None if batch.cold else frames[:, t] for t in range(lead)]
         found: dict[str, list[Tensor]] = {}
@@ -147,14 +150,12 @@ class Vid2VidGAN:
                 flows = torch.cat([flow(*times), flow(times[1], t)], 1) / LONGEST_FLOW
                 wanted = torch.cat([*(frames[:, time] for time in times), real, flows], 1)
                 scored.append(Fakes(discriminator, wanted, [torch.cat([past[0], past[1], painted, flows], 1)]))
-        w, terms = self.weights, self._comparisons(real, fakes)
+        w, terms = self.parameters.weights, self._comparisons(real, fakes)
         if before is not None:
             terms |= _motion_terms(sketch, painted, before, real, frames[:, t - 1], flow(t - 1, t))
         pulls = [each.pulls(w.adversarial, w.matching) for each in scored]
-        total = (
-            vid2vid_loss(terms, w) if terms else painted.new_zeros((), requires_grad=True)
-        )  # then only the gradients from the discriminators are left
-        update("generator", total, given=tuple(pair for pairs in pulls for pair in pairs))
+        given = tuple(pair for pairs in pulls for pair in pairs)
+        update("generator", vid2vid_loss(terms, w), given=given)
         losses = {
             **terms,
             "adversarial": torch.stack([each.adversarial for each in scored]).sum(),
@@ -168,12 +169,14 @@ class Vid2VidGAN:
         return losses
 
     def _comparisons(self, real: Tensor, fakes: list[Tensor]) -> dict[str, Tensor]:
-        if self.vgg is None:
-            return {}
-        with torch.no_grad():
-            target = self.vgg(real)
-        found = [perceptual(self.vgg(fake), target, self.vgg.weights) for fake in fakes]
-        return {"perceptual": torch.stack(found).sum()}
+        """Return the differences of the painted frames and the real one."""
+        terms = {"pixels": torch.stack([mean_difference(fake, real) for fake in fakes]).sum()}
+        if self.vgg is not None:
+            with torch.no_grad():
+                target = self.vgg(real)
+            found = [perceptual(self.vgg(fake), target, self.vgg.weights) for fake in fakes]
+            terms["perceptual"] = torch.stack(found).sum()
+        return terms
 
 
 class Fakes:
@@ -220,6 +223,20 @@ def _motion_terms(
     }
 
 
+def _draw(network: nn.Module, seed: int, purpose: str) -> None:
+    """Draw the weights of all convolutions from N(0, WEIGHTS), with biases of 0.
+
+    So are those of pix2pix drawn (Isola et al. 2017, section 6.2), from which vid2vid descends. With Kaiming's rule,
+    which draws them larger, steps of Adam turn them more slowly.
+    """
+    generator = item_generator(seed, 0, 0, f"{purpose}, drawn small")
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=WEIGHTS, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 def describe(parameters: hyperparameters.Vid2Vid, channels: int) -> Described:
     """Return kind and options of the generator of frames with so many channels."""
     return {
@@ -227,5 +244,7 @@ def describe(parameters: hyperparameters.Vid2Vid, channels: int) -> Described:
         "in_channels": WINDOW * CONDITIONS[parameters.condition],
         "out_channels": channels,
         "width": parameters.width,
+        "depth": parameters.depth,
+        "blocks": parameters.blocks,
         "norm": parameters.norm,
     }

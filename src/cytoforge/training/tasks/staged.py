@@ -39,6 +39,7 @@ from cytoforge.training.tasks.task import Trained, described, run_task
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
 LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
 VARIANTS = 2  # images painted on each simulated mask
+FIRST_STAGE = "low-resolution"  # the stage of movies that paints
 KEPT = 0.75  # share of the painted images in which the first segmenter finds most of the cells
 TRUSTED = 0.5  # painted images are used if its recall on them is at least this share of that on real ones
 LONGEST = 512  # px, side of a simulated mask
@@ -93,7 +94,7 @@ def train_both_stages(
     """
     starts = starts_of_stages(start, parameters)
     open_stages(training, (parameters, enlarging), start=list(map(str, start)) or None)
-    first = Run.stage(training.output.path, "low-resolution")
+    first = Run.stage(training.output.path, FIRST_STAGE)
     if not finished(first):
         say(["1 of 2: the low-resolution generator"])
         small = part(training, LOW_RESOLUTION if training.budget.epochs is None else 1.0, first)
