@@ -374,9 +374,11 @@ class TestTraining:
         )
         assert Run.open(model.run).config["training"]["budget"] == {
             "steps": None,
+            "epochs": None,
             "seconds": pytest.approx(1.2),
             "clock": "wall",
             "patience": None,
+            "until_converged": False,
         }
         assert told[-1] == 1 and told == sorted(told) and 0 < told[0] < 1
 

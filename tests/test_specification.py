@@ -76,6 +76,15 @@ def test_epochs_are_passes_over_the_images(budget: Budget, images: int, batch: i
     assert replace(counted, steps=budget.steps) == budget
 
 
+def test_a_budget_in_words() -> None:
+    assert (Budget(seconds=90.0).told, Budget(steps=1).told, Budget(epochs=20).told) == (
+        "1.5 min",
+        "1 step",
+        "20 epochs",
+    )
+    assert Budget(steps=300, until_converged=True).told == "300 steps or until converged"
+
+
 def test_convergence_is_looked_for_five_times_as_often() -> None:
     assert Budget(steps=9, patience=2).validations == Budget(seconds=9.0).validations == 20
     assert Budget(steps=9, until_converged=True).validations == 100

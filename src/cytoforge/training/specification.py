@@ -10,6 +10,7 @@ from typing import Literal
 
 from cytoforge.data.dataset import By
 from cytoforge.data.images import Scaling
+from cytoforge.progress import counted
 
 Schedule = Literal["mix", "pretrain"]
 DEFAULT_MINUTES = 10.0
@@ -119,6 +120,14 @@ class Budget:
         if self.steps is not None or self.epochs is None:
             return self
         return replace(self, steps=self.epochs * math.ceil(images / batch))
+
+    @property
+    def told(self) -> str:
+        """The budget in words, such as `10 min`, or `300 steps or until converged`."""
+        words = f"{(self.seconds or 0) / 60:g} min"
+        if self.steps is not None or self.epochs is not None:
+            words = counted(self.epochs or 0, "epoch") if self.steps is None else counted(self.steps, "step")
+        return f"{words} or until converged" if self.until_converged else words
 
     @property
     def validations(self) -> int:

@@ -25,7 +25,7 @@ Drift = Mapping[str, Sequence[float | None]]
 
 def present_movies(measured: MeasuredMovies) -> Presentation:
     """Show movies of several methods beside the real one, and how they depend on length, density and background."""
-    told = f"{counted(len(measured.study.seeds), 'seed')}, trained for {_minutes(measured)} min each"
+    told = f"{counted(len(measured.study.seeds), 'seed')}, trained for {measured.study.budget.told} each"
     presentation = Presentation(Report("Movies: tGAN against vid2vid", told))
     _add_scores(presentation, measured)
     _add_strip(presentation, measured)
@@ -36,10 +36,6 @@ def present_movies(measured: MeasuredMovies) -> Presentation:
     if measured.backgrounds:
         _add_backgrounds(presentation, measured)
     return presentation
-
-
-def _minutes(measured: MeasuredMovies) -> str:
-    return f"{(measured.study.budget.seconds or 0) / 60:g}"
 
 
 def _add_scores(presentation: Presentation, measured: MeasuredMovies) -> None:
@@ -71,7 +67,7 @@ def _add_scores(presentation: Presentation, measured: MeasuredMovies) -> None:
 
 def _told(measured: MeasuredMovies) -> str:
     """Say how long generators were trained."""
-    told, study = f"Trained for {_minutes(measured)} min each. ", measured.study
+    told, study = f"Trained for {measured.study.budget.told} each. ", measured.study
     if study.max_steps is not None:
         told += (
             f"Those called {CONVERGED}: until validation had not risen for {study.max_steps // 4} steps, or for "
@@ -220,9 +216,9 @@ def _add_segmenters(presentation: Presentation, measured: MeasuredMovies) -> Non
     ]
     presentation.table(
         rows,
-        f"Segmenters trained for {_minutes(measured)} min each on the real frames, on a movie of simulated cells that "
-        f"{measured.study.methods[0]} painted, or on both, and tested on real frames. The painter has seen the real "
-        "ones, too.",
+        f"Segmenters trained for {measured.study.budget.told} each on the real frames, on a movie of simulated cells "
+        f"that {measured.study.methods[0]} painted, or on both, and tested on real frames. The painter has seen the "
+        "real ones, too.",
     )
 
 

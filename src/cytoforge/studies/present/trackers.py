@@ -32,7 +32,7 @@ OF_LINKS = {  # scores of tracks whose masks are the true ones
 def present_tracking(measured: MeasuredTracking) -> Presentation:
     """Show trackers on real and painted movies of the same masks, and trackers trained on real and painted frames."""
     study = measured.study
-    told = f"{counted(len(study.seeds), 'seed')}, trained for {(study.budget.seconds or 0) / 60:g} min each"
+    told = f"{counted(len(study.seeds), 'seed')}, trained for {study.budget.told} each"
     presentation = Presentation(Report("Tracking", told))
     if study.tune:
         _add_distances(presentation, measured)
