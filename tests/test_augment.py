@@ -214,6 +214,14 @@ def test_items_are_varied_never_and_always_where_that_is_asked_for(monkeypatch: 
     assert len(varied) == 50  # other policies have no such share
 
 
+def test_a_window_of_the_size_of_the_image_is_the_image() -> None:
+    """So the paper's preset trains on whole images, all of which are resized to one size."""
+    image, labels = scene(32, 48)
+    for seed in range(5):
+        found = augment(image, labels, (32, 48), "paper", seeded(seed), 0.0)
+        assert torch.equal(found[0], image) and torch.equal(found[1], labels)
+
+
 def test_paper_leaves_four_of_five_items_alone() -> None:
     image, labels = scene(32, 32)
     changed = 0

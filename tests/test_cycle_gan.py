@@ -2,13 +2,20 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from conftest import squares
 from cytoforge.cells.instances import CONDITIONS, TARGETS, condition
+from cytoforge.cli import main
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import write_labels
+from cytoforge.data.run import Run
 from cytoforge.losses import CycleWeights, adversarial, cross_entropy_dice, discriminator_loss, straight_through_mask
 from cytoforge.networks.layers import initialise
 from cytoforge.networks.patchgan import PatchGAN
@@ -25,7 +32,9 @@ from cytoforge.training.recipes.painting import (
     frozen_statistics,
     score_fakes,
 )
-from cytoforge.training.samplers.items import Batch
+from cytoforge.training.samplers.items import Batch, Drawing
+from cytoforge.training.samplers.simulated import SimulatedMasks, denser
+from cytoforge.training.samplers.windows import Windows
 
 
 def recipe(target: str = "boundary", features: bool = True, kind: str = "mask", **options: float) -> CycleGAN:
@@ -81,6 +90,13 @@ def with_unlabelled(step: int = 0) -> Batch:
     return replace(batch(step), unlabelled=more)
 
 
+def with_simulated(step: int = 0) -> Batch:
+    """The batch beside two label images that belong to no image."""
+    labels = torch.zeros(2, 32, 40, dtype=torch.int64)
+    labels[0, 2:20, 8:30], labels[1, 3:12, 3:14], labels[1, 12:22, 3:14] = 4, 1, 2
+    return replace(with_unlabelled(step), simulated=labels)
+
+
 def trainer(cycle: CycleGAN) -> Trainer:
     return Trainer(cycle, Fabric(accelerator="cpu", devices=1), decay=0.9)
 
@@ -106,7 +122,9 @@ def test_scoring_fakes_equals_two_passes() -> None:
 
 @pytest.mark.parametrize("target", ["boundary", "semantic"])
 @pytest.mark.parametrize("p_diff", [0.0, 1.0])
-@pytest.mark.parametrize("data", [batch(), with_unlabelled()], ids=["labelled", "unlabelled, too"])
+@pytest.mark.parametrize(
+    "data", [batch(), with_unlabelled(), with_simulated()], ids=["labelled", "unlabelled, too", "simulated, too"]
+)
 def test_gradients_equal_those_of_the_summed_loss(target: str, p_diff: float, data: Batch) -> None:
     """The step hands over adversarial gradients and shares passes; Eq. 16 and 17 written out give the same."""
     cycle = recipe(target, p_diff=p_diff)
@@ -146,7 +164,11 @@ def written_out(cycle: CycleGAN, networks: dict[str, nn.Module], data: Batch) ->
     if (more := data.unlabelled) is not None:
         every, items = torch.cat([image, more.images]), (*items, *more.items)
     places = replace(data, items=items, unlabelled=None)
-    fake_image, logits = cycle.paint(mask, data, "forward"), s(every)
+    own_image, logits = cycle.paint(mask, data, "forward"), s(every)
+    fake_image, fake_target = own_image, target
+    if data.simulated is not None:
+        fake_image = cycle.paint((data.simulated > 0).float().unsqueeze(1), data, "simulated")
+        fake_target = cycle.target.encode(data.simulated)
     fake_mask = straight_through_mask(logits)
     fake_logits, cycle_image = s(fake_image), cycle.paint(fake_mask, places, "backward")
     draw = draw_diff_augment(places.generators("diff"), image.shape, cycle.p_diff)
@@ -159,8 +181,8 @@ def written_out(cycle: CycleGAN, networks: dict[str, nn.Module], data: Batch) ->
         "adversarial_image": (1 - d1(apply_diff_augment(fake_image, draw[:count]))).square().mean(),
         "adversarial_mask": (1 - d2(fake_mask)).square().mean(),
         "cycle_image": distance(cycle_image, every),
-        "cycle_mask": cross_entropy_dice(fake_logits, target),
-        "identity_image": distance(fake_image, image),
+        "cycle_mask": cross_entropy_dice(fake_logits, fake_target),
+        "identity_image": distance(own_image, image),
         "identity_mask": cross_entropy_dice(logits[:count], target),
     }
     w = (1, 1, 100, 100, 50, 50)
@@ -215,6 +237,60 @@ def test_images_without_masks_train_the_segmenter_by_the_backward_cycle_and_its_
     own = 2 * one - alone  # the mean over four windows, two of which are those of `alone`
     scale = float(alone.abs().max())
     assert scale > 0 and float(own.abs().max()) > 0.01 * scale and float((one - other).abs().max()) > 0.01 * scale
+
+
+def test_simulated_masks_belong_to_items_and_are_as_dense_as_images_or_denser() -> None:
+    image = np.zeros((1, 64, 64), np.float32)
+    few, many = np.zeros((64, 64), np.int32), squares((64, 64))
+    few[4:16, 4:16], few[30:42, 20:32] = 1, 2
+    masks = SimulatedMasks.like([few])
+    assert masks.coverage == [288 / 4096] and len(masks.shapes) == 2
+
+    def windows(count: int, rank: int = 0, world: int = 1, simulated: SimulatedMasks | None = masks) -> Windows:
+        drawing = Drawing(size=(48, 64), count=count, policy="none", seed=3, ranks=(rank, world))
+        return Windows(["a"], lambda i: (image, few), drawing, simulated=simulated)
+
+    whole = windows(4)
+    drawn = torch.cat([whole(step).simulated for step in range(20)])
+    assert drawn.shape == (80, 48, 64) and drawn.dtype == torch.int64
+    coverage = (drawn > 0).float().mean(dim=(1, 2))
+    assert 288 / 4096 < coverage.mean() < 2 * 288 / 4096 and coverage.std() > 0
+    assert len({one.numpy().tobytes() for one in drawn}) == 80
+    for rank in (0, 1):
+        part = windows(2, rank, 2)(7)
+        assert torch.equal(part.simulated, whole(7).simulated[rank::2])
+    assert (
+        torch.equal(whole(7).images, windows(4, simulated=None)(7).images)
+        and windows(4, simulated=None)(7).simulated is None
+    )
+    assert whole(0).to(torch.device("meta")).simulated.is_meta
+    rng = np.random.default_rng(0)
+    dense = [denser(0.2, rng) for _ in range(200)]
+    assert 0.2 <= min(dense) < 0.22 and 0.38 < max(dense) <= 0.4
+    assert {denser(0.7, rng) for _ in range(9)} == {0.7} and max(denser(0.5, rng) for _ in range(99)) == 0.6
+    assert SimulatedMasks.like([many]).coverage == [0.5625]
+    assert SimulatedMasks.like([np.ones((8, 8), np.int32)]) is None  # no cell lies wholly inside
+
+
+def test_the_forward_cycle_on_simulated_masks_on_the_command_line(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "segmentation", str(tiny_dataset), "--preset", "tiny", "--threads", "1", "--steps", "2"]
+    rows = []
+    for masks in ("own", "simulated"):
+        out = tmp_path / masks
+        assert main([*line, "--method", "cyclegan", "--masks", masks, "--out", str(out)]) == 0
+        assert Run.open(out).config["parameters"]["masks"] == masks
+        rows.append(Run.open(out).metrics()[0])
+    assert rows[0]["identity_mask"] == pytest.approx(rows[1]["identity_mask"])
+    assert rows[0]["identity_image"] == pytest.approx(rows[1]["identity_image"])
+    assert rows[0]["cycle_mask"] != pytest.approx(rows[1]["cycle_mask"], rel=1e-3)
+    assert main([*line, "--masks", "simulated", "--out", str(tmp_path / "no")]) == 2
+    assert "--masks belongs to --method cyclegan" in capsys.readouterr().err
+    for item in Dataset.open(tiny_dataset).items:
+        write_labels(item.mask, np.repeat(np.arange(4, dtype=np.int32), 16)[None].repeat(64, 0))  # from edge to edge
+    assert main([*line, "--method", "cyclegan", "--masks", "simulated", "--out", str(tmp_path / "no")]) == 2
+    assert "every cell is cut by the edge of its image, or tiny; use --masks own" in capsys.readouterr().err
 
 
 def test_during_the_warm_start_unlabelled_windows_rest() -> None:

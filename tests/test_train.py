@@ -203,7 +203,7 @@ def test_an_epoch_is_a_pass_over_the_training_images(phantoms: Path, tmp_path: P
         "segmentation --network deepsea",
         "segmentation --network deepsea --method cyclegan",
         "segmentation --network deepsea --method cyclegan --condition instances",
-        "segmentation --method cyclegan --unlabelled {more}",
+        "segmentation --method cyclegan --unlabelled {more} --masks simulated",
         "segmentation --method mean-teacher --unlabelled {more}",
         "generator --condition instances",
     ],
