@@ -243,7 +243,7 @@ def test_the_ablation_trains(trained) -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ("--minutes 1 --steps 2", "give --minutes or --steps, not both"),
+        ("--minutes 1 --steps 2", "give one of --minutes, --steps and --epochs"),
         ("--network deepsea", "invalid choice"),
         ("--fold 3/2", "names no part"),
         ("--background real --network unet", "--background real belongs to --network style-unet"),
