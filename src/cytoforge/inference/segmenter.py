@@ -120,11 +120,6 @@ class Segmenter(Loaded):
         """Factor by which images are resized for the network; 1 where all are resized to one size."""
         return 1.0 if isinstance(self.scaling, tuple) else self.scaling
 
-    @property
-    def scale(self) -> float:
-        """Factor by which images are resized for the network; 1 where all are resized to one size."""
-        return 1.0 if isinstance(self.scaling, tuple) else self.scaling
-
     def segment(self, image: NDArray[Any], axes: str | None = None) -> NDArray[np.int32]:
         """Segment an image in memory: labels int32 (H, W), 0 background, cells 1..N, as `cytoforge segment` does.
 
