@@ -38,6 +38,16 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "training-usiigaci": ("training", {"minutes": 1.0, "images": 5, "seeds": 1, **THIRD}),
     "training-usiigaci.converged-5": ("training", {"images": 5, "seeds": 3, **CONVERGED, **THIRD}),
     "training-usiigaci.converged-25": ("training", {"images": 25, "seeds": 3, **CONVERGED, **THIRD}),
+    "training-usiigaci.unlabelled-5": (
+        "training",
+        {
+            "images": 5,
+            "seeds": 3,
+            **CONVERGED,
+            **THIRD,
+            "ways": ("cyclegan-unlabelled", "cyclegan-simulated", "mean-teacher"),
+        },
+    ),
     "versatility-usiigaci-dsb256": ("versatility", {"minutes": 2.0, "images": 5, "seeds": 1, "scale": 0.5}),
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "images": 5, "seeds": 1, **THIRD}),
     "movie-usiigaci_movie": (

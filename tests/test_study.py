@@ -820,3 +820,30 @@ def test_an_edited_record_is_one_sentence(content: str, tmp_path: Path) -> None:
     open_folder("dense", given).folder.write("study.json", content.encode())
     with pytest.raises(UserError, match=r"study\.json: .*; restore the file, or give --overwrite"):
         open_folder("dense", given)
+
+
+def test_ways_with_simulated_masks_and_with_unlabelled_images(phantoms: Path, tmp_path: Path) -> None:
+    ways = ["conventional", "cyclegan-simulated", "cyclegan-unlabelled", "mean-teacher"]
+    flags = ["--seeds", "1", "--steps", "2", "--ways", *ways, "--no-warm-start"]
+    assert study("training", phantoms, tmp_path / "out", *flags) == 0
+    found = configs(tmp_path / "out")
+    pool = tmp_path / "out" / "data" / "phantoms-0" / "train"
+    told = {
+        place.removeprefix("phantoms-unet-").removesuffix("-2-images-0"): (
+            config["method"],
+            config["parameters"].get("masks"),
+            config["training"]["data"]["unlabelled"],
+        )
+        for place, config in found.items()
+    }
+    assert told == {
+        "conventional": ("conventional", None, None),
+        "cyclegan-on-simulated-masks": ("cyclegan", "simulated", None),
+        "cyclegan-with-unlabelled-images": ("cyclegan", "own", str(pool)),
+        "mean-teacher-with-unlabelled-images": ("mean-teacher", None, str(pool)),
+    }
+    for place in found:
+        provenance = read_json(tmp_path / "out" / "runs" / place / "provenance.json")
+        if provenance["unlabelled_data"] is not None:  # the image of validation is none of them
+            assert provenance["unlabelled_data"]["items"] == len(names(pool)) - 1
+    assert len(read_json(tmp_path / "out" / "results.json")["rows"]) == 2 * len(ways)

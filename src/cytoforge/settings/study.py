@@ -9,6 +9,8 @@ from tyro.conf import Positional, UseAppendAction
 from cytoforge.settings.base import Count, Fraction, Present, Size, command
 from cytoforge.settings.training import Augmentation, Clock, Condition, Network, TargetName
 
+Way = Literal["conventional", "cyclegan", "cyclegan-simulated", "cyclegan-unlabelled", "mean-teacher", "all"]
+
 
 @command
 class Study:
@@ -109,6 +111,7 @@ class StudyTraining(Study):
       cytoforge study training DATA --out OUT --images 20 --minutes 10
       cytoforge study training DATA --out OUT --target semantic --augmentation paper --steps 20000 --until-converged
       cytoforge study training DATA1 DATA2 --out OUT --networks unet cellpose
+      cytoforge study training DATA --out OUT --ways conventional cyclegan-unlabelled mean-teacher
     """
 
     images: Annotated[int, Field(ge=2)] = 20
@@ -117,6 +120,8 @@ class StudyTraining(Study):
     """number of random subsets"""
     networks: Annotated[tuple[Network, ...], Field(min_length=1)] = ("unet", "cellpose", "deepsea")
     """segmentation networks to compare"""
+    ways: Annotated[tuple[Way, ...], Field(min_length=1)] = ("conventional", "cyclegan", "all")
+    """ways of training; cyclegan-unlabelled and mean-teacher see the images that are left over, too, without masks"""
     warm_start: bool = True
     """cyclegan: learn from the pairs first"""
 

@@ -9,6 +9,7 @@ from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute
 
 MovieMethod = Literal["tgan", "vid2vid"]
 Protocol = Literal["instances", "paper"]
+Way = Literal["conventional", "cyclegan", "cyclegan-simulated", "cyclegan-unlabelled", "mean-teacher", "all"]
 SegmenterNetwork = Literal["unet", "cellpose", "deepsea"]
 LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of simulated dense cells
 CONVERGED = "converged"  # what a generator is called that was trained until its validation no longer rose
@@ -60,6 +61,8 @@ class TrainingStudy(Study):
     images: int
     """number of the few images, training and validation together"""
     networks: tuple[SegmenterNetwork, ...]
+    ways: tuple[Way, ...] = ("conventional", "cyclegan", "all")
+    """ways of training; those called unlabelled, and mean-teacher, see all other images without their masks"""
     warm_start: bool = True
     """whether cyclegan learns from the pairs first"""
 

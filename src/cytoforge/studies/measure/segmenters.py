@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,15 @@ from cytoforge.metrics.segmentation import ImageScores as Scored
 from cytoforge.progress import say
 from cytoforge.studies.datasets import subset, write_crops
 from cytoforge.studies.folder import StudyFolder
-from cytoforge.studies.measure.trainings import Method, conventional, in_cycle, in_stages, segmented, training_of
+from cytoforge.studies.measure.trainings import (
+    Method,
+    conventional,
+    in_cycle,
+    in_stages,
+    segmented,
+    training_of,
+    with_teacher,
+)
 from cytoforge.studies.measurements import (
     ImageScores,
     MeasuredDense,
@@ -24,10 +32,27 @@ from cytoforge.studies.measurements import (
     MeasuredTraining,
     SegmenterScores,
 )
-from cytoforge.studies.specification import DenseStudy, LimitedDataStudy, Protocol, Study, TrainingStudy
+from cytoforge.studies.specification import (
+    DenseStudy,
+    LimitedDataStudy,
+    Protocol,
+    SegmenterNetwork,
+    Study,
+    TrainingStudy,
+    Way,
+)
 from cytoforge.training.specification import Budget, Training
 
 PROTOCOLS: dict[Protocol, str] = {"instances": "images", "paper": "paper"}  # fields of SegmenterScores
+WAYS: dict[Way, str] = {  # of training, as tables call them
+    "conventional": "conventional",
+    "cyclegan": "cyclegan",
+    "cyclegan-simulated": "cyclegan on simulated masks",
+    "cyclegan-unlabelled": "cyclegan with unlabelled images",
+    "mean-teacher": "mean teacher with unlabelled images",
+    "all": "conventional",
+}
+UNLABELLED = ("cyclegan-unlabelled", "mean-teacher")
 CONVENTIONAL, TWO_STAGE, CONTROL = "conventional", "two-stage", "conventional, as many segmenter steps"
 
 
@@ -83,19 +108,30 @@ def measure_training(study: TrainingStudy, datasets: Mapping[str, Dataset], fold
         for seed in study.seeds:
             pool, test = subset(folder, study, data, dataset, seed, study.images + 1)
             for network in study.networks:
-                plain = conventional(study, network)
-                cycle = in_cycle(study, network, warm_start=study.warm_start)
-                arms = {
-                    f"conventional, {study.images} images": (plain, study.images),
-                    f"cyclegan, {study.images} images": (cycle, study.images),
-                    "conventional, all images": (plain, None),
-                }
-                for arm, (method, images) in arms.items():
+                for way in study.ways:
+                    arm, method = WAYS[way], _method(study, network, way)
+                    arm += ", all images" if way == "all" else f", {study.images} images"
                     name = f"{data}-{network}-{arm}-{seed}".replace(", ", "-").replace(" ", "-")
-                    training = training_of(study, pool, folder.place("runs", name), seed, images=images)
+                    training = training_of(
+                        study,
+                        pool,
+                        folder.place("runs", name),
+                        seed,
+                        images=None if way == "all" else study.images,
+                        unlabelled=pool if way in UNLABELLED else None,
+                    )
                     scores = segmenter_scores(folder, study, method, training, test)
                     found.setdefault(data, {}).setdefault((network, arm), []).append(scores)
     return MeasuredTraining(study=study, datasets=found)
+
+
+def _method(study: TrainingStudy, network: SegmenterNetwork, way: Way) -> Method:
+    if way in ("conventional", "all"):
+        return conventional(study, network)
+    if way == "mean-teacher":
+        return with_teacher(study, network)
+    masks: Literal["own", "simulated"] = "simulated" if way == "cyclegan-simulated" else "own"
+    return in_cycle(study, network, warm_start=study.warm_start, masks=masks)
 
 
 def measure_dense(study: DenseStudy, datasets: Mapping[str, Dataset], folder: StudyFolder) -> MeasuredDense:

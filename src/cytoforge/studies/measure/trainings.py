@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
@@ -36,6 +36,7 @@ def training_of(
     images: int | None = None,
     scale: float | None = None,
     synthetic: Path | None = None,
+    unlabelled: Path | None = None,
 ) -> Training:
     """Return the specification of a training: budget and computer are the study's, and so is the scale if not given."""
     return Training(
@@ -45,6 +46,7 @@ def training_of(
             scale=study.scale if scale is None else scale,
             resize=study.resize,
             synthetic=None if synthetic is None else SyntheticData(path=synthetic),
+            unlabelled=unlabelled,
         ),
         output=Output(path=out),
         budget=study.budget,
@@ -81,10 +83,18 @@ def conventional(study: Study, network: SegmenterNetwork | None = None) -> Metho
     return lambda training: trained(SegmentationTask(parameters), training)
 
 
-def in_cycle(study: Study, network: SegmenterNetwork, *, warm_start: bool) -> Method:
+def with_teacher(study: Study, network: SegmenterNetwork) -> Method:
+    """Return training of a segmenter with a mean teacher, on images without masks, too."""
+    parameters = on_terms(hyperparameters.MEAN_TEACHER[study.preset], study, network)
+    return lambda training: trained(SegmentationTask(parameters), training)
+
+
+def in_cycle(
+    study: Study, network: SegmenterNetwork, *, warm_start: bool, masks: Literal["own", "simulated"] = "own"
+) -> Method:
     """Return training of a segmenter in cGAN-Seg's cycle."""
     parameters = on_terms(hyperparameters.CYCLE_GAN[study.preset], study, network)
-    parameters = replace(parameters, warm_start=hyperparameters.WARM_START if warm_start else 0.0)
+    parameters = replace(parameters, warm_start=hyperparameters.WARM_START if warm_start else 0.0, masks=masks)
     return lambda training: trained(SegmentationTask(parameters), training)
 
 
