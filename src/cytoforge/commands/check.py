@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 
 from cytoforge.data import movie
-from cytoforge.data.dataset import Dataset, Item, foreign, parts
+from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
+from cytoforge.data.interchange import foreign
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Regions, Traits, judge, traits
 from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale

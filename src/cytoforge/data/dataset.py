@@ -26,6 +26,7 @@ from cytoforge.data.images import (
     resize_labels,
     scaled_shape,
 )
+from cytoforge.data.interchange import foreign
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import is_junk, left_out
 from cytoforge.data.ngff import is_zarr
@@ -514,18 +515,10 @@ def _pixels(path: Path) -> str:
     return f"{image.shape} {image.dtype} {hashlib.sha256(image.tobytes()).hexdigest()}"
 
 
-def foreign(path: Path) -> str | None:
-    """Say which program's annotations a folder holds and which command imports them; None where it holds none."""
-    from cytoforge.data.interchange.foreign import hint  # reads movies, too, which takes a while to load
-
-    return hint(path) if path.is_dir() and not is_zarr(path) else None
-
-
 def _nothing_in(path: Path) -> str:
     if told := foreign(path):
         return f"{path}: {told}"
-    inside = parts(path)
-    if inside:
+    if inside := parts(path):
         return f"{path}: holds several datasets; give one of them: {', '.join(part.name for part in inside)}"
     files = (f for f in path.rglob("*") if f.is_file() and f.name != MANIFEST and not is_junk(f))
     endings = sorted({f.suffix for f in files if f.suffix})

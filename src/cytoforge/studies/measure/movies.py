@@ -100,7 +100,7 @@ def generator_run(folder: StudyFolder, study: SequenceStudy, method: MovieMethod
     """Train a movie generator on a movie folder, once."""
     say([f"{folder.kind}: {method} on {data.name}, seed {seed}"])
     training = frame_training(folder, study, f"{method}-{data.name}-{seed}", data, seed)
-    return movie_generator(study.preset, method, study.condition, training)
+    return movie_generator(study, method, training)
 
 
 def _arms(
@@ -123,11 +123,11 @@ def _arms(
             say([f"{folder.kind}: {method} until it has converged, seed {seed}"])
             training = frame_training(folder, study, f"{method}-converged-{seed}", real, seed)
             long = until_converged(training, study.max_steps)
-            run = movie_generator(study.preset, method, study.condition, long)
+            run = movie_generator(study, method, long)
             yield f"{method}, {CONVERGED}", run, painted(folder, study, f"{method}-converged-{seed}", run, test)
     if study.stage == "both":
         say([f"{folder.kind}: tgan in two stages, seed {seed}"])
-        run = both_stages(study.preset, study.condition, frame_training(folder, study, f"stages-{seed}", real, seed))
+        run = both_stages(study, frame_training(folder, study, f"stages-{seed}", real, seed))
         enlarged = painted(folder, study, f"super-resolution-{seed}", run, test)
         yield "tgan, super-resolution", run, enlarged
         interpolated = interpolate_movie(enlarged, folder.place("work", f"interpolated-{seed}"))

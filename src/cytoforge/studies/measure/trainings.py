@@ -10,7 +10,7 @@ from cytoforge.data.run import Run
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.progress import say
-from cytoforge.studies.specification import MovieMethod, SegmenterNetwork, Study
+from cytoforge.studies.specification import MovieMethod, SegmenterNetwork, SequenceStudy, Study
 from cytoforge.training import hyperparameters
 from cytoforge.training.hyperparameters import Condition
 from cytoforge.training.specification import Budget, Compute, Data, Output, SyntheticData, Training
@@ -141,23 +141,29 @@ def generator_in_cycle(study: Study, parameters: hyperparameters.Generator, trai
     return trained(SegmentationTask(cycle), training)
 
 
-def movie_generator(preset: str, method: MovieMethod, condition: Condition | None, training: Training) -> Run:
-    """Train a movie generator, once; `condition` is for tGAN."""
-    parameters = hyperparameters.VID2VID[preset] if method == "vid2vid" else _tgan(preset, condition)
+def movie_generator(study: SequenceStudy, method: MovieMethod, training: Training) -> Run:
+    """Train a movie generator, once."""
+    parameters = hyperparameters.VID2VID[study.preset] if method == "vid2vid" else _tgan(study)
     return trained(MovieTask(parameters), training)
 
 
-def both_stages(preset: str, condition: Condition | None, training: Training) -> Run:
+def both_stages(study: SequenceStudy, training: Training) -> Run:
     """Train tGAN's two stages, once: a generator of frames of half the size, and one that enlarges them."""
     out = training.output.path
     if finished(out):
         return Run.open(out)
-    return train_both_stages(_tgan(preset, condition), hyperparameters.SUPER_RESOLUTION[preset], training).run
+    enlarging = hyperparameters.SUPER_RESOLUTION[study.preset]
+    enlarging = replace(enlarging, anneal=enlarging.anneal and not study.budget.until_converged)
+    return train_both_stages(_tgan(study), enlarging, training).run
 
 
-def _tgan(preset: str, condition: Condition | None) -> hyperparameters.Movie:
-    parameters = hyperparameters.MOVIE[preset]
-    return replace(parameters, condition=condition or parameters.condition)
+def _tgan(study: SequenceStudy) -> hyperparameters.Movie:
+    parameters = hyperparameters.MOVIE[study.preset]
+    return replace(
+        parameters,
+        condition=study.condition or parameters.condition,
+        anneal=parameters.anneal and not study.budget.until_converged,
+    )
 
 
 def until_converged(training: Training, max_steps: int) -> Training:
