@@ -123,6 +123,9 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
         say([verdict(state)])
         _report(run, plan, state)
+    if fabric.world_size > 1:  # a process that ends while its threads still listen to the others is aborted
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
     return Trained(run, state, main)
 
 
