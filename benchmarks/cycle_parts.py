@@ -147,7 +147,7 @@ def main() -> None:
         "loss_unseen_images": elsewhere,
     }
     print(facts)
-    command = f"python benchmarks/cycle_parts.py {given.run.name} --unseen {given.unseen.name}"
+    command = "python benchmarks/cycle_parts.py RUN --unseen scratch/usiigaci/val"
     write_json(given.out, {"steps": steps, "windows": WINDOWS, "terms": rows, **facts, "command": command})
 
 

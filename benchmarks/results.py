@@ -367,6 +367,37 @@ def speed() -> list[str]:
     return lines + table(["what", "measured", "goal"], rows)
 
 
+def cycle_parts() -> list[str]:
+    """What each part of the cycle teaches the segmenter."""
+    lines = []
+    for found in load("cycle_parts.json"):
+        rows = [
+            [row["term"], f"{row['norm']:.1f}", f"{row['cosine']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"]
+            for row in found["terms"]
+        ]
+        lines += [
+            "## What the parts of the cycle teach the segmenter (cGAN-Seg, Equations 7 to 11)",
+            "",
+            f"One training in the cycle on the paper's terms (usiigaci, 5 images, {found['steps']} steps). Gradients "
+            f"at the segmenter's weights, means over {found['windows']} windows. The cosine is that to the gradient of "
+            "the supervised loss on images that the training has not seen: above 0 a term improves the segmenter "
+            "there, below 0 it harms. Intervals resample the windows of these images; one training, so read "
+            "directions only.",
+            "",
+            *table(["term", "norm, with its weight", "cosine"], rows),
+            "",
+            f"Two paintings on one mask differ by {found['paintings_apart']:.3f} (mean absolute difference, of 2), a "
+            f"painting from the real image of its mask by {found['painting_to_image']:.3f}: styles and noise hardly "
+            f"vary the paintings. The segmenter's loss is {found['loss_paintings']:.2f} on paintings, "
+            f"{found['loss_training_images']:.2f} on the images of the training and "
+            f"{found['loss_unseen_images']:.2f} on unseen ones: cells in paintings are too easy to find to teach much.",
+            "",
+            f"Command: `{found['command']}`",
+            "",
+        ]
+    return lines
+
+
 def page() -> str:
     """The whole of docs/results.md."""
     lines = [
@@ -384,6 +415,7 @@ def page() -> str:
         *few_labels("usiigaci"),
         *few_labels("dsb256"),
         *(line for kind, (title, text) in STUDIES.items() for line in studies(kind, title, text)),
+        *cycle_parts(),
         *speed(),
     ]
     notes = HERE / "few_labels" / "observations.md"
