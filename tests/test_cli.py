@@ -1,4 +1,5 @@
 import ast
+import contextlib
 import errno
 import importlib
 import itertools
@@ -388,3 +389,12 @@ def test_any_console_shows_any_name(encoding: str, tiny_dataset: Path) -> None:
     assert b"caf\\udce9.png: has no mask" in done.stdout
     shown = "\u03b6\u7d30\U0001f9eb".encode(encoding.partition(":")[0], "backslashreplace")
     assert shown + b".png: has no mask" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in cli.COMMANDS if words not in ("demo", "weights list", "weights verify")]
+)
+def test_without_arguments_a_command_says_what_it_lacks(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        assert cli.main(words.split()) == 2
+    assert "fault of cytoforge" not in capsys.readouterr().err

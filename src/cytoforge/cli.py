@@ -169,7 +169,7 @@ def _parse(words: str, rest: list[str]) -> object:
 
 def _value(arguments: Sequence[str], flag: str) -> str:
     """Return the value that is given to a flag, or "" without one."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, sign, value = argument.partition("=")
         if name == flag:
             return value if sign else following

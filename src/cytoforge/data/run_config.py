@@ -100,6 +100,7 @@ class RunConfig(Settings):
     precision: str = ""
     threads: Annotated[int, Field(ge=1)] = 1
     training_images: list[str] = []
+    unlabelled_images: list[str] = []
     validation_images: list[str] = []
 
     @field_validator("networks")

@@ -87,6 +87,8 @@ class Training:
         problems = []
         if sum(map(self.given, ("minutes", "steps", "epochs"))) > 1:
             problems.append("give one of --minutes, --steps and --epochs")
+        if self.given("p_vanilla") and getattr(self, "augmentation", "") != "paper":
+            problems.append("--p-vanilla belongs to --augmentation paper")
         if self.until_converged and self.given("patience"):
             problems.append("give --patience or --until-converged, not both")
         if self.fold is not None:
@@ -212,7 +214,7 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
             problems.append(f"--with belongs to --method conventional, not {self.method}")
         if self.unlabelled is not None and self.method not in ("cyclegan", "mean-teacher"):
             problems.append("--unlabelled belongs to --method cyclegan or mean-teacher")
-        if self.unlabelled is None and self.method == "mean-teacher":
+        if self.unlabelled is None and self.method == "mean-teacher" and not self.help_settings:
             problems.append("--method mean-teacher needs --unlabelled IMAGES")
         if self.start is not None and self.method == "two-stage":
             problems.append("--start belongs to --method conventional or cyclegan")

@@ -195,15 +195,23 @@ def _settled(points: list[Point], cells: NDArray[np.int32]) -> Iterator[tuple[fl
         yield float(row), float(column)
 
 
+def _is_point(words: list[str]) -> bool:
+    try:
+        return len(words) > 2 and bool(np.isfinite([float(words[1]), float(words[2])]).all())
+    except ValueError:
+        return False
+
+
 def read_points(path: Path) -> list[Point]:
     """Read a file of labels; raises UserError, naming the line, when it is damaged or gives a label twice."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); restore the file") from error
     points: dict[str, Point] = {}
-    for number, line in enumerate(lines, 2):
-        if not (words := line.split()):
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or (number == 1 and not _is_point(words)):  # the first line holds titles
             continue
         try:
             label, x, y = words[0], float(words[1]), float(words[2])

@@ -45,6 +45,7 @@ def present_training(measured: MeasuredTraining) -> Presentation:
                 "Dice": estimate(by_image(found, "dice", protocol=protocol)),
                 "F at IoU 0.7": estimate(by_image(found, "f_score", 2, protocol)),
                 "F at IoU 0.9": estimate(by_image(found, "f_score", 4, protocol)),
+                **_gain(trainings, network, arm, protocol),
                 "steps": mean_steps(found),
             }
             for protocol in study.protocols
@@ -55,6 +56,15 @@ def present_training(measured: MeasuredTraining) -> Presentation:
             arms = {arm: found for (other, arm), found in trainings.items() if other == network}
             _add_curves(report, arms, study.protocols[0], f"{data}, {network}: ")
     return presentation
+
+
+def _gain(
+    trainings: Mapping[tuple[str, str], Sequence[SegmenterScores]], network: str, arm: str, protocol: Protocol
+) -> dict[str, Cell]:
+    """Return the difference of F to the first way of training, image by image and seed by seed."""
+    first = next(way for other, way in trainings if other == network)
+    one, other = (by_image(trainings[network, way], "f_score", protocol=protocol) for way in (arm, first))
+    return {"F against the first": None if arm == first else difference(one, other)}
 
 
 def present_dense(measured: MeasuredDense) -> Presentation:

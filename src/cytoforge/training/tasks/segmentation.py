@@ -142,6 +142,7 @@ class SegmentationTask(Task):
                 "target": parameters.target,
                 "tile": tile,
                 "start": None if self.start is None else str(self.start),
+                **({} if unlabelled is None else {"unlabelled_images": list(unlabelled.names)}),
                 **({"condition": parameters.condition} if isinstance(parameters, CycleGAN) else {}),
             },
             provenance={
