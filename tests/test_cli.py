@@ -60,6 +60,7 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
         ("study training x --out y --networks", "--networks: name at least one"),
         ("segment r i --out y --tile 8", "--tile 8: must be at least 32, such as 256"),
         ("train segmentation x --out y --steps 5 --minutes 1", "give one of --minutes, --steps and --epochs"),
+        ("train segmentation x --out y --p-vanilla 0.5", "--p-vanilla belongs to --augmentation paper"),
         ("train segmentation x --out y --warm-start", "--warm-start belongs to --method cyclegan"),
         ("train generator x --out y --epochs 5 --minutes 1", "give one of --minutes, --steps and --epochs"),
         ("train generator x --out y --epochs 0", "--epochs 0: must be at least 1"),

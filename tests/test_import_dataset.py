@@ -27,6 +27,7 @@ from cytoforge.data.images import read_image, read_labels, write_image, write_la
 from cytoforge.data.interchange import annotated, numpy_dict
 from cytoforge.data.interchange.annotated import Annotated, Drawn, Source, clean, file_names
 from cytoforge.data.interchange.coco import decompressed
+from cytoforge.data.interchange.deepsea import read_points
 from cytoforge.data.movie import Track, read_sequences, read_tracks
 from cytoforge.errors import UserError
 
@@ -909,6 +910,14 @@ def test_several_sequences_gaps_and_labels_beside_cells(tmp_path: Path, capsys: 
     assert list(one.frames) == [0, 2] and list(two.frames) == [0, 1]
     info = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert info["sequences"] == {"01": {"source": "setA"}, "02": {"source": "setB"}}
+
+
+def test_deepsea_labels_without_a_line_of_titles(tmp_path: Path) -> None:
+    source = write_tracking(tmp_path / "source" / "a", FRAMES[:2]).parent
+    for file in (source / "a" / "labels").iterdir():
+        titled = read_points(file)
+        file.write_text("\n".join(file.read_text().splitlines()[1:]))
+        assert read_points(file) == titled != []
 
 
 def test_deepsea_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -641,3 +641,18 @@ def test_a_training_starts_from_no_generator(
     Run.create(tmp_path / "painter", {"scale": 1.0, "networks": {"generator": {"network": "style-unet"}}})
     assert train(phantoms, tmp_path / "run", "--steps", "1", "--start", str(tmp_path / "painter")) == 2
     assert "--start needs a segmenter, and this run has none" in capsys.readouterr().err
+
+
+def test_other_unlabelled_images_are_another_training(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = tmp_path / "more"
+    for seed in (11, 12):
+        write_image(more / f"u{seed}.png", phantom(seed, (96, 96), 12)[0][None])
+    flags = ["--method", "mean-teacher", "--unlabelled", str(more), "--steps", "2"]
+    monkeypatch.setattr(Run, "finish", lambda run, content: None)  # as if it had been interrupted before its end
+    assert train(phantoms, tmp_path / "run", *flags) == 0
+    (more / "u12.png").unlink()
+    capsys.readouterr()
+    assert train(phantoms, tmp_path / "run", *flags) == 2
+    assert "another unlabelled_images" in capsys.readouterr().err
