@@ -225,3 +225,11 @@ def test_start_up_stays_light(module: str, forbidden: set[str]) -> None:
     code = f"import sys, {module}; print(*sorted(set(sys.modules) & {forbidden!r}))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.split() == []
+
+
+def test_no_package_defines_the_name_of_one_of_its_modules() -> None:
+    """Importing the module would put it in the place of the function."""
+    for init in PACKAGE.rglob("__init__.py"):
+        modules = {path.stem for path in init.parent.iterdir()}
+        defined = {node.name for node in ast.parse(init.read_text()).body if isinstance(node, ast.FunctionDef)}
+        assert not defined & modules, init

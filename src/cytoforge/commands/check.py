@@ -13,7 +13,7 @@ import numpy as np
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
-from cytoforge.data.interchange import foreign
+from cytoforge.data.interchange import other_format
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Regions, Traits, judge, traits
 from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
@@ -107,7 +107,7 @@ def survey(config: Check) -> Survey:
     inside = parts(config.data) if config.data.is_dir() and not movie.is_movie(config.data) else []
     datasets = [Dataset.open(path, config.sequence) for path in inside or [config.data]]
     paired = any(item.image and item.mask for dataset in datasets for item in dataset.items)
-    if not paired and (told := foreign(config.data)):
+    if not paired and (told := other_format(config.data)):
         what, _, remedy = told.partition("; ")
         found.error(config.data, what, remedy)
         return found

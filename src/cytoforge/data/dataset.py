@@ -26,7 +26,7 @@ from cytoforge.data.images import (
     resize_labels,
     scaled_shape,
 )
-from cytoforge.data.interchange import foreign
+from cytoforge.data.interchange import other_format
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import is_junk, left_out
 from cytoforge.data.ngff import is_zarr
@@ -137,7 +137,7 @@ class Dataset:
         Raises UserError when this is no movie, or none of its sequences has tracks, masks and images.
         """
         if not self._is_movie():
-            if told := foreign(self.path):
+            if told := other_format(self.path):
                 raise UserError(f"{self.path}: {told}")
             raise movie.no_movie(self.path, "01/t000.tif, 01_GT/TRA/man_track.txt ...")
         kept, notes, groups = [], list(self.notes), self._groups()
@@ -175,7 +175,7 @@ class Dataset:
         return replace(self, items=kept)
 
     def _no_pairs(self) -> str:
-        if told := foreign(self.path):
+        if told := other_format(self.path):
             return f"{self.path}: {told}"
         image = next((item.image for item in self.items if item.image), None)
         mask = next((item.mask for item in self.items if item.mask), None)
@@ -516,7 +516,7 @@ def _pixels(path: Path) -> str:
 
 
 def _nothing_in(path: Path) -> str:
-    if told := foreign(path):
+    if told := other_format(path):
         return f"{path}: {told}"
     if inside := parts(path):
         return f"{path}: holds several datasets; give one of them: {', '.join(part.name for part in inside)}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from cytoforge.data.ngff import is_zarr
 
 
-def foreign(path: Path) -> str | None:
+def other_format(path: Path) -> str | None:
     """Say which program's annotations a folder holds and which command imports them; None where it holds none."""
     from cytoforge.data.interchange.foreign import hint  # reads movies, too, which takes a while to load
 
