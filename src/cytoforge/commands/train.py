@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cytoforge.commands.narrowed import size
+from cytoforge.data.images import reduced_size
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.settings import (
@@ -329,7 +330,7 @@ def _windows(parameters: Windowed, settings: Scaled, factor: int = 1) -> Windowe
     size = resize_of(settings)
     if settings.preset != "paper" or size is None:
         return parameters
-    return replace(parameters, crop=(-(-size[0] // factor), -(-size[1] // factor)))
+    return replace(parameters, crop=reduced_size(size, factor))
 
 
 def _painting(parameters: Painter, settings: PainterTraining) -> Painter:

@@ -350,6 +350,26 @@ Scaling = float | tuple[int, int]
 """How images are resized: a factor, or the height and width in pixels that all get."""
 
 
+def factor_of(scaling: Scaling) -> float:
+    """Return the factor of a scaling; 1 where all images get one size."""
+    return 1.0 if isinstance(scaling, tuple) else scaling
+
+
+def remaining(scaling: Scaling, done: float) -> Scaling:
+    """Return the scaling that is left for files which were resized by a factor already."""
+    return scaling if isinstance(scaling, tuple) else scaling / done
+
+
+def before_enlarging(scaling: Scaling, factor: int) -> Scaling:
+    """Return the scaling of images that are to be enlarged by `factor` afterwards."""
+    return reduced_size(scaling, factor) if isinstance(scaling, tuple) else scaling / factor
+
+
+def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Return the height and width of images that are to be enlarged to a size by `factor`, rounded up."""
+    return -(-size[0] // factor), -(-size[1] // factor)
+
+
 def scaled_shape(shape: tuple[int, ...], scaling: Scaling, whole: tuple[int, ...] | None = None) -> tuple[int, int]:
     """Return the (height, width) that the last two entries of `shape` have after resizing.
 

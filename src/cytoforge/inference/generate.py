@@ -8,6 +8,7 @@ from typing import Any
 from cytoforge.cells.instances import relabel
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest, is_too_long
+from cytoforge.data.images import remaining
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import curate
@@ -81,8 +82,7 @@ def generate_images(
     progress = Progress("generate")
     for position, painting in enumerate(waiting, 1):
         mask = replace(painting.item, image=None)
-        scaling = generator.scaling if isinstance(generator.scaling, tuple) else generator.scale / masks.scale
-        labels = relabel(masks.read_labels(mask, scaling))
+        labels = relabel(masks.read_labels(mask, remaining(generator.scaling, masks.scale)))
         if labels.min() > 0:
             raise UserError(f"{mask.mask}: has no background; is it an image? give masks, 0 outside the cells")
         draw = item_draw(seed, painting.item.name, painting.variant)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells.instances import CONDITIONS, relabel
 from cytoforge.data.files import digest, utf8
-from cytoforge.data.images import Scaling, label_array, resize_image, resize_labels, scaled_shape
+from cytoforge.data.images import Scaling, factor_of, label_array, resize_image, resize_labels, scaled_shape
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded, load_backgrounds, open_network
@@ -59,7 +59,7 @@ class ImageGenerator(Loaded):
     @property
     def scale(self) -> float:
         """Factor by which masks are resized before they are painted on; 1 where all are resized to one size."""
-        return 1.0 if isinstance(self.scaling, tuple) else self.scaling
+        return factor_of(self.scaling)
 
     @property
     def channels(self) -> int:

@@ -18,7 +18,9 @@ from cytoforge.data.files import digest
 from cytoforge.data.images import (
     Normalisation,
     Scaling,
+    before_enlarging,
     channels_first,
+    factor_of,
     label_array,
     read_image,
     resize_image,
@@ -129,7 +131,7 @@ class MovieGenerator(Loaded):
     @property
     def scale(self) -> float:
         """Factor by which masks are resized; 1 where all are resized to one size."""
-        return 1.0 if isinstance(self.scaling, tuple) else self.scaling
+        return factor_of(self.scaling)
 
     @property
     def factor(self) -> int:
@@ -181,9 +183,7 @@ class MovieGenerator(Loaded):
 
     def _small(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return the size (h, w) at which an image of a shape is painted, before it is enlarged."""
-        if not isinstance(self.scaling, tuple):
-            return scaled_shape(shape, self.scaling / self.factor)
-        return -(-self.scaling[0] // self.factor), -(-self.scaling[1] // self.factor)
+        return scaled_shape(shape, before_enlarging(self.scaling, self.factor))
 
     def painter(self, background: Floats, draw: torch.Generator, mixing: float) -> SequencePainter:
         """Return the painter of a sequence, of frames of the background's size; arguments as of FramePainter."""

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytoforge.cells.instances import TARGETS, Target
-from cytoforge.data.images import Normalisation, Scaling, channels_first, is_blank, resize_rows, scaled_shape
+from cytoforge.data.images import (
+    Normalisation,
+    Scaling,
+    channels_first,
+    factor_of,
+    is_blank,
+    remaining,
+    resize_rows,
+    scaled_shape,
+)
 from cytoforge.errors import UserError
 from cytoforge.inference.load import Loaded, open_network
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
@@ -118,7 +127,7 @@ class Segmenter(Loaded):
     @property
     def scale(self) -> float:
         """Factor by which images are resized for the network; 1 where all are resized to one size."""
-        return 1.0 if isinstance(self.scaling, tuple) else self.scaling
+        return factor_of(self.scaling)
 
     def segment(self, image: NDArray[Any], axes: str | None = None) -> NDArray[np.int32]:
         """Segment an image in memory: labels int32 (H, W), 0 background, cells 1..N, as `cytoforge segment` does.
@@ -135,7 +144,7 @@ class Segmenter(Loaded):
 
     def at(self, scale: float) -> Self:
         """Return this segmenter for images that were resized by `scale` already."""
-        return self if isinstance(self.scaling, tuple) else replace(self, scaling=self.scaling / scale)
+        return replace(self, scaling=remaining(self.scaling, scale))
 
     def check_channels(self, what: Path | str, channels: int) -> None:
         """Raise UserError unless an image has as many channels as those that the segmenter was trained on."""

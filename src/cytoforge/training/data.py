@@ -10,7 +10,7 @@ import numpy as np
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import digest
-from cytoforge.data.images import Normalisation, Scaling, is_blank
+from cytoforge.data.images import Normalisation, Scaling, is_blank, remaining
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
 from cytoforge.errors import UserError
@@ -191,16 +191,21 @@ def open_synthetic(
         )
     if not dataset.info.get("complete", True):
         raise UserError(f"{source.path}: is not finished; repeat the command that began to write it")
-    if (found := dataset.channels()) != channels:
-        raise UserError(
-            f"{source.path}: has images of {counted(found, 'channel')}, {data.path} of {channels}; convert them"
-        )
+    _check_channels(dataset, data, channels)
     dataset = dataset.numbered(binary=masks.binary, otherwise=masks.otherwise)
     scaling = dataset.scale if tracked else data.scaling
     synthetic = Synthetic(
         dataset.items, lambda i: _read(dataset, dataset.items[i], scaling), source.share, source.schedule
     )
     return synthetic, dataset.fingerprint()
+
+
+def _check_channels(dataset: Dataset, data: Data, channels: int) -> None:
+    """Raise UserError unless images to learn from beside those of `data` have as many channels."""
+    if (found := dataset.channels()) != channels:
+        raise UserError(
+            f"{dataset.path}: has images of {counted(found, 'channel')}, {data.path} of {channels}; convert them"
+        )
 
 
 @dataclass(frozen=True)
@@ -233,12 +238,8 @@ def open_unlabelled(data: Data, training: TrainingData) -> Unlabelled | None:
     if not kept:
         raise UserError(f"{data.unlabelled}: holds no other images than those of validation; give others")
     dataset = replace(dataset, items=kept)
-    if (found := dataset.channels()) != training.channels:
-        raise UserError(
-            f"{data.unlabelled}: has images of {counted(found, 'channel')}, {data.path} of {training.channels}; "
-            "convert them"
-        )
-    scaling = data.resize or data.scale / dataset.scale
+    _check_channels(dataset, data, training.channels)
+    scaling = remaining(data.scaling, dataset.scale)
 
     def read(i: int) -> tuple[np.ndarray, np.ndarray]:
         image = dataset.read_image(kept[i], scaling)
@@ -251,8 +252,7 @@ def _read(
     source: Dataset, item: Item, scaling: Scaling, limits: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read image and labels, resized as original images are; the files may be resized copies of these."""
-    if not isinstance(scaling, tuple):
-        scaling /= source.scale
+    scaling = remaining(scaling, source.scale)
     return source.read_image(item, scaling, Normalisation(), limits), source.read_labels(item, scaling)
 
 

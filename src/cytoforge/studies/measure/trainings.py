@@ -18,11 +18,12 @@ from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.staged import finished, train_both_stages, train_two_stage
-from cytoforge.training.tasks.task import Task, run_task
+from cytoforge.training.tasks.task import Task, Trained, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
 Kind = TypeVar("Kind", hyperparameters.Segmentation, hyperparameters.CycleGAN)
 Windowed = TypeVar("Windowed", hyperparameters.Segmentation, hyperparameters.CycleGAN, hyperparameters.Generator)
+Annealed = TypeVar("Annealed", bound=hyperparameters.Segmentation | hyperparameters.Adversarial)
 Method = Callable[[Training], Run]
 """Trains a segmenter, or goes on with a training, or opens a finished one."""
 
@@ -66,15 +67,15 @@ def on_terms(parameters: Kind, study: Study, network: SegmenterNetwork | None = 
 
 
 def windows_on_terms(parameters: Windowed, study: Study) -> Windowed:
-    """Return hyperparameters with windows that are whole images, where the paper's preset resizes them to one size.
+    """Return hyperparameters with windows that are whole images, where the paper's preset resizes them to one size."""
+    if study.preset == "paper" and study.resize:
+        parameters = replace(parameters, crop=study.resize)
+    return steady(parameters, study)
 
-    Rates do not fall in trainings that end when they have converged.
-    """
-    return replace(
-        parameters,
-        crop=study.resize if study.preset == "paper" and study.resize else parameters.crop,
-        anneal=parameters.anneal and not study.budget.until_converged,
-    )
+
+def steady(parameters: Annealed, study: Study) -> Annealed:
+    """Return hyperparameters whose rates do not fall, where trainings end when they have converged."""
+    return replace(parameters, anneal=parameters.anneal and not study.budget.until_converged)
 
 
 def conventional(study: Study, network: SegmenterNetwork | None = None) -> Method:
@@ -104,19 +105,18 @@ def in_stages(study: Study, condition: Condition | None, images: int) -> Method:
     generator = replace(painting, condition=condition or "instances")
     segmenter = on_terms(hyperparameters.SEGMENTATION[study.preset], study)
 
-    def train(training: Training) -> Run:
-        out = training.output.path
-        if finished(out):
-            return Run.open(out)
-        return train_two_stage(segmenter, generator, training, images).run
-
-    return train
+    return lambda training: once(training, lambda: train_two_stage(segmenter, generator, training, images))
 
 
 def trained(task: Task, training: Training) -> Run:
     """Train, go on with an interrupted training, or open a finished one; raises as `run_task`."""
+    return once(training, lambda: run_task(task, training))
+
+
+def once(training: Training, train: Callable[[], Trained]) -> Run:
+    """Return the run of a training: opened if it is finished, else trained."""
     out = training.output.path
-    return Run.open(out) if finished(out) else run_task(task, training).run
+    return Run.open(out) if finished(out) else train().run
 
 
 def reference_segmenter(study: Study, training: Training) -> Run:
@@ -149,21 +149,13 @@ def movie_generator(study: SequenceStudy, method: MovieMethod, training: Trainin
 
 def both_stages(study: SequenceStudy, training: Training) -> Run:
     """Train tGAN's two stages, once: a generator of frames of half the size, and one that enlarges them."""
-    out = training.output.path
-    if finished(out):
-        return Run.open(out)
-    enlarging = hyperparameters.SUPER_RESOLUTION[study.preset]
-    enlarging = replace(enlarging, anneal=enlarging.anneal and not study.budget.until_converged)
-    return train_both_stages(_tgan(study), enlarging, training).run
+    enlarging = steady(hyperparameters.SUPER_RESOLUTION[study.preset], study)
+    return once(training, lambda: train_both_stages(_tgan(study), enlarging, training))
 
 
 def _tgan(study: SequenceStudy) -> hyperparameters.Movie:
-    parameters = hyperparameters.MOVIE[study.preset]
-    return replace(
-        parameters,
-        condition=study.condition or parameters.condition,
-        anneal=parameters.anneal and not study.budget.until_converged,
-    )
+    parameters = steady(hyperparameters.MOVIE[study.preset], study)
+    return replace(parameters, condition=study.condition or parameters.condition)
 
 
 def until_converged(training: Training, max_steps: int) -> Training:

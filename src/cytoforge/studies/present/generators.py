@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cytoforge.data.dataset import Dataset
+from cytoforge.data.images import remaining
 from cytoforge.progress import counted
 from cytoforge.report import Pixels, colour_labels, to_rgb
 from cytoforge.report import Report as Page
@@ -108,7 +109,7 @@ def _add_paintings(presentation: Presentation, paintings: Paintings, study: Gene
     test = Dataset.open(paintings.test).pairs()
     grid = []
     for item in test.items[:PICTURED_IMAGES]:
-        scaling = study.resize or study.scale / test.scale
+        scaling = remaining(study.resize or study.scale, test.scale)
         image, labels = test.read_image(item, scaling), test.read_labels(item, scaling)
         images = [colour_labels(middle(labels)), to_rgb(middle(image))]
         for painted in map(Dataset.open, paintings.painted.values()):

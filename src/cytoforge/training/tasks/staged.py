@@ -14,6 +14,7 @@ import numpy as np
 from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
+from cytoforge.data.images import before_enlarging
 from cytoforge.data.resume import differences, refuse_finished, refuse_other
 from cytoforge.data.run import STAGES, Run
 from cytoforge.data.writer import INFO, DatasetWriter, read_info
@@ -107,8 +108,8 @@ def train_both_stages(
 
 def reduced(data: Data, factor: int) -> Data:
     """Return the data of a first stage, whose frames a second one enlarges."""
-    resize = None if data.resize is None else (-(-data.resize[0] // factor), -(-data.resize[1] // factor))
-    return replace(data, scale=data.scale if resize else data.scale / factor, resize=resize)
+    small = before_enlarging(data.scaling, factor)
+    return replace(data, resize=small) if isinstance(small, tuple) else replace(data, scale=small)
 
 
 def starts_of_stages(runs: tuple[Path, ...], parameters: Movie) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
