@@ -5,8 +5,9 @@ environment variable CYTOFORGE_WEIGHTS; without either it is the user's cache, w
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
@@ -18,6 +19,7 @@ from cytoforge.data.files import check_readable, digest, in_utf8
 from cytoforge.errors import UserError
 from cytoforge.networks.features import LPIPS, I3DFeatures, InceptionFeatures, SqueezeNetFeatures, VGG16Features
 
+Network = TypeVar("Network")
 VARIABLE = "CYTOFORGE_WEIGHTS"
 FILES: dict[FeatureNetwork, tuple[str, ...]] = {  # the first existing file is used
     each.network: tuple(other.file for other in FEATURE_FILES.values() if other.network == each.network)
@@ -117,20 +119,20 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def load_inception(directory: Path | None = None) -> InceptionFeatures | None:
     """Return the Inception network of FID and similar scores on the CPU, None without file; raises as load_features."""
-    state = load_features("inception", directory)
-    try:
-        return InceptionFeatures(state) if state else None
-    except KeyError as error:
-        raise UserError(f"{weights_file('inception', directory)}: lacks the weights {error}; copy it anew") from error
+    return _built("inception", InceptionFeatures, directory)
 
 
 def load_i3d(directory: Path | None = None) -> I3DFeatures | None:
     """Return the network of FVD on the CPU, or None without its file; raises as load_features."""
-    state = load_features("i3d", directory)
+    return _built("i3d", I3DFeatures, directory)
+
+
+def _built(name: FeatureNetwork, build: Callable[[dict[str, Tensor]], Network], where: Path | None) -> Network | None:
+    state = load_features(name, where)
     try:
-        return I3DFeatures(state) if state else None
+        return build(state) if state else None
     except KeyError as error:
-        raise UserError(f"{weights_file('i3d', directory)}: lacks the weights {error}; copy it anew") from error
+        raise UserError(f"{weights_file(name, where)}: lacks the weights {error}; copy it anew") from error
 
 
 def load_lpips(directory: Path | None = None) -> LPIPS | None:
