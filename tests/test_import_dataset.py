@@ -912,6 +912,26 @@ def test_several_sequences_gaps_and_labels_beside_cells(tmp_path: Path, capsys: 
     assert info["sequences"] == {"01": {"source": "setA"}, "02": {"source": "setB"}}
 
 
+@pytest.mark.parametrize(
+    ("write", "damaged", "content"),
+    [
+        ("write_coco", "val.json", '{"images": ['),
+        ("write_labelme", "b.json", '{"shapes"'),
+        ("write_qupath", "b.geojson", '{"type'),
+        ("write_roi", "b.zip", "no archive"),
+        ("write_yolo", "labels/b.txt", "0 a b c d e f"),
+    ],
+)
+def test_damaged_annotations_beside_others_are_named(
+    write: str, damaged: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = globals()[write](tmp_path / "source", {"a": blobs(1)})
+    (source / damaged).parent.mkdir(exist_ok=True)
+    (source / damaged).write_text(content)
+    assert len(imported(source, tmp_path / "out").items) == 1
+    assert f"1 file in which the format was not recognised, left out ({damaged})" in capsys.readouterr().out
+
+
 def test_deepsea_labels_without_a_line_of_titles(tmp_path: Path) -> None:
     source = write_tracking(tmp_path / "source" / "a", FRAMES[:2]).parent
     for file in (source / "a" / "labels").iterdir():

@@ -7,7 +7,7 @@ in an annotation is compared with the names that are there, and never opened as 
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -115,6 +115,16 @@ class Source:
     def images(self) -> list[Path]:
         """All images."""
         return [file for file in self._others if file.suffix.lower() in ENDINGS]
+
+    def unannotated(self, annotated: Container[object]) -> Iterator[str]:
+        """Yield a sentence that counts the images which are not among the annotated ones, if the folder was given."""
+        others = [] if self.single else [self.relative(image) for image in self.images if image not in annotated]
+        return told("image", others, "without annotation, left out")
+
+    def unread(self, read: Container[Path], *endings: str) -> Iterator[str]:
+        """Yield a sentence that counts files whose names end so and which are no annotations of the format."""
+        others = [self.relative(file) for file in self.having(*endings) if file not in read]
+        return told("file", others, "in which the format was not recognised, left out")
 
     @cached_property
     def _named(self) -> dict[str, list[Path]]:

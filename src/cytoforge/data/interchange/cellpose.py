@@ -66,10 +66,7 @@ def _open(source: Source) -> Found:
             lone.append(source.relative(file))
     notes = list(told("further mask", twice, "of the same images, left out"))
     notes += told("mask", lone, "without image, left out")
-    if not source.single:
-        results = {*masks, *items}
-        others = [i for i in source.images if i not in results and not stem(i.name).endswith(OTHERS)]
-        notes += told("image", [source.relative(image) for image in others], "without annotation, left out")
+    notes += source.unannotated({*masks, *items, *(i for i in source.images if stem(i.name).endswith(OTHERS))})
     return Found(tuple(items.values()), tuple(notes))
 
 

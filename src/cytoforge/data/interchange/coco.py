@@ -57,8 +57,6 @@ def _open(source: Source) -> Found:
     files = _files(source)
     items: list[Annotated] = []
     seen: dict[Path | str, Path] = {}
-    missing: list[str] = []
-    lost: list[str] = []
     notes: list[str] = []
     for file in files:
         found, remarks = _read(file)
@@ -77,9 +75,8 @@ def _open(source: Source) -> Found:
     if any(item.image for item in items):
         lost = [item.name for item in items if item.image is None]
         items = [item for item in items if item.image is not None]
-        missing = [] if source.single else [source.relative(image) for image in source.images if image not in seen]
         notes += told("annotated image", lost, "left out, as no such image is there")
-        notes += told("image", missing, "without annotation, left out")
+        notes += source.unannotated(seen)
     elif items:
         notes.append(
             f"none of its images is there, so OUT holds masks alone ({items[0].name} ...); --images names their folder"
@@ -87,6 +84,7 @@ def _open(source: Source) -> Found:
     if len(files) > 1:
         names = ", ".join(file.stem for file in files)
         notes.append(f"{len(files)} files of annotations became the groups of dataset.json: {names}")
+    notes += source.unread(files, ".json")
     return Found(tuple(items), tuple(notes))
 
 

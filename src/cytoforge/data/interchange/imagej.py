@@ -58,7 +58,8 @@ def _open(source: Source) -> Found:
     """Find the image of each file; several files of one image are put together."""
     files: dict[Path, list[Path]] = {}
     lone = []
-    for file in _files(source):
+    read = _files(source)
+    for file in read:
         image = _image_of(source, file)
         if image:
             files.setdefault(image, []).append(file)
@@ -68,10 +69,10 @@ def _open(source: Source) -> Found:
         Annotated(source.relative(image.with_suffix("")), partial(_draw, tuple(own)), image)
         for image, own in files.items()
     ]
-    others = [] if source.single else [source.relative(image) for image in source.images if image not in files]
     notes = [
         *told("file", lone, "of regions without an image of that name, left out"),
-        *told("image", others, "without annotation, left out"),
+        *source.unannotated(files),
+        *source.unread(read, ".roi", ".zip"),
     ]
     return Found(tuple(items), tuple(notes))
 

@@ -42,7 +42,8 @@ def _open(source: Source) -> Found:
     """Find the image of each file: the one that it names, or one of its own name, or the one inside of it."""
     items, lone, words = [], [], dict[str, None]()
     seen: dict[Path, Path] = {}
-    for file in _files(source):
+    files = _files(source)
+    for file in files:
         content = _read(file)
         words |= dict.fromkeys(str(shape.get("label")) for shape in content["shapes"])
         image = source.image(f"{source.relative(file.parent)}/{content.get('imagePath')}")
@@ -56,10 +57,10 @@ def _open(source: Source) -> Found:
             lone.append(source.relative(file))
             continue
         items.append(Annotated(source.relative(file.with_suffix("")), partial(_draw, file), image or inside))
-    others = [] if source.single else [source.relative(image) for image in source.images if image not in seen]
     notes = [
         *told("annotation", lone, "without image, left out"),
-        *told("image", others, "without annotation, left out"),
+        *source.unannotated(seen),
+        *source.unread(files, ".json"),
     ]
     if len(words) > 1:
         notes.append(f"{len(words)} kinds of labels are all taken for cells ({some(list(words))})")

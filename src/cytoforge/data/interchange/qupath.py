@@ -44,7 +44,8 @@ def _open(source: Source) -> Found:
     items, lone = [], []
     seen: dict[Path, Path] = {}
     notes: list[str] = []
-    for file in _files(source):
+    files = _files(source)
+    for file in files:
         name = file.name.rsplit(".", 1)[0]
         only = source.images_in(file.parent)
         image = source.beside(file, name, stem(name)) or (only[0] if len(only) == 1 else None)
@@ -58,9 +59,9 @@ def _open(source: Source) -> Found:
         if regions := len(features) - len(_cells_among(features)):
             notes.append(f"{file.name}: {counted(regions, 'annotation')} around detections, left out")
         items.append(Annotated(source.relative(image.with_suffix("")), partial(_draw, file), image))
-    others = [] if source.single else [source.relative(image) for image in source.images if image not in seen]
     notes += told("annotation", lone, "without image, left out")
-    notes += told("image", others, "without annotation, left out")
+    notes += source.unannotated(seen)
+    notes += source.unread(files, ".geojson", ".json")
     return Found(tuple(items), tuple(notes))
 
 

@@ -66,10 +66,10 @@ def _open(source: Source) -> Found:
         seen.add(image)
         group = subfolder(source, image, "images")
         items.append(Annotated(source.relative(image.with_suffix("")), partial(_draw, file), image, group))
-    others = [] if source.single else [source.relative(image) for image in source.images if image not in seen]
     notes = [
         *told("annotation", lone, "without image, left out"),
-        *told("image", others, "without annotation, left out"),
+        *source.unannotated(seen),
+        *source.unread(files, ".txt"),
     ]
     return Found(tuple(items), tuple(notes))
 
