@@ -20,6 +20,7 @@ from cytoforge.data.movie import MovieWriter
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import INTERPOLATED, interpolated_share, traits
 from cytoforge.settings import Check
+from cytoforge.simulation.phantom import phantom
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -397,3 +398,18 @@ def test_tracks_and_divisions_are_counted(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "movie" / "01_RES" / "res_track.txt").write_text(rows)
     check_command(Check(tmp_path / "movie"))
     assert "sequence 01: 3 tracks with 1 division (RES)" in capsys.readouterr().out
+
+
+def test_a_dataset_whose_writing_was_interrupted_is_not_taken_as_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, labels = phantom(0, (64, 64), 5)
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.png", image[None])
+        write_labels(tmp_path / "masks" / f"{name}.png", labels)
+    (tmp_path / "dataset.json").write_text('{"complete": false}')
+    assert main(["check", str(tmp_path)]) == 1
+    assert "is not finished" in capsys.readouterr().out
+    line = ["train", "segmentation", str(tmp_path), "--out", str(tmp_path.with_name("run")), "--steps", "1"]
+    assert main(line) == 2
+    assert f"{tmp_path}: is not finished; repeat the command that began to write it" in capsys.readouterr().err

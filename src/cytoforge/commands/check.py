@@ -217,6 +217,8 @@ def _look_at_cells(found: Survey, facts: Facts, masks: Mapping[Path, Traits]) ->
 
 
 def _look_at_whole(found: Survey, facts: Facts, dataset: Dataset, areas: np.ndarray) -> None:
+    if not dataset.info.get("complete", True):
+        found.error(dataset.path, "is not finished", "repeat the command that began to write it")
     if facts.images and facts.masks and not facts.pairs:
         found.error(dataset.path, "no image and mask have the same name", "rename the masks like their images")
     if len(facts.channels) > 1:

@@ -155,6 +155,8 @@ def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:
 
 def _open(path: Path, sequences: tuple[str, ...], tracked: bool) -> Dataset:
     found = Dataset.open(path, sequences)
+    if not found.info.get("complete", True):
+        raise UserError(f"{path}: is not finished; repeat the command that began to write it")
     return found.tracked() if tracked else found.pairs()
 
 
@@ -189,8 +191,6 @@ def open_synthetic(
             f'{source.path / INFO}: does not say that these images are synthetic; write {{"synthetic": true}} '
             "into it if they are, and give annotated real images as DATA"
         )
-    if not dataset.info.get("complete", True):
-        raise UserError(f"{source.path}: is not finished; repeat the command that began to write it")
     _check_channels(dataset, data, channels)
     dataset = dataset.numbered(binary=masks.binary, otherwise=masks.otherwise)
     scaling = dataset.scale if tracked else data.scaling
