@@ -420,7 +420,7 @@ def page() -> str:
     ]
     notes = HERE / "few_labels" / "observations.md"
     if notes.exists():
-        lines += ["## What the pictures show", "", notes.read_text()]
+        lines += ["## What the pictures show", "", papers.filled(notes.read_text())]
     return "\n".join(lines).rstrip() + "\n"
 
 
