@@ -335,7 +335,7 @@ def test_only_the_small_image_of_a_pair_is_degraded(monkeypatch: pytest.MonkeyPa
 
 def test_mistakes_are_named() -> None:
     image, labels = scene(20, 20)
-    with pytest.raises(ValueError, match="policy must be one of strong, paper, flip, none, got 'weak'"):
+    with pytest.raises(ValueError, match="policy must be one of strong, wide, paper, flip, none, got 'weak'"):
         augment(image, labels, (8, 8), "weak", seeded(0))
     with pytest.raises(ValueError, match=r"must fit, got \(1, 20, 20\) and \(19, 20\)"):
         augment(image, labels[1:], (8, 8), "none", seeded(0))

@@ -23,7 +23,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-Policy = Literal["strong", "paper", "flip", "none"]
+Policy = Literal["strong", "wide", "paper", "flip", "none"]
 Pair = tuple[Tensor, Tensor]
 
 SMALLEST_WINDOW = 4
@@ -43,6 +43,16 @@ GAMMA, CONTRAST, BRIGHTNESS = (0.67, 1.5), (0.67, 1.5), (-0.15, 0.15)
 P_BLUR, BLUR_SIGMA = 0.2, (0.3, 1.2)
 P_NOISE, NOISE_SIGMA = 0.3, (0.0, 0.04)
 """brightness and noise: shares of the intensity range; blur: px"""
+
+WIDE_SCALE = (0.6, 1.6)
+WIDE_GAMMA, WIDE_CONTRAST, WIDE_BRIGHTNESS = (0.4, 2.5), (0.3, 1.5), (-0.25, 0.25)
+P_INVERSION = 0.2
+P_SHADE, SHADE = 0.3, 0.5
+"""wide: uneven light, as a slope and a bowl of up to this share of the intensity range"""
+P_WIDE_BLUR, WIDE_BLUR_SIGMA = 0.3, (0.3, 2.0)
+P_COARSE, COARSE = 0.2, (0.35, 0.8)
+"""wide: the window is reduced by this factor and enlarged again, as from a weaker objective"""
+P_WIDE_NOISE, WIDE_NOISE_SIGMA = 0.5, (0.0, 0.12)
 
 P_FUNCTION = 0.5
 """paper and differentiable: probability of each function once the item is augmented"""
@@ -64,6 +74,8 @@ def augment(
     `none` only cuts. `paper` is cGAN-Seg's conventional augmentation (its section "Augmentation functions"): with
     probability `p_vanilla` each of ten functions with probability one half, in random order. `strong` rotates, flips,
     scales and deforms, all in one resampling of the source, and varies gamma, contrast, brightness, blur and noise.
+    `wide` does all this more widely, and also inverts grey values, adds uneven light and takes resolution away: for a
+    segmenter of every microscope.
     `flip` only flips and turns by quarters.
 
     Raises ValueError for another policy, for shapes that do not fit together and for windows under 4 px.
@@ -74,10 +86,10 @@ def augment(
         raise ValueError(f"image (C,H,W) and labels (H,W) must fit, got {tuple(image.shape)} and {tuple(labels.shape)}")
     if min(size) < SMALLEST_WINDOW:
         raise ValueError(f"a window must be at least {SMALLEST_WINDOW} px high and wide, got {size}")
-    if policy == "strong":
-        return _strong(image, labels, size, generator)
+    if policy in ("strong", "wide"):
+        return _strong(image, labels, size, generator, wide=policy == "wide")
     if policy == "flip":
-        return _sample(image, labels, *_strong_grid(labels.shape, size, True, generator))
+        return _sample(image, labels, *_strong_grid(labels.shape, size, SCALE, True, generator))
     image, labels = _cut(image, labels, size, generator)
     if policy == "paper" and _chance(p_vanilla, generator):
         image, labels = _vanilla(image, labels, generator)
@@ -241,13 +253,17 @@ def _reflect(index: Tensor, length: int) -> Tensor:
     return torch.minimum(index, 2 * length - 1 - index)
 
 
-def _strong(image: Tensor, labels: Tensor, size: tuple[int, int], generator: Generator) -> Pair:
+def _strong(image: Tensor, labels: Tensor, size: tuple[int, int], generator: Generator, *, wide: bool) -> Pair:
     plain = _chance(P_PLAIN, generator)
-    image, labels = _sample(image, labels, *_strong_grid(labels.shape, size, plain, generator))
-    return image if plain else _strong_intensity(image, generator), labels
+    scales = WIDE_SCALE if wide else SCALE
+    image, labels = _sample(image, labels, *_strong_grid(labels.shape, size, scales, plain, generator))
+    vary = _wide_intensity if wide else _strong_intensity
+    return image if plain else vary(image, generator), labels
 
 
-def _strong_grid(shape: Sequence[int], size: tuple[int, int], plain: bool, generator: Generator) -> Pair:
+def _strong_grid(
+    shape: Sequence[int], size: tuple[int, int], scales: tuple[float, float], plain: bool, generator: Generator
+) -> Pair:
     """Source coordinates y and x (h,w) of a window that is flipped, turned, scaled and deformed about its centre."""
     top, left = _corner(shape, size, generator)
     angle = _integer(0, 3, generator) * math.pi / 2
@@ -258,7 +274,7 @@ def _strong_grid(shape: Sequence[int], size: tuple[int, int], plain: bool, gener
         if _chance(P_ROTATION, generator):
             angle = _uniform(0.0, 2 * math.pi, generator)
         if _chance(P_SCALE, generator):
-            scale = math.exp(_uniform(math.log(SCALE[0]), math.log(SCALE[1]), generator))
+            scale = _factor(scales, generator)
         if _chance(P_ELASTIC, generator):
             dy, dx = _displacement(size, generator)
             y, x = y + dy, x + dx
@@ -279,7 +295,7 @@ def _displacement(size: tuple[int, int], generator: Generator) -> Tensor:
 def _strong_intensity(image: Tensor, generator: Generator) -> Tensor:
     image = _to_unit(image)
     if _chance(P_INTENSITY, generator):
-        image = adjust_gamma(image, math.exp(_uniform(math.log(GAMMA[0]), math.log(GAMMA[1]), generator)))
+        image = adjust_gamma(image, _factor(GAMMA, generator))
     if _chance(P_INTENSITY, generator):
         image = adjust_contrast_with_mean_subtraction(image, _uniform(*CONTRAST, generator))
     if _chance(P_INTENSITY, generator):
@@ -289,6 +305,46 @@ def _strong_intensity(image: Tensor, generator: Generator) -> Tensor:
     if _chance(P_NOISE, generator):
         image = _noise(image, NOISE_SIGMA, generator)
     return _from_unit(image)
+
+
+def _wide_intensity(image: Tensor, generator: Generator) -> Tensor:
+    image = _to_unit(image)
+    if _chance(P_INVERSION, generator):
+        image = 1 - image
+    if _chance(P_COARSE, generator):
+        image = _coarse(image, _uniform(*COARSE, generator))
+    if _chance(P_INTENSITY, generator):
+        image = image ** _factor(WIDE_GAMMA, generator)
+    if _chance(P_INTENSITY, generator):
+        image = _stretch(image, _factor(WIDE_CONTRAST, generator), image.mean())
+    if _chance(P_SHADE, generator):
+        image = image + SHADE * _uniform(0, 1, generator) * _unevenness(image.shape[-2:], generator)
+    if _chance(P_INTENSITY, generator):
+        image = image + _uniform(*WIDE_BRIGHTNESS, generator)
+    if _chance(P_WIDE_BLUR, generator):
+        image = _blur(image, WIDE_BLUR_SIGMA, generator)
+    image = image.clamp(0, 1)
+    if _chance(P_WIDE_NOISE, generator):
+        image = _noise(image, WIDE_NOISE_SIGMA, generator)
+    return _from_unit(image)
+
+
+def _coarse(image: Tensor, factor: float) -> Tensor:
+    """Reduce (C,h,w) by a factor below 1, and bring it back to its size."""
+    size = tuple(image.shape[-2:])
+    reduced = [max(round(factor * length), 2) for length in size]
+    small = F.interpolate(image[None], reduced, mode="bilinear", antialias=True)
+    return F.interpolate(small, size, mode="bilinear")[0]
+
+
+def _unevenness(size: Sequence[int], generator: Generator) -> Tensor:
+    """Draw uneven light (h,w) from -1 to 1: a slope in any direction, and a bright or dark bowl about any point."""
+    y, x = torch.meshgrid(*(torch.linspace(-1, 1, length) for length in size), indexing="ij")
+    angle = _uniform(0.0, 2 * math.pi, generator)
+    top, left = _uniform(-1.0, 1.0, generator), _uniform(-1.0, 1.0, generator)
+    slope = y * math.sin(angle) + x * math.cos(angle)
+    bowl = (y - top) ** 2 + (x - left) ** 2 - 1
+    return (slope + _uniform(-1.0, 1.0, generator) * bowl).clamp(-1, 1)
 
 
 def _vanilla(image: Tensor, labels: Tensor, generator: Generator) -> Pair:
@@ -364,6 +420,11 @@ def _chance(p: float, generator: Generator) -> bool:
 
 def _uniform(low: float, high: float, generator: Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def _factor(between: tuple[float, float], generator: Generator) -> float:
+    """Draw a factor whose logarithm is uniform."""
+    return math.exp(_uniform(math.log(between[0]), math.log(between[1]), generator))
 
 
 def _integer(low: int, high: int, generator: Generator) -> int:
