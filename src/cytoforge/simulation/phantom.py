@@ -57,6 +57,13 @@ def draw_outline(diameter: float, generator: np.random.Generator, rounded: bool 
     Returns:
         Mask (S, S), S odd: the cell about the centre pixel, and at least GAP pixels of background around it.
     """
+    return fill_outline(*random_outline(diameter, generator, rounded))
+
+
+def random_outline(
+    diameter: float, generator: np.random.Generator, rounded: bool = False
+) -> tuple[Field, float, float, float, Field]:
+    """Draw the outline of one cell as the arguments of `fill_outline`; the arguments are those of `draw_outline`."""
     turn = np.arange(STEPS) * (2 * np.pi / STEPS)
     order = np.arange(2, 4 if rounded else 8)[:, None]
     strength = generator.normal(0, 0.03 if rounded else 0.16, order.shape) / order**0.7
@@ -71,13 +78,22 @@ def draw_outline(diameter: float, generator: np.random.Generator, rounded: bool 
     radius *= size / 2 / np.sqrt(np.mean(radius**2))
     stretch = 1.0 if rounded else float(np.clip(np.exp(generator.normal(0.25, 0.2)), 0.8, 1.9))
     bend = 0.0 if rounded else generator.normal(0, 0.25) / size
-    return fill_outline(radius, stretch, bend, generator.uniform(0, 2 * np.pi), generator.uniform(-0.5, 0.5, 2))
+    return radius, stretch, bend, generator.uniform(0, 2 * np.pi), generator.uniform(-0.5, 0.5, 2)
 
 
 def fill_outline(radius: Field, stretch: float, bend: float, angle: float, shift: Field) -> Mask:
     """Fill the curve `radius` (STEPS angles, px), stretched along x at constant area, bent, turned, and shifted (y, x).
 
     Returns a mask (S, S), S odd, as `draw_outline` does.
+    """
+    inside: Mask = outline_level(radius, stretch, bend, angle, shift) <= 1
+    return inside
+
+
+def outline_level(radius: Field, stretch: float, bend: float, angle: float, shift: Field) -> Field:
+    """Return how far the pixels lie from the centre of a cell, in shares of the way to its outline, squared: (S, S).
+
+    The arguments are those of `fill_outline`. The level is 0 at the centre and 1 on the outline.
     """
     turn = np.arange(STEPS) * (2 * np.pi / STEPS)
     along, across = radius * np.cos(turn), radius * np.sin(turn)
@@ -88,8 +104,8 @@ def fill_outline(radius: Field, stretch: float, bend: float, angle: float, shift
     along = (np.cos(angle) * x + np.sin(angle) * y) / stretch
     across = (np.cos(angle) * y - np.sin(angle) * x) * stretch - bend * along**2
     nearest = np.rint(np.arctan2(across, along) * (STEPS / (2 * np.pi))).astype(np.intp) % STEPS
-    inside: Mask = along**2 + across**2 <= radius[nearest] ** 2
-    return inside
+    level: Field = (along**2 + across**2) / radius[nearest] ** 2
+    return level
 
 
 class _Canvas:
@@ -116,7 +132,7 @@ class _Canvas:
         members = self.centres.get(cluster, [])
         least = LEAST * np.count_nonzero(cell)
         for y, x in self._slide(members, len(cell)) if members else [self._anywhere()]:
-            frame, part = _crop((y, x), cell.shape, self.labels.shape)
+            frame, part = crop_patch((y, x), cell.shape, self.labels.shape)
             owner = self.cluster[frame]
             kept = cell[part] & (owner == 0)
             if np.count_nonzero(kept) < least:
@@ -153,7 +169,9 @@ def largest_piece(mask: Mask) -> Mask:
     return mask if count < 2 else pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
 
 
-def _crop(centre: Point, size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def crop_patch(
+    centre: Point, size: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the slices of the frame that a patch of odd `size` about `centre` covers, and those of the patch there."""
     frame: list[slice] = []
     part: list[slice] = []
