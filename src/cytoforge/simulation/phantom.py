@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cytoforge.cells.labels import boxes
+from cytoforge.simulation.optics import illumination, phase_contrast
 
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -257,19 +258,8 @@ class Microscope:
         )
 
     def intensity(self, phase: Field) -> Field:
-        """Return the image (H, W) of a phase map (H, W) in radians; its value is 1 where nothing delays the light.
-
-        The ring attenuates the light near the centre of the pupil and shifts it by a quarter wave, so that a small
-        delay p shows as (1 - p / ring) ** 2: dark, as in positive phase contrast.
-        """
-        fy, fx = np.meshgrid(*(np.fft.fftfreq(n) for n in phase.shape), indexing="ij")
-        square = fy**2 + fx**2
-        aperture = np.exp(-2 * (np.pi * self.blur) ** 2 * square + 8j * np.pi * self.defocus * square)
-        centre = np.exp(-2 * (np.pi * self.halo) ** 2 * square)
-        pupil = aperture * (1 - centre) - 1j * self.ring * centre
-        wave = np.fft.ifft2(np.fft.fft2(np.exp(1j * phase)) * pupil)
-        intensity: Field = np.abs(wave) ** 2 / self.ring**2
-        return intensity
+        """Return the image (H, W) of a phase map (H, W) in radians; its value is 1 where nothing delays the light."""
+        return phase_contrast(np.exp(1j * phase), self.ring, self.halo, self.defocus, self.blur)
 
 
 def phantom_image(labels: Labels, generator: np.random.Generator, microscope: Microscope | None = None) -> Image:
@@ -292,7 +282,7 @@ def phantom_image(labels: Labels, generator: np.random.Generator, microscope: Mi
     scene = np.pad(labels, MARGIN, mode="symmetric")
     phase = _cell_phase(scene, microscope.phase, generator) + _dirt_phase(scene.shape, microscope.dirt, generator)
     light = microscope.intensity(phase)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    light = light * _illumination(labels.shape, microscope.shade, generator)
+    light = light * illumination(labels.shape, microscope.shade, generator)
     electrons = generator.poisson(light * microscope.photons) + generator.normal(0, 4, labels.shape)
     counts = electrons * (microscope.exposure / microscope.photons)
     return np.clip(np.rint(counts), 0, WHITE).astype(np.uint16)
@@ -338,17 +328,6 @@ def _dirt_phase(shape: tuple[int, ...], dirt: float, generator: np.random.Genera
     np.add.at(far.reshape(-1), generator.integers(0, area, count), generator.normal(0, 25, count))
     phase += ndimage.gaussian_filter(far, 5) - ndimage.gaussian_filter(far, 7)
     return phase
-
-
-def _illumination(shape: tuple[int, ...], shade: float, generator: np.random.Generator) -> Field:
-    """Return the illumination (H, W), near 1: a slope and a bright or dark centre."""
-    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    slope = generator.uniform(0, 2 * np.pi)
-    centre = generator.uniform(-0.5, 0.5, 2)
-    tilt = y * np.sin(slope) + x * np.cos(slope)
-    bowl = generator.uniform(-1, 1) * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 - 0.7)
-    light: Field = 1 + shade * np.clip(0.5 * tilt + 0.5 * bowl, -1, 1)
-    return light
 
 
 def _noise(shape: tuple[int, ...], sigma: float, generator: np.random.Generator) -> Field:
