@@ -434,7 +434,6 @@ def _bright(scene: _Scene) -> Field:
 
 def _dark(scene: _Scene) -> Field:
     """Form a dark field image: edges and granules scatter light."""
-    dice = scene.dice
     delay, dust = _debris(scene)
     light = dark_field(np.exp(1j * (_phase(scene) + delay) - dust), scene.length(0.04, 0.3, 1), scene.blur())
     return _relative(scene, light)
