@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cytoforge.cells.labels import boxes
+from cytoforge.simulation.optics import illumination, phase_contrast
 
 Labels = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -57,6 +58,13 @@ def draw_outline(diameter: float, generator: np.random.Generator, rounded: bool 
     Returns:
         Mask (S, S), S odd: the cell about the centre pixel, and at least GAP pixels of background around it.
     """
+    return fill_outline(*random_outline(diameter, generator, rounded))
+
+
+def random_outline(
+    diameter: float, generator: np.random.Generator, rounded: bool = False
+) -> tuple[Field, float, float, float, Field]:
+    """Draw the outline of one cell as the arguments of `fill_outline`; the arguments are those of `draw_outline`."""
     turn = np.arange(STEPS) * (2 * np.pi / STEPS)
     order = np.arange(2, 4 if rounded else 8)[:, None]
     strength = generator.normal(0, 0.03 if rounded else 0.16, order.shape) / order**0.7
@@ -71,13 +79,22 @@ def draw_outline(diameter: float, generator: np.random.Generator, rounded: bool 
     radius *= size / 2 / np.sqrt(np.mean(radius**2))
     stretch = 1.0 if rounded else float(np.clip(np.exp(generator.normal(0.25, 0.2)), 0.8, 1.9))
     bend = 0.0 if rounded else generator.normal(0, 0.25) / size
-    return fill_outline(radius, stretch, bend, generator.uniform(0, 2 * np.pi), generator.uniform(-0.5, 0.5, 2))
+    return radius, stretch, bend, generator.uniform(0, 2 * np.pi), generator.uniform(-0.5, 0.5, 2)
 
 
 def fill_outline(radius: Field, stretch: float, bend: float, angle: float, shift: Field) -> Mask:
     """Fill the curve `radius` (STEPS angles, px), stretched along x at constant area, bent, turned, and shifted (y, x).
 
     Returns a mask (S, S), S odd, as `draw_outline` does.
+    """
+    inside: Mask = outline_level(radius, stretch, bend, angle, shift) <= 1
+    return inside
+
+
+def outline_level(radius: Field, stretch: float, bend: float, angle: float, shift: Field) -> Field:
+    """Return how far the pixels lie from the centre of a cell, in shares of the way to its outline, squared: (S, S).
+
+    The arguments are those of `fill_outline`. The level is 0 at the centre and 1 on the outline.
     """
     turn = np.arange(STEPS) * (2 * np.pi / STEPS)
     along, across = radius * np.cos(turn), radius * np.sin(turn)
@@ -88,8 +105,8 @@ def fill_outline(radius: Field, stretch: float, bend: float, angle: float, shift
     along = (np.cos(angle) * x + np.sin(angle) * y) / stretch
     across = (np.cos(angle) * y - np.sin(angle) * x) * stretch - bend * along**2
     nearest = np.rint(np.arctan2(across, along) * (STEPS / (2 * np.pi))).astype(np.intp) % STEPS
-    inside: Mask = along**2 + across**2 <= radius[nearest] ** 2
-    return inside
+    level: Field = (along**2 + across**2) / radius[nearest] ** 2
+    return level
 
 
 class _Canvas:
@@ -116,7 +133,7 @@ class _Canvas:
         members = self.centres.get(cluster, [])
         least = LEAST * np.count_nonzero(cell)
         for y, x in self._slide(members, len(cell)) if members else [self._anywhere()]:
-            frame, part = _crop((y, x), cell.shape, self.labels.shape)
+            frame, part = crop_patch((y, x), cell.shape, self.labels.shape)
             owner = self.cluster[frame]
             kept = cell[part] & (owner == 0)
             if np.count_nonzero(kept) < least:
@@ -153,7 +170,9 @@ def largest_piece(mask: Mask) -> Mask:
     return mask if count < 2 else pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
 
 
-def _crop(centre: Point, size: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def crop_patch(
+    centre: Point, size: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the slices of the frame that a patch of odd `size` about `centre` covers, and those of the patch there."""
     frame: list[slice] = []
     part: list[slice] = []
@@ -257,19 +276,8 @@ class Microscope:
         )
 
     def intensity(self, phase: Field) -> Field:
-        """Return the image (H, W) of a phase map (H, W) in radians; its value is 1 where nothing delays the light.
-
-        The ring attenuates the light near the centre of the pupil and shifts it by a quarter wave, so that a small
-        delay p shows as (1 - p / ring) ** 2: dark, as in positive phase contrast.
-        """
-        fy, fx = np.meshgrid(*(np.fft.fftfreq(n) for n in phase.shape), indexing="ij")
-        square = fy**2 + fx**2
-        aperture = np.exp(-2 * (np.pi * self.blur) ** 2 * square + 8j * np.pi * self.defocus * square)
-        centre = np.exp(-2 * (np.pi * self.halo) ** 2 * square)
-        pupil = aperture * (1 - centre) - 1j * self.ring * centre
-        wave = np.fft.ifft2(np.fft.fft2(np.exp(1j * phase)) * pupil)
-        intensity: Field = np.abs(wave) ** 2 / self.ring**2
-        return intensity
+        """Return the image (H, W) of a phase map (H, W) in radians; its value is 1 where nothing delays the light."""
+        return phase_contrast(np.exp(1j * phase), self.ring, self.halo, self.defocus, self.blur)
 
 
 def phantom_image(labels: Labels, generator: np.random.Generator, microscope: Microscope | None = None) -> Image:
@@ -292,7 +300,7 @@ def phantom_image(labels: Labels, generator: np.random.Generator, microscope: Mi
     scene = np.pad(labels, MARGIN, mode="symmetric")
     phase = _cell_phase(scene, microscope.phase, generator) + _dirt_phase(scene.shape, microscope.dirt, generator)
     light = microscope.intensity(phase)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    light = light * _illumination(labels.shape, microscope.shade, generator)
+    light = light * illumination(labels.shape, microscope.shade, generator)
     electrons = generator.poisson(light * microscope.photons) + generator.normal(0, 4, labels.shape)
     counts = electrons * (microscope.exposure / microscope.photons)
     return np.clip(np.rint(counts), 0, WHITE).astype(np.uint16)
@@ -338,17 +346,6 @@ def _dirt_phase(shape: tuple[int, ...], dirt: float, generator: np.random.Genera
     np.add.at(far.reshape(-1), generator.integers(0, area, count), generator.normal(0, 25, count))
     phase += ndimage.gaussian_filter(far, 5) - ndimage.gaussian_filter(far, 7)
     return phase
-
-
-def _illumination(shape: tuple[int, ...], shade: float, generator: np.random.Generator) -> Field:
-    """Return the illumination (H, W), near 1: a slope and a bright or dark centre."""
-    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    slope = generator.uniform(0, 2 * np.pi)
-    centre = generator.uniform(-0.5, 0.5, 2)
-    tilt = y * np.sin(slope) + x * np.cos(slope)
-    bowl = generator.uniform(-1, 1) * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 - 0.7)
-    light: Field = 1 + shade * np.clip(0.5 * tilt + 0.5 * bowl, -1, 1)
-    return light
 
 
 def _noise(shape: tuple[int, ...], sigma: float, generator: np.random.Generator) -> Field:

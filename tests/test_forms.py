@@ -1,0 +1,128 @@
+"""Forms of cells: what their labels promise, their sizes and shapes, and the guards."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import regionprops
+
+from cytoforge.simulation.forms import SMALLEST, Form, draw_cells
+
+FORMS: tuple[Form, ...] = get_args(Form)
+TOLERANCE = 0.12
+"""Largest deviation of the median diameter over many scenes from the one asked for, relative to it."""
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def inner_cells(labels: NDArray[np.int32]) -> list[int]:
+    """Ids of the cells that the frame does not cut."""
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return sorted(set(range(1, int(labels.max()) + 1)) - set(edge.tolist()))
+
+
+def scenes(form: Form, diameter: float, count: int = 30) -> list[NDArray[np.int32]]:
+    return [draw_cells(form, (256, 256), diameter, rng(seed)) for seed in range(count)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    form=st.sampled_from(FORMS),
+    height=st.integers(1, 120),
+    width=st.integers(1, 120),
+    diameter=st.floats(8, 60),
+    seed=st.integers(0, 2**32),
+)
+def test_cells_are_connected_numbered_and_not_tiny(
+    form: Form, height: int, width: int, diameter: float, seed: int
+) -> None:
+    labels = draw_cells(form, (height, width), diameter, rng(seed))
+    assert labels.shape == (height, width)
+    assert labels.dtype == np.int32
+    areas = np.bincount(labels.ravel())
+    assert (areas[1:] > 0).all()
+    for cell in range(1, len(areas)):
+        assert ndimage.label(labels == cell)[1] == 1
+    for cell in inner_cells(labels):
+        assert areas[cell] >= SMALLEST
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_same_seed_same_cells_and_another_seed_others(form: Form) -> None:
+    first, again, other = (draw_cells(form, (128, 96), 15.0, rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("diameter", [10.0, 24.0])
+def test_median_diameter_is_near_the_one_asked_for(form: Form, diameter: float) -> None:
+    areas = [np.bincount(labels.ravel())[inner_cells(labels)] for labels in scenes(form, diameter)]
+    median = np.median([np.sqrt(4 / np.pi * np.median(scene)) for scene in areas if len(scene) > 5])
+    assert median == pytest.approx(diameter, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_scenes_are_sparse_and_dense_and_cells_cross_the_frame(form: Form) -> None:
+    drawn = scenes(form, 20.0)
+    coverage = [(labels > 0).mean() for labels in drawn]
+    assert min(coverage) < (0.6 if form == "epithelium" else 0.1)
+    assert max(coverage) > 0.5
+    assert sum(labels.max() - len(inner_cells(labels)) for labels in drawn) > 100
+
+
+def aspects(form: Form) -> NDArray[np.float64]:
+    """Ratios of the axes of the cells of some scenes."""
+    ratios = []
+    for labels in scenes(form, 24.0, 15):
+        inside = set(inner_cells(labels))
+        ratios += [
+            region.axis_major_length / region.axis_minor_length
+            for region in regionprops(labels)
+            if region.label in inside and region.area > 100
+        ]
+    return np.array(ratios)
+
+
+def test_rods_and_spindles_are_long_and_round_cells_are_not() -> None:
+    assert np.median(aspects("round")) < 1.25
+    assert np.percentile(aspects("round"), 95) < 1.6
+    for form in ("bacteria", "elongated"):
+        assert np.median(aspects(form)) > 2
+        assert np.percentile(aspects(form), 90) > 3.5
+
+
+def test_confluent_epithelium_covers_the_frame_but_for_its_borders() -> None:
+    coverage = np.array([(labels > 0).mean() for labels in scenes("epithelium", 30.0, 40)])
+    assert np.median(coverage) > 0.8
+    assert (coverage > 0.97).any()
+    assert (coverage < 0.7).any()
+
+
+def test_buds_are_smaller_than_their_mothers_and_touch_them() -> None:
+    touching, small = 0, 0
+    for labels in scenes("yeast", 20.0, 10):
+        areas = np.bincount(labels.ravel())
+        for cell in inner_cells(labels):
+            if areas[cell] < 0.4 * np.pi * 100:
+                small += 1
+                ring = ndimage.binary_dilation(labels == cell)
+                touching += bool(np.setdiff1d(labels[ring], [0, cell]).size)
+    assert small > 20
+    assert touching > 0.8 * small
+
+
+def test_values_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"form must be one of adherent.*got 'square'"):
+        draw_cells("square", (64, 64), 20.0, rng())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="two positive lengths"):
+        draw_cells("round", (0, 64), 20.0, rng())
+    for diameter in (7.9, 60.1, float("nan")):
+        with pytest.raises(ValueError, match="diameter must be 8 to 60 px"):
+            draw_cells("round", (64, 64), diameter, rng())
