@@ -14,9 +14,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from cytoforge.cells.instances import cell_diameters
+from cytoforge.cells.instances import cell_diameters, inner_border
 from cytoforge.cells.labels import dense
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
@@ -30,6 +32,8 @@ SIZES = (0.6, 1.7)
 """factors of DIAMETER between which the median diameter of a window's cells is drawn"""
 CELLS_IN_VIEW = 0.9
 """share of windows of real images that are drawn about a pixel of a cell"""
+VISIBLE, STEEPER, ATTEMPTS = 0.8, 1.3, 10
+"""least share of simulated cells whose edge is so many times steeper than the ground, and scenes drawn for it"""
 REAL: dict[str, float] = {  # folder and share of the windows
     "pretrain/dsb2018_fluo": 6,
     "dsb256/train": 6,
@@ -115,12 +119,28 @@ def real(folder: str, held: bool, generator: np.random.Generator) -> Window:
 
 
 def simulated(form: Form, modality: Modality, generator: np.random.Generator) -> Window:
-    """Draw cells, and their image."""
-    diameter = wanted(generator)
-    labels = draw_cells(form, (SIDE, SIDE), diameter, generator)
-    image = draw_image(labels, modality, diameter, generator)[None]
+    """Draw cells, and their image; anew where hardly anybody would see the cells."""
     normalisation = Normalisation()
-    return normalisation.apply(image, normalisation.measure(image)), labels
+    for _ in range(ATTEMPTS):
+        diameter = wanted(generator)
+        labels = draw_cells(form, (SIDE, SIDE), diameter, generator)
+        image = draw_image(labels, modality, diameter, generator)[None]
+        image = normalisation.apply(image, normalisation.measure(image))
+        if visible(image[0], labels) >= VISIBLE:
+            break
+    return image, labels
+
+
+def visible(image: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
+    """Return the share of the cells whose edge is steeper than the image is where there is no cell; 1 without cells."""
+    steepness = ndimage.gaussian_gradient_magnitude(image.astype(np.float64), 1.0)
+    edge = inner_border(torch.from_numpy(labels)[None])[0].numpy()
+    ground = ndimage.minimum_filter(labels == 0, 7)
+    usual = np.median(steepness[ground]) if ground.mean() > 0.05 else np.percentile(steepness, 20)
+    ids = np.unique(labels[edge])
+    if ids.size == 0:
+        return 1.0
+    return float(np.mean(ndimage.mean(steepness, np.where(edge, labels, 0), ids) > STEEPER * usual))
 
 
 def wanted(generator: np.random.Generator) -> float:
