@@ -174,7 +174,7 @@ def main() -> None:
     for part, count in (("val", given.windows // 25), ("train", given.windows)):
         for kind in ("images", "masks"):
             (given.pool / part / kind).mkdir(parents=True, exist_ok=True)
-        write_json(given.pool / part / "dataset.json", {"limits": [[0, 255]]})
+        write_json(given.pool / part / "dataset.json", {"limits": [0, 255]})
         for number in range(count):
             write(given.pool / part, number, given.seed, part == "val")
 

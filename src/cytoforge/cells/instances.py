@@ -1,8 +1,8 @@
 """Cells as label images, and the class maps that a network learns in their place.
 
 A target turns labels into classes (`encode`, for training) and class probabilities back into labels (`decode`).
-`Boundary` separates touching cells by a border class and is the default; `Semantic` knows cell and background only,
-as in cGAN-Seg. `condition` turns labels into the input of an image generator.
+`Boundary` separates touching cells by a border class and is the default; `Depth` also tells how deep inside its cell a
+pixel lies; `Semantic` knows cell and background only, as in cGAN-Seg. `condition` turns labels into the input of an image generator.
 """
 
 from collections.abc import Callable, Mapping
@@ -94,10 +94,7 @@ class Boundary:
         markers, count = ndimage.label(foreground & (interior > border), structure=EIGHT_CONNECTED)
         size = np.bincount(markers.ravel(), weights=(interior - border).ravel(), minlength=count + 1)
         markers = _keep(markers, size >= self.minimum_marker)
-        cells = watershed(border - interior, markers, connectivity=2, mask=foreground)
-        patches, _ = ndimage.label(foreground & (cells == 0), structure=EIGHT_CONNECTED)
-        cells = np.where(patches > 0, patches + cells.max(), cells)
-        return _keep(cells, np.bincount(cells.ravel()) >= self.minimum_area)
+        return _flooded(border - interior, markers, foreground, self.minimum_area)
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,84 @@ class Semantic:
         return _keep(components, np.bincount(components.ravel()) >= self.minimum_area)
 
 
-TARGETS: Mapping[str, Target] = MappingProxyType({"boundary": Boundary(), "semantic": Semantic()})
+@dataclass(frozen=True)
+class Depth:
+    """Background 0, border 1, then three depths inside the cell, 2 to 4: cells grow from their deepest pixels.
+
+    Depth is the square root of the cell's `potential`, in which a cell of any form has one summit where its distance to
+    the edge has several. Expected depth, the mean of HEIGHTS by the probabilities, is the relief that is flooded.
+    """
+
+    name: str = field(default="depth", init=False)
+    classes: int = field(default=5, init=False)
+    protocol: Literal["instances", "paper"] = field(default="instances", init=False)
+    cuts: tuple[float, float] = (0.5, 0.8)
+    """Depths between the three classes of the inside."""
+    marker: float = 0.5
+    """Connected pixels of at least this expected depth start a cell."""
+    minimum_marker: int = 2
+    """Markers of fewer pixels are dropped (px)."""
+    minimum_area: int = 15
+    """Cells of fewer pixels are dropped as specks (px; cGAN-Seg drops objects below 15 px)."""
+
+    def encode(self, labels: Tensor) -> Tensor:
+        """Labels (B,H,W), any integers -> classes (B,H,W) int64; the border as in `Boundary`. ValueError if not 3-D."""
+        classes, depth = TARGETS["boundary"].encode(labels), potential(labels).sqrt()
+        inside = 2 + (depth > self.cuts[0]).long() + (depth > self.cuts[1]).long()
+        return torch.where(classes == 1, inside, (classes == 2).long())
+
+    def decode(self, probabilities: NDArray[np.floating[Any]]) -> Labels:
+        """Probabilities (5,H,W) -> labels (H,W) int32, cells 1..N; a patch of foreground without a marker is one cell.
+
+        Foreground is where background is below one half. ValueError on another shape.
+        """
+        _check_probabilities(probabilities, self.classes)
+        foreground = probabilities[0] < 0.5
+        depth = np.tensordot(np.asarray(HEIGHTS, probabilities.dtype), probabilities, 1)
+        markers, count = ndimage.label(foreground & (depth > self.marker), structure=EIGHT_CONNECTED)
+        markers = _keep(markers, np.bincount(markers.ravel(), minlength=count + 1) >= self.minimum_marker)
+        return _flooded(-depth, markers, foreground, self.minimum_area)
+
+
+HEIGHTS = (0, 0, 1 / 3, 2 / 3, 1)
+"""Depth that each class of `Depth` stands for."""
+RELAXATIONS = 48
+"""Steps towards the potential; from the distance to the edge, they suffice for cells of up to some 50 px."""
+
+
+def potential(labels: Tensor) -> Tensor:
+    """Solve Poisson's equation inside each cell: labels (B,H,W), any integers -> (B,H,W) float32 in [0, 1].
+
+    Its Laplacian is constant inside the cell, its value 0 outside, and it is divided by its maximum in the cell. The
+    image's edge is no edge of a cell. ValueError if not (B,H,W).
+    """
+    _check_batch(labels)
+    height, width = labels.shape[1:]
+    cell = (labels != 0).float()
+    distance = DEEPEST * condition(labels, "instances")[:, 2]
+    around = ((0, 1), (2, 1), (1, 0), (1, 2))
+    padded = _repeated(labels)
+    same = [(padded[:, y : y + height, x : x + width] == labels) * cell for y, x in around]
+    level = distance * distance.clamp(max=DEEPEST / 2)
+    for _ in range(RELAXATIONS):
+        padded = _repeated(level)
+        total = sum(padded[:, y : y + height, x : x + width] * own for (y, x), own in zip(around, same, strict=True))
+        level = (total + 1) / 4 * cell
+    items = torch.arange(len(labels), device=labels.device)[:, None, None]
+    _, owner = torch.unique(labels.long() + (items << 33), return_inverse=True)
+    summit = torch.zeros(int(owner.max()) + 1, device=labels.device).scatter_reduce(
+        0, owner.flatten(), level.flatten(), "amax"
+    )
+    return level / summit[owner].clamp(min=1e-6)
+
+
+def _repeated(values: Tensor) -> Tensor:
+    """Values (B,H,W) with a border of one pixel, which repeats the outermost."""
+    values = torch.cat([values[:, :1], values, values[:, -1:]], dim=1)
+    return torch.cat([values[:, :, :1], values, values[:, :, -1:]], dim=2)
+
+
+TARGETS: Mapping[str, Target] = MappingProxyType({"boundary": Boundary(), "depth": Depth(), "semantic": Semantic()})
 
 
 DEEPEST = 16
@@ -251,6 +325,16 @@ def _own_neighbours(labels: Tensor, where: tuple[Tensor, ...]) -> Tensor:
     inside = (rows >= 0) & (rows < labels.shape[1]) & (columns >= 0) & (columns < labels.shape[2])
     around = labels[item[:, None, None], rows.clamp(0, labels.shape[1] - 1), columns.clamp(0, labels.shape[2] - 1)]
     return ((around == labels[where][:, None, None]) & inside).sum(dim=(1, 2))
+
+
+def _flooded(
+    relief: NDArray[np.floating[Any]], markers: Labels, foreground: NDArray[np.bool_], minimum_area: int
+) -> Labels:
+    """Grow cells from markers (H,W) through the foreground, lowest relief first; patches without a marker are cells."""
+    cells = watershed(relief, markers, connectivity=2, mask=foreground)
+    patches, _ = ndimage.label(foreground & (cells == 0), structure=EIGHT_CONNECTED)
+    cells = np.where(patches > 0, patches + cells.max(), cells)
+    return _keep(cells, np.bincount(cells.ravel()) >= minimum_area)
 
 
 def _keep(labels: NDArray[np.integer[Any]], keep: NDArray[np.bool_]) -> Labels:

@@ -85,7 +85,7 @@ class RunConfig(Settings):
     command: str = ""
     config: dict[str, Any] = {}
     networks: dict[str, NetworkSettings] = {}
-    target: Literal["boundary", "semantic"] = "boundary"
+    target: Literal["boundary", "depth", "semantic"] = "boundary"
     scale: Annotated[float, Field(ge=0.001, le=8)] = 1.0
     resize: Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     normalisation: NormalisationSettings | None = None

@@ -12,7 +12,7 @@ from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunF
 Method = Literal["conventional", "cyclegan", "two-stage", "mean-teacher"]
 Condition = Literal["mask", "instances"]
 Network = Literal["unet", "cellpose", "deepsea"]
-TargetName = Literal["boundary", "semantic"]
+TargetName = Literal["boundary", "depth", "semantic"]
 Augmentation = Literal["strong", "paper"]
 Schedule = Literal["mix", "pretrain"]
 Perceptual = Literal["auto", "vgg", "features"]
@@ -184,7 +184,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     network: Network = "unet"
     """segmentation network"""
     target: TargetName = "boundary"
-    """boundary: background, interior, border (touching cells stay apart); semantic: the paper's two classes"""
+    """boundary: background, interior, border (touching cells stay apart); depth: also three depths inside cells;
+    semantic: the paper's two classes"""
     augmentation: Augmentation = "strong"
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
     generator: Literal["style-unet", "unet"] = "style-unet"
