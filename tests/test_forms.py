@@ -13,7 +13,7 @@ from skimage.measure import regionprops
 from cytoforge.simulation.forms import SMALLEST, Form, _Plane, draw_cells
 
 FORMS: tuple[Form, ...] = get_args(Form)
-TOLERANCE = 0.12
+TOLERANCE = 0.1
 """Largest deviation of the median diameter over many scenes from the one asked for, relative to it."""
 
 
