@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import regionprops
 
-from cytoforge.simulation.forms import SMALLEST, Form, draw_cells
+from cytoforge.simulation.forms import SMALLEST, Form, _Plane, draw_cells
 
 FORMS: tuple[Form, ...] = get_args(Form)
-TOLERANCE = 0.12
+TOLERANCE = 0.1
 """Largest deviation of the median diameter over many scenes from the one asked for, relative to it."""
 
 
@@ -116,6 +116,45 @@ def test_buds_are_smaller_than_their_mothers_and_touch_them() -> None:
                 touching += bool(np.setdiff1d(labels[ring], [0, cell]).size)
     assert small > 20
     assert touching > 0.8 * small
+
+
+def test_border_of_cells_is_midway_and_does_not_depend_on_their_order() -> None:
+    y, x = np.mgrid[-6:7, -6:7]
+    disc = (y**2 + x**2) / 36
+    left, right = np.array([13.0 + 10, 13.0 + 8]), np.array([13.0 + 10, 13.0 + 14])
+    for first, second in ((left, right), (right, left)):
+        plane = _Plane((20, 24), 8.0, rng())
+        assert plane.margin == 13
+        plane.paint(first, disc)
+        plane.paint(second, disc)
+        row = plane.labels_in_frame()[10]
+        # column 11 is as far from one centre as from the other and goes to the cell that came first
+        border = 12 if first is left else 11
+        assert row[2] == row[border - 1] != row[border] == row[20]
+        assert row[1] == row[21] == 0
+
+
+def test_a_cell_that_others_hide_is_left_out() -> None:
+    y, x = np.mgrid[-6:7, -6:7]
+    disc = (y**2 + x**2) / 36
+    for level, cells in ((0.5 * disc, 1), (2.0 + disc, 1), (disc, 1)):
+        plane = _Plane((20, 20), 8.0, rng())
+        plane.paint(np.array([23.0, 23.0]), disc)
+        plane.paint(np.array([23.0, 23.0]), level)
+        assert plane.labels_in_frame().max() == cells
+    plane.paint(np.array([23.0, 23.0]), 0.25 * disc, free=0.5)
+    assert len(plane.areas) == 3
+
+
+def test_gaps_between_cells_are_as_wide_as_asked_and_lie_nowhere_else() -> None:
+    for gap in range(3):
+        plane = _Plane((8, 8), 8.0, rng())
+        plane.labels[14:20, 13:17], plane.labels[14:20, 17:21] = 1, 2
+        plane.separate(gap)
+        row = plane.labels[16, 13:21]
+        assert np.count_nonzero(row == 0) == gap
+        assert row[0] == 1 and row[-1] == 2
+        assert np.count_nonzero(plane.labels) == 6 * (8 - gap)
 
 
 def test_values_out_of_range_are_refused() -> None:

@@ -83,25 +83,25 @@ class _Plane:
         self.shape = (frame[0] + 2 * self.margin, frame[1] + 2 * self.margin)
         self.labels: Labels = np.zeros(self.shape, np.int32)
         self.level: Field = np.full(self.shape, np.inf)
-        self.areas = [0.0]
+        self.areas = [0]
 
-    def paint(self, centre: Field, level: Field, free: float = 0.0, area: float | None = None) -> None:
+    def paint(self, centre: Field, level: Field, free: float = 0.0, always: bool = False) -> None:
         """Paint the cell `level` (S, S), S odd, about a centre (y, x), if the share `free` of it lies on background.
 
-        `area` is the cell's usual number of pixels, where not all pixels of a level up to 1 are meant to be its own.
+        Unless it is to stay `always`, it is left out in the end where others cover too much of it.
         """
         frame, part = crop_patch((round(centre[0]), round(centre[1])), level.shape, self.shape)
         if any(span.start >= span.stop for span in frame):
             return
         level = level[part]
         inside = level <= 1
-        covered = np.count_nonzero(inside)
+        covered = int(np.count_nonzero(inside))
         if free and np.count_nonzero(inside & (self.labels[frame] == 0)) < free * covered:
             return
         won = inside & (level < self.level[frame])
         self.labels[frame][won] = len(self.areas)
         self.level[frame][won] = level[won]
-        self.areas.append(covered if area is None else min(covered, area))
+        self.areas.append(0 if always else covered)
 
     def labels_in_frame(self) -> Labels:
         """Return the labels (H, W) of the frame, without hidden cells, torn-off pieces, and cells below SMALLEST."""
@@ -128,21 +128,26 @@ class _Plane:
         lowest = ndimage.minimum_filter(np.where(self.labels > 0, self.labels, np.iinfo(np.int32).max), size)
         self.labels[(self.labels > 0) & (highest != lowest)] = 0
 
-    def scatter(
-        self, *, spread: float, room: float, densest: float, pushes: int = PUSHES
-    ) -> Iterator[tuple[Field, float]]:
+    def scatter(self, *, spread: float, room: float, densest: float) -> Iterator[tuple[Field, float]]:
         """Lay out cells in a random pattern; yield the centre (y, x) and the radius of each, in pixels.
 
         `spread` is the standard deviation of the logarithm of the radius, `room` the distance of neighbours relative to
         the sum of their radii, `densest` the highest local share of the plane that is cell.
         """
         density = self.density(densest)
-        mean = np.pi / 4 * self.diameter**2 * np.exp(2 * spread**2)
-        count = self.generator.poisson(density.sum() / mean)
+        count = self.generator.poisson(density.sum() / self.mean_area(spread))
         places = self.generator.choice(density.size, count, p=(density / density.sum()).ravel())
         points = np.stack(np.unravel_index(places, self.shape), axis=1) + self.generator.uniform(-0.5, 0.5, (count, 2))
-        radii = self.diameter / 2 * np.exp(spread * np.clip(self.generator.standard_normal(count), -2.2, 2.2))
-        yield from zip(_push_apart(points, room * radii, pushes), radii.tolist(), strict=True)
+        radii = self.radii(count, spread)
+        yield from zip(_push_apart(points, room * radii, PUSHES), radii.tolist(), strict=True)
+
+    def radii(self, count: int, spread: float) -> Field:
+        """Draw radii (count,) in pixels, the logarithm of which has the standard deviation `spread`."""
+        return self.diameter / 2 * np.exp(spread * np.clip(self.generator.standard_normal(count), -2.2, 2.2))
+
+    def mean_area(self, spread: float) -> float:
+        """Return the mean area of discs of such radii, in pixels."""
+        return float(np.pi / 4 * self.diameter**2 * np.exp(2 * spread**2))
 
     def density(self, densest: float) -> Field:
         """Draw the local share of the plane (H, W) that is cell: even or patchy, sparse or dense, at most `densest`."""
@@ -211,6 +216,11 @@ def _level(
     return outline_level(curve, stretch, bend, angle, generator.uniform(-0.5, 0.5, 2))
 
 
+def _on_top(level: Field) -> Field:
+    """Return the level of a cell that loses hardly a pixel to others, as rounded cells lie on top of flat ones."""
+    return np.where(level <= 1, level / 9, level)
+
+
 def _polygon(generator: np.random.Generator, ruffle: float) -> Field:
     """Return the radius (STEPS,) of a spread cell: corners joined by concave or bulging edges, some ruffled."""
     corners = int(generator.integers(3, 8))
@@ -241,20 +251,19 @@ def _adherent(plane: _Plane) -> None:
     room, swell = generator.uniform(0.85, 1.2), generator.uniform(1, 1.15)
     for centre, radius in plane.scatter(spread=generator.uniform(0, 0.2), room=room, densest=0.8):
         rounded = generator.random() < mitotic
-        curve, *posture = random_outline(2 * radius * (1 if rounded else swell), generator, rounded)
+        curve, stretch, bend, angle, shift = random_outline(2 * radius * (1 if rounded else swell), generator, rounded)
         mean = np.sqrt(np.mean(curve**2))
-        level = outline_level(mean * (curve / mean) ** (1 - compact), *posture)
-        plane.paint(centre, level / 4 * (level <= 1) + level * (level > 1) if rounded else level)
+        level = outline_level(mean * (curve / mean) ** (1 - compact), stretch, bend, angle, shift)
+        plane.paint(centre, _on_top(level) if rounded else level)
 
 
 def _spread(plane: _Plane) -> None:
     generator = plane.generator
-    mitotic, ruffle = generator.choice([0.0, 0.05, 0.15]), generator.uniform(0, 0.05)
+    mitotic, ruffle = generator.choice([0.0, 0.05, 0.15]), generator.uniform(0, 0.03)
     room, swell = generator.uniform(0.8, 1.1), generator.uniform(1, 1.4)
     for centre, radius in plane.scatter(spread=generator.uniform(0.1, 0.45), room=room, densest=1.0):
         if generator.random() < mitotic:
-            level = _blob(0.6 * plane.diameter / 2, generator, rough=0.02)
-            plane.paint(centre, np.where(level <= 1, level / 9, level))
+            plane.paint(centre, _on_top(_blob(0.3 * plane.diameter, generator, rough=0.02)))
         else:
             stretch = np.exp(abs(generator.normal(0, 0.15)))
             plane.paint(centre, _level(_polygon(generator, ruffle), swell * radius, generator, stretch))
@@ -325,8 +334,7 @@ def _axes(reach: int, angle: float, generator: np.random.Generator) -> tuple[Fie
 
 def _sheaf(cells: int, length: float, width: float, loose: float, generator: np.random.Generator) -> Iterator[Rod]:
     """Lay long cells side by side in bent rows about the origin; yield each, from the middle of the sheaf outwards."""
-    across = max(1, round(np.sqrt(cells * length / width) * generator.uniform(0.4, 1.2)))
-    across = min(across, cells)
+    across = min(max(1, round(np.sqrt(cells * length / width) * generator.uniform(0.4, 1.2))), cells)
     angle, bend = generator.uniform(0, np.pi), generator.normal(0, 0.5)
     reach = 0.5 * cells / across * length * 1.27
     height = max(0.5 * across, 0.5)
@@ -343,7 +351,7 @@ def _sheaf(cells: int, length: float, width: float, loose: float, generator: np.
             if abs(end - size / 2) <= half
         ]
     curve = bend / max(reach, width * height, 3 * length)
-    for u, v, size in sorted(rods, key=lambda rod: rod[0] ** 2 + rod[1] ** 2)[: max(cells, 1)]:
+    for u, v, size in sorted(rods, key=lambda rod: rod[0] ** 2 + rod[1] ** 2)[:cells]:
         turned = np.arctan(2 * curve * u) + generator.normal(0, 0.04 + 0.15 * loose)
         u, v = u - v * 2 * curve * u / np.hypot(1, 2 * curve * u), v + curve * u**2
         yield u * axis + v * normal, angle + turned, size, curve
@@ -375,7 +383,7 @@ def _bacteria(plane: _Plane) -> None:
     for centre, angle, size, bend in _sheaves(plane, aspect * width, width, loose):
         length = size * aspect * width
         rise, wave = bend * length / 2 + generator.normal(0, bent), wavy * generator.normal(0, 1)
-        plane.paint(centre, _rod(length, width, rise, wave, angle, generator), free=0.7)
+        plane.paint(centre, _rod(length, width, rise, wave, angle, generator), free=0.8)
 
 
 def _elongated(plane: _Plane) -> None:
@@ -404,14 +412,10 @@ def _neuron(radius: float, generator: np.random.Generator) -> Field:
         steps = int(radius * generator.uniform(1.8, 5))
         heading = generator.uniform(0, 2 * np.pi) + np.cumsum(generator.normal(0, 0.5 / np.sqrt(radius), steps))
         y, x = (reach + np.rint(np.cumsum(part(heading))).astype(int) for part in (np.sin, np.cos))
-        for row, column, until in (
-            (0, 0, steps),
-            (0, 1, steps),
-            (1, 0, steps),
-            (1, 1, steps),
-            (-1, 0, int(1.6 * radius)),
-        ):
-            level[y[:until] + row, x[:until] + column] = np.minimum(level[y[:until] + row, x[:until] + column], 0.5)
+        thick = int(1.6 * radius)
+        for row, column, until in ((0, 0, steps), (0, 1, steps), (1, 0, steps), (1, 1, steps), (-1, 0, thick)):
+            trace = y[:until] + row, x[:until] + column
+            level[trace] = np.minimum(level[trace], 0.5)
     return level
 
 
@@ -419,9 +423,8 @@ def _spindle(length: float, area: float, bend: float, angle: float, generator: n
     """Return the level of a spindle of given length and area in pixels, with one bulge and thin, wavy processes."""
     half = length / 2
     place = np.linspace(-1, 1, 65)
-    bulges = np.exp(
-        -generator.uniform(1.2, 5, 2)[:, None] * np.abs(place - generator.uniform(-0.5, 0.5, (2, 1))) ** 2.2
-    )
+    narrow, middle = generator.uniform(1.2, 5, (2, 1)), generator.uniform(-0.5, 0.5, (2, 1))
+    bulges = np.exp(-narrow * np.abs(place - middle) ** 2.2)
     ends = 1 - np.abs(place) ** generator.uniform(2, 8)
     # half widths on either side of the axis
     sides = ends * (generator.uniform(0.05, 0.5) + generator.uniform(0.5, 1, (2, 1)) * bulges)
@@ -441,13 +444,12 @@ def _epithelium(plane: _Plane) -> None:
     generator = plane.generator
     islands = generator.random() < 0.3
     spread = generator.uniform(0.05, 0.5)
-    mean = np.pi / 4 * plane.diameter**2 * np.exp(2 * spread**2)
-    count = int(np.ceil(plane.labels.size / mean))
+    count = int(np.ceil(plane.labels.size / plane.mean_area(spread)))
     angle, stretch = generator.uniform(0, np.pi), np.exp(abs(generator.normal(0, 0.2)))
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     metric = axes.T @ np.diag([stretch, 1 / stretch]) @ axes
     points = generator.uniform(0, 1, (count, 2)) * plane.shape
-    radii = plane.diameter / 2 * np.exp(spread * np.clip(generator.standard_normal(count), -2.2, 2.2))
+    radii = plane.radii(count, spread)
     points = _push_apart(points @ metric, 0.97 * radii, int(generator.integers(8, PUSHES))) @ np.linalg.inv(metric)
     if islands:
         field = plane.smooth(plane.diameter * generator.uniform(1.5, 4)) - generator.normal(0, 0.7)
@@ -457,6 +459,7 @@ def _epithelium(plane: _Plane) -> None:
     wobble = plane.diameter * generator.uniform(0, 0.1)
     warp = np.stack([wobble * plane.smooth(plane.diameter * generator.uniform(0.3, 0.8)) for _ in range(2)])
     reach = 1.12 if islands else 2.2
+    limit = (reach * radii.max(initial=1.0)) ** 2
     for point, radius in zip(points, radii, strict=True):
         side = int(np.ceil(reach * radius * stretch + 2 * wobble)) + GAP
         centre = round(point[0]), round(point[1])
@@ -466,12 +469,11 @@ def _epithelium(plane: _Plane) -> None:
         y = np.arange(frame[0].start, frame[0].stop)[:, None] + warp[0][frame] - point[0]
         x = np.arange(frame[1].start, frame[1].stop) + warp[1][frame] - point[1]
         level = np.full((2 * side + 1, 2 * side + 1), np.inf)
-        # power distance, so that borders are straight before the plane is warped
+        # power distance: borders are straight before the plane is warped
         power = (metric[0, 0] * y + metric[0, 1] * x) ** 2 + (metric[1, 0] * y + metric[1, 1] * x) ** 2 - radius**2
-        most = (reach**2 - 1) * radius**2
-        level[part] = np.where(power <= most, (power - most) / plane.diameter**2, np.inf)
-        plane.paint(point, level, area=0)
-    plane.separate(int(generator.integers(3)))
+        level[part] = np.where(power <= (reach**2 - 1) * radius**2, power / limit, np.inf)
+        plane.paint(point, level, always=True)
+    plane.separate(int(generator.integers(3 if plane.diameter >= 16 else 2)))
 
 
 _PAINTERS: dict[str, Callable[[_Plane], None]] = {
