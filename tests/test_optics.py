@@ -47,7 +47,7 @@ def test_a_thin_halo_shades_off_where_a_wide_one_does_not() -> None:
 
 
 def test_interference_contrast_of_a_ramp_is_flat_and_turns_with_the_shear() -> None:
-    """A delay of .02 rad per px along x, sheared by 2 px, is a difference of .04: sin^2((b + .04) / 2) / sin^2(b / 2)."""
+    """A delay of .02 rad per px, sheared by 2 px, is a difference of .04: sin^2((b + .04) / 2) / sin^2(b / 2)."""
     ramp = 0.02 * np.arange(64) * np.ones((48, 1))
     inside = (slice(8, -8), slice(8, -8))
     for shear, difference in (((0, 2), 0.04), ((0, -2), -0.04), ((3, 0), 0), ((3, 1), 0.02)):

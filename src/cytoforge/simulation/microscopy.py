@@ -226,7 +226,8 @@ class _Scene:
     def bubbles(self, per_cell: float, size: float, within: Field | NDArray[np.bool_]) -> Field:
         """Return discs, 0 to 1, of about `size` px radius, about `per_cell` in each cell, where `within` is 1."""
         rate = within * (per_cell / np.maximum(np.bincount(self.numbers.ravel(), within.ravel()), 1))[self.numbers]
-        return np.clip(2.5 * self.spots(rate, max(0.7 * size, 0.5)) - 0.5, 0, 1)
+        discs: Field = np.clip(2.5 * self.spots(rate, max(0.7 * size, 0.5)) - 0.5, 0, 1)
+        return discs
 
     def strokes(self, starts: NDArray[np.intp], angles: Field, lengths: Field, width: float) -> Field:
         """Return bent lines of `width` px (standard deviation), about 1 high, from points (N, 2) in directions."""
@@ -238,7 +239,8 @@ class _Scene:
             x = np.rint(starts[:, 1:] + np.cumsum(np.cos(heading), 1)).astype(int) % self.shape[1]
             drawn = step <= lengths[:, None]
             points[y[drawn], x[drawn]] = 1
-        return smooth(points, width) * (np.sqrt(2 * np.pi) * width)
+        lines: Field = smooth(points, width) * (np.sqrt(2 * np.pi) * width)
+        return lines
 
     def fibres(self) -> Field:
         """Return bundles of fibres along the cells, 0 to 1."""
@@ -343,7 +345,8 @@ def _adherent(scene: _Scene) -> Field:
 def _retraction(scene: _Scene) -> Field:
     """Draw thin fibres that cells have left behind: lines outwards from their outlines, 0 to 1."""
     edge = np.argwhere(scene.cells & (scene.distance < 1))
-    starts = edge[scene.generator.integers(0, len(edge), scene.generator.poisson(1.5 * len(scene.area)))]
+    count = scene.generator.poisson(1.5 * len(scene.area)) if len(edge) else 0
+    starts = edge[scene.generator.integers(0, max(len(edge), 1), count)]
     y, x = starts.T
     angles = scene.generator.normal(0, 0.4, len(starts)) + np.arctan2(*_outwards(scene, y, x))
     lengths = np.maximum(scene.generator.gamma(2, 0.25 * scene.diameter, len(starts)), 2)
@@ -454,7 +457,7 @@ def _bright(scene: _Scene) -> Field:
 def _dark(scene: _Scene) -> Field:
     """Form a dark field image: edges and granules scatter light."""
     delay, dust = _specimen(scene)
-    light = dark_field(np.exp(1j * delay - dust), scene.length(0.04, 0.3, 1), scene.blur())
+    light = dark_field(np.exp(1j * delay - dust), scene.length(0.03, 0.08, 1), scene.blur())
     return _exposed(scene, light)
 
 
@@ -483,7 +486,7 @@ def _cytoplasm(scene: _Scene) -> Field:
     level = np.clip(scene.each(dice.between(0.1, 0.8)), 0.15, 5)
     centre = np.clip(scene.distance / (scene.inner[numbers] + 1e-9), 0, 1)
     nucleus = scene.nucleus(dice.between(0.35, 0.65), scene.length(0.03, 0.12, 1))
-    density = scene.height(dice.ratio(0.15, 1), dice.between(0.2, 0.8)) + dice.some(0.6, 0.2, 1.5) * centre**2
+    density = scene.height(dice.ratio(0.15, 1), dice.between(0.35, 0.8)) + dice.some(0.6, 0.2, 1) * centre**2
     density *= np.clip(1 + dice.between(0, 0.3) * scene.texture(0.02, 0.08) + 0.2 * scene.texture(0.1, 0.3), 0.2, 3)
     if strength := dice.some(0.5, 0.3, 2):
         density += strength * scene.fibres()
@@ -522,8 +525,8 @@ def _membranes(scene: _Scene) -> Field:
 def _exposed(scene: _Scene, light: Field) -> Field:
     """Return light divided by what a bright part of the median cell gets; what is far brighter saturates."""
     if scene.cells.any():
-        means = np.bincount(scene.numbers.ravel(), light.ravel()) / scene.area
-        light = np.minimum(light / max(2 * float(np.median(means[1:])), 1e-9), scene.dice.between(1.5, 5))
+        means = np.bincount(scene.numbers.ravel(), light.ravel())[1:] / scene.area[1:]
+        light = np.minimum(light / max(2 * float(np.median(means)), 1e-9), scene.dice.between(1.5, 5))
     return light
 
 
