@@ -531,11 +531,11 @@ def _exposed(scene: _Scene, light: Field) -> Field:
 
 
 def _transmitted(scene: _Scene, light: Field) -> Field:
-    """Record light about 1: uneven lamp, photons and electronics. Noise follows the contrast, up to as strong as it."""
+    """Record light about 1: uneven lamp, photons and electronics. Shade and noise are measured by the contrast."""
     dice, generator = scene.dice, scene.generator
     light = light[scene.frame]
     contrast = float(np.clip(light.std(), 0.01, 0.3))
-    shade = dice.ratio(0.01, 0.4) if dice.chance(0.35) else dice.between(0, 2) * min(contrast, 0.15)
+    shade = min(dice.ratio(0.1, 4) * contrast, 0.4)
     light = light * np.clip(illumination(light.shape, shade, generator), 0.2, None)
     photons = min(1 / (contrast * dice.ratio(0.03, 0.8)) ** 2, 1e6)
     read = dice.between(0, 0.3) * np.sqrt(photons)
