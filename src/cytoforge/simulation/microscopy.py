@@ -43,7 +43,9 @@ Modality = Literal[
 DIAMETERS = (4.0, 120.0)
 """Least and greatest diameter of cells, in pixels, that can be drawn."""
 COMPACT = 0.88
-"""Ratio of inscribed to equal-area radius above which a cell is taken as round."""
+"""Ratio of inscribed to equal-area radius above which a cell among others is taken as rounded up."""
+OVAL = 0.77
+"""This ratio of the median cell above which all cells are taken as round ones."""
 LONG = 1.7
 """Ratio of the axes above which straight even cells are taken as rods."""
 
@@ -124,6 +126,7 @@ class _Scene:
         distance: from the nearest outline, in pixels, inside cells and outside; 0.5 at pixels that have one.
         inner, area, radius: tables of the inscribed radius, the area, and the radius of the circle of this area.
         along, across: coordinates of each pixel in its cell, from its centre, along the longer and shorter axis.
+        compactness: table of the ratio of inscribed to equal-area radius.
         aspect: table of the ratio of the axes.
         even: table of the ratio of the inscribed radius to half the width, about 0.9 for rods and 1 for discs.
     """
@@ -169,7 +172,7 @@ class _Scene:
         angle = 0.5 * np.arctan2(2 * xy, xx - yy)
         cos, sin = np.cos(angle)[self.numbers], np.sin(angle)[self.numbers]
         self.along, self.across = cos * x + sin * y, cos * y - sin * x
-        self.compact = self.inner / self.radius > COMPACT
+        self.compactness = self.inner / self.radius
 
     def length(self, low: float, high: float, least: float = 0.5) -> float:
         """Draw a length in pixels between two shares of the diameter, at least `least`."""
@@ -213,17 +216,18 @@ class _Scene:
         nucleus: Field = edge * np.clip(self.distance, 0, 1) * self.cells
         return nucleus
 
-    def spots(self, rate: Field | float, size: float) -> Field:
+    def spots(self, rate: NDArray[np.floating] | float, size: float) -> Field:
         """Return spots of `size` px (standard deviation), about 1 high, of which `rate` per pixel are expected."""
         hits = self.generator.random(self.shape) < rate
         points = np.zeros(self.shape)
         points[hits] = self.generator.gamma(4, 0.25, int(np.count_nonzero(hits)))
         return smooth(points, size) * (2 * np.pi * size**2)
 
-    def bubbles(self, per_cell: float, size: float, within: Field) -> Field:
+    def bubbles(self, per_cell: float, size: float, within: Field | NDArray[np.bool_]) -> Field:
         """Return discs, 0 to 1, of about `size` px radius, about `per_cell` in each cell, where `within` is 1."""
         rate = within * (per_cell / np.maximum(np.bincount(self.numbers.ravel(), within.ravel()), 1))[self.numbers]
-        return np.clip(2.5 * self.spots(rate, max(0.7 * size, 0.5)) - 0.5, 0, 1)
+        discs: Field = np.clip(2.5 * self.spots(rate, max(0.7 * size, 0.5)) - 0.5, 0, 1)
+        return discs
 
     def strokes(self, starts: NDArray[np.intp], angles: Field, lengths: Field, width: float) -> Field:
         """Return bent lines of `width` px (standard deviation), about 1 high, from points (N, 2) in directions."""
@@ -235,12 +239,13 @@ class _Scene:
             x = np.rint(starts[:, 1:] + np.cumsum(np.cos(heading), 1)).astype(int) % self.shape[1]
             drawn = step <= lengths[:, None]
             points[y[drawn], x[drawn]] = 1
-        return smooth(points, width) * (np.sqrt(2 * np.pi) * width)
+        lines: Field = smooth(points, width) * (np.sqrt(2 * np.pi) * width)
+        return lines
 
     def fibres(self) -> Field:
         """Return bundles of fibres along the cells, 0 to 1."""
-        period = self.length(0.08, 0.25, 2.5)
-        waves = 0.5 + 0.5 * np.sin(2 * np.pi * self.across / period + 2.5 * self.texture(0.2, 0.5))
+        period = self.length(0.1, 0.3, 3)
+        waves = 0.5 + 0.5 * np.sin(2 * np.pi * self.across / period + 4 * self.texture(0.15, 0.4))
         fibres: Field = waves**3 * np.clip(0.5 + self.texture(0.2, 0.5), 0, 1) * self.cells
         return fibres
 
@@ -251,14 +256,17 @@ class _Scene:
 
 def _phase(scene: _Scene) -> Field:
     """Draw how cells delay the light, in radians: rods, yeast, rounded or adherent cells, as the outlines suggest."""
+    return smooth(_bodies(scene), 0.5) if scene.cells.any() else np.zeros(scene.shape)
+
+
+def _bodies(scene: _Scene) -> Field:
+    """Draw the delays with the outlines' steps from pixel to pixel."""
     dice, cells = scene.dice, slice(1, None)
-    if len(scene.area) < 2:
-        return np.zeros(scene.shape)
     rods = np.median(scene.aspect[cells]) > LONG and np.median(scene.even[cells]) > 0.75
-    compact = scene.compact[cells].mean() > 0.6
+    oval = np.median(scene.compactness[cells]) > OVAL
     if rods and dice.chance(0.75):
         return _rods(scene)
-    if compact and dice.chance(0.65):
+    if oval and dice.chance(0.65):
         return _yeast(scene) if dice.chance(0.6) else _rounded(scene)
     return _adherent(scene)
 
@@ -308,7 +316,8 @@ def _adherent(scene: _Scene) -> Field:
     if shown := dice.some(0.7, -0.4, 0.5):
         inside += shown * nucleus + 0.4 * abs(shown) * nucleus * (nucleus < 0.9)
         inside += dice.between(0.2, 1) * scene.nucleoli(nucleus)
-    if strength := dice.some(0.75, 0.3, 2.5):
+    if dice.chance(0.75):
+        strength = dice.ratio(0.15, 2.5)
         rate = dice.ratio(10, 120) / scene.diameter**2 * (near + 0.1 * scene.cells) * scene.each(0.6)[numbers]
         size = scene.length(0.015, 0.045, 0.45)
         inside += strength * scene.spots(rate, size)
@@ -324,8 +333,8 @@ def _adherent(scene: _Scene) -> Field:
         inside += strength * band * np.clip(coarse + dice.between(-1, 0.5), 0, 1.5)
     inside += dice.some(0.5, -0.3, 0.5) * rim * scene.cells
     phase = inside * delay[numbers]
-    up = scene.compact & (scene.radius < 0.65 * scene.diameter) & (generator.random(len(delay)) < 0.8)
-    if up[1:].any():
+    up = (scene.compactness > COMPACT) & (scene.radius < 0.65 * scene.diameter) & (generator.random(len(delay)) < 0.8)
+    if up[1:].any() and np.median(scene.compactness[1:]) < OVAL:
         ball = np.minimum(dice.between(2, 6), 0.8 * scene.inner) * up
         phase = np.where(up[numbers], scene.height(1, 0.1) * (1 + 0.08 * coarse) * ball[numbers], phase)
     if dice.chance(0.35):
@@ -336,7 +345,8 @@ def _adherent(scene: _Scene) -> Field:
 def _retraction(scene: _Scene) -> Field:
     """Draw thin fibres that cells have left behind: lines outwards from their outlines, 0 to 1."""
     edge = np.argwhere(scene.cells & (scene.distance < 1))
-    starts = edge[scene.generator.integers(0, len(edge), scene.generator.poisson(1.5 * len(scene.area)))]
+    count = scene.generator.poisson(1.5 * len(scene.area)) if len(edge) else 0
+    starts = edge[scene.generator.integers(0, max(len(edge), 1), count)]
     y, x = starts.T
     angles = scene.generator.normal(0, 0.4, len(starts)) + np.arctan2(*_outwards(scene, y, x))
     lengths = np.maximum(scene.generator.gamma(2, 0.25 * scene.diameter, len(starts)), 2)
@@ -350,16 +360,24 @@ def _outwards(scene: _Scene, y: NDArray[np.intp], x: NDArray[np.intp]) -> tuple[
     return y - table[:, 0], x - table[:, 1]
 
 
-def _debris(scene: _Scene) -> tuple[Field, Field]:
-    """Draw what is not cell: the delay of the medium, specks, dashes and scratches, and how much dirt absorbs."""
+def _specimen(scene: _Scene) -> tuple[Field, Field]:
+    """Draw the delays of cells and all else, in radians, and how much of the amplitude dirt takes, as exponent.
+
+    All else is the uneven medium, specks, dashes and scratches.
+    """
     dice, generator, area = scene.dice, scene.generator, scene.numbers.size
     per_cell = 1 / scene.diameter**2
-    delay = dice.some(0.8, 0.002, 0.05) * scene.texture(0.03, 0.2) + dice.between(0, 0.1) * scene.texture(0.7, 3)
+    delay = _phase(scene)
+    deep = min(float(np.mean(np.abs(delay[scene.cells]))) if scene.cells.any() else 0.3, 0.5)
+    delay += deep * dice.some(0.8, 0.005, 0.15) * scene.texture(0.03, 0.2)
+    delay += deep * dice.between(0, 0.25) * scene.texture(0.7, 3)
     dust = np.zeros(scene.shape)
+    uneven = np.clip(0.3 + scene.texture(0.03, 0.1), 0, 2)
     if dice.chance(0.6):
-        delay += dice.ratio(0.1, 1) * scene.spots(dice.ratio(0.02, 4) * per_cell, scene.length(0.015, 0.05))
+        rate = dice.ratio(0.02, 4) * per_cell
+        delay += dice.ratio(0.1, 1) * scene.spots(rate, scene.length(0.015, 0.05)) * uneven
     if dice.chance(0.35):
-        specks = scene.spots(dice.ratio(0.02, 0.3) * per_cell, scene.length(0.04, 0.09, 0.7))
+        specks = scene.spots(dice.ratio(0.02, 0.3) * per_cell, scene.length(0.04, 0.1, 0.7)) * uneven
         delay += dice.ratio(0.5, 3) * specks
         dust += dice.some(0.5, 0.2, 1.5) * specks
     if dice.chance(0.25):
@@ -375,21 +393,25 @@ def _debris(scene: _Scene) -> tuple[Field, Field]:
     return delay, dust
 
 
-def _floating(scene: _Scene) -> Field:
-    """Draw the light past dead cells and dirt far from focus: faint discs and rings on a map of 1."""
+def _floating(scene: _Scene, light: Field) -> Field:
+    """Add to the light what dead cells and dirt far from focus cast on it: faint discs and rings."""
     dice = scene.dice
-    if not dice.chance(0.4):
-        return np.ones(scene.shape)
-    balls = scene.spots(dice.ratio(0.02, 0.2) / scene.diameter**2, scene.length(0.12, 0.4, 2))
-    wave = np.exp(dice.between(0.3, 1.5) * (-0.3 + 1j) * balls)
-    return brightfield(wave, dice.ratio(0.2, 1.5) * scene.diameter**2 * 0.3, scene.length(0.05, 0.15, 1))
+    if not dice.chance(0.35):
+        return light
+    balls = scene.spots(dice.ratio(0.01, 0.12) / scene.diameter**2, scene.length(0.12, 0.4, 2))
+    balls *= np.clip(0.7 + 0.4 * scene.texture(0.15, 0.4), 0.1, None)
+    wave = np.exp(dice.between(0.2, 1) * (dice.between(-0.3, 0) + 1j) * balls)
+    cast = brightfield(wave, dice.ratio(0.06, 0.45) * scene.diameter**2, scene.length(0.05, 0.15, 1)) - 1
+    strongest = dice.between(0.2, 1) * light.std()  # no image of dirt
+    shadowed: Field = light * np.clip(1 + cast * min(1.0, strongest / max(float(cast.std()), 1e-9)), 0, None)
+    return shadowed
 
 
 def _phase_contrast(scene: _Scene) -> Field:
     """Form a phase contrast image."""
     dice = scene.dice
-    delay, dust = _debris(scene)
-    wave = np.exp(1j * (_phase(scene) + delay) - dust)
+    delay, dust = _specimen(scene)
+    wave = np.exp(1j * delay - dust)
     light = phase_contrast(
         wave,
         ring=dice.between(0.3, 0.75) * (-1 if dice.chance(0.12) else 1),
@@ -397,24 +419,24 @@ def _phase_contrast(scene: _Scene) -> Field:
         defocus=scene.generator.normal(0, 0.3) * float(np.clip((scene.diameter / 20) ** 2, 0.4, 3)),
         blur=scene.blur(),
     )
-    return light * _floating(scene)
+    return _floating(scene, light)
 
 
 def _interference(scene: _Scene) -> Field:
     """Form an image by differential interference contrast."""
     dice = scene.dice
-    delay, _ = _debris(scene)
+    delay, _ = _specimen(scene)
     angle, size = dice.between(0, 2 * np.pi), scene.length(0.02, 0.08, 0.5)
     bias = dice.between(0.4, 1.5)
     shear = (size * np.sin(angle), size * np.cos(angle))
-    light = interference_contrast(_phase(scene) + delay, shear, bias, scene.blur())
-    return light * _floating(scene)
+    light = interference_contrast(delay, shear, bias, scene.blur())
+    return _floating(scene, light)
 
 
 def _bright(scene: _Scene) -> Field:
     """Form a brightfield image: of clear cells out of focus, or of stained ones."""
     dice = scene.dice
-    delay, dust = _debris(scene)
+    delay, dust = _specimen(scene)
     stain = np.zeros(scene.shape)
     strength = 1.0
     if dice.chance(0.4):
@@ -426,17 +448,17 @@ def _bright(scene: _Scene) -> Field:
             stain += dice.ratio(0.3, 2) * level[scene.numbers] * scene.nucleus(dice.between(0.2, 0.55), 1.5)
         if dice.chance(0.4):  # tissue between the cells takes some of the stain
             stain += dice.ratio(0.05, 0.6) * level[0] * np.clip(0.7 + 0.5 * scene.texture(0.3, 1.5), 0, 2)
-    wave = np.exp(1j * (strength * _phase(scene) + delay) - stain / 2 - dust)
+    wave = np.exp(1j * strength * delay - stain / 2 - dust)
     width = scene.length(0.03, 0.14, 0.8)
     light = brightfield(wave, width**2 * (-1 if dice.chance(0.5) else 1), scene.blur())
-    return smooth(light, 0.35 * width) * _floating(scene)
+    return _floating(scene, smooth(light, 0.35 * width))
 
 
 def _dark(scene: _Scene) -> Field:
     """Form a dark field image: edges and granules scatter light."""
-    delay, dust = _debris(scene)
-    light = dark_field(np.exp(1j * (_phase(scene) + delay) - dust), scene.length(0.04, 0.3, 1), scene.blur())
-    return _relative(scene, light)
+    delay, dust = _specimen(scene)
+    light = dark_field(np.exp(1j * delay - dust), scene.length(0.03, 0.08, 1), scene.blur())
+    return _exposed(scene, light)
 
 
 def _nuclei(scene: _Scene) -> Field:
@@ -464,7 +486,7 @@ def _cytoplasm(scene: _Scene) -> Field:
     level = np.clip(scene.each(dice.between(0.1, 0.8)), 0.15, 5)
     centre = np.clip(scene.distance / (scene.inner[numbers] + 1e-9), 0, 1)
     nucleus = scene.nucleus(dice.between(0.35, 0.65), scene.length(0.03, 0.12, 1))
-    density = scene.height(dice.ratio(0.15, 1), dice.between(0.2, 0.8)) + dice.some(0.6, 0.2, 1.5) * centre**2
+    density = scene.height(dice.ratio(0.15, 1), dice.between(0.35, 0.8)) + dice.some(0.6, 0.2, 1) * centre**2
     density *= np.clip(1 + dice.between(0, 0.3) * scene.texture(0.02, 0.08) + 0.2 * scene.texture(0.1, 0.3), 0.2, 3)
     if strength := dice.some(0.5, 0.3, 2):
         density += strength * scene.fibres()
@@ -500,18 +522,20 @@ def _membranes(scene: _Scene) -> Field:
     return np.asarray(density * smooth(level[numbers], 1), float)
 
 
-def _relative(scene: _Scene, light: Field) -> Field:
-    """Return light divided by what the brighter pixels of the cells get; without cells as it is."""
-    within = light[scene.cells]
-    return light / max(float(np.quantile(within, 0.9)), 1e-9) if within.size else light
+def _exposed(scene: _Scene, light: Field) -> Field:
+    """Return light divided by what a bright part of the median cell gets; what is far brighter saturates."""
+    if scene.cells.any():
+        means = np.bincount(scene.numbers.ravel(), light.ravel())[1:] / scene.area[1:]
+        light = np.minimum(light / max(2 * float(np.median(means)), 1e-9), scene.dice.between(1.5, 5))
+    return light
 
 
 def _transmitted(scene: _Scene, light: Field) -> Field:
-    """Record light about 1: uneven lamp, photons and electronics. Noise follows the contrast, up to as strong as it."""
+    """Record light about 1: uneven lamp, photons and electronics. Shade and noise are measured by the contrast."""
     dice, generator = scene.dice, scene.generator
     light = light[scene.frame]
     contrast = float(np.clip(light.std(), 0.01, 0.3))
-    shade = dice.ratio(0.01, 0.4) if dice.chance(0.5) else dice.between(0, 3) * min(contrast, 0.15)
+    shade = min(dice.ratio(0.1, 4) * contrast, 0.4)
     light = light * np.clip(illumination(light.shape, shade, generator), 0.2, None)
     photons = min(1 / (contrast * dice.ratio(0.03, 0.8)) ** 2, 1e6)
     read = dice.between(0, 0.3) * np.sqrt(photons)
@@ -542,5 +566,5 @@ def _emitted(scene: _Scene, density: Field) -> Field:
     if hot := dice.some(0.15, 1e-5, 1e-3):
         electrons[generator.random(light.shape) < hot] += dice.ratio(0.3, 3) * photons
     if dice.chance(0.15):
-        electrons = np.minimum(electrons, dice.between(0.5, 1.5) * photons)
+        electrons = np.minimum(electrons, dice.between(0.3, 0.9) * electrons.max())
     return np.clip(electrons * (dice.ratio(50, 3000) / photons) + dice.between(0, 200), 0, None)
