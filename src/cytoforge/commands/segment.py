@@ -13,8 +13,10 @@ def segment(settings: Segment) -> Path:
     """Segment images into OUT/masks and print what was made; returns OUT. Raises as `segment_dataset`."""
     segmenter = Segmenter.load(settings.run, device=settings.device, threads=settings.threads, tile=settings.tile)
     images = Dataset.open(settings.images, settings.sequence).images()
-    done = segment_dataset(segmenter, images, settings.out, overwrite=settings.overwrite)
+    done = segment_dataset(segmenter, images, settings.out, overwrite=settings.overwrite, diameter=settings.diameter)
     kept = f", {done.kept} of them made before" if done.kept else ""
     print("".join(f"{note}\n" for note in images.left_out), end="")
+    if done.diameter is not None and settings.diameter is None:
+        print(f"{settings.images}: cells seem to be {done.diameter:.0f} px across; if not, give --diameter")
     print(f"{settings.out / 'masks'}: {counted(done.images, 'mask')} with {counted(done.cells, 'cell')}{kept}")
     return settings.out

@@ -9,6 +9,8 @@ from cytoforge.commands.narrowed import size
 from cytoforge.data.images import reduced_size
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.places import SCRATCH
+from cytoforge.progress import say
 from cytoforge.settings import (
     Limited,
     PainterTraining,
@@ -21,6 +23,7 @@ from cytoforge.settings import (
     WithSynthetic,
 )
 from cytoforge.training import hyperparameters, specification
+from cytoforge.training.data import with_scale
 from cytoforge.training.hyperparameters import (
     Adversarial,
     CycleGAN,
@@ -57,12 +60,17 @@ Compared = TypeVar("Compared", bound=str)
 def train_segmentation(settings: TrainSegmentation) -> Run:
     """Train a segmenter and print its run folder; raises UserError and Interrupted as `tasks.task.run_task`."""
     training = specified(settings)
+    if settings.scale == "auto":
+        data, notes = with_scale(training.data, training.seed)
+        training = replace(training, data=data)
+        say(notes)
     if settings.method == "two-stage":
         parameters, generator = segmentation_parameters(settings), stage_generator(settings)
         trained = train_two_stage(parameters, generator, training, settings.synthetic_images)
     else:
         chosen = PARAMETERS.get(settings.method, segmentation_parameters)(settings)
-        trained = run_task(SegmentationTask(chosen, settings.start), training)
+        start = None if settings.start == SCRATCH else settings.start
+        trained = run_task(SegmentationTask(chosen, start, base=settings.start is None), training)
     return _told(trained, "segmenter", "segment {} IMAGES")
 
 
@@ -159,7 +167,7 @@ def specified(settings: Training) -> specification.Training:
             limit=settings.limit if isinstance(settings, Limited) else None,
             split_by=settings.split_by,
             fold=(part, parts) if settings.fold else None,
-            scale=settings.scale if isinstance(settings, Scaled) else 1.0,
+            scale=settings.scale if isinstance(settings, Scaled) and settings.scale != "auto" else 1.0,
             resize=resize_of(settings),
             synthetic=synthetic,
             unlabelled=getattr(settings, "unlabelled", None),

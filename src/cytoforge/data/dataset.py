@@ -38,7 +38,7 @@ from cytoforge.progress import counted
 
 __all__ = ["INFO", "PARTS", "By", "Dataset", "Item", "parts"]
 
-By = Literal["image", "group"]
+By = Literal["image", "group", "strip"]
 # what may follow the image's name in the name of its mask: an ending of cellpose, or the suffix of the image file
 MASK_ENDINGS = ("_cp_masks", "_masks", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 BESIDE = ("_cp_masks", "_masks", "_mask")  # the same, in a folder where masks lie beside images
@@ -228,12 +228,12 @@ class Dataset:
 
         In a movie, the first or the last frames of each sequence are held out, at least `least` of them: one block of
         time has only one border at which training and validation frames are neighbours. by="group" holds out whole
-        groups. Of a single image, a strip of rows at its top or bottom is held out.
+        groups. by="strip", and of a single image always, a strip of rows at the top or bottom of each image is held out.
         Raises UserError when by="group" finds fewer than two groups.
         """
         rng = np.random.default_rng(seed)
-        if len(self.items) == 1 and by == "image":
-            return self._split_rows(rng, fraction)
+        if by == "strip" or (len(self.items) == 1 and by == "image"):
+            return self._without_strips(rng, fraction)
         held: set[str] = set()
         if by == "image" and self._is_movie():
             for frames in self._groups().values():
@@ -280,7 +280,7 @@ class Dataset:
 
     def _units(self, by: By) -> list[list[Item]]:
         """Return the lists of items that a split must keep together; raises UserError as `split`."""
-        if by == "image":
+        if by != "group":
             return self._equal_images()
         groups = list(self._groups().values())
         if len(groups) < 2 or all(item.group is None for item in self.items):
@@ -303,18 +303,24 @@ class Dataset:
         training = tuple(item for item in self.items if item.name not in held)
         return replace(self, items=training), replace(self, items=tuple(i for i in self.items if i.name in held))
 
-    def _split_rows(self, rng: np.random.Generator, fraction: float) -> tuple["Dataset", "Dataset"]:
-        (item,) = self.items
-        height = read_header(item.image or item.mask or self.path)[0][1]
-        if height < 2:
-            raise UserError(f"{item.image}: one row of pixels cannot be split; give more images")
-        first, last = item.rows or (0, height)
-        count = _share(last - first, fraction)
-        if rng.random() < 0.5:
-            kept, held = (first + count, last), (first, first + count)
-        else:
-            kept, held = (first, last - count), (last - count, last)
-        return replace(self, items=(replace(item, rows=kept),)), replace(self, items=(replace(item, rows=held),))
+    def _without_strips(self, rng: np.random.Generator, fraction: float) -> tuple["Dataset", "Dataset"]:
+        """Return the images without a strip of each, and these strips; equal images lose the same strip."""
+        at_top: dict[str, bool] = {}
+        for unit in self._equal_images():
+            at_top |= dict.fromkeys((item.name for item in unit), rng.random() < 0.5)
+        learned, held = [], []
+        for item in self.items:
+            height = read_header(item.image or item.mask or self.path)[0][1]
+            if height < 2:
+                raise UserError(f"{item.image}: one row of pixels cannot be split; give more images")
+            first, last = item.rows or (0, height)
+            count = _share(last - first, fraction)
+            border = first + count if at_top[item.name] else last - count
+            parts = (first, border), (border, last)
+            strip, rest = parts if at_top[item.name] else parts[::-1]
+            learned.append(replace(item, rows=rest))
+            held.append(replace(item, rows=strip))
+        return replace(self, items=tuple(learned)), replace(self, items=tuple(held))
 
     @property
     def scale(self) -> float:

@@ -30,7 +30,7 @@ from cytoforge.data.resume import differences, refuse_finished, refuse_other
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
-from cytoforge.places import RUN
+from cytoforge.places import RUN, run_folder
 
 ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that determine the others
 WORDS = {"path": "data", "arrays": "data", "synthetic": "synthetic images"}  # names of settings in messages
@@ -110,7 +110,7 @@ class Run:
     def open(cls, path: Path) -> "Run":
         """Open a run folder; raises UserError when it is not one, is damaged or has another format."""
         RUN.check(path)
-        run = cls(path)
+        run = cls(run_folder(path))
         _ = run.settings, run.provenance
         return run
 

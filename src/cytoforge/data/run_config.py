@@ -88,6 +88,7 @@ class RunConfig(Settings):
     target: Literal["boundary", "depth", "semantic"] = "boundary"
     scale: Annotated[float, Field(ge=0.001, le=8)] = 1.0
     resize: Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
+    diameter: Annotated[float, Field(ge=4, le=1000)] | None = None
     normalisation: NormalisationSettings | None = None
     tile: Annotated[int, Field(ge=32, le=2**15)] = TILE
     condition: Literal["mask", "instances"] = "mask"

@@ -38,7 +38,7 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
             )
     name = name if name in stored else name.replace("_", "-")  # as Python writes names
     described = run.network(name)
-    weights = run.load_weights(name)
+    weights = {key: t.float() if t.dtype == torch.float16 else t for key, t in run.load_weights(name).items()}
     build = NETWORKS[described.network].load()
     try:
         with torch.device("meta"):  # impossible sizes in config.json cost neither time nor memory

@@ -16,7 +16,7 @@ from pydantic import Field
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json
 from cytoforge.data.formats import SUFFIXES
-from cytoforge.data.images import RowReader, encode_labels, is_blank
+from cytoforge.data.images import RowReader, encode_labels, factor_of, is_blank
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
@@ -29,6 +29,7 @@ RECORD = "segment.json"
 OWNER = "segment"  # name under which masks are listed
 UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
 ROWS = ("labels", "cell", "mask")  # the files there
+EXAMINED, EXAMINED_SIDE = 6, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 
 
@@ -39,15 +40,51 @@ class Segmented:
     images: int
     kept: int
     cells: int
+    diameter: float | None = None
+    """pixels across that cells were taken to have, by the base model"""
 
 
-def segment_dataset(segmenter: Segmenter, images: Dataset, out: Path, *, overwrite: bool = False) -> Segmented:
+def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None) -> Segmenter:
+    """Return a segmenter for images whose cells are `diameter` pixels across; without it that is estimated.
+
+    The estimate is one for all images, from the middles of a few of them. A segmenter that resizes all images alike is
+    returned as it is. Raises UserError for a diameter out of range, or that such a segmenter has no use for.
+    """
+    if segmenter.diameter is None and diameter is None:
+        return segmenter
+    if diameter is None:
+        items = images.items
+        chosen = items[:: max(len(items) // EXAMINED, 1)][:EXAMINED]
+        diameter = segmenter.estimate_diameter([_middle(segmenter, images, item) for item in chosen])
+    return segmenter.for_cells(diameter)
+
+
+def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> NDArray[np.float32]:
+    """Return the middle of an image (C, H, W) in [-1, 1]."""
+    with RowReader(_image(item)) as reader:
+        segmenter.check_channels(_image(item), reader.shape[0])
+        limits = images.limits_of(segmenter.normalisation.measure(reader))
+        (top, bottom), (left, right) = (
+            (max((n - EXAMINED_SIDE) // 2, 0), (n + EXAMINED_SIDE) // 2) for n in reader.shape[1:]
+        )
+        return segmenter.normalisation.apply(reader.rows(top, min(bottom, reader.shape[1]))[:, :, left:right], limits)
+
+
+def segment_dataset(
+    segmenter: Segmenter, images: Dataset, out: Path, *, overwrite: bool = False, diameter: float | None = None
+) -> Segmented:
     """Write OUT/masks/NAME.tif (.png for a PNG) for every image, and OUT/segment.json, which says what made them.
+
+    The base model brings images to the size that it knows, from the `diameter` of their cells in pixels or, without it,
+    an estimate (`fitted`).
 
     Masks that the same segmenter made of the same images are kept, so interrupted work goes on. Raises UserError when
     images do not suit the segmenter, or masks of another origin would be replaced.
     """
-    items, segmenter = images.images().items, segmenter.at(images.scale)
+    items = images.images().items
+    fit = fitted(segmenter, images.images(), diameter)
+    cells_across = None if segmenter.diameter is None else segmenter.diameter / factor_of(fit.scaling)
+    segmenter = fit.at(images.scale)
     record = Record.open(out, images, segmenter, overwrite)
     waiting = record.waiting(items, overwrite)
     record.save()
@@ -73,7 +110,7 @@ def segment_dataset(segmenter: Segmenter, images: Dataset, out: Path, *, overwri
         _sweep(out / UNFINISHED)
     record.finish()
     cells = sum(record.masks[item.name]["cells"] for item in items)
-    return Segmented(len(items), len(items) - len(waiting), cells)
+    return Segmented(len(items), len(items) - len(waiting), cells, cells_across)
 
 
 def _image(item: Item) -> Path:
@@ -137,6 +174,7 @@ class Record:
         path = out / RECORD
         head: dict[str, Any] = {"run": str(segmenter.run), "fingerprint": segmenter.fingerprint, "tile": segmenter.tile}
         head["limits"] = None if images.limits is None else images.limits.tolist()
+        head["scale"] = list(segmenter.scaling) if isinstance(segmenter.scaling, tuple) else segmenter.scaling
         folder = OutputFolder(out, OWNER)
         if not path.exists():
             return cls(out, head)
@@ -146,12 +184,13 @@ class Record:
         parse(Stored, stored, path, "restore the file, or give another --out")
         folder.require()
         folder.refuse_foreign([RECORD])
-        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits"))
+        stored = {"scale": head["scale"], **stored}  # records of earlier versions have none
+        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits", "scale"))
         if overwrite and (stored["finished"] or not same):
             return cls(out, head, anew=True)
         if not same:
             raise UserError(
-                f"{path}: another run or --tile made these masks, or other limits of dataset.json; give another "
+                f"{path}: another run, --tile or --diameter made these masks, or other limits of dataset.json; give another "
                 "--out, or --overwrite"
             )
         return cls(out, head, stored["masks"], stored.get("tile_disagreement"))

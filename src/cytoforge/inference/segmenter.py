@@ -1,7 +1,7 @@
 """The segmenter of a run: images of any size to label images of the same size, in bounded memory."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -23,6 +23,7 @@ from cytoforge.data.images import (
     scaled_shape,
 )
 from cytoforge.errors import UserError
+from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter
 from cytoforge.inference.load import Loaded, open_network
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
 from cytoforge.inference.tiling import (
@@ -90,12 +91,15 @@ class Segmenter(Loaded):
     channels: int
     fingerprint: str
     """SHA-256 over weights and settings: the same masks come from the same fingerprint and tile"""
+    diameter: float | None = None
+    """pixels across that the median cell is to have for the network, as for the base model, to which images of any
+    resolution are brought; None where all images are resized alike"""
 
     @classmethod
     def load(
         cls, run: Path | str, *, device: str = "auto", threads: int | None = None, tile: int | None = None
     ) -> Self:
-        """Load the segmenter of a run folder.
+        """Load the segmenter of a run folder, or the base model by the name `base`.
 
         `device` is auto, cpu or cuda; `threads` is the number of CPU threads, all cores if None; `tile` is the side in
         pixels of tiles at the run's scale. Raises UserError when run, device or tile do not serve.
@@ -121,7 +125,8 @@ class Segmenter(Loaded):
             stored.scaling,
             side,
             described.in_channels or 1,
-            opened.fingerprint("segmenter", ("target", "scale", "resize", "normalisation")),
+            opened.fingerprint("segmenter", ("target", "scale", "resize", "normalisation", "diameter")),
+            stored.diameter,
         )
 
     @property
@@ -129,18 +134,49 @@ class Segmenter(Loaded):
         """Factor by which images are resized for the network; 1 where all are resized to one size."""
         return factor_of(self.scaling)
 
-    def segment(self, image: NDArray[Any], axes: str | None = None) -> NDArray[np.int32]:
+    def segment(
+        self, image: NDArray[Any], axes: str | None = None, *, diameter: float | None = None
+    ) -> NDArray[np.int32]:
         """Segment an image in memory: labels int32 (H, W), 0 background, cells 1..N, as `cytoforge segment` does.
 
         `image` is (H, W), (H, W, C) or (C, H, W) of any number type, its grey values as they come from the microscope.
         `axes` names the axes, such as YXC or CYX; it is needed where both the first and the last have as many entries
-        as the run has channels. Raises UserError where the image has other channels, or axes that no image has.
+        as the run has channels. `diameter` is that of the median cell in pixels, for the base model, which estimates it
+        without. Raises UserError where the image has other channels, or axes that no image has, and for a diameter that
+        the run has no use for.
         """
         pixels = channels_first(image, axes, channels=self.channels)
         limits = self.normalisation.measure(pixels)
+        if self.diameter is None:
+            segmenter = self if diameter is None else self.for_cells(diameter)
+        else:
+            segmenter = self.for_cells(diameter or self.estimate_diameter([self.normalisation.apply(pixels, limits)]))
         with tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
-            labels, _ = self.segment_rows(InMemory(pixels), limits, Path(folder))
+            labels, _ = segmenter.segment_rows(InMemory(pixels), limits, Path(folder))
             return np.array(labels, np.int32)
+
+    def estimate_diameter(self, images: Sequence[Floats]) -> float:
+        """Estimate the median diameter in pixels of the cells of images float32 (C, H, W) in [-1, 1].
+
+        Rounded to whole pixels, so that the number that is told gives the same masks again. Where hardly a cell is found
+        it is the one that the network knows. Raises ValueError for a run whose images are
+        all resized alike.
+        """
+        if self.diameter is None:
+            raise ValueError("the run resizes all images alike")
+        found = estimate_diameter(self.network, self.target, images, self.diameter, self.tile)
+        return float(max(round(self.diameter if found is None else found), 1))
+
+    def for_cells(self, diameter: float) -> Self:
+        """Return this segmenter for images whose cells are `diameter` pixels across.
+
+        Raises UserError for a diameter out of range, and for a run whose images are all resized alike.
+        """
+        if self.diameter is None:
+            raise UserError(f"{self.run}: its images are all resized alike, as in its training; leave --diameter out")
+        if not SMALLEST / 2 <= diameter <= 50 * LARGEST:
+            raise UserError(f"--diameter {diameter:g}: cells are {SMALLEST / 2:g} to {50 * LARGEST:g} px across")
+        return replace(self, scaling=self.diameter / diameter, diameter=None)
 
     def at(self, scale: float) -> Self:
         """Return this segmenter for images that were resized by `scale` already."""

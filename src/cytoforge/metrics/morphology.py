@@ -117,6 +117,8 @@ def kolmogorov_smirnov(one: Floats, other: Floats) -> float | None:
     return float(np.abs(shares[0] - shares[1]).max())
 
 
+SEGMENTED_DIAMETER = 22.0
+"""px across that cells have for segmenters whose scale is found from the masks, and for the base model"""
 FITTING_DIAMETER = 16.0  # px: a window of the small preset holds about twenty cells of this size
 
 

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from tyro.conf import Positional, arg
 
 from cytoforge.errors import UserError
-from cytoforge.places import ABSENT, PRESENT, RUN, UNFINISHED, Place
+from cytoforge.places import ABSENT, PRESENT, RUN, START, UNFINISHED, Place
 
 Fraction = Annotated[float, Field(ge=0, le=1, examples=[0.5])]
 Count = Annotated[int, Field(ge=1)]
@@ -22,6 +22,7 @@ BOUNDS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
 
 Present = Annotated[Path, PRESENT]
 RunFolder = Annotated[Path, RUN]
+StartFolder = Annotated[Path, START]
 ResultFolder = Annotated[Path, UNFINISHED]
 NewFile = Annotated[Path, ABSENT]
 Kind = TypeVar("Kind")

@@ -12,22 +12,26 @@ from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunF
 
 @command
 class Segment:
-    """Segment images with a trained run: label images of the original size in OUT/masks.
+    """Segment images with the base model or a trained run: label images of the original size in OUT/masks.
 
     IMAGES is a dataset, a folder of images, one file or a movie folder, of any size.
 
     Examples:
+      cytoforge segment base IMAGES --out OUT
+      cytoforge segment base IMAGES --out OUT --diameter 30
       cytoforge segment RUN IMAGES --out OUT
     """
 
     run: Positional[RunFolder]
-    """run folder of train segmentation or import"""
+    """base, the model that comes with cytoforge, or the run folder of train segmentation or import"""
     images: Positional[Present]
     """what to segment"""
     out: Path
     """folder to write masks/ into"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    diameter: Annotated[float, Field(gt=0, examples=[30])] | None = None
+    """base: median diameter of the cells in pixels; without it it is estimated from the images"""
     tile: Annotated[int, Field(ge=32, examples=[256])] | None = None
     """tile side in pixels at the run's scale; without it the size stored with the run"""
     device: Literal["auto", "cpu", "cuda"] = "auto"

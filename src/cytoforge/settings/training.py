@@ -7,12 +7,13 @@ from typing import Annotated, Literal, get_type_hints
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, Size, command
+from cytoforge.places import SCRATCH
+from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, Size, StartFolder, command
 
 Method = Literal["conventional", "cyclegan", "two-stage", "mean-teacher"]
 Condition = Literal["mask", "instances"]
 Network = Literal["unet", "cellpose", "deepsea"]
-TargetName = Literal["boundary", "depth", "semantic"]
+TargetName = Literal["depth", "boundary", "semantic"]
 Augmentation = Literal["strong", "paper"]
 Schedule = Literal["mix", "pretrain"]
 Perceptual = Literal["auto", "vgg", "features"]
@@ -45,8 +46,8 @@ class Training:
     """annotated images for choosing the best weights (of DATA itself: other sequences), or else a seeded fifth"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
-    split_by: Literal["image", "group"] = "image"
-    """hold out single images, or whole groups (wells, sequences) as dataset.json names them"""
+    split_by: Literal["auto", "image", "strip", "group"] = "auto"
+    """hold out single images, a strip of each (auto, where there are few), or groups (wells) as dataset.json says"""
     fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$", examples=["2/5 for the second of five"])] | None = None
     """k-fold validation: 2/5 holds out the second of five parts"""
     norm: Norm = "batch"
@@ -175,6 +176,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
       cytoforge train segmentation DATA --out RUN --recipe cgan-seg --preset small --minutes 60
     """
 
+    scale: Annotated[float, Field(gt=0, le=8)] | Literal["auto"] = "auto"
+    """resize images on reading; auto: so that the annotated cells get the size that the networks know best"""
     recipe: Literal["own", "cgan-seg"] = "own"
     """cgan-seg: all settings as published, 2500 epochs; other flags change single ones"""
     method: Method = "conventional"
@@ -183,17 +186,16 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     """cyclegan and mean-teacher: images without masks to learn from, too; masks beside them are not read"""
     network: Network = "unet"
     """segmentation network"""
-    target: TargetName = "boundary"
-    """boundary: background, interior, border (touching cells stay apart); depth: also three depths inside cells;
-    semantic: the paper's two classes"""
+    target: TargetName = "depth"
+    """depth: background, border and three depths inside cells; boundary: one; semantic: the paper's two classes"""
     augmentation: Augmentation = "strong"
     """strong: rotation, scale, elastic, contrast, noise, blur; paper: cGAN-Seg's conventional list"""
     generator: Literal["style-unet", "unet"] = "style-unet"
     """cyclegan: image generator, as --network of train generator"""
     masks: Literal["own", "simulated"] = "own"
     """cyclegan: what the forward cycle paints on, the masks of the images (the paper) or simulated ones"""
-    start: RunFolder | None = None
-    """run whose segmenter to go on from, of the same network, target and preset: one of your own or an imported one"""
+    start: StartFolder | None = None
+    """base (the default where it fits), scratch, or the run whose segmenter to go on from: your own or an imported one"""
     synthetic_images: Count = 36
     """two-stage: number of synthetic images to learn from"""
     warm_start: bool = False
@@ -217,7 +219,7 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
             problems.append("--unlabelled belongs to --method cyclegan or mean-teacher")
         if self.unlabelled is None and self.method == "mean-teacher" and not self.help_settings:
             problems.append("--method mean-teacher needs --unlabelled IMAGES")
-        if self.start is not None and self.method == "two-stage":
+        if self.start not in (None, SCRATCH) and self.method == "two-stage":
             problems.append("--start belongs to --method conventional or cyclegan")
         if self.method == "two-stage" and self.devices > 1:
             problems.append("--method two-stage trains on one device; leave --devices out")

@@ -10,16 +10,23 @@ import numpy as np
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import digest
-from cytoforge.data.images import Normalisation, Scaling, is_blank, remaining
+from cytoforge.data.images import Normalisation, Scaling, is_blank, read_header, remaining
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
 from cytoforge.errors import UserError
-from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
+from cytoforge.metrics.morphology import FITTING_DIAMETER, SEGMENTED_DIAMETER, fitting_scale
 from cytoforge.progress import counted
 from cytoforge.training.samplers.synthetic import Synthetic
 from cytoforge.training.specification import Data, SyntheticData
 
 SMALLEST = 16  # px
+FEW_IMAGES = 10
+"""images of which none is held out as a whole, but a strip of each, so that all of them are learned from"""
+LEAST_STRIP = 32  # px
+MEASURED = 20
+"""images on whose masks the size of the cells is measured, to find a scale"""
+SAME, LARGEST_SCALE = 0.1, 8.0
+"""relative difference up to which images keep their size, and the largest scale"""
 Example = tuple[str, np.ndarray, np.ndarray]
 """name, image float32 (C, H, W) and labels int32 (H, W)"""
 Use = Literal["images", "movie", "tracks"]
@@ -111,7 +118,12 @@ def open_data(
         coverage.append(np.count_nonzero(labels) / labels.size)
     sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
     if training.items[0].rows is not None:
-        notes.append(f"{data.path}: holds a single image; one strip of it is for training, the other for validation")
+        what = (
+            "holds a single image, of which a strip is"
+            if len(kept) == 1
+            else "holds few images, of each of which a strip is"
+        )
+        notes.append(f"{data.path}: {what} for validation, and the rest for training")
     if not kept:
         raise UserError(f"{data.path}: no image is left to train on; run cytoforge check {data.path}")
     if sizes.size == 0:
@@ -131,6 +143,27 @@ def open_data(
         held=held.items,
         limits={group: between.tolist() for group, between in limits.items()},
     )
+
+
+def with_scale(data: Data, seed: int) -> tuple[Data, list[str]]:
+    """Return data whose scale brings the median annotated cell to SEGMENTED_DIAMETER, to two digits, and a note on it.
+
+    Data whose images are brought to one size are returned as they are, and near 1 no pixel is interpolated. Raises
+    UserError as open_data.
+    """
+    if data.resize is not None:
+        return data, []
+    dataset = _open(data.path, data.sequences, tracked=False).numbered(binary=True)
+    dataset = dataset if data.limit is None else dataset.limited(data.limit, seed)
+    items = dataset.items[:: max(len(dataset.items) // MEASURED, 1)]
+    sizes = np.concatenate([cell_diameters(dataset.read_labels(item)) for item in items])
+    if sizes.size == 0:
+        return data, []
+    across = float(np.median(sizes))
+    factor = min(SEGMENTED_DIAMETER / across, LARGEST_SCALE)
+    factor = 1.0 if abs(factor - 1) < SAME else float(f"{factor:.2g}")
+    note = f"cells are {across:.0f} px across (median): images are resized by {factor:g}"
+    return replace(data, scale=factor * dataset.scale), [note] if factor != 1 else []
 
 
 def _proposed_scale(scale: float, diameter: float, enlarged: int) -> list[str]:
@@ -287,7 +320,18 @@ def _split(data: Data, seed: int, dataset: Dataset, tracked: bool) -> tuple[Data
         return limited(dataset, data.limit - part), limited(held, part)
     if data.limit is not None:
         dataset = limited(dataset, data.limit)
+    by = data.split_by
+    if by == "auto":
+        by = "strip" if data.fold is None and not tracked and _few(dataset, data.scale) else "image"
     if data.fold is not None:
         part, parts = data.fold
-        return dataset.folds(parts, seed, by=data.split_by)[part - 1]
-    return dataset.split(seed, by=data.split_by, least=least)
+        return dataset.folds(parts, seed, by=by)[part - 1]
+    return dataset.split(seed, by=by, least=least)
+
+
+def _few(dataset: Dataset, scale: float) -> bool:
+    """Tell whether a whole image is too much to be held out, and strips of all are high enough."""
+    if len(dataset.items) > FEW_IMAGES or any(item.frame is not None for item in dataset.items):
+        return False
+    heights = [read_header(item.image)[0][1] for item in dataset.items if item.image is not None]
+    return min(heights) * scale / dataset.scale * 0.2 >= LEAST_STRIP

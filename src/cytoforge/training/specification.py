@@ -55,7 +55,8 @@ class Data:
     """annotated images for validation; without it a fifth of `path`, drawn by the seed"""
     limit: int | None = None
     """number of annotated images to use, training and validation together"""
-    split_by: By = "image"
+    split_by: By | Literal["auto"] = "auto"
+    """auto: a strip of each image where there are few, else whole images"""
     fold: tuple[int, int] | None = None
     """(2, 5) holds out the second of five parts"""
     scale: float = 1.0

@@ -24,7 +24,7 @@ from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.simulated import SimulatedMasks
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.start import Wanted, load_start, rescaled
+from cytoforge.training.tasks.start import Wanted, base_if_fitting, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,
     REPORTED,
@@ -46,6 +46,8 @@ class SegmentationTask(Task):
     parameters: Segmentation | CycleGAN
     start: Path | None = None
     """run whose segmenter the training starts from"""
+    base: bool = False
+    """whether to start from the base model if it fits and no other start is given"""
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated images."""
@@ -93,10 +95,13 @@ class SegmentationTask(Task):
             recipe = mean_teacher.MeanTeacher.build(parameters, networks["segmenter"], training.seed)
         else:
             recipe = Conventional.build(parameters, networks["segmenter"], training.seed)
-        start = () if self.start is None else (self.start,)
         segmenter = Wanted(
             "segmenter", networks["segmenter"], recipe.networks["segmenter"], {"target": parameters.target}
         )
+        start = () if self.start is None else (self.start,)
+        if self.base and not start:
+            start, note = base_if_fitting(segmenter)
+            notes = [*notes, note]
         started, changes = load_start(start, [segmenter]), rescaled(start, training.data)
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
@@ -141,7 +146,7 @@ class SegmentationTask(Task):
                 "method": self.method,
                 "target": parameters.target,
                 "tile": tile,
-                "start": None if self.start is None else str(self.start),
+                "start": str(start[0]) if start else None,
                 **({} if unlabelled is None else {"unlabelled_images": list(unlabelled.names)}),
                 **({"condition": parameters.condition} if isinstance(parameters, CycleGAN) else {}),
             },

@@ -65,6 +65,16 @@ def load_start(runs: Sequence[Path], wanted: Sequence[Wanted]) -> dict[str, str]
     return found or None
 
 
+def base_if_fitting(wanted: Wanted) -> tuple[tuple[Path, ...], str]:
+    """Return the base model as the run to start from if its network is of the kind wanted, and a note on that."""
+    base = Path("base")
+    run = Run.open(base)
+    there = run.settings.networks[wanted.role].model_dump(exclude_unset=True) | _settings(run, wanted)
+    if different := start_differences(there, wanted.described | dict(wanted.settings)):
+        return (), f"starts from random weights, as the base model is another ({'; '.join(different)})"
+    return (base,), "starts from the base model"
+
+
 def _settings(run: Run, wanted: Wanted) -> dict[str, Any]:
     return {name: getattr(run.settings, name) for name in wanted.settings}
 

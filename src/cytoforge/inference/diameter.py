@@ -1,0 +1,72 @@
+"""How large the cells of an image are, found by a segmenter that knows cells of one size best.
+
+The image is looked at in a pyramid of scales. At each the network finds cells; at the right one they are as large as
+those that it knows, and it is surest of them.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from cytoforge.cells.instances import Target, cell_diameters
+from cytoforge.data.images import resize_image
+from cytoforge.inference.tiling import Floats, default_tile, probability_rows
+
+SMALLEST, LARGEST, STEP = 6.0, 160.0, 1.5
+"""px across: cells that are looked for, and the ratio of neighbouring sizes"""
+LOOK = 320
+"""px at the network's scale: side of the middle of an image that is looked at"""
+FEWEST = 3
+"""cells without which a scale says nothing"""
+REFINEMENTS = 2
+"""times that the size is set to that of the cells found at the size before"""
+
+
+def estimate_diameter(
+    network: nn.Module, target: Target, images: Sequence[Floats], known: float, tile: int
+) -> float | None:
+    """Estimate the median diameter (px, of the circle of equal area) of the cells of images (C, H, W) in [-1, 1].
+
+    `known` is the diameter that the network knows best, in pixels. None where too few cells are found at any scale. The
+    images are taken as of one microscope: the estimate is one for all.
+    """
+    sizes = [SMALLEST * STEP**n for n in range(math.floor(math.log(LARGEST / SMALLEST, STEP)) + 1)]
+    looks = {size: _look(network, target, images, known / size, tile) for size in sizes}
+    seen = {size: look for size, look in looks.items() if look[0].size >= FEWEST}
+    if not seen:
+        return None
+    size = max(seen, key=lambda size: _evidence(*seen[size], size, known))
+    for _ in range(REFINEMENTS):
+        found, _ = _look(network, target, images, known / size, tile)
+        if found.size < FEWEST:
+            break
+        size *= float(np.median(found)) / known
+    return size
+
+
+def _evidence(found: NDArray[np.float64], sureness: float, size: float, known: float) -> float:
+    """Return how much speaks for a size: sureness, less where the cells found differ from the size that is known."""
+    return sureness - abs(math.log(float(np.median(found)) / known))
+
+
+def _look(
+    network: nn.Module, target: Target, images: Sequence[Floats], scale: float, tile: int
+) -> tuple[NDArray[np.float64], float]:
+    """Return the diameters of the cells found at a scale, in pixels there, and how sure the network is of them."""
+    diameters, sure, pixels = [np.empty(0)], 0.0, 0
+    for image in images:
+        side = round(LOOK / scale)
+        middle = image[:, *(slice(max((n - side) // 2, 0), (n + side) // 2) for n in image.shape[1:])]
+        shape = tuple(max(round(n * scale), 16) for n in middle.shape[1:])
+        scaled = resize_image(middle, shape).astype(np.float32)
+        rows = probability_rows(network, lambda a, b, s=scaled: s[:, a:b], shape, default_tile(network, tile))
+        probabilities = np.concatenate(list(rows), axis=1)
+        labels = target.decode(probabilities)
+        inside = labels > 0
+        diameters.append(cell_diameters(labels))
+        sure += float((2 * np.abs(probabilities[0][inside] - 0.5)).sum())
+        pixels += int(inside.sum())
+    return np.concatenate(diameters), sure / max(pixels, 1)
