@@ -2,7 +2,8 @@
 
 A target turns labels into classes (`encode`, for training) and class probabilities back into labels (`decode`).
 `Boundary` separates touching cells by a border class and is the default; `Depth` also tells how deep inside its cell a
-pixel lies; `Semantic` knows cell and background only, as in cGAN-Seg. `condition` turns labels into the input of an image generator.
+pixel lies; `Semantic` knows cell and background only, as in cGAN-Seg. `condition` turns
+labels into the input of an image generator.
 """
 
 from collections.abc import Callable, Mapping

@@ -9,6 +9,7 @@ from cytoforge.commands.narrowed import size
 from cytoforge.data.images import reduced_size
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.metrics.morphology import FITTING_DIAMETER, SEGMENTED_DIAMETER
 from cytoforge.places import SCRATCH
 from cytoforge.progress import say
 from cytoforge.settings import (
@@ -60,10 +61,6 @@ Compared = TypeVar("Compared", bound=str)
 def train_segmentation(settings: TrainSegmentation) -> Run:
     """Train a segmenter and print its run folder; raises UserError and Interrupted as `tasks.task.run_task`."""
     training = specified(settings)
-    if settings.scale == "auto":
-        data, notes = with_scale(training.data, training.seed)
-        training = replace(training, data=data)
-        say(notes)
     if settings.method == "two-stage":
         parameters, generator = segmentation_parameters(settings), stage_generator(settings)
         trained = train_two_stage(parameters, generator, training, settings.synthetic_images)
@@ -159,19 +156,24 @@ def specified(settings: Training) -> specification.Training:
             path=settings.synthetic, schedule=settings.schedule, share=settings.synthetic_share
         )
     part, parts = map(int, settings.fold.split("/")) if settings.fold else (0, 0)
+    scale = settings.scale if isinstance(settings, Scaled) else 1.0
+    data = specification.Data(
+        path=settings.data,
+        sequences=settings.sequence,
+        validation=settings.validation,
+        limit=settings.limit if isinstance(settings, Limited) else None,
+        split_by=settings.split_by,
+        fold=(part, parts) if settings.fold else None,
+        scale=1.0 if scale == "auto" else scale,
+        resize=resize_of(settings),
+        synthetic=synthetic,
+        unlabelled=getattr(settings, "unlabelled", None),
+    )
+    if scale == "auto":
+        data, notes = with_scale(data, _suitable_diameter(settings), settings.seed)
+        say(notes)
     return specification.Training(
-        data=specification.Data(
-            path=settings.data,
-            sequences=settings.sequence,
-            validation=settings.validation,
-            limit=settings.limit if isinstance(settings, Limited) else None,
-            split_by=settings.split_by,
-            fold=(part, parts) if settings.fold else None,
-            scale=settings.scale if isinstance(settings, Scaled) and settings.scale != "auto" else 1.0,
-            resize=resize_of(settings),
-            synthetic=synthetic,
-            unlabelled=getattr(settings, "unlabelled", None),
-        ),
+        data=data,
         output=specification.Output(path=settings.out, overwrite=settings.overwrite),
         budget=budget_of(settings),
         compute=specification.Compute(
@@ -183,6 +185,14 @@ def specified(settings: Training) -> specification.Training:
         ),
         seed=settings.seed,
     )
+
+
+def _suitable_diameter(settings: Training) -> float:
+    """Return the diameter in pixels to which --scale auto brings cells."""
+    if isinstance(settings, TrainSegmentation):
+        return SEGMENTED_DIAMETER
+    enlarged = isinstance(settings, TrainMovie) and settings.stage != "low-resolution"
+    return FITTING_DIAMETER * (settings.factor if enlarged else 1)
 
 
 def budget_of(settings: Training) -> specification.Budget:

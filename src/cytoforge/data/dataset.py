@@ -228,7 +228,7 @@ class Dataset:
 
         In a movie, the first or the last frames of each sequence are held out, at least `least` of them: one block of
         time has only one border at which training and validation frames are neighbours. by="group" holds out whole
-        groups. by="strip", and of a single image always, a strip of rows at the top or bottom of each image is held out.
+        groups. by="strip" holds out a strip of rows at the top or bottom of each image, as is done of a single one.
         Raises UserError when by="group" finds fewer than two groups.
         """
         rng = np.random.default_rng(seed)

@@ -60,13 +60,17 @@ def _look(
     for image in images:
         side = round(LOOK / scale)
         middle = image[:, *(slice(max((n - side) // 2, 0), (n + side) // 2) for n in image.shape[1:])]
-        shape = tuple(max(round(n * scale), 16) for n in middle.shape[1:])
-        scaled = resize_image(middle, shape).astype(np.float32)
-        rows = probability_rows(network, lambda a, b, s=scaled: s[:, a:b], shape, default_tile(network, tile))
-        probabilities = np.concatenate(list(rows), axis=1)
+        height, width = (max(round(n * scale), 16) for n in middle.shape[1:])
+        probabilities = _probabilities(network, resize_image(middle, (height, width)).astype(np.float32), tile)
         labels = target.decode(probabilities)
         inside = labels > 0
         diameters.append(cell_diameters(labels))
         sure += float((2 * np.abs(probabilities[0][inside] - 0.5)).sum())
         pixels += int(inside.sum())
     return np.concatenate(diameters), sure / max(pixels, 1)
+
+
+def _probabilities(network: nn.Module, image: Floats, tile: int) -> Floats:
+    shape = (image.shape[1], image.shape[2])
+    rows = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, default_tile(network, tile))
+    return np.concatenate(list(rows), axis=1)

@@ -190,8 +190,8 @@ class Record:
             return cls(out, head, anew=True)
         if not same:
             raise UserError(
-                f"{path}: another run, --tile or --diameter made these masks, or other limits of dataset.json; give another "
-                "--out, or --overwrite"
+                f"{path}: another run, --tile or --diameter made these masks, or other limits of dataset.json; "
+                "give another --out, or --overwrite"
             )
         return cls(out, head, stored["masks"], stored.get("tile_disagreement"))
 

@@ -158,9 +158,8 @@ class Segmenter(Loaded):
     def estimate_diameter(self, images: Sequence[Floats]) -> float:
         """Estimate the median diameter in pixels of the cells of images float32 (C, H, W) in [-1, 1].
 
-        Rounded to whole pixels, so that the number that is told gives the same masks again. Where hardly a cell is found
-        it is the one that the network knows. Raises ValueError for a run whose images are
-        all resized alike.
+        Rounded to whole pixels, so that the number that is told gives the same masks again. Where hardly a cell is
+        found it is the one that the network knows. Raises ValueError for a run whose images are all resized alike.
         """
         if self.diameter is None:
             raise ValueError("the run resizes all images alike")

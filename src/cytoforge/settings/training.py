@@ -19,6 +19,7 @@ Schedule = Literal["mix", "pretrain"]
 Perceptual = Literal["auto", "vgg", "features"]
 Clock = Literal["wall", "processor"]
 Norm = Literal["batch", "group"]
+Scale = Annotated[float, Field(gt=0, le=8)] | Literal["auto"]
 WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound --factor
 
 
@@ -119,8 +120,8 @@ class Limited(Training):
 class Scaled(Training):
     """The flags of trainings whose networks see resized images."""
 
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """resize images on reading; stored with the run, segment returns masks of the original size"""
+    scale: Scale = 1.0
+    """resize images on reading, by a factor or so that cells suit the networks (auto); stored with the run"""
     resize: Size | None = None
     """resize all images to this height and width instead, whatever their aspect; stored with the run likewise"""
 
@@ -176,8 +177,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
       cytoforge train segmentation DATA --out RUN --recipe cgan-seg --preset small --minutes 60
     """
 
-    scale: Annotated[float, Field(gt=0, le=8)] | Literal["auto"] = "auto"
-    """resize images on reading; auto: so that the annotated cells get the size that the networks know best"""
+    scale: Scale = "auto"
+    """resize images on reading; auto: so that the annotated cells get the size that suits the networks best"""
     recipe: Literal["own", "cgan-seg"] = "own"
     """cgan-seg: all settings as published, 2500 epochs; other flags change single ones"""
     method: Method = "conventional"
@@ -195,7 +196,7 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     masks: Literal["own", "simulated"] = "own"
     """cyclegan: what the forward cycle paints on, the masks of the images (the paper) or simulated ones"""
     start: StartFolder | None = None
-    """base (the default where it fits), scratch, or the run whose segmenter to go on from: your own or an imported one"""
+    """base (the default where it fits), scratch, or the run to go on from: one of your own or an imported one"""
     synthetic_images: Count = 36
     """two-stage: number of synthetic images to learn from"""
     warm_start: bool = False

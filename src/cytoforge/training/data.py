@@ -14,7 +14,7 @@ from cytoforge.data.images import Normalisation, Scaling, is_blank, read_header,
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
 from cytoforge.errors import UserError
-from cytoforge.metrics.morphology import FITTING_DIAMETER, SEGMENTED_DIAMETER, fitting_scale
+from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
 from cytoforge.progress import counted
 from cytoforge.training.samplers.synthetic import Synthetic
 from cytoforge.training.specification import Data, SyntheticData
@@ -118,12 +118,8 @@ def open_data(
         coverage.append(np.count_nonzero(labels) / labels.size)
     sizes = np.concatenate([*diameters, *(cell_diameters(labels) for _, _, labels in validation), np.empty(0)])
     if training.items[0].rows is not None:
-        what = (
-            "holds a single image, of which a strip is"
-            if len(kept) == 1
-            else "holds few images, of each of which a strip is"
-        )
-        notes.append(f"{data.path}: {what} for validation, and the rest for training")
+        images = "a single image, of which" if len(kept) == 1 else "few images, of each of which"
+        notes.append(f"{data.path}: holds {images} a strip is for validation, and the rest for training")
     if not kept:
         raise UserError(f"{data.path}: no image is left to train on; run cytoforge check {data.path}")
     if sizes.size == 0:
@@ -145,8 +141,8 @@ def open_data(
     )
 
 
-def with_scale(data: Data, seed: int) -> tuple[Data, list[str]]:
-    """Return data whose scale brings the median annotated cell to SEGMENTED_DIAMETER, to two digits, and a note on it.
+def with_scale(data: Data, diameter: float, seed: int) -> tuple[Data, list[str]]:
+    """Return data whose scale brings the median annotated cell to a diameter in pixels, to two digits, and a note on it.
 
     Data whose images are brought to one size are returned as they are, and near 1 no pixel is interpolated. Raises
     UserError as open_data.
@@ -160,7 +156,7 @@ def with_scale(data: Data, seed: int) -> tuple[Data, list[str]]:
     if sizes.size == 0:
         return data, []
     across = float(np.median(sizes))
-    factor = min(SEGMENTED_DIAMETER / across, LARGEST_SCALE)
+    factor = min(diameter / across, LARGEST_SCALE)
     factor = 1.0 if abs(factor - 1) < SAME else float(f"{factor:.2g}")
     note = f"cells are {across:.0f} px across (median): images are resized by {factor:g}"
     return replace(data, scale=factor * dataset.scale), [note] if factor != 1 else []

@@ -98,7 +98,7 @@ class SegmentationTask(Task):
         segmenter = Wanted(
             "segmenter", networks["segmenter"], recipe.networks["segmenter"], {"target": parameters.target}
         )
-        start = () if self.start is None else (self.start,)
+        start: tuple[Path, ...] = () if self.start is None else (self.start,)
         if self.base and not start:
             start, note = base_if_fitting(segmenter)
             notes = [*notes, note]
