@@ -191,8 +191,9 @@ def _suitable_diameter(settings: Training) -> float:
     """Return the diameter in pixels to which --scale auto brings cells."""
     if isinstance(settings, TrainSegmentation):
         return SEGMENTED_DIAMETER
-    enlarged = isinstance(settings, TrainMovie) and settings.stage != "low-resolution"
-    return FITTING_DIAMETER * (settings.factor if enlarged else 1)
+    if isinstance(settings, TrainMovie) and settings.stage != "low-resolution":
+        return FITTING_DIAMETER * settings.factor
+    return FITTING_DIAMETER
 
 
 def budget_of(settings: Training) -> specification.Budget:

@@ -142,10 +142,10 @@ def open_data(
 
 
 def with_scale(data: Data, diameter: float, seed: int) -> tuple[Data, list[str]]:
-    """Return data whose scale brings the median annotated cell to a diameter in pixels, to two digits, and a note on it.
+    """Return data whose scale brings the median annotated cell to a diameter in pixels, and a note on it.
 
-    Data whose images are brought to one size are returned as they are, and near 1 no pixel is interpolated. Raises
-    UserError as open_data.
+    The scale has two digits, and is 1 near 1, where it would only blur. Data whose images are brought to one size are
+    returned as they are. Raises UserError as open_data.
     """
     if data.resize is not None:
         return data, []
