@@ -28,28 +28,36 @@ REFINEMENTS = 2
 def estimate_diameter(
     network: nn.Module, target: Target, images: Sequence[Floats], known: float, tile: int
 ) -> float | None:
-    """Estimate the median diameter (px, of the circle of equal area) of the cells of images (C, H, W) in [-1, 1].
+    """Estimate the diameter (px, of the circle of equal area) of the cells of images (C, H, W) in [-1, 1].
 
     `known` is the diameter that the network knows best, in pixels. None where too few cells are found at any scale. The
-    images are taken as of one microscope: the estimate is one for all.
+    images are taken as of one microscope: the estimate is one for all. Half of the cells' area lies in larger cells;
+    the median of the cells themselves would follow the specks that a network finds at a wrong scale.
     """
     sizes = [SMALLEST * STEP**n for n in range(math.floor(math.log(LARGEST / SMALLEST, STEP)) + 1)]
     looks = {size: _look(network, target, images, known / size, tile) for size in sizes}
     seen = {size: look for size, look in looks.items() if look[0].size >= FEWEST}
     if not seen:
         return None
-    size = max(seen, key=lambda size: _evidence(*seen[size], size, known))
+    size = max(seen, key=lambda size: _evidence(*seen[size], known))
     for _ in range(REFINEMENTS):
         found, _ = _look(network, target, images, known / size, tile)
         if found.size < FEWEST:
             break
-        size *= float(np.median(found)) / known
+        size *= _typical(found) / known
     return size
 
 
-def _evidence(found: NDArray[np.float64], sureness: float, size: float, known: float) -> float:
-    """Return how much speaks for a size: sureness, less where the cells found differ from the size that is known."""
-    return sureness - abs(math.log(float(np.median(found)) / known))
+def _evidence(found: NDArray[np.float64], sureness: float, known: float) -> float:
+    """Return how much speaks for a scale: sureness, less where the cells found differ from the size that is known."""
+    return sureness - abs(math.log(_typical(found) / known))
+
+
+def _typical(diameters: NDArray[np.float64]) -> float:
+    """Return the diameter of the cell that, in ascending order, holds the middle of the area of all."""
+    ascending = np.sort(diameters)
+    area = np.cumsum(ascending**2)
+    return float(ascending[np.searchsorted(area, area[-1] / 2)])
 
 
 def _look(

@@ -1,5 +1,6 @@
 """The networks of a run folder, built from its config.json and ready to use."""
 
+import copy
 import os
 import shutil
 import tempfile
@@ -54,6 +55,20 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     network: nn.Module = build(**described.options())
     network.load_state_dict(weights)
     return network.requires_grad_(False).eval().to(device)
+
+
+def over_channels(network: nn.Module, channels: int) -> nn.Module:
+    """Return a copy of a network of grey images that takes images of more channels: it sees the mean of these.
+
+    Raises ValueError for a network that takes several channels itself.
+    """
+    copied = copy.deepcopy(network)
+    first = next(module for module in copied.modules() if isinstance(module, nn.Conv2d))
+    if first.in_channels != 1:
+        raise ValueError(f"the network takes {first.in_channels} channels itself")
+    weight = first.weight.detach().repeat(1, channels, 1, 1) / channels
+    first.weight, first.in_channels = nn.Parameter(weight, first.weight.requires_grad), channels
+    return copied
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:

@@ -29,7 +29,7 @@ RECORD = "segment.json"
 OWNER = "segment"  # name under which masks are listed
 UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
 ROWS = ("labels", "cell", "mask")  # the files there
-EXAMINED, EXAMINED_SIDE = 6, 2048  # images from which the size of the cells is estimated, and px of their middles
+EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 
 
@@ -52,6 +52,7 @@ def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None)
     """
     if segmenter.diameter is None and diameter is None:
         return segmenter
+    segmenter = segmenter.for_channels(images.channels())
     if diameter is None:
         items = images.items
         chosen = items[:: max(len(items) // EXAMINED, 1)][:EXAMINED]

@@ -24,7 +24,7 @@ from cytoforge.data.images import (
 )
 from cytoforge.errors import UserError
 from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter
-from cytoforge.inference.load import Loaded, open_network
+from cytoforge.inference.load import Loaded, open_network, over_channels
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
@@ -145,12 +145,12 @@ class Segmenter(Loaded):
         without. Raises UserError where the image has other channels, or axes that no image has, and for a diameter that
         the run has no use for.
         """
-        pixels = channels_first(image, axes, channels=self.channels)
-        limits = self.normalisation.measure(pixels)
-        if self.diameter is None:
-            segmenter = self if diameter is None else self.for_cells(diameter)
-        else:
-            segmenter = self.for_cells(diameter or self.estimate_diameter([self.normalisation.apply(pixels, limits)]))
+        pixels = channels_first(image, axes, channels=None if self.diameter else self.channels)
+        limits, segmenter = self.normalisation.measure(pixels), self.for_channels(len(pixels))
+        if diameter is None and segmenter.diameter is not None:
+            diameter = segmenter.estimate_diameter([self.normalisation.apply(pixels, limits)])
+        if diameter is not None:
+            segmenter = segmenter.for_cells(diameter)
         with tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
             labels, _ = segmenter.segment_rows(InMemory(pixels), limits, Path(folder))
             return np.array(labels, np.int32)
@@ -180,6 +180,12 @@ class Segmenter(Loaded):
     def at(self, scale: float) -> Self:
         """Return this segmenter for images that were resized by `scale` already."""
         return replace(self, scaling=remaining(self.scaling, scale))
+
+    def for_channels(self, channels: int) -> Self:
+        """Return this segmenter for images of so many channels: the base model sees the mean of all."""
+        if self.diameter is None or channels == self.channels:
+            return self
+        return replace(self, network=over_channels(self.network, channels), channels=channels)
 
     def check_channels(self, what: Path | str, channels: int) -> None:
         """Raise UserError unless an image has as many channels as those that the segmenter was trained on."""

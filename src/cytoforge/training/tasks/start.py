@@ -11,7 +11,7 @@ from torch import nn
 from cytoforge.cells.instances import CONDITIONS
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
-from cytoforge.inference.load import load_network
+from cytoforge.inference.load import load_network, over_channels
 from cytoforge.networks.registry import NETWORKS, ROLES
 from cytoforge.training.hyperparameters import SEGMENTATION, written
 from cytoforge.training.recipes.networks import Described
@@ -31,6 +31,11 @@ class Wanted:
     network: nn.Module
     settings: Mapping[str, Any] = field(default_factory=dict)
     """what else must be as in that run, such as target or condition, as config.json names it"""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that it takes."""
+        return int(self.described.get("in_channels", 1))
 
     @property
     def name(self) -> str:
@@ -56,10 +61,13 @@ def load_start(runs: Sequence[Path], wanted: Sequence[Wanted]) -> dict[str, str]
             if each.role in taken:
                 raise UserError(f"{path}: holds a {each.name}, as {taken[each.role]} does; give only one of them")
             former = run.settings.networks[each.role].model_dump(exclude_unset=True)
-            there, here = former | _settings(run, each), each.described | dict(each.settings)
+            there, here = _compared(run, former, each), each.described | dict(each.settings)
             if different := start_differences(there, here):
                 raise UserError(f"{path}: --start needs a {each.name} of the same kind; {'; '.join(different)}")
-            each.network.load_state_dict(load_network(run, each.role).state_dict())
+            network = load_network(run, each.role)
+            if each.channels != former.get("in_channels", each.channels):
+                network = over_channels(network, each.channels)
+            each.network.load_state_dict(network.state_dict())
             taken[each.role] = path
             found[each.role] = run.fingerprint(each.role, (*each.settings, "scale", "resize", "normalisation"))
     return found or None
@@ -69,14 +77,17 @@ def base_if_fitting(wanted: Wanted) -> tuple[tuple[Path, ...], str]:
     """Return the base model as the run to start from if its network is of the kind wanted, and a note on that."""
     base = Path("base")
     run = Run.open(base)
-    there = run.settings.networks[wanted.role].model_dump(exclude_unset=True) | _settings(run, wanted)
+    there = _compared(run, run.settings.networks[wanted.role].model_dump(exclude_unset=True), wanted)
     if different := start_differences(there, wanted.described | dict(wanted.settings)):
         return (), f"starts from random weights, as the base model is another ({'; '.join(different)})"
     return (base,), "starts from the base model"
 
 
-def _settings(run: Run, wanted: Wanted) -> dict[str, Any]:
-    return {name: getattr(run.settings, name) for name in wanted.settings}
+def _compared(run: Run, former: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """Return what is compared of a run's network; a segmenter of grey images goes with images of any channels."""
+    there = {**former, **{name: getattr(run.settings, name) for name in wanted.settings}}
+    grey = wanted.role == "segmenter" and there.get("in_channels") == 1
+    return {**there, "in_channels": wanted.channels} if grey else there
 
 
 def start_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
