@@ -145,7 +145,8 @@ class Segmenter(Loaded):
         without. Raises UserError where the image has other channels, or axes that no image has, and for a diameter that
         the run has no use for.
         """
-        pixels = channels_first(image, axes, channels=None if self.diameter else self.channels)
+        fewest = min(np.shape(image)[0], np.shape(image)[-1]) if np.ndim(image) == 3 else 1
+        pixels = channels_first(image, axes, channels=self.channels if self.diameter is None else fewest)
         limits, segmenter = self.normalisation.measure(pixels), self.for_channels(len(pixels))
         if diameter is None and segmenter.diameter is not None:
             diameter = segmenter.estimate_diameter([self.normalisation.apply(pixels, limits)])

@@ -144,8 +144,8 @@ def _copy(file: Path, folder: OutputFolder, name: str) -> None:
             shutil.copyfile(part, temporary)
 
 
-def write_crops(dataset: Dataset, folder: Path, count: int, study: LimitedDataStudy, seed: int) -> Path:
-    """Cut a window with cells out of each of `count` images and write them as a dataset; return its folder.
+def write_crops(dataset: Dataset, folder: Path, count: int, side: int, seed: int) -> Path:
+    """Cut a window of `side` pixels with cells out of each of `count` images and write them; return their folder.
 
     With equal seeds a smaller set is part of a larger one. Images without cells are passed over. Raises UserError when
     fewer than `count` have cells.
@@ -154,7 +154,6 @@ def write_crops(dataset: Dataset, folder: Path, count: int, study: LimitedDataSt
         return folder
     scale = {} if dataset.scale == 1 else {"scale": dataset.scale}
     writer = DatasetWriter(folder, {"crops_of": dataset.path.name, "seed": seed, **scale}, suffix=".tif")
-    side = round(study.crop * dataset.scale / study.scale)
     written = 0
     for place in np.random.default_rng([seed, 0xC809]).permutation(len(dataset.items)):
         item = dataset.items[place]

@@ -165,9 +165,10 @@ def measure_limited_data(
     tests, crops = {}, {}
     for seed in study.seeds:
         pool, tests[seed] = subset(folder, study, data, dataset, seed, max(study.crops))
+        side = round(study.crop * dataset.scale / study.scale)
         for count in study.crops:  # Write all crops before the first training, as there may be too few images.
             place = folder.place("data", f"crops-{count}-{seed}")
-            crops[count, seed] = write_crops(Dataset.open(pool).pairs(), place, count, study, seed)
+            crops[count, seed] = write_crops(Dataset.open(pool).pairs(), place, count, side, seed)
     found: dict[int, dict[str, list[SegmenterScores]]] = {}
     for count in study.crops:
         for seed, test in tests.items():
