@@ -15,7 +15,7 @@ from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.progress import counted, say
 from cytoforge.studies.folder import OWNER, StudyFolder
-from cytoforge.studies.specification import LimitedDataStudy, Study
+from cytoforge.studies.specification import Study
 from cytoforge.training.tasks.staged import finished
 
 COPIED = "study-items.json"  # names the items of a copied part of a dataset; written last, so the copy is complete
