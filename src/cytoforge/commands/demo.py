@@ -18,7 +18,9 @@ from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
 from cytoforge.inference.load import load_network
 from cytoforge.inference.painting import paint
+from cytoforge.inference.segmenter import Segmenter
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
+from cytoforge.places import SCRATCH
 from cytoforge.progress import clock, say
 from cytoforge.report import PAGE, Report, overlay, to_rgb
 from cytoforge.settings import Demo, Segment, TrainSegmentation
@@ -28,8 +30,8 @@ from cytoforge.training.tasks.staged import finished
 
 ANNOTATED, TEST, REPORTED = 4, 12, 4
 MINUTES = {"tiny": 0.1, "small": 1.4}  # per training
-SHAPE, CELLS = (192, 192), 40
-BASELINE = "Otsu + watershed"
+SHAPE, CELLS, DIAMETER = (192, 192), 40, 18.0
+BASELINE, ZERO = "Otsu + watershed", "base model, no annotation"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Result:
 def demo(config: Demo) -> Path:
     """Make phantoms, train on four of them in three ways, score on twelve others, and write OUT/report.html.
 
+    Beside the trainings stand two ways without any: a threshold, and the base model as it is.
+
     An interrupted demo continues where it stopped. Raises UserError when OUT may not be written to.
     """
     folder = open_folder(config)
@@ -57,12 +61,15 @@ def demo(config: Demo) -> Path:
         data=annotated, out=config.out, preset=config.preset, minutes=MINUTES[config.preset], seed=config.seed
     )
     say([f"{ANNOTATED} annotated phantom images; three trainings of {clock(60 * MINUTES[config.preset])} each"])
+    start = "the base model" if config.preset == "small" else "scratch"  # which networks of that size fit
     ways = {
-        "conventional, paper's augmentation, two classes": replace(plain, augmentation="paper", target="semantic"),
-        "conventional, cytoforge's defaults": plain,
-        "cyclegan, warm start": replace(plain, method="cyclegan", warm_start=True),
+        "from scratch, paper's augmentation and classes": replace(
+            plain, augmentation="paper", target="semantic", start=SCRATCH
+        ),
+        f"from {start}, cytoforge's defaults": plain,
+        f"from {start}, cyclegan, warm start": replace(plain, method="cyclegan", warm_start=True),
     }
-    results = [baseline(test, plain)]
+    results = [baseline(test, plain), zero_labels(test, plain, folder.inside("runs/base-test"))]
     for number, (method, way) in enumerate(ways.items(), start=1):
         say([f"{number} of {len(ways)}: {method}"])
         way = replace(way, out=folder.inside(f"runs/{number}"))
@@ -114,12 +121,30 @@ def baseline(test: Path, plain: TrainSegmentation) -> Result:
     started = time.monotonic()
     dataset = Dataset.open(test)
     predictions = {item.name: otsu_watershed(dataset.read_image(item)) for item in dataset.items}
-    held = [
-        segmentation_scores(labels, otsu_watershed(image))
-        for _, image, labels in open_data(specified(plain).data, plain.seed).validation
-    ]
-    validation = float(np.mean([score.f_score for score in held]))
+    held = held_out(plain)
+    validation = mean_score([(labels, otsu_watershed(image)) for image, labels in held])
     return Result(BASELINE, score(test, predictions), validation, time.monotonic() - started, predictions)
+
+
+def zero_labels(test: Path, plain: TrainSegmentation, out: Path) -> Result:
+    """Score the base model, which has seen none of the images."""
+    started = time.monotonic()
+    written = Dataset.open(segment(Segment(run=Path("base"), images=test, out=out, diameter=DIAMETER)))
+    predictions = {item.name: written.read_labels(item) for item in written.items}
+    base = Segmenter.load("base")
+    validation = mean_score([(labels, base.segment(image, diameter=DIAMETER)) for image, labels in held_out(plain)])
+    return Result(ZERO, score(test, predictions), validation, time.monotonic() - started, predictions)
+
+
+def held_out(plain: TrainSegmentation) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return images and labels that trainings do not learn from, at their own size."""
+    data = replace(specified(plain).data, scale=1.0)
+    return [(image, labels) for _, image, labels in open_data(data, plain.seed).validation]
+
+
+def mean_score(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Return F of predictions, each beside its truth, mean over IoU 0.5 to 0.9 and over the images."""
+    return float(np.mean([segmentation_scores(truth, predicted).f_score for truth, predicted in pairs]))
 
 
 def run_way(method: str, way: TrainSegmentation, test: Path, out: Path) -> Result:
@@ -146,7 +171,7 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
     """Write OUT/report.html with the scores of all methods, pictures of their segmentations, and synthetic images."""
     report = Report(
         "cytoforge demo",
-        f"{ANNOTATED} annotated phantom images (three to train on, one for validation), {TEST} unseen ones to test on",
+        f"{ANNOTATED} annotated phantom images (a strip of each for validation), {TEST} unseen ones to test on",
     )
     report.text(
         f"Best on validation, and so the one to use: {best.method}. All trainings had the same time; "
@@ -159,11 +184,11 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
         estimates = [result.test.mean["f_score"][k] for k in thresholds]
         cells = [f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in estimates]
         dice = f"{result.test.dice.value:.3f}"
-        trained = "none" if result.method == BASELINE else clock(result.seconds)
+        trained = "none" if result.method in (BASELINE, ZERO) else clock(result.seconds)
         rows.append([result.method, f"{result.validation:.3f}", *cells, dice, trained])
     report.table(header, rows, best=results.index(best))
     report.text(
-        f"Validation F is the mean over IoU 0.5 to 0.9 on the one validation image. Test values are means over {TEST} "
+        f"Validation F is the mean over IoU 0.5 to 0.9 on a strip of each annotated image. Test values are means over {TEST} "
         "images with 95 % bootstrap intervals over the images; one training seed each, so differences between "
         "trained models smaller than about 0.05 mean little."
     )
