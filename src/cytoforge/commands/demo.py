@@ -188,8 +188,8 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
         rows.append([result.method, f"{result.validation:.3f}", *cells, dice, trained])
     report.table(header, rows, best=results.index(best))
     report.text(
-        f"Validation F is the mean over IoU 0.5 to 0.9 on a strip of each annotated image. Test values are means over {TEST} "
-        "images with 95 % bootstrap intervals over the images; one training seed each, so differences between "
+        "Validation F is the mean over IoU 0.5 to 0.9 on a strip of each annotated image. Test values are means over "
+        f"{TEST} images with 95 % bootstrap intervals over the images; one training seed each, so differences between "
         "trained models smaller than about 0.05 mean little."
     )
     dataset = Dataset.open(folder.path / "data" / "test")
