@@ -68,6 +68,14 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
         ("train segmentation x --out y --resize 512", "--resize 512: must be written like 512x768"),
         ("train segmentation x --out y --resize 0x768", "--resize 0x768: must be written like 512x768"),
         ("train generator x --out y --resize 8x8 --scale 2", "give --scale or --resize, not both"),
+        (
+            "train segmentation x --out y --recipe cgan-seg --resize 512x768 --scale 2",
+            "give --scale or --resize, not both",
+        ),
+        (
+            "train segmentation x --out y --recipe cgan-seg --epochs 2500 --minutes 9",
+            "give one of --minutes, --steps and --epochs",
+        ),
         ("train segmentation x --out y --p-vanilla 2", "--p-vanilla 2: must be at least 0 and at most 1"),
         ("train segmentation x --out y --unlabelled z", "--unlabelled belongs to --method cyclegan or mean-teacher"),
         (
@@ -142,6 +150,8 @@ def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str])
             "network": "unet",
         }
     )
+    instead = defaults("--recipe", "cgan-seg", "--scale=1", "--minutes", "10", "--until-converged")
+    assert [instead[name] for name in ("resize", "epochs", "patience", "preset")] == ["None"] * 3 + ["paper"]
     own = defaults()
     assert (own["recipe"], own["method"], own["preset"], own["resize"]) == ("own", "conventional", "small", "None")
 

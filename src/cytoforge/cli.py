@@ -147,7 +147,8 @@ def _parse(words: str, rest: list[str]) -> object:
         if not argument or (argument.startswith("--") and argument.endswith("=")):
             where = argument or (before if before.startswith("--") else "")
             raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
-    kind: Any = config.of_recipe(getattr(config, COMMANDS[words][0]), _value(rest, "--recipe"))
+    given = [argument[2:].partition("=")[0].replace("-", "_") for argument in rest if argument.startswith("--")]
+    kind: Any = config.of_recipe(getattr(config, COMMANDS[words][0]), _value(rest, "--recipe"), given)
     known = config.flags(kind)
     for argument in rest:  # The parser could take the next word for DATA and report an error about that instead.
         if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:

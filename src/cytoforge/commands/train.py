@@ -178,27 +178,23 @@ def specified(settings: Training) -> specification.Training:
 
 
 def budget_of(settings: Training) -> specification.Budget:
-    """Return the budget that the flags give: minutes or steps if given, else epochs, else the default."""
+    """Return the budget that the flags give: steps, epochs or minutes, or the default."""
     steps, epochs, minutes = settings.steps, settings.epochs, settings.minutes
-    if steps is not None or minutes is not None:
-        epochs = None  # of a recipe
-    elif epochs is None:
+    if steps is None and epochs is None and minutes is None:
         minutes = specification.DEFAULT_MINUTES
     return specification.Budget(
         steps=steps,
         epochs=epochs,
         seconds=None if minutes is None else 60 * minutes,
         clock=settings.clock,
-        patience=None if settings.until_converged else settings.patience,
+        patience=settings.patience,
         until_converged=settings.until_converged,
     )
 
 
 def resize_of(settings: Training) -> tuple[int, int] | None:
     """Return the height and width that all images get, or None where they have a scale."""
-    if not isinstance(settings, Scaled) or settings.resize is None or settings.given("scale"):
-        return None  # --scale is given rather than the size of a recipe
-    return size(settings.resize)
+    return size(settings.resize) if isinstance(settings, Scaled) else None
 
 
 def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segmentation:
