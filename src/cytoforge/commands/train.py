@@ -29,6 +29,7 @@ from cytoforge.training.hyperparameters import (
     changed,
     described,
     spoken,
+    suited,
     written,
 )
 from cytoforge.training.loop import trained_in
@@ -210,7 +211,6 @@ def _segmentation(preset: Plain, settings: TrainSegmentation) -> Plain:
         augmentation=settings.augmentation,
         p_vanilla=settings.p_vanilla,
         norm=settings.norm,
-        anneal=preset.anneal and not settings.until_converged,
     )
     return changed(parameters, settings.set)
 
@@ -319,14 +319,10 @@ def tracker_parameters(settings: TrainTracker) -> hyperparameters.Tracker:
 
 
 def _windows(parameters: Windowed, settings: Scaled, factor: int = 1) -> Windowed:
-    """Return hyperparameters with windows that are whole images, where the paper's size is given to all images.
-
-    `factor` is that by which a second stage enlarges the images.
-    """
+    """Return hyperparameters suited to the size of the images, which a second stage enlarges by `factor`."""
     size = resize_of(settings)
-    if settings.preset != "paper" or size is None:
-        return parameters
-    return replace(parameters, crop=reduced_size(size, factor))
+    small = None if size is None else reduced_size(size, factor)
+    return suited(parameters, settings.preset, small, until_converged=settings.until_converged)
 
 
 def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
@@ -336,7 +332,6 @@ def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
         "perceptual": _perceptual(settings, parameters.perceptual),
         "style_mixing": settings.style_mixing,
         "p_diff": settings.p_diff,
-        "anneal": parameters.anneal and not settings.until_converged,  # a fall of the rates would need a known end
     }
     return replace(parameters, **values, heads=parameters.heads if settings.attention else 0)
 
