@@ -468,7 +468,10 @@ class TestTraining:
             ({"seed": -1}, "seed=-1: takes a whole number of at least 0"),
             ({"minutes": "many"}, "minutes='many': takes a number above 0"),
             ({"progress": 3}, "progress=3: takes a function"),
-            ({"minute": 3}, "minute: there is no such option or hyperparameter; there are device, epochs, limit, minutes, out"),
+            (
+                {"minute": 3},
+                "minute: there is no such option or hyperparameter; there are device, epochs, limit, minutes, out",
+            ),
             ({"rate": "fast"}, "rate='fast': takes a number above 0"),
             ({"target": "colours"}, "target='colours': takes boundary, depth, semantic"),
             ({"heads": 2}, "heads: there is no such option or hyperparameter"),
