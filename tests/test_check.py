@@ -176,6 +176,11 @@ def test_binary_masks(tmp_path: Path, value: int) -> None:
     finding = only(check(Check(tmp_path)))
     assert finding.severity == "error"
     assert finding.what == f"one value ({value}) for 16 separate regions: a binary mask"
+    assert finding.remedy == (
+        "number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch (by connected "
+        "components), or learn from the masks as they are with train segmentation --target semantic, for which cells "
+        "that touch are one"
+    )
     assert check_command(Check(tmp_path)) == 1
 
 

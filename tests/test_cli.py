@@ -126,6 +126,26 @@ def test_a_mistake_is_one_sentence_and_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("family", ["train", "study", "simulate", "generate", "score", "weights"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_a_family_lists_its_commands(family: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([family, flag]) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert said.err == "" and lines[0] == cli.USAGE
+    expected = {words: line for words, (_, _, line) in cli.COMMANDS.items() if words.startswith(f"{family} ")}
+    assert {tuple(re.split("  +", line.strip())) for line in lines[1:] if line} == set(expected.items())
+    assert len(expected) > 1
+
+
+def test_help_of_import_names_the_other_imports(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["import", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and "--network" in said
+    assert all(words in said for words in cli.COMMANDS if words.startswith("import "))
+
+
 def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     def defaults(*words: str) -> dict[str, str]:
         with pytest.raises(SystemExit):
@@ -296,6 +316,38 @@ def test_what_the_system_refuses_is_one_sentence_and_status_2(
     monkeypatch.setenv("CYTOFORGE_DEBUG", "1")
     with pytest.raises(type(error)):
         raised(error, f"check {tiny_dataset}", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("train segmentation DATA --out o --resize 20000x20000", "a smaller --resize or --preset"),
+        ("train segmentation DATA --out o --recipe cgan-seg", "a smaller --resize or --preset"),
+        ("train segmentation DATA --out o", "smaller images, or a smaller --preset"),
+        ("train tracker DATA --out o", "smaller images, or a smaller --preset"),
+        ("segment RUN DATA --out o", "smaller images, or a smaller --tile"),
+        ("check DATA", "smaller images"),
+    ],
+)
+def test_where_memory_is_short_flags_of_the_command_are_named(
+    line: str,
+    remedy: str,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(settings: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    words = [{"DATA": str(tiny_dataset), "RUN": str(tmp_path)}.get(word, word) for word in line.split()]
+    module, function = cli.COMMANDS[" ".join(words[:2]) if words[0] == "train" else words[0]][1].split(":")
+    monkeypatch.setattr(f"cytoforge.{module}.{function}", fail)
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said == f"cytoforge: there is not enough memory; close other programs, or give {remedy}\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("a\nb"), KeyError("tile"), RuntimeError("x" * 900), OverflowError("z")])
