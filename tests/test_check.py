@@ -364,7 +364,9 @@ def test_findings_of_one_kind_are_printed_together(tmp_path: Path) -> None:
     assert errors[3] == "error: ... and 2 more like these"
     assert lines[-1] == "6 errors, 1 warning"
     assert lines.index(errors[3]) + 1 == lines.index(
-        "    number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch"
+        "    number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch (by connected "
+        "components), or learn from the masks as they are with train segmentation --target semantic, for which cells "
+        "that touch are one"
     )
 
 
