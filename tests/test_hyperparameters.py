@@ -425,7 +425,7 @@ def test_super_resolution_alone_takes_its_own_hyperparameters(
     [
         ({"speed": 1}, "speed: there is no such hyperparameter; there are width, norm"),
         ({"rate": "fast"}, "rate='fast': takes a number above 0"),
-        ({"target": "colours"}, "target='colours': takes boundary, semantic"),
+        ({"target": "colours"}, "target='colours': takes boundary, depth, semantic"),
         ({"crop": (8, 64)}, "windows of 8 x 64 px are too small for a depth of 3; give a crop of 16x16 or more"),
         ({"width": 0}, "width=0: takes a whole number of at least 1"),
     ],
