@@ -99,6 +99,7 @@ def found(name: str) -> dict[str, Any] | None:
         {
             "training": way,
             "F at IoU 0.5": interval(per_image(own)),
+            "steps": round(sum(one["steps"] for one in own) / len(own)),
             **{f"against {other}": interval(per_image(own) - per_image(trained[other])) for other in trained},
         }
         for way, own in trained.items()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import cytoforge
 from conftest import picture, squares
-from cytoforge.api import DEFAULTS
+from cytoforge.api import DEFAULTS, _settled
 from cytoforge.cells.instances import relabel
 from cytoforge.cli import main
 from cytoforge.data.images import read_image, read_labels, resize_image, write_image, write_labels
@@ -28,6 +28,7 @@ from cytoforge.errors import Interrupted, UserError
 from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.painting import grey
 from cytoforge.simulation.phantom import phantom
+from cytoforge.training import hyperparameters
 
 TINY: dict[str, Any] = {"preset": "tiny", "threads": 1}
 Array = NDArray[Any]
@@ -355,6 +356,58 @@ class TestTraining:
         filming = cytoforge.train_movie_generator(tmp_path, steps=2, **TINY)
         assert weights(filming.run, "low-resolution") == weights(filmer.run, "low-resolution")
 
+    def test_options_are_the_flags_of_the_command(self, phantoms: Pairs, tmp_path: Path) -> None:
+        def dataset(name: str, first: int, last: int, info: dict[str, Any] | None = None) -> Path:
+            for number in range(first, last):
+                write_image(tmp_path / name / "images" / f"dish{number}.png", phantoms[0][number][None])
+                write_labels(tmp_path / name / "masks" / f"dish{number}.png", phantoms[1][number])
+            (tmp_path / name / "dataset.json").write_text(json.dumps(info or {}))
+            return tmp_path / name
+
+        learned, held = dataset("learned", 0, 3), dataset("held", 3, 4)
+        painted = dataset("painted", 0, 2, {"synthetic": True})
+        common: dict[str, Any] = {"resize": (64, 72), "validation": str(held), "limit": 3, "until_converged": True}
+        for flags, values in (
+            (f"--epochs 2 --with {painted}", {"epochs": 2, "synthetic": painted}),
+            (f"--steps 2 --method mean-teacher --unlabelled {painted}", {"steps": 2, "unlabelled": painted}),
+        ):
+            out, method = tmp_path / str(len(flags)), "mean-teacher" if "unlabelled" in values else "conventional"
+            line = f"train segmentation {learned} --out {out} --resize 64x72 --validation {held} --limit 3 "
+            assert main(f"{line} --until-converged --preset tiny --threads 1 {flags}".split()) == 0
+            model = cytoforge.train_segmenter(learned, method=method, **common, **values, **TINY)  # type: ignore[arg-type]
+            run, told = Run.open(model.run), Run.open(out)
+            assert run.config["training"] == told.config["training"] and run.config["resize"] == [64, 72]
+            assert run.config["parameters"] == told.config["parameters"] and not run.config["parameters"]["anneal"]
+            assert weights(model.run) == weights(out)
+
+    def test_the_cycle_learns_from_arrays(self, phantoms: Pairs, tmp_path: Path) -> None:
+        write_image(tmp_path / "images" / "more.png", phantoms[0][0][None])
+        model = cytoforge.train_segmenter(
+            phantoms[0][1:], phantoms[1][1:], method="cyclegan", steps=1, unlabelled=tmp_path, **TINY
+        )
+        assert Run.open(model.run).config["method"] == "cyclegan"
+        assert Run.open(model.run).config["unlabelled_images"] == ["more"]
+        assert model.segment(phantoms[0][0]).shape == (80, 96)
+
+    def test_options_that_a_training_lacks_are_refused(self, phantoms: Pairs, film: Any, tmp_path: Path) -> None:
+        trainings: list[tuple[Callable[..., Any], Any, tuple[str, ...]]] = [
+            (cytoforge.train_image_generator, phantoms, ("synthetic", "unlabelled")),
+            (cytoforge.train_movie_generator, (film[0], film[1].labels), ("limit", "synthetic", "unlabelled")),
+            (cytoforge.train_tracker, (film[0], film[1].labels), ("resize", "unlabelled")),
+        ]
+        given = {"limit": 3, "resize": (64, 64), "synthetic": tmp_path, "unlabelled": tmp_path}
+        for train, arrays, names in trainings:
+            for name in names:
+                with pytest.raises(UserError, match=f"{name}: this training has no such option; leave it out"):
+                    train(*arrays, **{name: given[name]}, steps=1, **TINY)
+
+    def test_windows_of_preset_paper_are_images_of_one_size(self) -> None:
+        for preset, resize, crop in (("paper", (48, 64), (48, 64)), ("paper", None, (512, 768))):
+            options = cytoforge.Options(preset=preset, resize=resize)  # type: ignore[arg-type]
+            assert _settled(hyperparameters.CYCLE_GAN, options, {})[1].crop == crop
+        small = cytoforge.Options(resize=(48, 64))
+        assert _settled(hyperparameters.CYCLE_GAN, small, {})[1].crop == (128, 128)
+
     def test_one_image_needs_no_list(self, phantoms: Pairs) -> None:
         model = cytoforge.train_segmenter(phantoms[0][0], phantoms[1][0], steps=1, **TINY)
         assert model.segment(phantoms[0][0]).shape == (80, 96)
@@ -393,7 +446,19 @@ class TestTraining:
     @pytest.mark.parametrize(
         ("values", "sentence"),
         [
-            ({"minutes": 1, "steps": 2}, "give minutes or steps, not both"),
+            ({"minutes": 1, "steps": 2}, "give one of minutes, steps and epochs"),
+            ({"epochs": 1, "steps": 2}, "give one of minutes, steps and epochs"),
+            ({"epochs": 0}, "epochs=0: takes a whole number of at least 1"),
+            ({"patience": 2, "until_converged": True}, "give patience or until_converged, not both"),
+            ({"resize": (64, 64), "scale": 0.5}, "give scale or resize, not both"),
+            ({"resize": 64}, "resize=64: takes height x width, such as 128x128, each of at least 1 or none"),
+            ({"limit": 1, "validation": "."}, "limit=1 with validation leaves no image to train on"),
+            ({"validation": "no/where"}, "no/where: does not exist; check the name"),
+            ({"validation": [np.ones((9, 9))]}, "validation: takes the path of a folder (docs/formats.md), no arrays"),
+            ({"unlabelled": "."}, "unlabelled: this training has no such option; leave it out"),
+            ({"synthetic": ".", "method": "cyclegan"}, "synthetic: this training has no such option; leave it out"),
+            ({"method": "mean-teacher"}, "method='mean-teacher' needs unlabelled, a folder of images"),
+            ({"method": "two-stage"}, "method='two-stage': takes conventional, cyclegan, mean-teacher"),
             ({"minutes": 0}, "minutes=0: takes a number above 0"),
             ({"steps": 0}, "steps=0: takes a whole number of at least 1"),
             ({"preset": "huge"}, "preset='huge': takes tiny, small, paper"),
@@ -403,9 +468,12 @@ class TestTraining:
             ({"seed": -1}, "seed=-1: takes a whole number of at least 0"),
             ({"minutes": "many"}, "minutes='many': takes a number above 0"),
             ({"progress": 3}, "progress=3: takes a function"),
-            ({"minute": 3}, "minute: there is no such option or hyperparameter; there are device, minutes, out"),
+            (
+                {"minute": 3},
+                "minute: there is no such option or hyperparameter; there are device, epochs, limit, minutes, out",
+            ),
             ({"rate": "fast"}, "rate='fast': takes a number above 0"),
-            ({"target": "colours"}, "target='colours': takes boundary, semantic"),
+            ({"target": "colours"}, "target='colours': takes boundary, depth, semantic"),
             ({"heads": 2}, "heads: there is no such option or hyperparameter"),
         ],
     )
@@ -719,12 +787,42 @@ class TestScoring:
             (squares(), squares((32, 32)), "mask 0: is predicted (64, 64) and truly (32, 32); give masks of one size"),
             (squares() * 0.3, squares(), "predicted mask 0: holds fractions or NaN"),
             (squares(), -squares(), "true mask 0: cell ids run from -16 to 0"),
+            (
+                [squares(), squares()],
+                [squares(), 255 * (squares() > 0)],
+                "true mask 1: one value (255) for 16 separate regions: a binary mask; number the cells 1, 2, 3 ...: "
+                'skimage.measure.label does it where cells do not touch, or protocol="paper", which scores connected '
+                "components",
+            ),
+            (squares() > 0, squares(), "predicted mask 0: one value (1) for 16 separate regions: a binary mask"),
+            (squares(), 1 + squares() % 2, "true mask 0: "),
+            (squares(), squares(), "protocol='pixels': takes instances, paper"),
         ],
     )
     def test_what_cannot_be_scored(self, predicted: Any, true: Any, sentence: str) -> None:
+        protocol: Any = "pixels" if sentence.startswith("protocol") else "instances"
         with pytest.raises(UserError) as caught:
-            cytoforge.score_segmentation(predicted, true)
+            cytoforge.score_segmentation(predicted, true, protocol=protocol)
         assert sentence in str(caught.value)
+
+    def test_binary_masks_are_scored_by_connected_components_as_the_command_does(self, tmp_path: Path) -> None:
+        true = [255 * (labels > 0).astype(np.uint8) for labels in (squares(), squares(side=8))]
+        found = [true[0], np.where(squares(side=8) > 8, 255, 0)]
+        for side, masks in (("truth", true), ("found", found)):
+            for number, mask in enumerate(masks):
+                write_labels(tmp_path / side / "masks" / f"{number}.png", mask)
+        result = tmp_path / "result.json"
+        line = f"score segmentation {tmp_path / 'found'} {tmp_path / 'truth'} --protocol paper --json {result}"
+        assert main(line.split()) == 0
+        scores = cytoforge.score_segmentation(found, true, protocol="paper")
+        assert (scores.truth_cells, scores.predicted_cells) == (32, 24)
+        assert json.loads(result.read_text())["mean"]["f_score"][0]["value"] == scores.mean["f_score"][0].value
+
+    def test_what_a_short_training_finds_is_scored_however_it_looks(self) -> None:
+        everywhere = np.where(squares() == 1, 2, 1)  # a cell in place of the background
+        assert cytoforge.score_segmentation(everywhere, squares()).predicted_cells == 2
+        with pytest.raises(UserError, match="true mask 0: the value 1 takes the place of the background"):
+            cytoforge.score_segmentation(squares(), everywhere)
 
 
 class TestSimulating:

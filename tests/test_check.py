@@ -176,6 +176,11 @@ def test_binary_masks(tmp_path: Path, value: int) -> None:
     finding = only(check(Check(tmp_path)))
     assert finding.severity == "error"
     assert finding.what == f"one value ({value}) for 16 separate regions: a binary mask"
+    assert finding.remedy == (
+        "number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch (by connected "
+        "components), or learn from the masks as they are with train segmentation --target semantic, for which cells "
+        "that touch are one"
+    )
     assert check_command(Check(tmp_path)) == 1
 
 
@@ -359,7 +364,9 @@ def test_findings_of_one_kind_are_printed_together(tmp_path: Path) -> None:
     assert errors[3] == "error: ... and 2 more like these"
     assert lines[-1] == "6 errors, 1 warning"
     assert lines.index(errors[3]) + 1 == lines.index(
-        "    number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch"
+        "    number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch (by connected "
+        "components), or learn from the masks as they are with train segmentation --target semantic, for which cells "
+        "that touch are one"
     )
 
 

@@ -68,6 +68,14 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
         ("train segmentation x --out y --resize 512", "--resize 512: must be written like 512x768"),
         ("train segmentation x --out y --resize 0x768", "--resize 0x768: must be written like 512x768"),
         ("train generator x --out y --resize 8x8 --scale 2", "give --scale or --resize, not both"),
+        (
+            "train segmentation x --out y --recipe cgan-seg --resize 512x768 --scale 2",
+            "give --scale or --resize, not both",
+        ),
+        (
+            "train segmentation x --out y --recipe cgan-seg --epochs 2500 --minutes 9",
+            "give one of --minutes, --steps and --epochs",
+        ),
         ("train segmentation x --out y --p-vanilla 2", "--p-vanilla 2: must be at least 0 and at most 1"),
         ("train segmentation x --out y --unlabelled z", "--unlabelled belongs to --method cyclegan or mean-teacher"),
         (
@@ -118,6 +126,26 @@ def test_a_mistake_is_one_sentence_and_status_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("family", ["train", "study", "simulate", "generate", "score", "weights"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_a_family_lists_its_commands(family: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([family, flag]) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert said.err == "" and lines[0] == cli.USAGE
+    expected = {words: line for words, (_, _, line) in cli.COMMANDS.items() if words.startswith(f"{family} ")}
+    assert {tuple(re.split("  +", line.strip())) for line in lines[1:] if line} == set(expected.items())
+    assert len(expected) > 1
+
+
+def test_help_of_import_names_the_other_imports(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["import", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and "--network" in said
+    assert all(words in said for words in cli.COMMANDS if words.startswith("import "))
+
+
 def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     def defaults(*words: str) -> dict[str, str]:
         with pytest.raises(SystemExit):
@@ -142,6 +170,8 @@ def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str])
             "network": "unet",
         }
     )
+    instead = defaults("--recipe", "cgan-seg", "--scale=1", "--minutes", "10", "--until-converged")
+    assert [instead[name] for name in ("resize", "epochs", "patience", "preset")] == ["None"] * 3 + ["paper"]
     own = defaults()
     assert (own["recipe"], own["method"], own["preset"], own["resize"]) == ("own", "conventional", "small", "None")
 
@@ -286,6 +316,38 @@ def test_what_the_system_refuses_is_one_sentence_and_status_2(
     monkeypatch.setenv("CYTOFORGE_DEBUG", "1")
     with pytest.raises(type(error)):
         raised(error, f"check {tiny_dataset}", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("train segmentation DATA --out o --resize 20000x20000", "a smaller --resize or --preset"),
+        ("train segmentation DATA --out o --recipe cgan-seg", "a smaller --resize or --preset"),
+        ("train segmentation DATA --out o", "smaller images, or a smaller --preset"),
+        ("train tracker DATA --out o", "smaller images, or a smaller --preset"),
+        ("segment RUN DATA --out o", "smaller images, or a smaller --tile"),
+        ("check DATA", "smaller images"),
+    ],
+)
+def test_where_memory_is_short_flags_of_the_command_are_named(
+    line: str,
+    remedy: str,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(settings: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    words = [{"DATA": str(tiny_dataset), "RUN": str(tmp_path)}.get(word, word) for word in line.split()]
+    module, function = cli.COMMANDS[" ".join(words[:2]) if words[0] == "train" else words[0]][1].split(":")
+    monkeypatch.setattr(f"cytoforge.{module}.{function}", fail)
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said == f"cytoforge: there is not enough memory; close other programs, or give {remedy}\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("a\nb"), KeyError("tile"), RuntimeError("x" * 900), OverflowError("z")])

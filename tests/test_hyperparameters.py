@@ -425,7 +425,7 @@ def test_super_resolution_alone_takes_its_own_hyperparameters(
     [
         ({"speed": 1}, "speed: there is no such hyperparameter; there are width, norm"),
         ({"rate": "fast"}, "rate='fast': takes a number above 0"),
-        ({"target": "colours"}, "target='colours': takes boundary, semantic"),
+        ({"target": "colours"}, "target='colours': takes boundary, depth, semantic"),
         ({"crop": (8, 64)}, "windows of 8 x 64 px are too small for a depth of 3; give a crop of 16x16 or more"),
         ({"width": 0}, "width=0: takes a whole number of at least 1"),
     ],
@@ -480,7 +480,7 @@ def test_an_edited_preset_does_not_change_how_a_run_goes_on(
 
 def published(data: Path, **flags: Any) -> TrainSegmentation:
     """The settings that `--recipe cgan-seg` and other flags give."""
-    kind = of_recipe(TrainSegmentation, "cgan-seg")
+    kind = of_recipe(TrainSegmentation, "cgan-seg", flags)
     return kind(data=data, out=data / "run", **flags)
 
 
@@ -507,6 +507,8 @@ def test_the_recipe_of_the_paper_is_its_data_and_budget_too(tmp_path: Path) -> N
         ({"epochs": 7, "patience": 9}, {}, Budget(epochs=7, patience=9)),
         ({"until_converged": True}, {}, Budget(epochs=2500, until_converged=True)),
         ({"scale": 0.5}, {"scale": 0.5, "resize": None}, None),
+        ({"scale": 1.0}, {"resize": None}, None),  # its default, and yet given
+        ({"scale": 1.0, "minutes": 10.0}, {"resize": None}, Budget(seconds=600.0, patience=4)),
         ({"resize": "96x64"}, {"resize": (96, 64)}, None),
         ({"preset": "small", "limit": 5}, {"limit": 5}, None),
     ],
@@ -536,6 +538,9 @@ def test_a_recipe_is_chosen_before_settings_are_made(tmp_path: Path) -> None:
     for flags, sentence in (
         ({"minutes": 1.0, "steps": 3}, "give one of --minutes, --steps and --epochs"),
         ({"scale": 0.5, "resize": "96x64"}, "give --scale or --resize, not both"),
+        ({"scale": 0.5, "resize": "512x768"}, "give --scale or --resize, not both"),  # as the recipe has them
+        ({"minutes": 1.0, "epochs": 2500}, "give one of --minutes, --steps and --epochs"),
+        ({"until_converged": True, "patience": 4}, "give --patience or --until-converged, not both"),
         ({"method": "two-stage", "warm_start": True}, "--warm-start belongs to --method cyclegan"),
     ):
         with pytest.raises(UserError, match=sentence):

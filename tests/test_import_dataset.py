@@ -435,6 +435,7 @@ def test_damaged_entries_of_images(
         ([[1, 2, 3]], "is no list of x, y"),
         ([["a", "b"]], "is no list of x, y"),
         ([[1, 1, float("nan"), 1, 5, 5]], "no finite number"),
+        ([[1, 1, 1e308, 1, -1e308, 5]], "a coordinate of an outline is 1e+308 pixels away, far beyond any image; mend"),
         ([[[1, 1], [2, 2]]], "is no list of x, y"),
         ({"size": [60, 80], "counts": [5, 5]}, "has runs of 10 pixels, the image has 4800"),
         ({"size": [60, 80], "counts": [-5, 4805]}, "has no valid run lengths"),
@@ -452,6 +453,28 @@ def test_damaged_outlines(segmentation: Any, says: str, tmp_path: Path, capsys: 
     (source / "annotations.json").write_text(json.dumps(whole))
     said = refused(source, tmp_path / "out", capsys)
     assert says in said and "annotations.json" in said
+
+
+@pytest.mark.parametrize("nothing", ["[]", "{ }", "[\n  ]"])
+def test_a_file_without_annotations_says_so(nothing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "images" / "a.tif", picture(blobs(1)))
+    file = tmp_path / "images" / "c.json"
+    file.write_text(f'{{"images": [{{"id": 1, "file_name": "a.tif"}}], "annotations" : {nothing}, "categories": []}}')
+    for source in (file, file.parent):
+        said = refused(source, tmp_path / "out", capsys)
+        assert f"{file}: holds no annotations of its 1 image; outline cells and export it again" in said
+
+
+def test_images_of_a_file_without_annotations_have_no_cells_beside_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_coco(tmp_path / "source", {"a": blobs(1)})
+    write_image(source / "images" / "b.tif", picture(blobs(2)))
+    (source / "empty.json").write_text('{"images": [{"id": 1, "file_name": "b.tif"}], "annotations": []}')
+    items = {item.name: item for item in imported(source, tmp_path / "out").items}
+    assert "1 image without a cell (b)" in capsys.readouterr().out
+    assert items["b"].mask and not read_labels(items["b"].mask).any()
+    assert items["a"].mask and read_labels(items["a"].mask).any()
 
 
 def test_images_in_another_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1004,7 +1027,7 @@ def test_what_is_no_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "is of no format that is known here (DeepSea, Cellpose" in refused(
         tmp_path / "source", tmp_path / "o", capsys
     )
-    (tmp_path / "source" / "c.json").write_text('{"images": [], "annotations": []')
+    (tmp_path / "source" / "c.json").write_text('{"images": [], "annotations": [1]}')
     assert "is of no format" in refused(tmp_path / "source" / "c.json", tmp_path / "o", capsys)
     (tmp_path / "source" / "c.json").write_text('{"images": [], "annotations": [{"segmentation": 1}')
     assert "c.json: cannot be read as JSON" in refused(tmp_path / "source" / "c.json", tmp_path / "o", capsys)

@@ -416,6 +416,53 @@ def test_the_verdict_and_the_last_line(history: list[list[float]], steps: int, w
 
 
 @pytest.mark.parametrize(
+    ("scores", "patience", "words"),
+    [
+        (
+            [0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.7, 0.6, 0.7, 0.6],
+            3,
+            "Converged (best validation score 0.700 at step 35 of 50; it stopped because 3 validations brought nothing "
+            "better; the last quarter gained 0.000).",
+        ),
+        (
+            [0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.6, 0.6],
+            2,
+            "Not converged yet (best validation score 0.700 at step 40 of 50; it stopped because 2 validations brought "
+            "nothing better; the last quarter still gained 0.100): more patience would help.",
+        ),
+        (
+            [0.4, 0.5, 0.4],
+            1,
+            "Too few steps to tell (best validation score 0.500 at step 10 of 15; it stopped because 1 validation "
+            "brought nothing better): give it more patience, and look at what it makes.",
+        ),
+        (
+            [0.2, 0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.7, 0.6, *[0.7] * 11],  # patience is at its end with the budget
+            12,
+            "Converged (best validation score 0.700 at step 40 of 100; the last quarter gained 0.000).",
+        ),
+    ],
+)
+def test_the_verdict_says_that_patience_ended_the_training(
+    tmp_path: Path, scores: list[float], patience: int, words: str
+) -> None:
+    left = iter(scores)
+    budget = Budget(steps=100, patience=patience)
+    state = train(tmp_path / "run", Toy(), budget, validate=lambda networks: next(left))
+    assert list(left) == [] and verdict(state) == words
+
+
+def test_the_verdict_on_a_start_that_patience_found_no_better_than(tmp_path: Path) -> None:
+    fall = iter([0.9, 0.8, 0.7, 0.6])
+    budget = Budget(steps=100, patience=3)
+    state = train(tmp_path / "run", Toy(), budget, validate=lambda networks: next(fall), at_start=True)
+    assert verdict(state) == (
+        "Training did not improve on what it started from (validation score 0.900; it stopped because 3 validations "
+        "brought nothing better), which was kept."
+    )
+
+
+@pytest.mark.parametrize(
     "spoil",
     [
         lambda tensors, meta: meta.pop("counters"),

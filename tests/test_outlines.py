@@ -96,8 +96,11 @@ def test_parts_of_a_cell_are_put_together() -> None:
 def test_what_cannot_be_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no finite number"):
         fill([[(0, 0), (0, np.nan), (2, 2)]], (3, 3))
+    for far in (1e308, -1e308, 2e30):
+        with pytest.raises(ValueError, match=r"is (1e\+308|2e\+30) pixels away, far beyond any image"):
+            fill([[(0, 0), (far, 3), (2, -far)]], (3, 3))
     monkeypatch.setattr(outlines, "MAX_CROSSINGS", 10)
     with pytest.raises(ValueError, match="crosses 12 rows"):
         fill([box(0, 0, 6, 2)], (9, 9))
-    far = fill([box(-1e30, -1e30, 1e30, 1e30)], (2, 2))
-    assert far.mask.all() and far.mask.shape == (2, 2)
+    large = fill([box(-1e30, -1e30, 1e30, 1e30)], (2, 2))
+    assert large.mask.all() and large.mask.shape == (2, 2)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 FIGURE = re.compile(r"(?<![\w.])\.\d\d|\d (?:ms|s|min|GiB|GFLOP|times)\b")
+ABOUT = re.compile(r"\b(?:\w+ to )?\w+ of ten\b|\bhalf (?:the F|as many|of the divisions)\b")
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,15 @@ def words(script: Path) -> list[str]:
 def test_no_measurement_is_typed_in_a_script(name: str) -> None:
     assert [text for text in words(BENCHMARKS / f"{name}.py") if FIGURE.search(text)] == []
     assert FIGURE.search("F .811") and FIGURE.search("57 s") and not FIGURE.search("F at IoU 0.5")
+
+
+def test_no_measurement_is_typed_among_the_observations() -> None:
+    import papers
+
+    text = (BENCHMARKS / "few_labels" / "observations.md").read_text()
+    typed = " ".join(papers.SLOT.sub("", text).split())
+    assert FIGURE.findall(typed) == [] and ABOUT.findall(typed) == ["six to seven of ten"]  # from a study named there
+    assert ABOUT.findall("nine of ten, half the F, half as many") == ["nine of ten", "half the F", "half as many"]
 
 
 @pytest.mark.parametrize("name", ["results", "papers"])

@@ -7,7 +7,7 @@ Images are numpy arrays of any number type, grey (H, W), or with channels (H, W,
 import contextlib
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cytoforge.data.images import channels_first, label_array
+from cytoforge.data.label_check import check_label_arrays
 from cytoforge.data.movie import MovieWriter, Track, tracks_of
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import Interrupted, UserError
@@ -26,14 +27,15 @@ from cytoforge.inference.load import Loaded
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tracker import Tracker
-from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
+from cytoforge.metrics.segmentation import Protocol, SegmentationResults, segmentation_scores, summarise
+from cytoforge.places import PRESENT
 from cytoforge.progress import counted
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes, shapes_of, simulate_labels
 from cytoforge.training import hyperparameters
-from cytoforge.training.hyperparameters import Count, Hyperparameters, Positive, altered, checked
-from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute, Data, Output, Training
+from cytoforge.training.hyperparameters import Count, Hyperparameters, Positive, altered, checked, suited
+from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
@@ -44,7 +46,10 @@ Image = NDArray[Any]
 Masks = NDArray[np.integer[Any]]
 Rows = NDArray[np.integer[Any]] | Sequence[Sequence[int]]
 Preset = Literal["tiny", "small", "paper"]
+Method = Literal["conventional", "cyclegan", "mean-teacher"]
 Device = Literal["auto", "cpu", "cuda"]
+Folder = Path | str
+FOLDERS = ("validation", "synthetic", "unlabelled")  # options that name one
 Progress = Callable[[float, str], None]
 Model = TypeVar("Model", bound=Loaded)
 Chosen = TypeVar("Chosen", bound=Hyperparameters)
@@ -58,13 +63,29 @@ class Options:
     """How to train, for every task. Raises UserError for values out of range or that contradict each other."""
 
     minutes: Positive | None = None
-    """training time in minutes; 10 if neither this nor steps are given"""
+    """training time in minutes; 10 if neither this nor steps nor epochs are given"""
     steps: Count | None = None
     """number of training steps, instead of a time"""
+    epochs: Count | None = None
+    """number of passes over the training images, instead of a time"""
+    until_converged: bool = False
+    """stop when the validation score has not risen for a quarter of the steps so far, at the latest after the budget"""
+    patience: Count | None = None
+    """stop after this many validations (of about 20 in a run) without improvement"""
     preset: Preset = "small"
     """size of networks, windows and batches: tiny, small or paper"""
     scale: Annotated[float, Field(gt=0, le=8)] = 1.0
     """factor by which images are resized for the network; what it returns has the size of the image"""
+    resize: tuple[Count, Count] | None = None
+    """height and width to which all images are resized instead, whatever their aspect"""
+    validation: Folder | None = None
+    """folder of annotated images for choosing the best weights, or else a fifth of those given, drawn by the seed"""
+    limit: Count | None = None
+    """use only this many annotated images, training and validation together"""
+    synthetic: Folder | None = None
+    """folder of synthetic annotated images to learn from, too; never validated on"""
+    unlabelled: Folder | None = None
+    """folder of images without masks to learn from, too"""
     seed: Seed = 0
     """seed of everything random"""
     out: Path | str | None = None
@@ -80,35 +101,81 @@ class Options:
     """called with the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream"""
 
     def __post_init__(self) -> None:
+        for name in FOLDERS:
+            if (folder := getattr(self, name)) is not None:
+                if not isinstance(folder, (str, Path)):
+                    raise UserError(f"{name}: takes the path of a folder (docs/formats.md), no arrays; save them first")
+                PRESENT.check(Path(folder))
         for name, hint in get_type_hints(Options, include_extras=True).items():
             object.__setattr__(self, name, checked(hint, value := getattr(self, name), f"{name}={value!r}"))
-        if self.minutes is not None and self.steps is not None:
-            raise UserError("give minutes or steps, not both")
+        if sum(budget is not None for budget in (self.minutes, self.steps, self.epochs)) > 1:
+            raise UserError("give one of minutes, steps and epochs")
+        if self.until_converged and self.patience is not None:
+            raise UserError("give patience or until_converged, not both")
+        if self.resize is not None and self.scale != 1:
+            raise UserError("give scale or resize, not both")
+        if self.limit == 1 and self.validation is not None:
+            raise UserError("limit=1 with validation leaves no image to train on")
 
     @property
     def budget(self) -> Budget:
-        """The budget of the training: steps, or seconds."""
-        if self.steps is not None:
-            return Budget(steps=self.steps)
-        return Budget(seconds=60 * (DEFAULT_MINUTES if self.minutes is None else self.minutes))
+        """The budget of the training: steps, epochs or seconds."""
+        minutes = self.minutes
+        if minutes is None and self.steps is None and self.epochs is None:
+            minutes = DEFAULT_MINUTES
+        return Budget(
+            steps=self.steps,
+            epochs=self.epochs,
+            seconds=None if minutes is None else 60 * minutes,
+            patience=self.patience,
+            until_converged=self.until_converged,
+        )
+
+    def data(self, path: Path, digest: str | None) -> Data:
+        """Return what is learned from: a folder, or one of arrays with this SHA-256, and the other images."""
+        validation, synthetic, unlabelled = (
+            None if folder is None else Path(folder) for folder in (self.validation, self.synthetic, self.unlabelled)
+        )
+        return Data(
+            path=path,
+            arrays=digest,
+            validation=validation,
+            limit=self.limit,
+            scale=self.scale,
+            resize=self.resize,
+            synthetic=None if synthetic is None else SyntheticData(path=synthetic),
+            unlabelled=unlabelled,
+        )
 
 
 DEFAULTS = Options()
+SEGMENTERS: dict[Method, Mapping[str, hyperparameters.Segmentation | hyperparameters.CycleGAN]] = {
+    "conventional": hyperparameters.SEGMENTATION,
+    "cyclegan": hyperparameters.CYCLE_GAN,
+    "mean-teacher": hyperparameters.MEAN_TEACHER,
+}
 
 
 def train_segmenter(
     images: Sequence[Image] | Image | Path | str,
     masks: Sequence[Masks] | Masks | None = None,
     *,
+    method: Method = "conventional",
     options: Options = DEFAULTS,
     **values: Any,
 ) -> Segmenter:
     """Train a segmenter on annotated images: arrays with a mask for each, or a dataset or movie folder.
 
-    `values` are further `Options`, such as minutes=5, or hyperparameters of `hyperparameters.Segmentation`, such as
-    target="semantic" or rate=1e-3. Raises UserError on unusable data or values, and Interrupted after a signal.
+    `method` is that of `cytoforge train segmentation`. `values` are further `Options`, such as minutes=5, or
+    hyperparameters of `hyperparameters.Segmentation`, `CycleGAN` or `MeanTeacher` by method, such as target="semantic"
+    or rate=1e-3. Of these options `synthetic` belongs to the conventional method, and `unlabelled` to the two others.
+    Raises UserError on unusable data or values, and Interrupted after a signal.
     """
-    options, parameters = _settled(hyperparameters.SEGMENTATION, options, values)
+    method = checked(Method, method, f"method={method!r}")
+    without = "unlabelled" if method == "conventional" else "synthetic"
+    options, parameters = _settled(SEGMENTERS[method], options, values, without)
+    if method == "mean-teacher" and options.unlabelled is None:
+        raise UserError("method='mean-teacher' needs unlabelled, a folder of images")
     return _trained(SegmentationTask(parameters), _dataset(images, masks), options, Segmenter.load)
 
 
@@ -121,9 +188,10 @@ def train_image_generator(
 ) -> ImageGenerator:
     """Train an image generator on annotated images.
 
-    Arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Generator`.
+    Arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Generator`. It learns from
+    neither `synthetic` nor `unlabelled` images.
     """
-    options, parameters = _settled(hyperparameters.GENERATOR, options, values)
+    options, parameters = _settled(hyperparameters.GENERATOR, options, values, "synthetic", "unlabelled")
     return _trained(GeneratorTask(parameters), _dataset(images, masks), options, ImageGenerator.load)
 
 
@@ -136,9 +204,10 @@ def train_movie_generator(
 ) -> MovieGenerator:
     """Train a movie generator on an annotated movie, whose cells keep their numbers from frame to frame.
 
-    Arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Movie`.
+    Arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Movie`. It takes no `limit`
+    and learns from neither `synthetic` nor `unlabelled` images.
     """
-    options, parameters = _settled(hyperparameters.MOVIE, options, values)
+    options, parameters = _settled(hyperparameters.MOVIE, options, values, "limit", "synthetic", "unlabelled")
     return _trained(MovieTask(parameters), _movie(frames, masks, None), options, MovieGenerator.load)
 
 
@@ -154,29 +223,47 @@ def train_tracker(
 
     `tracks` (N, 4) are label, first frame, last frame and label of the parent or 0; without them no cell divides. Other
     arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Tracker`. A tracker sees
-    all cells at one size, so `scale` has no effect.
+    all cells at one size, so `scale` has no effect; it takes no `resize` and learns from no `unlabelled` images.
     """
-    options, parameters = _settled(hyperparameters.TRACKER, options, values)
+    options, parameters = _settled(hyperparameters.TRACKER, options, values, "resize", "unlabelled")
     return _trained(TrackerTask(parameters), _movie(frames, masks, tracks), options, Tracker.load)
 
 
 def score_segmentation(
-    predicted: Masks | Sequence[Masks], true: Masks | Sequence[Masks], *, seed: int = 0
+    predicted: Masks | Sequence[Masks],
+    true: Masks | Sequence[Masks],
+    *,
+    protocol: Protocol = "instances",
+    seed: int = 0,
 ) -> SegmentationResults:
     """Score predicted against true label images (H, W), one or several, at IoU 0.5 to 0.9 (docs/metrics.md).
 
-    Intervals come from resampling images, by `seed`. Raises UserError where numbers or sizes of images differ.
+    Protocol "instances" scores cells by their numbers, "paper" connected components, as of masks with one value for all
+    cells. Intervals come from resampling images, by `seed`. Raises UserError where numbers or sizes of images differ,
+    and where masks do not number the cells as the protocol needs it.
     """
+    protocol = checked(Protocol, protocol, f"protocol={protocol!r}")
     seed = checked(Seed, seed, f"seed={seed!r}")
     found, truth = _several(predicted), _several(true)
     if len(found) != len(truth) or not found:
         raise UserError(f"{len(found)} predicted and {len(truth)} true masks: give one for each")
+    true_cells, found_cells = (
+        [label_array(labels, f"{side} mask {number}") for number, labels in enumerate(masks)]
+        for side, masks in zip(SIDES, (truth, found), strict=True)
+    )
+    for side, cells in zip(SIDES, (true_cells, found_cells), strict=True):
+        check_label_arrays(
+            f"{side} mask",
+            cells,
+            binary=protocol == "paper",
+            otherwise='protocol="paper", which scores connected components',
+            segmented=side == "predicted",
+        )
     scores = {}
-    for number, pair in enumerate(zip(truth, found, strict=True)):
-        one, other = (label_array(labels, f"{side} mask {number}") for side, labels in zip(SIDES, pair, strict=True))
+    for number, (one, other) in enumerate(zip(true_cells, found_cells, strict=True)):
         if one.shape != other.shape:
             raise UserError(f"mask {number}: is predicted {other.shape} and truly {one.shape}; give masks of one size")
-        scores[f"{number:04d}"] = segmentation_scores(one, other)
+        scores[f"{number:04d}"] = segmentation_scores(one, other, protocol=protocol)
     return summarise(scores, np.random.default_rng(seed))
 
 
@@ -287,12 +374,22 @@ def _model(
     return shapes, 1.0, coverage
 
 
-def _settled(presets: dict[str, Chosen], options: Options, values: dict[str, Any]) -> tuple[Options, Chosen]:
-    """Return options and the preset's hyperparameters, both changed by `values`; raises UserError for unknown names."""
+def _settled(
+    presets: Mapping[str, Chosen], options: Options, values: dict[str, Any], *without: str
+) -> tuple[Options, Chosen]:
+    """Return options and the preset's hyperparameters, both changed by `values`.
+
+    Raises UserError for unknown names, and for options `without` which this training is.
+    """
     names = {entry.name for entry in fields(Options)}
     options = replace(options, **{name: value for name, value in values.items() if name in names})
     own = {name: value for name, value in values.items() if name not in names}
-    parameters = presets[options.preset]
+    for name in without:
+        if getattr(options, name) is not None:
+            raise UserError(f"{name}: this training has no such option; leave it out")
+    parameters = suited(
+        presets[options.preset], options.preset, options.resize, until_converged=options.until_converged
+    )
     if unknown := sorted(own.keys() - {entry.name for entry in fields(parameters)}):
         there = ", ".join([*sorted(names), *(entry.name for entry in fields(parameters))])
         raise UserError(f"{', '.join(unknown)}: there is no such option or hyperparameter; there are {there}")
@@ -405,7 +502,7 @@ def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., 
         with _temporary() as name:
             data = folder.path or Path(name, "arrays")
             training = Training(
-                data=Data(path=data, arrays=folder.digest, scale=options.scale),
+                data=options.data(data, folder.digest),
                 output=Output(path=out, overwrite=options.overwrite),
                 budget=options.budget,
                 compute=Compute(device=options.device, threads=options.threads),

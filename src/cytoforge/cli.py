@@ -108,16 +108,19 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
 }
 
+FAMILIES = {words.split()[0] for words in COMMANDS} - COMMANDS.keys()
+"""first words that are no command without a second"""
 FAULT = 70  # exit status of an internal error, EX_SOFTWARE in sysexits.h
 HELP_SETTINGS = "--help-settings"
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"
 
 
-def overview() -> str:
-    """Return the text of `cytoforge --help`: one line per command that works."""
-    width = max(map(len, COMMANDS))
-    lines = [USAGE, "", "From a few annotated microscopy images to a cell segmenter.", ""]
-    lines += [f"  {words:<{width}}  {line}" for words, (_, _, line) in COMMANDS.items()]
+def overview(family: str = "") -> str:
+    """Return the text of `cytoforge --help`, or of `cytoforge FAMILY --help`: one line per command that works."""
+    told = {words: line for words, (_, _, line) in COMMANDS.items() if family in ("", words.split()[0])}
+    width = max(map(len, told))
+    lines = [USAGE, "", *([] if family else ["From a few annotated microscopy images to a cell segmenter.", ""])]
+    lines += [f"  {words:<{width}}  {line}" for words, line in told.items()]
     return "\n".join(lines)
 
 
@@ -147,7 +150,8 @@ def _parse(words: str, rest: list[str]) -> object:
         if not argument or (argument.startswith("--") and argument.endswith("=")):
             where = argument or (before if before.startswith("--") else "")
             raise UserError(f"{where.rstrip('=') or words}: an argument is empty; give a name (is a variable unset?)")
-    kind: Any = config.of_recipe(getattr(config, COMMANDS[words][0]), _value(rest, "--recipe"))
+    given = [argument[2:].partition("=")[0].replace("-", "_") for argument in rest if argument.startswith("--")]
+    kind: Any = config.of_recipe(getattr(config, COMMANDS[words][0]), _value(rest, "--recipe"), given)
     known = config.flags(kind)
     for argument in rest:  # The parser could take the next word for DATA and report an error about that instead.
         if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:
@@ -213,6 +217,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _smaller(settings: object) -> str:
+    """Say what to give to a command with these settings, so that it needs less memory."""
+    resized = getattr(settings, "resize", None) is not None
+    flags = ["--resize"] * resized + [f"--{name}" for name in ("tile", "preset") if hasattr(settings, name)]
+    parts = ["smaller images"] * (not resized) + [f"a smaller {' or '.join(flags)}"] * bool(flags)
+    return ", or ".join(parts)
+
+
 def _debugging() -> bool:
     return bool(os.environ.get("CYTOFORGE_DEBUG"))
 
@@ -226,6 +238,9 @@ def _run(given: list[str]) -> int:
     if not given or given[0] in {"-h", "--help"}:
         print(overview())
         return 0 if given else 2
+    if given[1:] in (["-h"], ["--help"]) and (family := given[0]) in FAMILIES:
+        print(overview(family))
+        return 0
     if given == ["--version"]:
         from importlib.metadata import version
 
@@ -238,6 +253,7 @@ def _run(given: list[str]) -> int:
     from cytoforge.progress import say
 
     words, rest = found
+    settings: object = None
     try:
         settings = _parse(words, rest)
         told = getattr(settings, "help_settings", False)
@@ -251,7 +267,7 @@ def _run(given: list[str]) -> int:
     except Exception as error:
         if _debugging():
             raise
-        sentence = str(error) if isinstance(error, UserError) else explain(error)
+        sentence = str(error) if isinstance(error, UserError) else explain(error, _smaller(settings))
         say([f"cytoforge: {sentence or _fault(error)}"])
         return 2 if sentence else FAULT
     return status if isinstance(status, int) else 0

@@ -35,16 +35,16 @@ REFUSALS = {  # system error: (meaning, remedy)
 NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "bad_alloc")  # the wording of torch
 
 
-def explain(error: BaseException) -> str | None:
+def explain(error: BaseException, remedy: str = "smaller images") -> str | None:
     """Return one sentence about a system error, with its file and a remedy; return None for any other error.
 
     System errors are errors of files and memory, text that an encoding cannot represent, nesting beyond Python's
-    recursion limit, and invalid paths.
+    recursion limit, and invalid paths. `remedy` is what is to be given where there is not enough memory.
     """
     text = str(error)
     denied = isinstance(error, RuntimeError) and any(words in text.lower() for words in NO_MEMORY)
     if denied or isinstance(error, MemoryError):
-        return "there is not enough memory; close other programs, or give smaller images, a smaller --tile or --preset"
+        return f"there is not enough memory; close other programs, or give {remedy}"
     if isinstance(error, RecursionError):
         return "what is read is nested too deeply; mend the file"
     if isinstance(error, UnicodeEncodeError):
@@ -54,6 +54,6 @@ def explain(error: BaseException) -> str | None:
         return "a path holds a null character, which no file name can; mend it"
     if not isinstance(error, OSError):
         return None
-    what, remedy = REFUSALS.get(error.errno or 0, (error.strerror or text, "check the disk and the path"))
+    what, advice = REFUSALS.get(error.errno or 0, (error.strerror or text, "check the disk and the path"))
     files = [str(file) for file in (error.filename, error.filename2) if file is not None]
-    return f"{' and '.join(files)}: {what}; {remedy}" if files else f"{what}; {remedy}"
+    return f"{' and '.join(files)}: {what}; {advice}" if files else f"{what}; {advice}"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MAX_CROSSINGS = 2**27  # of an outline with rows of pixels; an outline around the largest slides has a million
+FARTHEST = 1e30  # px, of a coordinate: slopes between farther ones are no numbers
 CIRCLE = 360  # corners of a polygon that stands for an ellipse: at a radius of 1000 px it is 0.04 px off
 
 
@@ -46,7 +47,8 @@ def fill(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> Region:
         shape: height and width.
 
     Raises:
-        ValueError: when coordinates are not finite, or rings cross more than MAX_CROSSINGS rows together.
+        ValueError: when coordinates are not finite or beyond FARTHEST, or rings cross more than MAX_CROSSINGS rows
+            together.
     """
     corners = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
     corners = [ring for ring in corners if len(ring) > 2]
@@ -56,6 +58,8 @@ def fill(rings: Sequence[ArrayLike], shape: tuple[int, int]) -> Region:
     stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in corners])
     if not np.isfinite(start).all():
         raise ValueError("a coordinate of an outline is no finite number")
+    if (farthest := np.abs(start).max()) > FARTHEST:
+        raise ValueError(f"a coordinate of an outline is {farthest:g} pixels away, far beyond any image")
     # a side meets the centres r + 0.5 of the rows with least y <= r + 0.5 < greatest y
     rows = np.clip(np.ceil(np.stack([start[:, 0], stop[:, 0]]) - 0.5), 0, shape[0]).astype(np.int64)
     first, count = rows.min(axis=0), np.ptp(rows, axis=0)

@@ -20,6 +20,10 @@ from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
 from cytoforge.progress import Progress, counted
 from cytoforge.settings import Check
 
+AS_IT_IS = (
+    " (by connected components), or learn from the masks as they are with train segmentation --target semantic, for "
+    "which cells that touch are one"
+)
 PRINTED = 3  # findings of one kind that are printed in full
 
 
@@ -198,7 +202,7 @@ def _look_at_cells(found: Survey, facts: Facts, masks: Mapping[Path, Traits]) ->
     cells = {}
     for (file, mask), verdict in zip(masks.items(), judge(list(masks.values())), strict=True):
         if verdict:
-            found.error(file, verdict.what, verdict.remedy)
+            found.error(file, verdict.what, verdict.remedy + (AS_IT_IS if verdict.kind == "binary" else ""))
             continue
         regions = cells[file] = mask.regions
         facts.cells.append(regions.ids.size)

@@ -33,6 +33,7 @@ from cytoforge.training.hyperparameters import (
     changed,
     described,
     spoken,
+    suited,
     written,
 )
 from cytoforge.training.loop import trained_in
@@ -197,27 +198,23 @@ def _suitable_diameter(settings: Training) -> float:
 
 
 def budget_of(settings: Training) -> specification.Budget:
-    """Return the budget that the flags give: minutes or steps if given, else epochs, else the default."""
+    """Return the budget that the flags give: steps, epochs or minutes, or the default."""
     steps, epochs, minutes = settings.steps, settings.epochs, settings.minutes
-    if steps is not None or minutes is not None:
-        epochs = None  # of a recipe
-    elif epochs is None:
+    if steps is None and epochs is None and minutes is None:
         minutes = specification.DEFAULT_MINUTES
     return specification.Budget(
         steps=steps,
         epochs=epochs,
         seconds=None if minutes is None else 60 * minutes,
         clock=settings.clock,
-        patience=None if settings.until_converged else settings.patience,
+        patience=settings.patience,
         until_converged=settings.until_converged,
     )
 
 
 def resize_of(settings: Training) -> tuple[int, int] | None:
     """Return the height and width that all images get, or None where they have a scale."""
-    if not isinstance(settings, Scaled) or settings.resize is None or settings.given("scale"):
-        return None  # --scale is given rather than the size of a recipe
-    return size(settings.resize)
+    return size(settings.resize) if isinstance(settings, Scaled) else None
 
 
 def segmentation_parameters(settings: TrainSegmentation) -> hyperparameters.Segmentation:
@@ -233,7 +230,6 @@ def _segmentation(preset: Plain, settings: TrainSegmentation) -> Plain:
         augmentation=settings.augmentation,
         p_vanilla=settings.p_vanilla,
         norm=settings.norm,
-        anneal=preset.anneal and not settings.until_converged,
     )
     return changed(parameters, settings.set)
 
@@ -342,14 +338,10 @@ def tracker_parameters(settings: TrainTracker) -> hyperparameters.Tracker:
 
 
 def _windows(parameters: Windowed, settings: Scaled, factor: int = 1) -> Windowed:
-    """Return hyperparameters with windows that are whole images, where the paper's size is given to all images.
-
-    `factor` is that by which a second stage enlarges the images.
-    """
+    """Return hyperparameters suited to the size of the images, which a second stage enlarges by `factor`."""
     size = resize_of(settings)
-    if settings.preset != "paper" or size is None:
-        return parameters
-    return replace(parameters, crop=reduced_size(size, factor))
+    small = None if size is None else reduced_size(size, factor)
+    return suited(parameters, settings.preset, small, until_converged=settings.until_converged)
 
 
 def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
@@ -359,7 +351,6 @@ def _painting(parameters: Painter, settings: PainterTraining) -> Painter:
         "perceptual": _perceptual(settings, parameters.perceptual),
         "style_mixing": settings.style_mixing,
         "p_diff": settings.p_diff,
-        "anneal": parameters.anneal and not settings.until_converged,  # a fall of the rates would need a known end
     }
     return replace(parameters, **values, heads=parameters.heads if settings.attention else 0)
 

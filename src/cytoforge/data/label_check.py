@@ -29,7 +29,7 @@ def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise:
         return False
     (_, height, width), _ = read_header(files[0])
     count = min(len(files), max(FEWEST, min(JUDGED, PIXELS // (height * width))))
-    chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, count).round().astype(int))]
+    chosen = [files[k] for k in _spread(len(files), count)]
     return _refuse(
         chosen, [traits(middle(read_labels(file)), read_header(file)[1]) for file in chosen], binary, otherwise
     )
@@ -43,9 +43,27 @@ def _found_by_cytoforge(file: Path) -> bool:
 
 def check_label_stack(path: Path, stack: Iterable[NDArray[np.int32]], count: int) -> None:
     """Raise UserError as check_label_files for the `count` label images (H, W) of a stack."""
-    chosen = set(np.linspace(0, count - 1, min(count, JUDGED)).round().astype(int).tolist())
+    chosen = _spread(count, JUDGED)
     found = [traits(middle(labels)) for number, labels in enumerate(stack) if number in chosen]
     _refuse([path] * len(found), found, False, "")
+
+
+def check_label_arrays(
+    name: str, arrays: Sequence[Labels], *, binary: bool, otherwise: str, segmented: bool = False
+) -> None:
+    """Raise UserError as check_label_files for label images (H, W), each called `name` and its number.
+
+    Those that were `segmented` may look unusual, so of them only masks with one value for all cells are refused.
+    """
+    chosen = _spread(len(arrays), JUDGED)
+    images = [traits(middle(arrays[k])) for k in chosen]
+    _refuse([f"{name} {k}" for k in chosen], images, binary, otherwise, segmented)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return at most `count` indices, evenly spread from the first to the last."""
+    chosen: list[int] = np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(int)).tolist()
+    return chosen
 
 
 def middle(labels: Labels) -> Labels:
@@ -54,13 +72,15 @@ def middle(labels: Labels) -> Labels:
     return labels[top : top + WINDOW, left : left + WINDOW]
 
 
-def _refuse(files: Sequence[Path], images: Sequence[Traits], binary: bool, otherwise: str) -> bool:
+def _refuse(
+    names: Sequence[Path | str], images: Sequence[Traits], binary: bool, otherwise: str, segmented: bool = False
+) -> bool:
     found = False
-    for file, verdict in zip(files, judge(images), strict=True):
+    for name, verdict in zip(names, judge(images), strict=True):
         if verdict and verdict.kind == "binary":
             found = True
             if not binary:
-                raise UserError(f"{file}: {verdict.what}; {verdict.remedy}{otherwise and ', or ' + otherwise}")
-        elif verdict:
-            raise UserError(f"{file}: {verdict.what}; {verdict.remedy}")
+                raise UserError(f"{name}: {verdict.what}; {verdict.remedy}{otherwise and ', or ' + otherwise}")
+        elif verdict and not segmented:
+            raise UserError(f"{name}: {verdict.what}; {verdict.remedy}")
     return found

@@ -193,6 +193,8 @@ class Check:
 class ImportCheckpoint:
     """Turn a published checkpoint of cGAN-Seg, tGAN or DeepSea's tracker into a run folder.
 
+    Data of other programs are turned into folders by cytoforge import dataset, import movie and import tracks.
+
     Examples:
       cytoforge import Seg.pth --network unet --out RUN
       cytoforge import low_res_Gen.pth --network movie --out RUN

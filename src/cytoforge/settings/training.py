@@ -1,6 +1,6 @@
 """Settings of trainings: the flags of `cytoforge train ...`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
@@ -87,11 +87,11 @@ class Training:
     def _problems(self) -> list[str]:
         """Return a sentence for each contradiction between flags."""
         problems = []
-        if sum(map(self.given, ("minutes", "steps", "epochs"))) > 1:
+        if sum(budget is not None for budget in (self.minutes, self.steps, self.epochs)) > 1:
             problems.append("give one of --minutes, --steps and --epochs")
         if self.given("p_vanilla") and getattr(self, "augmentation", "") != "paper":
             problems.append("--p-vanilla belongs to --augmentation paper")
-        if self.until_converged and self.given("patience"):
+        if self.until_converged and self.patience is not None:
             problems.append("give --patience or --until-converged, not both")
         if self.fold is not None:
             part, parts = map(int, self.fold.split("/"))
@@ -126,7 +126,7 @@ class Scaled(Training):
     """resize all images to this height and width instead, whatever their aspect; stored with the run likewise"""
 
     def _problems(self) -> list[str]:
-        both = self.given("resize") and self.given("scale")
+        both = self.resize is not None and self.scale != 1
         return [*super()._problems(), *(["give --scale or --resize, not both"] if both else [])]
 
 
@@ -367,13 +367,22 @@ RECIPES: dict[str, dict[str, dict[str, object]]] = {  # by command and name, the
 }
 
 
-def of_recipe(kind: type[Training], name: str) -> type[Training]:
-    """Return the settings of a training with the defaults of a recipe; `kind` itself where there is no such recipe."""
+INSTEAD = {"scale": "resize", "minutes": "epochs", "steps": "epochs", "until_converged": "patience"}
+"""flags, and those of a recipe that they stand in for"""
+
+
+def of_recipe(kind: type[Training], name: str, given: Iterable[str] = ()) -> type[Training]:
+    """Return the settings of a training with the defaults of a recipe; `kind` itself where there is no such recipe.
+
+    `given` are the settings that the user gives, whatever their values; the recipe does not set what they stand in for.
+    """
     values = RECIPES.get(kind.__name__, {}).get(name)
     if values is None:
         return kind
     hints = get_type_hints(kind, include_extras=True)
-    return _derived(kind, {flag: (hints[flag], value) for flag, value in {"recipe": name, **values}.items()})
+    left_out = {INSTEAD[flag] for flag in given if flag in INSTEAD}
+    kept = {flag: value for flag, value in values.items() if flag not in left_out}
+    return _derived(kind, {flag: (hints[flag], value) for flag, value in {"recipe": name, **kept}.items()})
 
 
 def _derived(kind: type[Training], fields: Mapping[str, tuple[object, object]]) -> type[Training]:

@@ -403,6 +403,18 @@ TEXTURES: dict[str, Perceptual] = {  # by preset, the perceptual loss of generat
 Kind = TypeVar("Kind", bound=Hyperparameters)
 
 
+def suited(parameters: Kind, preset: str, resize: tuple[int, int] | None, *, until_converged: bool) -> Kind:
+    """Return the hyperparameters of a preset, suited to images of one size and to an open end.
+
+    Where all images are resized to `resize` (height, width), windows of preset paper are whole images. Until
+    convergence learning rates stay, as their fall would need a known end.
+    """
+    values = {"crop": resize if preset == "paper" else None, "anneal": False if until_converged else None}
+    there = {entry.name for entry in dataclasses.fields(parameters)}
+    wanted: dict[str, Any] = {name: value for name, value in values.items() if name in there and value is not None}
+    return replace(parameters, **wanted)
+
+
 def changed(parameters: Kind, assignments: Iterable[str]) -> Kind:
     """Return hyperparameters after assignments such as "rate=1e-3" or "weights.adversarial=2".
 

@@ -238,25 +238,32 @@ def trained_in(state: State) -> str:
 
 
 def verdict(state: State) -> str:
-    """Return one sentence that says whether the validation score was still rising when training ended."""
+    """Return one sentence that says whether the validation score was still rising when training ended, and why it did
+    if that was before its budget was spent.
+    """
     if not state.history:
         return "Training ended before the first validation: give it more time."
     end = state.history[-1][0] or 1.0  # below 1 where the training ended before its budget
     late = [score for progress, score in state.history if progress > 0.75 * end]
     early = [score for progress, score in state.history if progress <= 0.75 * end]
     gain = max(late, default=0.0) - max(early, default=0.0)
-    best = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}"
+    best, wanted = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}", "minutes"
+    stopped = ""
+    if end < 1 and state.since_best:
+        stopped = f"; it stopped because {counted(state.since_best, 'validation')} brought nothing better"
+        best, wanted = best + stopped, "patience"
     if state.best < LEARNED:
         return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
     if state.best_step == 0:
-        return f"Training did not improve on what it started from (validation score {state.best:.3f}), which was kept."
+        score = f"validation score {state.best:.3f}{stopped}"
+        return f"Training did not improve on what it started from ({score}), which was kept."
     measured = any(MIDDLE * end <= progress <= 0.75 * end for progress, _ in state.history)
     if state.step < FEW or len(state.history) < FEW_VALIDATIONS or not measured:
-        return f"Too few steps to tell ({best}): give it more minutes, and look at what it makes."
+        return f"Too few steps to tell ({best}): give it more {wanted}, and look at what it makes."
     if (last := state.history[-1][1]) < state.best - ASTRAY:
         return f"Went astray ({best}, {last:.3f} at the end): repeat it with another --seed, and look at what it makes."
     if gain > 0.01:
-        return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more minutes would help."
+        return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more {wanted} would help."
     return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."
 
 

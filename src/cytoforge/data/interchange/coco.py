@@ -2,6 +2,7 @@
 
 import contextlib
 import mmap
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -32,35 +33,38 @@ from cytoforge.progress import counted
 
 BITS = 5  # of a run length in each letter of a compressed mask
 LONGEST = 60  # bits of a run length
+SEGMENTED = rb'"segmentation"|"annotations"\s*:\s*(\[\s*\]|\{\s*\})'  # or nothing annotated
 Ring = NDArray[np.float64]
 
 
 def mentions(path: Path, *words: bytes) -> bool:
-    """Tell whether a file that can be read has all the words, without parsing it."""
+    """Tell whether a file that can be read has all the words (regular expressions), without parsing it."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return all(content.find(word) >= 0 for word in words)
+            return all(re.search(word, content) for word in words)
     except (OSError, ValueError):  # ValueError: the file is empty
         return False
 
 
 def _files(source: Source) -> list[Path]:
-    return [file for file in source.having(".json") if mentions(file, b'"images"', b'"annotations"', b'"segmentation"')]
+    return [file for file in source.having(".json") if mentions(file, b'"images"', b'"annotations"', SEGMENTED)]
 
 
 def _open(source: Source) -> Found:
     """Find the images of all COCO files; each of several files, such as train and val, is a group.
 
     Where no image is there, the masks are drawn at the sizes that the files state. Raises UserError for damaged files,
-    and when two entries or files annotate the same image.
+    when none of them holds an annotation, and when two entries or files annotate the same image.
     """
     files = _files(source)
     items: list[Annotated] = []
     seen: dict[Path | str, Path] = {}
     notes: list[str] = []
+    annotations = 0
     for file in files:
-        found, remarks = _read(file)
+        found, remarks, count = _read(file)
         notes += remarks
+        annotations += count
         for name, size, segments in found:
             image = source.image(name)
             key: Path | str = image or name
@@ -72,6 +76,10 @@ def _open(source: Source) -> Found:
             place = source.relative(image) if image else name
             draw = partial(_draw, file, name, size, segments)
             items.append(Annotated(str(Path(place).with_suffix("")), draw, image, group))
+    if not annotations:
+        raise UserError(
+            f"{files[0]}: holds no annotations of its {counted(len(items), 'image')}; outline cells and export it again"
+        )
     if any(item.image for item in items):
         lost = [item.name for item in items if item.image is None]
         items = [item for item in items if item.image is not None]
@@ -88,8 +96,8 @@ def _open(source: Source) -> Found:
     return Found(tuple(items), tuple(notes))
 
 
-def _read(file: Path) -> tuple[list[tuple[str, Size | None, list[Any]]], list[str]]:
-    """Return name, size and outlines of each image of a file, and what the user should know."""
+def _read(file: Path) -> tuple[list[tuple[str, Size | None, list[Any]]], list[str], int]:
+    """Return name, size and outlines of each image of a file, what the user should know, and the number of outlines."""
     content = load_json(file, MAX_BYTES, _shrunk)
     if not isinstance(content, dict):
         raise UserError(f"{file}: must hold a JSON object with images and annotations; mend the file")
@@ -119,7 +127,7 @@ def _read(file: Path) -> tuple[list[tuple[str, Size | None, list[Any]]], list[st
         stated = "height" in entry and "width" in entry
         size = checked_size(file, entry["height"], entry["width"]) if stated else None
         found.append((name, size, segments[key]))
-    return found, notes
+    return found, notes, len(annotations)
 
 
 def _shrunk(entry: dict[str, Any]) -> dict[str, Any]:
