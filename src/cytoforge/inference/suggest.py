@@ -31,7 +31,7 @@ RECORD = "suggest.json"  # the windows of every image, so that interrupted work 
 CELLS = 25  # that a crop should hold
 SIDES = (6, 16)  # least and greatest side of a crop in median diameters of the cells
 STEPS = 8  # places of a window per side: a window begins at multiples of an eighth of its side
-SHOWN = 20  # crops in the report
+SHOWN = 10  # crops in the report
 
 
 @dataclass(frozen=True)
