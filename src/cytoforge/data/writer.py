@@ -21,6 +21,7 @@ PARTS = ("images", "masks")
 WORDS = {  # entries of dataset.json that are compared as a whole, and their names in messages
     "files": "set of masks or variants",
     "source": "content of like",
+    "source_images": "set of images",
     "curation": "keep or segmenter",
     "fingerprint": "content of run",
     "version": "version of cytoforge",

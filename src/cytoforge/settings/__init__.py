@@ -15,6 +15,7 @@ from cytoforge.settings.commands import (
     Segment,
     SimulateMasks,
     SimulateMovie,
+    Suggest,
     Track,
 )
 from cytoforge.settings.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
@@ -78,6 +79,7 @@ __all__ = [
     "StudyTracking",
     "StudyTraining",
     "StudyVersatility",
+    "Suggest",
     "Track",
     "TrainGenerator",
     "TrainMovie",

@@ -43,6 +43,39 @@ class Segment:
 
 
 @command
+class Suggest:
+    """Find out which images to label next: crops of those about which a run contradicts itself most, in OUT.
+
+    IMAGES is a dataset, a folder of images, one file or a movie folder, of any size; images with a mask are passed
+    over. Each image is segmented as it is and turned and mirrored, eight times in all, and crops of some 25 cells are
+    ranked by how much the cells differ, one crop an image first. Writes a dataset: OUT/images, OUT/masks with the cells
+    that the run finds, to be corrected, OUT/suggestions.csv, and all as a page, OUT/report.html. Interrupted work goes
+    on when the same command is given again.
+
+    Examples:
+      cytoforge suggest RUN IMAGES --out OUT --count 5
+      cytoforge suggest base IMAGES --out OUT
+    """
+
+    run: Positional[RunFolder]
+    """base, or the run folder of train segmentation or import"""
+    images: Positional[Present]
+    """where to look for what to label"""
+    out: ResultFolder
+    """dataset folder to write"""
+    count: Count = 10
+    """number of crops, at most"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where to compute"""
+    threads: Count | None = None
+    """threads of a CPU; all cores without it"""
+    overwrite: bool = False
+    """replace former suggestions; masks that were corrected are never replaced"""
+
+
+@command
 class GenerateImages:
     """Paint images on masks with a trained generator: an annotated synthetic dataset in OUT.
 
