@@ -283,6 +283,7 @@ def test_semantic_drops_components_below_15_pixels() -> None:
 def test_targets_by_name() -> None:
     assert {name: (target.name, target.classes, target.protocol) for name, target in TARGETS.items()} == {
         "boundary": ("boundary", 3, "instances"),
+        "depth": ("depth", 5, "instances"),
         "semantic": ("semantic", 2, "paper"),
     }
 
