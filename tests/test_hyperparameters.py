@@ -330,7 +330,11 @@ def told(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, 
         ("segmentation", SEGMENTATION["small"], OWN),
         ("segmentation --preset paper --norm group", SEGMENTATION["paper"], {**OWN, "norm": "group"}),
         ("segmentation --method cyclegan --preset tiny", CYCLE_GAN["tiny"], OWN),
-        ("segmentation --set rate=1e-4 --set crop=64x80", SEGMENTATION["small"], {**OWN, "rate": 1e-4, "crop": (64, 80)}),
+        (
+            "segmentation --set rate=1e-4 --set crop=64x80",
+            SEGMENTATION["small"],
+            {**OWN, "rate": 1e-4, "crop": (64, 80)},
+        ),
         ("segmentation --method mean-teacher --unlabelled .", MEAN_TEACHER["small"], OWN),
         ("segmentation --preset paper --resize 256x384", SEGMENTATION["paper"], {**OWN, "crop": (256, 384)}),
         (

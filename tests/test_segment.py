@@ -543,7 +543,7 @@ def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: P
     (out / "masks" / "a.tif").unlink()
     segment(Segment(run, images, out, threads=1, overwrite=True))
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["a.png", "b.png", "c.tif"]
-    with pytest.raises(UserError, match=r"segment.json: another run or --tile made these masks"):
+    with pytest.raises(UserError, match=r"segment.json: another run, --tile or --diameter made these masks"):
         segment(Segment(run, images, out, tile=640, threads=1))
     other = write_run(tmp_path / "other", random_unet(seed=1))
     with pytest.raises(UserError, match=r"segment.json: another run"):
@@ -632,7 +632,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     whole = run.load_weights("segmenter")
     name = "outputs.weight"
     for change, problem in (
-        ({name: whole[name].half()}, f"{name} holds float16, not float32"),
+        ({name: whole[name].double()}, f"{name} holds float64, not float32"),
         ({name: whole[name].to(torch.float8_e4m3fn)}, f"{name} holds float8_e4m3fn, not float32"),
         ({name: torch.zeros(2, 2)}, rf"{name} has shape \[2, 2\], not \[3, 4, 1, 1\]"),
         ({"extra": torch.zeros(1)}, "extra is not part of it"),
