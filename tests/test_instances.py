@@ -475,21 +475,22 @@ def test_cell_diameters_are_those_of_circles_of_equal_area() -> None:
 
 @pytest.mark.parametrize("step", [1, 3])
 @pytest.mark.parametrize("dataset", ["usiigaci", "dsb256"])
-def test_real_cells_come_back(real_data: Path, dataset: str, step: int) -> None:
-    """F above 0.99 at IoU 0.5 through the default target, of all true cells that the speck rule leaves."""
+@pytest.mark.parametrize(("target", "least"), [(Boundary(), 0.99), (Depth(), 0.98)])
+def test_real_cells_come_back(real_data: Path, dataset: str, step: int, target: Target, least: float) -> None:
+    """Of all true cells that the speck rule leaves, F at IoU 0.5; depths cut a few cells with thin waists."""
     found = matched = 0
     for path in sorted((real_data / dataset / "test" / "masks").iterdir()):
         labels = relabel(read_labels(path)[::step, ::step])
         areas = np.bincount(labels.ravel())
         labels = relabel(np.where(areas[labels] >= Boundary().minimum_area, labels, 0))
-        decoded = round_trip(labels, Boundary())
+        decoded = round_trip(labels, target)
         overlap = np.histogram2d(
             labels.ravel(), decoded.ravel(), bins=(np.arange(labels.max() + 2), np.arange(decoded.max() + 2))
         )[0]
         union = overlap.sum(axis=1, keepdims=True) + overlap.sum(axis=0) - overlap
         matched += int((overlap / union > 0.5)[1:, 1:].sum())
         found += int(labels.max() + decoded.max())
-    assert 2 * matched / found > 0.99
+    assert 2 * matched / found > least
 
 
 def test_a_condition_tells_cell_contact_and_depth() -> None:

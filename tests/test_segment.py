@@ -32,7 +32,7 @@ from cytoforge.inference import segment as module
 from cytoforge.inference import strips
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segmenter import RowFile, Segmenter, segment_array
-from cytoforge.inference.strips import StripDecoder, restored_rows, same_cells
+from cytoforge.inference.strips import Decode, StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
 from cytoforge.networks.registry import NETWORKS, SEGMENTERS
 from cytoforge.networks.segmentation import UNet
@@ -81,8 +81,10 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return np.unique(pairs[0]).size == pairs.shape[1] == np.unique(pairs[1]).size
 
 
-def decode_in_strips(probabilities: np.ndarray, height: int, edge: int, blocks: list[int]) -> np.ndarray:
-    decoder = StripDecoder(BOUNDARY.decode, height, edge)
+def decode_in_strips(
+    probabilities: np.ndarray, height: int, edge: int, blocks: list[int], decode: Decode = BOUNDARY.decode
+) -> np.ndarray:
+    decoder = StripDecoder(decode, height, edge)
     cuts = [cut for cut in accumulate(blocks) if cut < probabilities.shape[1]]
     parts = [rows for rows, _ in decoder.rows(np.split(probabilities, cuts, axis=1))]
     return decoder.table()[np.concatenate(parts)]
@@ -208,6 +210,25 @@ def test_strips_give_what_the_whole_image_gives(
     image = painted(discs(shape, blobs))
     probabilities = probabilities_of(Toy(reach), image, 200)
     assert same_partition(decode_in_strips(probabilities, height, edge, blocks), BOUNDARY.decode(probabilities))
+
+
+@given(
+    shape=st.tuples(st.integers(20, 160), st.integers(10, 60)),
+    blobs=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(2, 45)), min_size=1, max_size=25),
+    height=st.integers(20, 70),
+    blocks=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+)
+@settings(deadline=None, max_examples=40)
+def test_strips_of_depths_give_what_the_whole_image_gives(
+    shape: tuple[int, int], blobs: list[tuple[float, float, float]], height: int, blocks: list[int]
+) -> None:
+    depth = TARGETS["depth"]
+    classes = depth.encode(torch.from_numpy(discs(shape, blobs))[None])[0].numpy()
+    noise = np.random.default_rng(0).uniform(0, 0.1, (5, *shape))
+    probabilities = np.eye(5)[classes].transpose(2, 0, 1) + noise
+    probabilities = (probabilities / probabilities.sum(axis=0)).astype(np.float32)
+    in_strips = decode_in_strips(probabilities, height, 16, blocks, depth.decode)
+    assert same_partition(in_strips, depth.decode(probabilities))
 
 
 def test_a_cell_larger_than_many_strips_stays_one() -> None:
