@@ -304,7 +304,7 @@ def report(found: Survey) -> Iterator[str]:
         yield from _describe(facts)
     if found.scale is not None:
         size = f"--scale {found.scale:g} would bring the cells to about {FITTING_DIAMETER:g} px"
-        yield f"train generator, train movie: {size}, which is faster and often better (train segmentation finds a scale)"
+        yield f"train generator, train movie: {size}, faster and often better; train segmentation finds its own"
     for severity in ("error", "warning"):
         kinds: dict[str, list[Finding]] = {}
         for finding in found.findings:
