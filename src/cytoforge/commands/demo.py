@@ -146,8 +146,7 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
     """Write OUT/report.html with the scores of all methods, pictures of their segmentations, and synthetic images."""
     report = Report(
         "cytoforge demo",
-        f"{ANNOTATED} annotated phantom images, a strip of each for validation and the rest to train on; {TEST} unseen "
-        "ones to test on",
+        f"{ANNOTATED} annotated phantom images (three to train on, one for validation), {TEST} unseen ones to test on",
     )
     report.text(
         f"Best on validation, and so the one to use: {best.method}. All trainings had the same time; "
@@ -164,7 +163,7 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
         rows.append([result.method, f"{result.validation:.3f}", *cells, dice, trained])
     report.table(header, rows, best=results.index(best))
     report.text(
-        f"Validation F is the mean over IoU 0.5 to 0.9 on the strips for validation. Test values are means over {TEST} "
+        f"Validation F is the mean over IoU 0.5 to 0.9 on the one validation image. Test values are means over {TEST} "
         "images with 95 % bootstrap intervals over the images; one training seed each, so differences between "
         "trained models smaller than about 0.05 mean little."
     )
