@@ -23,7 +23,7 @@ from cytoforge.cells.augment import (
     draw_diff_augment,
 )
 
-POLICIES = ("strong", "paper", "none")
+POLICIES = ("strong", "wide", "paper", "none")
 
 
 def seeded(seed: int) -> Generator:
@@ -111,10 +111,11 @@ def test_a_small_image_is_continued_by_reflection() -> None:
     assert len(seen) == 3 * 3
 
 
-@pytest.mark.parametrize("policy", ["strong", "paper"])
+@pytest.mark.parametrize("policy", ["strong", "wide", "paper"])
 def test_labels_follow_the_image(policy: str, monkeypatch: pytest.MonkeyPatch, always: None) -> None:
     """With the label map as the image, away from outlines both must show the same cell."""
-    monkeypatch.setattr(module, "_strong_intensity", lambda image, generator: image)
+    for vary in ("_strong_intensity", "_wide_intensity"):
+        monkeypatch.setattr(module, vary, lambda image, generator: image)
     geometry = {name: VANILLA[name] for name in ("crop", "horizontal flip", "vertical flip")}
     monkeypatch.setattr(module, "VANILLA", geometry)
     labels = blocks()
@@ -128,13 +129,14 @@ def test_labels_follow_the_image(policy: str, monkeypatch: pytest.MonkeyPatch, a
         torch.testing.assert_close(shown[inside], cells[inside].float(), rtol=0, atol=1e-3)
 
 
-def test_strong_scales_cells_within_its_range() -> None:
+@pytest.mark.parametrize(("policy", "least", "most"), [("strong", 0.7, 1.4), ("wide", 0.6, 1.6)])
+def test_cells_are_scaled_within_the_range_of_the_policy(policy: str, least: float, most: float) -> None:
     labels = torch.zeros(192, 192, dtype=torch.int32)
     labels[48:144, 48:144] = 1
     image = torch.zeros(1, 192, 192)
-    areas = [augment(image, labels, (192, 192), "strong", seeded(seed))[1].sum() / 96**2 for seed in range(100)]
-    assert 0.7**2 * 0.9 < min(areas) < 0.6
-    assert 1.6 < max(areas) < 1.4**2 * 1.1
+    areas = [augment(image, labels, (192, 192), policy, seeded(seed))[1].sum() / 96**2 for seed in range(200)]
+    assert least**2 * 0.9 < min(areas) < least**2 * 1.25
+    assert most**2 * 0.8 < max(areas) < most**2 * 1.1
 
 
 def test_strong_rotates_by_any_angle_and_mirrors() -> None:
@@ -160,6 +162,56 @@ def test_strong_leaves_a_share_of_items_plain() -> None:
     windows = [augment(image, labels, (64, 64), "strong", seeded(seed))[0] for seed in range(300)]
     plain = sum(torch.allclose(window.flatten().sort().values, values, atol=1e-4) for window in windows)
     assert 300 * 0.1 - 18 <= plain <= 300 * 0.1 + 35  # those that drew nothing else come on top
+
+
+def test_wide_moves_labels_by_geometry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same labels come whatever the image shows, and whatever is done to its grey values."""
+    image, labels = scene(96, 96)
+    varied = [augment(image, labels, (64, 64), "wide", seeded(seed)) for seed in range(40)]
+    monkeypatch.setattr(module, "_wide_intensity", lambda image, generator: image)
+    unvaried = [augment(-image / 2, labels, (64, 64), "wide", seeded(seed)) for seed in range(40)]
+    for (window, cells), (other, same) in zip(varied, unvaried, strict=True):
+        assert torch.equal(cells, same) and torch.isin(cells, labels).all()
+        assert not torch.equal(window, other)
+
+
+def test_wide_inverts_a_share_of_the_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing but the draw of inversion, an item is as it was or its negative."""
+    ramp = torch.linspace(-1, 1, 64).expand(1, 64, 64).contiguous()
+    for name in ("P_COARSE", "P_INTENSITY", "P_SHADE", "P_WIDE_BLUR", "P_WIDE_NOISE"):
+        monkeypatch.setattr(module, name, 0.0)
+    seen = Counter()
+    for seed in range(400):
+        found = module._wide_intensity(ramp, seeded(seed))
+        kind = next(kind for kind, expected in ((1, ramp), (-1, -ramp)) if torch.allclose(found, expected, atol=1e-5))
+        seen[kind] += 1
+    assert 400 * module.P_INVERSION / 2 < seen[-1] < 400 * module.P_INVERSION * 1.5
+
+
+def test_wide_is_wider_than_strong() -> None:
+    """Mean and spread of grey values vary more from window to window, and so does their order."""
+    image = torch.where(blocks(96, 96) % 2 == 0, 0.5, -0.5)[None]
+    labels = torch.zeros(96, 96, dtype=torch.int32)
+    spread = {}
+    for policy in ("strong", "wide"):
+        windows = torch.stack([augment(image, labels, (64, 64), policy, seeded(seed))[0] for seed in range(150)])
+        assert windows.abs().max() <= 1 and windows.isfinite().all()
+        spread[policy] = torch.stack([windows.mean(dim=(1, 2, 3)).std(), windows.std(dim=(1, 2, 3)).std()])
+    assert (spread["wide"] > 1.3 * spread["strong"]).all()
+
+
+def test_parts_of_wide_by_hand() -> None:
+    fine = torch.tensor([0.0, 1.0]).repeat(32).expand(1, 64, 64).contiguous()
+    coarse = module._coarse(fine, 0.4)
+    assert coarse.shape == fine.shape and coarse.std() < 0.2 * fine.std()  # stripes of one pixel are not resolved
+    torch.testing.assert_close(module._coarse(torch.full((2, 9, 13), 0.3), 0.5), torch.full((2, 9, 13), 0.3))
+    for seed in range(50):
+        light = module._unevenness((40, 60), seeded(seed))
+        assert light.shape == (40, 60) and light.abs().max() <= 1
+        assert light.diff(dim=0).abs().max() < 0.2 and light.diff(dim=1).abs().max() < 0.2  # smooth
+        assert light.std() > 0.1
+    factors = torch.tensor([module._factor((0.4, 2.5), seeded(seed)) for seed in range(500)])
+    assert factors.min() >= 0.4 and factors.max() <= 2.5 and abs(factors.log().mean()) < 0.1
 
 
 def test_elastic_deformation_does_not_fold() -> None:

@@ -406,7 +406,7 @@ def test_no_edit_of_the_settings_is_a_traceback(kind: str, tmp_path: Path) -> No
     [
         ({"scale": 0}, r"scale is 0, but should be greater than or equal to 0.001; restore the file"),
         ({"tile": "256"}, r"tile is '256', but should be a valid integer"),
-        ({"target": "edges"}, "target is 'edges', but should be 'boundary' or 'semantic'"),
+        ({"target": "edges"}, "target is 'edges', but should be 'boundary', 'depth' or 'semantic'"),
         ({"normalisation": {**NORMALISATION, "low": 99.95}}, "low must be below high, not 99.95 and 99.9"),
         (
             {"networks": {"segmenter": {**SEGMENTER, "depth": 60}}},

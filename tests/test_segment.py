@@ -32,7 +32,7 @@ from cytoforge.inference import segment as module
 from cytoforge.inference import strips
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segmenter import RowFile, Segmenter, segment_array
-from cytoforge.inference.strips import StripDecoder, restored_rows, same_cells
+from cytoforge.inference.strips import Decode, StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
 from cytoforge.networks.registry import NETWORKS, SEGMENTERS
 from cytoforge.networks.segmentation import UNet
@@ -81,8 +81,10 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
     return np.unique(pairs[0]).size == pairs.shape[1] == np.unique(pairs[1]).size
 
 
-def decode_in_strips(probabilities: np.ndarray, height: int, edge: int, blocks: list[int]) -> np.ndarray:
-    decoder = StripDecoder(BOUNDARY.decode, height, edge)
+def decode_in_strips(
+    probabilities: np.ndarray, height: int, edge: int, blocks: list[int], decode: Decode = BOUNDARY.decode
+) -> np.ndarray:
+    decoder = StripDecoder(decode, height, edge)
     cuts = [cut for cut in accumulate(blocks) if cut < probabilities.shape[1]]
     parts = [rows for rows, _ in decoder.rows(np.split(probabilities, cuts, axis=1))]
     return decoder.table()[np.concatenate(parts)]
@@ -208,6 +210,25 @@ def test_strips_give_what_the_whole_image_gives(
     image = painted(discs(shape, blobs))
     probabilities = probabilities_of(Toy(reach), image, 200)
     assert same_partition(decode_in_strips(probabilities, height, edge, blocks), BOUNDARY.decode(probabilities))
+
+
+@given(
+    shape=st.tuples(st.integers(20, 160), st.integers(10, 60)),
+    blobs=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(2, 45)), min_size=1, max_size=25),
+    height=st.integers(20, 70),
+    blocks=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+)
+@settings(deadline=None, max_examples=40)
+def test_strips_of_depths_give_what_the_whole_image_gives(
+    shape: tuple[int, int], blobs: list[tuple[float, float, float]], height: int, blocks: list[int]
+) -> None:
+    depth = TARGETS["depth"]
+    classes = depth.encode(torch.from_numpy(discs(shape, blobs))[None])[0].numpy()
+    noise = np.random.default_rng(0).uniform(0, 0.1, (5, *shape))
+    probabilities = np.eye(5)[classes].transpose(2, 0, 1) + noise
+    probabilities = (probabilities / probabilities.sum(axis=0)).astype(np.float32)
+    in_strips = decode_in_strips(probabilities, height, 16, blocks, depth.decode)
+    assert same_partition(in_strips, depth.decode(probabilities))
 
 
 def test_a_cell_larger_than_many_strips_stays_one() -> None:
@@ -543,7 +564,7 @@ def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: P
     (out / "masks" / "a.tif").unlink()
     segment(Segment(run, images, out, threads=1, overwrite=True))
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["a.png", "b.png", "c.tif"]
-    with pytest.raises(UserError, match=r"segment.json: another run or --tile made these masks"):
+    with pytest.raises(UserError, match=r"segment.json: another run, --tile or --diameter made these masks"):
         segment(Segment(run, images, out, tile=640, threads=1))
     other = write_run(tmp_path / "other", random_unet(seed=1))
     with pytest.raises(UserError, match=r"segment.json: another run"):
@@ -632,7 +653,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     whole = run.load_weights("segmenter")
     name = "outputs.weight"
     for change, problem in (
-        ({name: whole[name].half()}, f"{name} holds float16, not float32"),
+        ({name: whole[name].double()}, f"{name} holds float64, not float32"),
         ({name: whole[name].to(torch.float8_e4m3fn)}, f"{name} holds float8_e4m3fn, not float32"),
         ({name: torch.zeros(2, 2)}, rf"{name} has shape \[2, 2\], not \[3, 4, 1, 1\]"),
         ({"extra": torch.zeros(1)}, "extra is not part of it"),

@@ -187,7 +187,8 @@ def test_the_size_of_images_is_that_of_the_flag(tmp_path: Path) -> None:
         data = specified(kind(**given, resize="48x64")).data
         assert (data.resize, data.scale, data.scaling) == ((48, 64), 1.0, (48, 64))
         assert specified(kind(**given, scale=0.5)).data.scaling == 0.5
-    assert specified(TrainSegmentation(**given, unlabelled=tmp_path, method="cyclegan")).data.unlabelled == tmp_path
+    more = TrainSegmentation(**given, scale=1.0, unlabelled=tmp_path, method="cyclegan")
+    assert specified(more).data.unlabelled == tmp_path
 
 
 def test_a_budget_is_of_steps_epochs_or_seconds() -> None:

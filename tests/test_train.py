@@ -87,7 +87,10 @@ def test_four_commands_from_images_to_scores(
     assert (run / "report.html").stat().st_size > 1000
     assert len(list((run / "samples").glob("step-*.png"))) == 20
     described = json.loads((run / "config.json").read_text())
-    assert described["networks"]["segmenter"]["classes"] == 3
+    assert described["networks"]["segmenter"]["classes"] == 5 and described["target"] == "depth"
+    assert (
+        "images are resized by" in shown.err and described["scale"] > 1.1
+    )  # cells are smaller than SEGMENTED_DIAMETER
     assert set(described["training_images"]).isdisjoint(described["validation_images"])
 
 
@@ -124,7 +127,7 @@ def test_every_recipe_trains_every_network(network: str, way: str, phantoms: Pat
     assert [row["step"] for row in rows if not np.isnan(row.get("cycle_image", np.nan))] == cycles
     with torch.inference_mode():
         logits = load_network(run, "segmenter")(torch.zeros(1, 1, 64, 80))
-    assert logits.shape == (1, 3, 64, 80) and logits.std() > 0
+    assert logits.shape == (1, 5, 64, 80) and logits.std() > 0
 
 
 @pytest.mark.parametrize(
@@ -143,8 +146,8 @@ def test_every_recipe_trains_every_network(network: str, way: str, phantoms: Pat
         ),
         (
             ["--norm", "group", "--generator", "unet", "--no-attention"],
-            {"norm": "group", "generator": "unet", "heads": 0, "condition": "mask", "target": "boundary"},
-            {"in_channels": 1, "classes": 3},
+            {"norm": "group", "generator": "unet", "heads": 0, "condition": "mask", "target": "depth"},
+            {"in_channels": 1, "classes": 5},
         ),
     ],
 )
@@ -259,13 +262,14 @@ def test_a_finished_run_is_not_overwritten_unless_told(
 def test_another_command_on_an_unfinished_run_is_refused(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(phantoms, tmp_path / "run", "--steps", "3") == 0
+    line = ("--steps", "3", "--scale", "1")
+    assert train(phantoms, tmp_path / "run", *line) == 0
     run = Run.open(tmp_path / "run")
     tensors, meta = run.load_state()
     meta["counters"]["finished"] = False
     run.save_state(tensors, meta)
     run.folder.write_json("provenance.json", {k: v for k, v in run.provenance.items() if k != "finished"})
-    assert train(phantoms, tmp_path / "run", "--steps", "3", "--seed", "1") == 2
+    assert train(phantoms, tmp_path / "run", *line, "--seed", "1") == 2
     assert "holds a run with another seed; repeat its command to go on with it" in capsys.readouterr().err
     for flags, name in (
         (("--method", "cyclegan"), "method"),
@@ -274,7 +278,7 @@ def test_another_command_on_an_unfinished_run_is_refused(
         (("--scale", "0.5"), "scale"),
         (("--limit", "3"), "limit"),
     ):
-        assert train(phantoms, tmp_path / "run", "--steps", "3", *flags) == 2
+        assert train(phantoms, tmp_path / "run", *line, *flags) == 2
         assert f"holds a run with another {name}; repeat its command" in capsys.readouterr().err
 
 
@@ -453,8 +457,8 @@ def test_what_segment_finds_is_what_validation_found(tmp_path: Path, capsys: pyt
             write_image(tmp_path / part / "images" / f"c{seed}.png", image[None])
             write_labels(tmp_path / part / "masks" / f"c{seed}.png", labels)
         write_json(tmp_path / part / "dataset.json", {"limits": [1500, 5000]})
-    val, flags = tmp_path / "val", ["--steps", "300", "--validation", str(tmp_path / "val"), "--precision", "float32"]
-    assert train(tmp_path / "train", tmp_path / "run", *flags) == 0
+    val, flags = tmp_path / "val", ["--steps", "300", "--scale", "1", "--precision", "float32"]
+    assert train(tmp_path / "train", tmp_path / "run", *flags, "--validation", str(val)) == 0
     rows = csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines())
     best = max(float(row["validation"]) for row in rows)
     assert best > 0.02
@@ -490,8 +494,8 @@ def test_two_classes_are_validated_by_the_papers_protocol(
     for folder, seeds in ((data, range(3)), (val, range(50, 52))):
         write_phantoms(folder, seeds, binary=binary)
     run, out, scores = tmp_path / "run", tmp_path / "out", tmp_path / "scores.json"
-    flags = ["--target", "semantic", "--steps", "300", "--validation", str(val), "--precision", "float32"]
-    assert train(data, run, *flags) == 0
+    flags = ["--target", "semantic", "--steps", "300", "--scale", "1", "--validation", str(val)]
+    assert train(data, run, *flags, "--precision", "float32") == 0
     said = capsys.readouterr().err
     assert said.count(CONNECTED) == binary and "Not learned yet" not in said
     best = max(row["validation"] for row in Run.open(run).metrics())
@@ -566,7 +570,7 @@ def test_a_training_starts_from_another_run(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    assert train(phantoms, first, "--steps", "3") == 0
+    assert train(phantoms, first, "--steps", "3", "--scale", "1") == 0
     seen: list[bool] = []
     step = Conventional.step
 
@@ -583,12 +587,12 @@ def test_a_training_starts_from_another_run(
     assert Run.open(first).provenance["started_from"] is None
     capsys.readouterr()
     for flag, words in (
-        ("--target=semantic", "target boundary there, semantic here: use --target boundary"),
+        ("--target=semantic", "target depth there, semantic here: use --target depth"),
         ("--network=deepsea", "network unet there, deepsea here: use --network unet"),
         ("--preset=small", "width 8 there, 16 here: use --preset tiny"),
         ("--norm=group", "norm batch there, group here: use --norm batch"),
     ):
-        assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(first), flag) == 2
+        assert train(phantoms, tmp_path / "third", "--steps", "1", "--scale", "1", "--start", str(first), flag) == 2
         said = capsys.readouterr().err
         assert said == f"cytoforge: {first}: --start needs a segmenter of the same kind; {words}\n"
     assert train(phantoms, tmp_path / "third", "--steps", "1", "--start", str(phantoms)) == 2
@@ -599,7 +603,7 @@ def test_a_start_at_another_scale_is_said_and_noted_once(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    assert train(phantoms, first, "--steps", "1") == 0
+    assert train(phantoms, first, "--steps", "1", "--scale", "1") == 0
     note = f"{first}: was trained at --scale 1, and goes on at --scale 0.5: cells had another size in pixels there"
     flags = ("--steps", "2", "--start", str(first), "--scale", "0.5")
     assert train(phantoms, second, *flags) == 0
@@ -610,7 +614,7 @@ def test_a_start_at_another_scale_is_said_and_noted_once(
     assert train(phantoms, second, *flags) == 0  # goes on
     assert sum(text.startswith(note) for text in run.provenance["notes"]) == 1
     capsys.readouterr()
-    assert train(phantoms, tmp_path / "same", "--steps", "1", "--start", str(first)) == 0
+    assert train(phantoms, tmp_path / "same", "--steps", "1", "--scale", "1", "--start", str(first)) == 0
     assert "was trained at" not in capsys.readouterr().err
     assert "notes" not in Run.open(tmp_path / "same").provenance
 

@@ -307,7 +307,8 @@ def report(found: Survey) -> Iterator[str]:
     for facts in found.facts:
         yield from _describe(facts)
     if found.scale is not None:
-        yield f"--scale {found.scale:g} would bring the cells to about {FITTING_DIAMETER:g} px: faster, often better"
+        size = f"--scale {found.scale:g} would bring the cells to about {FITTING_DIAMETER:g} px"
+        yield f"train generator, train movie: {size}, faster and often better; train segmentation finds its own"
     for severity in ("error", "warning"):
         kinds: dict[str, list[Finding]] = {}
         for finding in found.findings:

@@ -61,14 +61,13 @@ Compared = TypeVar("Compared", bound=str)
 
 def train_segmentation(settings: TrainSegmentation) -> Run:
     """Train a segmenter and print its run folder; raises UserError and Interrupted as `tasks.task.run_task`."""
-    training = specified(settings)
     if settings.method == "two-stage":
         parameters, generator = segmentation_parameters(settings), stage_generator(settings)
-        trained = train_two_stage(parameters, generator, training, settings.synthetic_images)
+        trained = train_two_stage(parameters, generator, specified(settings), settings.synthetic_images)
     else:
         chosen = PARAMETERS.get(settings.method, segmentation_parameters)(settings)
         start = None if settings.start == SCRATCH else settings.start
-        trained = run_task(SegmentationTask(chosen, start, base=settings.start is None), training)
+        trained = run_task(SegmentationTask(chosen, start, base=settings.start is None), specified(settings))
     return _told(trained, "segmenter", "segment {} IMAGES")
 
 
@@ -80,18 +79,17 @@ def train_generator(settings: TrainGenerator) -> Run:
 
 def train_movie(settings: TrainMovie) -> Run:
     """Train a movie generator, or its second stage, and print its run folder; raises as `tasks.task.run_task`."""
-    training = specified(settings)
     if settings.stage == "low-resolution":
-        trained = run_task(MovieTask(movie_parameters(settings), start=settings.start), training)
+        trained = run_task(MovieTask(movie_parameters(settings), start=settings.start), specified(settings))
         return _told(trained, "movie generator", "generate movie {} MASKS")
     enlarging = enlarging_parameters(settings)
     if settings.stage == "both":
         parameters = movie_parameters(settings)
         assert not isinstance(parameters, Vid2Vid)
-        trained = train_both_stages(parameters, enlarging, training, settings.start)
+        trained = train_both_stages(parameters, enlarging, specified(settings), settings.start)
     else:
         first, others = first_stage(settings)
-        trained = run_task(SuperResolutionTask(enlarging, first, others), training)
+        trained = run_task(SuperResolutionTask(enlarging, first, others), specified(settings))
     return _told(trained, "super-resolution generator", "generate movie {} MASKS")
 
 
@@ -150,7 +148,10 @@ def _told(trained: Trained, what: str, proceed: str) -> Run:
 
 
 def specified(settings: Training) -> specification.Training:
-    """Return the data, device, budget and output folder that the flags give."""
+    """Return the data, device, budget and output folder that the flags give.
+
+    With --scale auto the masks are read, and the scale is said. Raises UserError as `with_scale`.
+    """
     synthetic = None
     if isinstance(settings, WithSynthetic) and settings.synthetic is not None:
         synthetic = specification.SyntheticData(

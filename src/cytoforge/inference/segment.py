@@ -16,7 +16,7 @@ from pydantic import Field
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json
 from cytoforge.data.formats import SUFFIXES
-from cytoforge.data.images import RowReader, encode_labels, factor_of, is_blank
+from cytoforge.data.images import RowReader, encode_labels, is_blank
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
@@ -47,11 +47,12 @@ class Segmented:
 def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None) -> Segmenter:
     """Return a segmenter for images whose cells are `diameter` pixels across; without it that is estimated.
 
-    The estimate is one for all images, from the middles of a few of them. A segmenter that resizes all images alike is
-    returned as it is. Raises UserError for a diameter out of range, or that such a segmenter has no use for.
+    The estimate is one for all images, from the middles of a few of them. A segmenter that resizes all images alike
+    does so less what dataset.json says was done already; cells are measured as they are. Raises UserError for a
+    diameter out of range, or that such a segmenter has no use for.
     """
     if segmenter.diameter is None and diameter is None:
-        return segmenter
+        return segmenter.at(images.scale)
     segmenter = segmenter.for_channels(images.channels())
     if diameter is None:
         items = images.items
@@ -83,9 +84,9 @@ def segment_dataset(
     images do not suit the segmenter, or masks of another origin would be replaced.
     """
     items = images.images().items
-    fit = fitted(segmenter, images.images(), diameter)
-    cells_across = None if segmenter.diameter is None else segmenter.diameter / factor_of(fit.scaling)
-    segmenter = fit.at(images.scale)
+    known = segmenter.diameter
+    segmenter = fitted(segmenter, images.images(), diameter)
+    cells_across = None if known is None else known / segmenter.scale
     record = Record.open(out, images, segmenter, overwrite)
     waiting = record.waiting(items, overwrite)
     record.save()

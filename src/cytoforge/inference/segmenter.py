@@ -118,6 +118,7 @@ class Segmenter(Loaded):
                 f"{opened.path / 'config.json'}: target {target.name} wants {target.classes} classes, but the "
                 f"segmenter tells {described.classes} apart; restore the file from a copy, or train again"
             )
+        read = ("target", "scale", "resize", "normalisation", *(("diameter",) if stored.diameter else ()))
         side = tile or default_tile(network, stored.tile)
         if side < (least := smallest_tile(network)):
             raise UserError(f"--tile {side}: this network needs {least} px or more; leave the flag out for a good size")
@@ -129,7 +130,7 @@ class Segmenter(Loaded):
             stored.scaling,
             side,
             described.in_channels or 1,
-            opened.fingerprint("segmenter", ("target", "scale", "resize", "normalisation", "diameter")),
+            opened.fingerprint("segmenter", read),
             stored.diameter,
         )
 

@@ -122,7 +122,7 @@ SEGMENTED_DIAMETER = 22.0
 FITTING_DIAMETER = 16.0  # px: a window of the small preset holds about twenty cells of this size
 
 
-def fitting_scale(diameter: float) -> float | None:
-    """Return the --scale that brings cells of `diameter` px to FITTING_DIAMETER; None if within a factor of 1.4."""
-    ratio = FITTING_DIAMETER / diameter
+def fitting_scale(diameter: float, fitting: float = FITTING_DIAMETER) -> float | None:
+    """Return the --scale that brings cells of `diameter` px to `fitting` px; None if within a factor of 1.4."""
+    ratio = fitting / diameter
     return None if 1 / 1.4 < ratio < 1.4 else float(f"{ratio:.2g}")

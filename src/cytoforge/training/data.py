@@ -72,13 +72,20 @@ class TrainingData:
 
 
 def open_data(
-    data: Data, seed: int, use: Use = "images", *, masks: Masks = NUMBERED, enlarged: int = 1
+    data: Data,
+    seed: int,
+    use: Use = "images",
+    *,
+    masks: Masks = NUMBERED,
+    enlarged: int = 1,
+    fitting: float = FITTING_DIAMETER,
 ) -> TrainingData:
     """Read, split and measure annotated images.
 
     With `use` "movie" all frames of a sequence share the limits of their grey values, so that brightness does not
     flicker. With "tracks" labels hold the numbers of tracks, and images are read at the size of their files, whatever
-    the scale. `enlarged` is the factor by which a second stage enlarges painted frames.
+    the scale. `enlarged` is the factor by which a second stage enlarges painted frames, and `fitting` the diameter in
+    pixels that suits the networks, to propose a scale by.
     Raises UserError when there are no pairs or no cells, when masks do not serve, when images for training are among
     those of --validation, too, and when nothing is left for training or validation.
     """
@@ -125,7 +132,7 @@ def open_data(
     if sizes.size == 0:
         raise UserError(f"{data.path}: the masks hold no cells; run cytoforge check {data.path}")
     if not tracked and data.resize is None:
-        notes += _proposed_scale(data.scale, float(np.median(sizes)), enlarged)
+        notes += _proposed_scale(data.scale, float(np.median(sizes)), enlarged, fitting)
     return TrainingData(
         names=tuple(item.name for item in kept),
         read=lambda i: load(training, kept[i])[1:],
@@ -162,15 +169,15 @@ def with_scale(data: Data, diameter: float, seed: int) -> tuple[Data, list[str]]
     return replace(data, scale=factor * dataset.scale), [note] if factor != 1 else []
 
 
-def _proposed_scale(scale: float, diameter: float, enlarged: int) -> list[str]:
+def _proposed_scale(scale: float, diameter: float, enlarged: int, fitting: float = FITTING_DIAMETER) -> list[str]:
     """Say which --scale would suit cells of a diameter in pixels better, if another would."""
     scale, diameter = scale * enlarged, diameter * enlarged  # --scale is that of the enlarged frames
-    factor = fitting_scale(diameter)
+    factor = fitting_scale(diameter, fitting)
     if factor is None:
         return []
     return [
         f"cells are {diameter:.0f} px across (median) at scale {scale:g}: --scale {float(f'{scale * factor:.2g}'):g} "
-        f"would bring them to {FITTING_DIAMETER:.0f} px, which trains faster and often better"
+        f"would bring them to {fitting:.0f} px, which trains faster and often better"
     ]
 
 

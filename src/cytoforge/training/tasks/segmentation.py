@@ -11,6 +11,7 @@ from cytoforge.cells.instances import TARGETS
 from cytoforge.errors import UserError
 from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
+from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic, open_unlabelled
@@ -51,7 +52,7 @@ class SegmentationTask(Task):
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated images."""
-        return open_data(training.data, training.seed, masks=self._masks)
+        return open_data(training.data, training.seed, masks=self._masks, fitting=SEGMENTED_DIAMETER)
 
     @property
     def method(self) -> str:

@@ -132,11 +132,15 @@ def _complete(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rescaled(runs: Sequence[Path], data: Data) -> list[str]:
-    """Return a note for each run whose networks were trained at another size in pixels than that of this training."""
+    """Return a note for each run whose networks were trained at another size in pixels than that of this training.
+
+    There is none for the base model, to which cells of any size were brought.
+    """
     notes = []
     for path in runs:
-        former = Run.open(path).settings.scaling
-        if former != data.scaling:
+        settings = Run.open(path).settings
+        former = settings.scaling
+        if settings.diameter is None and former != data.scaling:
             there, here = map(resizing, (former, data.scaling))
             notes.append(
                 f"{path}: was trained at {there}, and goes on at {here}: cells had another size in pixels there"
