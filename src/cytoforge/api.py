@@ -27,13 +27,15 @@ from cytoforge.inference.load import Loaded
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tracker import Tracker
+from cytoforge.metrics.morphology import FITTING_DIAMETER, SEGMENTED_DIAMETER
 from cytoforge.metrics.segmentation import Protocol, SegmentationResults, segmentation_scores, summarise
-from cytoforge.places import PRESENT
+from cytoforge.places import PRESENT, SCRATCH, START
 from cytoforge.progress import counted
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import Lineage, simulate_lineage
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, Shape, parametric_shapes, shapes_of, simulate_labels
 from cytoforge.training import hyperparameters
+from cytoforge.training.data import with_scale
 from cytoforge.training.hyperparameters import Count, Hyperparameters, Positive, altered, checked, suited
 from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
@@ -74,8 +76,9 @@ class Options:
     """stop after this many validations (of about 20 in a run) without improvement"""
     preset: Preset = "small"
     """size of networks, windows and batches: tiny, small or paper"""
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """factor by which images are resized for the network; what it returns has the size of the image"""
+    scale: Annotated[float, Field(gt=0, le=8)] | Literal["auto"] | None = None
+    """factor by which images are resized for the network, or auto, so that the annotated cells suit it; without it auto
+    for segmenters and 1 for others. What the model returns has the size of the image"""
     resize: tuple[Count, Count] | None = None
     """height and width to which all images are resized instead, whatever their aspect"""
     validation: Folder | None = None
@@ -141,7 +144,7 @@ class Options:
             arrays=digest,
             validation=validation,
             limit=self.limit,
-            scale=self.scale,
+            scale=self.scale if isinstance(self.scale, float) else 1.0,
             resize=self.resize,
             synthetic=None if synthetic is None else SyntheticData(path=synthetic),
             unlabelled=unlabelled,
@@ -161,12 +164,14 @@ def train_segmenter(
     masks: Sequence[Masks] | Masks | None = None,
     *,
     method: Method = "conventional",
+    start: Path | str | None = None,
     options: Options = DEFAULTS,
     **values: Any,
 ) -> Segmenter:
     """Train a segmenter on annotated images: arrays with a mask for each, or a dataset or movie folder.
 
-    `method` is that of `cytoforge train segmentation`. `values` are further `Options`, such as minutes=5, or
+    `method` is that of `cytoforge train segmentation`. `start` is base, scratch, or a run to go on from; without it
+    training starts from the base model where that fits. `values` are further `Options`, such as minutes=5, or
     hyperparameters of `hyperparameters.Segmentation`, `CycleGAN` or `MeanTeacher` by method, such as target="semantic"
     or rate=1e-3. Of these options `synthetic` belongs to the conventional method, and `unlabelled` to the two others.
     Raises UserError on unusable data or values, and Interrupted after a signal.
@@ -176,7 +181,13 @@ def train_segmenter(
     options, parameters = _settled(SEGMENTERS[method], options, values, without)
     if method == "mean-teacher" and options.unlabelled is None:
         raise UserError("method='mean-teacher' needs unlabelled, a folder of images")
-    return _trained(SegmentationTask(parameters), _dataset(images, masks), options, Segmenter.load)
+    start = None if start is None else Path(start)
+    if start is not None:
+        START.check(start)
+    if options.scale is None:
+        options = replace(options, scale="auto")
+    task = SegmentationTask(parameters, None if start == SCRATCH else start, base=start is None)
+    return _trained(task, _dataset(images, masks), options, Segmenter.load, SEGMENTED_DIAMETER)
 
 
 def train_image_generator(
@@ -492,9 +503,16 @@ def _digest(arrays: Sequence[Any]) -> str:
     return found.hexdigest()
 
 
-def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., Model]) -> Model:
+def _trained(
+    task: Task,
+    folder: _Folder,
+    options: Options,
+    load: Callable[..., Model],
+    diameter: float = FITTING_DIAMETER,
+) -> Model:
     """Train a task on a folder, or on arrays written to one; return the model.
 
+    With scale "auto" the median annotated cell gets `diameter` pixels.
     Without `out` the run lies in a temporary folder, which is removed with the model, or when training fails.
     """
     with contextlib.ExitStack() as places:
@@ -510,6 +528,8 @@ def _trained(task: Task, folder: _Folder, options: Options, load: Callable[..., 
             )
             try:
                 folder.write(data)
+                if options.scale == "auto":
+                    training = replace(training, data=with_scale(training.data, diameter, options.seed)[0])
                 run_task(task, training, options.progress)
             except UserError as error:
                 raise UserError(training.data.told(str(error))) from error

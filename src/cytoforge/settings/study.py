@@ -52,7 +52,7 @@ class Study:
     """sequence of a movie folder DATA, or of --test, to test on (repeatable)"""
     network: Network = "unet"
     """network of segmenters"""
-    target: TargetName = "boundary"
+    target: TargetName = "depth"
     """target of segmenters, as in train segmentation"""
     augmentation: Augmentation = "strong"
     """augmentation of segmenters, as in train segmentation"""

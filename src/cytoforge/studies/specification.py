@@ -46,7 +46,7 @@ class Study:
     """sequences of a movie folder to test on"""
     network: SegmenterNetwork = "unet"
     """network of segmenters"""
-    target: Literal["boundary", "depth", "semantic"] = "boundary"
+    target: Literal["depth", "boundary", "semantic"] = "depth"
     augmentation: Literal["strong", "paper"] = "strong"
     """augmentation of segmenters"""
     protocols: tuple[Protocol, ...] = ("instances", "paper")

@@ -60,7 +60,7 @@ class Segmentation(Hyperparameters):
 
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
     """segmentation network"""
-    target: Literal["boundary", "depth", "semantic"] = "boundary"
+    target: Literal["depth", "boundary", "semantic"] = "depth"
     """classes: background, interior and border, or the paper's two"""
     depth: Depth = 4
     """number of poolings of the network"""
@@ -129,7 +129,7 @@ class CycleGAN(Adversarial):
     """image generator: with styles and noise, or one image per mask (cGAN-Seg, Figure 3)"""
     masks: Literal["own", "simulated"] = "own"
     """what the forward cycle paints on: the masks of the images (the paper), or simulated ones, as dense or denser"""
-    target: Literal["boundary", "depth", "semantic"] = "boundary"
+    target: Literal["depth", "boundary", "semantic"] = "depth"
     """classes: background, interior and border, or the paper's two"""
     augmentation: Policy = "strong"
     crop: tuple[Side, Side]
