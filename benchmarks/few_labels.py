@@ -1,4 +1,4 @@
-"""What five annotated images are worth: four ways to a segmenter on real images, equal time, several seeds.
+"""What five annotated images are worth from scratch: four ways to a segmenter, equal time, several seeds.
 
     python benchmarks/few_labels.py usiigaci --scale 0.333
     python benchmarks/few_labels.py dsb256
@@ -31,6 +31,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import resize_labels, write_labels
 from cytoforge.inference.baseline import otsu_watershed
+from cytoforge.places import SCRATCH
 from cytoforge.settings import ScoreSegmentation, Segment, TrainSegmentation
 from cytoforge.training.data import open_data
 
@@ -49,6 +50,9 @@ def settings(way: str, data: Path, out: Path, arguments: argparse.Namespace, see
         scale=arguments.scale,
         threads=arguments.threads,
         clock="processor",
+        start=SCRATCH,
+        target="boundary",
+        split_by="image",
     )
     if way == "paper-conventional":
         return replace(plain, augmentation="paper", target="semantic")

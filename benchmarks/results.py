@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import papers
+from cytoforge.data.files import read_json
 from measured import (
     DOCS,
     FIRST,
@@ -133,6 +134,43 @@ def few_labels(dataset: str) -> list[str]:
     lines += [*(f"- {way}, seed {seed}: {verdict}" for way, seed, verdict in ends), "", "</details>", ""]
     lines += [f"Command: `{first['command']}`", ""]
     return lines
+
+
+LABELS = {  # start: as the table calls it
+    "base": "the base model",
+    "scratch": "random weights",
+    "weak": "random weights, the paper's augmentation and classes",
+}
+
+
+def labels(dataset: str) -> list[str]:
+    """Return what labels are worth from the base model on; nothing where that is not measured."""
+    path = HERE / "labels" / f"{dataset}.json"
+    if not path.exists():
+        return []
+    found = read_json(path)
+    own: dict[str, list[dict[str, Any]]] = {}
+    for key, record in found["measured"].items():
+        own.setdefault(key.rpartition(", seed ")[0], []).append(record)
+    rows = []
+    for key, records in own.items():
+        start, _, rest = key.partition(", ")
+        trained = "-" if "steps" not in records[0] else f"{np.mean([one['steps'] for one in records]):.0f}"
+        rows.append([LABELS[start], rest, *scores(records), trained])
+    return [
+        f"### From the base model: {dataset}",
+        "",
+        "Trainings that start from the base model, and from random weights, on the same images: seconds are those of "
+        "one core, validation and all included; a strip of each image is for validation. Images are brought to the "
+        "size at which their cells suit the network, unless a scale is named. Zero labels: the base model as it is, "
+        "at a cell diameter that it estimates itself. F of true instances on the test images, scored at their own "
+        "size, mean over seeds and images; the interval resamples both.",
+        "",
+        *table(["starts from", "labels and training", *SCORES, "steps (mean)"], rows),
+        *groups(dataset, {f"{LABELS[key.partition(', ')[0]]}, {key.partition(', ')[2]}": v for key, v in own.items()}),
+        f"Command: `{found['command']}`",
+        "",
+    ]
 
 
 def scores(own: list[dict[str, Any]]) -> list[str]:
@@ -414,6 +452,8 @@ def page() -> str:
         "",
         *few_labels("usiigaci"),
         *few_labels("dsb256"),
+        *labels("usiigaci"),
+        *labels("dsb256"),
         *(line for kind, (title, text) in STUDIES.items() for line in studies(kind, title, text)),
         *cycle_parts(),
         *speed(),
