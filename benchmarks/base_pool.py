@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import label
 
 from cytoforge.cells.instances import cell_diameters, inner_border
 from cytoforge.cells.labels import dense
@@ -115,7 +116,8 @@ def real(folder: str, held: bool, generator: np.random.Generator) -> Window:
         )
     part = (slice(top, top + extent), slice(left, left + extent))
     resized = resize_image(image[(slice(None), *part)], (SIDE, SIDE)).astype(np.float32)
-    return resized, resize_labels(np.ascontiguousarray(labels[part]), (SIDE, SIDE)).astype(np.int32)
+    small = resize_labels(np.ascontiguousarray(labels[part]), (SIDE, SIDE))
+    return resized, label(small, connectivity=1).astype(np.int32)  # a cell and its mirror image are two
 
 
 def simulated(form: Form, modality: Modality, generator: np.random.Generator) -> Window:
