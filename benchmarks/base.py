@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from base_pool import DIAMETER
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.run import Run
-from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
 from cytoforge.places import BASE
 from cytoforge.training.hyperparameters import SEGMENTATION
 from cytoforge.training.specification import Budget, Compute, Data, Output, Training
@@ -60,7 +60,7 @@ def ship(path: Path) -> None:
     (BASE / "weights").mkdir(parents=True, exist_ok=True)
     half = {k: t.half() if t.is_floating_point() else t for k, t in run.load_weights("segmenter").items()}
     save_file(half, BASE / "weights" / "segmenter.safetensors")
-    write_json(BASE / "config.json", {k: run.config[k] for k in KEPT} | {"diameter": SEGMENTED_DIAMETER})
+    write_json(BASE / "config.json", {k: run.config[k] for k in KEPT} | {"diameter": DIAMETER})
     told = {k: run.provenance[k] for k in ("cytoforge", "commit", "torch", "steps", "verdict") if k in run.provenance}
     weights = {"segmenter": digest(BASE / "weights" / "segmenter.safetensors")}
     write_json(

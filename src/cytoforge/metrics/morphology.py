@@ -118,7 +118,7 @@ def kolmogorov_smirnov(one: Floats, other: Floats) -> float | None:
 
 
 SEGMENTED_DIAMETER = 22.0
-"""px across that cells have for segmenters whose scale is found from the masks, and for the base model"""
+"""px across that cells have for segmenters whose scale is found from the masks"""
 FITTING_DIAMETER = 16.0  # px: a window of the small preset holds about twenty cells of this size
 
 
