@@ -24,6 +24,8 @@ def suggest(settings: Suggest) -> Path:
     for rank, suggestion in enumerate(done.suggestions, 1):
         window = suggestion.window
         print(f"{rank:>4}  {suggestion.name:<{width}}  {window.disagreement:>12.3f}  {window.cells:>5}")
+    if not any(suggestion.window.disagreement for suggestion in done.suggestions):
+        print("all turns agree everywhere, so any part would do; has the run learned to find cells?")
     kept = f", {done.kept} of them made before" if done.kept else ""
     labelled = len(images.items) - done.images
     passed = f", {counted(labelled, 'image')} with masks passed over" if labelled else ""

@@ -30,6 +30,8 @@ BY = "cytoforge suggest"
 TABLE = "suggestions.csv"
 RECORD = "suggest.json"  # the windows of every image, so that interrupted work need not look at images again
 CELLS = 25  # that a crop should hold
+LEAST = 5  # cells: a crop with fewer counts as if cells without disagreement made up the rest
+EMPTY = 256  # px, side of a crop where no cell is found
 SIDES = (6, 16)  # least and greatest side of a crop in median diameters of the cells
 STEPS = 8  # places of a window per side: a window begins at multiples of an eighth of its side
 SHOWN = 10  # crops in the report
@@ -44,7 +46,7 @@ class Window:
     height: int
     width: int
     disagreement: float
-    """mean over its cells, in [0, 1]; a window with fewer than half of CELLS counts as if sure cells filled it up"""
+    """mean over its cells, in [0, 1], or over LEAST where they are fewer"""
     cells: int
     """found in it"""
 
@@ -79,7 +81,7 @@ def suggest_crops(
     OUT/images has crops with the grey values of the files, OUT/masks the cells that the segmenter finds there, to be
     corrected, OUT/suggestions.csv their places and OUT/report.html their pictures. Interrupted work goes on, and a mask
     that was corrected meanwhile stays. Raises UserError when no image lacks a mask, images do not suit the segmenter,
-    no cells are found, or OUT holds anything but an unfinished result of the same work.
+    or OUT holds anything but an unfinished result of the same work.
     """
     items = _unlabelled(images)
     segmenter = fitted(segmenter, replace(images, items=tuple(items))).at(images.scale)
@@ -88,11 +90,6 @@ def suggest_crops(
     writer = DatasetWriter(out, info, overwrite=overwrite, suffix=suffix, beside=(TABLE, RECORD, PAGE))
     windows = _all_windows(segmenter, images, items, count, writer)
     chosen = tuple(in_turn({item: windows[item.name] for item in items}, count))
-    if not chosen:
-        raise UserError(
-            f"{images.path}: {segmenter.run} finds the same cells in every turn of every image, or none at all, so "
-            "nothing is to be preferred; label images drawn at random, and train for longer"
-        )
     pictures = _write_crops(segmenter, images, chosen, writer)
     writer.folder.write(TABLE, _table(chosen))
     _report(chosen, pictures, segmenter.run).write(writer.folder)
@@ -104,11 +101,11 @@ def suggest_crops(
 def windows_of(found: TurnDisagreement, shape: tuple[int, int], count: int) -> list[Window]:
     """Choose up to `count` windows of an image of size (H, W) that do not overlap, most disagreement first.
 
-    All are of one size, of some CELLS cells where these lie as close as in the image on average. Windows without any
-    disagreement are left out.
+    All are of one size, of some CELLS cells where these lie as close as in the image on average. An image without any
+    disagreement has one.
     """
     if not found.cells:
-        side = float(max(shape))
+        side = float(EMPTY)
     else:
         diameter = float(np.median(found.diameter[found.own]))
         wanted = math.sqrt(CELLS / found.cells * shape[0] * shape[1])
@@ -120,13 +117,12 @@ def windows_of(found: TurnDisagreement, shape: tuple[int, int], count: int) -> l
         _sums(np.histogram2d(found.y + 0.5, found.x + 0.5, parts, bounds, weights=values)[0])
         for values in (found.weight, found.weight * found.disagreement)
     )
-    score = doubt / np.maximum(weight, CELLS / 2)
+    score = doubt / np.maximum(weight, LEAST)
     chosen: list[Window] = []
-    while len(chosen) < count and score.max() > 0:
+    while len(chosen) < count and (score.max() > 0 or not chosen):
         row, column = np.unravel_index(score.argmax(), score.shape)
         corner = int(row * shape[0] // parts[0]), int(column * shape[1] // parts[1])
-        if (window := _window(found, corner, size)).disagreement > 0:
-            chosen.append(window)
+        chosen.append(_window(found, corner, size))
         score[max(row - STEPS + 1, 0) : row + STEPS, max(column - STEPS + 1, 0) : column + STEPS] = 0
     return sorted(chosen, key=lambda window: -window.disagreement)
 
@@ -157,7 +153,7 @@ def _window(found: TurnDisagreement, corner: tuple[int, int], size: tuple[int, i
     for place, start, length in zip((found.y, found.x), corner, size, strict=True):
         inside &= (place + 0.5 >= start) & (place + 0.5 < start + length)
     weight = found.weight[inside]
-    disagreement = (weight * found.disagreement[inside]).sum() / max(weight.sum(), CELLS / 2)
+    disagreement = (weight * found.disagreement[inside]).sum() / max(weight.sum(), LEAST)
     return Window(*corner, *size, round(float(disagreement), 4), int(found.own[inside].sum()))
 
 

@@ -2,7 +2,9 @@
 
 An image has eight orientations: quarter turns, and these mirrored. A segmenter that is sure of a cell outlines it alike
 in all of them, and what it finds in some only is what it has not learned yet. Disagreement is that of cells, 1 - IoU,
-because it ranks images by their true error better than the spread of the foreground probability does.
+because it follows the true error more evenly than the spread of the foreground probability: Spearman's correlation with
+1 - F at IoU 0.5 was .63, .73 (usiigaci, 28 images each) and .47 (dsb256, 58 images) after a minute of training on two
+images, that of the standard deviation .39, .46 and .44 (`benchmarks/suggest.md`).
 """
 
 from collections.abc import Callable
