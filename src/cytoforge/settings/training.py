@@ -126,7 +126,7 @@ class Scaled(Training):
     """resize all images to this height and width instead, whatever their aspect; stored with the run likewise"""
 
     def _problems(self) -> list[str]:
-        both = self.resize is not None and self.scale != 1
+        both = self.resize is not None and self.given("scale")
         return [*super()._problems(), *(["give --scale or --resize, not both"] if both else [])]
 
 
