@@ -13,12 +13,13 @@ from scipy import ndimage
 from conftest import squares
 from cytoforge.cells.instances import TARGETS, cell_diameters
 from cytoforge.cli import main
-from cytoforge.data.dataset import Dataset
+from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
+from cytoforge.inference.curation import curate, look
 from cytoforge.inference.diameter import _typical, estimate_diameter
 from cytoforge.inference.load import load_network, over_channels
 from cytoforge.inference.segment import fitted
@@ -242,6 +243,25 @@ def test_a_resized_run_undoes_what_was_done_to_the_files(run: Path, nuclei: Path
     segmenter = Segmenter.load(run, threads=1)
     assert fitted(segmenter, Dataset.open(nuclei).images()).scaling == 1
     assert fitted(segmenter, Dataset.open(halved).images()).scaling == 2
+
+
+def test_the_model_judges_painted_images_at_the_size_of_their_cells(
+    base: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, labels = scene(40, 7, 320)
+    write_image(tmp_path / "images" / "a.tif", image[None])
+    write_labels(tmp_path / "masks" / "a.tif", labels)
+    write_json(tmp_path / "dataset.json", {"files": {"a": {"mask": "a"}}})
+    scales: list[float] = []
+
+    def watched(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[np.ndarray, float | None]:
+        scales.append(segmenter.scale)
+        return look(dataset, item, segmenter)
+
+    monkeypatch.setattr("cytoforge.inference.curation.look", watched)
+    found = curate(Dataset.open(tmp_path), base, 1.0).faithfulness["a"]
+    assert found is not None and found > 0.5
+    assert 0.75 < SEGMENTED_DIAMETER / scales[0] / np.median(cell_diameters(labels)) < 1.25
 
 
 def test_images_without_cells_have_none(nuclei: Path, tmp_path: Path) -> None:
