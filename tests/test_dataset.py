@@ -13,6 +13,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import squares
 from cytoforge.data import dataset as module
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.files import atomic, read_json, write_json
@@ -347,6 +348,39 @@ def test_split_of_one_image_is_a_strip(tiny_dataset: Path, seed: int) -> None:
     again = validation.split(seed)[1].items[0].rows
     assert again is not None
     assert start <= again[0] < again[1] <= stop
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_split_by_strips_takes_one_of_each_image(tiny_dataset: Path, seed: int) -> None:
+    write_image(tiny_dataset / "images" / "cell_2.png", read_image(tiny_dataset / "images" / "cell_4.png"))
+    dataset = Dataset.open(tiny_dataset)
+    training, validation = dataset.split(seed, by="strip")
+    assert names(training) == names(validation) == names(dataset)
+    rows = {}
+    for learned, held in zip(training.items, validation.items, strict=True):
+        assert learned.rows and held.rows
+        rows[held.name] = held.rows
+        assert sorted([*range(*learned.rows), *range(*held.rows)]) == list(range(64))  # no row in both, none lost
+        assert held.rows in [(0, 13), (51, 64)]
+    assert rows["cell_2"] == rows["cell_4"]  # equal images, of which one would tell the other
+    assert dataset.split(seed, by="strip") == (training, validation)
+    np.testing.assert_array_equal(validation.read_labels(validation.items[0]), squares()[slice(*rows["cell_0"])])
+
+
+def test_strips_lie_at_either_end_of_images_of_any_height(tmp_path: Path) -> None:
+    sizes = (20, 31, 64, 5)
+    for number, height in enumerate(sizes):
+        image = np.random.default_rng(number).integers(0, 255, (1, height, 9), np.uint8)
+        write_image(tmp_path / "images" / f"{number}.png", image)
+        write_labels(tmp_path / "masks" / f"{number}.png", np.ones((height, 9), np.int32))
+    dataset = Dataset.open(tmp_path)
+    at_top = set()
+    for seed in range(8):
+        for item, height in zip(dataset.split(seed, by="strip")[1].items, sizes, strict=True):
+            count = round(0.2 * height)
+            assert item.rows in [(0, count), (height - count, height)]
+            at_top.add(item.rows == (0, count))
+    assert at_top == {True, False}
 
 
 def test_strip_of_one_row(tmp_path: Path) -> None:

@@ -44,7 +44,6 @@ TASKS = {
     "tracker": TRACKER,
 }
 CGAN_SEG = {"target": "semantic", "augmentation": "paper"}  # what its recipe changes in the paper's presets
-OWN = {"target": "depth"}  # what train segmentation changes in all other presets
 PAINTERS = ("cyclegan", "generator", "movie", "super-resolution")
 
 
@@ -277,7 +276,7 @@ def test_resolved_values_are_stored_and_those_that_were_given(tiny_dataset: Path
     flags = ["--set", "rate=1e-4", "--set", "crop=48x32", "--norm", "group"]
     assert main(line(tiny_dataset, tmp_path / "run", *flags)) == 0
     stored = Run.open(tmp_path / "run").config
-    expected = asdict(replace(SEGMENTATION["tiny"], rate=1e-4, crop=(48, 32), norm="group", target="depth"))
+    expected = asdict(replace(SEGMENTATION["tiny"], rate=1e-4, crop=(48, 32), norm="group"))
     assert stored["parameters"] == json.loads(json.dumps(expected))
     assert stored["method"] == "conventional"
     assert stored["networks"]["segmenter"]["norm"] == "group"
@@ -327,34 +326,34 @@ def told(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, 
 @pytest.mark.parametrize(
     ("line", "parameters", "changed"),
     [
-        ("segmentation", SEGMENTATION["small"], OWN),
-        ("segmentation --preset paper --norm group", SEGMENTATION["paper"], {**OWN, "norm": "group"}),
-        ("segmentation --method cyclegan --preset tiny", CYCLE_GAN["tiny"], OWN),
+        ("segmentation", SEGMENTATION["small"], {}),
+        ("segmentation --preset paper --norm group", SEGMENTATION["paper"], {"norm": "group"}),
+        ("segmentation --method cyclegan --preset tiny", CYCLE_GAN["tiny"], {}),
         (
             "segmentation --set rate=1e-4 --set crop=64x80",
             SEGMENTATION["small"],
-            {**OWN, "rate": 1e-4, "crop": (64, 80)},
+            {"rate": 1e-4, "crop": (64, 80)},
         ),
-        ("segmentation --method mean-teacher --unlabelled .", MEAN_TEACHER["small"], OWN),
-        ("segmentation --preset paper --resize 256x384", SEGMENTATION["paper"], {**OWN, "crop": (256, 384)}),
+        ("segmentation --method mean-teacher --unlabelled .", MEAN_TEACHER["small"], {}),
+        ("segmentation --preset paper --resize 256x384", SEGMENTATION["paper"], {"crop": (256, 384)}),
         (
             "segmentation --preset small --resize 256x384 --augmentation paper --p-vanilla 0.6",
             SEGMENTATION["small"],
-            {**OWN, "augmentation": "paper", "p_vanilla": 0.6},
+            {"augmentation": "paper", "p_vanilla": 0.6},
         ),
-        ("segmentation --preset small --until-converged", SEGMENTATION["small"], {**OWN, "anneal": False}),
+        ("segmentation --preset small --until-converged", SEGMENTATION["small"], {"anneal": False}),
         ("segmentation --recipe cgan-seg", CYCLE_GAN["paper"], CGAN_SEG),
         ("segmentation --recipe=cgan-seg --network deepsea", CYCLE_GAN["paper"], {**CGAN_SEG, "network": "deepsea"}),
         ("segmentation --recipe cgan-seg --preset small", CYCLE_GAN["small"], CGAN_SEG),
         (
             "segmentation --recipe cgan-seg --resize 96x128 --target boundary --p-vanilla 0.5",
             CYCLE_GAN["paper"],
-            {"crop": (96, 128), "augmentation": "paper", "p_vanilla": 0.5},
+            {"target": "boundary", "crop": (96, 128), "augmentation": "paper", "p_vanilla": 0.5},
         ),
         (
             "segmentation --recipe cgan-seg --target boundary --augmentation strong",
             CYCLE_GAN["paper"],
-            {"crop": (512, 768)},
+            {"target": "boundary", "crop": (512, 768)},
         ),
         ("segmentation --recipe cgan-seg --method conventional", SEGMENTATION["paper"], CGAN_SEG),
         ("generator --condition instances", GENERATOR["small"], {"condition": "instances"}),
@@ -430,7 +429,7 @@ def test_super_resolution_alone_takes_its_own_hyperparameters(
     [
         ({"speed": 1}, "speed: there is no such hyperparameter; there are width, norm"),
         ({"rate": "fast"}, "rate='fast': takes a number above 0"),
-        ({"target": "colours"}, "target='colours': takes boundary, depth, semantic"),
+        ({"target": "colours"}, "target='colours': takes depth, boundary, semantic"),
         ({"crop": (8, 64)}, "windows of 8 x 64 px are too small for a depth of 3; give a crop of 16x16 or more"),
         ({"width": 0}, "width=0: takes a whole number of at least 1"),
     ],

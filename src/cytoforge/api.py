@@ -115,7 +115,7 @@ class Options:
             raise UserError("give one of minutes, steps and epochs")
         if self.until_converged and self.patience is not None:
             raise UserError("give patience or until_converged, not both")
-        if self.resize is not None and isinstance(self.scale, float) and self.scale != 1:
+        if self.resize is not None and self.scale not in (None, "auto", 1):
             raise UserError("give scale or resize, not both")
         if self.limit == 1 and self.validation is not None:
             raise UserError("limit=1 with validation leaves no image to train on")

@@ -17,6 +17,7 @@ from cytoforge.evaluation.comparison import MovieComparison
 from cytoforge.evaluation.movie_sides import Sides, TrackedMovie, shown
 from cytoforge.inference.frames import Labels
 from cytoforge.inference.load import choose_device
+from cytoforge.inference.segment import fitted
 from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.metrics.clips import FRAMES, NAME, TILE, clip_features, clips
 from cytoforge.metrics.generation import PairScores, PerceptualDistance, extract_features
@@ -202,9 +203,10 @@ def _side_scores(side: Sequence[TrackedMovie], reference: Reference, segmenter: 
 
 def _seen(each: TrackedMovie, segmenter: Segmenter) -> Iterator[tuple[Labels, Labels]]:
     """Yield the labels of each frame and the labels that the segmenter predicts, at the segmenter's scale."""
+    segmenter = fitted(segmenter, each.data.images())
     progress = Progress(f"cells of {each.data.path} {each.name}")
     for done, (number, item) in enumerate(each.items.items(), 1):
-        image = each.data.read_image(item, segmenter.at(each.data.scale).scaling, segmenter.normalisation)
+        image = each.data.read_image(item, segmenter.scaling, segmenter.normalisation)
         labels = resize_labels(each.sequence.read_tracked(number), (image.shape[1], image.shape[2]))
         yield labels, segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
         progress(done / len(each.items))

@@ -8,6 +8,7 @@ import numpy as np
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import resize_image, scaled_shape
 from cytoforge.errors import UserError
+from cytoforge.inference.segment import fitted
 from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.inference.tiling import Floats
 from cytoforge.metrics.segmentation import segmentation_scores
@@ -39,6 +40,7 @@ def curate(dataset: Dataset, segmenter: Segmenter, keep: float) -> Curation:
             f"{dataset.path}: its images have {counted(channels, 'channel')}, the segmenter was trained on "
             f"{segmenter.channels}; give another --segmenter"
         )
+    segmenter = fitted(segmenter, dataset)
     siblings: dict[str, list[Item]] = {}
     for item in dataset.items:
         siblings.setdefault(dataset.info["files"][item.name]["mask"], []).append(item)
@@ -61,8 +63,8 @@ def curate(dataset: Dataset, segmenter: Segmenter, keep: float) -> Curation:
 
 def look(dataset: Dataset, item: Item, segmenter: Segmenter) -> tuple[Floats, float | None]:
     """Return an image (C, H, W) in [-1, 1] at the segmenter's scale, and the share of its cells that this finds."""
-    scaling = segmenter.at(dataset.scale).scaling
-    image, labels = dataset.read_image(item, scaling, segmenter.normalisation), dataset.read_labels(item, scaling)
+    image = dataset.read_image(item, segmenter.scaling, segmenter.normalisation)
+    labels = dataset.read_labels(item, segmenter.scaling)
     found = segment_array(segmenter.network, image, segmenter.target, segmenter.tile)
     scores = segmentation_scores(labels, found, (IOU,), segmenter.target.protocol)
     return image, scores.true_positives[0] / scores.truth_cells if scores.truth_cells else None

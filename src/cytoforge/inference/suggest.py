@@ -84,7 +84,7 @@ def suggest_crops(
     or OUT holds anything but an unfinished result of the same work.
     """
     items = _unlabelled(images)
-    segmenter = fitted(segmenter, replace(images, items=tuple(items))).at(images.scale)
+    segmenter = fitted(segmenter, replace(images, items=tuple(items)))
     suffix = ".png" if all(_image(item).suffix.lower() == ".png" for item in items) else ".tif"
     info = _info(segmenter, images, items, count)
     writer = DatasetWriter(out, info, overwrite=overwrite, suffix=suffix, beside=(TABLE, RECORD, PAGE))

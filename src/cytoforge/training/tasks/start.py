@@ -13,6 +13,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import load_network, over_channels
 from cytoforge.networks.registry import NETWORKS, ROLES
+from cytoforge.places import BASE
 from cytoforge.training.hyperparameters import SEGMENTATION, written
 from cytoforge.training.recipes.networks import Described
 from cytoforge.training.specification import Data, resizing
@@ -77,10 +78,13 @@ def base_if_fitting(wanted: Wanted) -> tuple[tuple[Path, ...], str]:
     """Return the base model as the run to start from if its network is of the kind wanted, and a note on that."""
     base = Path("base")
     run = Run.open(base)
+    whose = "the base model" if run.path == BASE else f"the run in the folder {base}"
+    if wanted.role not in run.settings.networks:
+        return (), f"starts from random weights, as {whose} holds no {wanted.name}"
     there = _compared(run, run.settings.networks[wanted.role].model_dump(exclude_unset=True), wanted)
     if different := start_differences(there, wanted.described | dict(wanted.settings)):
-        return (), f"starts from random weights, as the base model is another ({'; '.join(different)})"
-    return (base,), "starts from the base model"
+        return (), f"starts from random weights, as {whose} is another ({'; '.join(different)})"
+    return (base,), f"starts from {whose}"
 
 
 def _compared(run: Run, former: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
