@@ -24,7 +24,6 @@ from cytoforge.inference.diameter import _typical, estimate_diameter
 from cytoforge.inference.load import load_network, over_channels
 from cytoforge.inference.segment import fitted
 from cytoforge.inference.segmenter import Segmenter
-from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.segmentation import UNet
 from cytoforge.places import BASE, RUN, SCRATCH, START, run_folder
@@ -82,7 +81,7 @@ def test_the_model_is_small_and_says_how_it_is_used() -> None:
     weights = BASE / "weights" / "segmenter.safetensors"
     assert weights.stat().st_size <= LARGEST_FILE
     shipped = Run.open(Path("base"))
-    assert shipped.path == BASE and shipped.settings.diameter == SEGMENTED_DIAMETER
+    assert shipped.path == BASE and shipped.settings.diameter is not None
     assert {value.dtype for value in shipped.load_weights("segmenter").values()} <= {torch.float16, torch.int64}
     described = shipped.settings.networks["segmenter"]
     assert (described.in_channels, described.classes) == (1, TARGETS[shipped.settings.target].classes)
@@ -155,7 +154,7 @@ def test_cells_of_real_phase_contrast_are_found(base: Segmenter, real_data: Path
 
 
 def test_the_command_finds_cells_and_says_how_large_they_are(
-    nuclei: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base: Segmenter, nuclei: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert main(["segment", "base", str(nuclei), "--out", str(out), "--threads", "1"]) == 0
@@ -165,7 +164,7 @@ def test_the_command_finds_cells_and_says_how_large_they_are(
     assert sentence == f"{nuclei}: cells seem to be {across} px across; if not, give --diameter"
     assert said[-1].startswith(f"{out / 'masks'}: 3 masks with ")
     record = record_of(out)
-    assert record["scale"] == pytest.approx(SEGMENTED_DIAMETER / across) and record["run"] == str(BASE)
+    assert record["scale"] == pytest.approx(base.diameter / across) and record["run"] == str(BASE)
     scores = []
     for number, side in enumerate((192, 192, 150)):
         labels, true = (read_labels(folder / "masks" / f"n{number}.tif") for folder in (out, nuclei))
@@ -183,7 +182,7 @@ def test_the_command_finds_cells_and_says_how_large_they_are(
     assert main([*line, str(2 * across), "--out", str(out)]) == 2
     assert "another run, --tile or --diameter made these masks" in capsys.readouterr().err
     assert main([*line, str(2 * across), "--out", str(tmp_path / "coarse")]) == 0
-    assert record_of(tmp_path / "coarse")["scale"] == pytest.approx(SEGMENTED_DIAMETER / across / 2)
+    assert record_of(tmp_path / "coarse")["scale"] == pytest.approx(base.diameter / across / 2)
 
 
 def test_other_runs_take_no_diameter(
@@ -232,9 +231,9 @@ def test_cells_of_resized_files_are_measured_as_they_are(base: Segmenter, nuclei
     halved = shutil.copytree(nuclei, tmp_path / "halved")
     write_json(halved / "dataset.json", {"scale": 0.5})
     for data in (nuclei, halved):
-        assert fitted(base, Dataset.open(data).images(), 20).scaling == pytest.approx(SEGMENTED_DIAMETER / 20)
+        assert fitted(base, Dataset.open(data).images(), 20).scaling == pytest.approx(base.diameter / 20)
         made = fitted(base, Dataset.open(data).images())
-        assert 0.75 < SEGMENTED_DIAMETER / made.scale / 18 < 1.25
+        assert 0.75 < base.diameter / made.scale / 18 < 1.25
 
 
 def test_a_resized_run_undoes_what_was_done_to_the_files(run: Path, nuclei: Path, tmp_path: Path) -> None:
@@ -261,7 +260,7 @@ def test_the_model_judges_painted_images_at_the_size_of_their_cells(
     monkeypatch.setattr("cytoforge.inference.curation.look", watched)
     found = curate(Dataset.open(tmp_path), base, 1.0).faithfulness["a"]
     assert found is not None and found > 0.5
-    assert 0.75 < SEGMENTED_DIAMETER / scales[0] / np.median(cell_diameters(labels)) < 1.25
+    assert 0.75 < base.diameter / scales[0] / np.median(cell_diameters(labels)) < 1.25
 
 
 def test_images_without_cells_have_none(nuclei: Path, tmp_path: Path) -> None:
