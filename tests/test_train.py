@@ -299,8 +299,8 @@ def test_a_black_image_is_left_out_with_a_warning(
 
 
 def test_a_fitting_scale_is_proposed(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(phantoms, tmp_path / "run", "--steps", "1", "--scale", "2") == 0
-    assert "px across (median) at scale 2: --scale" in capsys.readouterr().err
+    assert train(phantoms, tmp_path / "run", "--steps", "1", "--scale", "3") == 0
+    assert "px across (median) at scale 3: --scale" in capsys.readouterr().err
 
 
 def test_a_scale_is_proposed_in_terms_of_that_which_was_given() -> None:
