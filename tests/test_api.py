@@ -101,7 +101,7 @@ class TestNames:
 
     def test_a_network_is_loaded(self, segmenter: cytoforge.Segmenter) -> None:
         with torch.inference_mode():
-            assert cytoforge.load_network(segmenter.run)(torch.zeros(1, 1, 64, 64)).shape == (1, 3, 64, 64)
+            assert cytoforge.load_network(segmenter.run)(torch.zeros(1, 1, 64, 64)).shape == (1, 5, 64, 64)
 
 
 class TestSegmenting:
@@ -473,7 +473,7 @@ class TestTraining:
                 "minute: there is no such option or hyperparameter; there are device, epochs, limit, minutes, out",
             ),
             ({"rate": "fast"}, "rate='fast': takes a number above 0"),
-            ({"target": "colours"}, "target='colours': takes boundary, depth, semantic"),
+            ({"target": "colours"}, "target='colours': takes depth, boundary, semantic"),
             ({"heads": 2}, "heads: there is no such option or hyperparameter"),
         ],
     )
@@ -504,7 +504,7 @@ class TestTraining:
         ]
         for given, others, sentence in cases:
             with pytest.raises(UserError) as caught:
-                cytoforge.train_segmenter(given, others, steps=1, **TINY)
+                cytoforge.train_segmenter(given, others, steps=1, scale=1, **TINY)
             assert sentence in str(caught.value) and "cytoforge-" not in str(caught.value)
         gc.collect()
         assert not recwarn.list
@@ -526,6 +526,23 @@ class TestTraining:
             assert run is not None and not any(
                 "cytoforge-" in note for note in Run.open(run).provenance.get("notes", [])
             )
+
+    def test_segmenters_start_from_the_base_model_at_a_scale_of_their_own(
+        self, phantoms: Pairs, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        images, masks = phantoms
+        shortest: dict[str, Any] = {"steps": 1, "threads": 1, "batch": 1}
+        found = cytoforge.train_segmenter(images, masks, **shortest)
+        assert "starts from the base model" in capsys.readouterr().err
+        assert found.scale > 1.1 and found.diameter is None  # cells are some 16 px across
+        plain = cytoforge.train_segmenter(images, masks, start="scratch", scale=1, **shortest)
+        assert "starts from" not in capsys.readouterr().err and plain.scale == 1
+        fixed = cytoforge.train_segmenter(images, masks, start="base", resize=(96, 112), **shortest)
+        assert fixed.scaling == (96, 112)
+        with pytest.raises(UserError, match="give base, scratch, or the folder that a training wrote"):
+            cytoforge.train_segmenter(images, masks, start="nowhere", **shortest)
+        with pytest.raises(UserError, match="give scale or resize, not both"):
+            cytoforge.train_segmenter(images, masks, scale=2, resize=(96, 112), **shortest)
 
     def test_long_numbers_are_images(self, phantoms: Pairs, segmenter: cytoforge.Segmenter) -> None:
         long = [image.astype(np.longdouble) for image in phantoms[0]]
