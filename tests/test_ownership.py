@@ -604,13 +604,13 @@ def test_a_run_of_an_earlier_version_is_not_replaced_nor_gone_on_with(tmp_path: 
 
 
 def test_stages_that_the_user_added_to_outlive_overwrite(tmp_path: Path) -> None:
-    config = TrainSegmentation(data=tmp_path, out=tmp_path / "run", method="two-stage")
+    config = TrainSegmentation(data=tmp_path, out=tmp_path / "run", method="two-stage", scale=1.0)
     parameters = (segmentation_parameters(config), stage_generator(config))
     open_stages(specified(config), parameters)
     OutputFolder(Run.stage(config.out, "masks")).write("masks/a.png", b"ours")
     Run.create(config.out, CONFIG)
     mine = put(config.out, "stages/notes.txt", "stages/masks/masks/mine.png")
-    again = TrainSegmentation(data=tmp_path, out=tmp_path / "run", method="two-stage", overwrite=True)
+    again = TrainSegmentation(data=tmp_path, out=tmp_path / "run", method="two-stage", scale=1.0, overwrite=True)
     open_stages(specified(again), parameters)
     assert files(config.out).keys() == {*mine, "stages/settings.json"}
     open_stages(specified(config), parameters)  # and goes on
