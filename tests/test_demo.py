@@ -12,12 +12,19 @@ def test_the_demo_from_phantoms_to_report(tmp_path: Path, capsys: pytest.Capture
     out = tmp_path / "demo"
     assert main(["demo", "--preset", "tiny", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("at IoU 0.5") == 4
+    assert shown.count("at IoU 0.5") == 5
     assert shown.count("best on validation: use this one") == 1
     page = (out / "report.html").read_text()
-    for part in ("Otsu + watershed", "two classes", "cytoforge&#39;s defaults", "cyclegan, warm start", "synthetic"):
+    for part in (
+        "Otsu + watershed",
+        "base model, no annotation",
+        "paper&#39;s",
+        "cytoforge&#39;s defaults",
+        "warm start",
+        "synthetic",
+    ):
         assert part in page, part
-    assert page.count("data:image/png;base64,") >= 4 * 6 + 4 * 5
+    assert page.count("data:image/png;base64,") >= 4 * 7 + 4 * 5
     text = re.sub(r"base64,[\w+/=]+", "", page)  # any word may turn up in a picture
     assert "http" not in text.replace("http://www.w3.org", "")
 

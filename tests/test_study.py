@@ -28,7 +28,7 @@ from cytoforge.studies.folder import StudyFolder
 from cytoforge.studies.measure import generators, segmenters, trainings
 from cytoforge.studies.measurements import ImageScores, SegmenterScores
 from cytoforge.studies.present.generators import PICTURED_IMAGES
-from cytoforge.studies.specification import AblationStudy, DenseStudy, LimitedDataStudy, Study
+from cytoforge.studies.specification import AblationStudy, DenseStudy, Study
 from cytoforge.training import specification
 from cytoforge.training.hyperparameters import CYCLE_GAN, SEGMENTATION
 from cytoforge.training.tasks import staged
@@ -369,10 +369,7 @@ def test_crops_are_nested_and_hold_cells(run: Run, phantoms: Path, tmp_path: Pat
         whole = read_image(phantoms / "images" / f"{item.name}.png")[0]
         windows = np.lib.stride_tricks.sliding_window_view(whole, (80, 80))
         assert (windows == image[0]).all(axis=(2, 3)).any()
-    wanted = LimitedDataStudy(data=(phantoms,), crops=(1,), crop=80)
-    drawn = {
-        tuple(names(write_crops(Dataset.open(phantoms), tmp_path / f"{seed}", 1, wanted, seed))) for seed in range(5)
-    }
+    drawn = {tuple(names(write_crops(Dataset.open(phantoms), tmp_path / f"{seed}", 1, 80, seed))) for seed in range(5)}
     assert len(drawn) > 1
 
 
@@ -381,12 +378,16 @@ def test_crops_pass_over_images_without_cells_and_count_pixels_at_scale(tmp_path
     for number in range(6):
         write_image(data / "images" / f"empty{number}.png", read_image(data / "images" / "p0.png"))
         write_labels(data / "masks" / f"empty{number}.png", np.zeros((96, 96), np.int32))
-    wanted = LimitedDataStudy(data=(data,), crops=(2,), crop=32, scale=0.5)
-    crops = write_crops(Dataset.open(data), tmp_path / "crops", 2, wanted, 0)
+    crops = write_crops(Dataset.open(data), tmp_path / "crops", 2, 48, 0)
     assert names(crops) == {"p0", "p1"}
-    assert {read_labels(file).shape for file in (crops / "masks").iterdir()} == {(64, 64)}
-    line = ["study", "limited-data", str(data), "--out", str(tmp_path / "out"), "--crops", "3", "--crop", "32"]
-    assert main([*line, "--test", str(write_phantoms(tmp_path / "test", range(5, 6)))]) == 2
+    assert {read_labels(file).shape for file in (crops / "masks").iterdir()} == {(48, 48)}
+    line = ["study", "limited-data", str(data), "--out", str(tmp_path / "out"), "--crops", "2", "3", "--crop", "32"]
+    assert (
+        main([*line, "--scale", "0.5", "--seeds", "0", "--test", str(write_phantoms(tmp_path / "test", range(5, 6)))])
+        == 2
+    )
+    at_scale = tmp_path / "out" / "data" / "crops-2-0" / "masks"
+    assert {read_labels(file).shape for file in at_scale.iterdir()} == {(64, 64)}
     assert not (tmp_path / "out" / "runs").exists()  # before any training
 
 
