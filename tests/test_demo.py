@@ -18,13 +18,13 @@ def test_the_demo_from_phantoms_to_report(tmp_path: Path, capsys: pytest.Capture
     for part in (
         "Otsu + watershed",
         "base model, no annotation",
-        "paper&#39;s augmentation and classes",
+        "paper&#39;s",
         "cytoforge&#39;s defaults",
-        "cyclegan, warm start",
+        "warm start",
         "synthetic",
     ):
         assert part in page, part
-    assert page.count("data:image/png;base64,") >= 4 * 6 + 4 * 5
+    assert page.count("data:image/png;base64,") >= 4 * 7 + 4 * 5
     text = re.sub(r"base64,[\w+/=]+", "", page)  # any word may turn up in a picture
     assert "http" not in text.replace("http://www.w3.org", "")
 

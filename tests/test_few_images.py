@@ -173,6 +173,8 @@ def test_strips_too_low_to_hold_cells_are_no_strips(tmp_path: Path) -> None:
         path = write(tmp_path / f"{height} {scale}", [12] * 3, height=height)
         assert (height * scale * 0.2 >= LEAST_STRIP) == by_strip
         assert len(heights(path, scale=scale)[1]) == (3 if by_strip else 1)
+    path = write(tmp_path / "one size", [12] * 3, height=320)
+    assert [len(heights(path, resize=size)[1]) for size in ((160, 96), (128, 200))] == [3, 1]
     mixed = write(tmp_path / "mixed", [12] * 3, height=160)
     low = squares((60, 200), 12)
     write_image(mixed / "images" / "low.png", picture(low))

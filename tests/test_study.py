@@ -373,16 +373,21 @@ def test_crops_are_nested_and_hold_cells(run: Run, phantoms: Path, tmp_path: Pat
     assert len(drawn) > 1
 
 
-def test_crops_pass_over_images_without_cells(tmp_path: Path) -> None:
+def test_crops_pass_over_images_without_cells_and_count_pixels_at_scale(tmp_path: Path) -> None:
     data = write_phantoms(tmp_path / "data", range(2))
     for number in range(6):
         write_image(data / "images" / f"empty{number}.png", read_image(data / "images" / "p0.png"))
         write_labels(data / "masks" / f"empty{number}.png", np.zeros((96, 96), np.int32))
-    crops = write_crops(Dataset.open(data), tmp_path / "crops", 2, 64, 0)
+    crops = write_crops(Dataset.open(data), tmp_path / "crops", 2, 48, 0)
     assert names(crops) == {"p0", "p1"}
-    assert {read_labels(file).shape for file in (crops / "masks").iterdir()} == {(64, 64)}
-    line = ["study", "limited-data", str(data), "--out", str(tmp_path / "out"), "--crops", "3", "--crop", "32"]
-    assert main([*line, "--test", str(write_phantoms(tmp_path / "test", range(5, 6)))]) == 2
+    assert {read_labels(file).shape for file in (crops / "masks").iterdir()} == {(48, 48)}
+    line = ["study", "limited-data", str(data), "--out", str(tmp_path / "out"), "--crops", "2", "3", "--crop", "32"]
+    assert (
+        main([*line, "--scale", "0.5", "--seeds", "0", "--test", str(write_phantoms(tmp_path / "test", range(5, 6)))])
+        == 2
+    )
+    at_scale = tmp_path / "out" / "data" / "crops-2-0" / "masks"
+    assert {read_labels(file).shape for file in at_scale.iterdir()} == {(64, 64)}
     assert not (tmp_path / "out" / "runs").exists()  # before any training
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import digest
-from cytoforge.data.images import Normalisation, Scaling, is_blank, read_header, remaining
+from cytoforge.data.images import Normalisation, Scaling, is_blank, read_header, remaining, scaled_shape
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
 from cytoforge.errors import UserError
@@ -325,16 +325,17 @@ def _split(data: Data, seed: int, dataset: Dataset, tracked: bool) -> tuple[Data
         dataset = limited(dataset, data.limit)
     by = data.split_by
     if by == "auto":
-        by = "strip" if data.fold is None and not tracked and _few(dataset, data.scale) else "image"
+        by = "strip" if data.fold is None and not tracked and _few(dataset, data.scaling) else "image"
     if data.fold is not None:
         part, parts = data.fold
         return dataset.folds(parts, seed, by=by)[part - 1]
     return dataset.split(seed, by=by, least=least)
 
 
-def _few(dataset: Dataset, scale: float) -> bool:
-    """Tell whether a whole image is too much to be held out, and strips of all are high enough."""
+def _few(dataset: Dataset, scaling: Scaling) -> bool:
+    """Tell whether a whole image is too much to be held out, and strips of all are high enough for the network."""
     if len(dataset.items) > FEW_IMAGES or any(item.frame is not None for item in dataset.items):
         return False
-    heights = [read_header(item.image)[0][1] for item in dataset.items if item.image is not None]
-    return min(heights) * scale / dataset.scale * 0.2 >= LEAST_STRIP
+    shapes = [read_header(item.image)[0] for item in dataset.items if item.image is not None]
+    lowest = min(scaled_shape(shape, remaining(scaling, dataset.scale))[0] for shape in shapes)
+    return lowest * 0.2 >= LEAST_STRIP
