@@ -71,6 +71,7 @@ ARMS: dict[str, tuple[Arm, ...]] = {
         Arm("base", 25, 360),
         Arm("scratch", 25, 360),
         Arm("weak", 25, 360),
+        Arm("scratch", 5, 60),
     ),
     "dsb256": (Arm("base", 0), Arm("base", 5, 60), Arm("scratch", 5, 60), Arm("scratch", 5, 360)),
 }
