@@ -53,7 +53,7 @@ def environment(peer: str) -> Path:
 
 def task(data: Path, limit: int, scale: float, seed: int) -> dict[str, Any]:
     """Read the images that few_labels.py draws, validation last, and those to be tested, (N, H, W) each."""
-    training = open_data(Data(path=data / "train", limit=limit, scale=scale), seed)
+    training = open_data(Data(path=data / "train", limit=limit, scale=scale, split_by="image"), seed)
     pairs = [training.read(i) for i in range(len(training.names))]
     pairs += [(image, labels) for _, image, labels in training.validation]
     tests = Dataset.open(data / "test")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import papers
-from cytoforge.data.files import read_json
 from measured import (
     DOCS,
     FIRST,
@@ -145,10 +144,10 @@ LABELS = {  # start: as the table calls it
 
 def labels(dataset: str) -> list[str]:
     """Return what labels are worth from the base model on; nothing where that is not measured."""
-    path = HERE / "labels" / f"{dataset}.json"
-    if not path.exists():
+    files = load(f"labels/{dataset}.json")
+    if not files:
         return []
-    found = read_json(path)
+    (found,) = files
     own: dict[str, list[dict[str, Any]]] = {}
     for key, record in found["measured"].items():
         own.setdefault(key.rpartition(", seed ")[0], []).append(record)
