@@ -29,7 +29,7 @@ from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tracker import Tracker
 from cytoforge.metrics.morphology import FITTING_DIAMETER, SEGMENTED_DIAMETER
 from cytoforge.metrics.segmentation import Protocol, SegmentationResults, segmentation_scores, summarise
-from cytoforge.places import PRESENT, SCRATCH, START
+from cytoforge.places import PRESENT, START
 from cytoforge.progress import counted
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.lineage import Lineage, simulate_lineage
@@ -186,8 +186,9 @@ def train_segmenter(
         START.check(start)
     if options.scale is None:
         options = replace(options, scale="auto")
-    task = SegmentationTask(parameters, None if start == SCRATCH else start, base=start is None)
-    return _trained(task, _dataset(images, masks), options, Segmenter.load, SEGMENTED_DIAMETER)
+    return _trained(
+        SegmentationTask(parameters, start), _dataset(images, masks), options, Segmenter.load, SEGMENTED_DIAMETER
+    )
 
 
 def train_image_generator(

@@ -178,7 +178,7 @@ def potential(labels: Tensor) -> Tensor:
     _check_batch(labels)
     height, width = labels.shape[1:]
     cell = (labels != 0).float()
-    distance = DEEPEST * condition(labels, "instances")[:, 2]
+    distance = _distance_to_edge(labels)
     around = ((0, 1), (2, 1), (1, 0), (1, 2))
     padded = _repeated(labels)
     same = [(padded[:, y : y + height, x : x + width] == labels) * cell for y, x in around]
@@ -225,11 +225,17 @@ def condition(labels: Tensor, kind: str) -> Tensor:
     mask = (labels != 0).float()
     if kind == "mask":
         return mask[:, None]
-    distance, rest = torch.zeros_like(mask), labels
+    distance = _distance_to_edge(labels) / DEEPEST
+    return torch.stack([mask, _meets(labels, _are_two_cells).float(), distance], dim=1)
+
+
+def _distance_to_edge(labels: Tensor) -> Tensor:
+    """Chessboard distance (px) to the edge of each pixel's cell, 1 at the edge itself, up to DEEPEST: (B,H,W) float."""
+    distance, rest = torch.zeros(labels.shape, device=labels.device), labels
     for _ in range(DEEPEST):
         distance += rest != 0
         rest = torch.where(inner_border(rest), 0, rest)
-    return torch.stack([mask, _meets(labels, _are_two_cells).float(), distance / DEEPEST], dim=1)
+    return distance
 
 
 def inner_border(labels: Tensor) -> Tensor:

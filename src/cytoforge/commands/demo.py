@@ -31,6 +31,7 @@ from cytoforge.training.tasks.staged import finished
 ANNOTATED, TEST, REPORTED = 4, 12, 4
 MINUTES = {"tiny": 0.1, "small": 1.4}  # per training
 SHAPE, CELLS, DIAMETER = (192, 192), 40, 18.0
+Pair = tuple[np.ndarray, np.ndarray]
 BASELINE, ZERO = "Otsu + watershed", "base model, no annotation"
 
 
@@ -69,7 +70,8 @@ def demo(config: Demo) -> Path:
         f"from {start}, cytoforge's defaults": plain,
         f"from {start}, cyclegan, warm start": replace(plain, method="cyclegan", warm_start=True),
     }
-    results = [baseline(test, plain), zero_labels(test, plain, folder.inside("runs/base-test"))]
+    held = held_out(plain)
+    results = [baseline(test, held), zero_labels(test, held, folder.inside("runs/base-test"))]
     for number, (method, way) in enumerate(ways.items(), start=1):
         say([f"{number} of {len(ways)}: {method}"])
         way = replace(way, out=folder.inside(f"runs/{number}"))
@@ -116,33 +118,32 @@ def write_phantoms(folder: Path, count: int, first: int) -> None:
     writer.finish()
 
 
-def baseline(test: Path, plain: TrainSegmentation) -> Result:
+def baseline(test: Path, held: list[Pair]) -> Result:
     """Score Otsu's threshold with watershed, a method without training."""
     started = time.monotonic()
     dataset = Dataset.open(test)
     predictions = {item.name: otsu_watershed(dataset.read_image(item)) for item in dataset.items}
-    held = held_out(plain)
     validation = mean_score([(labels, otsu_watershed(image)) for image, labels in held])
     return Result(BASELINE, score(test, predictions), validation, time.monotonic() - started, predictions)
 
 
-def zero_labels(test: Path, plain: TrainSegmentation, out: Path) -> Result:
+def zero_labels(test: Path, held: list[Pair], out: Path) -> Result:
     """Score the base model, which has seen none of the images."""
     started = time.monotonic()
     written = Dataset.open(segment(Segment(run=Path("base"), images=test, out=out, diameter=DIAMETER)))
     predictions = {item.name: written.read_labels(item) for item in written.items}
     base = Segmenter.load("base")
-    validation = mean_score([(labels, base.segment(image, diameter=DIAMETER)) for image, labels in held_out(plain)])
+    validation = mean_score([(labels, base.segment(image, diameter=DIAMETER)) for image, labels in held])
     return Result(ZERO, score(test, predictions), validation, time.monotonic() - started, predictions)
 
 
-def held_out(plain: TrainSegmentation) -> list[tuple[np.ndarray, np.ndarray]]:
+def held_out(plain: TrainSegmentation) -> list[Pair]:
     """Return images and labels that trainings do not learn from, at their own size."""
-    data = replace(specified(plain).data, scale=1.0)
+    data = specified(replace(plain, scale=1.0)).data
     return [(image, labels) for _, image, labels in open_data(data, plain.seed).validation]
 
 
-def mean_score(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def mean_score(pairs: list[Pair]) -> float:
     """Return F of predictions, each beside its truth, mean over IoU 0.5 to 0.9 and over the images."""
     return float(np.mean([segmentation_scores(truth, predicted).f_score for truth, predicted in pairs]))
 

@@ -10,7 +10,6 @@ from cytoforge.data.images import reduced_size
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import FITTING_DIAMETER, SEGMENTED_DIAMETER
-from cytoforge.places import SCRATCH
 from cytoforge.progress import say
 from cytoforge.settings import (
     Limited,
@@ -66,8 +65,7 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
         trained = train_two_stage(parameters, generator, specified(settings), settings.synthetic_images)
     else:
         chosen = PARAMETERS.get(settings.method, segmentation_parameters)(settings)
-        start = None if settings.start == SCRATCH else settings.start
-        trained = run_task(SegmentationTask(chosen, start, base=settings.start is None), specified(settings))
+        trained = run_task(SegmentationTask(chosen, settings.start), specified(settings))
     return _told(trained, "segmenter", "segment {} IMAGES")
 
 

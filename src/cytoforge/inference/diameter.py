@@ -13,7 +13,7 @@ from torch import nn
 
 from cytoforge.cells.instances import Target, cell_diameters
 from cytoforge.data.images import resize_image
-from cytoforge.inference.tiling import Floats, default_tile, probability_rows
+from cytoforge.inference.tiling import Floats, default_tile, probabilities
 
 SMALLEST, LARGEST, STEP = 6.0, 160.0, 1.5
 """px across: cells that are looked for, and the ratio of neighbouring sizes"""
@@ -69,16 +69,11 @@ def _look(
         side = round(LOOK / scale)
         middle = image[:, *(slice(max((n - side) // 2, 0), (n + side) // 2) for n in image.shape[1:])]
         height, width = (max(round(n * scale), 16) for n in middle.shape[1:])
-        probabilities = _probabilities(network, resize_image(middle, (height, width)).astype(np.float32), tile)
-        labels = target.decode(probabilities)
+        scaled = resize_image(middle, (height, width)).astype(np.float32)
+        classes = probabilities(network, scaled, default_tile(network, tile))
+        labels = target.decode(classes)
         inside = labels > 0
         diameters.append(cell_diameters(labels))
-        sure += float((2 * np.abs(probabilities[0][inside] - 0.5)).sum())
+        sure += float((2 * np.abs(classes[0][inside] - 0.5)).sum())
         pixels += int(inside.sum())
     return np.concatenate(diameters), sure / max(pixels, 1)
-
-
-def _probabilities(network: nn.Module, image: Floats, tile: int) -> Floats:
-    shape = (image.shape[1], image.shape[2])
-    rows = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, default_tile(network, tile))
-    return np.concatenate(list(rows), axis=1)

@@ -63,8 +63,8 @@ def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None)
 
 def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> NDArray[np.float32]:
     """Return the middle of an image (C, H, W) in [-1, 1]."""
-    with RowReader(_image(item)) as reader:
-        segmenter.check_channels(_image(item), reader.shape[0])
+    with RowReader(image_of(item)) as reader:
+        segmenter.check_channels(image_of(item), reader.shape[0])
         limits = images.limits_of(segmenter.normalisation.measure(reader))
         (top, bottom), (left, right) = (
             (max((n - EXAMINED_SIDE) // 2, 0), (n + EXAMINED_SIDE) // 2) for n in reader.shape[1:]
@@ -98,10 +98,9 @@ def segment_dataset(
                 progress((done + share) / len(waiting), name)
 
             started = monotonic()
-            with RowReader(_image(item)) as reader:
-                segmenter.check_channels(_image(item), reader.shape[0])
-                measured = segmenter.normalisation.measure(reader)
-                limits = measured if is_blank(measured) else images.limits_of(measured)
+            with RowReader(image_of(item)) as reader:
+                segmenter.check_channels(image_of(item), reader.shape[0])
+                limits = limits_of(segmenter, images, reader)
                 make_folder(out / UNFINISHED)
                 labels, cells = segmenter.segment_rows(
                     reader, limits, out / UNFINISHED, announce, record.note_disagreement
@@ -115,7 +114,14 @@ def segment_dataset(
     return Segmented(len(items), len(items) - len(waiting), cells, cells_across)
 
 
-def _image(item: Item) -> Path:
+def limits_of(segmenter: Segmenter, images: Dataset, reader: RowReader) -> NDArray[np.float64]:
+    """Return the grey values (C, 2) of -1 and 1 in an image; of a blank one its own, whatever dataset.json says."""
+    measured = segmenter.normalisation.measure(reader)
+    return measured if is_blank(measured) else images.limits_of(measured)
+
+
+def image_of(item: Item) -> Path:
+    """Return the image file of an item; raises ValueError where it has none."""
     if item.image is None:
         raise ValueError(f"{item.name} has no image")
     return item.image
@@ -213,7 +219,7 @@ class Record:
             mask = self.masks.get(item.name)
             if mask is None or not (self.out / "masks" / mask["file"]).exists():
                 todo.append(item)
-            elif mask["image"] != digest(_image(item)):
+            elif mask["image"] != digest(image_of(item)):
                 if not overwrite:
                     raise UserError(f"{item.image}: has changed since its mask was made; give --overwrite")
                 todo.append(item)
@@ -233,7 +239,7 @@ class Record:
                 by_name.setdefault(file.stem.removesuffix(".ome"), []).append(file)
                 by_name.setdefault(file.name, []).append(file)
         for item in todo:
-            among = _image(item).parent.resolve() in images  # the masks in OUT are those of these images
+            among = image_of(item).parent.resolve() in images  # the masks in OUT are those of these images
             others = [file for file in foreign if among and file.suffix.lower() in LABELS]
             for file in (*by_name.get(item.name, ()), *others[:1]):
                 if file not in foreign:
@@ -248,7 +254,7 @@ class Record:
     def add(self, item: Item, labels: NDArray[np.integer[Any]], cells: int, seconds: float) -> None:
         """List a mask and then write it, in this order, so that a kill in between leaves no file that is not listed."""
         folder, small = self.folder, cells <= np.iinfo(np.uint16).max
-        name = f"{item.name}.png" if _image(item).suffix.lower() == ".png" and small else f"{item.name}.tif"
+        name = f"{item.name}.png" if image_of(item).suffix.lower() == ".png" and small else f"{item.name}.tif"
         content = encode_labels(Path(name), labels)
         former = self.masks.get(item.name, {}).get("file", name)
         if former != name and (self.out / "masks" / former).exists():
@@ -256,7 +262,7 @@ class Record:
         folder.refuse_foreign([f"masks/{name}"])
         self.masks[item.name] = {
             "file": name,
-            "image": digest(_image(item)),
+            "image": digest(image_of(item)),
             "cells": cells,
             "seconds": round(seconds, 3),
         }

@@ -33,6 +33,7 @@ from cytoforge.inference.tiling import (
     Rows,
     default_tile,
     margin,
+    probabilities,
     probability_rows,
     smallest_tile,
     tile_disagreement,
@@ -76,9 +77,7 @@ def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) 
     An image that fits into a tile takes one pass. `tile` is the side in pixels stored with the run; a larger one is
     used where the result does not depend on it. Raises ValueError when the network is not in eval mode.
     """
-    shape = (image.shape[1], image.shape[2])
-    blocks = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, default_tile(network, tile))
-    return target.decode(np.concatenate(list(blocks), axis=1))
+    return target.decode(probabilities(network, image, default_tile(network, tile)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

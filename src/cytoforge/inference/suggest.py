@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from cytoforge.cells.instances import relabel
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, is_too_long, read_json, utf8
-from cytoforge.data.images import RowReader, is_blank
+from cytoforge.data.images import RowReader
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
-from cytoforge.inference.segment import fitted
+from cytoforge.inference.segment import fitted, image_of, limits_of
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.turns import TurnDisagreement
 from cytoforge.progress import Progress
@@ -85,7 +85,7 @@ def suggest_crops(
     """
     items = _unlabelled(images)
     segmenter = fitted(segmenter, replace(images, items=tuple(items)))
-    suffix = ".png" if all(_image(item).suffix.lower() == ".png" for item in items) else ".tif"
+    suffix = ".png" if all(image_of(item).suffix.lower() == ".png" for item in items) else ".tif"
     info = _info(segmenter, images, items, count)
     writer = DatasetWriter(out, info, overwrite=overwrite, suffix=suffix, beside=(TABLE, RECORD, PAGE))
     windows = _all_windows(segmenter, images, items, count, writer)
@@ -166,15 +166,9 @@ def _unlabelled(images: Dataset) -> list[Item]:
     return items
 
 
-def _image(item: Item) -> Path:
-    if item.image is None:
-        raise ValueError(f"{item.name} has no image")
-    return item.image
-
-
 def _info(segmenter: Segmenter, images: Dataset, items: Sequence[Item], count: int) -> dict[str, Any]:
     """Return what dataset.json says of the crops; equal for equal work."""
-    listing = "".join(f"{item.name} {digest(_image(item))}\n" for item in items)
+    listing = "".join(f"{item.name} {digest(image_of(item))}\n" for item in items)
     return {
         "by": BY,
         "version": version("cytoforge"),
@@ -186,11 +180,6 @@ def _info(segmenter: Segmenter, images: Dataset, items: Sequence[Item], count: i
     }
 
 
-def _limits(segmenter: Segmenter, images: Dataset, reader: RowReader) -> NDArray[np.float64]:
-    measured = segmenter.normalisation.measure(reader)
-    return measured if is_blank(measured) else images.limits_of(measured)
-
-
 def _all_windows(
     segmenter: Segmenter, images: Dataset, items: Sequence[Item], count: int, writer: DatasetWriter
 ) -> dict[str, list[Window]]:
@@ -199,9 +188,9 @@ def _all_windows(
     progress = Progress("suggest")
     for position, item in enumerate(items, 1):
         if item.name not in known:
-            with RowReader(_image(item)) as reader:
-                segmenter.check_channels(_image(item), reader.shape[0])
-                found = segmenter.disagreement_rows(reader, _limits(segmenter, images, reader))
+            with RowReader(image_of(item)) as reader:
+                segmenter.check_channels(image_of(item), reader.shape[0])
+                found = segmenter.disagreement_rows(reader, limits_of(segmenter, images, reader))
                 windows = windows_of(found, (reader.shape[1], reader.shape[2]), count)
             known[item.name] = {
                 "disagreement": round(found.mean, 4),
@@ -219,8 +208,8 @@ def _write_crops(
     """Write crops that are not there yet, and return pictures by name: each crop, and with its cells outlined."""
     pictures: dict[str, list[Pixels]] = {}
     for item in dict.fromkeys(suggestion.item for suggestion in chosen):
-        with RowReader(_image(item)) as reader, tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
-            limits = _limits(segmenter, images, reader)
+        with RowReader(image_of(item)) as reader, tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
+            limits = limits_of(segmenter, images, reader)
             labels, _ = segmenter.segment_rows(reader, limits, Path(folder))
             for suggestion in (other for other in chosen if other.item == item):
                 window = suggestion.window

@@ -86,6 +86,13 @@ def probability_rows(network: nn.Module, rows: Rows, shape: tuple[int, int], sid
     return tiled_rows(network, lambda tiles, _: network(tiles).float().softmax(dim=1), rows, shape, side)
 
 
+def probabilities(network: nn.Module, image: Floats, side: int) -> Floats:
+    """Run a segmentation network over an image (C, H, W) in memory, as `probability_rows` does: (classes, H, W)."""
+    shape = (image.shape[1], image.shape[2])
+    rows = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, side)
+    return np.concatenate(list(rows), axis=1)
+
+
 def tiled_rows(
     network: nn.Module, evaluate: Evaluate, rows: Rows, shape: tuple[int, int], side: int
 ) -> Iterator[Floats]:
@@ -116,11 +123,8 @@ def tiled_rows(
 
 def tile_disagreement(network: nn.Module, image: Floats, side: int) -> Disagreement:
     """Compare tiles of `side` pixels with one pass over an image (C, H, W) in [-1, 1]: 0 and 0 where exact."""
-    shape = (image.shape[1], image.shape[2])
-    tiled, whole = (
-        np.concatenate(list(probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, s)), axis=1)
-        for s in (side, max(*shape, smallest_tile(network)))
-    )
+    whole_side = max(*image.shape[1:], smallest_tile(network))
+    tiled, whole = (probabilities(network, image, s) for s in (side, whole_side))
     changed = np.mean(tiled.argmax(axis=0) != whole.argmax(axis=0))
     return Disagreement(float(np.abs(tiled[0] - whole[0]).mean()), float(changed))
 

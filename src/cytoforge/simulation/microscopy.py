@@ -10,6 +10,7 @@ All lengths follow the diameter of the cells, by factors that are drawn: the sam
 resolution.
 """
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -75,20 +76,8 @@ def draw_image(
     if not DIAMETERS[0] <= diameter <= DIAMETERS[1]:
         raise ValueError(f"diameter must be {DIAMETERS[0]:g} to {DIAMETERS[1]:g} px, got {diameter}")
     scene = _Scene(labels, diameter, _Dice(generator))
-    if modality == "phase contrast":
-        counts = _transmitted(scene, _phase_contrast(scene))
-    elif modality == "dic":
-        counts = _transmitted(scene, _interference(scene))
-    elif modality == "brightfield":
-        counts = _transmitted(scene, _bright(scene))
-    elif modality == "dark field":
-        counts = _emitted(scene, _dark(scene))
-    elif modality == "nuclear fluorescence":
-        counts = _emitted(scene, _nuclei(scene))
-    elif modality == "cytoplasm fluorescence":
-        counts = _emitted(scene, _cytoplasm(scene))
-    else:
-        counts = _emitted(scene, _membranes(scene))
+    record, form = _IMAGES[modality]
+    counts = record(scene, form(scene))
     return counts.astype(np.float32)
 
 
@@ -568,3 +557,15 @@ def _emitted(scene: _Scene, density: Field) -> Field:
     if dice.chance(0.15):
         electrons = np.minimum(electrons, dice.between(0.3, 0.9) * electrons.max())
     return np.clip(electrons * (dice.ratio(50, 3000) / photons) + dice.between(0, 200), 0, None)
+
+
+_IMAGES: dict[Modality, tuple[Callable[[_Scene, Field], Field], Callable[[_Scene], Field]]] = {
+    "phase contrast": (_transmitted, _phase_contrast),
+    "dic": (_transmitted, _interference),
+    "brightfield": (_transmitted, _bright),
+    "dark field": (_emitted, _dark),
+    "nuclear fluorescence": (_emitted, _nuclei),
+    "cytoplasm fluorescence": (_emitted, _cytoplasm),
+    "membrane fluorescence": (_emitted, _membranes),
+}
+"""By modality, what records light and what forms it."""

@@ -61,7 +61,7 @@ class Segmentation(Hyperparameters):
     network: Literal["unet", "cellpose", "deepsea"] = "unet"
     """segmentation network"""
     target: Literal["depth", "boundary", "semantic"] = "depth"
-    """classes: background, interior and border, or the paper's two"""
+    """classes: background, border and three depths or one interior, or the paper's two"""
     depth: Depth = 4
     """number of poolings of the network"""
     augmentation: Policy = "strong"
@@ -130,7 +130,7 @@ class CycleGAN(Adversarial):
     masks: Literal["own", "simulated"] = "own"
     """what the forward cycle paints on: the masks of the images (the paper), or simulated ones, as dense or denser"""
     target: Literal["depth", "boundary", "semantic"] = "depth"
-    """classes: background, interior and border, or the paper's two"""
+    """classes: background, border and three depths or one interior, or the paper's two"""
     augmentation: Policy = "strong"
     crop: tuple[Side, Side]
     """height and width of the windows in pixels"""

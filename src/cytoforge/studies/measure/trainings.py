@@ -12,7 +12,7 @@ from cytoforge.inference.segmenter import Segmenter
 from cytoforge.progress import say
 from cytoforge.studies.specification import MovieMethod, SegmenterNetwork, SequenceStudy, Study
 from cytoforge.training import hyperparameters
-from cytoforge.training.hyperparameters import Condition
+from cytoforge.training.hyperparameters import Condition, suited
 from cytoforge.training.specification import Budget, Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
@@ -67,15 +67,13 @@ def on_terms(parameters: Kind, study: Study, network: SegmenterNetwork | None = 
 
 
 def windows_on_terms(parameters: Windowed, study: Study) -> Windowed:
-    """Return hyperparameters with windows that are whole images, where the paper's preset resizes them to one size."""
-    if study.preset == "paper" and study.resize:
-        parameters = replace(parameters, crop=study.resize)
-    return steady(parameters, study)
+    """Return hyperparameters suited to the size that a study gives to images, and to its end."""
+    return suited(parameters, study.preset, study.resize, until_converged=study.budget.until_converged)
 
 
 def steady(parameters: Annealed, study: Study) -> Annealed:
-    """Return hyperparameters whose rates do not fall, where trainings end when they have converged."""
-    return replace(parameters, anneal=parameters.anneal and not study.budget.until_converged)
+    """Return hyperparameters suited to the end of a study's trainings, at windows of their own."""
+    return suited(parameters, study.preset, None, until_converged=study.budget.until_converged)
 
 
 def conventional(study: Study, network: SegmenterNetwork | None = None) -> Method:

@@ -13,6 +13,7 @@ from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
 from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
 from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.places import SCRATCH
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic, open_unlabelled
 from cytoforge.training.hyperparameters import CycleGAN, MeanTeacher, Segmentation
@@ -45,10 +46,8 @@ class SegmentationTask(Task):
 
     name: ClassVar[str] = "train segmentation"
     parameters: Segmentation | CycleGAN
-    start: Path | None = None
-    """run whose segmenter the training starts from"""
-    base: bool = False
-    """whether to start from the base model if it fits and no other start is given"""
+    start: Path | None = SCRATCH
+    """run whose segmenter the training starts from, or SCRATCH; None for the base model where it fits"""
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated images."""
@@ -99,8 +98,8 @@ class SegmentationTask(Task):
         segmenter = Wanted(
             "segmenter", networks["segmenter"], recipe.networks["segmenter"], {"target": parameters.target}
         )
-        start: tuple[Path, ...] = () if self.start is None else (self.start,)
-        if self.base and not start:
+        start: tuple[Path, ...] = () if self.start in (None, SCRATCH) else (self.start,)
+        if self.start is None:
             start, note = base_if_fitting(segmenter)
             notes = [*notes, note]
         started, changes = load_start(start, [segmenter]), rescaled(start, training.data)

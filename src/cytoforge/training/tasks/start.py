@@ -61,12 +61,10 @@ def load_start(runs: Sequence[Path], wanted: Sequence[Wanted]) -> dict[str, str]
         for each in held:
             if each.role in taken:
                 raise UserError(f"{path}: holds a {each.name}, as {taken[each.role]} does; give only one of them")
-            former = run.settings.networks[each.role].model_dump(exclude_unset=True)
-            there, here = _compared(run, former, each), each.described | dict(each.settings)
-            if different := start_differences(there, here):
+            if different := _differences(run, each):
                 raise UserError(f"{path}: --start needs a {each.name} of the same kind; {'; '.join(different)}")
             network = load_network(run, each.role)
-            if each.channels != former.get("in_channels", each.channels):
+            if each.channels != (run.settings.networks[each.role].in_channels or each.channels):
                 network = over_channels(network, each.channels)
             each.network.load_state_dict(network.state_dict())
             taken[each.role] = path
@@ -81,17 +79,18 @@ def base_if_fitting(wanted: Wanted) -> tuple[tuple[Path, ...], str]:
     whose = "the base model" if run.path == BASE else f"the run in the folder {base}"
     if wanted.role not in run.settings.networks:
         return (), f"starts from random weights, as {whose} holds no {wanted.name}"
-    there = _compared(run, run.settings.networks[wanted.role].model_dump(exclude_unset=True), wanted)
-    if different := start_differences(there, wanted.described | dict(wanted.settings)):
+    if different := _differences(run, wanted):
         return (), f"starts from random weights, as {whose} is another ({'; '.join(different)})"
     return (base,), f"starts from {whose}"
 
 
-def _compared(run: Run, former: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """Return what is compared of a run's network; a segmenter of grey images goes with images of any channels."""
-    there = {**former, **{name: getattr(run.settings, name) for name in wanted.settings}}
-    grey = wanted.role == "segmenter" and there.get("in_channels") == 1
-    return {**there, "in_channels": wanted.channels} if grey else there
+def _differences(run: Run, wanted: Wanted) -> list[str]:
+    """Name the settings in which a run's network differs; a segmenter of grey images suits images of any channels."""
+    there = run.settings.networks[wanted.role].model_dump(exclude_unset=True)
+    there |= {name: getattr(run.settings, name) for name in wanted.settings}
+    if wanted.role == "segmenter" and there.get("in_channels") == 1:
+        there["in_channels"] = wanted.channels
+    return start_differences(there, wanted.described | dict(wanted.settings))
 
 
 def start_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
