@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from base_pool import DIAMETER
 from cytoforge.data.files import digest, write_json
 from cytoforge.data.run import Run
-from cytoforge.places import BASE
+from cytoforge.places import BASE, SCRATCH
 from cytoforge.training.hyperparameters import SEGMENTATION
 from cytoforge.training.specification import Budget, Compute, Data, Output, Training
 from cytoforge.training.tasks.segmentation import SegmentationTask
@@ -26,20 +26,6 @@ from cytoforge.training.tasks.task import run_task
 
 PARAMETERS = replace(SEGMENTATION["small"], target="depth", augmentation="wide", batch=8, average=0.999)
 STEPS = 14000
-
-
-def train(pool: Path, out: Path, steps: int, start: Path | None) -> None:
-    run_task(
-        SegmentationTask(PARAMETERS, start),
-        Training(
-            data=Data(path=pool / "train", validation=pool / "val"),
-            output=Output(path=out),
-            budget=Budget(steps=steps),
-            compute=Compute(device="auto", threads=1),
-        ),
-    )
-
-
 KEPT = ("format", "command", "networks", "target", "scale", "resize", "normalisation", "tile", "parameters")
 """keys of config.json that go with the model; names of windows and folders do not"""
 LEARNED_FROM = (
@@ -54,24 +40,28 @@ LEARNED_FROM = (
 )
 
 
+def train(pool: Path, out: Path, steps: int, start: Path) -> None:
+    run_task(
+        SegmentationTask(PARAMETERS, start),
+        Training(
+            data=Data(path=pool / "train", validation=pool / "val"),
+            output=Output(path=out),
+            budget=Budget(steps=steps),
+            compute=Compute(device="auto", threads=1),
+        ),
+    )
+
+
 def ship(path: Path) -> None:
-    """Write the run's segmenter, in half precision, with what it needs, as the package's base model."""
+    """Write the segmenter of a finished run, in half precision, with what it needs, as the package's base model."""
     run = Run.open(path)
     (BASE / "weights").mkdir(parents=True, exist_ok=True)
     half = {k: t.half() if t.is_floating_point() else t for k, t in run.load_weights("segmenter").items()}
     save_file(half, BASE / "weights" / "segmenter.safetensors")
     write_json(BASE / "config.json", {k: run.config[k] for k in KEPT} | {"diameter": DIAMETER})
-    told = {k: run.provenance[k] for k in ("cytoforge", "commit", "torch", "steps", "verdict") if k in run.provenance}
     weights = {"segmenter": digest(BASE / "weights" / "segmenter.safetensors")}
-    write_json(
-        BASE / "provenance.json",
-        {
-            **told,
-            "learned_from": LEARNED_FROM,
-            "weights": weights,
-            "finished": run.provenance.get("finished", "preliminary"),
-        },
-    )
+    told = {k: run.provenance[k] for k in ("cytoforge", "commit", "torch", "steps", "verdict", "finished")}
+    write_json(BASE / "provenance.json", {**told, "learned_from": LEARNED_FROM, "weights": weights})
     assert all(torch.isfinite(t.float()).all() for t in Run(BASE).load_weights("segmenter").values())
 
 
@@ -82,7 +72,7 @@ def main() -> None:
     training.add_argument("pool", type=Path)
     training.add_argument("run", type=Path)
     training.add_argument("--steps", type=int, default=STEPS)
-    training.add_argument("--start", type=Path, help="run to go on from")
+    training.add_argument("--start", type=Path, default=SCRATCH, help="run to go on from")
     shipping = commands.add_parser("ship")
     shipping.add_argument("run", type=Path)
     given = parser.parse_args()

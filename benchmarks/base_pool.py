@@ -1,6 +1,6 @@
 """The windows that the base model learns from: real annotated images under free licences, and simulated ones.
 
-    python benchmarks/base_pool.py POOL --windows 4000 --seed 0
+    python benchmarks/base_pool.py POOL
 
 Writes the datasets POOL/train and POOL/val: windows of SIDE px whose cells are about DIAMETER px across, some smaller,
 some larger. Sets count by their weights below, not by their number of images; a fifth of each set's images, and
@@ -170,7 +170,7 @@ def write(folder: Path, number: int, seed: int, held: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
-    parser.add_argument("--windows", type=int, default=4000)
+    parser.add_argument("--windows", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for part, count in (("val", given.windows // 25), ("train", given.windows)):

@@ -136,15 +136,15 @@ def main() -> None:
             if key in (read_json(path)["measured"] if path.exists() else {}):
                 continue
             record = measured(arms[number], DATA / given.dataset, seed)
-            known = read_json(path)["measured"] if path.exists() else {}  # another call may have added to it meanwhile
-            facts = {
-                "command": f"python benchmarks/labels.py {given.dataset}",
+            record |= {
                 "cytoforge": version("cytoforge"),
                 "commit": commit(),
                 "base": digest(BASE / "weights" / "segmenter.safetensors"),
                 "processor": platform.processor() or platform.machine(),
             }
-            write_json(path, {**facts, "measured": {**known, key: record}})
+            known = read_json(path)["measured"] if path.exists() else {}  # another call may have added to it meanwhile
+            command = f"python benchmarks/labels.py {given.dataset}"
+            write_json(path, {"command": command, "measured": {**known, key: record}})
             print(
                 key, [round(float(np.mean([one["f_score"][k] for one in record["test"].values()])), 3) for k in (0, 2)]
             )
