@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label
+from skimage.segmentation import expand_labels
 
 from cytoforge.cells.instances import cell_diameters, inner_border
 from cytoforge.cells.labels import dense
@@ -29,8 +30,12 @@ from cytoforge.simulation.microscopy import Modality, draw_image
 
 DATA = Path(os.environ.get("CYTOFORGE_DATA", Path(__file__).parent.parent.parent / "shared" / "data")).resolve()
 SIDE, DIAMETER = 192, 18.0
-SIZES = (0.6, 1.7)
-"""factors of DIAMETER between which the median diameter of a window's cells is drawn"""
+SIZES = (0.8, 1.25)
+"""factors of DIAMETER between which the median diameter of a window's cells is drawn; augmentation widens it"""
+FLAT = ("adherent", "spread", "elongated")
+TRANSMITTED = ("phase contrast", "dic", "brightfield")
+GENEROUS = 0.06
+"""People outline flat cells in transmitted light outside of what they see, by about this share of the diameter."""
 CELLS_IN_VIEW = 0.9
 """share of windows of real images that are drawn about a pixel of a cell"""
 VISIBLE, STEEPER, ATTEMPTS = 0.8, 1.3, 10
@@ -130,6 +135,8 @@ def simulated(form: Form, modality: Modality, generator: np.random.Generator) ->
         image = normalisation.apply(image, normalisation.measure(image))
         if visible(image[0], labels) >= VISIBLE:
             break
+    if form in FLAT and modality in TRANSMITTED:
+        labels = expand_labels(labels, GENEROUS * diameter)
     return image, labels
 
 

@@ -296,7 +296,8 @@ def _adherent(scene: _Scene) -> Field:
     delay = np.minimum(dice.ratio(0.12, 1.0) * scene.each(dice.between(0.05, 0.35)), 0.5 * scene.inner)
     body = scene.height(dice.ratio(0.2, 1), dice.between(0.2, 0.8))
     centre = np.exp(-(((1 - scene.distance / (scene.inner[numbers] + 1e-9)) / dice.between(0.3, 0.6)) ** 2))
-    body += dice.some(0.7, 0.1, 1.2) * centre * scene.cells
+    thick = dice.between(1.2, 4) if dice.chance(0.2) else dice.some(0.7, 0.1, 1.2)
+    body += thick * centre * scene.cells
     nucleus = scene.nucleus(dice.between(0.35, 0.65), scene.length(0.03, 0.1, 1))
     near = np.clip(centre - dice.between(0.5, 1) * nucleus, 0, 1) * scene.cells  # where organelles crowd
     coarse = scene.texture(0.06, 0.2)
