@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 
 from cytoforge.data import movie
-from cytoforge.data.dataset import Dataset, Item, parts
+from cytoforge.data.dataset import INFO, Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_image, read_labels
 from cytoforge.data.interchange import other_format
+from cytoforge.data.tracks import calibration_of
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Regions, Traits, judge, traits
 from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
@@ -56,6 +57,8 @@ class Facts:
     """one text per sequence of a movie: its numbers of tracks and divisions, or that it has none"""
     diameter: float | None = None
     """median diameter in pixels of the circle of a cell's area"""
+    calibration: str = ""
+    """size of a pixel and time between frames in words, as far as they are known"""
 
 
 @dataclass
@@ -221,6 +224,11 @@ def _look_at_cells(found: Survey, facts: Facts, masks: Mapping[Path, Traits]) ->
 
 
 def _look_at_whole(found: Survey, facts: Facts, dataset: Dataset, areas: np.ndarray) -> None:
+    try:
+        files = [item.image for item in dataset.items if item.image]
+        facts.calibration = calibration_of(dataset.path, dataset.info, files).said
+    except UserError as error:
+        found.unreadable(dataset.path / INFO, error)
     if not dataset.info.get("complete", True):
         found.error(dataset.path, "is not finished", "repeat the command that began to write it")
     if facts.images and facts.masks and not facts.pairs:
@@ -330,7 +338,8 @@ def _describe(facts: Facts) -> Iterator[str]:
     yield from (f"    {note}" for note in facts.notes)
     if facts.image_types:
         channels = ", ".join(counted(count, "channel") for count in sorted(facts.channels))
-        yield f"    images: {_list(facts.sizes)} px, {_list(facts.image_types)}, {channels}"
+        known = [facts.calibration] if facts.calibration else []
+        yield "    images: " + ", ".join([f"{_list(facts.sizes)} px", _list(facts.image_types), channels, *known])
     if facts.cells:
         spread = f"{min(facts.cells)} to {max(facts.cells)} cells an image (median {np.median(facts.cells):g})"
         size = "" if facts.diameter is None else f", {facts.diameter:g} px across (median)"

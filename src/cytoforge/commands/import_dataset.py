@@ -19,6 +19,7 @@ from cytoforge.data.interchange.annotated import (
 )
 from cytoforge.data.interchange.deepsea import DEEPSEA, Recording, components, recordings, tracked
 from cytoforge.data.interchange.foreign import FORMATS, recognised
+from cytoforge.data.metadata import stated
 from cytoforge.data.movie import MovieWriter
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
@@ -74,6 +75,8 @@ def _write_dataset(config: ImportDataset, items: tuple[Annotated, ...], info: di
     sizes = list(_sized(items))  # find an image that cannot be read before others are written
     groups = {name: item.group for name, item in zip(names, items, strict=True) if item.group}
     info |= {"groups": groups} if len(set(groups.values())) > 1 else {}
+    if size_of_pixel := stated(item.image for item in items if isinstance(item.image, Path)).pixel_size:
+        info["pixel_size"] = size_of_pixel
     drawn: list[Drawn] = []
     counts: list[int] = []
     parts = ("images", "masks") if any(item.image for item in items) else ("masks",)

@@ -7,6 +7,7 @@ import numpy as np
 from cytoforge.data.label_check import check_label_stack
 from cytoforge.data.movie import GREATEST, MovieWriter, tracks_of
 from cytoforge.data.stack import open_stack
+from cytoforge.data.tracks import calibration_of
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 from cytoforge.settings import ImportMovie
@@ -37,12 +38,13 @@ def import_movie(config: ImportMovie) -> Path:
         raise UserError(f"{config.masks}: has {len(tracks)} tracks, and a movie holds {GREATEST}; cut it into parts")
     for _ in frames:
         pass  # Find a frame that cannot be read before others are written.
-    info = {"source": config.stack.name, "frames": frames.frames}
+    calibration = calibration_of(config.out, {}, frames.files, config.pixel_size, config.frame_interval)
+    info = {"source": config.stack.name, "frames": frames.frames, **calibration.info}
     sources = [(SEQUENCE, source) for source in ("frames", *(["RES"] if config.masks else []))]
     writer = MovieWriter(config.out, info, overwrite=config.overwrite, sources=sources)
     for number, frame in enumerate(frames):
         writer.add_frame(SEQUENCE, number, frame)
-    said = f"{config.out}: {counted(frames.frames, 'frame')}"
+    said = ", ".join(filter(None, [f"{config.out}: {counted(frames.frames, 'frame')}", calibration.said]))
     if masks is not None:
         if short := writer.announce(SEQUENCE, [track.label for track in tracks]):
             print(short)

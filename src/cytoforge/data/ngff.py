@@ -42,6 +42,18 @@ def find_image(path: Path) -> tuple[Any, str]:
     return image, _named(image) or _axes_by_parent(where, image) or "CYX"[-image.ndim :]
 
 
+def find_described(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Return what OME-Zarr says of the one image at `path`, and which of its levels `path` is (None: the image itself).
+
+    Empty where there are several images, and for arrays that belong to no OME-Zarr image.
+    """
+    found = list(islice(_images(path, DEPTH), 2))
+    if len(found) != 1:
+        return {}, None
+    where, image = found[0]
+    return (_described(image), None) if not hasattr(image, "ndim") else _by_parent(where)
+
+
 def _images(path: Path, depth: int) -> Iterator[tuple[Path, Any]]:
     """Yield the images at or below a folder as (path, array or group), without an image's levels and labels.
 
@@ -62,9 +74,13 @@ def _images(path: Path, depth: int) -> Iterator[tuple[Path, Any]]:
             yield from _images(folder, depth - 1)
 
 
-def _multiscales(group: Any) -> list[Any]:
+def _described(group: Any) -> dict[str, Any]:
     attributes = group.attrs.asdict()
-    return list(attributes.get("ome", attributes).get("multiscales") or [])
+    return dict(attributes.get("ome", attributes))
+
+
+def _multiscales(group: Any) -> list[Any]:
+    return list(_described(group).get("multiscales") or [])
 
 
 def _letters(multiscale: dict[str, Any], ndim: int) -> str:
@@ -84,11 +100,18 @@ def _named(array: Any) -> str:
 
 def _axes_by_parent(path: Path, array: Any) -> str:
     """Return the axes of the OME-Zarr image of which an array is a level, as letters; empty if it is none."""
+    described, _ = _by_parent(path)
+    return _letters(described["multiscales"][0], array.ndim) if described else ""
+
+
+def _by_parent(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Return what the image says of which an array is a level, that image alone, and the level; empty if it is none."""
     import zarr
 
     for folder in path.parents[:2]:
         group = zarr.open(str(folder), mode="r") if _is_node(folder) else None
         for multiscale in [] if group is None or hasattr(group, "ndim") else _multiscales(group):
-            if any(folder / level["path"] == path for level in multiscale["datasets"]):
-                return _letters(multiscale, array.ndim)
-    return ""
+            for level in multiscale["datasets"]:
+                if folder / level["path"] == path:
+                    return {**_described(group), "multiscales": [multiscale]}, level["path"]
+    return {}, None

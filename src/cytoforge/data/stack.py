@@ -28,6 +28,8 @@ class Stack:
     shape: tuple[int, int, int]
     """channels, height, width"""
     read: Callable[[], Iterator[np.ndarray]]
+    files: tuple[Path, ...]
+    """where the frames come from"""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.read()
@@ -44,7 +46,7 @@ def open_stack(path: Path, *, labels: bool = False) -> Stack:
         if labels:
             raise UserError(f"{path}: a film changes values, so it holds no masks; give a TIFF stack or a folder")
         film = Film(path)
-        return Stack(path, film.frames, film.shape, film.__iter__)
+        return Stack(path, film.frames, film.shape, film.__iter__, (path,))
     if path.is_dir() and not is_zarr(path):
         return _folder(path, labels)
     with open_pixels(path, labels=labels, movie=True) as pixels:
@@ -55,7 +57,7 @@ def open_stack(path: Path, *, labels: bool = False) -> Stack:
             for frame in range(frames):
                 yield frame_labels(pixels, frame) if labels else pixels.read(frame=frame)[0]
 
-    return Stack(path, frames, shape, read)
+    return Stack(path, frames, shape, read, (path,))
 
 
 def _folder(path: Path, labels: bool) -> Stack:
@@ -86,7 +88,9 @@ def _folder(path: Path, labels: bool) -> Stack:
         known.setdefault(kind, file)
     _tell_gaps(path, files)
     (shape, _), _ = next(iter(known.items()))
-    return Stack(path, len(files), shape, lambda: (read_labels(f) if labels else read_image(f) for f in files))
+    return Stack(
+        path, len(files), shape, lambda: (read_labels(f) if labels else read_image(f) for f in files), tuple(files)
+    )
 
 
 def natural(name: str) -> list[tuple[int, str]]:

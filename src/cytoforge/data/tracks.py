@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 from cytoforge.cells.labels import renumbered
 from cytoforge.data.files import is_number
 from cytoforge.data.images import read_header, read_image, read_labels
-from cytoforge.data.movie import Sequence, Track, inconsistencies, read_tracks, tracks_of, unused
+from cytoforge.data.metadata import MICROMETERS, MINUTES, stated
+from cytoforge.data.movie import Sequence, Track, inconsistencies, read_sequences, read_tracks, tracks_of, unused
 from cytoforge.data.writer import INFO, read_info
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import label_at
 from cytoforge.progress import counted
 
-MICROMETERS = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "nm": 1e-3}
-MICROMETERS |= {"nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3}
-MINUTES = {"min": 1.0, "minute": 1.0, "minutes": 1.0, "s": 1 / 60, "sec": 1 / 60, "second": 1 / 60, "seconds": 1 / 60}
-MINUTES |= {"h": 60.0, "hour": 60.0, "hours": 60.0}
 PIXELS = {None, "", "pixel", "pixels", "px"}
 FRAMES = {None, "", "frame", "frames"}
 OWN = {"written_by", "complete", "sequences", "source"}
@@ -49,6 +46,18 @@ class Calibration:
         """Factor from frames to a unit of time, and that unit: min or frame."""
         return (1.0, "frame") if self.frame_interval is None else (self.frame_interval, "min")
 
+    @property
+    def info(self) -> dict[str, float]:
+        """The entries of dataset.json: what is known, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def said(self) -> str:
+        """What is known, in words; empty if nothing is."""
+        pixel = [] if self.pixel_size is None else [f"pixels of {self.pixel_size:g} micrometers"]
+        frame = [] if self.frame_interval is None else [f"frames {self.frame_interval:g} minutes apart"]
+        return ", ".join(pixel + frame)
+
     def pixel_in(self, unit: str | None, path: Path) -> float:
         """Return the size of a pixel in the unit of a file; raises UserError when the unit or the size is unknown."""
         return self._told(unit, PIXELS, MICROMETERS, self.pixel_size, path, "--pixel-size, in micrometers")
@@ -70,23 +79,41 @@ class Calibration:
         return size / known[str(unit)]
 
 
-def read_calibration(movie: Path, pixel_size: float | None, frame_interval: float | None) -> Calibration:
-    """Return the given values (um, min), else those of the movie's dataset.json; raises UserError unless above 0."""
-    stored = read_info(movie)
+def read_calibration(folder: Path, pixel_size: float | None, frame_interval: float | None) -> Calibration:
+    """Return the given values (um, min), else those of a movie's dataset.json, else those that its frames state.
+
+    Raises UserError where dataset.json has others than numbers above 0.
+    """
+    frames = [file for sequence in read_sequences(folder) for file in sequence.frames.values()]
+    return calibration_of(folder, read_info(folder), frames, pixel_size, frame_interval)
+
+
+def calibration_of(
+    folder: Path,
+    info: Mapping[str, Any],
+    images: Iterable[Path],
+    pixel_size: float | None = None,
+    frame_interval: float | None = None,
+) -> Calibration:
+    """Return the given values (um, min), else those of dataset.json `info`, else those that the images state.
+
+    Raises UserError where dataset.json has others than numbers above 0.
+    """
     values: dict[str, float | None] = {}
     for name, given in (("pixel_size", pixel_size), ("frame_interval", frame_interval)):
-        value = stored.get(name) if given is None else given
+        value = info.get(name) if given is None else given
         if value is not None and (not is_number(value) or not value > 0):
-            raise UserError(f"{movie / INFO}: {name} is {value!r:.60} and must be a number above 0; mend it")
+            raise UserError(f"{folder / INFO}: {name} is {value!r:.60} and must be a number above 0; mend it")
         values[name] = value
+    if None in values.values():
+        found = stated(images)
+        values = {name: getattr(found, name) if value is None else value for name, value in values.items()}
     return Calibration(**values)
 
 
 def movie_info(movie: Path, calibration: Calibration) -> dict[str, Any]:
     """Return the dataset.json of a copy of a movie: the entries of the movie except OWN, and the calibration."""
-    stored = read_info(movie)
-    known = {name: value for name, value in asdict(calibration).items() if value is not None}
-    return {name: value for name, value in stored.items() if name not in OWN} | known
+    return {name: value for name, value in read_info(movie).items() if name not in OWN} | calibration.info
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cytoforge.data.formats import SUFFIXES
 from cytoforge.data.images import RowReader, encode_labels, is_blank
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
+from cytoforge.data.tracks import calibration_of
 from cytoforge.errors import UserError
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tiling import Disagreement
@@ -183,6 +184,8 @@ class Record:
         head: dict[str, Any] = {"run": str(segmenter.run), "fingerprint": segmenter.fingerprint, "tile": segmenter.tile}
         head["limits"] = None if images.limits is None else images.limits.tolist()
         head["scale"] = list(segmenter.scaling) if isinstance(segmenter.scaling, tuple) else segmenter.scaling
+        files = [item.image for item in images.items if item.image]
+        head["pixel_size"] = calibration_of(images.path, images.info, files).pixel_size
         folder = OutputFolder(out, OWNER)
         if not path.exists():
             return cls(out, head)

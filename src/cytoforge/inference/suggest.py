@@ -18,6 +18,7 @@ from cytoforge.cells.instances import relabel
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, is_too_long, read_json, utf8
 from cytoforge.data.images import RowReader
+from cytoforge.data.tracks import calibration_of
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import fitted, image_of, limits_of
@@ -176,7 +177,8 @@ def _info(segmenter: Segmenter, images: Dataset, items: Sequence[Item], count: i
         "fingerprint": segmenter.fingerprint,
         "count": count,
         "source_images": hashlib.sha256(utf8(listing)).hexdigest(),
-        **{key: images.info[key] for key in ("limits", "pixel_size", "scale") if key in images.info},
+        **{key: images.info[key] for key in ("limits", "scale") if key in images.info},
+        **calibration_of(images.path, images.info, [image_of(item) for item in items]).info,
     }
 
 

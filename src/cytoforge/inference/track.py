@@ -13,6 +13,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels
 from cytoforge.data.label_check import check_label_files
+from cytoforge.data.tracks import read_calibration
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment_dataset
@@ -121,7 +122,7 @@ def track_movie(
     page = write_report(writer.folder, path, list(texts), texts)
     for sequence in chosen:
         writer.folder.discard(f"{SEGMENTATION}/{sequence.name}")
-    writer.finish({"sequences": facts})
+    writer.finish({"sequences": facts, **read_calibration(path, None, None).info})
     return Result(page, found, notes)
 
 

@@ -288,6 +288,10 @@ class ImportMovie:
     """movie folder to write"""
     masks: Present | None = None
     """TIFF or zarr of label images, or a folder with one per frame; as many as frames"""
+    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    """micrometers; without it what the files state (ImageJ, OME-TIFF, OME-Zarr)"""
+    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    """minutes from a frame to the next; without it what the files state"""
     overwrite: bool = False
     """replace an imported movie"""
 
