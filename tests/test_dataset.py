@@ -74,9 +74,12 @@ def test_missing_partners_are_left_out_with_a_note(tmp_path: Path) -> None:
 FIJI = "export them as TIFF, which Fiji does: File > Save As > Tiff"
 
 
+BESIDE = "PNG, TIFF and zarr beside them are read, or give them as data of their own"
+
+
 def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "masks/a.png", "images/plate2/b.png", "images/plate2/c.png", "loose.tif")
-    for file in ("b.jpg", "c.JPG", "d.jpg", "e.jpg", "f.czi", "README", "notes.txt", "g.xyz", "a.png.jpg", MANIFEST):
+    for file in ("b.gif", "c.GIF", "d.gif", "a.jpg", "f.czi", "README", "notes.txt", "g.xyz", "e.gif", MANIFEST):
         (tmp_path / "images" / file).write_bytes(b"x")
     for file in ("a_seg.npy", "b.npy", "c.json"):
         (tmp_path / "masks" / file).write_bytes(b"x")
@@ -84,18 +87,19 @@ def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     images, masks = tmp_path / "images", tmp_path / "masks"
     assert Dataset.open(tmp_path).notes == Dataset.open(tmp_path).left_out
     assert sorted(Dataset.open(tmp_path).left_out) == sorted([
-        f"{images}: left out 5 .jpg files (a.png.jpg, b.jpg, c.JPG ...); convert them to PNG or TIFF",
+        f"{images}: left out 4 .gif files (b.gif, c.GIF, d.gif ...); convert them to PNG or TIFF",
+        f"{images}: left out 1 .jpg file (a.jpg); {BESIDE}",
         f"{images}: left out 1 .czi file (f.czi); {FIJI}",
         f"{images}: left out 1 .xyz file (g.xyz); PNG, TIFF and zarr are read",
         f"{images}: left out 1 subfolder with 2 images (plate2); move the images up, or give such a folder as data of "
         "its own",
         f"{masks}: left out 1 _seg.npy file (a_seg.npy); cytoforge import dataset reads the masks in them",
-        f"{masks}: left out 1 .npy file (b.npy); save the arrays in them as TIFF",
+        f"{masks}: left out 1 .npy file (b.npy); {BESIDE}",
         f"{masks}: left out 1 .json file (c.json); cytoforge import dataset reads outlines of COCO, LabelMe, QuPath "
         "and ImageJ",
         f"{tmp_path}: left out 1 .tif file (loose.tif); put images into images/ and masks into masks/",
     ])  # fmt: skip
-    assert len(Dataset.open(images).left_out) == 4
+    assert len(Dataset.open(images).left_out) == 5
     assert Dataset.open(images / "a.png").left_out == ()
 
 
@@ -235,16 +239,16 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
 def test_nothing_to_open(tmp_path: Path, tiny_dataset: Path) -> None:
     with pytest.raises(UserError, match="missing: does not exist"):
         Dataset.open(tmp_path / "missing")
-    (tmp_path / "jpeg" / "images").mkdir(parents=True)
-    (tmp_path / "jpeg" / "images" / "a.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"jpeg: holds only .jpg files; put PNG, TIFF or zarr images into"):
-        Dataset.open(tmp_path / "jpeg")
+    (tmp_path / "gif" / "images").mkdir(parents=True)
+    (tmp_path / "gif" / "images" / "a.gif").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"gif: holds only .gif files; put PNG, TIFF or zarr images into"):
+        Dataset.open(tmp_path / "gif")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no files"):
         Dataset.open(tmp_path / "empty")
-    with pytest.raises(UserError, match=r": holds several datasets; give one of them: jpeg, tiny"):
+    with pytest.raises(UserError, match=r": holds several datasets; give one of them: gif, tiny"):
         Dataset.open(tmp_path)
-    assert parts(tmp_path) == [tmp_path / "jpeg", tmp_path / "tiny"]
+    assert parts(tmp_path) == [tmp_path / "gif", tmp_path / "tiny"]
     for path in (tiny_dataset / "images", tiny_dataset):
         with pytest.raises(UserError, match=r"is no movie folder .* leave out --sequence"):
             Dataset.open(path, ("01",))

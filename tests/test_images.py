@@ -496,7 +496,10 @@ def test_damaged_png_is_refused(tmp_path: Path) -> None:
         ("a.tif", b"just some text\n" * 9, "cannot be read .*not a TIFF"),
         ("a.tif", b"II*\0" + b"\xff" * 60, "cannot be read"),
         ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 60, "header is damaged"),
-        ("a.jpg", b"abc", ".jpg is not supported; convert it to PNG or TIFF"),
+        ("a.gif", b"abc", ".gif is not supported; convert it to PNG or TIFF"),
+        ("a.jpg", b"abc", "cannot be read"),
+        ("a.npy", b"abc", "cannot be read"),
+        ("a.nd2", b"abc", "packages bioio and bioio-nd2, which are not installed; run pip install bioio bioio-nd2"),
         ("noending", b"abc", "without ending is not supported"),
     ],
 )

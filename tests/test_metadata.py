@@ -151,7 +151,7 @@ def test_a_movie_keeps_what_its_stack_states(tmp_path: Path, capsys: pytest.Capt
     info = json.loads((tracked / "dataset.json").read_text())
     assert (info["pixel_size"], info["frame_interval"]) == (0.25, 5.0)
     assert main(["export", str(tracked), "--format", "features", "--out", str(table)]) == 0
-    header, first, second, _ = table.read_text().splitlines()
+    header, _, second, _ = table.read_text().splitlines()
     row = dict(zip(header.split(","), second.split(","), strict=True))
     assert float(row["area_um2"]) == 100 * 0.25**2 and float(row["time_min"]) == 5
     assert float(row["speed_um_per_min"]) == pytest.approx(0.25 / 5)

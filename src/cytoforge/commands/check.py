@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
+from cytoforge.commands.narrowed import view_of
 from cytoforge.data import movie
 from cytoforge.data.dataset import INFO, Dataset, Item, parts
-from cytoforge.data.images import is_blank, read_header, read_image, read_labels
+from cytoforge.data.images import is_blank, read_header, read_labels
 from cytoforge.data.interchange import other_format
 from cytoforge.data.tracks import calibration_of
 from cytoforge.errors import UserError
@@ -112,7 +113,7 @@ def survey(config: Check) -> Survey:
     if movie.movie_of(config.data):
         raise movie.no_movie(config.data)
     inside = parts(config.data) if config.data.is_dir() and not movie.is_movie(config.data) else []
-    datasets = [Dataset.open(path, config.sequence) for path in inside or [config.data]]
+    datasets = [Dataset.open(path, config.sequence, view=view_of(config)) for path in inside or [config.data]]
     paired = any(item.image and item.mask for dataset in datasets for item in dataset.items)
     if not paired and (told := other_format(config.data)):
         what, _, remedy = told.partition("; ")
@@ -120,13 +121,13 @@ def survey(config: Check) -> Survey:
         return found
     total, done, progress = sum(len(dataset.items) for dataset in datasets), 0, Progress("check")
     everything: list[np.ndarray] = []
-    for dataset in datasets:
+    for dataset in map(_alike, datasets):
         facts = Facts(str(dataset.path), dataset.notes)
         found.facts.append(facts)
         masks: dict[Path, Traits] = {}
         sizes: dict[Path, tuple[int, ...]] = {}
         for item in dataset.items:
-            size = _look_at_image(found, facts, item.image) if item.image else None
+            size = _look_at_image(found, facts, dataset, item) if item.image else None
             if item.image and size:
                 sizes[item.image] = size
             mask = _look_at_mask(found, facts, item.mask, size) if item.mask else None
@@ -149,11 +150,20 @@ def survey(config: Check) -> Survey:
     return found
 
 
-def _look_at_image(found: Survey, facts: Facts, file: Path) -> tuple[int, ...] | None:
+def _alike(dataset: Dataset) -> Dataset:
+    """Return a dataset whose grey and RGB images are read alike; as it is where an image cannot be read."""
+    try:
+        return dataset.alike()
+    except UserError:
+        return dataset
+
+
+def _look_at_image(found: Survey, facts: Facts, dataset: Dataset, item: Item) -> tuple[int, ...] | None:
     """Examine an image; return its (height, width), or None when it cannot be read."""
     facts.images += 1
+    file = item.image or dataset.path
     try:
-        image = read_image(file)
+        image = dataset.pixels(item)
     except UserError as error:
         found.unreadable(file, error)
         return None

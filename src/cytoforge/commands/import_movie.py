@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cytoforge.commands.narrowed import view_of
 from cytoforge.data.label_check import check_label_stack
 from cytoforge.data.movie import GREATEST, MovieWriter, tracks_of
 from cytoforge.data.stack import open_stack
@@ -21,7 +22,7 @@ def import_movie(config: ImportMovie) -> Path:
     Raises UserError, before anything is written, when frames or masks cannot be read, when there is a single frame,
     when masks and frames differ in number or size, or when masks do not number cells.
     """
-    frames = open_stack(config.stack)
+    frames = open_stack(config.stack, view=view_of(config))
     if frames.frames < 2:
         raise UserError(
             f"{config.stack}: is one image, no movie; give a folder with an image per frame, or a file with a page per "
@@ -39,7 +40,7 @@ def import_movie(config: ImportMovie) -> Path:
     for _ in frames:
         pass  # Find a frame that cannot be read before others are written.
     calibration = calibration_of(config.out, {}, frames.files, config.pixel_size, config.frame_interval)
-    info = {"source": config.stack.name, "frames": frames.frames, **calibration.info}
+    info = {"source": config.stack.name, "frames": frames.frames, **view_of(config).told, **calibration.info}
     sources = [(SEQUENCE, source) for source in ("frames", *(["RES"] if config.masks else []))]
     writer = MovieWriter(config.out, info, overwrite=config.overwrite, sources=sources)
     for number, frame in enumerate(frames):

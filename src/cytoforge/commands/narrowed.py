@@ -3,7 +3,16 @@
 import dataclasses
 from typing import Any, TypeVar
 
+from cytoforge.data.view import View
+from cytoforge.settings import Reading
+
 Specification = TypeVar("Specification")
+
+
+def view_of(settings: Reading) -> View:
+    """Return what is read of image files."""
+    given = settings.channels.split(",") if settings.channels else [settings.channel] if settings.channel else []
+    return View(tuple(name.strip() for name in given if name.strip()), settings.project)
 
 
 def size(written: str | None) -> tuple[int, int] | None:

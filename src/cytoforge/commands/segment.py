@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cytoforge.commands.narrowed import view_of
 from cytoforge.data.dataset import Dataset
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
@@ -12,7 +13,7 @@ from cytoforge.settings import Segment
 def segment(settings: Segment) -> Path:
     """Segment images into OUT/masks and print what was made; returns OUT. Raises as `segment_dataset`."""
     segmenter = Segmenter.load(settings.run, device=settings.device, threads=settings.threads, tile=settings.tile)
-    images = Dataset.open(settings.images, settings.sequence).images()
+    images = Dataset.open(settings.images, settings.sequence, view=view_of(settings)).images()
     done = segment_dataset(segmenter, images, settings.out, overwrite=settings.overwrite, diameter=settings.diameter)
     kept = f", {done.kept} of them made before" if done.kept else ""
     print("".join(f"{note}\n" for note in images.left_out), end="")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cytoforge.commands.narrowed import view_of
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.writer import check_target
 from cytoforge.inference.segmenter import Segmenter
@@ -14,7 +15,7 @@ HEADER = ("rank", "crop", "disagreement", "cells")
 
 def suggest(settings: Suggest) -> Path:
     """Write crops to label into the dataset OUT and print their ranks; returns OUT. Raises as `suggest_crops`."""
-    images = Dataset.open(settings.images, settings.sequence).images()
+    images = Dataset.open(settings.images, settings.sequence, view=view_of(settings)).images()
     check_target(settings.out, BY, overwrite=settings.overwrite)  # before the network is loaded
     segmenter = Segmenter.load(settings.run, device=settings.device, threads=settings.threads)
     done = suggest_crops(segmenter, images, settings.out, count=settings.count, overwrite=settings.overwrite)

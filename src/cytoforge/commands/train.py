@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from cytoforge.commands.narrowed import size
+from cytoforge.commands.narrowed import size, view_of
 from cytoforge.data.images import reduced_size
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
@@ -168,6 +168,8 @@ def specified(settings: Training) -> specification.Training:
         resize=resize_of(settings),
         synthetic=synthetic,
         unlabelled=getattr(settings, "unlabelled", None),
+        channels=view_of(settings).channels,
+        project=settings.project,
     )
     if scale == "auto":
         data, notes = with_scale(data, _suitable_diameter(settings), settings.seed)

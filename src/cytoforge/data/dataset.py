@@ -1,9 +1,8 @@
 """Datasets: annotated images, images alone or masks alone, found in a folder, a file or a movie; split and read."""
 
 import hashlib
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +12,10 @@ import numpy as np
 from cytoforge.cells.labels import connected
 from cytoforge.data import movie
 from cytoforge.data.files import digest, is_number, utf8
-from cytoforge.data.formats import SUFFIXES, by_stem, image_files, read_mark
+from cytoforge.data.formats import by_stem, image_files, read_mark
 from cytoforge.data.images import (
     Normalisation,
+    RowReader,
     Scaling,
     is_blank,
     is_constant,
@@ -25,12 +25,15 @@ from cytoforge.data.images import (
     resize_image,
     resize_labels,
     scaled_shape,
+    strips,
 )
 from cytoforge.data.interchange import other_format
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import is_junk, left_out
 from cytoforge.data.ngff import is_zarr
 from cytoforge.data.ownership import MANIFEST
+from cytoforge.data.pairing import BESIDE, Item, folder_of, grouping, image_of, info_of, is_dataset, paired, parts
+from cytoforge.data.view import ALL, View, is_grey
 from cytoforge.data.writer import INFO, PARTS, read_info
 from cytoforge.errors import UserError
 from cytoforge.places import PRESENT
@@ -39,27 +42,6 @@ from cytoforge.progress import counted
 __all__ = ["INFO", "PARTS", "By", "Dataset", "Item", "parts"]
 
 By = Literal["image", "group", "strip"]
-# what may follow the image's name in the name of its mask: an ending of cellpose, or the suffix of the image file
-MASK_ENDINGS = ("_cp_masks", "_masks", *SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
-BESIDE = ("_cp_masks", "_masks", "_mask")  # the same, in a folder where masks lie beside images
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image, its mask, or both. `rows` limits it to a range of the file's rows (a held-out strip)."""
-
-    name: str
-    image: Path | None = None
-    mask: Path | None = None
-    group: str | None = None
-    """what must stay together when training and validation are split, such as a sequence or a well"""
-    frame: int | None = None
-    """frame number in a movie"""
-    rows: tuple[int, int] | None = None
-    markers: Path | None = None
-    """label image with the track ids, where the ids of the mask are not those of the tracks"""
-    tracks: Path | None = None
-    """track file (man_track.txt or res_track.txt) that lists the ids of the labels"""
 
 
 @dataclass(frozen=True)
@@ -76,12 +58,19 @@ class Dataset:
     """files and folders that are there but not read, one sentence for each kind"""
     binary: bool = False
     """masks have one value for all cells, and are numbered by connected components when they are read"""
+    view: View = ALL
+    """which channels and planes of the images are read"""
 
     @classmethod
     def open(
-        cls, path: Path, sequences: tuple[str, ...] = (), *, holds: Literal["images", "masks"] = "images"
+        cls,
+        path: Path,
+        sequences: tuple[str, ...] = (),
+        *,
+        holds: Literal["images", "masks"] = "images",
+        view: View = ALL,
     ) -> "Dataset":
-        """Find the images and masks at `path` without decoding any.
+        """Find the images and masks at `path` without decoding any; images are read as `view` says.
 
         A folder with images/ or masks/ is a dataset. A folder with 01/t000.tif ... is a movie, of which `sequences`
         selects some sequences. Otherwise a single file or the files of a folder are images, or masks if the folder is
@@ -93,10 +82,14 @@ class Dataset:
         its last "_". It is also read when `path` is the images/ or masks/ folder of a dataset. Raises UserError when
         `path` does not exist, nothing is found, a name occurs twice, or `sequences` are given for what is no movie.
         """
+        return replace(cls._find(path, sequences, holds), view=view)
+
+    @classmethod
+    def _find(cls, path: Path, sequences: tuple[str, ...], holds: Literal["images", "masks"]) -> "Dataset":
         PRESENT.check(path)
         if holds == "masks" and path.is_dir() and path.name == "images" and not (path / "masks").is_dir():
             raise UserError(f"{path}: holds images, not masks; give {path.parent} or {path.with_name('masks')}")
-        if not sequences and _is_dataset(path):
+        if not sequences and is_dataset(path):
             return _open_folder(path)
         if movie.is_movie(path):
             return _open_movie(path, sequences)
@@ -106,12 +99,12 @@ class Dataset:
         files = [path] if single else image_files(path)
         if not files:
             raise UserError(_nothing_in(path))
-        found, info = by_stem(files), _info_of(path.parent if single else path)
+        found, info = by_stem(files), info_of(path.parent if single else path)
         left = () if single else tuple(left_out(path, files))
         if path.name == "masks":
             items = [Item(name, None, file) for name, file in found.items()]
-        elif beside := {mask: file for mask, file in found.items() if _image_of(mask, found, BESIDE)}:
-            items = _paired({name: file for name, file in found.items() if name not in beside}, beside, BESIDE)
+        elif beside := {mask: file for mask, file in found.items() if image_of(mask, found, BESIDE)}:
+            items = paired({name: file for name, file in found.items() if name not in beside}, beside, BESIDE)
         else:
             items = [Item(name, None, file) if holds == "masks" else Item(name, file) for name, file in found.items()]
         return cls(path, tuple(items), info, left, left)
@@ -310,7 +303,7 @@ class Dataset:
             at_top |= dict.fromkeys((item.name for item in unit), rng.random() < 0.5)
         learned, held = [], []
         for item in self.items:
-            height = read_header(item.image or item.mask or self.path)[0][1]
+            height = self.shape(item)[1] if item.image else read_header(item.mask or self.path)[0][1]
             if height < 2:
                 raise UserError(f"{item.image}: one row of pixels cannot be split; give more images")
             first, last = item.rows or (0, height)
@@ -363,6 +356,45 @@ class Dataset:
                 return info
         return next((file for file in files if read_mark(file).get("synthetic")), None)
 
+    def shape(self, item: Item) -> tuple[int, int, int]:
+        """Return channels, height and width of an item's image without decoding it; raises as `images.read_header`."""
+        return read_header(self._image(item), self.view)[0]
+
+    def pixels(self, item: Item) -> np.ndarray:
+        """Read an item's image (C, H, W) with the grey values of its file; raises as `images.read_image`."""
+        return read_image(self._image(item), self.view)
+
+    def reader(self, item: Item) -> RowReader:
+        """Open an item's image to be read by rows, with the grey values of its file; raises as `images.RowReader`."""
+        return RowReader(self._image(item), self.view)
+
+    def _image(self, item: Item) -> Path:
+        if item.image is None:
+            raise UserError(f"{item.mask}: has no image; put it into {self.path / 'images'}")
+        return item.image
+
+    def alike(self, channels: int | None = None) -> "Dataset":
+        """Return this dataset with one number of channels in all images, if grey and RGB images are all there is.
+
+        Where the three channels of every RGB image are equal, all images are grey, with one channel; else, and where
+        `channels` asks for 3, grey images have three equal ones. Images with other numbers of channels stay as they
+        are. Raises UserError as `images.read_image`.
+        """
+        stored = replace(self, view=replace(self.view, count=None))
+        found: dict[int, list[Item]] = {}
+        for item in stored.items:
+            if item.image:
+                found.setdefault(stored.shape(item)[0], []).append(item)
+        if not found or not found.keys() <= {1, 3}:
+            return stored
+        count = 3 if channels == 3 or not all(stored._is_grey(item) for item in found.get(3, ())) else 1
+        return replace(self, view=replace(self.view, count=count))
+
+    def _is_grey(self, item: Item) -> bool:
+        """Tell whether the channels of an image are equal; reads it until they differ."""
+        with self.reader(item) as reader:
+            return all(is_grey(rows) for _, rows in strips(reader))
+
     def read_image(
         self,
         item: Item,
@@ -378,10 +410,8 @@ class Dataset:
         contrast must not be stretched when bright debris is absent.
         Raises UserError when the item has no image or it cannot be read.
         """
-        if item.image is None:
-            raise UserError(f"{item.mask}: has no image; put it into {self.path / 'images'}")
         normalisation = normalisation or Normalisation()
-        image = read_image(item.image)
+        image = self.pixels(item)
         if limits is None:
             limits = self.limits_of(normalisation.measure(image))
         start, stop = item.rows or (0, image.shape[1])
@@ -402,7 +432,7 @@ class Dataset:
         if item.markers is not None:
             labels = movie.relabelled(labels, read_labels(item.markers))
         if item.image is not None:
-            size = read_header(item.image)[0][1:]
+            size = self.shape(item)[1:]
             if labels.shape != size:
                 raise UserError(
                     f"{item.mask}: is {labels.shape[0]} x {labels.shape[1]} pixels, its image {item.image.name} "
@@ -437,17 +467,17 @@ class Dataset:
         Files are compared byte by byte first, then by pixels, size and type. Blank images are ignored.
         """
         ours, theirs = ([item.image for item in data.items if item.image] for data in (self, other))
-        for key in (digest, _pixels):
+        views = dict.fromkeys(ours, self.view) | dict.fromkeys(theirs, other.view)
+        for key in (lambda image: digest(image), lambda image: _pixels(image, views[image])):
             known = {key(image): image for image in ours}
             for image in theirs:
-                if (value := key(image)) in known and not is_blank(read_image(image)):
+                if (value := key(image)) in known and not is_blank(read_image(image, views[image])):
                     return known[value], image
         return None
 
     def channels(self) -> int:
         """Return the number of channels of all images; raises UserError when they differ."""
-        images = [item.image for item in self.items if item.image]
-        found = {read_header(image)[0][0]: image for image in reversed(images)}  # the first of each number
+        found = {self.shape(item)[0]: item.image for item in reversed(self.items) if item.image}  # the first of each
         if len(found) != 1:
             different = " and ".join(f"{path.name} ({count})" for count, path in sorted(found.items()))
             raise UserError(f"{self.path}: images need the same number of channels, found {different}; convert them")
@@ -474,7 +504,7 @@ class Dataset:
         """
         if self.limits is not None:
             return np.tile(self.limits, (self.channels(), 1))
-        limits = np.stack([Normalisation().measure(read_image(item.image)) for item in self.items if item.image])
+        limits = np.stack([Normalisation().measure(self.pixels(item)) for item in self.items if item.image])
         for channel in limits.transpose(1, 0, 2):
             varied = ~is_constant(channel)
             if is_constant(np.median(channel, axis=0)[None])[0] and varied.any():
@@ -497,27 +527,8 @@ def _share(count: int, fraction: float, least: int = 1) -> int:
     return min(max(least, round(count * fraction)), count - 1) if count > 1 else 1
 
 
-def parts(path: Path) -> list[Path]:
-    """Return the datasets and movies directly inside a folder, such as train, val and test; empty for a dataset."""
-    if _is_dataset(path):
-        return []
-    return [p for p in sorted(path.iterdir()) if p.is_dir() and (_is_dataset(p) or movie.is_movie(p))]
-
-
-def _is_dataset(path: Path) -> bool:
-    return path.is_dir() and any(_part(path, part).is_dir() for part in PARTS)
-
-
-def _part(path: Path, name: str) -> Path:
-    """Return the images or masks folder of a dataset, whether its name is in upper or lower case."""
-    exact = path / name
-    if exact.is_dir():
-        return exact
-    return next((other for other in sorted(path.iterdir()) if other.name.lower() == name and other.is_dir()), exact)
-
-
-def _pixels(path: Path) -> str:
-    image = read_image(path)
+def _pixels(path: Path, view: View) -> str:
+    image = read_image(path, view)
     return f"{image.shape} {image.dtype} {hashlib.sha256(image.tobytes()).hexdigest()}"
 
 
@@ -533,8 +544,8 @@ def _nothing_in(path: Path) -> str:
 
 
 def _open_folder(path: Path) -> Dataset:
-    info = _info_of(path)
-    images_folder, masks_folder = (_part(path, part) for part in PARTS)
+    info = info_of(path)
+    images_folder, masks_folder = (folder_of(path, part) for part in PARTS)
     if not images_folder.is_dir():  # images lie directly in the folder
         images_folder = path
     listed = [image_files(folder) for folder in (images_folder, masks_folder)]
@@ -548,42 +559,9 @@ def _open_folder(path: Path) -> Dataset:
         left += tuple(left_out(path, folders, parts=True))
     if not images and not masks:
         raise UserError(_nothing_in(path))
-    group = _grouping(path, info)
-    items = tuple(replace(item, group=group(item.name)) for item in _paired(images, masks))
+    group = grouping(path, info)
+    items = tuple(replace(item, group=group(item.name)) for item in paired(images, masks))
     return Dataset(path, items, info, left, left)
-
-
-def _info_of(path: Path) -> dict[str, Any]:
-    """Read the dataset.json of a folder, or of the dataset whose images/ or masks/ it is; {} without one."""
-    owner = path.parent if path.name.lower() in PARTS else path
-    return read_info(owner)
-
-
-def _paired(
-    images: Mapping[str, Path], masks: Mapping[str, Path], endings: tuple[str, ...] = MASK_ENDINGS
-) -> list[Item]:
-    """Pair images and masks of the same name, or whose names differ by an ending; the items are in order of name."""
-    named = dict(masks)
-    for mask in masks.keys() - images.keys():
-        image = _image_of(mask, images, endings)
-        if image and image not in named:
-            named[image] = named.pop(mask)
-    return [Item(name, images.get(name), named.get(name)) for name in sorted(images.keys() | named.keys())]
-
-
-def _image_of(mask: str, images: Collection[str], endings: tuple[str, ...]) -> str | None:
-    """Return the name of the image whose name, followed by one of `endings`, is that of the mask; None without one."""
-    return next((name for ending in endings if (name := mask.removesuffix(ending)) != mask and name in images), None)
-
-
-def _grouping(path: Path, info: dict[str, Any]) -> Callable[[str], str | None]:
-    groups = info.get("groups", {})
-    if groups == "prefix":
-        return lambda name: name.rpartition("_")[0] or None
-    if not isinstance(groups, dict):
-        raise UserError(f'{path / INFO}: groups must be {{"NAME": "GROUP"}} or "prefix", not {groups!r:.60}; mend it')
-    composed = {unicodedata.normalize("NFC", name): str(group) for name, group in groups.items()}  # as `by_stem`
-    return composed.get
 
 
 def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
@@ -603,4 +581,4 @@ def _open_movie(path: Path, sequences: tuple[str, ...]) -> Dataset:
     if not items:
         raise UserError(f"{path}: its sequences hold no frames; frames are named t000.tif, t001.tif ...")
     left = tuple(movie.left_out(path, sequences))
-    return Dataset(path, tuple(items), _info_of(path), (*left, *notes), left)
+    return Dataset(path, tuple(items), info_of(path), (*left, *notes), left)

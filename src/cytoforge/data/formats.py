@@ -1,4 +1,4 @@
-"""PNG, TIFF and zarr files: finding them, and reading their headers and the pixels of any range of rows."""
+"""Image files: finding them, and reading their headers and the pixels of any range of rows."""
 
 import contextlib
 import io
@@ -6,7 +6,8 @@ import json
 import math
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +15,22 @@ from typing import Any, Self
 import imagecodecs
 import numpy as np
 import tifffile
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from cytoforge.data.metadata import read_metadata
+from cytoforge.data.microscopes import PACKAGES, open_microscope
 from cytoforge.data.ngff import find_image, is_zarr
 from cytoforge.data.tiff import TiffPages, listening
+from cytoforge.data.view import ALL, COLOURS, View
 from cytoforge.errors import UserError
 from cytoforge.progress import tell_once
 
-SUFFIXES = (".png", ".tif", ".tiff", ".zarr")
+PRIMARY = (".png", ".tif", ".tiff", ".zarr")  # where a folder holds these, others of the same name are copies
+PICTURES = (".jpg", ".jpeg", ".bmp", ".webp")
+ARRAYS = (".npy",)
+SUFFIXES = (*PRIMARY, *PICTURES, *ARRAYS, *PACKAGES)
+LOSSY = (".jpg", ".jpeg", ".webp")
 MAX_BYTES = 4 * 2**30  # decoded bytes read at once: enough for ten 10,000 x 10,000 channels of 32 bits
 MAX_PIXELS = 2**36  # of one plane, even if it is read in parts: 260,000 x 260,000, larger than any slide
 MAX_SIDE = 2**20  # pixels of one side
@@ -40,14 +49,32 @@ NO_FRAMES = {
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_TEXT = b"tEXt"
 MARK = "cytoforge"  # key of the record of a file's origin: in a text chunk of a PNG, or in the description of a TIFF
+TURNED = 0x0112  # EXIF tag of the orientation
 PNG_COLOURS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # colour type -> channels without alpha
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the image files of a folder by name, without hidden ones; the list is empty when there is no such folder."""
+    """List the image files of a folder by name, without hidden ones; the list is empty when there is no such folder.
+
+    JPEG, BMP and WebP are left out where a PNG, TIFF or zarr has the same name; arrays and files of microscopes are
+    listed where there is nothing else.
+    """
     if not folder.is_dir():
         return []
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    there = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    primary = {image_name(file) for file in there if file.suffix.lower() in PRIMARY}
+    images = [
+        file
+        for file in there
+        if file.suffix.lower() in PRIMARY or (file.suffix.lower() in PICTURES and image_name(file) not in primary)
+    ]
+    rest = [file for file in there if not file.name.lower().endswith("_seg.npy")]
+    return images or [file for file in rest if file.suffix.lower() in (*ARRAYS, *PACKAGES)]
+
+
+def image_name(file: Path) -> str:
+    """Return the name of a file without its ending, as Unicode composes it; .ome.tif counts as one ending."""
+    return unicodedata.normalize("NFC", file.stem.removesuffix(".ome"))
 
 
 def by_stem(files: list[Path]) -> dict[str, Path]:
@@ -58,7 +85,7 @@ def by_stem(files: list[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for file in files:
-        stem = unicodedata.normalize("NFC", file.stem.removesuffix(".ome"))
+        stem = image_name(file)
         if stem in found:
             raise UserError(f"{file}: {found[stem].name} has the same name; remove or rename one")
         found[stem] = file
@@ -70,6 +97,7 @@ class Pixels:
 
     `axes` is the file's own order of axes (letters as in OME: T, Z, C, Y, X; S for samples, Q or I for pages) and
     `stored` their sizes. With `movie`, channels of a file without frames are taken for frames, and the user is told.
+    `view` chooses channels, and how depth becomes one plane; pages of a file without axis of depth may be depth, too.
     Raises UserError when more than one axis counts frames or channels, an axis has no order in time, the image is
     empty, its values are not integers or real numbers, or its chunks are larger than MAX_BYTES.
     """
@@ -83,13 +111,16 @@ class Pixels:
         chunk_rows: int,
         chunk_bytes: int = 0,
         movie: bool = False,
+        view: View = ALL,
     ) -> None:
         """`chunk_rows`: number of rows decoded at once; `chunk_bytes`: decoded size of a tile or chunk in bytes."""
-        self.path, self.axes, self.stored = path, axes, stored
+        self.path, self.axes, self.stored, self._view = path, axes, stored, view
         self.dtype = np.dtype(np.uint8) if np.dtype(dtype) == bool else np.dtype(dtype).newbyteorder("=")
         size = dict(zip(axes, stored, strict=True))
         long = [axis for axis in axes if size[axis] > 1 and axis not in "YX"]
         frames, channels = [a for a in long if a not in "CS"], [a for a in long if a in "CS"]
+        deep = next((a for a in ("Z", *(() if movie else "IQ")) if view.project and a in frames), None)
+        frames = [axis for axis in frames if axis != deep]
         if 0 in stored:
             raise UserError(f"{path}: holds no pixels (axes {axes} {stored}); export it again")
         if not {"Y", "X"} <= size.keys() or len(size) < len(axes) or len(frames) > 1 or len(channels) > 1:
@@ -109,13 +140,16 @@ class Pixels:
                 f"{path}: its tiles or chunks hold {chunk_bytes / 2**30:.1f} GiB each, more than "
                 f"{MAX_BYTES / 2**30:.0f} GiB; save it with smaller ones"
             )
-        if movie and not frames and channels == ["C"]:
+        if movie and not frames and channels == ["C"] and not view.channels:
             frames, channels = channels, frames
             tell_once(f"{path}: has no axis of time; its {size['C']} channels are taken for frames")
-        order = [axis for axis in axes if size[axis] == 1 and axis not in "YX"] + frames + channels + ["Y", "X"]
+        order = [axis for axis in axes if axis not in (*frames, *channels, "Y", "X")] + frames + channels + ["Y", "X"]
         self._order = [axes.index(axis) for axis in order]
-        self._along = axes.index(frames[0]) if frames else None
+        self._along, self._across, self._deep = (
+            axes.index(kind) if kind else None for kind in (next(iter(frames), ""), next(iter(channels), ""), deep)
+        )
         self._alpha = 0
+        self._slice = view.slice_of(path, size[deep] if deep else 1)
         self.frames = size[frames[0]] if frames else 1
         self.channels = size[channels[0]] if channels else 1
         self.height, self.width = size["Y"], size["X"]
@@ -123,8 +157,27 @@ class Pixels:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(T, C, H, W): frames, channels without alpha, height, width."""
-        return self.frames, self.channels - self._alpha, self.height, self.width
+        """(T, C, H, W): frames, chosen channels (never alpha), height, width."""
+        chosen = self.channels - self._alpha if self._chosen is None else len(self._chosen)
+        return self.frames, self._view.count or chosen, self.height, self.width
+
+    @property
+    def _projected(self) -> bool:
+        """Whether the planes of an axis of depth become one by their max or mean."""
+        return self._deep is not None and self._view.reduces
+
+    @cached_property
+    def _chosen(self) -> list[int] | None:
+        """Indices of the channels of the view, None for all; raises UserError where it names others."""
+        if not self._view.channels:
+            return None
+        colours = self._across is not None and self.axes[self._across] == "S" and self.channels - self._alpha == 3
+        names = COLOURS if colours else self._names()
+        return self._view.places(self.path, names, self.channels - self._alpha)
+
+    def _names(self) -> tuple[str, ...]:
+        """Return the names of the channels, as far as the file states them."""
+        return read_metadata(self.path).channels
 
     def read(self, start: int = 0, stop: int | None = None, frame: int | None = None) -> np.ndarray:
         """Return rows start..stop of all frames, or of one, as (T, C, stop - start, W) in the file's own type.
@@ -136,7 +189,8 @@ class Pixels:
         if not 0 <= start < stop <= self.height:
             raise ValueError(f"rows {start}..{stop} are not in an image of {self.height} rows")
         frames = self.frames if frame is None else 1
-        size = frames * self.channels * max(stop - start, self.chunk_rows) * self.width * self.dtype.itemsize
+        planes = frames * self.channels * (self.stored[self._deep or 0] if self._projected else 1)
+        size = planes * max(stop - start, self.chunk_rows) * self.width * self.dtype.itemsize
         if size > MAX_BYTES:
             by_rows = stop - start == self.height and self.chunk_rows < self.height
             raise UserError(
@@ -149,14 +203,27 @@ class Pixels:
                 f"{self.path}: {self.height} x {self.width} pixels are more than any image has; look whether its axes "
                 "and sizes are right"
             )
+        picks: dict[int, int] = {}
+        for axis, place in ((self._along, frame), (self._deep, self._slice)):
+            if axis is not None and place is not None:
+                picks[axis] = place
         with reading(self.path):
-            array = self._load(start, stop, frame).transpose(self._order)
-        array = array.reshape(frames, self.channels, stop - start, self.width)
-        return np.ascontiguousarray(array[:, : self.shape[1]], dtype=self.dtype)
+            array = self._load(start, stop, picks)
+        if self._projected:
+            array = self._view.projected(array, self._deep or 0)
+        array = array.transpose(self._order).reshape(frames, self.channels, stop - start, self.width)
+        array = array[:, : self.channels - self._alpha] if self._chosen is None else array[:, self._chosen]
+        return np.ascontiguousarray(self._view.counted(array, 1), dtype=self.dtype)
 
-    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
-        """Return the rows in the file's order of axes; if `frame` is given, the axis of frames has length 1."""
+    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+        """Return the rows in the file's order of axes; those in `picks` have length 1, at the index given there."""
         raise TypeError("use open_pixels")
+
+    def _slices(self, start: int, stop: int, picks: Mapping[int, int]) -> tuple[slice, ...]:
+        """Return the index of rows, and of the one place along each of the axes in `picks`."""
+        wanted = {axis: slice(place, place + 1) for axis, place in picks.items()}
+        wanted[self.axes.index("Y")] = slice(start, stop)
+        return tuple(wanted.get(axis, slice(None)) for axis in range(len(self.axes)))
 
     def close(self) -> None:
         """Close the file."""
@@ -171,11 +238,12 @@ class Pixels:
 
 
 def _over_depth(frames: list[str]) -> str:
-    return " over Z (in ImageJ: Image > Stacks > Z Project)" if len(frames) > 1 and "Z" in frames else ""
+    over = " over Z (in ImageJ: Image > Stacks > Z Project), or give --project max"
+    return over if len(frames) > 1 and "Z" in frames else ""
 
 
-def open_pixels(path: Path, *, labels: bool = False, movie: bool = False) -> Pixels:
-    """Open a PNG, TIFF, zarr array or OME-Zarr image (level 0) without decoding its pixels.
+def open_pixels(path: Path, *, labels: bool = False, movie: bool = False, view: View = ALL) -> Pixels:
+    """Open a PNG, TIFF, JPEG, BMP, WebP, NPY, zarr array or OME-Zarr image (level 0) without decoding its pixels.
 
     `labels`: read an indexed-colour PNG as a label image. An indexed TIFF always gives its stored numbers, as in
     microscopy its colours are a display setting. `movie`: read all files of an OME-TIFF that consists of several, and
@@ -190,10 +258,16 @@ def open_pixels(path: Path, *, labels: bool = False, movie: bool = False) -> Pix
         raise UserError(f"{path}: {suffix or 'a file without ending'} is not supported; convert it to PNG or TIFF")
     with reading(path):
         if folder:
-            return _Zarr(path, movie)
+            return _Zarr(path, movie, view)
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty; export it again")
-        return _Png(path, labels) if suffix == ".png" else _Tiff(path, labels, movie)
+        if suffix == ".png":
+            return _Png(path, labels, view)
+        if suffix in PICTURES:
+            return _Picture(path, labels, view)
+        if suffix in ARRAYS:
+            return _Array(path, movie, view)
+        return _Microscope(path, movie, view) if suffix in PACKAGES else _Tiff(path, labels, movie, view)
 
 
 @contextlib.contextmanager
@@ -225,14 +299,15 @@ class _Png(Pixels):
     palette indices.
     """
 
-    def __init__(self, path: Path, labels: bool) -> None:
+    def __init__(self, path: Path, labels: bool, view: View) -> None:
         width, height, self._depth, colour, self._palette = _png_header(path)
         self._indexed, self._labels = colour == 3, labels
         flat = self._indexed and (labels or self._palette.ndim == 1)
         dtype = np.uint16 if self._depth == 16 else np.uint8
-        super().__init__(path, "YXS", (height, width, 1 if flat else PNG_COLOURS[colour]), dtype, height)
+        shape = (height, width, 1 if flat else PNG_COLOURS[colour])
+        super().__init__(path, "YXS", shape, dtype, height, view=view)
 
-    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
+    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
         content = self.path.read_bytes()
         if self._indexed:
             with PngImageFile(io.BytesIO(content)) as image:
@@ -324,19 +399,18 @@ def read_mark(path: Path) -> dict[str, Any]:
 class _Tiff(Pixels):
     """A TIFF file: uncompressed contiguous pages are memory-mapped, tiles and strips are decoded as needed."""
 
-    def __init__(self, path: Path, labels: bool, movie: bool) -> None:
+    def __init__(self, path: Path, labels: bool, movie: bool, view: View) -> None:
         self._pages = pages = TiffPages(path, movie=movie, labels=labels)
         try:
-            super().__init__(path, pages.axes, pages.stored, pages.dtype, pages.chunk_rows, pages.chunk_bytes, movie)
+            decoded = pages.chunk_rows, pages.chunk_bytes
+            super().__init__(path, pages.axes, pages.stored, pages.dtype, *decoded, movie, view)
             self._alpha = int(pages.alpha)
         except BaseException:
             pages.close()
             raise
 
-    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
-        if frame is None or self._along is None:
-            return self._pages.load(start, stop)
-        return self._pages.load(start, stop, self._along, frame)
+    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+        return self._pages.load(start, stop, picks)
 
     def close(self) -> None:
         self._pages.close()
@@ -345,18 +419,72 @@ class _Tiff(Pixels):
 class _Zarr(Pixels):
     """A zarr array (axes from its dimension names, else YX or CYX), or level 0 of an OME-Zarr image."""
 
-    def __init__(self, path: Path, movie: bool) -> None:
+    def __init__(self, path: Path, movie: bool, view: View) -> None:
         self._array, axes = find_image(path)
         stored, chunks = self._array.shape, self._array.chunks
         if len(axes) != len(stored):
             raise UserError(f"{path}: the axes of {stored} are not named; give the array dimension names (t, c, y, x)")
         chunk_bytes = math.prod(chunks) * self._array.dtype.itemsize
         rows = dict(zip(axes, chunks, strict=True)).get("Y", 1)
-        super().__init__(path, axes, stored, self._array.dtype, rows, chunk_bytes, movie)
+        super().__init__(path, axes, stored, self._array.dtype, rows, chunk_bytes, movie, view)
 
-    def _load(self, start: int, stop: int, frame: int | None) -> np.ndarray:
-        wanted = [slice(None)] * len(self.axes)
-        wanted[self.axes.index("Y")] = slice(start, stop)
-        if frame is not None and self._along is not None:
-            wanted[self._along] = slice(frame, frame + 1)
-        return np.asarray(self._array[tuple(wanted)])
+    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+        return np.asarray(self._array[self._slices(start, stop, picks)])
+
+
+class _Picture(Pixels):
+    """A JPEG, BMP or WebP, decoded as a whole; alpha is dropped, and other colours than RGB are converted."""
+
+    def __init__(self, path: Path, labels: bool, view: View) -> None:
+        if labels and path.suffix.lower() in LOSSY:
+            raise UserError(f"{path}: JPEG and WebP change values, so they hold no cell ids; save masks as PNG or TIFF")
+        with Image.open(path, formats=("JPEG", "BMP", "WEBP")) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise UserError(f"{path}: is an animation; save each frame as a file, or all as a TIFF stack")
+            if image.getexif().get(TURNED, 1) != 1:
+                tell_once(f"{path}: is marked as turned or mirrored; read as stored")
+            flat = image.mode in ("1", "L") or (labels and image.mode == "P")
+            self._mode = image.mode if flat else "RGB"
+            shape = (image.height, image.width, 1 if flat else 3)
+        super().__init__(path, "YXS", shape, np.uint8, shape[0], view=view)
+
+    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+        with Image.open(self.path, formats=("JPEG", "BMP", "WEBP")) as image:
+            array = np.asarray(image if image.mode == self._mode else image.convert(self._mode))
+        return array.reshape(self.height, self.width, -1)[start:stop]
+
+
+class _Array(Pixels):
+    """An array of numbers in a .npy file, mapped into memory: y x, y x c, c y x, or t before these.
+
+    The last axis is that of channels if it has at most FEW entries and the first one has more. Of three axes the first
+    is that of channels if it has at most MANY entries, and else counts pages.
+    """
+
+    FEW, MANY = 4, 10
+
+    def __init__(self, path: Path, movie: bool, view: View) -> None:
+        self._array = np.load(path, mmap_mode="r", allow_pickle=False)
+        shape, count = self._array.shape, self._array.ndim
+        if not 2 <= count <= 4:
+            raise UserError(f"{path}: its array is {shape}, no image (y, x) with channels or frames; save one image")
+        last = count > 2 and shape[-1] <= self.FEW < shape[-3]
+        axes = "YXC" if last else "CYX"[-count:] if count < 3 or shape[-3] <= self.MANY else "IYX"
+        super().__init__(path, axes if count < 4 else f"T{axes}", shape, self._array.dtype, 1, movie=movie, view=view)
+
+    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+        return np.asarray(self._array[self._slices(start, stop, picks)])
+
+
+class _Microscope(Pixels):
+    """A file of a microscope, of which bioio reads planes."""
+
+    def __init__(self, path: Path, movie: bool, view: View) -> None:
+        self._image = image = open_microscope(path)
+        super().__init__(path, image.dims.order, tuple(image.shape), image.dtype, image.dims.Y, movie=movie, view=view)
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(map(str, self._image.channel_names or ()))
+
+    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+        return np.asarray(self._image.dask_data[self._slices(start, stop, picks)])

@@ -20,6 +20,7 @@ from scipy import sparse
 
 from cytoforge.data.files import write_bytes
 from cytoforge.data.formats import MARK, Pixels, open_pixels, with_png_text
+from cytoforge.data.view import ALL, View, is_grey
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
@@ -31,23 +32,25 @@ def _single(pixels: Pixels) -> Pixels:
     if pixels.frames > 1:
         raise UserError(
             f"{pixels.path}: holds {pixels.frames} pages (axes {pixels.axes}) where one image is expected; "
-            "save each page as a file, make a movie of them with import movie, or store the axis as channels (C)"
+            "save each page as a file, make a movie of them with import movie, or store the axis as channels (C); of a "
+            "stack in depth --project max makes one plane"
         )
     return pixels
 
 
-def read_header(path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+def read_header(path: Path, view: View = ALL) -> tuple[tuple[int, int, int], np.dtype[Any]]:
     """Return (C, H, W) and the type of an image's values, without decoding it; raises as read_image."""
-    with open_pixels(path) as pixels:
+    with open_pixels(path, view=view) as pixels:
         return _single(pixels).shape[1:], pixels.dtype
 
 
-def read_image(path: Path | str) -> np.ndarray:
+def read_image(path: Path | str, view: View = ALL) -> np.ndarray:
     """Read one image as (C, H, W) in the file's own type: grey C = 1, RGB C = 3, alpha dropped.
 
-    Raises UserError when the file is missing, of another type, damaged, too large, or a stack.
+    `view` chooses channels, and makes one plane of a stack in depth. Raises UserError when the file is missing, of
+    another type, damaged, too large, or a stack.
     """
-    with open_pixels(Path(path)) as pixels:
+    with open_pixels(Path(path), view=view) as pixels:
         return np.asarray(_single(pixels).read()[0])
 
 
@@ -62,13 +65,14 @@ def read_labels(path: Path | str) -> np.ndarray:
 
 def frame_labels(pixels: Pixels, frame: int) -> np.ndarray:
     """Read one frame of an open file of label images as int32 (H, W); raises as read_labels."""
-    path = pixels.path
-    if pixels.shape[1] != 1:
+    path, stored = pixels.path, pixels.shape[1]
+    channels = pixels.read(frame=frame)[0] if stored in (1, 3) else np.empty((stored, 1, 1))
+    if not is_grey(channels):
         raise UserError(
-            f"{path}: a mask has one channel of cell ids, this has {pixels.shape[1]} (a colour picture of the "
+            f"{path}: a mask has one channel of cell ids, this has {stored} (a colour picture of the "
             "labels?); save the label image itself, as 16-bit grey"
         )
-    labels: np.ndarray = pixels.read(frame=frame)[0, 0]
+    labels: np.ndarray = channels[0]
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
         raise UserError(f"{path}: holds fractions or NaN, not cell ids (resized or smoothed?); save the integer labels")
     low, high = labels.min(), labels.max()
@@ -84,8 +88,8 @@ class RowReader:
     as a single block, are decoded once and kept in memory as a whole. Raises as read_image.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._pixels = _single(open_pixels(path))
+    def __init__(self, path: Path, view: View = ALL) -> None:
+        self._pixels = _single(open_pixels(path, view=view))
         self.shape = self._pixels.shape[1:]
         self.dtype = self._pixels.dtype
         self._held: np.ndarray | None = None
@@ -272,7 +276,7 @@ class Normalisation:
         stride = max(1, math.ceil(math.sqrt(height * width / SAMPLE)))
         sample: list[np.ndarray] = []
         extremes = np.array([[math.inf, -math.inf]] * channels)
-        for start, rows in _strips(source):
+        for start, rows in strips(source):
             if self.kind == "percentile":
                 sample.append(rows[:, -start % stride :: stride, ::stride].copy())  # a view would hold the strip
             for channel, limits in zip(rows, extremes, strict=True):
@@ -337,7 +341,7 @@ def units_agree(limits: np.ndarray, others: np.ndarray) -> bool:
     return bool((2 * common >= joint).all())
 
 
-def _strips(source: np.ndarray | RowReader) -> Iterator[tuple[int, np.ndarray]]:
+def strips(source: np.ndarray | RowReader) -> Iterator[tuple[int, np.ndarray]]:
     """Yield all rows in strips of bounded memory, each as first row and pixels (C, h, W)."""
     channels, height, width = source.shape
     step = max(1, STRIP_BYTES // max(channels * width * source.dtype.itemsize, 1))

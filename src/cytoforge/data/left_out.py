@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-from cytoforge.data.formats import SUFFIXES
+from cytoforge.data.formats import ARRAYS, PICTURES, SUFFIXES
 from cytoforge.data.ownership import MANIFEST
 from cytoforge.progress import counted
 
@@ -18,13 +18,13 @@ RESULTS = ("segment.json", "provenance.json", "statistics.json")  # files that m
 # documents and tables that accompany images
 PAPERS = (".txt", ".md", ".csv", ".tsv", ".xlsx", ".xls", ".docx", ".pdf", ".html", ".log", ".yml", ".yaml", ".toml")
 REMEDIES = {
-    "convert them to PNG or TIFF": (".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".heic"),
+    "convert them to PNG or TIFF": (".gif", ".jp2", ".heic"),
     "export them as TIFF, which Fiji does: File > Save As > Tiff": (
         *(".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif", ".oir", ".ims", ".vsi", ".stk", ".dv", ".zvi", ".sld"),
         *(".svs", ".ndpi", ".mrxs", ".scn", ".mrc", ".dm3", ".dm4", ".dcm", ".nrrd", ".nii", ".ics", ".ids"),
     ),
     "cytoforge import dataset reads the masks in them": ("_seg.npy",),
-    "save the arrays in them as TIFF": (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".raw"),
+    "save the arrays in them as TIFF": (".npz", ".h5", ".hdf5", ".mat", ".pkl", ".raw"),
     "unpack them": (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar"),
     "cytoforge import dataset reads outlines of COCO, LabelMe, QuPath and ImageJ": (".json", ".geojson", ".roi"),
     "save the outlines in them as label images, a number for each cell": (".xml",),
@@ -91,6 +91,8 @@ def _remedy(ending: str, named: str | None, parts: bool) -> str:
         return f"rename them: files that are read there are named {named}"
     if ending in SUFFIXES and parts:
         return "put images into images/ and masks into masks/"
+    if ending in (*PICTURES, *ARRAYS):
+        return "PNG, TIFF and zarr beside them are read, or give them as data of their own"
     remedy_for = next((remedy for remedy, endings in REMEDIES.items() if ending in endings), None)
     return remedy_for or "PNG, TIFF and zarr are read"
 

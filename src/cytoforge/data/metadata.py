@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from cytoforge.data.files import is_number
+from cytoforge.data.microscopes import PACKAGES, open_microscope
 from cytoforge.data.ngff import find_described, is_zarr
 from cytoforge.data.tiff import listening
 from cytoforge.progress import tell_once
@@ -41,7 +42,7 @@ NOTHING = Metadata()
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Return what a TIFF of ImageJ, an OME-TIFF or an OME-Zarr states in physical units, and its names of channels.
+    """Return what a TIFF of ImageJ, an OME-TIFF, an OME-Zarr or a file of a microscope states in physical units.
 
     Resolutions of prints (dots per inch or centimetre) and units such as pixel or inch say nothing about the size of a
     pixel, nor do pixels that are not square. What is damaged or missing says nothing: reading the pixels reports it.
@@ -49,6 +50,8 @@ def read_metadata(path: Path) -> Metadata:
     with contextlib.suppress(Exception):  # decoders raise anything on damaged bytes
         if is_zarr(path):
             return _of_zarr(path)
+        if path.suffix.lower() in PACKAGES:
+            return _of_microscope(path)
         if path.suffix.lower() in (".tif", ".tiff"):
             with listening(), tifffile.TiffFile(path) as file:
                 if file.is_ome:
@@ -135,6 +138,15 @@ def _of_zarr(path: Path) -> Metadata:
     interval, unit = sizes.get("t", nothing)
     names = tuple(str(channel.get("label", "")) for channel in attributes.get("omero", {}).get("channels", ()))
     return Metadata(_square(path, *sides), _positive(interval, MINUTES.get(_unit(unit))), names if any(names) else ())
+
+
+def _of_microscope(path: Path) -> Metadata:
+    """Read what bioio says: micrometers, and seconds or a timedelta from frame to frame."""
+    image = open_microscope(path)
+    sides = image.physical_pixel_sizes
+    interval = getattr(image.time_interval, "total_seconds", lambda: image.time_interval)()
+    names = tuple(map(str, image.channel_names or ()))
+    return Metadata(_square(path, (sides.X, 1.0), (sides.Y, 1.0)), _positive(interval, 1 / 60), names)
 
 
 def _square(path: Path, *sides: tuple[Any, float | None]) -> float | None:

@@ -15,6 +15,7 @@ from cytoforge.data.formats import image_files, open_pixels
 from cytoforge.data.images import frame_labels, read_image, read_labels
 from cytoforge.data.movie import is_movie, some
 from cytoforge.data.ngff import is_zarr
+from cytoforge.data.view import ALL, View
 from cytoforge.errors import UserError
 from cytoforge.progress import counted, tell_once
 
@@ -35,12 +36,13 @@ class Stack:
         return self.read()
 
 
-def open_stack(path: Path, *, labels: bool = False) -> Stack:
-    """Open the frames of a movie, or its label images: a TIFF or zarr, a folder of images, or a film.
+def open_stack(path: Path, *, labels: bool = False, view: View = ALL) -> Stack:
+    """Open the frames of a movie, or its label images: one image file, a folder of images, or a film.
 
     The images of a folder are in the natural order of their names, f2 before f10. Channels of a file without an axis
-    of time are taken for frames, and the user is told. Raises UserError for anything else, and for images of different
-    sizes, channels or types; iteration raises as read_image and read_labels.
+    of time are taken for frames, and the user is told. `view` chooses channels, and makes one plane of each stack in
+    depth. Raises UserError for anything else, and for images of different sizes, channels or types; iteration raises as
+    read_image and read_labels.
     """
     if path.suffix.lower() in FILMS and path.is_file():
         if labels:
@@ -48,19 +50,19 @@ def open_stack(path: Path, *, labels: bool = False) -> Stack:
         film = Film(path)
         return Stack(path, film.frames, film.shape, film.__iter__, (path,))
     if path.is_dir() and not is_zarr(path):
-        return _folder(path, labels)
-    with open_pixels(path, labels=labels, movie=True) as pixels:
+        return _folder(path, labels, view)
+    with open_pixels(path, labels=labels, movie=True, view=view) as pixels:
         frames, shape = pixels.frames, pixels.shape[1:]
 
     def read() -> Iterator[np.ndarray]:
-        with open_pixels(path, labels=labels, movie=True) as pixels:
+        with open_pixels(path, labels=labels, movie=True, view=view) as pixels:
             for frame in range(frames):
                 yield frame_labels(pixels, frame) if labels else pixels.read(frame=frame)[0]
 
     return Stack(path, frames, shape, read, (path,))
 
 
-def _folder(path: Path, labels: bool) -> Stack:
+def _folder(path: Path, labels: bool, view: View) -> Stack:
     if is_movie(path):
         raise UserError(f"{path}: is a movie folder already; use it as it is")
     files = sorted(image_files(path), key=lambda file: natural(file.stem))
@@ -71,7 +73,7 @@ def _folder(path: Path, labels: bool) -> Stack:
         tell_once(f"{path}: left out as no PNG, TIFF or zarr: {some('file', others)}")
     known: dict[tuple[tuple[int, int, int], np.dtype[Any] | None], Path] = {}
     for file in files:
-        with open_pixels(file, labels=labels) as pixels:
+        with open_pixels(file, labels=labels, view=view) as pixels:
             if pixels.frames > 1:
                 raise UserError(
                     f"{file}: holds {pixels.frames} frames in a folder of images; give that file by itself, or save "
@@ -88,9 +90,11 @@ def _folder(path: Path, labels: bool) -> Stack:
         known.setdefault(kind, file)
     _tell_gaps(path, files)
     (shape, _), _ = next(iter(known.items()))
-    return Stack(
-        path, len(files), shape, lambda: (read_labels(f) if labels else read_image(f) for f in files), tuple(files)
-    )
+
+    def read() -> Iterator[np.ndarray]:
+        return (read_labels(file) if labels else read_image(file, view) for file in files)
+
+    return Stack(path, len(files), shape, read, tuple(files))
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -202,15 +202,15 @@ class TiffPages:
             self.axes, self.stored = "I" + self.axes[inner:], (len(own), *self.stored[inner:])
         self._planes = [self._planes[number] for number in own]
 
-    def load(self, start: int, stop: int, axis: int | None = None, place: int = 0) -> np.ndarray:
-        """Return rows start..stop in the order of `axes`; along `axis`, if given, only index `place`, with length 1.
+    def load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+        """Return rows start..stop in the order of `axes`; axes in `picks` have length 1, at the index given there.
 
         Raises ValueError for damage.
         """
         lead, shape = self.stored[: self._inner], self.stored[self._inner :]
         numbers = np.arange(len(self._planes)).reshape(lead)
-        if axis is not None and axis < self._inner:
-            numbers = numbers.take([place], axis)
+        for axis, place in picks.items():
+            numbers = numbers.take([place], axis) if axis < self._inner else numbers
         height = self.stored[self.axes.index("Y")]
         rows = (slice(None),) * (self.axes.index("Y") - self._inner) + (slice(start, stop),)
         if stop - start < height:
@@ -221,7 +221,9 @@ class TiffPages:
                 out[...] = self._plane(self._planes[number], rows, stop - start == height).reshape(shape)
             refuse_damage(said)
         result = result.reshape(*numbers.shape, *shape)
-        return result if axis is None or axis < self._inner else result.take([place], axis)
+        for axis, place in picks.items():
+            result = result if axis < self._inner else result.take([place], axis)
+        return result
 
     def _plane(self, plane: Plane, rows: tuple[slice, ...], whole: bool) -> np.ndarray:
         shape = self.stored[self._inner :]

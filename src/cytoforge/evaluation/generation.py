@@ -15,7 +15,6 @@ from cytoforge.data.images import (
     Scaling,
     is_constant,
     read_header,
-    read_image,
     scaled_shape,
     units_agree,
     widened,
@@ -130,14 +129,14 @@ def open_images(comparison: ImageComparison) -> ImageSides:
     Raises UserError when a path holds no images, images are neither grey nor RGB or differ in that, or the truth is
     synthetic and that is not allowed.
     """
-    truth = Dataset.open(comparison.truth).images()
+    truth = Dataset.open(comparison.truth).images().alike()
     if not comparison.allow_synthetic and (witness := truth.synthetic()):
         raise UserError(
             f"{witness}: says that these images are synthetic, which is no ground truth; "
             "score against real images, or give --allow-synthetic"
         )
-    generated = Dataset.open(comparison.prediction).images()
-    training = Dataset.open(comparison.training).images() if comparison.training else None
+    generated = Dataset.open(comparison.prediction).images().alike()
+    training = Dataset.open(comparison.training).images().alike() if comparison.training else None
     for data in (truth, generated, training):
         if data is not None:
             data.check_looks(truth)
@@ -161,7 +160,7 @@ def open_images(comparison: ImageComparison) -> ImageSides:
 
 def _limits(data: Dataset) -> np.ndarray:
     """Return limits (C, 2) that enclose the percentiles 0.1 and 99.9 of every image of a set."""
-    measured = np.stack([Normalisation().measure(read_image(item.image)) for item in data.items if item.image])
+    measured = np.stack([Normalisation().measure(data.pixels(item)) for item in data.items if item.image])
     return np.stack([measured[:, :, 0].min(axis=0), measured[:, :, 1].max(axis=0)], axis=1)
 
 

@@ -139,7 +139,7 @@ def _open_side(path: Path, names: tuple[str, ...]) -> tuple[Dataset, list[_Found
     """Return the frames of a movie folder that can be scored, all together and by sequence."""
     if not movie.is_movie(path):
         raise movie.no_movie(path, "01/t000.tif, 01_GT/TRA/man_track000.tif ...")
-    data = Dataset.open(path, names)
+    data = Dataset.open(path, names).alike()
     found = [_scored(data, sequence) for sequence in movie.read_sequences(path, names)]
     return replace(data, items=tuple(item for _, items, _ in found for item in items.values())), found
 

@@ -64,7 +64,7 @@ def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None)
 
 def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> NDArray[np.float32]:
     """Return the middle of an image (C, H, W) in [-1, 1]."""
-    with RowReader(image_of(item)) as reader:
+    with images.reader(item) as reader:
         segmenter.check_channels(image_of(item), reader.shape[0])
         limits = images.limits_of(segmenter.normalisation.measure(reader))
         (top, bottom), (left, right) = (
@@ -84,9 +84,9 @@ def segment_dataset(
     Masks that the same segmenter made of the same images are kept, so interrupted work goes on. Raises UserError when
     images do not suit the segmenter, or masks of another origin would be replaced.
     """
-    items = images.images().items
-    known = segmenter.diameter
-    segmenter = fitted(segmenter, images.images(), diameter)
+    images = images.images().alike(segmenter.fixed_channels)
+    items, known = images.items, segmenter.diameter
+    segmenter = fitted(segmenter, images, diameter)
     cells_across = None if known is None else known / segmenter.scale
     record = Record.open(out, images, segmenter, overwrite)
     waiting = record.waiting(items, overwrite)
@@ -99,7 +99,7 @@ def segment_dataset(
                 progress((done + share) / len(waiting), name)
 
             started = monotonic()
-            with RowReader(image_of(item)) as reader:
+            with images.reader(item) as reader:
                 segmenter.check_channels(image_of(item), reader.shape[0])
                 limits = limits_of(segmenter, images, reader)
                 make_folder(out / UNFINISHED)
@@ -182,6 +182,7 @@ class Record:
                 raise UserError(f"{out}: lies among the {part} of {images.path}; give another --out")
         path = out / RECORD
         head: dict[str, Any] = {"run": str(segmenter.run), "fingerprint": segmenter.fingerprint, "tile": segmenter.tile}
+        head["view"] = images.view.told
         head["limits"] = None if images.limits is None else images.limits.tolist()
         head["scale"] = list(segmenter.scaling) if isinstance(segmenter.scaling, tuple) else segmenter.scaling
         files = [item.image for item in images.items if item.image]
@@ -195,13 +196,14 @@ class Record:
         parse(Stored, stored, path, "restore the file, or give another --out")
         folder.require()
         folder.refuse_foreign([RECORD])
-        stored = {"scale": head["scale"], **stored}  # records of earlier versions have none
-        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits", "scale"))
+        stored = {"scale": head["scale"], "view": head["view"], **stored}  # records of earlier versions have none
+        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits", "scale", "view"))
         if overwrite and (stored["finished"] or not same):
             return cls(out, head, anew=True)
         if not same:
             raise UserError(
-                f"{path}: another run, --tile or --diameter made these masks, or other limits of dataset.json; "
+                f"{path}: another run, --tile, --diameter or --channel made these masks, or other limits of "
+                "dataset.json; "
                 "give another --out, or --overwrite"
             )
         return cls(out, head, stored["masks"], stored.get("tile_disagreement"))

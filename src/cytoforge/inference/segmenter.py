@@ -196,6 +196,11 @@ class Segmenter(Loaded):
             diameter = segmenter.estimate_diameter([self.normalisation.apply(pixels, limits)])
         return pixels, limits, segmenter if diameter is None else segmenter.for_cells(diameter)
 
+    @property
+    def fixed_channels(self) -> int | None:
+        """How many channels images must have; None for the base model, which takes any."""
+        return self.channels if self.diameter is None else None
+
     def at(self, scale: float) -> Self:
         """Return this segmenter for images that were resized by `scale` already."""
         return replace(self, scaling=remaining(self.scaling, scale))
@@ -209,8 +214,9 @@ class Segmenter(Loaded):
     def check_channels(self, what: Path | str, channels: int) -> None:
         """Raise UserError unless an image has as many channels as those that the segmenter was trained on."""
         if channels != self.channels:
+            have = counted(channels, "channel")
             raise UserError(
-                f"{what}: has {counted(channels, 'channel')}, the run was trained on {self.channels}; convert the image"
+                f"{what}: has {have}, the run was trained on {self.channels}; choose by --channel, or convert the image"
             )
 
     def segment_rows(

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from cytoforge.cells.instances import relabel
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, is_too_long, read_json, utf8
-from cytoforge.data.images import RowReader
 from cytoforge.data.tracks import calibration_of
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
@@ -85,7 +84,8 @@ def suggest_crops(
     or OUT holds anything but an unfinished result of the same work.
     """
     items = _unlabelled(images)
-    segmenter = fitted(segmenter, replace(images, items=tuple(items)))
+    images = replace(images, items=tuple(items)).alike(segmenter.fixed_channels)
+    segmenter = fitted(segmenter, images)
     suffix = ".png" if all(image_of(item).suffix.lower() == ".png" for item in items) else ".tif"
     info = _info(segmenter, images, items, count)
     writer = DatasetWriter(out, info, overwrite=overwrite, suffix=suffix, beside=(TABLE, RECORD, PAGE))
@@ -176,6 +176,7 @@ def _info(segmenter: Segmenter, images: Dataset, items: Sequence[Item], count: i
         "run": segmenter.run.resolve().name,
         "fingerprint": segmenter.fingerprint,
         "count": count,
+        **images.view.told,
         "source_images": hashlib.sha256(utf8(listing)).hexdigest(),
         **{key: images.info[key] for key in ("limits", "scale") if key in images.info},
         **calibration_of(images.path, images.info, [image_of(item) for item in items]).info,
@@ -190,7 +191,7 @@ def _all_windows(
     progress = Progress("suggest")
     for position, item in enumerate(items, 1):
         if item.name not in known:
-            with RowReader(image_of(item)) as reader:
+            with images.reader(item) as reader:
                 segmenter.check_channels(image_of(item), reader.shape[0])
                 found = segmenter.disagreement_rows(reader, limits_of(segmenter, images, reader))
                 windows = windows_of(found, (reader.shape[1], reader.shape[2]), count)
@@ -210,7 +211,7 @@ def _write_crops(
     """Write crops that are not there yet, and return pictures by name: each crop, and with its cells outlined."""
     pictures: dict[str, list[Pixels]] = {}
     for item in dict.fromkeys(suggestion.item for suggestion in chosen):
-        with RowReader(image_of(item)) as reader, tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
+        with images.reader(item) as reader, tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
             limits = limits_of(segmenter, images, reader)
             labels, _ = segmenter.segment_rows(reader, limits, Path(folder))
             for suggestion in (other for other in chosen if other.item == item):

@@ -96,6 +96,7 @@ def track_movie(
     check_movie(path, out, overwrite=overwrite)
     chosen = movie.read_sequences(path, sequences)
     dataset = Dataset.open(path, tuple(sequences))
+    dataset = dataset.alike() if tracker.linker.wants_images else dataset
     notes = list(dataset.left_out)
     given = [None if segmenter else _given(dataset, sequence) for sequence in chosen]
     for masks, sequence in zip(given, chosen, strict=True):
@@ -234,7 +235,7 @@ def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> 
 def _image(masks: Masks, number: int) -> np.ndarray:
     if number not in masks.frames:
         raise UserError(f"{masks.files[number]}: has no frame, which this tracker looks at; add it")
-    image, normalisation = read_image(masks.frames[number]), Normalisation()
+    image, normalisation = read_image(masks.frames[number], masks.movie.view), Normalisation()
     return normalisation.apply(image, masks.movie.limits_of(normalisation.measure(image)))
 
 

@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, command
+from cytoforge.settings.reading import Reading
 
 
 @command
-class Segment:
+class Segment(Reading):
     """Segment images with the base model or a trained run: label images of the original size in OUT/masks.
 
     IMAGES is a dataset, a folder of images, one file or a movie folder, of any size.
@@ -20,6 +21,7 @@ class Segment:
       cytoforge segment base IMAGES --out OUT
       cytoforge segment base IMAGES --out OUT --diameter 30
       cytoforge segment RUN IMAGES --out OUT
+      cytoforge segment base IMAGES --out OUT --channel DAPI --project max
     """
 
     run: Positional[RunFolder]
@@ -43,7 +45,7 @@ class Segment:
 
 
 @command
-class Suggest:
+class Suggest(Reading):
     """Find out which images to label next: crops of those about which a run contradicts itself most, in OUT.
 
     IMAGES is a dataset, a folder of images, one file or a movie folder, of any size; images with a mask are passed
@@ -205,7 +207,7 @@ class Track:
 
 
 @command
-class Check:
+class Check(Reading):
     """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
 
     Exit status 1 if there are errors.
@@ -270,7 +272,7 @@ class ImportDataset:
 
 
 @command
-class ImportMovie:
+class ImportMovie(Reading):
     """Turn a stack, a folder of images or a film into a movie folder, and tracked masks, too, if there are any.
 
     A stack is one file with a page per frame; images of a folder are put in the order of their names, f2 before f10.
@@ -280,6 +282,7 @@ class ImportMovie:
       cytoforge import movie FRAMES.tif --out OUT
       cytoforge import movie FRAMES.tif --masks TRACKED.tif --out OUT
       cytoforge import movie FILM.mp4 --out OUT
+      cytoforge import movie FRAMES.ome.tif --out OUT --channel 2 --project max
     """
 
     stack: Positional[Present]

@@ -9,6 +9,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from cytoforge.places import SCRATCH
 from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, Size, StartFolder, command
+from cytoforge.settings.reading import Reading
 
 Method = Literal["conventional", "cyclegan", "two-stage", "mean-teacher"]
 Condition = Literal["mask", "instances"]
@@ -24,7 +25,7 @@ WIDTHS = {"tiny": 8, "small": 16, "paper": 64}  # of the generators, which bound
 
 
 @command
-class Training:
+class Training(Reading):
     """The flags of every training."""
 
     data: Positional[Present]

@@ -10,9 +10,10 @@ import numpy as np
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import digest
-from cytoforge.data.images import Normalisation, Scaling, is_blank, read_header, remaining, scaled_shape
+from cytoforge.data.images import Normalisation, Scaling, is_blank, remaining, scaled_shape
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
+from cytoforge.data.view import ALL, View
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
 from cytoforge.progress import counted
@@ -90,14 +91,16 @@ def open_data(
     those of --validation, too, and when nothing is left for training or validation.
     """
     tracked = use == "tracks"
-    dataset = _open(data.path, data.sequences, tracked)
+    dataset = _open(data.path, data.sequences, tracked, data.view)
     dataset = dataset.numbered(binary=masks.binary, otherwise=masks.otherwise)
     notes = [*dataset.notes, *(_sequences(dataset) if use != "images" else ())]
     if dataset.synthetic():
         notes.append(f"{data.path}: these images are synthetic; the validation score says little about real ones")
 
     training, held = _split(data, seed, dataset, tracked)
-    channels = replace(training, items=(*training.items, *held.items)).channels()
+    together = replace(training, items=(*training.items, *held.items)).alike()
+    channels, view = together.channels(), together.view
+    training, held = replace(training, view=view), replace(held, view=view)
     if data.validation is not None:
         held = held.numbered(binary=masks.binary, otherwise=masks.otherwise)
         notes += [*held.left_out, *(held.notes[-1:] if held.binary and not dataset.binary else ())]
@@ -156,7 +159,7 @@ def with_scale(data: Data, diameter: float, seed: int) -> tuple[Data, list[str]]
     """
     if data.resize is not None:
         return data, []
-    dataset = _open(data.path, data.sequences, tracked=False).numbered(binary=True)
+    dataset = _open(data.path, data.sequences, tracked=False, view=data.view).numbered(binary=True)
     dataset = dataset if data.limit is None else dataset.limited(data.limit, seed)
     items = dataset.items[:: max(len(dataset.items) // MEASURED, 1)]
     sizes = np.concatenate([cell_diameters(dataset.read_labels(item)) for item in items])
@@ -189,8 +192,8 @@ def common_limits(dataset: Dataset) -> dict[str, np.ndarray]:
     return {group: replace(dataset, items=tuple(each)).common_limits() for group, each in groups.items()}
 
 
-def _open(path: Path, sequences: tuple[str, ...], tracked: bool) -> Dataset:
-    found = Dataset.open(path, sequences)
+def _open(path: Path, sequences: tuple[str, ...], tracked: bool, view: View = ALL) -> Dataset:
+    found = Dataset.open(path, sequences, view=view)
     if not found.info.get("complete", True):
         raise UserError(f"{path}: is not finished; repeat the command that began to write it")
     return found.tracked() if tracked else found.pairs()
@@ -221,7 +224,7 @@ def open_synthetic(
     if data.synthetic is None:
         return None, None
     source: SyntheticData = data.synthetic
-    dataset = _open(source.path, (), tracked)
+    dataset = _open(source.path, (), tracked).alike(channels)
     if not dataset.synthetic():
         raise UserError(
             f'{source.path / INFO}: does not say that these images are synthetic; write {{"synthetic": true}} '
@@ -262,7 +265,7 @@ def open_unlabelled(data: Data, training: TrainingData) -> Unlabelled | None:
     """
     if data.unlabelled is None:
         return None
-    dataset = Dataset.open(data.unlabelled).images()
+    dataset = Dataset.open(data.unlabelled, view=data.view).images().alike(training.channels)
     held = {digest(item.image) for item in training.held if item.image is not None}
     kept = tuple(item for item in dataset.items if item.image is not None and digest(item.image) not in held)
     notes = list(dataset.left_out)
@@ -306,7 +309,7 @@ def _split(data: Data, seed: int, dataset: Dataset, tracked: bool) -> tuple[Data
         others: tuple[str, ...] = ()
         if data.sequences and data.validation.resolve() == data.path.resolve():
             others = tuple(sorted({str(item.group) for item in Dataset.open(data.path).items} - set(data.sequences)))
-        held = _open(data.validation, others, tracked)
+        held = _open(data.validation, others, tracked, data.view)
         if witness := held.synthetic():
             raise UserError(
                 f"{witness}: says that these images are synthetic, which is no measure of a "
@@ -336,6 +339,6 @@ def _few(dataset: Dataset, scaling: Scaling) -> bool:
     """Tell whether a whole image is too much to be held out, and strips of all are high enough for the network."""
     if len(dataset.items) > FEW_IMAGES or any(item.frame is not None for item in dataset.items):
         return False
-    shapes = [read_header(item.image)[0] for item in dataset.items if item.image is not None]
+    shapes = [dataset.shape(item) for item in dataset.items if item.image is not None]
     lowest = min(scaled_shape(shape, remaining(scaling, dataset.scale))[0] for shape in shapes)
     return lowest * 0.2 >= LEAST_STRIP

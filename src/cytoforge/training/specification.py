@@ -10,6 +10,7 @@ from typing import Literal
 
 from cytoforge.data.dataset import By
 from cytoforge.data.images import Scaling
+from cytoforge.data.view import View
 from cytoforge.progress import counted
 
 Schedule = Literal["mix", "pretrain"]
@@ -66,6 +67,15 @@ class Data:
     synthetic: SyntheticData | None = None
     unlabelled: Path | None = None
     """images without masks to learn from, too"""
+    channels: tuple[str, ...] = ()
+    """channels of the images to use, by name or number from 1; all if empty"""
+    project: str | None = None
+    """how a stack in depth becomes one plane: max, mean or the number of a slice"""
+
+    @property
+    def view(self) -> View:
+        """What is read of the images."""
+        return View(self.channels, self.project)
 
     @property
     def scaling(self) -> Scaling:

@@ -21,20 +21,17 @@ from PIL import Image
 from cytoforge.cells.labels import connected
 from cytoforge.cells.outlines import Region, fill, paint
 from cytoforge.data.files import is_number
-from cytoforge.data.formats import MAX_BYTES, MAX_SIDE, SUFFIXES, reading
+from cytoforge.data.formats import MAX_BYTES, MAX_SIDE, PICTURES, PRIMARY, TURNED, reading
 from cytoforge.data.images import read_header, read_image, read_labels
 from cytoforge.data.left_out import is_junk
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import judge, traits
 from cytoforge.progress import counted
 
-OTHERS = (".jpg", ".jpeg", ".bmp")
-"""Images that only an import reads, beside PNG and TIFF"""
-ENDINGS = tuple(suffix for suffix in SUFFIXES if suffix != ".zarr") + OTHERS
+ENDINGS = tuple(suffix for suffix in PRIMARY if suffix != ".zarr") + PICTURES
 MOST = 2_000_000  # files below a folder
 NAMED = 3  # number of things that a message names
 NAME = 120  # greatest number of letters of a name that is written
-ORIENTATION = 0x0112  # EXIF tag
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]+')  # on any common system
 Size = tuple[int, int]
 
@@ -203,25 +200,20 @@ def stem(name: str) -> str:
 
 
 def read_picture(path: Path) -> NDArray[Any]:
-    """Read an image (C, H, W) in its own type, also those with an ending of OTHERS; raises UserError."""
-    if path.suffix.lower() not in OTHERS:
-        return read_image(path)
-    with reading(path), Image.open(path, formats=("JPEG", "BMP")) as image:
-        picture_size(path)
-        pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+    """Read an image (C, H, W) in its own type; raises UserError as picture_size and read_image."""
+    picture_size(path)
+    return read_image(path)
 
 
 def picture_size(path: Path) -> Size:
-    """Return height and width of an image without decoding it; raises UserError as read_picture."""
-    if path.suffix.lower() not in OTHERS:
-        (_, height, width), _ = read_header(path)
-        return height, width
-    with reading(path), Image.open(path, formats=("JPEG", "BMP")) as image:
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            raise UserError(f"{path}: is stored turned, and the outlines may be of either view; save it upright")
-        checked_size(path, image.height, image.width)
-        return image.height, image.width
+    """Return height and width of an image without decoding it; raises UserError where it is stored turned."""
+    if path.suffix.lower() in PICTURES:
+        with reading(path), Image.open(path, formats=("JPEG", "BMP", "WEBP")) as image:
+            if image.getexif().get(TURNED, 1) != 1:
+                raise UserError(f"{path}: is stored turned, and the outlines may be of either view; save it upright")
+            checked_size(path, image.height, image.width)
+    (_, height, width), _ = read_header(path)
+    return height, width
 
 
 def checked_size(path: Path, height: object, width: object) -> Size:
