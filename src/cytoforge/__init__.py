@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cytoforge.data.images import read_labels as read_labels
     from cytoforge.errors import Interrupted as Interrupted
     from cytoforge.errors import UserError as UserError
+    from cytoforge.evaluation.measurement import measure as measure
     from cytoforge.inference.image_generator import ImageGenerator as ImageGenerator
     from cytoforge.inference.load import load_network as load_network
     from cytoforge.inference.movie_generator import MovieGenerator as MovieGenerator
@@ -34,6 +35,7 @@ _PUBLIC = {  # module: names, imported on first use, so that `import cytoforge` 
         "train_tracker",
     ),
     "data.images": ("read_image", "read_labels"),
+    "evaluation.measurement": ("measure",),
     "errors": ("Interrupted", "UserError"),
     "inference.image_generator": ("ImageGenerator",),
     "inference.load": ("load_network",),

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train movie": ("TrainMovie", "commands.train:train_movie", "an annotated movie to a movie generator"),
     "train tracker": ("TrainTracker", "commands.train:train_tracker", "a tracked movie to a tracker"),
     "segment": ("Segment", "commands.segment:segment", "images to masks with a trained run"),
+    "measure": ("Measure", "commands.measure:measure", "images and masks to a table of cells, by group"),
     "suggest": ("Suggest", "commands.suggest:suggest", "which unlabelled images to label next, as crops to annotate"),
     "generate images": ("GenerateImages", "commands.generate:generate", "masks to images, with a trained generator"),
     "generate movie": (

@@ -18,7 +18,7 @@ from cytoforge.data.interchange import other_format
 from cytoforge.data.tracks import calibration_of
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Regions, Traits, judge, traits
-from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale
+from cytoforge.metrics.morphology import FITTING_DIAMETER, fitting_scale, median_diameter
 from cytoforge.progress import Progress, counted
 from cytoforge.settings import Check
 
@@ -250,11 +250,6 @@ def _look_at_whole(found: Survey, facts: Facts, dataset: Dataset, areas: np.ndar
         found.error(dataset.path, "no mask holds a cell", "export the masks again")
     if areas.size:
         facts.diameter = round(median_diameter(areas), 1)
-
-
-def median_diameter(areas: np.ndarray) -> float:
-    """Return the median diameter of circles of the given areas, in pixels."""
-    return float(np.median(2 * np.sqrt(areas / np.pi)))
 
 
 def _tracks_said(sequence: movie.Sequence) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -468,7 +468,8 @@ class Dataset:
         """
         ours, theirs = ([item.image for item in data.items if item.image] for data in (self, other))
         views = dict.fromkeys(ours, self.view) | dict.fromkeys(theirs, other.view)
-        for key in (lambda image: digest(image), lambda image: _pixels(image, views[image])):
+        keys: tuple[Callable[[Path], str], ...] = (digest, lambda image: _pixels(image, views[image]))
+        for key in keys:
             known = {key(image): image for image in ours}
             for image in theirs:
                 if (value := key(image)) in known and not is_blank(read_image(image, views[image])):

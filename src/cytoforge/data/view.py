@@ -52,7 +52,8 @@ class View:
         if self.project == "max":
             return np.asarray(stack.max(axis=axis, keepdims=True))
         mean = stack.mean(axis=axis, keepdims=True, dtype=np.float64)
-        return (np.rint(mean) if stack.dtype.kind in "iu" else mean).astype(stack.dtype)
+        plane: np.ndarray = (np.rint(mean) if stack.dtype.kind in "iu" else mean).astype(stack.dtype)
+        return plane
 
     def places(self, path: Path, names: Sequence[str], count: int) -> list[int]:
         """Return the indices of the chosen channels among `count`, of which some or none have names.

@@ -56,27 +56,28 @@ def morphology(labels: Labels) -> Morphology:
     return Morphology(
         area=area,
         eccentricity=np.sqrt(2 * half / np.where(middle > 0, middle + half, 1)),
-        neighbour_distance=_nearest(np.stack([centre_y, centre_x], axis=1)),
+        neighbour_distance=nearest_distance(np.stack([centre_y, centre_x], axis=1)),
         count=ids.size,
         coverage=y.size / labels.size if labels.size else 0.0,
-        touching=len(_touching(labels)) / ids.size if ids.size else float("nan"),
+        touching=np.unique(contacts(labels)).size / ids.size if ids.size else float("nan"),
     )
 
 
-def _nearest(points: Floats) -> Floats:
+def nearest_distance(points: Floats) -> Floats:
+    """Return the distance (N,) from each point (N, 2) to the nearest other one; nan if there is only one."""
     if len(points) < 2:
         return np.full(len(points), np.nan)
     distances: Floats = KDTree(points).query(points, k=2)[0][:, 1]
     return distances
 
 
-def _touching(labels: Labels) -> set[int]:
-    """Return the ids of the cells that share a pixel side with another cell."""
-    found: set[int] = set()
+def contacts(labels: Labels) -> NDArray[np.integer[Any]]:
+    """Return the pairs of ids (N, 2), in ascending order, of cells that have a pixel side in common."""
+    pairs = []
     for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
         border = (one != other) & (one > 0) & (other > 0)
-        found.update(one[border].tolist(), other[border].tolist())
-    return found
+        pairs.append(np.sort(np.stack([one[border], other[border]], axis=1), axis=1))
+    return np.unique(np.concatenate(pairs), axis=0)
 
 
 def pooled(images: Iterable[Morphology], statistic: str) -> Floats:
@@ -120,6 +121,11 @@ def kolmogorov_smirnov(one: Floats, other: Floats) -> float | None:
 SEGMENTED_DIAMETER = 22.0
 """px across that cells have for segmenters whose scale is found from the masks"""
 FITTING_DIAMETER = 16.0  # px: a window of the small preset holds about twenty cells of this size
+
+
+def median_diameter(areas: NDArray[Any]) -> float:
+    """Return the median diameter of circles of the given areas, in pixels."""
+    return float(np.median(2 * np.sqrt(areas / np.pi)))
 
 
 def fitting_scale(diameter: float, fitting: float = FITTING_DIAMETER) -> float | None:

@@ -18,6 +18,7 @@ from cytoforge.settings.commands import (
     Suggest,
     Track,
 )
+from cytoforge.settings.measure import Measure
 from cytoforge.settings.reading import Reading
 from cytoforge.settings.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
 from cytoforge.settings.study import (
@@ -60,6 +61,7 @@ __all__ = [
     "ImportMovie",
     "ImportTracks",
     "Limited",
+    "Measure",
     "PainterTraining",
     "Reading",
     "Scaled",

@@ -1,5 +1,6 @@
 """Declaration and checking of settings: dataclasses whose error messages name flags, and early checks of paths."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -38,7 +39,7 @@ def check_places(settings: Any) -> None:
                 place.check(path, overwrite=overwrite)
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def command(kind: type) -> Any:
     """Make a frozen, validated dataclass whose errors are one sentence in the names of the flags.
 

@@ -1,5 +1,6 @@
 """Tables of cells as CSV: features with their units, and tracks for the tracks layer of napari."""
 
+import contextlib
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -16,7 +17,7 @@ from cytoforge.data.tracks import Calibration, Spots, linked
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells
 
-LENGTHS = {"y": 1, "x": 1, "area": 2, "perimeter": 1, "major_axis": 1, "minor_axis": 1}
+LENGTHS = {"y": 1, "x": 1, "area": 2, "diameter": 1, "perimeter": 1, "major_axis": 1, "minor_axis": 1, "nearest": 1}
 """Features measured in pixels, and the power of the pixel size in their unit"""
 INNER = {"point_y", "point_x", "spot", "before"}
 """Columns of `metrics.cells.follow` that only other formats use"""
@@ -25,10 +26,17 @@ PARENT = "parent_track_id"
 DEPTH = "z"
 OTHER_NAMES = {"track_id": ("trackid", "track", "id"), "t": ("frame", "time"), PARENT: ("parent",)}
 """Names of these columns in other programs, in lower case"""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First letters by which a spreadsheet takes a text for a formula, and runs it"""
 
 
 def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str, tuple[str, float]]:
-    """Return for each feature its column name, which ends in the unit if there is one, and its factor to that unit."""
+    """Return for each feature its column name, which ends in the unit if there is one, and its factor to that unit.
+
+    The labels of cells that have a frame, too, are those of their tracks.
+    """
+    cells = tuple(cells)
+    label = "track" if "frame" in cells else "label"
     size, length = calibration.length
     interval, time = calibration.time
     columns = {}
@@ -36,6 +44,11 @@ def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str,
         if name in LENGTHS:
             power = LENGTHS[name]
             columns[name] = (f"{name}_{length}{power if power > 1 else ''}", size**power)
+        elif name == "density":
+            area = "mm2" if length == "um" else "megapixel"
+            columns[name] = (f"density_per_{area}", 1e6 / size**2)
+        elif name == "orientation":
+            columns[name] = ("orientation_degrees", 1.0)
         elif name == "speed":
             columns[name] = (f"speed_{length}_per_{time}", size / interval)
         elif name == "age":
@@ -44,7 +57,7 @@ def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str,
             columns[name] = ("frame", 1.0)
             columns["time"] = (f"time_{time}", interval)
         elif name not in INNER:
-            columns[name] = ("track" if name == "label" else name, 1.0)
+            columns[name] = (label if name == "label" else name, 1.0)
     return columns
 
 
@@ -54,17 +67,55 @@ def write_features(path: Path, frames: Iterable[Cells], calibration: Calibration
     Numbers that are not ids or counts have six significant digits; nan becomes an empty field. Raises
     UserError when the file cannot be written.
     """
+    return write_cells(path, (({}, cells, calibration) for cells in frames))
+
+
+def write_cells(path: Path, tables: Iterable[tuple[Mapping[str, str], Cells, Calibration]]) -> int:
+    """Write the cells of several images or frames as one table, each with texts by column and its own calibration.
+
+    Columns are those of the first table, which may hold no cell. Numbers are written as write_features does, texts so
+    that no spreadsheet takes them for formulas. Returns the number of rows; raises UserError when the file cannot be
+    written.
+    """
     rows = 0
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
-        for number, cells in enumerate(frames):
-            columns = feature_columns(cells, calibration)
+        for number, (texts, cells, calibration) in enumerate(tables):
+            columns, count = feature_columns(cells, calibration), len(cells["label"])
             if number == 0:
-                writer.writerow(name for name, _ in columns.values())
+                writer.writerow([*map(harmless, texts), *(name for name, _ in columns.values())])
             values = [_texts(cells["frame" if name == "time" else name], by) for name, (_, by) in columns.items()]
-            writer.writerows(zip(*values, strict=True))
-            rows += len(cells["label"])
+            writer.writerows(zip(*([harmless(text)] * count for text in texts.values()), *values, strict=True))
+            rows += count
     return rows
+
+
+@contextlib.contextmanager
+def _table(path: Path) -> Iterator[Any]:
+    """Open a CSV that gets its name when it is complete; letters that UTF-8 lacks are written as \\udc80."""
+    options = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with atomic(path) as temporary, temporary.open("w", **options) as file:
+        yield csv.writer(file, lineterminator="\n")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, str | int | float]]) -> None:
+    """Write rows that have the same columns as a table; numbers and texts as write_cells does."""
+    with (
+        atomic(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(harmless, rows[0] if rows else ()))
+        for row in rows:
+            writer.writerow(harmless(v) if isinstance(v, str) else _texts(np.array([v]), 1)[0] for v in row.values())
+
+
+def harmless(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: one that begins like one gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _texts(values: NDArray[Any], factor: float) -> list[str]:
@@ -77,8 +128,7 @@ def write_napari(path: Path, cells: Cells, tracks: Sequence[Track]) -> None:
     """Write `track_id,t,y,x,parent_track_id`, sorted by track and frame, in pixels and frames; 0: no parent."""
     parents = {track.label: track.parent for track in tracks}
     order = np.lexsort((cells["frame"], cells["label"]))
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with _table(path) as writer:
         writer.writerow((*NAPARI, PARENT))
         for k in order.tolist():
             label = int(cells["label"][k])

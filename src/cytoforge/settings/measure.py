@@ -1,0 +1,57 @@
+"""Settings of `cytoforge measure`."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from tyro.conf import Positional, UseAppendAction
+
+from cytoforge.settings.base import Present, command
+from cytoforge.settings.reading import Reading
+
+
+@command
+class Measure(Reading):
+    """Measure every cell of images: a table of size, shape, grey values, neighbours and density, and a summary.
+
+    IMAGES is a dataset, a folder of images or one file, and MASKS label images of the same names, such as what segment
+    wrote. OUT has a row for each cell; beside it are written OUT-summary.csv, a row for each group and measure, and
+    both as figures, OUT.html and OUT.png. Lengths are in micrometers where the size of a pixel is known, else in
+    pixels.
+
+    Examples:
+      cytoforge measure IMAGES MASKS --out cells.csv
+      cytoforge measure IMAGES MASKS --out cells.csv --pixel-size 0.65
+      cytoforge measure IMAGES MASKS --out cells.csv --groups "(?P<drug>[a-z]+)_(?P<well>[A-H]\\d+)"
+    """
+
+    images: Positional[Present]
+    """what to measure"""
+    masks: Positional[Present]
+    """label images of the cells: a dataset, a folder of masks or one file"""
+    out: Path
+    """table to write, such as cells.csv"""
+    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    """micrometers; without it that of dataset.json, else what the files state (ImageJ, OME-TIFF, OME-Zarr)"""
+    groups: str | None = None
+    """regular expression whose named groups become columns, from the names of the images: "(?P<drug>[a-z]+)_" """
+    radius: Annotated[float, Field(gt=0, examples=[100])] | None = None
+    """how far neighbours are, in the unit of the table; five median diameters of the cells without it"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
+    overwrite: bool = False
+    """replace an existing table and its summary"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Measure":
+        if self.out.suffix.lower() != ".csv":
+            raise ValueError(f"--out {self.out}: is a table; give a name such as {self.out.name or 'cells'}.csv")
+        if self.groups is not None:
+            try:
+                named = re.compile(self.groups).groupindex
+            except re.error as error:
+                raise ValueError(f"--groups {self.groups}: is no regular expression ({error})") from None
+            if not named:
+                raise ValueError(f'--groups {self.groups}: names no group; write it like "(?P<drug>[a-z]+)_"')
+        return self
