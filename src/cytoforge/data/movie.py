@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from cytoforge.cells.labels import dense, renumbered
+from cytoforge.data.formats import image_files
 from cytoforge.data.images import Mark, encode_image, encode_labels, read_labels
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import left_out as left_out_of
@@ -133,6 +134,10 @@ def no_movie(
     """Return the error for a path that is no movie folder; for a part of one it names the whole movie."""
     if whole := movie_of(path):
         return UserError(f"{path}: is a part of the movie {whole}; give that folder")
+    if path.is_file() or image_files(path):
+        what = "a file" if path.is_file() else "a folder of images"
+        makes = f"cytoforge import movie {path} --out MOVIE makes one of its frames"
+        return UserError(f"{path}: is no movie folder ({like}) but {what}; {makes}, give that")
     return UserError(f"{path}: is no movie folder ({like}); {remedy}")
 
 

@@ -187,7 +187,7 @@ def page(measurement: Measurement, chart: Figure, table: str) -> Report:
     report.figure(chart, caption)
     panels = _panels(measurement)
     header = [*measurement.images[0].groups, "images", "cells", *panels.values()]
-    rows = []
+    rows: list[list[str | int]] = []
     for group, images in groups.items():
         medians = [_spread(values(images, name).cells) for name in panels]
         rows.append([*group, len(images), sum(len(one.cells["label"]) for one in images), *medians])
@@ -209,4 +209,5 @@ def _spread(cells: Floats) -> str:
     if not cells.size:
         return "–"
     low, median, high = np.quantile(cells, (0.25, 0.5, 0.75))
-    return f"{median:.4g} [{low:.4g} to {high:.4g}]"
+    short, lowest, highest = (f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}" for x in (median, low, high))
+    return f"{short} [{lowest} to {highest}]".replace("-", "−")

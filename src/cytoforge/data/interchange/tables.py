@@ -96,8 +96,7 @@ def write_cells(path: Path, tables: Iterable[tuple[Mapping[str, str], Cells, Cal
 @contextlib.contextmanager
 def _table(path: Path) -> Iterator[Any]:
     """Open a CSV that gets its name when it is complete; letters that UTF-8 lacks are written as \\udc80."""
-    options = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with atomic(path) as temporary, temporary.open("w", **options) as file:
+    with atomic(path) as temporary, temporary.open("w", -1, "utf-8", "backslashreplace", "") as file:
         yield csv.writer(file, lineterminator="\n")
 
 
