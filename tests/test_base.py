@@ -180,7 +180,7 @@ def test_the_command_finds_cells_and_says_how_large_they_are(
         one, other = (read_labels(folder / "masks" / f"n{number}.tif") for folder in (out, again))
         np.testing.assert_array_equal(one, other)
     assert main([*line, str(2 * across), "--out", str(out)]) == 2
-    assert "another run, --tile or --diameter made these masks" in capsys.readouterr().err
+    assert "another run, --tile, --views or --diameter made these masks" in capsys.readouterr().err
     assert main([*line, str(2 * across), "--out", str(tmp_path / "coarse")]) == 0
     assert record_of(tmp_path / "coarse")["scale"] == pytest.approx(base.diameter / across / 2)
 

@@ -464,7 +464,7 @@ def test_what_segment_finds_is_what_validation_found(tmp_path: Path, capsys: pyt
     assert best > 0.02
     for number, images in enumerate((val, val / "images")):
         out, scores = tmp_path / f"out{number}", tmp_path / f"{number}.json"
-        assert main(["segment", str(tmp_path / "run"), str(images), "--out", str(out)]) == 0
+        assert main(["segment", str(tmp_path / "run"), str(images), "--out", str(out), "--views", "1"]) == 0
         assert main(["score", "segmentation", str(out), str(val), "--json", str(scores)]) == 0
         found = json.loads(scores.read_text())["mean"]["f_score"]
         assert np.mean([one["value"] for one in found]) == pytest.approx(best)

@@ -181,6 +181,7 @@ class Record:
                 raise UserError(f"{out}: lies among the {part} of {images.path}; give another --out")
         path = out / RECORD
         head: dict[str, Any] = {"run": str(segmenter.run), "fingerprint": segmenter.fingerprint, "tile": segmenter.tile}
+        head["views"] = segmenter.views
         head["limits"] = None if images.limits is None else images.limits.tolist()
         head["scale"] = list(segmenter.scaling) if isinstance(segmenter.scaling, tuple) else segmenter.scaling
         folder = OutputFolder(out, OWNER)
@@ -192,14 +193,14 @@ class Record:
         parse(Stored, stored, path, "restore the file, or give another --out")
         folder.require()
         folder.refuse_foreign([RECORD])
-        stored = {"scale": head["scale"], **stored}  # records of earlier versions have none
-        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits", "scale"))
+        stored = {"scale": head["scale"], "views": 1, **stored}  # records of earlier versions have none
+        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "views", "limits", "scale"))
         if overwrite and (stored["finished"] or not same):
             return cls(out, head, anew=True)
         if not same:
             raise UserError(
-                f"{path}: another run, --tile or --diameter made these masks, or other limits of dataset.json; "
-                "give another --out, or --overwrite"
+                f"{path}: another run, --tile, --views or --diameter made these masks, or other limits of "
+                "dataset.json; give another --out, or --overwrite"
             )
         return cls(out, head, stored["masks"], stored.get("tile_disagreement"))
 
