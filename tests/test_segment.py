@@ -30,7 +30,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import segment as module
 from cytoforge.inference import strips
-from cytoforge.inference.load import load_network
+from cytoforge.inference.load import InBfloat16, choose_precision, load_network
 from cytoforge.inference.segmenter import RowFile, Segmenter, segment_array
 from cytoforge.inference.strips import Decode, StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
@@ -40,6 +40,7 @@ from cytoforge.networks.style_unet import StyleUNet
 from cytoforge.settings import Segment
 
 BOUNDARY = TARGETS["boundary"]
+HALF = choose_precision("auto", "cpu") == "bfloat16"
 
 
 class Toy(nn.Module):
@@ -186,6 +187,19 @@ def test_views_are_the_mean_of_mirror_images() -> None:
     np.testing.assert_allclose(turned, four, atol=1e-6)
     with pytest.raises(ValueError, match="1, 2 or 4 views, got 3"):
         probabilities_of(network, image, 64, 3)
+
+
+def test_bfloat16_is_close_and_exact_in_tiles() -> None:
+    network, image = random_unet(), random_image((131, 160))
+    half = InBfloat16(network)
+    assert (margin(half), smallest_tile(half)) == (margin(network), smallest_tile(network))
+    whole = probabilities_of(half, image, 160)
+    assert whole.dtype == np.float32
+    difference = np.abs(whole - probabilities_of(network, image, 160)).max()
+    assert 1e-6 < difference < 0.02
+    np.testing.assert_allclose(probabilities_of(half, image, smallest_tile(half) + 32), whole, atol=1e-6)
+    with pytest.raises(UserError, match="precision='half': takes auto, float32, bfloat16"):
+        Segmenter.load("base", precision="half")
 
 
 def test_small_images_take_one_pass() -> None:
@@ -453,7 +467,7 @@ def test_limits_of_a_dataset_hold_for_its_masks(toy: Toy, run: Path, tmp_path: P
     assert same_partition(found["own"], CELLS[:, :40])
     np.testing.assert_array_equal(found["same"], found["own"])
     assert not found["wide"].any()  # all but black between such limits
-    with pytest.raises(UserError, match=r"made these masks, or other limits of dataset\.json"):
+    with pytest.raises(UserError, match=r"other limits of dataset\.json made these masks"):
         segment(Segment(run, tmp_path / "data", tmp_path / "own", threads=1))
 
 
@@ -596,9 +610,9 @@ def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: P
     (out / "masks" / "a.tif").unlink()
     segment(Segment(run, images, out, threads=1, overwrite=True))
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["a.png", "b.png", "c.tif"]
-    for other in ({"tile": 640}, {"views": 2}):
-        with pytest.raises(UserError, match=r"segment.json: another run, --tile, --views or --diameter made these"):
-            segment(Segment(run, images, out, **other, threads=1))
+    for flags in ({"tile": 640}, {"views": 2}, {"precision": "float32" if HALF else "bfloat16"}):
+        with pytest.raises(UserError, match=r"segment.json: another run, other flags"):
+            segment(Segment(run, images, out, **flags, threads=1))
     other = write_run(tmp_path / "other", random_unet(seed=1))
     with pytest.raises(UserError, match=r"segment.json: another run"):
         segment(Segment(other, images, out, threads=1))

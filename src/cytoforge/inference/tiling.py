@@ -143,10 +143,8 @@ def _mean_of_views(network: nn.Module, tiles: Tensor, views: int) -> Tensor:
     height, width = tiles.shape[2:]
     whole = pad_to_multiple(tiles, _reach(network)[1])  # so that the mirrored network's coarse pixels are the same
     seen = (network(whole.flip(axes)).float().softmax(dim=1).flip(axes) for axes in MIRRORED[:views])
-    mean = next(seen)
-    for view in seen:
-        mean += view
-    return (mean / views)[:, :, :height, :width]
+    mean: Tensor = sum(seen) / views
+    return mean[:, :, :height, :width]
 
 
 def _reach(network: Any) -> tuple[int | None, int]:
