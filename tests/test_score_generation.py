@@ -272,7 +272,7 @@ class TestScores:
             paths: dict[str, Any] = {"prediction": real, "truth": real, "training": real} | {where: data}
             return ScoreGeneration(**paths)
 
-        write_image(tmp_path / "colour" / "a.png", np.zeros((3, 20, 20), np.uint8))
+        write_image(tmp_path / "colour" / "a.png", np.eye(3, 400, dtype=np.uint8).reshape(3, 20, 20))
         with pytest.raises(UserError, match="convert one side"):
             score_generation(config(tmp_path / "colour"))
         write_image(tmp_path / "two" / "a.tif", np.zeros((2, 20, 20), np.uint8))

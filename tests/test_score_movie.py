@@ -508,7 +508,7 @@ class TestSegmenter:
         assert ["mean", "over", "tracks", "0.750", "1.000"] in shown
 
     def test_it_must_suit_the_movies(self, run: Path, tmp_path: Path) -> None:
-        movie = film(tmp_path / "movie", change=lambda image, t: np.repeat(image, 3, axis=0), frames=3)
+        movie = film(tmp_path / "movie", change=lambda image, t: np.concatenate([image, image // 2, image]), frames=3)
         with pytest.raises(UserError, match="run: was trained on 1 channel, the movies have 3; give another"):
             score(movie, movie, segmenter=run)
 

@@ -340,8 +340,8 @@ def _own(folder: Path) -> Path:
 
 
 def test_what_cannot_be_ranked_is_said(dishes: Path, tmp_path: Path) -> None:
-    write_image(tmp_path / "colour" / "a.png", dish(ODD).repeat(3, axis=0))
-    with pytest.raises(UserError, match=r"a\.png: has 3 channels, the run was trained on 1; convert the image"):
+    write_image(tmp_path / "colour" / "a.png", np.concatenate([dish(ODD), dish(ODD) // 2, dish(ODD)]))
+    with pytest.raises(UserError, match=r"a\.png: has 3 channels, the run was trained on 1; choose by --channel, or"):
         suggest_crops(lopsided(tmp_path), Dataset.open(tmp_path / "colour"), tmp_path / "out2")
     name = "x" * 240
     write_image(tmp_path / "long" / f"{name}.png", dish(ODD))

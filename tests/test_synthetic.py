@@ -208,7 +208,7 @@ def test_what_makes_no_sense_is_refused(
     started = DatasetWriter(places["started"], {"synthetic": True})
     started.add("a", picture(squares()), squares())
     colour = DatasetWriter(places["colour"], {"synthetic": True})
-    colour.add("a", picture(squares()).repeat(3, axis=0), squares())
+    colour.add("a", np.concatenate([picture(squares()), picture(squares()) // 2, picture(squares())]), squares())
     colour.finish()
     assert train(tiny_dataset, tmp_path / "run", "--steps", "1", *flags.format(**places).split()) == 2
     assert sentence in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cytoforge.commands.narrowed import view_of
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track import check_movie, track_movie
 from cytoforge.inference.tracker import Tracker
@@ -21,6 +22,7 @@ def track(settings: Track) -> Path:
         settings.out,
         sequences=settings.sequence,
         segmenter=segmenter,
+        view=view_of(settings),
         overwrite=settings.overwrite,
     )
     for note in result.notes:

@@ -185,8 +185,8 @@ def channels_first(
     """Return an array as an image (C, H, W); it may be (H, W), (H, W, C) or (C, H, W), and (H, W) is grey.
 
     `axes` has a letter for each axis: Y, X and C. Without it, the order is the one that agrees with the number of
-    `channels` and the `size` (H, W), where these are given. Raises UserError when the order is ambiguous or the array
-    is no such image.
+    `channels` and the `size` (H, W), where these are given; three equal channels are one where one is wanted. Raises
+    UserError when the order is ambiguous or the array is no such image.
     """
     image = np.asarray(image)
     if image.dtype == bool:
@@ -196,7 +196,8 @@ def channels_first(
     if image.dtype.kind == "f" and image.dtype.itemsize > 8:
         image = image.astype(np.float64)  # no image file holds more than 64 bits
     if axes is None and image.ndim == 3:
-        fitting = [order for order in ("CYX", "YXC") if _fits(image.transpose(_order(order)), channels, size)]
+        known = (channels, 3) if channels == 1 and 1 not in image.shape else (channels,)
+        fitting = [order for order in ("CYX", "YXC") for c in known if _fits(image.transpose(_order(order)), c, size)]
         if len(fitting) > 1:
             raise UserError(f"an array {image.shape} may be CYX or YXC; name the axes, such as axes='YXC'")
         axes = (*fitting, "CYX")[0]
@@ -204,6 +205,8 @@ def channels_first(
     if sorted(axes) not in (["X", "Y"], ["C", "X", "Y"]) or len(axes) != image.ndim:
         raise UserError(f"an array {image.shape} has no axes {axes}; they are YX, YXC or CYX")
     pixels = image.transpose(_order(axes)) if "C" in axes else image.transpose([axes.index("Y"), axes.index("X")])[None]
+    if channels == 1 and _fits(pixels, 3, size) and is_grey(pixels):
+        return np.ascontiguousarray(pixels[:1])
     if not _fits(pixels, channels, size):
         known = [counted(channels, "channel")] if channels else []
         known += [f"{size[0]} x {size[1]} pixels"] if size else []

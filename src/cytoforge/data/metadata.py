@@ -84,7 +84,7 @@ def _of_imagej(path: Path, stored: Mapping[str, Any], tags: Any) -> Metadata:
     """Read ImageJ's unit and pixels per unit of a TIFF, and its interval in seconds or `tunit`."""
     unit = _unit(stored.get("unit"))
     across, down = (_inverse(tags.valueof(code)) for code in (282, 283))  # XResolution, YResolution
-    factor = None if unit in PRINTED else MICROMETERS.get(unit)
+    factor = None if unit in PRINTED or _unit(stored.get("yunit", unit)) != unit else MICROMETERS.get(unit)
     minutes = MINUTES.get(_unit(stored.get("tunit", "s")))
     labels = stored.get("Labels", ())
     pages = stored.get("images", 1)

@@ -14,6 +14,7 @@ from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.tracks import read_calibration
+from cytoforge.data.view import ALL, View
 from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment_dataset
@@ -84,18 +85,19 @@ def track_movie(
     *,
     sequences: Sequence[str] = (),
     segmenter: Segmenter | None = None,
+    view: View = ALL,
     overwrite: bool = False,
 ) -> Result:
     """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html.
 
-    With a segmenter frames are segmented first. Every mask is read twice: to link its cells, and to give them the ids
-    of their tracks; no more frames are in memory than the tracker holds. Interrupted work goes on: frames that are
-    segmented or written are not done again. Raises UserError when the movie has no masks for all frames, or OUT holds
-    anything but an unfinished result of the same work.
+    With a segmenter frames are segmented first; `view` chooses channels of the frames. Every mask is read twice: to
+    link its cells, and to give them the ids of their tracks; no more frames are in memory than the tracker holds.
+    Interrupted work goes on: frames that are segmented or written are not done again. Raises UserError when the movie
+    has no masks for all frames, or OUT holds anything but an unfinished result of the same work.
     """
     check_movie(path, out, overwrite=overwrite)
     chosen = movie.read_sequences(path, sequences)
-    dataset = Dataset.open(path, tuple(sequences))
+    dataset = Dataset.open(path, tuple(sequences), view=view)
     dataset = dataset.alike() if tracker.linker.wants_images else dataset
     notes = list(dataset.left_out)
     given = [None if segmenter else _given(dataset, sequence) for sequence in chosen]
@@ -104,7 +106,7 @@ def track_movie(
             notes.append(f"{path}: {note}")
     writer = movie.MovieWriter(
         out,
-        _info(tracker, segmenter, chosen, given),
+        _info(tracker, segmenter, chosen, given) | view.told,
         overwrite=overwrite,
         sources=[(sequence.name, "RES") for sequence in chosen],
         beside=[PAGE],
@@ -180,7 +182,7 @@ def _segmented(
         raise UserError(f"{dataset.path}: sequence {sequence.name} has no frames for --segment; leave the flag out")
     _unbroken(dataset.path, sequence, sequence.frames)
     out = writer.folder.inside(f"{SEGMENTATION}/{sequence.name}")
-    segment_dataset(segmenter, Dataset.open(dataset.path, (sequence.name,)), out)
+    segment_dataset(segmenter, Dataset.open(dataset.path, (sequence.name,), view=dataset.view), out)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
     return Masks(sequence.name, f"{segmenter.run}", files, sequence.frames, dataset)
 

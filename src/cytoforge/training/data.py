@@ -98,7 +98,8 @@ def open_data(
         notes.append(f"{data.path}: these images are synthetic; the validation score says little about real ones")
 
     training, held = _split(data, seed, dataset, tracked)
-    together = replace(training, items=(*training.items, *held.items)).alike()
+    together = replace(training, items=(*training.items, *held.items))
+    together = together if data.arrays else together.alike()  # arrays have the channels that later ones will have
     channels, view = together.channels(), together.view
     training, held = replace(training, view=view), replace(held, view=view)
     if data.validation is not None:
