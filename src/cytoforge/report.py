@@ -24,8 +24,10 @@ from scipy import ndimage
 
 from cytoforge.cells.labels import dense
 from cytoforge.data.files import utf8
+from cytoforge.data.judgement import Judgement
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.metrics.segmentation import match
+from cytoforge.progress import Verdict
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.integer[Any]]
@@ -60,11 +62,11 @@ class Report:
 
     def text(self, text: str) -> None:
         """Add a paragraph."""
-        self._add("text", text=text, verdict=False)
+        self._add("text", text=text)
 
-    def verdict(self, text: str) -> None:
-        """Add the main result as one highlighted sentence."""
-        self._add("text", text=text, verdict=True)
+    def verdict(self, text: str, grade: Verdict | None = None, details: Sequence[str] = ()) -> None:
+        """Add the main result as one highlighted sentence, in the colour of its grade, and what else is to be known."""
+        self._add("verdict", text=text, grade=grade or "", details=list(details))
 
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None, caption: str = ""
@@ -330,6 +332,7 @@ def run_report(
     provenance: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
     verdict: str,
+    judgement: Judgement | None = None,
     samples: Sequence[Sample] = (),
     paintings: Sequence[tuple[str, Sequence[Pixels]]] = (),
     columns: tuple[Sequence[str], str] | None = None,
@@ -342,12 +345,16 @@ def run_report(
         provenance: what the run was made from and with, shown likewise.
         metrics: rows of metrics.csv, as `training_curves` takes them; may be empty.
         samples: name, image (C, H, W) in [-1, 1], truth (H, W), prediction (H, W); of large ones the middle is shown.
-        verdict: one sentence.
+        verdict: one sentence on how the training went.
+        judgement: what it came to, if that is measured.
         paintings: name, and pictures uint8 (H, W, 3) of a real image, its cells and what was painted on them.
         columns: column titles and caption of the paintings, if they show something else.
     """
     report = Report(title)
-    report.verdict(verdict)
+    if judgement is None:
+        report.verdict(verdict)
+    else:
+        report.verdict(judgement.headline, judgement.verdict, [*judgement.details, verdict])
     if metrics:
         report.heading("Training")
         report.figure(training_curves(metrics), "Validation score and losses over the steps of training.")

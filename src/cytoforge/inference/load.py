@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cytoforge.data.judgement import Judgement
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError, explain
 from cytoforge.networks.registry import NETWORKS, ROLES
@@ -155,8 +156,17 @@ class Loaded:
             raise UserError(explain(error)) from error
         return target
 
+    @property
+    def judgement(self) -> Judgement | None:
+        """How good the training came out, with scores, reasons and remedies; None of the base model and imports.
+
+        Raises UserError where provenance.json is damaged.
+        """
+        return Run(self.run).judgement
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.run}>"
+        judged = "" if self.judgement is None else f": {self.judgement.headline}"
+        return f"<{type(self).__name__} of {self.run}{judged}>"
 
 
 def choose_device(wanted: str) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training import hyperparameters
+from cytoforge.training.course import State
 from cytoforge.training.data import Masks, TrainingData, open_data
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes import vid2vid
@@ -31,7 +32,15 @@ from cytoforge.training.samplers.clips import Clips, DoublingClips, sequence_bac
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.specification import Training
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
-from cytoforge.training.tasks.task import Plan, Task, drawing_of, feature_network, perceptual_notes, stored_tile
+from cytoforge.training.tasks.task import (
+    Outcome,
+    Plan,
+    Task,
+    drawing_of,
+    feature_network,
+    perceptual_notes,
+    stored_tile,
+)
 
 PICTURED = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
@@ -89,11 +98,11 @@ class MovieTask(Task):
                 [to_rgb(image) for image in self._painted(networks, few)],
             ]
 
-        def shown(networks: Networks) -> dict[str, Any]:
+        def outcome(networks: Networks, state: State) -> Outcome:
             masks, real, painted = panels(networks)
             names = [name for name, _, _ in data.validation]
             rows = zip(names, real, masks, painted, strict=False)
-            return {"paintings": [(name, row) for name, *row in rows]}
+            return Outcome(shown={"paintings": [(name, row) for name, *row in rows]})
 
         kept = {name: torch.from_numpy(reference) for name, reference in bank.items()}
         return Plan(
@@ -103,7 +112,7 @@ class MovieTask(Task):
             validation=Validation(
                 score, lambda averages: mosaic(panels(averages)), at_start="low-resolution" in (started or {})
             ),
-            shown=shown,
+            outcome=outcome,
             stored={
                 "method": method,
                 "condition": parameters.condition,

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from cytoforge.data.images import Normalisation
+from cytoforge.data.judgement import Judgement
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.errors import UserError
@@ -21,9 +22,10 @@ from cytoforge.inference.load import choose_device, load_network
 from cytoforge.networks.features import VGG19Features
 from cytoforge.progress import Progress, counted, say
 from cytoforge.report import run_report
+from cytoforge.training.course import State, course
 from cytoforge.training.data import TrainingData
 from cytoforge.training.hyperparameters import Adversarial, Hyperparameters, Vid2Vid
-from cytoforge.training.loop import Networks, State, Trainer, Validation, fit, verdict
+from cytoforge.training.loop import Networks, Trainer, Validation, fit
 from cytoforge.training.recipes.networks import Described
 from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Recipe
@@ -36,6 +38,17 @@ REPORTED = 4  # validation images in the report
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a training, by the networks whose weights were kept."""
+
+    shown: Mapping[str, Any]
+    """what `run_report` shows besides settings and curves"""
+    judgement: Judgement | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """what is added to provenance.json"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a task trains, once it has seen the data."""
 
@@ -44,10 +57,8 @@ class Plan:
     recipe: Recipe
     sampler: Sampler
     validation: Validation
-    shown: Callable[[Networks], dict[str, Any]]
-    """from the networks whose weights were kept, what `run_report` shows besides settings and curves"""
-    measured: Callable[[Networks], dict[str, Any]] = lambda networks: {}
-    """from the same networks, what is added to provenance.json"""
+    outcome: Callable[[Networks, State], Outcome]
+    """looks at the networks whose weights were kept"""
     stored: Mapping[str, Any] = field(default_factory=dict)
     """what config.json holds besides the keys that all trainings have"""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -120,9 +131,9 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
             if remark not in run.provenance.get("notes", []):
                 run.note(remark)
         progress(1.0, f"step {state.step}")  # the last validation may have taken what was left of the time
-        run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
-        say([verdict(state)])
-        _report(run, plan, state)
+        kept = {name: load_network(run, name, fabric.device) for name in plan.recipe.averaged}
+        outcome = plan.outcome(kept, state)
+        _finish(run, state, outcome)
     if fabric.world_size > 1:  # a process that ends while its threads still listen to the others is aborted
         fabric.barrier()
         torch.distributed.destroy_process_group()
@@ -245,18 +256,26 @@ def perceptual_notes(parameters: Adversarial | Vid2Vid, recipe: Recipe, weights_
     return [f"the perceptual loss falls back to matching the discriminator's features: {lacking(weights_dir, 'vgg19')}"]
 
 
-def _report(run: Run, plan: Plan, state: State) -> None:
-    """Write report.html of a run, with what its task shows."""
-    stored = run.config
-    networks = {name: load_network(run, name) for name in plan.recipe.averaged}
-    run.record(**plan.measured(networks))
+def _finish(run: Run, state: State, outcome: Outcome) -> None:
+    """Record how a training ended and what came of it, say it, and write report.html."""
+    judgement, how = outcome.judgement, course(state).words
+    stored = None if judgement is None else judgement.to_json()
+    words = how if judgement is None else f"{judgement} {how}"
+    facts = {"steps": state.step, "seconds": state.seconds, "verdict": words, "judgement": stored, **outcome.facts}
+    run.finish(facts)
+    if judgement is not None:
+        say([judgement.headline], judgement.verdict)
+        say(judgement.details)
+    say([how])
+    settings = run.config
     report = run_report(
         title=f"Training of {run.path.name}",
-        settings={key: stored[key] for key in ("training", "parameters")},
+        settings={key: settings[key] for key in ("training", "parameters")},
         provenance=run.provenance,
         metrics=run.metrics(),
-        verdict=verdict(state),
-        **plan.shown(networks),
+        verdict=how,
+        judgement=judgement,
+        **outcome.shown,
     )
     report.write(run.folder)
 

@@ -24,7 +24,7 @@ from cytoforge.training.recipes.networks import build
 from cytoforge.training.recipes.tracking import Tracking
 from cytoforge.training.samplers.moves import Moves, MoveSampler
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.task import Plan, Task, drawing_of, stored_tile
+from cytoforge.training.tasks.task import Outcome, Plan, Task, drawing_of, stored_tile
 
 VALIDATED = 64  # moves looked at in a validation
 PICTURED = 4  # of these in pictures
@@ -68,8 +68,10 @@ class TrackerTask(Task):
             recipe=recipe,
             sampler=sampler,
             validation=Validation(score, lambda averages: examples.picture(averages["tracker"]), keep_last=keep_last),
-            shown=lambda networks: {"samples": examples.samples(networks["tracker"])},
-            measured=lambda networks: {"average_precision": examples.scores(networks["tracker"])},
+            outcome=lambda networks, state: Outcome(
+                shown={"samples": examples.samples(networks["tracker"])},
+                facts={"average_precision": examples.scores(networks["tracker"])},
+            ),
             stored={"divisions": divisions, "tile": stored_tile((SIDE, SIDE))},
             provenance={"synthetic_data": fingerprint},
             notes=[counts, *([] if divisions else [lacking])],
