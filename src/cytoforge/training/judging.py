@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cytoforge.data.judgement import Judgement, Measured, Winner
-from cytoforge.metrics.estimates import bootstrap_estimate
+from cytoforge.metrics.estimates import RESAMPLES, Floats, bootstrap_estimate
 from cytoforge.metrics.morphology import SEGMENTED_DIAMETER, fitting_scale
 from cytoforge.metrics.segmentation import SEVERAL, ImageScores, f_replicates
 from cytoforge.progress import Verdict, counted
@@ -26,8 +26,20 @@ WIDE = 0.25
 """width of an interval that says too little"""
 UNEVEN = 0.3
 """how far F of the worst image lies below the mean where images differ in kind"""
-MIXED = 2.0
+MIXED = 2.5
 """factor between median diameters of cells in two images from which they are of different kinds"""
+LIKE, UNLIKE = 0.7, 0.4
+"""agreement of the grain of painted cells with that of real ones from which it is good, and below which it is poor"""
+SHOWN = 0.75
+"""share of the cells that are found in real images that is to be found in painted ones, too"""
+SEEN = 0.3
+"""share of real cells that the base model must find to be a judge of painted ones"""
+LINKED, LOST = 0.9, 0.7
+"""F of the places where cells go from which a tracker is good, and below which it is poor"""
+DIVIDED = 0.5
+"""the same of divisions, below which a tracker is not good"""
+RESAMPLED = 500
+"""cells at most that are resampled"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,4 +192,129 @@ def _start_kept(state: State) -> Winner:
         score=state.best,
         other_score=later,
         difference=Measured(value=state.best - later),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painted:
+    """What real cells and those painted on the same masks look like."""
+
+    real: Floats
+    """`metrics.texture.grain` (N, 2) of all cells of validation"""
+    painted: Floats
+    """of the same cells as they are painted"""
+    found: float
+    """share of the cells that the base model finds in real images, 0 to 1; nan without cells"""
+    found_painted: float
+    """the same in painted images"""
+
+
+def judge_painter(seen: Painted, course: Course) -> Judgement:
+    """Judge a generator by the grain inside its cells against that of real ones, and by whether its cells are found.
+
+    The score is the agreement of the medians, the smaller over the larger, of all variation or of the fine grain,
+    whichever agrees less: 1 is equal. It is poor below UNLIKE, or where far fewer cells are found than in real images.
+    """
+    known = np.isfinite(seen.real).all(axis=1) & np.isfinite(seen.painted).all(axis=1) & (seen.real > 0).all(axis=1)
+    real, painted = (side[known][:RESAMPLED] for side in (seen.real, seen.painted))
+    score, ratios = None, (1.0, 1.0)
+    if len(real):
+        score, ratios = _agreement(real, painted)
+    able = bool(seen.found >= SEEN)  # False for nan, too
+    unseen = able and seen.found_painted < SHOWN * seen.found
+    verdict: Verdict = "usable"
+    if score is None or score.value < UNLIKE or unseen:
+        verdict = "poor"
+    elif score.value >= LIKE:
+        verdict = "good"
+    reasons: list[str] = []
+    remedies: list[str] = []
+    if score is None:
+        reasons.append("no cell of validation is large enough to compare its inside")
+        remedies.append("give --validation with larger cells, or a larger --scale")
+    elif score.value < LIKE:
+        ratio = min(ratios, key=lambda value: min(value, 1 / max(value, 1e-6)))
+        kind = "fine grain" if ratio == ratios[1] else "grey values"
+        inside = "flat" if ratio < 1 else "too grainy"
+        reasons.append(f"insides of painted cells are {inside}: {kind} vary {ratio:.2f} times as much as in real ones")
+    if unseen:
+        reasons.append("painted cells are not where their masks say, or look like none")
+    if verdict != "good" and score is not None:
+        remedies.append(
+            "train longer (--minutes)" if course.cut_short else "train with --preset paper, or label more images"
+        )
+        remedies.append("before you learn from its images, look at them, and compare a training with and without")
+    shares = {"cells that the base model finds in painted images": seen.found_painted, "in real ones": seen.found}
+    return Judgement(
+        verdict=verdict,
+        measure="agreement of the grain inside painted and real cells",
+        over=counted(len(real), "cell"),
+        score=score,
+        further={name: Measured(value=share) for name, share in shares.items() if able},
+        reasons=reasons,
+        remedies=remedies,
+    )
+
+
+def _agreement(real: Floats, painted: Floats) -> tuple[Measured | None, tuple[float, float]]:
+    """Return the agreement of medians with its interval over cells, and the ratios of painted to real medians."""
+
+    def agreeing(ratios: Floats) -> Floats:
+        smaller: Floats = np.minimum(ratios, 1 / np.maximum(ratios, 1e-6)).min(axis=-1)
+        return smaller
+
+    draws = np.random.default_rng(0).integers(len(real), size=(RESAMPLES, len(real)))
+    spread = np.median(painted[draws], axis=1) / np.median(real[draws], axis=1)
+    ratios = np.median(painted, axis=0) / np.median(real, axis=0)
+    estimate = bootstrap_estimate(float(agreeing(ratios)), agreeing(spread), len(real))
+    return Measured.of(estimate), (float(ratios[0]), float(ratios[1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """What a tracker says of where cells go, a score for each move."""
+
+    single: Sequence[ImageScores]
+    """of validation, cells that do not divide"""
+    divisions: Sequence[ImageScores]
+    staying: Sequence[ImageScores]
+    """of those that do not divide, if each were taken to stay where it is"""
+    training: Sequence[ImageScores]
+    """of moves that the tracker learned from, without divisions"""
+
+
+def judge_tracker(found: Followed, course: Course) -> Judgement:
+    """Judge a tracker by F of the places where it takes cells to go, and to divide.
+
+    It is poor below LOST, and where taking each cell to stay in its place does better; good from LINKED on, if it finds
+    divisions where there are some to validate on.
+    """
+    (score, _), (staying, _), (training, _) = map(f_of_images, (found.single, found.staying, found.training))
+    divided, _ = f_of_images(found.divisions)
+    beaten = score is not None and staying is not None and staying.value > score.value + MARGIN
+    blind = divided is not None and divided.value < DIVIDED
+    verdict: Verdict = "usable"
+    if score is None or score.value < LOST or (beaten and score.value < LINKED):
+        verdict = "poor"
+    elif score.value >= LINKED and not blind and not beaten:
+        verdict = "good"
+    remedy = "train longer (--minutes)" if course.cut_short else "annotate more frames"
+    faults = [
+        (score is None, "no cell is seen in two frames in a row that does not divide"),
+        (score is not None and score.value < LINKED, "it loses cells from one frame to the next"),
+        (beaten, "taking each cell to stay where it is does better"),
+        (blind, "it misses divisions, or sees some where there are none"),
+    ]
+    reasons = [reason for true, reason in faults if true]
+    return Judgement(
+        verdict=verdict,
+        measure="F at IoU 0.5 of the places where cells go",
+        over=counted(len(found.single), "move"),
+        score=score,
+        baseline=staying,
+        baseline_name="cells that stay where they are",
+        training=training,
+        further={} if divided is None else {"divisions": divided},
+        reasons=reasons + ["no division is among the validation frames"] * (divided is None),
+        remedies=[remedy] * bool(reasons) + ["annotate frames with divisions"] * (blind or divided is None),
     )

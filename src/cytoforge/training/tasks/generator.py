@@ -15,7 +15,7 @@ from cytoforge.data.run import BACKGROUNDS
 from cytoforge.inference.painting import paint
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.report import colour_labels, to_rgb
-from cytoforge.training.course import State
+from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
 from cytoforge.training.hyperparameters import Generator
 from cytoforge.training.loop import Networks, Validation
@@ -24,6 +24,7 @@ from cytoforge.training.recipes.paired_gan import PairedGAN
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
+from cytoforge.training.tasks.painted import judge_paintings
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,
@@ -98,7 +99,9 @@ class GeneratorTask(Task):
         def outcome(networks: Networks, state: State) -> Outcome:
             examples = data.validation[:REPORTED]
             rows = [(n, panels(networks["generator"], image, labels)) for n, image, labels in examples]
-            return Outcome(shown={"paintings": rows})
+            _, real, masks = zip(*data.validation, strict=True)
+            paintings = [painted(networks["generator"], labels, 0) for labels in masks]
+            return Outcome(shown={"paintings": rows}, judgement=judge_paintings(real, paintings, masks, course(state)))
 
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         kept = {f"{i:02d}": torch.from_numpy(image) for i, image in enumerate(bank)}

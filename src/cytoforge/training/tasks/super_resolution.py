@@ -24,7 +24,7 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks import movie
 from cytoforge.progress import counted
 from cytoforge.report import colour_labels, mosaic, to_rgb
-from cytoforge.training.course import State
+from cytoforge.training.course import State, course
 from cytoforge.training.data import TrainingData
 from cytoforge.training.hyperparameters import SuperResolution
 from cytoforge.training.loop import Networks, Validation
@@ -35,6 +35,7 @@ from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.pairs import Frame, Pairs
 from cytoforge.training.specification import Training, resizing
 from cytoforge.training.tasks.movie import PICTURED, VALIDATED, open_movie
+from cytoforge.training.tasks.painted import judge_paintings
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import (
     Outcome,
@@ -123,7 +124,10 @@ class SuperResolutionTask(Task):
             masks, real, small, enlarged = held[0].panels(networks["super-resolution"])
             rows = zip(data.validation, real, masks, small, enlarged, strict=False)
             shown = {"paintings": [(name, row) for (name, _, _), *row in rows], "columns": COLUMNS}
-            return Outcome(shown=shown)
+            images = [image for stretch in held for image in stretch.images]
+            labels = [mask for stretch in held for mask in stretch.labels]
+            frames = [frame for stretch in held for frame in stretch.enlarged(networks["super-resolution"])]
+            return Outcome(shown=shown, judgement=judge_paintings(images, frames, labels, course(state)))
 
         return Plan(
             networks={"low-resolution": first.config["networks"]["low-resolution"], "super-resolution": described},
