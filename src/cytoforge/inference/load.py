@@ -1,7 +1,6 @@
 """The networks of a run folder, built from its config.json and ready to use."""
 
 import copy
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from cytoforge.data.judgement import Judgement
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError, explain
 from cytoforge.networks.registry import NETWORKS, ROLES
+from cytoforge.processors import usable_threads
 from cytoforge.progress import counted, say
 
 
@@ -170,23 +170,23 @@ class Loaded:
 
 
 def choose_device(wanted: str) -> str:
-    """Return "cuda" or "cpu" for `auto`, `cpu` or `cuda`.
+    """Return "cuda", "mps" (an Apple processor's graphics unit) or "cpu" for one of these, or for `auto`.
 
-    Raises UserError for other names, and when a GPU is wanted and there is none.
+    Raises UserError for other names, and for a device that is not there.
     """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device={wanted!r}: takes auto, cpu, cuda")
-    usable = torch.cuda.is_available()
-    if wanted == "cuda" and not usable:
-        raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
-    return "cuda" if usable and wanted != "cpu" else "cpu"
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted not in ("auto", *usable):
+        raise UserError(f"device={wanted!r}: takes auto, {', '.join(sorted(usable))}")
+    if wanted != "auto" and not usable[wanted]:
+        raise UserError(f"--device {wanted}: there is no usable GPU here; use --device cpu or leave it out")
+    return wanted if wanted != "auto" else next(device for device, there in usable.items() if there)
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with so many threads of a CPU, all without a number; raises UserError for what is no such number."""
+    """Compute with so many threads of a CPU, by default `usable_threads()`; raises UserError for no such number."""
     if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
         raise UserError(f"threads={threads!r}: takes a whole number of at least 1 or none")
-    torch.set_num_threads(int(threads or os.cpu_count() or 1))
+    torch.set_num_threads(int(threads or usable_threads()))
 
 
 def _list(names: Iterable[str]) -> str:

@@ -104,8 +104,8 @@ class Segmenter(Loaded):
     ) -> Self:
         """Load the segmenter of a run folder, or the base model by the name `base`.
 
-        `device` is auto, cpu or cuda; `threads` is the number of CPU threads, all cores if None; `tile` is the side in
-        pixels of tiles at the run's scale. Raises UserError when run, device or tile do not serve.
+        `device` is auto, cpu, cuda or mps; `threads` is the number of CPU threads, all usable ones if None; `tile` is
+        the side in pixels of tiles at the run's scale. Raises UserError when run, device or tile do not serve.
         """
         opened, network = open_network(Path(run), "segmenter", device, threads)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster

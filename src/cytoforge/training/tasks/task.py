@@ -20,6 +20,7 @@ from cytoforge.data.weights import lacking, load_features
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device, load_network
 from cytoforge.networks.features import VGG19Features
+from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted, say
 from cytoforge.report import run_report
 from cytoforge.training.course import State, course
@@ -147,12 +148,12 @@ def launch(compute: Compute) -> Fabric:
     UserError as `choose_device`.
     """
     device = choose_device(compute.device)
-    on_gpu = device == "cuda"
-    if not on_gpu:
-        torch.set_num_threads(compute.threads or max((os.cpu_count() or 1) // compute.devices, 1))
+    if device == "cpu":
+        torch.set_num_threads(compute.threads or usable_threads(compute.devices))
     precision = compute.precision
     if precision == "auto":
-        precision = "bfloat16" if (torch.cuda.is_bf16_supported() if on_gpu else _computes_bfloat16()) else "float32"
+        able = {"cuda": torch.cuda.is_bf16_supported, "mps": lambda: False, "cpu": _computes_bfloat16}[device]
+        precision = "bfloat16" if able() else "float32"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.json tells the precision
     fabric = Fabric(
         accelerator=device,
