@@ -11,7 +11,7 @@ from cytoforge.inference.segmenter import Segmenter
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.metrics.texture import grain
 from cytoforge.training.course import Course
-from cytoforge.training.judging import Painted, judge_painter
+from cytoforge.training.tasks.judging import Painted, judge_painter
 
 LOOKED_AT = 8  # images at most in which the base model looks for cells
 

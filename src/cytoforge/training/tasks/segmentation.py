@@ -23,7 +23,6 @@ from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic, open_unlabelled
 from cytoforge.training.hyperparameters import CycleGAN, MeanTeacher, Segmentation
-from cytoforge.training.judging import Segmented, judge_segmenter
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes import cycle_gan, mean_teacher
 from cytoforge.training.recipes.conventional import Conventional
@@ -33,6 +32,7 @@ from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.simulated import SimulatedMasks
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
+from cytoforge.training.tasks.judging import Segmented, judge_segmenter
 from cytoforge.training.tasks.start import Wanted, base_if_fitting, called, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,

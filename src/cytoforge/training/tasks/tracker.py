@@ -20,12 +20,12 @@ from cytoforge.tracking.deepsea import without_spots
 from cytoforge.training.course import State, course
 from cytoforge.training.data import TrainingData, open_data, open_synthetic
 from cytoforge.training.hyperparameters import Tracker
-from cytoforge.training.judging import Followed, judge_tracker
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes.networks import build
 from cytoforge.training.recipes.tracking import Tracking
 from cytoforge.training.samplers.moves import Moves, MoveSampler
 from cytoforge.training.specification import Training
+from cytoforge.training.tasks.judging import Followed, judge_tracker
 from cytoforge.training.tasks.task import Outcome, Plan, Task, drawing_of, stored_tile
 
 VALIDATED = 64  # moves looked at in a validation
