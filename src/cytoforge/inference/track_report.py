@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from cytoforge.data import movie
 from cytoforge.data.images import Normalisation, read_image, read_labels
 from cytoforge.data.ownership import OutputFolder
-from cytoforge.report import Report, colour_labels, id_colours, overlay
+from cytoforge.report import Panel, Report, colour_labels, id_colours, panel
 
 REPORTED_FRAMES = 4  # frames of each sequence
 TREES = 40  # lineages drawn: those with the most divisions, then the longest
@@ -45,12 +45,12 @@ def write_report(
     return report.write(folder)
 
 
-def _picture(mask: Path, frame: Path | None) -> np.ndarray:
+def _picture(mask: Path, frame: Path | None) -> np.ndarray | Panel:
     labels = read_labels(mask)
     if frame is None:
         return colour_labels(labels)
     image, normalisation = read_image(frame), Normalisation()
-    return overlay(normalisation.apply(image, normalisation.measure(image)), labels)
+    return panel(normalisation.apply(image, normalisation.measure(image)), labels)
 
 
 def lineages(tracks: Sequence[movie.Track], most: int = TREES) -> Figure:

@@ -36,7 +36,6 @@ from cytoforge.training.tasks.judging import Segmented, judge_segmenter
 from cytoforge.training.tasks.start import Wanted, base_if_fitting, called, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,
-    REPORTED,
     Outcome,
     Plan,
     Task,
@@ -47,6 +46,7 @@ from cytoforge.training.tasks.task import (
     stored_tile,
 )
 
+RANKS = ("Best, ", "Median, ", "Worst, ")  # of the validation images in the report
 JUDGED = 8  # training images at most that the result is tried on
 
 
@@ -156,8 +156,13 @@ class SegmentationTask(Task):
             network_of = {"": kept, **rivals}
             cells = {name: partial(segmented, {"segmenter": network}) for name, network in network_of.items()}
             found, labels = look(data, cells, scored)
-            chosen = spread([one.f_score[0] for one in found.validation])
-            samples = [(*data.validation[i], labels[i]) for i in chosen]
+            chosen = spread([one.f_score[0] for one in found.validation], len(RANKS))
+            ranks = RANKS if len(chosen) == len(RANKS) else ("",) * len(chosen)
+            samples = [
+                (f"{rank}{name}", image, true, labels[i])
+                for rank, i in zip(ranks, chosen, strict=True)
+                for name, image, true in [data.validation[i]]
+            ]
             return Outcome(shown={"samples": samples}, judgement=judge_segmenter(found, how, state))
 
         keep_last = synthetic is not None
@@ -210,7 +215,7 @@ def look(
     return found, labels
 
 
-def spread(values: Sequence[float], number: int = REPORTED) -> list[int]:
+def spread(values: Sequence[float], number: int) -> list[int]:
     """Return the positions of the largest value, the smallest and others evenly between, in descending order.
 
     An undefined value comes last.
