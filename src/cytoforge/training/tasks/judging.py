@@ -233,10 +233,10 @@ def judge_painter(seen: Painted, course: Course) -> Judgement:
         reasons.append("no cell of validation is large enough to compare its inside")
         remedies.append("give --validation with larger cells, or a larger --scale")
     elif score.value < LIKE:
-        ratio = min(ratios, key=lambda value: min(value, 1 / max(value, 1e-6)))
-        kind = "fine grain" if ratio == ratios[1] else "grey values"
+        which = int(np.argmin([min(ratio, 1 / max(ratio, 1e-6)) for ratio in ratios]))
+        ratio, varies = round(ratios[which], 2), ("grey values vary", "fine grain varies")[which]
         inside = "flat" if ratio < 1 else "too grainy"
-        reasons.append(f"insides of painted cells are {inside}: {kind} vary {ratio:.2f} times as much as in real ones")
+        reasons.append(f"insides of painted cells are {inside}: {varies} {ratio:.2f} times as much as in real ones")
     if unseen:
         reasons.append("painted cells are not where their masks say, or look like none")
     if verdict != "good" and score is not None:

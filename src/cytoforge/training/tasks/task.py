@@ -271,7 +271,7 @@ def _finish(run: Run, task: Task, training: Training, state: State, outcome: Out
         say(judgement.details)
     say([how])
     parameters = task.parameters
-    usual = next(asdict(preset) for preset in USUAL if type(preset) is type(parameters))
+    usual = next((asdict(preset) for preset in USUAL if type(preset) is type(parameters)), {})
     settings = {
         "training": _unusual(described(training), described(Training(data=Data(path=Path()), output=training.output))),
         "parameters": _unusual(asdict(parameters), usual),
@@ -279,7 +279,7 @@ def _finish(run: Run, task: Task, training: Training, state: State, outcome: Out
     report = run_report(
         title=f"Training of {run.path.name}",
         settings={part: changed for part, changed in settings.items() if changed},
-        provenance=run.provenance,
+        provenance={name: fact for name, fact in run.provenance.items() if name not in ("verdict", "judgement")},
         metrics=run.metrics(),
         verdict=how,
         judgement=judgement,
