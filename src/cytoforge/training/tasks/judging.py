@@ -123,7 +123,7 @@ def _faults(
         for name in ("true_positives", "false_positives", "false_negatives")
     )
     yield _counts(hit, false, missed), ""
-    if training is not None and training.value < UNLEARNED:
+    if training is not None and max(training.value, score.value) < UNLEARNED:
         yield (
             "it does not find the cells either that it learned from (underfitting)",
             longer if course.cut_short else check,
