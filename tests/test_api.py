@@ -568,7 +568,8 @@ class TestRuns:
     def test_a_temporary_run_lives_as_long_as_its_model(self, phantoms: Pairs) -> None:
         model = cytoforge.train_segmenter(*phantoms, steps=1, **TINY)
         run = model.run
-        assert (run / "report.html").exists() and repr(model) == f"<Segmenter of {run}>"
+        assert (run / "report.html").exists() and model.judgement is not None
+        assert repr(model) == f"<Segmenter of {run}: {model.judgement.headline}>"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             del model

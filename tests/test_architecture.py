@@ -20,19 +20,20 @@ LAYERS: list[set[str]] = [  # from the top; a package may import from lower laye
     {"data"},
     SCIENCE,
     {"settings"},
-    {"progress", "places"},
+    {"progress", "places", "processors"},
     {"errors"},
 ]
 LEAVES = set().union(*LAYERS[LAYERS.index(SCIENCE) + 1 :])
 SEE_SETTINGS = {"cli", "commands", "settings"}  # packages that may import the settings of a command line
 TRAINING: dict[str, set[str]] = {  # package: those of training that it may import from, besides itself
-    "tasks": {"recipes", "samplers", "loop", "data", "hyperparameters", "specification"},
-    "loop": {"recipes", "samplers", "specification"},
+    "tasks": {"recipes", "samplers", "loop", "data", "hyperparameters", "specification", "course"},
+    "loop": {"recipes", "samplers", "specification", "course"},
     "recipes": {"samplers", "hyperparameters"},
     "data": {"samplers", "specification"},
     "samplers": set(),
     "hyperparameters": set(),
     "specification": set(),
+    "course": set(),
 }
 FILE_OPENERS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "imread", "imwrite", "load_file"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

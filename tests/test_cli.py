@@ -18,7 +18,7 @@ from cytoforge import cli
 from cytoforge import settings as config
 from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
-from cytoforge.settings.base import _declared
+from cytoforge.settings.base import BASIC, _declared
 
 
 def test_every_command_of_the_table_exists() -> None:
@@ -38,7 +38,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("words", cli.COMMANDS)
 def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main([*words.split(), "--help"])
+        cli.main([*words.split(), "--help-all"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "Examples:" in shown
@@ -51,7 +51,11 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("trian segmentation x", "there is no command 'trian'"),
+        ("trian segmentation x", "there is no command 'trian'; perhaps cytoforge train segmentation is meant"),
+        ("train segmentatoin x", "perhaps cytoforge train segmentation is meant"),
+        ("segmnt run images", "there is no command 'segmnt'; perhaps cytoforge segment is meant"),
+        ("help scroe", "there is no command 'scroe'; perhaps cytoforge score is meant"),
+        ("frobnicate", "there is no command 'frobnicate'; there are demo, check, train,"),
         ("train", "cytoforge train needs a second word: segmentation"),
         ("train segmentation x --out y --minutes -1", "--minutes -1: must be above 0, such as 10"),
         ("generate images r m --out y --keep 50", "--keep 50: must be above 0 and at most 1, such as 0.75"),
@@ -138,6 +142,39 @@ def test_help_of_a_family_lists_its_commands(family: str, flag: str, capsys: pyt
     assert len(expected) > 1
 
 
+@pytest.mark.parametrize("line", ["help train", "help train segmentation", "help", "help import"])
+def test_help_as_a_word_says_what_the_flag_says(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for arguments in (line.split(), [*line.split()[1:], "--help"]):
+        with contextlib.suppress(SystemExit):
+            assert cli.main(arguments) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[0].startswith("usage: cytoforge ")
+
+
+def test_help_shows_the_flags_that_most_need_and_tells_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "segmentation", "--help"])
+    shown = capsys.readouterr().out
+    flags = set(re.findall(r"^\W (--[a-z][a-z-]+)", shown, re.MULTILINE))
+    assert stop.value.code == 0 and " DATA " in shown
+    assert flags == {f"--{name}" for name in BASIC - {"data"}}
+    hidden = len(fields(config.TrainSegmentation)) - len(BASIC)
+    assert f"{hidden} more options: cytoforge train segmentation --help-all" in shown
+    with pytest.raises(SystemExit):
+        cli.main(["segment", "--help"])
+    assert "--tile" in (few := capsys.readouterr().out) and "more options" not in few
+
+
+def test_every_family_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for family in cli.FAMILIES:
+        with contextlib.suppress(SystemExit):
+            assert cli.main([family, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(f"  {words} " in shown for words in cli.COMMANDS if words.split()[0] == family)
+    assert {"train", "study", "simulate", "generate", "score", "weights", "import"} <= cli.FAMILIES
+
+
 def test_help_of_import_names_the_other_imports(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["import", "--help"])
@@ -149,7 +186,7 @@ def test_help_of_import_names_the_other_imports(capsys: pytest.CaptureFixture[st
 def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     def defaults(*words: str) -> dict[str, str]:
         with pytest.raises(SystemExit):
-            cli.main(["train", "segmentation", *words, "--help"])
+            cli.main(["train", "segmentation", *words, "--help-all"])
         shown = " ".join(re.sub("[│─]", " ", capsys.readouterr().out).split())
         found = {name: re.search(rf"--{name} [{{A-Z].*?\(default: ([^)]*)\)", shown) for name in names}
         return {name: match[1] for name, match in found.items() if match}
@@ -455,7 +492,7 @@ def test_any_console_shows_any_name(encoding: str, tiny_dataset: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [words for words in cli.COMMANDS if words not in ("demo", "weights list", "weights verify")]
+    "words", [words for words in cli.COMMANDS if words not in ("cite", "demo", "weights list", "weights verify")]
 )
 def test_without_arguments_a_command_says_what_it_lacks(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.suppress(SystemExit):

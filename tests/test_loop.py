@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import Interrupted, UserError
-from cytoforge.training.loop import NotFinite, State, Trainer, Validation, fit, trained_in, verdict
+from cytoforge.training.course import State, course, trained_in
+from cytoforge.training.loop import NotFinite, Trainer, Validation, fit
 from cytoforge.training.recipes.recipe import Course, Update, annealed, constant, cosine, falling
 from cytoforge.training.samplers.items import Batch, Drawing, item_generator
 from cytoforge.training.samplers.windows import Windows
@@ -307,7 +308,7 @@ def test_what_training_starts_from_is_kept_if_it_is_not_surpassed(tmp_path: Path
     state = train(tmp_path / "run", recipe, Budget(steps=20), validate=falling, at_start=True)
     assert (state.best, state.best_step, state.history[0]) == (1.0, 0, [0.0, 1.0])
     assert all(torch.equal(t, start[name]) for name, t in weights(tmp_path / "run").items())
-    assert verdict(state).startswith("Training did not improve on what it started from (validation score 1.000)")
+    assert course(state).words.startswith("Training did not improve on what it started from (validation score 1.000)")
     assert [int(row.split(",")[0]) for row in table(tmp_path / "run")[1:3]] == [0, 1]
 
 
@@ -410,9 +411,9 @@ def test_every_image_is_seen_once_a_pass() -> None:
         ([[0.02, 0.2], [0.38, 0.5], [0.4, 0.5]], 100, "Too few steps to tell", "100 steps"),
     ],
 )
-def test_the_verdict_and_the_last_line(history: list[list[float]], steps: int, words: str, last: str) -> None:
+def test_the_course_and_the_last_line(history: list[list[float]], steps: int, words: str, last: str) -> None:
     state = State(step=steps, history=history, best=max((s for _, s in history), default=-math.inf), best_step=1)
-    assert verdict(state).startswith(words) and trained_in(state) == last
+    assert course(state).words.startswith(words) and trained_in(state) == last
 
 
 @pytest.mark.parametrize(
@@ -443,20 +444,20 @@ def test_the_verdict_and_the_last_line(history: list[list[float]], steps: int, w
         ),
     ],
 )
-def test_the_verdict_says_that_patience_ended_the_training(
+def test_the_course_says_that_patience_ended_the_training(
     tmp_path: Path, scores: list[float], patience: int, words: str
 ) -> None:
     left = iter(scores)
     budget = Budget(steps=100, patience=patience)
     state = train(tmp_path / "run", Toy(), budget, validate=lambda networks: next(left))
-    assert list(left) == [] and verdict(state) == words
+    assert list(left) == [] and course(state).words == words
 
 
-def test_the_verdict_on_a_start_that_patience_found_no_better_than(tmp_path: Path) -> None:
+def test_the_course_on_a_start_that_patience_found_no_better_than(tmp_path: Path) -> None:
     fall = iter([0.9, 0.8, 0.7, 0.6])
     budget = Budget(steps=100, patience=3)
     state = train(tmp_path / "run", Toy(), budget, validate=lambda networks: next(fall), at_start=True)
-    assert verdict(state) == (
+    assert course(state).words == (
         "Training did not improve on what it started from (validation score 0.900; it stopped because 3 validations "
         "brought nothing better), which was kept."
     )

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytoforge.data.judgement import Judgement, Measured
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
 from cytoforge.report import (
@@ -29,13 +30,14 @@ from cytoforge.report import (
     label_colours,
     outcome_overlay,
     overlay,
+    panel,
     run_report,
     to_rgb,
     training_curves,
 )
 
 EVIL = "<script>alert('x')</script>\"&"
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -74,7 +76,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" in self.open:
+        if self.open and self.open[-1] in ("style", "script"):
             return
         self.text += data
         if self.open and self.open[-1] in ("td", "th"):
@@ -105,9 +107,9 @@ def everything(path: Path) -> str:
 
 def test_all_text_is_escaped(tmp_path: Path) -> None:
     html = everything(tmp_path / "report.html")
-    assert "<script" not in html
+    assert html.count("<script") == 1
     page = Page(html)
-    assert page.tags["script"] == 0
+    assert page.tags["script"] == 1  # that of the template
     assert page.text.count(EVIL) == 15
 
 
@@ -265,7 +267,7 @@ def test_enlarged_outlines_are_finer_than_an_image_pixel() -> None:
 
 
 def test_overlay_refuses_another_size() -> None:
-    with pytest.raises(ValueError, match=r"labels \(16, 16\) and image \(1, 8, 8\) differ"):
+    with pytest.raises(ValueError, match=r"labels \(16, 16\) and image \(8, 8\) differ"):
         overlay(grey(0), square(2, 2))
 
 
@@ -325,7 +327,7 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
     )
     assert report.write(OutputFolder(path.parent)) == path
     html = path.read_text(encoding="utf-8")
-    assert "<script" not in html
+    assert html.count("<script") == 1
     page = Page(html)
     assert "It learned." in page.text
     assert "first: F 0.67, 1 of 2 cells found, 1 missed, 0 false" in page.text
@@ -334,7 +336,7 @@ def test_run_report_holds_all_it_was_given(tmp_path: Path) -> None:
         assert row in page.rows
     assert ["tiles", "1, 2"] in page.rows
     assert ["seed", "3"] in page.rows
-    assert len(page.images) == 1 + 2 * 3
+    assert len(page.images) == 1 + 2 * 2 * 2
     assert sorted(p.name for p in path.parent.iterdir()) == ["manifest.jsonl", "report.html"]
 
 
@@ -363,9 +365,64 @@ def test_of_large_images_the_middle_is_shown_and_all_is_counted() -> None:
     labels[100:120, 200:220] = 2
     sample = ("large", np.zeros((1, *shape), np.float32), labels, labels)
     page = Page(run_report(title="t", settings={}, provenance={}, metrics=[], samples=[sample], verdict="v").html())
-    assert {image.shape for image in page.images} == {(WINDOW, WINDOW, 3)}
+    assert [image.shape[:2] for image in page.images] == [(WINDOW, WINDOW)] * 4
     assert "F 1.00, 2 of 2 cells found" in page.text
-    assert tuple(page.images[2][100 - 20, 200 - 50]) == FOUND
+    assert tuple(page.images[3][100 - 20, 200 - 50]) == (*FOUND, 255)
+    assert not page.images[3][0, 0, 3]  # the cell in the corner is cut off
+
+
+def test_a_panel_keeps_its_outlines_apart() -> None:
+    labels = square(2, 2)
+    shown = panel(grey(0, 16, 16), labels)
+    assert shown.picture.shape == (16, 16) and np.ptp(shown.picture) == 0
+    assert shown.outlines.shape == (16 * 30, 16 * 30, 4)  # finer than the pixels, which are enlarged to 480 px
+    corner, inside, outside = (shown.outlines[at, at, 3] for at in (2 * 30 + 1, 4 * 30, 9 * 30))
+    assert (corner, inside, outside) == (255, 0, 0)
+    report = Report("t")
+    report.image_grid([[shown, shown.picture]], ["a", "b"], ["row"], "caption")
+    page = Page(report.html())
+    assert [image.shape[2:] for image in page.images] == [(), (4,), ()] and page.tags["input"] == 2
+    plain = Report("t")
+    plain.image_grid([[shown.picture]], ["a"], ["row"], "caption")
+    assert Page(plain.html()).tags["input"] == 1  # only that of the enlarged view, which hides it
+
+
+@pytest.mark.parametrize(
+    ("width", "bar"),
+    [
+        (100.0, ("20.000%", "20 µm")),
+        (166.4, ("12.019%", "20 µm")),
+        (240.0, ("20.833%", "50 µm")),
+        (3.0, ("16.667%", "0.5 µm")),
+        (4000.0, ("25.000%", "1000 µm")),
+        (None, None),
+        (0.0, None),
+    ],
+)
+def test_a_scale_bar_is_a_round_length(width: float | None, bar: tuple[str, str] | None) -> None:
+    report = Report("t")
+    report.image_grid([[np.zeros((8, 8), np.uint8)]], ["a"], ["row"], "caption", [width])
+    found = re.findall(r'class="bar" style="--share: ([^"]*)">([^<]*)<', report.html())
+    assert found == ([] if bar is None else [bar])
+
+
+def test_a_judgement_has_its_colour_and_says_why() -> None:
+    judgement = Judgement(
+        verdict="poor",
+        measure="F",
+        over="3 images",
+        score=Measured(value=0.07, low=0.03, high=0.12),
+        reasons=["it finds few cells"],
+        remedies=["train longer"],
+    )
+    run = run_report(title="t", settings={"a": 1}, provenance={}, metrics=[], verdict="Converged.", judgement=judgement)
+    html = run.html()
+    text = Page(html).text
+    assert '<div class="verdict poor">' in html
+    parts = ("Poor: F is 0.07 [0.03, 0.12] on validation (3 images).", "Why: it finds", "What to do:", "Converged.")
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "<details><summary>Settings" in html
 
 
 def test_failed_writing_is_told_and_leaves_nothing(tmp_path: Path) -> None:

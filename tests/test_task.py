@@ -14,8 +14,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from cytoforge.data.judgement import Judgement, Measured
 from cytoforge.data.run import Run
 from cytoforge.errors import Interrupted, UserError
+from cytoforge.training.course import State
 from cytoforge.training.data import TrainingData, open_data
 from cytoforge.training.hyperparameters import SEGMENTATION, Segmentation
 from cytoforge.training.loop import Networks, Validation
@@ -28,9 +30,10 @@ from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Budget, Compute, Data, Output, Training
 from cytoforge.training.tasks import task as module
 from cytoforge.training.tasks.segmentation import SegmentationTask
-from cytoforge.training.tasks.task import Plan, Task, Trained, run_task, stored_tile
+from cytoforge.training.tasks.task import Outcome, Plan, Task, Trained, run_task, stored_tile
 
 STEPS = 4
+JUDGED = Judgement(verdict="usable", measure="F", over="1 image", score=Measured(value=0.5))
 PARAMETERS = replace(SEGMENTATION["tiny"], width=4, depth=2, crop=(32, 32))
 
 
@@ -71,13 +74,9 @@ class ToyTask(Task):
             self.events.append("validate")
             return 0.5
 
-        def shown(networks: Networks) -> dict[str, Any]:
-            self.events.append(f"show {'trained' if not networks['segmenter'].training else 'training'}")
-            return {}
-
-        def measured(networks: Networks) -> dict[str, Any]:
-            self.events.append("measure")
-            return {"cells_found": 3}
+        def outcome(networks: Networks, state: State) -> Outcome:
+            self.events.append(f"look at {'trained' if not networks['segmenter'].training else 'training'}")
+            return Outcome(shown={}, judgement=JUDGED, facts={"cells_found": state.step})
 
         drawing = Drawing(size=self.parameters.crop, count=1, policy="flip", seed=training.seed)
         return Plan(
@@ -85,8 +84,7 @@ class ToyTask(Task):
             recipe=recipe,
             sampler=Windows(data.names, data.read, drawing),
             validation=Validation(score),
-            shown=shown,
-            measured=measured,
+            outcome=outcome,
             stored={"target": "boundary", "tile": stored_tile(self.parameters.crop)},
             provenance={"origin": "here"},
             weights={"extra": {"one": torch.ones(2)}},
@@ -115,12 +113,14 @@ def test_what_is_asked_of_a_task_and_in_which_order(
     steps = [f"step {number}" for number in range(STEPS)]
     assert task.events[:2] == ["open", "plan"]
     assert [event for event in task.events if event.startswith("step")] == steps
-    assert task.events[2:-2] == [event for step in steps for event in (step, "validate")]
-    assert task.events[-2:] == ["measure", "show trained"]
+    assert task.events[2:-1] == [event for step in steps for event in (step, "validate")]
+    assert task.events[-1] == "look at trained"
     assert isinstance(done, Trained) and done.main and done.state.finished and done.state.step == STEPS
     said = capsys.readouterr().err
     assert "a note for the terminal" in said and "to train on, 1 for validation" in said
     assert "a remark for the record" not in said
+    last, course = said.splitlines()[-2:]
+    assert last == JUDGED.headline and course.startswith("Too few steps to tell")
 
 
 def test_what_a_run_tells_of_its_training(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -136,7 +136,9 @@ def test_what_a_run_tells_of_its_training(tiny_dataset: Path, tmp_path: Path) ->
         "seed": 5,
     }
     assert set(stored["training_images"]).isdisjoint(stored["validation_images"])
-    assert facts["origin"] == "here" and facts["cells_found"] == 3 and facts["steps"] == STEPS
+    assert facts["origin"] == "here" and facts["cells_found"] == STEPS and facts["steps"] == STEPS
+    assert run.judgement == JUDGED and facts["judgement"]["verdict"] == "usable"
+    assert facts["verdict"].startswith(f"{JUDGED} Too few steps to tell")
     assert facts["notes"] == ["a remark for the record"]
     assert torch.equal(run.load_weights("extra")["one"], torch.ones(2))
     assert (run.path / "report.html").stat().st_size > 1000

@@ -1,6 +1,8 @@
 """From a few annotated microscopy images to a cell segmenter, by learning to synthesise annotated images."""
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from cytoforge.inference.movie_generator import MovieGenerator as MovieGenerator
     from cytoforge.inference.segmenter import Segmenter as Segmenter
     from cytoforge.inference.tracker import Tracker as Tracker
+
+if sys.platform == "darwin":  # torch reads it when it is imported: what an Apple GPU lacks, the CPU computes
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 _PUBLIC = {  # module: names, imported on first use, so that `import cytoforge` does not wait for torch
     "api": (

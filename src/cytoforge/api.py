@@ -49,7 +49,7 @@ Masks = NDArray[np.integer[Any]]
 Rows = NDArray[np.integer[Any]] | Sequence[Sequence[int]]
 Preset = Literal["tiny", "small", "paper"]
 Method = Literal["conventional", "cyclegan", "mean-teacher"]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Folder = Path | str
 FOLDERS = ("validation", "synthetic", "unlabelled")  # options that name one
 Progress = Callable[[float, str], None]
@@ -97,9 +97,9 @@ class Options:
     overwrite: bool = False
     """replace an existing run in `out`"""
     device: Device = "auto"
-    """where to compute: auto, cpu or cuda"""
+    """where to compute: auto, cpu, cuda or mps"""
     threads: Count | None = None
-    """threads of the CPU; all cores if None"""
+    """threads of the CPU; if None OMP_NUM_THREADS, or all cores that this process may use"""
     progress: Progress | None = None
     """called with the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream"""
 

@@ -107,12 +107,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "commands.weights:convert_weights",
         "a published file of weights to one that scores and trainings read",
     ),
+    "cite": ("Cite", "commands.cite:cite", "how to cite cytoforge and the papers that it implements"),
     "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
 }
 
-FAMILIES = {words.split()[0] for words in COMMANDS} - COMMANDS.keys()
-"""first words that are no command without a second"""
+FAMILIES = {words.split()[0] for words in COMMANDS if " " in words}
+"""first words of several commands"""
 FAULT = 70  # exit status of an internal error, EX_SOFTWARE in sysexits.h
+HELP = ("-h", "--help")
+HELP_ALL = "--help-all"
 HELP_SETTINGS = "--help-settings"
 USAGE = "usage: cytoforge COMMAND ... (cytoforge COMMAND --help tells the rest)"
 
@@ -123,6 +126,7 @@ def overview(family: str = "") -> str:
     width = max(map(len, told))
     lines = [USAGE, "", *([] if family else ["From a few annotated microscopy images to a cell segmenter.", ""])]
     lines += [f"  {words:<{width}}  {line}" for words, line in told.items()]
+    lines += [] if family else ["", "cytoforge --version tells the version, cytoforge cite what to cite."]
     return "\n".join(lines)
 
 
@@ -138,9 +142,16 @@ def find_command(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
 def _unknown(arguments: Sequence[str]) -> str:
     asked = arguments[0]
     family = [words for words in COMMANDS if words.split()[0] == asked]
+    told = f"there is no command {asked!r}"
     if family:
-        return f"cytoforge {asked} needs a second word: {', '.join(words.split()[1] for words in family)}"
-    return f"there is no command {asked!r}; there are {', '.join(COMMANDS)}"
+        told = f"cytoforge {asked} needs a second word: {', '.join(words.split()[1] for words in family)}"
+    firsts = list(dict.fromkeys(words.split()[0] for words in COMMANDS))
+    second = [word for word in arguments[1:2] if not word.startswith("-")]
+    near = difflib.get_close_matches(" ".join([asked, *second]), COMMANDS, 1) if second else []
+    near = near or ([] if family else difflib.get_close_matches(asked, firsts, 1))
+    if near:
+        return f"{told}; perhaps cytoforge {near[0]} is meant"
+    return told if family else f"{told}; there are {', '.join(firsts)}; cytoforge help lists them all"
 
 
 def _parse(words: str, rest: list[str]) -> object:
@@ -158,14 +169,23 @@ def _parse(words: str, rest: list[str]) -> object:
     for argument in rest:  # The parser could take the next word for DATA and report an error about that instead.
         if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:
             raise UserError(f"{flag}: is no option of cytoforge {words}{_perhaps(flag, known)}; see --help")
-    told = HELP_SETTINGS in rest
-    settings, surplus = tyro.cli(
-        config.without_paths(kind) if told else kind,
-        args=rest,
-        prog=f"cytoforge {words}",
-        description=inspect.cleandoc(kind.__doc__),
-        return_unknown_args=True,
-    )
+    told, hidden = HELP_SETTINGS in rest, 0
+    if HELP_ALL in rest:
+        rest = ["--help"]
+    elif set(rest) & set(HELP):
+        kind, hidden = config.brief(kind)
+    try:
+        settings, surplus = tyro.cli(
+            config.without_paths(kind) if told else kind,
+            args=rest,
+            prog=f"cytoforge {words}",
+            description=inspect.cleandoc(kind.__doc__),
+            return_unknown_args=True,
+        )
+    except SystemExit:
+        if hidden:
+            print(f"{hidden} more options: cytoforge {words} {HELP_ALL}")
+        raise
     if surplus:
         raise UserError(f"{surplus[0]}: is one argument too many for cytoforge {words}; see --help")
     if not told:
@@ -237,12 +257,16 @@ def _drop_output() -> None:
 
 
 def _run(given: list[str]) -> int:
-    if not given or given[0] in {"-h", "--help"}:
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
+    if not given or given[0] in HELP:
         print(overview())
         return 0 if given else 2
-    if given[1:] in (["-h"], ["--help"]) and (family := given[0]) in FAMILIES:
+    if len(given) == 2 and given[1] in HELP and (family := given[0]) in FAMILIES:
         print(overview(family))
-        return 0
+        if family not in COMMANDS:
+            return 0
+        print()
     if given == ["--version"]:
         from importlib.metadata import version
 

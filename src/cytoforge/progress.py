@@ -3,11 +3,12 @@
 Everything is printed to the standard error stream, so that standard output holds results only.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,9 @@ EVERY = 0.2
 """seconds between two drawings of a bar"""
 WIDTH = 24
 """columns of a bar"""
+Verdict = Literal["poor", "usable", "good"]
+COLOURS: dict[Verdict, str] = {"poor": "1;31", "usable": "1;33", "good": "1;32"}
+"""bold red, yellow and green, as terminals are told"""
 
 
 def clock(seconds: float) -> str:
@@ -33,10 +37,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def say(lines: Iterable[str]) -> None:
-    """Print lines; an unfinished progress bar stays above them."""
+def say(lines: Iterable[str], verdict: Verdict | None = None) -> None:
+    """Print lines; an unfinished progress bar stays above them.
+
+    On a terminal a verdict has its colour, unless the variable NO_COLOR is set.
+    """
+    plain = verdict is None or not sys.stderr.isatty() or os.environ.get("NO_COLOR")
     for line in lines:
-        print(*[""] * Progress.unfinished, line, sep="\n", file=sys.stderr, flush=True)
+        shown = line if plain or verdict is None else f"\x1b[{COLOURS[verdict]}m{line}\x1b[0m"
+        print(*[""] * Progress.unfinished, shown, sep="\n", file=sys.stderr, flush=True)
         Progress.unfinished = False
 
 

@@ -1,7 +1,7 @@
 """Reports as one HTML file that holds all it shows: text, tables, curves, and images with outlined cells.
 
 The file needs no network and no other file, reads well on a phone, on paper, and in light and dark surroundings. All
-text is escaped.
+text is escaped. Pictures open at the size of the window on a click, and outlines can be switched off.
 """
 
 import base64
@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -24,8 +24,10 @@ from scipy import ndimage
 
 from cytoforge.cells.labels import dense
 from cytoforge.data.files import utf8
+from cytoforge.data.judgement import Judgement
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.metrics.segmentation import match
+from cytoforge.progress import Verdict
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.integer[Any]]
@@ -36,13 +38,25 @@ Sample = tuple[str, NDArray[np.float32], Labels, Labels]
 PAGE = "report.html"
 PANEL = 480
 """Approximate width in pixels to which small images are enlarged."""
-WINDOW = 384
+WINDOW = 768
 """Longest side in pixels of a sample; larger images are cropped to their middle."""
+BAR = 0.25
+"""Longest scale bar, as a share of the width of its picture."""
 FOUND, MISSED, FALSE = (0, 170, 255), (255, 165, 0), (255, 60, 200)
 """Outline colours (red, green, blue) that colour-blind readers can tell apart, and that stand out on grey."""
 INK = "#33383d"
 INTERVAL = re.compile(r"\[[^\]]*\]")
 NUMBER = re.compile(r"[<>~≈]?\s*[+−-]?\.?\d")
+
+
+class Panel(NamedTuple):
+    """A picture, and outlines that lie over it and can be switched off."""
+
+    picture: Pixels
+    """(H, W) or (H, W, 3)"""
+    outlines: Pixels
+    """red, green, blue and opacity (h, w, 4), of the same aspect"""
+
 
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("cytoforge"), autoescape=True)
 
@@ -58,13 +72,18 @@ class Report:
         """Start a section."""
         self._add("heading", text=text)
 
+    def folded(self, title: str, header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Add a table that opens when its title is clicked; raises ValueError as `table`."""
+        self.table(header, rows)
+        self._blocks[-1]["folded"] = title
+
     def text(self, text: str) -> None:
         """Add a paragraph."""
-        self._add("text", text=text, verdict=False)
+        self._add("text", text=text)
 
-    def verdict(self, text: str) -> None:
-        """Add the main result as one highlighted sentence."""
-        self._add("text", text=text, verdict=True)
+    def verdict(self, text: str, grade: Verdict | None = None, details: Sequence[str] = ()) -> None:
+        """Add the main result as one highlighted sentence, in the colour of its grade, and what else is to be known."""
+        self._add("verdict", text=text, grade=grade or "", details=list(details))
 
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None, caption: str = ""
@@ -96,15 +115,21 @@ class Report:
         self._add("figure", source=_data_uri(buffer.getvalue()), caption=caption, number=self._number("figure", "grid"))
 
     def image_grid(
-        self, rows: Sequence[Sequence[Pixels]], column_titles: Sequence[str], row_titles: Sequence[str], caption: str
+        self,
+        rows: Sequence[Sequence[Pixels | Panel]],
+        column_titles: Sequence[str],
+        row_titles: Sequence[str],
+        caption: str,
+        widths: Sequence[float | None] = (),
     ) -> None:
         """Add images side by side, small ones enlarged by a whole number so that pixels stay sharp.
 
         Args:
-            rows: for each row one uint8 image (H, W) or (H, W, 3) per column.
+            rows: for each row one uint8 image (H, W) or (H, W, 3), or panel, per column.
             column_titles: one per column.
             row_titles: one per row; an empty one is left out.
             caption: what the images show.
+            widths: for each row the width of its images in micrometres, for a scale bar; None where it is not known.
 
         Raises:
             ValueError: where titles and images do not agree in number, or an image is no uint8 picture.
@@ -114,10 +139,11 @@ class Report:
                 f"titles for {len(row_titles)} rows and {len(column_titles)} columns, "
                 f"but rows of {[len(row) for row in rows]} images"
             )
-        sources = [[_data_uri(_png(_enlarge(image, round(PANEL / image.shape[1])))) for image in row] for row in rows]
+        bars = [_bar(width) for width in widths] or [None] * len(rows)
+        titled = list(zip(row_titles, [list(map(_shown, row)) for row in rows], bars, strict=True))
+        outlined = any(isinstance(image, Panel) for row in rows for image in row)
         number = self._number("figure", "grid")
-        titled = list(zip(row_titles, sources, strict=True))
-        self._add("grid", rows=titled, columns=list(column_titles), caption=caption, number=number)
+        self._add("grid", rows=titled, columns=list(column_titles), caption=caption, number=number, outlined=outlined)
 
     def html(self) -> str:
         """Return the page."""
@@ -155,8 +181,28 @@ def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _png(image: Pixels) -> bytes:
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+def _shown(image: Pixels | Panel) -> dict[str, Any]:
+    """Return what the template shows of an image: addresses of picture and outlines, width in pixels, aspect."""
+    picture, outlines = image if isinstance(image, Panel) else (image, None)
+    large = _enlarge(picture, round(PANEL / picture.shape[1]))
+    return {
+        "source": _data_uri(_png(large)),
+        "outlines": None if outlines is None else _data_uri(_png(outlines, 4)),
+        "aspect": f"{picture.shape[1] / picture.shape[0]:.4f}",
+    }
+
+
+def _bar(width: float | None) -> dict[str, str] | None:
+    """Return the share in percent and the words of a scale bar of 1, 2 or 5 times a power of ten micrometres."""
+    if width is None or not 0 < width < math.inf:
+        return None
+    power = 10.0 ** math.floor(math.log10(BAR * width))
+    length = max(step * power for step in (1, 2, 5) if step * power <= BAR * width)
+    return {"share": f"{100 * length / width:.3f}", "words": f"{length:g} µm"}
+
+
+def _png(image: Pixels, channels: int = 3) -> bytes:
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (channels,)):
         raise ValueError(f"an image must be uint8 (H, W) or (H, W, 3), got {image.dtype} {image.shape}")
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
@@ -223,6 +269,18 @@ def overlay(image: NDArray[np.floating[Any]], labels: Labels, scale: int = 1) ->
     return _outlined(image, scale, (numbers, id_colours(ids)))
 
 
+def panel(image: NDArray[np.floating[Any]], labels: Labels) -> Panel:
+    """Return an image (C, H, W) in [-1, 1] with the cells of labels (H, W) outlined as `overlay` does."""
+    ids, numbers = dense(labels)
+    return _panel(image, (numbers, id_colours(ids)))
+
+
+def _panel(image: NDArray[np.floating[Any]], *layers: tuple[Labels, Pixels]) -> Panel:
+    picture = to_rgb(image)
+    scale = max(1, round(PANEL / picture.shape[1]))
+    return Panel(picture[..., 0] if image.shape[0] == 1 else picture, _outlines(image.shape[1:], scale, *layers))
+
+
 def outcome_overlay(image: NDArray[np.floating[Any]], truth: Labels, prediction: Labels, scale: int = 1) -> Pixels:
     """Return a picture as `overlay` does: correct predicted cells (IoU 0.5) are outlined in blue, false ones in
     magenta, missed true cells in orange.
@@ -242,14 +300,24 @@ def _outcomes(truth: Labels, prediction: Labels) -> list[tuple[Labels, Pixels]]:
 
 def _outlined(image: NDArray[np.floating[Any]], scale: int, *layers: tuple[Labels, Pixels]) -> Pixels:
     canvas: Pixels = _enlarge(to_rgb(image), scale).copy()
+    lines = _outlines(image.shape[1:], scale, *layers)
+    drawn = lines[..., 3] > 0
+    canvas[drawn] = lines[drawn, :3]
+    return canvas
+
+
+def _outlines(shape: tuple[int, ...], scale: int, *layers: tuple[Labels, Pixels]) -> Pixels:
+    """Return the outlines (scale * H, scale * W, 4) of layers, opaque on nothing; later ones lie above."""
+    canvas = np.zeros((shape[0] * scale, shape[1] * scale, 4), np.uint8)
     width = 2 * max(1, round(scale / 2)) + 1
     for labels, colours in layers:
-        if labels.shape != image.shape[1:]:
-            raise ValueError(f"labels {labels.shape} and image {image.shape} differ in size")
+        if labels.shape != shape:
+            raise ValueError(f"labels {labels.shape} and image {shape} differ in size")
         large = _enlarge(labels, scale)
         edge = ndimage.maximum_filter(large, width) != ndimage.minimum_filter(large, width)
         edge &= large > 0
-        canvas[edge] = colours[large[edge]]
+        canvas[edge, :3] = colours[large[edge]]
+        canvas[edge, 3] = 255
     return canvas
 
 
@@ -330,11 +398,13 @@ def run_report(
     provenance: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
     verdict: str,
+    judgement: Judgement | None = None,
     samples: Sequence[Sample] = (),
     paintings: Sequence[tuple[str, Sequence[Pixels]]] = (),
     columns: tuple[Sequence[str], str] | None = None,
+    micrometres: float | None = None,
 ) -> Report:
-    """Return the page of a run: verdict, curves, outlined samples, paintings, settings, provenance.
+    """Return the page of a run: verdict, outlined samples, paintings, curves, and folded away settings and provenance.
 
     Args:
         title: heading of the page.
@@ -342,18 +412,20 @@ def run_report(
         provenance: what the run was made from and with, shown likewise.
         metrics: rows of metrics.csv, as `training_curves` takes them; may be empty.
         samples: name, image (C, H, W) in [-1, 1], truth (H, W), prediction (H, W); of large ones the middle is shown.
-        verdict: one sentence.
+        verdict: one sentence on how the training went.
+        judgement: what it came to, if that is measured.
         paintings: name, and pictures uint8 (H, W, 3) of a real image, its cells and what was painted on them.
         columns: column titles and caption of the paintings, if they show something else.
+        micrometres: of a pixel of samples and paintings, for scale bars; None where it is not known.
     """
     report = Report(title)
-    report.verdict(verdict)
-    if metrics:
-        report.heading("Training")
-        report.figure(training_curves(metrics), "Validation score and losses over the steps of training.")
+    if judgement is None:
+        report.verdict(verdict)
+    else:
+        report.verdict(judgement.headline, judgement.verdict, [*judgement.details, verdict])
     if samples:
         report.heading("Cells found")
-        _add_samples(report, samples)
+        _add_samples(report, samples, micrometres)
     if paintings:
         report.heading("Painted images")
         painted = len(paintings[0][1]) - 2
@@ -362,16 +434,21 @@ def run_report(
         several = " in several styles" if painted > 1 else ""
         caption = f"Each row: a real image, its annotated cells, and what was painted on these cells{several}."
         headers, caption = columns or (headers, caption)
-        report.image_grid([row for _, row in paintings], headers, [name for name, _ in paintings], caption)
-    for heading, values in (("Settings", settings), ("Provenance", provenance)):
+        widths = [micrometres and micrometres * row[0].shape[1] for _, row in paintings]
+        report.image_grid([row for _, row in paintings], headers, [name for name, _ in paintings], caption, widths)
+    if metrics:
+        report.heading("Training")
+        report.figure(training_curves(metrics), "Validation score and losses over the steps of training.")
+    if settings or provenance:
+        report.heading("Details")
+    for title, values in (("Settings that are not the defaults", settings), ("Provenance", provenance)):
         if values:
-            report.heading(heading)
-            report.table(["name", "value"], [[name, _plain(value)] for name, value in _flat(values)])
+            report.folded(title, ["name", "value"], [[name, _plain(value)] for name, value in _flat(values)])
     return report
 
 
-def _add_samples(report: Report, samples: Sequence[Sample]) -> None:
-    rows, titles = [], []
+def _add_samples(report: Report, samples: Sequence[Sample], micrometres: float | None) -> None:
+    rows, titles, widths = [], [], []
     for name, image, truth, prediction in samples:
         found = len(match(truth, prediction).iou)
         true, predicted = (np.count_nonzero(np.unique(labels)) for labels in (truth, prediction))
@@ -382,20 +459,16 @@ def _add_samples(report: Report, samples: Sequence[Sample]) -> None:
         middle = tuple(slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in truth.shape)
         layers = [(labels[middle], colours) for labels, colours in _outcomes(truth, prediction)]
         image = image[:, *middle]
-        scale = max(1, round(PANEL / image.shape[2]))
-        panels = [
-            _enlarge(to_rgb(image), scale),
-            overlay(image, truth[middle], scale),
-            _outlined(image, scale, *layers),
-        ]
-        rows.append(panels)
+        rows.append([panel(image, truth[middle]), _panel(image, *layers)])
+        widths.append(micrometres and micrometres * image.shape[2])
     report.image_grid(
         rows,
-        ["Image", "Annotated cells", "Predicted cells"],
+        ["Annotated cells", "Found cells"],
         titles,
-        "Annotated cells are outlined in distinct colours. Predicted cells are blue where they are right (intersection "
+        "Annotated cells are outlined in distinct colours. Found cells are blue where they are right (intersection "
         "over union with an annotated cell of at least 0.5) and magenta where not; missed cells are orange. Counts are "
         f"of whole images; of images longer than {WINDOW} px the middle is shown.",
+        widths,
     )
 
 

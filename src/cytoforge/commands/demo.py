@@ -22,7 +22,7 @@ from cytoforge.inference.segmenter import Segmenter
 from cytoforge.metrics.segmentation import SegmentationResults, segmentation_scores, summarise
 from cytoforge.places import SCRATCH
 from cytoforge.progress import clock, say
-from cytoforge.report import PAGE, Report, overlay, to_rgb
+from cytoforge.report import PAGE, Report, panel, to_rgb
 from cytoforge.settings import Demo, Segment, TrainSegmentation
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import open_data
@@ -199,9 +199,9 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
     for item in shown:
         image = dataset.read_image(item)
         truth = dataset.read_labels(item)
-        predicted = [overlay(image, result.predictions[item.name]) for result in results]
-        grid.append([to_rgb(image), overlay(image, truth), *predicted])
-    titles = ["image", "truth", *(result.method for result in results)]
+        predicted = [panel(image, result.predictions[item.name]) for result in results]
+        grid.append([panel(image, truth), *predicted])
+    titles = ["truth", *(result.method for result in results)]
     report.image_grid(grid, titles, [item.name for item in shown], "Unseen test images and what each method finds.")
     generator = load_network(Run.open(folder.path / "runs" / "3"), "generator")
     grid = []

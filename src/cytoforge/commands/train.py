@@ -23,6 +23,7 @@ from cytoforge.settings import (
     WithSynthetic,
 )
 from cytoforge.training import hyperparameters, specification
+from cytoforge.training.course import trained_in
 from cytoforge.training.data import with_scale
 from cytoforge.training.hyperparameters import (
     Adversarial,
@@ -35,7 +36,6 @@ from cytoforge.training.hyperparameters import (
     suited,
     written,
 )
-from cytoforge.training.loop import trained_in
 from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cytoforge.data.files import check_readable, digest, in_utf8, read_json
 from cytoforge.data.images import encode_image
+from cytoforge.data.judgement import Judgement
 from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.resume import differences, refuse_finished, refuse_other
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
@@ -155,6 +156,12 @@ class Run:
         stored = read_json(path)
         parse(Provenance, stored, path, "mend the file, or remove it to do without")
         return stored
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """The verdict on what was trained; None without one, as of imports. Raises UserError as `provenance`."""
+        stored = self.provenance.get("judgement")
+        return None if stored is None else Judgement.model_validate(stored)
 
     @property
     def finished(self) -> bool:

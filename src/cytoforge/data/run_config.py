@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cytoforge.data.images import Scaling
+from cytoforge.data.judgement import Judgement
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import NETWORKS
 
@@ -137,10 +138,11 @@ class RunConfig(Settings):
 
 
 class Provenance(Settings):
-    """Checked content of `provenance.json`: notes, time of the end of training, and SHA-256 of each weights file."""
+    """Checked content of `provenance.json`: notes, end and judgement of the training, SHA-256 of each weights file."""
 
     notes: list[str] = []
     finished: str | None = None
+    judgement: Judgement | None = None
     weights: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
 
 

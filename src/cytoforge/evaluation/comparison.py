@@ -40,9 +40,9 @@ class PaintingComparison(Comparison):
 
     weights_dir: Path | None = None
     """folder with pretrained feature networks; without it that of CYTOFORGE_WEIGHTS"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Compare folders of generated and real images: read them, find pairs, and compute scores."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from cytoforge.metrics.generation import (
     set_scores,
 )
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
+from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted
 
 
@@ -95,7 +95,7 @@ def score_images(comparison: ImageComparison, inputs: ImageSides) -> GenerationR
     Raises UserError when weights are damaged, or nothing can be scored.
     """
     device = choose_device(comparison.device)
-    torch.set_num_threads(comparison.threads or os.cpu_count() or 1)
+    torch.set_num_threads(comparison.threads or usable_threads())
     pairs, unpaired = _pairs(inputs)
     where = comparison.weights_dir
     inception, lpips, vgg = load_inception(where), load_lpips(where), load_lpips_vgg(where)

@@ -1,6 +1,5 @@
 """Scores of a generated movie against a real movie."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -36,6 +35,7 @@ from cytoforge.metrics.movie import (
     movie_distance,
 )
 from cytoforge.networks.features import CLIP_FRAMES, I3DFeatures, InceptionFeatures
+from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted
 
 FEW = 30  # steps of cells between frames; with fewer, a note warns about the warping error
@@ -88,7 +88,7 @@ def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
     Raises UserError when weights or segmenter cannot be used.
     """
     device = choose_device(comparison.device)
-    torch.set_num_threads(comparison.threads or os.cpu_count() or 1)
+    torch.set_num_threads(comparison.threads or usable_threads())
     segmenter = _open_segmenter(comparison, sides)
     where = comparison.weights_dir
     inception, i3d, lpips, vgg = load_inception(where), load_i3d(where), load_lpips(where), load_lpips_vgg(where)

@@ -1,7 +1,6 @@
 """The networks of a run folder, built from its config.json and ready to use."""
 
 import copy
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -13,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cytoforge.data.judgement import Judgement
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError, explain
 from cytoforge.networks.registry import NETWORKS, ROLES
+from cytoforge.processors import usable_threads
 from cytoforge.progress import counted, say
 
 
@@ -99,8 +100,12 @@ def choose_precision(wanted: str, device: str) -> str:
     if wanted != "auto":
         return wanted
     asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    able = torch.cuda.is_bf16_supported() if device == "cuda" else any(ask() for ask in asks if ask is not None)
-    return "bfloat16" if able else "float32"
+    able = {
+        "cuda": torch.cuda.is_bf16_supported,
+        "mps": lambda: False,
+        "cpu": lambda: any(ask() for ask in asks if ask is not None),
+    }
+    return "bfloat16" if able[device]() else "float32"
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
@@ -187,28 +192,37 @@ class Loaded:
             raise UserError(explain(error)) from error
         return target
 
+    @property
+    def judgement(self) -> Judgement | None:
+        """How good the training came out, with scores, reasons and remedies; None of the base model and imports.
+
+        Raises UserError where provenance.json is damaged.
+        """
+        return Run(self.run).judgement
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.run}>"
+        judged = "" if self.judgement is None else f": {self.judgement.headline}"
+        return f"<{type(self).__name__} of {self.run}{judged}>"
 
 
 def choose_device(wanted: str) -> str:
-    """Return "cuda" or "cpu" for `auto`, `cpu` or `cuda`.
+    """Return "cuda", "mps" (an Apple processor's graphics unit) or "cpu" for one of these, or for `auto`.
 
-    Raises UserError for other names, and when a GPU is wanted and there is none.
+    Raises UserError for other names, and for a device that is not there.
     """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device={wanted!r}: takes auto, cpu, cuda")
-    usable = torch.cuda.is_available()
-    if wanted == "cuda" and not usable:
-        raise UserError("--device cuda: there is no usable GPU here; use --device cpu or leave it out")
-    return "cuda" if usable and wanted != "cpu" else "cpu"
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted not in ("auto", *usable):
+        raise UserError(f"device={wanted!r}: takes auto, {', '.join(sorted(usable))}")
+    if wanted != "auto" and not usable[wanted]:
+        raise UserError(f"--device {wanted}: there is no usable GPU here; use --device cpu or leave it out")
+    return wanted if wanted != "auto" else next(device for device, there in usable.items() if there)
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with so many threads of a CPU, all without a number; raises UserError for what is no such number."""
+    """Compute with so many threads of a CPU, by default `usable_threads()`; raises UserError for no such number."""
     if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
         raise UserError(f"threads={threads!r}: takes a whole number of at least 1 or none")
-    torch.set_num_threads(int(threads or os.cpu_count() or 1))
+    torch.set_num_threads(int(threads or usable_threads()))
 
 
 def _list(names: Iterable[str]) -> str:

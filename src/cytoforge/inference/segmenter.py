@@ -119,11 +119,11 @@ class Segmenter(Loaded):
     ) -> Self:
         """Load the segmenter of a run folder, or the base model by the name `base`.
 
-        `device` is auto, cpu or cuda; `threads` is the number of CPU threads, all cores if None; `tile` is the side in
-        pixels of tiles at the run's scale; `views` is the number of mirror images to average over, 1, 2 or 4, without
-        it 4, but 1 for the base model and for cells as connected components, as in cGAN-Seg; `precision` is float32 or
-        bfloat16, which auto chooses where the processor has it. Raises UserError when run, device, tile or precision do
-        not serve.
+        `device` is auto, cpu, cuda or mps; `threads` is the number of CPU threads, all usable ones if None; `tile` is
+        the side in pixels of tiles at the run's scale; `views` is the number of mirror images to average over, 1, 2 or
+        4, without it 4, but 1 for the base model and for cells as connected components, as in cGAN-Seg; `precision` is
+        float32 or bfloat16, which auto chooses where the processor has it. Raises UserError when run, device, tile or
+        precision do not serve.
         """
         opened, network = open_network(Path(run), "segmenter", device, threads)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster

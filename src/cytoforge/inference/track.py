@@ -24,6 +24,7 @@ from cytoforge.inference.tracker import Tracker
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE
 from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
+from cytoforge.tracking.plausibility import implausible
 
 BY = "cytoforge track"
 SEGMENTATION = "segmentation"  # masks of a segmenter before they are tracked; goes when all is done
@@ -120,9 +121,10 @@ def track_movie(
         facts[masks.name] = _track_sequence(masks, tracker.linker, writer)
         if not facts[masks.name]["cells"]:
             notes.append(f"{path}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
+        notes += [f"{path}: sequence {masks.name}: {warning}" for warning in facts[masks.name]["warnings"]]
         found[masks.name] = "\n".join(_said(tracker, masks, facts[masks.name]))
     texts = {name: text.replace("\n", "; ") for name, text in found.items()}
-    page = write_report(writer.folder, path, list(texts), texts)
+    page = write_report(writer.folder, path, texts, {name: facts[name]["warnings"] for name in texts})
     for sequence in chosen:
         writer.folder.discard(f"{SEGMENTATION}/{sequence.name}")
     writer.finish({"sequences": facts, **read_calibration(path, None, None).info})
@@ -231,6 +233,7 @@ def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> 
         "divisions": int(np.count_nonzero(children > 1)),
         "gaps": int(np.count_nonzero(links.pairs[:, 2] > links.pairs[:, 0] + 1)),
         "settings": dict(links.settings),
+        "warnings": implausible(tracking.tracks, links.cells, first),
     }
 
 

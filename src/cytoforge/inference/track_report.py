@@ -9,20 +9,23 @@ from matplotlib.figure import Figure
 from cytoforge.data import movie
 from cytoforge.data.images import Normalisation, read_image, read_labels
 from cytoforge.data.ownership import OutputFolder
-from cytoforge.report import Report, colour_labels, id_colours, overlay
+from cytoforge.report import Panel, Report, colour_labels, id_colours, panel
 
 REPORTED_FRAMES = 4  # frames of each sequence
 TREES = 40  # lineages drawn: those with the most divisions, then the longest
 
 
-def write_report(folder: OutputFolder, given: Path, names: Sequence[str], texts: Mapping[str, str]) -> Path:
-    """Write report.html about the sequences of a tracked movie into its folder: `texts` says of each what was found.
+def write_report(
+    folder: OutputFolder, given: Path, texts: Mapping[str, str], warnings: Mapping[str, Sequence[str]]
+) -> Path:
+    """Write report.html about the sequences of a tracked movie into its folder: `texts` says of each what was found,
+    and `warnings` what of that is hardly so.
 
     Frames are those of the movie that was tracked; where it has none, cells are shown alone.
     """
     report = Report(f"Tracks of {given.name}", "a colour is a cell, here and in the trees")
-    originals = {sequence.name: sequence for sequence in movie.read_sequences(given, names)}
-    for sequence in movie.read_sequences(folder.path, names):
+    originals = {sequence.name: sequence for sequence in movie.read_sequences(given, list(texts))}
+    for sequence in movie.read_sequences(folder.path, list(texts)):
         masks, frames = sequence.masks["RES"], originals[sequence.name].frames
         numbers = sorted(masks)
         shown = [
@@ -31,6 +34,8 @@ def write_report(folder: OutputFolder, given: Path, names: Sequence[str], texts:
         tracks = movie.read_tracks(sequence.tracks["RES"])
         report.heading(f"Sequence {sequence.name}")
         report.text(texts[sequence.name])
+        if doubts := warnings[sequence.name]:
+            report.verdict("These tracks look doubtful.", "poor", doubts)
         row = [_picture(masks[number], frames.get(number)) for number in shown]
         report.image_grid(
             [row], [f"frame {number}" for number in shown], ["tracks"], "Cells with the colours of tracks."
@@ -40,12 +45,12 @@ def write_report(folder: OutputFolder, given: Path, names: Sequence[str], texts:
     return report.write(folder)
 
 
-def _picture(mask: Path, frame: Path | None) -> np.ndarray:
+def _picture(mask: Path, frame: Path | None) -> np.ndarray | Panel:
     labels = read_labels(mask)
     if frame is None:
         return colour_labels(labels)
     image, normalisation = read_image(frame), Normalisation()
-    return overlay(normalisation.apply(image, normalisation.measure(image)), labels)
+    return panel(normalisation.apply(image, normalisation.measure(image)), labels)
 
 
 def lineages(tracks: Sequence[movie.Track], most: int = TREES) -> Figure:

@@ -40,6 +40,8 @@ Labels = NDArray[np.integer[Any]] | NDArray[np.bool_]
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 METRICS = ("precision", "recall", "f_score", "average_precision", "matched_iou")
 MINIMUM_PIXELS = 15
+SEVERAL = 4
+"""images from which on they are resampled for an interval; of fewer, the cells of each"""
 _SMOOTHING = {"instances": 0.0, "paper": 1e-6}
 
 
@@ -288,6 +290,40 @@ def summarise(
         dice=mean_estimate([s.dice for s in scores], draws),
         images=dict(images),
     )
+
+
+def f_replicates(
+    scores: Sequence[ImageScores], generator: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[Floats, Floats, int]:
+    """Return F (thresholds,), mean over the images, its bootstrap replicates (resamples, thresholds), and over how many
+    images or cells these are drawn.
+
+    From SEVERAL images on these are resampled. Of fewer, the cells of each image are: pairs by the thresholds that
+    they reach, false cells and missed ones. Such an interval tells how sure F is on these images, and not how it would
+    be on others. Images without cells on either side have no F, and are left out. Everything is nan without any image.
+    """
+    defined = [one for one in scores if one.truth_cells + one.predicted_cells]
+    if not defined:
+        nothing = np.full(len(scores[0].thresholds) if scores else 0, np.nan)
+        return nothing, np.tile(nothing, (resamples, 1)), 0
+    values = np.array([one.f_score for one in defined], dtype=np.float64)
+    if len(defined) >= SEVERAL:
+        draws = resample(len(defined), generator, resamples)
+        return values.mean(axis=0), draws @ values / len(defined), len(defined)
+    inside = np.mean([_f_of_drawn_cells(one, generator, resamples) for one in defined], axis=0)
+    cells = sum(one.true_positives[0] + one.false_positives[0] + one.false_negatives[0] for one in defined)
+    return values.mean(axis=0), inside, cells
+
+
+def _f_of_drawn_cells(scores: ImageScores, generator: np.random.Generator, resamples: int) -> Floats:
+    """Return F (resamples, thresholds) of one image whose pairs, false and missed cells are drawn with replacement."""
+    reached = np.array(scores.true_positives)
+    alone = [scores.false_positives[0], scores.false_negatives[0]]
+    counts = np.array([*(reached - np.append(reached[1:], 0)), *alone])
+    drawn = generator.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+    pairs = drawn[:, : len(reached)]
+    beyond = pairs[:, ::-1].cumsum(axis=1)[:, ::-1]  # pairs that reach each threshold
+    return ratio(2 * beyond, (2 * pairs.sum(axis=1) + drawn[:, len(reached) :].sum(axis=1))[:, None])
 
 
 def _matched_pairs(table: Overlap, iou: Floats, threshold: float) -> Ints:

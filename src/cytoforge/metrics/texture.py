@@ -8,12 +8,18 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cytoforge.cells.labels import boxes
+
 Image = NDArray[np.floating[Any]]
 
 SIDE = 7
 """px of a patch, at every resolution"""
 LEVELS = 4
 """resolutions, each half of the one before"""
+FINE = 1.5
+"""px, standard deviation of the blur without which only fine grain is left"""
+LEAST = 12
+"""px of the middle of a cell, below which it has no grain"""
 PATCHES = 4096
 DIRECTIONS = 128
 
@@ -66,3 +72,21 @@ def _patches(image: Image, places: NDArray[np.float64]) -> Image:
     windows = sliding_window_view(image, (SIDE, SIDE), axis=(1, 2))
     y, x = (places * windows.shape[1:3]).astype(int).T
     return windows[:, y, x].swapaxes(0, 1).reshape(len(places), -1)
+
+
+def grain(image: Image, labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Return how much grey values vary in the middle of each cell (N, 2): their standard deviation, and that of fine
+    grain alone; nan for cells that are too small to tell.
+
+    The image is (C, H, W), labels are (H, W); cells are in ascending order of their ids. The middle is what lies at
+    least half as deep in the cell as its deepest pixel, so that halos and outlines do not count.
+    """
+    grey = image.mean(axis=0)
+    fine = grey - ndimage.gaussian_filter(grey, FINE)
+    found = []
+    for cell, box in boxes(labels).items():
+        depth = ndimage.distance_transform_edt(np.pad(labels[box] == cell, 1))[1:-1, 1:-1]
+        middle = depth >= max(depth.max() / 2, 2)
+        enough = np.count_nonzero(middle) >= LEAST
+        found.append((grey[box][middle].std(), fine[box][middle].std()) if enough else (np.nan, np.nan))
+    return np.array(found, np.float64).reshape(-1, 2)

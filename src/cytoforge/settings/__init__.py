@@ -1,9 +1,10 @@
 """One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
 
-from cytoforge.settings.base import check_places, flags
+from cytoforge.settings.base import brief, check_places, flags
 from cytoforge.settings.commands import (
     TRACKERS,
     Check,
+    Cite,
     Demo,
     Export,
     GenerateImages,
@@ -52,6 +53,7 @@ from cytoforge.settings.weights import WeightsConvert, WeightsFetch, WeightsList
 __all__ = [
     "TRACKERS",
     "Check",
+    "Cite",
     "Demo",
     "Export",
     "GenerateImages",
@@ -95,6 +97,7 @@ __all__ = [
     "WeightsList",
     "WeightsVerify",
     "WithSynthetic",
+    "brief",
     "check_places",
     "flags",
     "of_recipe",

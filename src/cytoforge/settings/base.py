@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_o
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, Suppress, arg
 
 from cytoforge.errors import UserError
 from cytoforge.places import ABSENT, PRESENT, RUN, START, UNFINISHED, Place
@@ -64,9 +64,30 @@ def command(kind: type) -> Any:
     return checked
 
 
+BASIC = {"data", "out", "minutes", "method", "start", "validation", "limit", "seed", "overwrite", "device"}
+"""flags that --help shows of a command with many; --help-all shows the others, too"""
+MANY = 20
+
+
+def brief(kind: Any) -> tuple[Any, int]:
+    """Return the settings of a command with all but its basic flags hidden from help, and how many are hidden.
+
+    A command with few flags hides none.
+    """
+    fields = kind.__dataclass_fields__
+    hidden = [name for name in fields if name not in BASIC]
+    if len(fields) < MANY:
+        return kind, 0
+    hints = get_type_hints(kind, include_extras=True)
+    given = [name for name in hidden if fields[name].default is not dataclasses.MISSING]
+    content: dict[str, Any] = {name: fields[name].default for name in given}
+    content["__annotations__"] = {name: Annotated[hints[name], Suppress] for name in hidden}
+    return command(type(kind.__name__, (kind,), {"__doc__": kind.__doc__, **content})), len(hidden)
+
+
 def flags(kind: Any) -> list[str]:
     """Return the flags of a command's settings."""
-    found = ["--help"]
+    found = ["--help", "--help-all"]
     for name, hint in get_type_hints(kind, include_extras=True).items():
         if name not in kind.__dataclass_fields__ or Positional in get_args(hint):
             continue

@@ -41,10 +41,10 @@ class Segment(Reading):
     base 1"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of products: bfloat16 is over twice as fast where the processor has it, and changes some pixels in a thousand"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     overwrite: bool = False
     """replace existing masks"""
 
@@ -74,10 +74,10 @@ class Suggest(Reading):
     """number of crops, at most"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     overwrite: bool = False
     """replace former suggestions; masks that were corrected are never replaced"""
 
@@ -110,10 +110,10 @@ class GenerateImages:
     """share of images to keep: near-duplicates go first, then where a segmenter misses most; 1: only measure"""
     segmenter: RunFolder | None = None
     """with --keep: run whose segmenter checks the images, instead of the generator's own run"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     overwrite: bool = False
     """replace an existing synthetic dataset"""
 
@@ -151,10 +151,10 @@ class GenerateMovie:
     """seed of style, noise and background; a movie depends on it and the name of its sequence only"""
     style_mixing: Fraction = 0.9
     """probability that two styles are mixed in a movie"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     overwrite: bool = False
     """replace an existing synthetic movie"""
 
@@ -190,10 +190,10 @@ class Track(Reading):
     """frames for which a cell may be missing and keep its track; 1 without it"""
     distance: Annotated[float, Field(gt=0, examples=[30])] | None = None
     """laptrack, btrack: pixels that a cell may move from frame to frame; without it by the cells' median diameter"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     overwrite: bool = False
     """replace an existing result of track"""
 
@@ -487,3 +487,16 @@ class Demo:
     """seed of phantoms and training"""
     overwrite: bool = False
     """replace an existing folder"""
+
+
+@command
+class Cite:
+    """Say how to cite cytoforge and the papers whose methods it implements.
+
+    Examples:
+      cytoforge cite
+      cytoforge cite --format bibtex
+    """
+
+    format: Literal["text", "bibtex"] = "text"
+    """as a list of references, or for BibTeX"""

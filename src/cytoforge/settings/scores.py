@@ -69,10 +69,10 @@ class ScorePaintings(Score):
 
     weights_dir: Present | None = None
     """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS, or where weights fetch put them"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
 
 
 @command

@@ -60,10 +60,10 @@ class Study:
     """how segmentations are scored, as in score segmentation; charts and differences are by the first"""
     weights_dir: Present | None = None
     """folder with pretrained feature networks; also from CYTOFORGE_WEIGHTS"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     overwrite: bool = False
     """replace an existing study"""
 

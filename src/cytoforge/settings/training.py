@@ -56,14 +56,14 @@ class Training(Reading):
     """normalisation layers: the paper's batch norm, or group norm"""
     patience: Count | None = None
     """stop after this many validations (of about 20 in a run) without improvement"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     devices: Count = 1
     """number of GPUs, or of processes on a CPU"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor computes in it, float32 otherwise"""
     threads: Count | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     clock: Clock = "wall"
     """whether --minutes are wall-clock time, or processor time, which other work on the computer does not cut short"""
     p_vanilla: Fraction = 0.2

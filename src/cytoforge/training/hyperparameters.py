@@ -393,6 +393,11 @@ TRACKER = {
     "paper": Tracker(**_PAPER, batch=16),
 }
 
+USUAL: tuple[Hyperparameters, ...] = tuple(
+    presets["small"]
+    for presets in (SEGMENTATION, MEAN_TEACHER, CYCLE_GAN, GENERATOR, MOVIE, VID2VID, SUPER_RESOLUTION, TRACKER)
+)
+"""the hyperparameters of each kind of training in the preset that is taken without --preset"""
 WARM_START = 0.7  # share of a training in the cycle, if it starts warm, that learns from the annotated pairs alone
 TEXTURES: dict[str, Perceptual] = {  # by preset, the perceptual loss of generators that paint backgrounds, too
     "tiny": "statistics",  # in short trainings features alone pull paintings towards grey

@@ -5,7 +5,7 @@ import copy
 import math
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,31 +16,15 @@ from torch import Tensor, nn
 
 from cytoforge.data.run import Run, flatten_state, unflatten_state
 from cytoforge.errors import Interrupted, UserError
-from cytoforge.progress import counted
+from cytoforge.training.course import LEARNED, State
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import Batch, item_generator
 from cytoforge.training.specification import Budget
 
 PATIENCE_WITH_FAULTS = 5  # times that a training goes back to its last state before it gives up
 SAVE_EVERY = 60.0  # seconds
-
-
-@dataclass
-class State:
-    """The counters of a training; everything else that is needed to go on is tensors."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best: float = -math.inf
-    best_step: int = 0
-    since_best: int = 0
-    history: list[list[float]] = field(default_factory=list)
-    """progress (0 to 1) and score of each validation"""
-    sums: dict[str, list[float]] = field(default_factory=dict)
-    """by loss, sum and number of its values since the last row of metrics.csv"""
-    skipped: list[int] = field(default_factory=list)
-    """steps whose batch gave a value that is not finite"""
-    finished: bool = False
+CONVERGED = 0.25  # share of the steps so far without a better validation score that tells that there will be none
+SETTLED = 40  # least number of validations before a training is taken as converged
 
 
 class NotFinite(Exception):
@@ -221,50 +205,6 @@ def fit(
     if main:
         _save(trainer, run, state)
     return state
-
-
-FEW = 50  # steps; with fewer nothing has converged
-ASTRAY = 0.1  # a last validation score that is this far below the best tells that training went wrong after it
-FEW_VALIDATIONS = 3  # with fewer it is not known how the score went
-MIDDLE = 0.4  # share of a training; a validation between it and the last quarter shows what that quarter gained
-CONVERGED = 0.25  # share of the steps so far without a better validation score that tells that there will be none
-SETTLED = 40  # least number of validations before a training is taken as converged
-LEARNED = 0.05  # validation score from which something has been learned
-
-
-def trained_in(state: State) -> str:
-    """Return the number of steps in words, marked where `verdict` says that nothing has been learned yet."""
-    return counted(state.step, "step") + ("" if state.history and state.best >= LEARNED else ", not enough yet")
-
-
-def verdict(state: State) -> str:
-    """Return one sentence that says whether the validation score was still rising when training ended, and why it did
-    if that was before its budget was spent.
-    """
-    if not state.history:
-        return "Training ended before the first validation: give it more time."
-    end = state.history[-1][0] or 1.0  # below 1 where the training ended before its budget
-    late = [score for progress, score in state.history if progress > 0.75 * end]
-    early = [score for progress, score in state.history if progress <= 0.75 * end]
-    gain = max(late, default=0.0) - max(early, default=0.0)
-    best, wanted = f"best validation score {state.best:.3f} at step {state.best_step} of {state.step}", "minutes"
-    stopped = ""
-    if end < 1 and state.since_best:
-        stopped = f"; it stopped because {counted(state.since_best, 'validation')} brought nothing better"
-        best, wanted = best + stopped, "patience"
-    if state.best < LEARNED:
-        return f"Not learned yet ({best}): far more minutes are needed, or the data are at fault (cytoforge check)."
-    if state.best_step == 0:
-        score = f"validation score {state.best:.3f}{stopped}"
-        return f"Training did not improve on what it started from ({score}), which was kept."
-    measured = any(MIDDLE * end <= progress <= 0.75 * end for progress, _ in state.history)
-    if state.step < FEW or len(state.history) < FEW_VALIDATIONS or not measured:
-        return f"Too few steps to tell ({best}): give it more {wanted}, and look at what it makes."
-    if (last := state.history[-1][1]) < state.best - ASTRAY:
-        return f"Went astray ({best}, {last:.3f} at the end): repeat it with another --seed, and look at what it makes."
-    if gain > 0.01:
-        return f"Not converged yet ({best}; the last quarter still gained {gain:.3f}): more {wanted} would help."
-    return f"Converged ({best}; the last quarter gained {max(gain, 0.0):.3f})."
 
 
 def _evaluate(

@@ -94,12 +94,12 @@ class Data:
 class Compute:
     """What a training computes on."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     """number of GPUs, or of processes on a CPU"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = None
-    """threads of a CPU; all cores without it"""
+    """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     weights_dir: Path | None = None
     """folder with pretrained feature networks; without it that of CYTOFORGE_WEIGHTS"""
 

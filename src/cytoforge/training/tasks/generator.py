@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from cytoforge.data.run import BACKGROUNDS
 from cytoforge.inference.painting import paint
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.report import colour_labels, to_rgb
+from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
 from cytoforge.training.hyperparameters import Generator
 from cytoforge.training.loop import Networks, Validation
@@ -23,10 +24,12 @@ from cytoforge.training.recipes.paired_gan import PairedGAN
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
+from cytoforge.training.tasks.painted import judge_paintings
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,
     REPORTED,
+    Outcome,
     Plan,
     Task,
     drawing_of,
@@ -93,9 +96,12 @@ class GeneratorTask(Task):
             _, image, labels = data.validation[0]
             return side_by_side(panels(averages["generator"], image[:, :PICTURE, :PICTURE], labels[:PICTURE, :PICTURE]))
 
-        def shown(networks: Networks) -> dict[str, Any]:
+        def outcome(networks: Networks, state: State) -> Outcome:
             examples = data.validation[:REPORTED]
-            return {"paintings": [(n, panels(networks["generator"], image, labels)) for n, image, labels in examples]}
+            rows = [(n, panels(networks["generator"], image, labels)) for n, image, labels in examples]
+            _, real, masks = zip(*data.validation, strict=True)
+            paintings = [painted(networks["generator"], labels, 0) for labels in masks]
+            return Outcome(shown={"paintings": rows}, judgement=judge_paintings(real, paintings, masks, course(state)))
 
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         kept = {f"{i:02d}": torch.from_numpy(image) for i, image in enumerate(bank)}
@@ -104,7 +110,7 @@ class GeneratorTask(Task):
             recipe=recipe,
             sampler=Windows(data.names, read, drawing),
             validation=Validation(score, picture, at_start="generator" in (started or {})),
-            shown=shown,
+            outcome=outcome,
             stored={
                 "condition": parameters.condition,
                 "tile": stored_tile(parameters.crop),

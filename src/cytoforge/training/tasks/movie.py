@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.training import hyperparameters
+from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes import vid2vid
@@ -30,8 +31,17 @@ from cytoforge.training.recipes.tgan import MovieGAN, describe_flow, judged_chan
 from cytoforge.training.samplers.clips import Clips, DoublingClips, sequence_backgrounds, stretches
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.specification import Training
+from cytoforge.training.tasks.painted import judge_paintings
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
-from cytoforge.training.tasks.task import Plan, Task, drawing_of, feature_network, perceptual_notes, stored_tile
+from cytoforge.training.tasks.task import (
+    Outcome,
+    Plan,
+    Task,
+    drawing_of,
+    feature_network,
+    perceptual_notes,
+    stored_tile,
+)
 
 PICTURED = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
@@ -89,11 +99,15 @@ class MovieTask(Task):
                 [to_rgb(image) for image in self._painted(networks, few)],
             ]
 
-        def shown(networks: Networks) -> dict[str, Any]:
+        def outcome(networks: Networks, state: State) -> Outcome:
             masks, real, painted = panels(networks)
             names = [name for name, _, _ in data.validation]
             rows = zip(names, real, masks, painted, strict=False)
-            return {"paintings": [(name, row) for name, *row in rows]}
+            shown = {"paintings": [(name, row) for name, *row in rows]}
+            frames = [frame for stretch in held for frame in self._painted(networks, stretch)]
+            images = [image for stretch in held for image in stretch.images]
+            labels = [mask for stretch in held for mask in stretch.labels]
+            return Outcome(shown=shown, judgement=judge_paintings(images, frames, labels, course(state)))
 
         kept = {name: torch.from_numpy(reference) for name, reference in bank.items()}
         return Plan(
@@ -103,7 +117,7 @@ class MovieTask(Task):
             validation=Validation(
                 score, lambda averages: mosaic(panels(averages)), at_start="low-resolution" in (started or {})
             ),
-            shown=shown,
+            outcome=outcome,
             stored={
                 "method": method,
                 "condition": parameters.condition,

@@ -1,20 +1,26 @@
 """A segmenter from annotated images: alone (conventional), or with a generator in cGAN-Seg's cycle."""
 
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from lightning_fabric import Fabric
 
-from cytoforge.cells.instances import TARGETS
+from cytoforge.cells.instances import TARGETS, cell_diameters
 from cytoforge.errors import UserError
+from cytoforge.inference.baseline import otsu_watershed
+from cytoforge.inference.load import load_network
 from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
 from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
-from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.metrics.segmentation import ImageScores, segmentation_scores
 from cytoforge.places import SCRATCH
 from cytoforge.report import outcome_overlay, overlay, to_rgb
+from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic, open_unlabelled
 from cytoforge.training.hyperparameters import CycleGAN, MeanTeacher, Segmentation
 from cytoforge.training.loop import Networks, Validation
@@ -26,10 +32,11 @@ from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.simulated import SimulatedMasks
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.start import Wanted, base_if_fitting, load_start, rescaled
+from cytoforge.training.tasks.judging import Segmented, judge_segmenter
+from cytoforge.training.tasks.start import Wanted, base_if_fitting, called, load_start, rescaled
 from cytoforge.training.tasks.task import (
     PICTURE,
-    REPORTED,
+    Outcome,
     Plan,
     Task,
     drawing_of,
@@ -38,6 +45,9 @@ from cytoforge.training.tasks.task import (
     side_by_side,
     stored_tile,
 )
+
+RANKS = ("Best, ", "Median, ", "Worst, ")  # of the validation images in the report
+JUDGED = 8  # training images at most that the result is tried on
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,8 @@ class SegmentationTask(Task):
     parameters: Segmentation | CycleGAN
     start: Path | None = SCRATCH
     """run whose segmenter the training starts from, or SCRATCH; None for the base model where it fits"""
+    rivals: tuple[Path, ...] = ()
+    """runs with segmenters of the same data and scale, with which the result is compared"""
 
     def open(self, training: Training) -> TrainingData:
         """Open annotated images."""
@@ -103,6 +115,7 @@ class SegmentationTask(Task):
             start, note = base_if_fitting(segmenter)
             notes = [*notes, note]
         started, changes = load_start(start, [segmenter]), rescaled(start, training.data)
+        began = copy.deepcopy(segmenter.network).eval() if started else None
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
         simulated = self._simulated(training, data)
@@ -111,13 +124,15 @@ class SegmentationTask(Task):
         def segmented(networks: Networks, image: np.ndarray) -> np.ndarray:
             return segment_array(networks["segmenter"], image, target, tile)
 
+        def scored(truth: np.ndarray, found: np.ndarray) -> ImageScores:
+            return segmentation_scores(truth, found, protocol=target.protocol)
+
         def score(averages: Networks) -> float:
             """Return F by the protocol of the target, mean over IoU 0.5 to 0.9 and over the validation images."""
-            scores = [
-                np.mean(segmentation_scores(labels, segmented(averages, image), protocol=target.protocol).f_score)
-                for _, image, labels in data.validation
+            found = [
+                np.mean(scored(labels, segmented(averages, image)).f_score) for _, image, labels in data.validation
             ]
-            return float(np.nan_to_num(np.nanmean(scores))) if np.isfinite(scores).any() else 0.0
+            return float(np.nan_to_num(np.nanmean(found))) if np.isfinite(found).any() else 0.0
 
         def picture(averages: Networks) -> np.ndarray:
             """Return a validation image, its true and predicted outlines, and in the cycle a painting on its mask."""
@@ -130,9 +145,25 @@ class SegmentationTask(Task):
                 panels.append(to_rgb(paint(averages["generator"], labels, parameters.condition, draw, tile=tile)))
             return side_by_side(panels)
 
-        def shown(networks: Networks) -> dict[str, Any]:
-            examples = data.validation[:REPORTED]
-            return {"samples": [(n, image, labels, segmented(networks, image)) for n, image, labels in examples]}
+        began = copy.deepcopy(recipe.networks["segmenter"]).eval() if started else None
+
+        def outcome(networks: Networks, state: State) -> Outcome:
+            """Judge the kept segmenter, and show those validation images in which it does best, middling and worst."""
+            kept, how = networks["segmenter"], course(state)
+            rivals = {str(path): load_network(path, "segmenter", fabric.device) for path in self.rivals}
+            if began is not None and how.kind != "start kept":
+                rivals[f"{called(start[0])} as it is"] = began.to(fabric.device)
+            network_of = {"": kept, **rivals}
+            cells = {name: partial(segmented, {"segmenter": network}) for name, network in network_of.items()}
+            found, labels = look(data, cells, scored)
+            chosen = spread([one.f_score[0] for one in found.validation], len(RANKS))
+            ranks = RANKS if len(chosen) == len(RANKS) else ("",) * len(chosen)
+            samples = [
+                (f"{rank}{name}", image, true, labels[i])
+                for rank, i in zip(ranks, chosen, strict=True)
+                for name, image, true in [data.validation[i]]
+            ]
+            return Outcome(shown={"samples": samples}, judgement=judge_segmenter(found, how, state))
 
         keep_last = synthetic is not None
         kept = "with synthetic images the weights of the end are kept, not those that were best on validation"
@@ -141,7 +172,7 @@ class SegmentationTask(Task):
             recipe=recipe,
             sampler=Windows(data.names, data.read, drawing, synthetic, more, simulated),
             validation=Validation(score, picture, at_start=started is not None, keep_last=keep_last),
-            shown=shown,
+            outcome=outcome,
             stored={
                 "method": self.method,
                 "target": parameters.target,
@@ -158,3 +189,37 @@ class SegmentationTask(Task):
             notes=[*notes, *(unlabelled.notes if unlabelled else ()), *changes],
             remarks=[*changes, *([kept] if keep_last else [])],
         )
+
+
+def look(
+    data: TrainingData,
+    segmented: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    scored: Callable[[np.ndarray, np.ndarray], ImageScores],
+) -> tuple[Segmented, list[np.ndarray]]:
+    """Score a segmenter, by the name "", and its rivals on validation, and it on at most JUDGED training images, too.
+
+    Return also what it finds in each validation image: labels (H, W).
+    """
+    _, images, truth = zip(*data.validation, strict=True)
+    labels = [segmented[""](image) for image in images]
+    learned = [data.read(i) for i in spread(range(len(data.names)), JUDGED)]
+    sizes = [cell_diameters(own) for own in [*truth, *(own for _, own in learned)]]
+    found = Segmented(
+        names=[name for name, _, _ in data.validation],
+        validation=list(map(scored, truth, labels)),
+        baseline=list(map(scored, truth, map(otsu_watershed, images))),
+        training=[scored(own, segmented[""](image)) for image, own in learned],
+        rivals={name: list(map(scored, truth, map(find, images))) for name, find in segmented.items() if name},
+        diameters=[float(np.median(one)) for one in sizes if one.size],
+    )
+    return found, labels
+
+
+def spread(values: Sequence[float], number: int) -> list[int]:
+    """Return the positions of the largest value, the smallest and others evenly between, in descending order.
+
+    An undefined value comes last.
+    """
+    order = sorted(range(len(values)), key=lambda i: -np.nan_to_num(values[i], nan=-np.inf))
+    places = np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int))
+    return [order[place] for place in places]

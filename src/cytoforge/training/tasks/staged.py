@@ -73,7 +73,7 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
     last = part(training, 1 - GENERATOR - FIRST_SEGMENTER, out)
     if real > 0 and painted >= TRUSTED * real:
         data = replace(last.data, synthetic=SyntheticData(path=synthetic))
-        return run_task(SegmentationTask(parameters), replace(last, data=data))
+        return run_task(SegmentationTask(parameters, rivals=(first,)), replace(last, data=data))
     reason = (
         f"the first segmenter finds {painted:.0%} of the painted cells and {real:.0%} of the real ones of validation: "
         "the painted images were left out; give more minutes"

@@ -13,7 +13,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.load import load_network, over_channels
 from cytoforge.networks.registry import NETWORKS, ROLES
-from cytoforge.places import BASE
+from cytoforge.places import BASE, run_folder
 from cytoforge.training.hyperparameters import SEGMENTATION, written
 from cytoforge.training.recipes.networks import Described
 from cytoforge.training.specification import Data, resizing
@@ -72,11 +72,15 @@ def load_start(runs: Sequence[Path], wanted: Sequence[Wanted]) -> dict[str, str]
     return found or None
 
 
+def called(path: Path) -> str:
+    """Return what messages call a run to start from."""
+    return "the base model" if run_folder(path) == BASE else f"the run in the folder {path}"
+
+
 def base_if_fitting(wanted: Wanted) -> tuple[tuple[Path, ...], str]:
     """Return the base model as the run to start from if its network is of the kind wanted, and a note on that."""
     base = Path("base")
-    run = Run.open(base)
-    whose = "the base model" if run.path == BASE else f"the run in the folder {base}"
+    run, whose = Run.open(base), called(base)
     if wanted.role not in run.settings.networks:
         return (), f"starts from random weights, as {whose} holds no {wanted.name}"
     if different := _differences(run, wanted):

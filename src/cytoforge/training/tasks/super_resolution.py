@@ -24,6 +24,7 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks import movie
 from cytoforge.progress import counted
 from cytoforge.report import colour_labels, mosaic, to_rgb
+from cytoforge.training.course import State, course
 from cytoforge.training.data import TrainingData
 from cytoforge.training.hyperparameters import SuperResolution
 from cytoforge.training.loop import Networks, Validation
@@ -34,8 +35,17 @@ from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.pairs import Frame, Pairs
 from cytoforge.training.specification import Training, resizing
 from cytoforge.training.tasks.movie import PICTURED, VALIDATED, open_movie
+from cytoforge.training.tasks.painted import judge_paintings
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
-from cytoforge.training.tasks.task import Plan, Task, drawing_of, feature_network, perceptual_notes, stored_tile
+from cytoforge.training.tasks.task import (
+    Outcome,
+    Plan,
+    Task,
+    drawing_of,
+    feature_network,
+    perceptual_notes,
+    stored_tile,
+)
 
 STYLES = 2  # movies painted on the training masks, each in a style of its own
 COLUMNS = (
@@ -110,10 +120,14 @@ class SuperResolutionTask(Task):
             real = [image for stretch in held for image in stretch.images]
             return max(1 - texture_distance(real, enlarged, np.random.default_rng(training.seed)), 0.0)
 
-        def shown(networks: Networks) -> dict[str, Any]:
+        def outcome(networks: Networks, state: State) -> Outcome:
             masks, real, small, enlarged = held[0].panels(networks["super-resolution"])
             rows = zip(data.validation, real, masks, small, enlarged, strict=False)
-            return {"paintings": [(name, row) for (name, _, _), *row in rows], "columns": COLUMNS}
+            shown = {"paintings": [(name, row) for (name, _, _), *row in rows], "columns": COLUMNS}
+            images = [image for stretch in held for image in stretch.images]
+            labels = [mask for stretch in held for mask in stretch.labels]
+            frames = [frame for stretch in held for frame in stretch.enlarged(networks["super-resolution"])]
+            return Outcome(shown=shown, judgement=judge_paintings(images, frames, labels, course(state)))
 
         return Plan(
             networks={"low-resolution": first.config["networks"]["low-resolution"], "super-resolution": described},
@@ -124,7 +138,7 @@ class SuperResolutionTask(Task):
                 lambda averages: mosaic(held[0].panels(averages["super-resolution"])[1:]),
                 at_start="super-resolution" in (started or {}),
             ),
-            shown=shown,
+            outcome=outcome,
             stored=stored,
             provenance={"started_from": started},
             weights={

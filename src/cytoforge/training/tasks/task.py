@@ -13,26 +13,42 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from cytoforge.data.files import is_number
 from cytoforge.data.images import Normalisation
+from cytoforge.data.judgement import Judgement
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking, load_features
+from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device, choose_precision, load_network
 from cytoforge.networks.features import VGG19Features
+from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted, say
 from cytoforge.report import run_report
+from cytoforge.training.course import State, course
 from cytoforge.training.data import TrainingData
-from cytoforge.training.hyperparameters import Adversarial, Hyperparameters, Vid2Vid
-from cytoforge.training.loop import Networks, State, Trainer, Validation, fit, verdict
+from cytoforge.training.hyperparameters import USUAL, Adversarial, Hyperparameters, Vid2Vid
+from cytoforge.training.loop import Networks, Trainer, Validation, fit
 from cytoforge.training.recipes.networks import Described
 from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
-from cytoforge.training.specification import Compute, Training
+from cytoforge.training.specification import Compute, Data, Training
 
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a training, by the networks whose weights were kept."""
+
+    shown: Mapping[str, Any]
+    """what `run_report` shows besides settings and curves"""
+    judgement: Judgement | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """what is added to provenance.json"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +60,8 @@ class Plan:
     recipe: Recipe
     sampler: Sampler
     validation: Validation
-    shown: Callable[[Networks], dict[str, Any]]
-    """from the networks whose weights were kept, what `run_report` shows besides settings and curves"""
-    measured: Callable[[Networks], dict[str, Any]] = lambda networks: {}
-    """from the same networks, what is added to provenance.json"""
+    outcome: Callable[[Networks, State], Outcome]
+    """looks at the networks whose weights were kept"""
     stored: Mapping[str, Any] = field(default_factory=dict)
     """what config.json holds besides the keys that all trainings have"""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -120,9 +134,9 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
             if remark not in run.provenance.get("notes", []):
                 run.note(remark)
         progress(1.0, f"step {state.step}")  # the last validation may have taken what was left of the time
-        run.finish({"steps": state.step, "seconds": state.seconds, "verdict": verdict(state)})
-        say([verdict(state)])
-        _report(run, plan, state)
+        kept = {name: load_network(run, name, fabric.device) for name in plan.recipe.averaged}
+        outcome = plan.outcome(kept, state)
+        _finish(run, task, training, state, outcome)
     if fabric.world_size > 1:  # a process that ends while its threads still listen to the others is aborted
         fabric.barrier()
         torch.distributed.destroy_process_group()
@@ -136,9 +150,8 @@ def launch(compute: Compute) -> Fabric:
     UserError as `choose_device`.
     """
     device = choose_device(compute.device)
-    on_gpu = device == "cuda"
-    if not on_gpu:
-        torch.set_num_threads(compute.threads or max((os.cpu_count() or 1) // compute.devices, 1))
+    if device == "cpu":
+        torch.set_num_threads(compute.threads or usable_threads(compute.devices))
     precision = choose_precision(compute.precision, device)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.json tells the precision
     fabric = Fabric(
@@ -237,20 +250,55 @@ def perceptual_notes(parameters: Adversarial | Vid2Vid, recipe: Recipe, weights_
     return [f"the perceptual loss falls back to matching the discriminator's features: {lacking(weights_dir, 'vgg19')}"]
 
 
-def _report(run: Run, plan: Plan, state: State) -> None:
-    """Write report.html of a run, with what its task shows."""
-    stored = run.config
-    networks = {name: load_network(run, name) for name in plan.recipe.averaged}
-    run.record(**plan.measured(networks))
+def _finish(run: Run, task: Task, training: Training, state: State, outcome: Outcome) -> None:
+    """Record how a training ended and what came of it, say it, and write report.html."""
+    judgement, how = outcome.judgement, course(state).words
+    stored = None if judgement is None else judgement.to_json()
+    words = how if judgement is None else f"{judgement} {how}"
+    facts = {"steps": state.step, "seconds": state.seconds, "verdict": words, "judgement": stored, **outcome.facts}
+    run.finish(facts)
+    if judgement is not None:
+        say([judgement.headline], judgement.verdict)
+        say(judgement.details)
+    say([how])
+    parameters = task.parameters
+    usual = next((asdict(preset) for preset in USUAL if type(preset) is type(parameters)), {})
+    settings = {
+        "training": _unusual(described(training), described(Training(data=Data(path=Path()), output=training.output))),
+        "parameters": _unusual(asdict(parameters), usual),
+    }
     report = run_report(
         title=f"Training of {run.path.name}",
-        settings={key: stored[key] for key in ("training", "parameters")},
-        provenance=run.provenance,
+        settings={part: changed for part, changed in settings.items() if changed},
+        provenance={name: fact for name, fact in run.provenance.items() if name not in ("verdict", "judgement")},
         metrics=run.metrics(),
-        verdict=verdict(state),
-        **plan.shown(networks),
+        verdict=how,
+        judgement=judgement,
+        micrometres=_micrometres(training.data),
+        **outcome.shown,
     )
     report.write(run.folder)
+
+
+def _unusual(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values, also of nested mappings, that differ from the usual ones."""
+    found = {}
+    for name, value in values.items():
+        other = usual.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            value, other = _unusual(value, other), {}
+        if value != other:
+            found[name] = value
+    return found
+
+
+def _micrometres(data: Data) -> float | None:
+    """Return the side in micrometres of a pixel as the networks see it; None where dataset.json does not tell."""
+    info = read_info(data.path)
+    size = info.get("pixel_size")
+    if data.resize is not None or not is_number(size):
+        return None
+    return float(size) * float(info.get("scale", 1.0)) / data.scale
 
 
 def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:

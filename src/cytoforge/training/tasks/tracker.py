@@ -9,14 +9,15 @@ from lightning_fabric import Fabric
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cytoforge.cells.crops import SIDE
+from cytoforge.cells.crops import BACKGROUND, SIDE
 from cytoforge.errors import UserError
 from cytoforge.inference.track_deepsea import predict
-from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.metrics.segmentation import ImageScores, segmentation_scores
 from cytoforge.networks import tracker
 from cytoforge.progress import counted
 from cytoforge.report import outcome_overlay
 from cytoforge.tracking.deepsea import without_spots
+from cytoforge.training.course import State, course
 from cytoforge.training.data import TrainingData, open_data, open_synthetic
 from cytoforge.training.hyperparameters import Tracker
 from cytoforge.training.loop import Networks, Validation
@@ -24,7 +25,8 @@ from cytoforge.training.recipes.networks import build
 from cytoforge.training.recipes.tracking import Tracking
 from cytoforge.training.samplers.moves import Moves, MoveSampler
 from cytoforge.training.specification import Training
-from cytoforge.training.tasks.task import Plan, Task, drawing_of, stored_tile
+from cytoforge.training.tasks.judging import Followed, judge_tracker
+from cytoforge.training.tasks.task import Outcome, Plan, Task, drawing_of, stored_tile
 
 VALIDATED = 64  # moves looked at in a validation
 PICTURED = 4  # of these in pictures
@@ -59,6 +61,21 @@ class TrackerTask(Task):
             """Return the AP, mean of that of moves without and with division where there are both."""
             return float(np.mean(list(examples.scores(averages["tracker"]).values())))
 
+        def outcome(networks: Networks, state: State) -> Outcome:
+            tracker, learned = networks["tracker"], Examples(sampler.moves)
+            kinds = examples.by_kind(tracker)
+            found = Followed(
+                single=kinds.get("single", []),
+                divisions=kinds.get("mitosis", []),
+                staying=examples.staying(),
+                training=learned.by_kind(tracker).get("single", []),
+            )
+            return Outcome(
+                shown={"samples": examples.samples(tracker)},
+                judgement=judge_tracker(found, course(state)),
+                facts={"average_precision": examples.scores(tracker)},
+            )
+
         counts = f"{_counted(sampler.moves)} to train on, {_counted(held)} for validation"
         lacking = f"{training.data.path}: no cell divides, so the tracker will find no divisions"
         keep_last = synthetic is not None
@@ -68,8 +85,7 @@ class TrackerTask(Task):
             recipe=recipe,
             sampler=sampler,
             validation=Validation(score, lambda averages: examples.picture(averages["tracker"]), keep_last=keep_last),
-            shown=lambda networks: {"samples": examples.samples(networks["tracker"])},
-            measured=lambda networks: {"average_precision": examples.scores(networks["tracker"])},
+            outcome=outcome,
             stored={"divisions": divisions, "tile": stored_tile((SIDE, SIDE))},
             provenance={"synthetic_data": fingerprint},
             notes=[counts, *([] if divisions else [lacking])],
@@ -107,15 +123,29 @@ class Examples:
 
     def scores(self, tracker: nn.Module) -> dict[str, float]:
         """Return AP at IoU 0.5 of the regions in all crops, for cells that stay "single" or divide ("mitosis")."""
-        counts: dict[str, list[tuple[int, int, int]]] = {}
-        for move, truth, found in zip(
-            self.moves, self.truth, _found(tracker, self.previous, self.current), strict=True
-        ):
-            score = segmentation_scores(truth, found, (0.5,))
-            parts = score.true_positives[0], score.false_positives[0], score.false_negatives[0]
-            counts.setdefault("mitosis" if len(move.after) > 1 else "single", []).append(parts)
-        sums = {kind: np.sum(parts, axis=0) for kind, parts in sorted(counts.items())}
-        return {kind: float(found / max(found + false + missed, 1)) for kind, (found, false, missed) in sums.items()}
+        precision = {}
+        for kind, scores in self.by_kind(tracker).items():
+            found, false, missed = (
+                sum(getattr(one, name)[0] for one in scores)
+                for name in ("true_positives", "false_positives", "false_negatives")
+            )
+            precision[kind] = found / max(found + false + missed, 1)
+        return precision
+
+    def by_kind(self, tracker: nn.Module) -> dict[str, list[ImageScores]]:
+        """Return the scores of the regions at IoU 0.5 for each move, of cells that stay "single" or divide."""
+        found = _found(tracker, self.previous, self.current)
+        kinds: dict[str, list[ImageScores]] = {}
+        for move, truth, region in zip(self.moves, self.truth, found, strict=True):
+            kind = "mitosis" if len(move.after) > 1 else "single"
+            kinds.setdefault(kind, []).append(segmentation_scores(truth, region, (0.5,)))
+        return dict(sorted(kinds.items()))
+
+    def staying(self) -> list[ImageScores]:
+        """Return such scores if each cell that does not divide stayed where it is."""
+        places = _pieces((self.previous[:, 0] > BACKGROUND).numpy())
+        moves = zip(self.moves, self.truth, places, strict=True)
+        return [segmentation_scores(truth, place, (0.5,)) for move, truth, place in moves if len(move.after) == 1]
 
     def samples(self, tracker: nn.Module) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         """Return names, crops of cell and next frame side by side (C, h, 2 w), true and found regions (h, 2 w)."""
