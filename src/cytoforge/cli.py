@@ -106,7 +106,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "commands.weights:convert_weights",
         "a published file of weights to one that scores and trainings read",
     ),
-    "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
+    "export": ("Export", "commands.export:export", "cells, tracks and features to formats of other tools"),
 }
 
 FAMILIES = {words.split()[0] for words in COMMANDS} - COMMANDS.keys()

@@ -2,6 +2,7 @@
 
 from cytoforge.settings.base import check_places, flags
 from cytoforge.settings.commands import (
+    ANNOTATIONS,
     TRACKERS,
     Check,
     Demo,
@@ -48,6 +49,7 @@ from cytoforge.settings.training import (
 from cytoforge.settings.weights import WeightsConvert, WeightsFetch, WeightsList, WeightsVerify
 
 __all__ = [
+    "ANNOTATIONS",
     "TRACKERS",
     "Check",
     "Demo",
