@@ -11,6 +11,7 @@ from cytoforge.cells.labels import boxes
 from cytoforge.commands.export_cells import export_cells
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image
+from cytoforge.data.interchange.hyperstack import fits, write_hyperstack
 from cytoforge.data.interchange.tables import write_features, write_napari
 from cytoforge.data.interchange.trackmate import write_trackmate
 from cytoforge.data.movie import MovieWriter, left_out, no_movie, read_sequences, some
@@ -81,11 +82,28 @@ def _write(config: Export, movie: TrackedMovie, calibration: Calibration) -> Non
     elif config.format == "geff":
         from cytoforge.data.interchange.geff import write_geff  # takes a second
 
-        write_geff(config.out, gathered(table for _, _, table in cells), calibration)
+        write_geff(config.out, cells, _extent(movie), calibration)
     else:
-        size = movie.sequence.read_tracked(movie.numbers[0]).shape
-        images = (movie.numbers[-1] + 1, size[0], size[1])
-        write_trackmate(config.out, _outlined(cells), movie.spots, images, calibration)
+        stack = _write_frames(config, movie, calibration)
+        write_trackmate(config.out, _outlined(cells), movie.spots, _extent(movie), calibration, stack)
+
+
+def _extent(movie: TrackedMovie) -> tuple[int, int, int]:
+    """Return the number of frames, up to the last, and their height and width."""
+    height, width = movie.sequence.read_tracked(movie.numbers[0]).shape
+    return movie.numbers[-1] + 1, height, width
+
+
+def _write_frames(config: Export, movie: TrackedMovie, calibration: Calibration) -> str:
+    """Write the frames as a stack beside OUT, for TrackMate to show, and return its name; "" where there is none."""
+    path, frames = config.out.with_suffix(".tif"), movie.sequence.frames
+    if not frames or not fits(frames):
+        why = "its frames are too large for one" if frames else "it has no frames"
+        print(f"no stack beside {config.out.name}, as {why}: TrackMate shows the tracks on black")
+        return ""
+    write_hyperstack(path, frames, calibration, overwrite=config.overwrite)
+    print(f"{path}: the frames as a stack, which TrackMate opens with {config.out.name}")
+    return path.name
 
 
 def _shown(frames: Measured, count: int, title: str) -> Measured:
