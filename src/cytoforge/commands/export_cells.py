@@ -1,6 +1,5 @@
 """`cytoforge export` of a dataset, or of the frames of a movie: images and their cells as other programs take them."""
 
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,12 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.data.dataset import PARTS, Dataset, Item
-from cytoforge.data.formats import read_mark
-from cytoforge.data.images import encode_image, read_image
 from cytoforge.data.interchange import cellpose, imagej, qupath, yolo
 from cytoforge.data.interchange.coco import CocoFile
-from cytoforge.data.ngff import is_zarr
 from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.writer import copied_name, copy_image
 from cytoforge.errors import UserError
 from cytoforge.progress import Progress, counted
 from cytoforge.settings import Export
@@ -57,7 +54,7 @@ def export_cells(config: Export) -> Path:
         labels, image = data.read_labels(item), _image_name(item)
         cells += np.unique(labels[labels > 0]).size
         if item.image:
-            _copy(item.image, folder, layout.images + image)
+            copy_image(item.image, folder, layout.images + item.name)
         if config.format == "coco":
             coco.add(image, labels)
         elif config.format == "yolo":
@@ -106,17 +103,7 @@ def _opened(config: Export, data: Dataset) -> OutputFolder:
 def _image_name(item: Item) -> str:
     """Return the name of the image's copy, or the one that an image of this mask probably has."""
     file = item.image or item.mask
-    suffix = file.suffix if file else ""
-    return item.name + (".tif" if suffix.lower() == ".zarr" else suffix)
-
-
-def _copy(image: Path, folder: OutputFolder, name: str) -> None:
-    """Copy an image byte by byte, so that its record of origin stays; zarr becomes TIFF."""
-    if is_zarr(image):
-        folder.write(name, encode_image(Path(name), read_image(image), read_mark(image) or None))
-    else:
-        with folder.writing(name) as file:
-            shutil.copyfile(image, file)
+    return copied_name(item.name, file) if file else item.name
 
 
 def _told(data: Dataset, layout: Layout, joined: int) -> list[str]:

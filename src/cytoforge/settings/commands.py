@@ -208,14 +208,19 @@ class Track:
 class Check:
     """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
 
-    Exit status 1 if there are errors.
+    Exit status 1 if there are errors, with --fix only if they are in the copy, too.
 
     Examples:
       cytoforge check DATA
+      cytoforge check DATA --fix COPY
     """
 
     data: Positional[Present]
     """dataset or movie folder"""
+    fix: ResultFolder | None = None
+    """write a copy in which binary masks are numbered and cells in pieces split; DATA stays as it is"""
+    overwrite: bool = False
+    """with --fix: replace an existing copy"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
     json: bool = False
