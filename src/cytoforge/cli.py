@@ -107,6 +107,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "a published file of weights to one that scores and trainings read",
     ),
     "export": ("Export", "commands.export:export", "cells, tracks and features to formats of other tools"),
+    "export-model": (
+        "ExportModel",
+        "commands.export_model:export_model",
+        "a trained segmenter to ONNX, TorchScript or bioimage.io",
+    ),
 }
 
 FAMILIES = {words.split()[0] for words in COMMANDS} - COMMANDS.keys()

@@ -379,6 +379,31 @@ class Export:
 
 
 @command
+class ExportModel:
+    """Write a trained segmenter for other programs: ONNX, TorchScript, or a package of bioimage.io.
+
+    The model takes images of any size and number and gives class probabilities. Beside it lie model.json and README.md,
+    which say how images are normalised, resized and cut into tiles, and segment_cells.py, which makes the cells that
+    `segment` finds with numpy and scipy, without cytoforge. ONNX and bioimage.io need the extra export.
+
+    Examples:
+      cytoforge export-model RUN --format onnx --out OUT
+      cytoforge export-model base --format bioimageio --out OUT
+    """
+
+    run: Positional[RunFolder]
+    """base, or the run folder of train segmentation or import"""
+    format: Literal["onnx", "torchscript", "bioimageio"]
+    """what to write"""
+    out: Path
+    """folder to write"""
+    licence: Annotated[str, Field(min_length=1, examples=["CC-BY-4.0"])] | None = None
+    """bioimageio: under which licence the run is given away, by its name in SPDX; base has its own"""
+    overwrite: bool = False
+    """replace a former model"""
+
+
+@command
 class Simulation:
     """Settings that all simulations of cells share."""
 
