@@ -426,3 +426,62 @@ def test_a_dataset_whose_writing_was_interrupted_is_not_taken_as_whole(
     line = ["train", "segmentation", str(tmp_path), "--out", str(tmp_path.with_name("run")), "--steps", "1"]
     assert main(line) == 2
     assert f"{tmp_path}: is not finished; repeat the command that began to write it" in capsys.readouterr().err
+
+
+# mending
+
+
+def test_fix_numbers_and_splits_in_a_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    pieces = squares()
+    pieces[2:14, 2:14] = 0
+    pieces[2:8, 2:8] = pieces[10:12, 10:14] = 1  # 36 and 8 pixels: two cells
+    pieces[13, 2] = 1  # a stray
+    smooth = Image.fromarray((discs((120, 120), 11, 30)).astype(np.float32)).resize((90, 90), Image.Resampling.BILINEAR)
+    masks = {"binary": (squares() > 0) * 255, "good": squares(), "pieces": pieces}
+    masks |= {"smooth": np.round(smooth).astype(int)}
+    for name, labels in masks.items():
+        write_labels(data / "masks" / f"{name}.png", labels)
+    write_image(data / "images" / "good.tif", picture(squares()))
+    (data / "dataset.json").write_text('{"pixel_size": 0.5}')
+    before = {file: file.read_bytes() for file in data.rglob("*") if file.is_file()}
+    line = ["check", str(data), "--fix", str(copy)]
+    assert main(line) == 1  # a mask is left that is to be exported anew
+    told = capsys.readouterr().out
+    assert told.endswith(
+        f"{copy}: 1 mask with one value for all cells, numbered by connected components: 16 cells; cells that "
+        f"touch are one (binary)\n"
+        f"{copy}: 1 mask with cells in pieces: 1 id became 2 cells, and 1 stray piece background (pieces)\n"
+        f"{copy}: 1 mask that cannot be mended so, copied unchanged (smooth: {told.rpartition('smooth: ')[2]}"
+    )
+    assert told.endswith(f"{copy}: 1 mask copied unchanged\n")
+    assert {file: file.read_bytes() for file in data.rglob("*") if file.is_file()} == before
+    assert np.array_equal(read_labels(copy / "masks" / "binary.png"), squares())
+    mended = read_labels(copy / "masks" / "pieces.png")
+    expected = pieces.copy()
+    expected[10:12, 10:14], expected[13, 2] = 17, 0
+    assert np.array_equal(mended, expected)
+    for name in ("masks/good.png", "masks/smooth.png", "images/good.tif"):
+        assert (copy / name).read_bytes() == (data / name).read_bytes()
+    assert json.loads((copy / "dataset.json").read_text())["pixel_size"] == 0.5
+    assert main(line) == 2
+    assert "holds results already" in capsys.readouterr().err
+    (data / "masks" / "smooth.png").unlink()
+    assert main([*line, "--overwrite", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["fixed"]) == 3
+    assert {finding.what for finding in check(Check(copy))} == {"has no image"}
+
+
+def test_fix_takes_folders_of_datasets_and_refuses_movies(
+    tmp_path: Path, tiny_dataset: Path, tiny_movie: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "val"):
+        write_labels(tmp_path / "both" / part / "masks" / "a.png", (squares() > 0).astype(int))
+    assert main(["check", str(tmp_path / "both"), "--fix", str(tmp_path / "copy")]) == 0
+    for part in ("train", "val"):
+        assert np.array_equal(read_labels(tmp_path / "copy" / part / "masks" / "a.png"), squares())
+    capsys.readouterr()
+    assert main(["check", str(tiny_movie), "--fix", str(tmp_path / "m")]) == 2
+    assert "is a movie, in which tracks name the cells" in capsys.readouterr().err
+    assert main(["check", str(tiny_dataset), "--fix", str(tiny_dataset / "m")]) == 2
+    assert "lies in" in capsys.readouterr().err and not (tiny_dataset / "m").exists()

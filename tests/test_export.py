@@ -10,6 +10,8 @@ from pathlib import Path
 import geff.core_io
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from geff.convert import from_trackmate_xml_to_geff
 from geff.validate.data import ValidationConfig
 from hypothesis import given, settings
@@ -21,8 +23,9 @@ from cells import FAMILY, FAMILY_TRACKS
 from conftest import write_movie
 from cytoforge.cells.labels import renumbered
 from cytoforge.cli import main
-from cytoforge.data.images import read_image, read_labels
+from cytoforge.data.images import read_image, read_labels, write_image
 from cytoforge.data.interchange.geff import read_geff, write_geff
+from cytoforge.data.interchange.hyperstack import fits, write_hyperstack
 from cytoforge.data.interchange.tables import read_napari, write_napari
 from cytoforge.data.interchange.trackmate import read_trackmate, write_trackmate
 from cytoforge.data.movie import Track, read_sequences, read_tracks
@@ -141,6 +144,9 @@ def test_geff_is_read_by_others(movie: Path, tmp_path: Path, capsys: pytest.Capt
     missing = graph["node_props"]["speed"]["missing"]
     assert missing is not None and missing.tolist() == [True, True, False, True, True, False, False, False]
     assert sorted(map(tuple, graph["edge_ids"].tolist())) == [(0, 2), (1, 5), (2, 3), (2, 4), (3, 6), (5, 7)]
+    (masks,) = graph["metadata"].related_objects
+    assert (masks.type, masks.path, masks.node_prop) == ("labels", "masks", "track_label")
+    assert np.array_equal(zarr.open_array(out / masks.path, mode="r")[:], np.stack(FAMILY))
     seen = load_geff_data(str(out))
     assert seen.graph.number_of_nodes() == 8 and seen.graph.number_of_edges() == 6
     assert [node for node in seen.graph if seen.graph.out_degree(node) == 2] == [2]
@@ -153,7 +159,8 @@ def test_trackmate_is_read_by_others(movie: Path, tmp_path: Path) -> None:
     text = file.read_text()
     assert '<Model spatialunits="micron" timeunits="min">' in text and '<AllSpots nspots="8">' in text
     assert 'nframes="4" pixelwidth="0.5" pixelheight="0.5" voxeldepth="1.0" timeinterval="10.0"' in text
-    with warnings.catch_warnings(action="ignore"):  # there is no image and there are no colours, as it says
+    assert '<ImageData filename="tracks.tif" folder="" width=' in text
+    with warnings.catch_warnings(action="ignore"):  # there are no colours, as it says
         from_trackmate_xml_to_geff(file, out)
         graph = geff.core_io.read_to_memory(out)
     props = {name: prop["values"] for name, prop in graph["node_props"].items()}
@@ -174,6 +181,42 @@ def test_trackmate_is_read_by_others(movie: Path, tmp_path: Path) -> None:
         read_geff(out, Calibration(0.5))
     with pytest.raises(UserError, match=r"has times between frames, in min; is the interval right"):
         read_geff(out, Calibration(0.5, 7))
+
+
+def test_trackmate_finds_the_frames_beside(movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (movie / "01" / "t002.tif").unlink()
+    line = ["export", str(movie), "--format", "trackmate", "--out", str(tmp_path / "x.xml"), "--pixel-size", "0.5"]
+    assert main([*line, "--frame-interval", "2"]) == 0
+    assert f"{tmp_path / 'x.tif'}: the frames as a stack, which TrackMate opens with x.xml" in capsys.readouterr().out
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        stack, told = file.series[0].asarray(), file.imagej_metadata or {}
+        assert file.pages[0].tags["XResolution"].value == (2, 1)  # type: ignore[union-attr]
+    assert (told["frames"], told["unit"], told["finterval"]) == (4, "micron", 120)
+    for number in (0, 1, 3):
+        assert np.array_equal(stack[number], read_image(movie / "01" / f"t{number:03d}.tif")[0])
+    assert not stack[2].any()
+    assert main([*line, "--overwrite"]) == 0
+    tifffile.imwrite(tmp_path / "x.tif", stack, imagej=True)  # a stack of the user's
+    (tmp_path / "x.xml").unlink()
+    for more in ([], ["--overwrite"]):
+        assert main([*line, *more]) == 2
+        assert "x.tif: is there already" in capsys.readouterr().err
+    shutil.rmtree(movie / "01")
+    assert main(line) == 0 and 'filename="" folder=""' in (tmp_path / "x.xml").read_text()
+    assert "no stack beside x.xml, as it has no frames" in capsys.readouterr().out
+
+
+def test_frames_of_other_types_and_sizes(tmp_path: Path) -> None:
+    frames = {number: tmp_path / f"{number}.tif" for number in (1, 2)}
+    for number, file in frames.items():
+        write_image(file, np.full((2, 4, 5), number / 4, np.float64))
+    write_hyperstack(tmp_path / "x.tif", frames, Calibration(), overwrite=False)
+    stack = tifffile.imread(tmp_path / "x.tif")
+    assert stack.shape == (3, 2, 4, 5) and stack.dtype == np.float32 and stack[:, 1, 3, 4].tolist() == [0, 0.25, 0.5]
+    write_image(frames[1], np.zeros((1, 4, 5), np.float64))
+    with pytest.raises(UserError, match=r"1\.tif: has another size or other channels"):
+        write_hyperstack(tmp_path / "y.tif", frames, Calibration(), overwrite=False)
+    assert fits(frames) and not fits({2**30: frames[2]})
 
 
 def test_napari_has_rows_by_track_and_the_parents(movie: Path, tmp_path: Path) -> None:
@@ -285,8 +328,11 @@ def through_trackmate(path: Path, masks: Masks, tracks: tuple[Track, ...], calib
 
 def through_geff(path: Path, masks: Masks, tracks: tuple[Track, ...], calibration: Calibration) -> Spots:
     needed = {"frame", "label", "cell", "root", "area", "point_y", "point_x", "spot", "before"}
-    cells = {name: column for name, column in cells_of(masks, tracks).items() if name in needed}
-    write_geff(path / "x.geff", cells, calibration)
+    frames = (
+        (number, labels, {name: column for name, column in cells.items() if name in needed})
+        for number, labels, cells in follow(((n, labels, None) for n, labels in masks.items()), tracks)
+    )
+    write_geff(path / "x.geff", frames, (len(masks), *masks[0].shape), calibration)
     return read_geff(path / "x.geff", Calibration())
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cells import draw
 from cytoforge.cells.crops import windows_around
-from cytoforge.cells.labels import boxes, compact, connected, dense, renumbered
+from cytoforge.cells.labels import boxes, compact, connected, dense, pieces_apart, renumbered
 from cytoforge.commands.export import _outlined
 from cytoforge.data.movie import relabelled
 from cytoforge.data.tracks import mended
@@ -137,3 +137,22 @@ def test_a_family_under_huge_ids() -> None:
     rows, renamed = mended([], {frame: np.array(ids) for frame, ids in frames.items()})
     assert [tuple(row) for row in rows] == [(1, 2, 2, 0), (GREATEST, 0, 0, 0), (2, 2, 2, GREATEST)]
     assert renamed == {2: {GREATEST: 2}}
+
+
+def test_pieces_get_ids_of_their_own() -> None:
+    """A is whole, as its parts touch at a corner; of B the larger part keeps the id; one pixel of C is a stray."""
+    labels = draw("""
+        AA....BB.BB
+        AA.......BB
+        ..A.CCCCC..
+        ....CCCCC.C
+        """)
+    found = pieces_apart(labels, 0.2)
+    expected = labels.copy()
+    expected[0, 6:8], expected[3, 10] = 4, 0
+    assert (found.split, found.added, found.strays) == (1, 1, 1) and np.array_equal(found.labels, expected)
+    assert labels[3, 10] == 3  # the given ones stay
+    huge = np.where(labels == 3, 2**31 - 1, labels)
+    expected[expected == 3], expected[0, 6:8] = 2**31 - 1, 3
+    assert np.array_equal(pieces_apart(huge, 0.2).labels, expected)
+    assert pieces_apart(labels, 0).added == 2

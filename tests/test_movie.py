@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cells import draw
+from cytoforge.cells.labels import unused
 from cytoforge.commands.check import check
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_header, read_labels, write_labels
@@ -21,7 +22,6 @@ from cytoforge.data.movie import (
     read_sequences,
     read_tracks,
     relabelled,
-    unused,
 )
 from cytoforge.errors import UserError
 from cytoforge.settings import Check

@@ -108,7 +108,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "a published file of weights to one that scores and trainings read",
     ),
     "cite": ("Cite", "commands.cite:cite", "how to cite cytoforge and the papers that it implements"),
-    "export": ("Export", "commands.export:export", "tracks and features of cells to formats of other tools"),
+    "export": ("Export", "commands.export:export", "cells, tracks and features to formats of other tools"),
+    "export-model": (
+        "ExportModel",
+        "commands.export_model:export_model",
+        "a trained segmenter to ONNX, TorchScript or bioimage.io",
+    ),
 }
 
 FAMILIES = {words.split()[0] for words in COMMANDS if " " in words}

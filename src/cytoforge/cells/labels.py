@@ -4,8 +4,9 @@ Ids may have gaps and reach the greatest integer. Tables are as long as the numb
 as the greatest id.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,3 +75,44 @@ def renumbered(labels: Ints, names: Mapping[int, int], *, keep: bool) -> Ints:
     new = np.array([0, *(names.get(old, old if keep else 0) for old in ids[1:].tolist())], np.int32)
     result: NDArray[np.int32] = new[numbers]
     return result
+
+
+def unused(labels: Collection[int]) -> Iterator[int]:
+    """Yield labels not in `labels`: first those above the greatest, then, when int32 is used up, the smallest free."""
+    greatest = np.iinfo(np.int32).max
+    after = range(max(labels, default=0) + 1, greatest + 1)
+    return itertools.chain(after, (label for label in itertools.count(1) if label not in labels))
+
+
+class Apart(NamedTuple):
+    """Labels in which every cell is in one piece."""
+
+    labels: NDArray[np.int32]
+    split: int
+    """number of ids that stood for several pieces of some size"""
+    added: int
+    """number of pieces that got ids of their own"""
+    strays: int
+    """number of small pieces that became background"""
+
+
+def pieces_apart(labels: Ints, stray: float) -> Apart:
+    """Give the pieces of each id of labels (H, W) ids of their own; the largest, or first of equal ones, keeps its id.
+
+    A piece is a region whose pixels touch by sides or corners. One with fewer pixels than the share `stray` of the
+    largest of its id becomes background.
+    """
+    result = np.array(labels, np.int32)
+    places = boxes(labels)
+    free = unused(places.keys())
+    split = added = strays = 0
+    for number, box in places.items():
+        regions, count = ndimage.label(labels[box] == number, np.ones((3, 3)))
+        sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+        largest = int(sizes.argmax())
+        small = sizes < stray * sizes[largest]
+        for piece in np.flatnonzero(np.arange(count) != largest):
+            result[box][regions == piece + 1] = 0 if small[piece] else next(free)
+        own = count - 1 - int(small.sum())
+        split, added, strays = split + (own > 0), added + own, strays + int(small.sum())
+    return Apart(result, split, added, strays)

@@ -1,13 +1,16 @@
-"""Outlines of cells to label images: which pixels lie inside, and who owns a pixel that several cells share.
+"""Outlines of cells to label images and back: which pixels lie inside, who owns a pixel that several cells share.
 
 Coordinates are y, x in pixels with (0, 0) at the outer corner of the first pixel, so that its centre is at (0.5, 0.5).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from cytoforge.cells.labels import Labels, boxes
 
 MAX_CROSSINGS = 2**27  # of an outline with rows of pixels; an outline around the largest slides has a million
 FARTHEST = 1e30  # px, of a coordinate: slopes between farther ones are no numbers
@@ -31,6 +34,15 @@ class Painted(NamedTuple):
     """number of regions of which no pixel is seen: empty, outside of the image, or beneath others"""
     shared: int
     """number of pixels that belong to several regions"""
+
+
+class Piece(NamedTuple):
+    """The outline of pixels that are connected by their sides, along the edges of pixels."""
+
+    shell: NDArray[np.int64]
+    """ring of corners (K, 2), y and x, the first not repeated; x to y turns to the right, as on a clock, on a screen"""
+    holes: tuple[NDArray[np.int64], ...]
+    """rings of the holes, which turn the other way round"""
 
 
 NOTHING = Region(0, 0, np.zeros((0, 0), np.bool_))
@@ -132,3 +144,83 @@ def paint(regions: Iterable[Region], shape: tuple[int, int]) -> Painted:
     new = np.zeros(number + 1, np.int32)
     new[seen] = np.arange(1, seen.size + 1)
     return Painted(new[labels], number - seen.size, int(shared.sum()))
+
+
+def pieces(mask: NDArray[np.bool_]) -> list[Piece]:
+    """Return the outlines of a mask (H, W): of all pixels that are connected by sides one piece, in order of rows.
+
+    `fill` with all rings gives exactly the mask. No ring meets itself: where a piece touches itself at a corner, the
+    bay between is a hole that touches the shell. So the rings are valid as polygons of OGC's Simple Features.
+    """
+    numbers, _ = ndimage.label(mask)
+    found = []
+    for number, box in enumerate(ndimage.find_objects(numbers), 1):
+        corner = np.array([part.start for part in box])
+        loops = [loop + corner for loop in _loops(numbers[box] == number)]
+        (shell,) = (loop for loop in loops if _area(loop) > 0)
+        found.append(Piece(shell, tuple(loop for loop in loops if _area(loop) < 0)))
+    return found
+
+
+def outlined(labels: Labels) -> Iterator[tuple[int, list[Piece]]]:
+    """Yield the id of each cell of labels (H, W), in ascending order, and its `pieces`."""
+    for number, box in boxes(labels).items():
+        corner = np.array([part.start for part in box])
+        yield (
+            number,
+            [
+                Piece(piece.shell + corner, tuple(hole + corner for hole in piece.holes))
+                for piece in pieces(labels[box] == number)
+            ],
+        )
+
+
+def _area(ring: NDArray[np.int64]) -> int:
+    """Return twice the pixels inside a ring (K, 2), negative for that of a hole."""
+    (y, x), (below, right) = ring.T, np.roll(ring, -1, axis=0).T
+    return int((x * below - right * y).sum())
+
+
+def _loops(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+    """Yield the corners (K, 2) of the borders of pixels connected by sides, which lie to the right of each border."""
+    height, width = mask.shape
+    padded = np.pad(mask, 1)
+    outside = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])  # above, right, below, left
+    leaving = np.zeros((height + 1, width + 1), np.uint8)  # bits of the directions in which borders leave a corner
+    for heading, (neighbour, (y, x)) in enumerate(zip(outside, ((0, 0), (0, 1), (1, 1), (1, 0)), strict=True)):
+        leaving[y : y + height, x : x + width] |= (mask & ~neighbour).astype(np.uint8) << heading
+    step = (1, width + 1, -1, -width - 1)  # right, down, left, up
+    left = leaving.ravel().tolist()
+    twofold = {corner for corner in np.flatnonzero(leaving) if left[corner].bit_count() == 2}
+    for first in np.flatnonzero(leaving).tolist():
+        while left[first]:
+            corner, before, corners = first, -1, []
+            heading = (left[first] & -left[first]).bit_length() - 1
+            while left[corner] >> heading & 1:
+                if heading != before:
+                    corners.append(corner)
+                left[corner] ^= 1 << heading
+                corner += step[heading]
+                before = heading
+                # where two pixels touch at a corner only, the border turns right, along its own pixel
+                heading = (heading + 1) % 4 if corner in twofold else left[corner].bit_length() - 1
+                if heading < 0:
+                    break
+            for loop in _simple(corners):
+                yield np.stack(np.divmod(np.array(loop), width + 1), axis=1)
+
+
+def _simple(corners: Sequence[int]) -> Iterator[list[int]]:
+    """Cut a closed loop into loops that come to no corner twice."""
+    open_: list[int] = []
+    place: dict[int, int] = {}
+    for corner in corners:
+        if corner in place:
+            yield open_[place[corner] :]
+            for other in open_[place[corner] + 1 :]:
+                del place[other]
+            del open_[place[corner] + 1 :]
+        else:
+            place[corner] = len(open_)
+            open_.append(corner)
+    yield open_

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from cytoforge.commands.narrowed import view_of
+from cytoforge.commands.check_fix import mended
 from cytoforge.data import movie
 from cytoforge.data.dataset import INFO, Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_labels
@@ -93,15 +94,21 @@ def check(config: Check) -> list[Finding]:
 
 
 def check_command(config: Check) -> int:
-    """Print facts and findings, as text or JSON; return 1 if there are errors, else 0."""
+    """Print facts and findings, as text or JSON, and mend what is to be mended in a copy.
+
+    Return 1 if there are errors, in the copy if one was made, else 0.
+    """
     found = survey(config)
+    told = mended(config.data, config.fix, overwrite=config.overwrite) if config.fix else []
     if config.json:
         facts, findings = [vars(part) for part in found.facts], [asdict(finding) for finding in found.findings]
-        print(json.dumps({"datasets": facts, "scale": found.scale, "findings": findings}, indent=2))
+        fixed = {"fixed": told} if config.fix else {}
+        print(json.dumps({"datasets": facts, "scale": found.scale, "findings": findings, **fixed}, indent=2))
     else:
-        for line in report(found):
+        for line in (*report(found), *told):
             print(line)
-    return int(any(finding.severity == "error" for finding in found.findings))
+    left = survey(Check(config.fix)).findings if config.fix else found.findings
+    return int(any(finding.severity == "error" for finding in left))
 
 
 def survey(config: Check) -> Survey:

@@ -1,4 +1,4 @@
-"""`cytoforge export`: the tracks of a movie, and features of its cells, for other tools."""
+"""`cytoforge export`: the tracks of a movie, features of its cells, and the cells of a dataset, for other tools."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import boxes
+from cytoforge.commands.export_cells import export_cells
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image
+from cytoforge.data.interchange.hyperstack import fits, write_hyperstack
 from cytoforge.data.interchange.tables import write_features, write_napari
 from cytoforge.data.interchange.trackmate import write_trackmate
 from cytoforge.data.movie import MovieWriter, left_out, no_movie, read_sequences, some
@@ -17,7 +19,7 @@ from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tr
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import Cells, Labels, follow, gathered, outline
 from cytoforge.progress import Progress, counted
-from cytoforge.settings import Export
+from cytoforge.settings import ANNOTATIONS, Export
 
 Measured = Iterator[tuple[int, Labels, Cells]]
 
@@ -28,20 +30,26 @@ def export(config: Export) -> Path:
     Raises UserError when the movie has no tracks, when several sequences would go into one file, when there is
     something at OUT already, and as reading and writing do.
     """
-    sequences = read_sequences(config.movie, config.sequence)
+    if config.format in ANNOTATIONS:
+        return export_cells(config)
+    sequences = read_sequences(config.data, config.sequence)
     if not sequences:
-        raise no_movie(config.movie, "01/t000.tif, 01_GT, 01_RES ...", "give one with tracks")
-    calibration = read_calibration(config.movie, config.pixel_size, config.frame_interval)
+        raise no_movie(
+            config.data,
+            "01/t000.tif, 01_GT, 01_RES ...",
+            f"give one with tracks, or for a dataset --format {', '.join(ANNOTATIONS)}",
+        )
+    calibration = read_calibration(config.data, config.pixel_size, config.frame_interval)
     if config.format != "ctc":
         if len(sequences) > 1:
             names = ", ".join(sequence.name for sequence in sequences)
-            raise UserError(f"{config.movie}: has the sequences {names}, a file holds one; pick it by --sequence")
+            raise UserError(f"{config.data}: has the sequences {names}, a file holds one; pick it by --sequence")
         if config.out.exists() and not config.overwrite:
             raise UserError(f"{config.out}: exists already; choose another name or give --overwrite")
     for sequence in sequences:
         sequence.check_labels()
     movies = [open_tracked(sequence) for sequence in sequences]
-    print("".join(f"{note}\n" for note in left_out(config.movie, config.sequence)), end="")
+    print("".join(f"{note}\n" for note in left_out(config.data, config.sequence)), end="")
     for movie in movies:
         print("".join(f"sequence {movie.sequence.name}: {note}\n" for note in movie.notes), end="")
         if config.format in ("ctc", "features") and (note := _without_frames(movie, config.format)):
@@ -74,11 +82,28 @@ def _write(config: Export, movie: TrackedMovie, calibration: Calibration) -> Non
     elif config.format == "geff":
         from cytoforge.data.interchange.geff import write_geff  # takes a second
 
-        write_geff(config.out, gathered(table for _, _, table in cells), calibration)
+        write_geff(config.out, cells, _extent(movie), calibration)
     else:
-        size = movie.sequence.read_tracked(movie.numbers[0]).shape
-        images = (movie.numbers[-1] + 1, size[0], size[1])
-        write_trackmate(config.out, _outlined(cells), movie.spots, images, calibration)
+        stack = _write_frames(config, movie, calibration)
+        write_trackmate(config.out, _outlined(cells), movie.spots, _extent(movie), calibration, stack)
+
+
+def _extent(movie: TrackedMovie) -> tuple[int, int, int]:
+    """Return the number of frames, up to the last, and their height and width."""
+    height, width = movie.sequence.read_tracked(movie.numbers[0]).shape
+    return movie.numbers[-1] + 1, height, width
+
+
+def _write_frames(config: Export, movie: TrackedMovie, calibration: Calibration) -> str:
+    """Write the frames as a stack beside OUT, for TrackMate to show, and return its name; "" where there is none."""
+    path, frames = config.out.with_suffix(".tif"), movie.sequence.frames
+    if not frames or not fits(frames):
+        why = "its frames are too large for one" if frames else "it has no frames"
+        print(f"no stack beside {config.out.name}, as {why}: TrackMate shows the tracks on black")
+        return ""
+    write_hyperstack(path, frames, calibration, overwrite=config.overwrite)
+    print(f"{path}: the frames as a stack, which TrackMate opens with {config.out.name}")
+    return path.name
 
 
 def _shown(frames: Measured, count: int, title: str) -> Measured:
@@ -99,13 +124,13 @@ def _outlined(frames: Measured) -> Iterator[tuple[Cells, dict[int, NDArray[np.fl
 
 def _write_ctc(config: Export, movies: Sequence[TrackedMovie], calibration: Calibration) -> None:
     """Write frames, tracks, and masks in which whole cells have the ids of their tracks."""
-    if config.out.resolve() == config.movie.resolve():
+    if config.out.resolve() == config.data.resolve():
         raise UserError(f"{config.out}: is the movie itself; choose another folder")
     told = {
         movie.sequence.name: {"frames": len(movie.numbers), "cells": movie.spots, "tracks": len(movie.tracks)}
         for movie in movies
     }
-    info = movie_info(config.movie, calibration) | {"source": config.movie.name, "sequences": told}
+    info = movie_info(config.data, calibration) | {"source": config.data.name, "sequences": told}
     sources = [
         (movie.sequence.name, source) for movie in movies for source in ("frames", movie.sequence.track_source or "")
     ]

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cytoforge.cells.labels import dense, renumbered
+from cytoforge.cells.labels import dense, renumbered, unused
 from cytoforge.data.formats import image_files
 from cytoforge.data.images import Mark, encode_image, encode_labels, read_labels
 from cytoforge.data.label_check import check_label_files
@@ -275,13 +275,6 @@ def tracks_of(cells: Mapping[int, Collection[int]]) -> tuple[tuple[Track, ...], 
             if tracks[-1].label != cell:
                 renamed[frame, cell] = tracks[-1].label
     return tuple(tracks), renamed
-
-
-def unused(labels: Collection[int]) -> Iterator[int]:
-    """Yield labels not in `labels`: first those above the greatest, then, when int32 is used up, the smallest free."""
-    greatest = np.iinfo(np.int32).max
-    after = range(max(labels, default=0) + 1, greatest + 1)
-    return itertools.chain(after, (label for label in itertools.count(1) if label not in labels))
 
 
 class Inconsistency(NamedTuple):

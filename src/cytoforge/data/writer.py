@@ -1,6 +1,7 @@
 """Writing a dataset folder, file by file: images/, masks/ and the dataset.json that describes them."""
 
 import json
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from cytoforge.data.files import make_folder, read_json
-from cytoforge.data.formats import image_files
-from cytoforge.data.images import Mark, encode_image, encode_labels
+from cytoforge.data.formats import image_files, read_mark
+from cytoforge.data.images import Mark, encode_image, encode_labels, read_image
+from cytoforge.data.ngff import is_zarr
 from cytoforge.data.ownership import MANIFEST, OutputFolder
 from cytoforge.data.resume import differences, refuse_other
 from cytoforge.data.run_config import Settings, parse
@@ -96,6 +98,24 @@ class DatasetWriter:
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
         """Mark the dataset as complete, with final entries `facts` in dataset.json."""
         self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
+
+
+def copied_name(name: str, file: Path) -> str:
+    """Return the name of a file's copy: NAME with the ending of the file, .tif for zarr."""
+    return f"{name}.tif" if is_zarr(file) else f"{name}{file.suffix}"
+
+
+def copy_image(file: Path, folder: OutputFolder, name: str) -> None:
+    """Copy an image or mask byte by byte, so that its record of origin stays, to `copied_name`; zarr becomes TIFF.
+
+    Raises UserError as OutputFolder.writing, and for zarr as read_image.
+    """
+    name = copied_name(name, file)
+    if is_zarr(file):
+        folder.write(name, encode_image(Path(name), read_image(file), read_mark(file) or None))
+    else:
+        with folder.writing(name) as copy:
+            shutil.copyfile(file, copy)
 
 
 def check_target(path: Path, by: str | None, *, overwrite: bool) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from cytoforge.settings.base import brief, check_places, flags
 from cytoforge.settings.commands import (
+    ANNOTATIONS,
     TRACKERS,
     Check,
     Cite,
     Demo,
     Export,
+    ExportModel,
     GenerateImages,
     GenerateMovie,
     ImportCheckpoint,
@@ -51,11 +53,13 @@ from cytoforge.settings.training import (
 from cytoforge.settings.weights import WeightsConvert, WeightsFetch, WeightsList, WeightsVerify
 
 __all__ = [
+    "ANNOTATIONS",
     "TRACKERS",
     "Check",
     "Cite",
     "Demo",
     "Export",
+    "ExportModel",
     "GenerateImages",
     "GenerateMovie",
     "ImportCheckpoint",

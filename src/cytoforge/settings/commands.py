@@ -215,14 +215,19 @@ class Track(Reading):
 class Check(Reading):
     """Look through a dataset or movie folder for what would spoil training, and say what to do about it.
 
-    Exit status 1 if there are errors.
+    Exit status 1 if there are errors, with --fix only if they are in the copy, too.
 
     Examples:
       cytoforge check DATA
+      cytoforge check DATA --fix COPY
     """
 
     data: Positional[Present]
     """dataset or movie folder"""
+    fix: ResultFolder | None = None
+    """write a copy in which binary masks are numbered and cells in pieces split; DATA stays as it is"""
+    overwrite: bool = False
+    """with --fix: replace an existing copy"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
     json: bool = False
@@ -332,32 +337,41 @@ class ImportTracks:
     """replace imported tracks in OUT"""
 
 
+ANNOTATIONS = ("roi", "geojson", "coco", "yolo", "seg-npy")
+"""Formats of `export` that hold the cells of images, of a dataset or of the frames of a movie."""
+
+
 @command
 class Export:
-    """Write the tracks of a movie, or features of its cells, in a format that other tools read.
+    """Write cells in a format that other tools read: those of a dataset's masks, or the tracks of a movie.
 
-    trackmate: XML with spots, outlines and links. geff: a zarr folder with the graph of cells and their features.
-    napari: a table for a Tracks layer. features: a table of size, shape, grey values, motion and descent of every cell
-    in every frame. ctc: a movie folder in the strict layout of the Cell Tracking Challenge, with frames and masks.
-    All but ctc hold one sequence a file.
+    Of a dataset, a folder of masks or a movie, a folder with a copy of the images and the cells in each: roi: a set of
+    ImageJ regions for each image. geojson: QuPath's objects. coco: one COCO JSON. yolo: YOLO segments. seg-npy: files
+    that Cellpose's window opens. Outlines run along the edges of pixels, so that nothing of a cell is lost.
+
+    Of a movie with tracks: trackmate: XML with spots, outlines and links, and the frames as a stack beside it. geff: a
+    zarr folder with the graph of cells, their features and masks. napari: a table for a Tracks layer. features: a table
+    of size, shape, grey values, motion and descent of every cell in every frame. ctc: a movie folder in the strict
+    layout of the Cell Tracking Challenge, with frames and masks. All but ctc hold one sequence a file.
 
     Examples:
+      cytoforge export DATA --format roi --out regions
       cytoforge export MOVIE --format features --out cells.csv --pixel-size 0.65 --frame-interval 15
       cytoforge export MOVIE --format trackmate --out tracks.xml --sequence 01
     """
 
-    movie: Positional[Present]
-    """movie folder with masks and tracks"""
-    format: Literal["trackmate", "geff", "napari", "features", "ctc"]
+    data: Positional[Present]
+    """dataset or folder of masks; movie folder with masks and tracks"""
+    format: Literal["roi", "geojson", "coco", "yolo", "seg-npy", "trackmate", "geff", "napari", "features", "ctc"]
     """what to write"""
     out: Path
-    """file to write, such as tracks.xml for trackmate, cells.csv for napari and features; folder for geff and ctc"""
+    """folder to write; a file such as tracks.xml for trackmate, cells.csv for napari and features"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence to export, such as 01 (repeatable for ctc); not needed where there is one only"""
+    """sequence of a movie to export, such as 01; repeatable for folders but geff; not needed where there is one only"""
     pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
-    """micrometers; without it that of the movie's dataset.json, else lengths are in pixels, as always for napari"""
+    """tracks: micrometers; without it that of dataset.json, else lengths are in pixels, as always for napari"""
     frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
-    """minutes from a frame to the next; without it that of the movie's dataset.json, else times are in frames"""
+    """tracks: minutes from a frame to the next; without it that of dataset.json, else times are in frames"""
     overwrite: bool = False
     """replace an existing export"""
 
@@ -371,7 +385,34 @@ class Export:
             raise ValueError(
                 f"--out {self.out}: --format {self.format} writes {writes}; give another name, or --format {others}"
             )
+        if self.format in ANNOTATIONS and (self.pixel_size, self.frame_interval) != (None, None):
+            raise ValueError(f"--pixel-size, --frame-interval: {self.format} is in pixels; leave them out")
         return self
+
+
+@command
+class ExportModel:
+    """Write a trained segmenter for other programs: ONNX, TorchScript, or a package of bioimage.io.
+
+    The model takes images of any size and number and gives class probabilities. Beside it lie model.json and README.md,
+    which say how images are normalised, resized and cut into tiles, and segment_cells.py, which makes the cells that
+    `segment` finds with numpy and scipy, without cytoforge. ONNX and bioimage.io need the extra export.
+
+    Examples:
+      cytoforge export-model RUN --format onnx --out OUT
+      cytoforge export-model base --format bioimageio --out OUT
+    """
+
+    run: Positional[RunFolder]
+    """base, or the run folder of train segmentation or import"""
+    format: Literal["onnx", "torchscript", "bioimageio"]
+    """what to write"""
+    out: Path
+    """folder to write"""
+    licence: Annotated[str, Field(min_length=1, examples=["CC-BY-4.0"])] | None = None
+    """bioimageio: under which licence the run is given away, by its name in SPDX; base has its own"""
+    overwrite: bool = False
+    """replace a former model"""
 
 
 @command

@@ -1,5 +1,6 @@
 """Cellpose: NAME_img with NAME_masks, NAME with NAME_cp_masks, and NAME_seg.npy beside NAME."""
 
+import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.cells.labels import Labels, dense
 from cytoforge.data.images import label_array
 from cytoforge.data.interchange.annotated import (
     Annotated,
@@ -89,3 +91,29 @@ def _pixels(file: Path) -> NDArray[Any]:
 
 
 CELLPOSE = Format("Cellpose", _recognised, _open)
+
+
+def segmentation(labels: Labels, image: str, colours: NDArray[np.uint8]) -> bytes:
+    """Return the cells of labels (H, W) as NAME_seg.npy, which Cellpose's window opens beside the file `image`.
+
+    Cells are numbered 1..N in the order of their ids, as the window needs it; `colours` (N, 3) are theirs.
+    """
+    from skimage.segmentation import find_boundaries
+
+    ids, numbers = dense(labels)
+    count = len(ids) - 1
+    masks = numbers.astype(np.uint16 if count < np.iinfo(np.uint16).max else np.uint32)
+    content = {
+        "outlines": masks * find_boundaries(masks, mode="inner"),
+        "colors": colours,
+        "masks": masks,
+        "chan_choose": [0, 0],
+        "filename": image,
+        "flows": [[], [], [], [], [[]]],
+        "ismanual": np.zeros(count, bool),
+        "manual_changes": [],
+        "model_path": 0,
+    }
+    file = io.BytesIO()
+    np.save(file, np.array(content, object), allow_pickle=True)
+    return file.getvalue()

@@ -1,6 +1,7 @@
 """COCO JSON, as of LIVECell: images, and outlines of cells as polygons or run lengths."""
 
 import contextlib
+import json
 import mmap
 import re
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.cells.outlines import NOTHING, Region, cropped, united
-from cytoforge.data.files import load_json
+from cytoforge.cells.labels import Labels
+from cytoforge.cells.outlines import NOTHING, Piece, Region, cropped, outlined, united
+from cytoforge.data.files import load_json, utf8
 from cytoforge.data.formats import MAX_BYTES
 from cytoforge.data.interchange.annotated import (
     Annotated,
@@ -217,3 +219,55 @@ def decompressed(text: str) -> list[int] | None:
 
 
 COCO = Format("COCO JSON", lambda source: bool(_files(source)), _open)
+
+
+class CocoFile:
+    """A COCO file that is filled image by image; cells are numbered through, and `instance` is the id in the mask."""
+
+    def __init__(self) -> None:
+        self._images: list[str] = []
+        self._cells: list[str] = []
+
+    def add(self, image: str, labels: Labels) -> None:
+        """Add an image by its file name, and its cells from labels (H, W).
+
+        A cell without holes is polygons along the edges of pixels, which pycocotools fills with exactly its pixels;
+        COCO's polygons have no holes, so a cell with some is run lengths.
+        """
+        height, width = labels.shape
+        entry = {"id": len(self._images) + 1, "file_name": image, "height": height, "width": width}
+        self._images.append(json.dumps(entry))
+        for number, pieces in outlined(labels):
+            corners = np.concatenate([piece.shell for piece in pieces])
+            (top, left), (bottom, right) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+            cell = labels[top:bottom, left:right] == number
+            holes = any(piece.holes for piece in pieces)
+            annotation = {
+                "id": len(self._cells) + 1,
+                "image_id": entry["id"],
+                "category_id": 1,
+                "instance": number,
+                "iscrowd": 0,
+                "area": int(np.count_nonzero(cell)),
+                "bbox": [left, top, right - left, bottom - top],
+                "segmentation": encoded(Region(top, left, cell), (height, width)) if holes else _polygons(pieces),
+            }
+            self._cells.append(json.dumps(annotation))
+
+    def content(self) -> bytes:
+        """Return the bytes of the file."""
+        images, cells = (",\n".join(entries) for entries in (self._images, self._cells))
+        categories = json.dumps([{"id": 1, "name": "cell"}])
+        return utf8(f'{{"images": [\n{images}\n],\n"annotations": [\n{cells}\n],\n"categories": {categories}}}\n')
+
+
+def _polygons(pieces: list[Piece]) -> list[list[int]]:
+    return [piece.shell[:, ::-1].ravel().tolist() for piece in pieces]
+
+
+def encoded(region: Region, size: Size) -> dict[str, Any]:
+    """Return a region of an image of a size (height, width) as a run-length mask, of which `decoded` is the inverse."""
+    columns = np.zeros((region.mask.shape[1], size[0]), np.bool_)  # left and right of them is no cell
+    columns[:, region.top : region.top + region.mask.shape[0]] = region.mask.T
+    borders = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + region.left * size[0]
+    return {"size": list(size), "counts": np.diff([0, *borders, size[0] * size[1]]).tolist()}

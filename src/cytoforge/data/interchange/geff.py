@@ -3,13 +3,15 @@
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from geff import GeffMetadata, GeffReader
 from geff.core_io import write_arrays
+from geff_spec import RelatedObject
 from numpy.typing import NDArray
 
 from cytoforge.data.files import atomic, read_json
@@ -17,7 +19,7 @@ from cytoforge.data.formats import MAX_BYTES, reading
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.tracks import Calibration, Spots, linked
 from cytoforge.errors import UserError
-from cytoforge.metrics.cells import Cells
+from cytoforge.metrics.cells import Cells, Labels, gathered
 
 AXES = {"t": ("frame", "time"), "y": ("point_y", "space"), "x": ("point_x", "space")}
 OWNER = "export"  # command name under which the files of a graph are listed in its manifest
@@ -41,16 +43,48 @@ PROPERTIES = {  # cytoforge's feature: name in GEFF, unit, description
     "speed": ("speed", "pixel/frame", "from where the cell was seen last"),
 }
 RADIUS = "radius"
+MASKS = "masks"
+"""array of label images (T, H, W) inside of the graph"""
 
 
-def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
-    """Write the cells of all frames (`metrics.cells.follow`, gathered) and their links as a directed graph.
+def write_geff(
+    path: Path, frames: Iterable[tuple[int, Labels, Cells]], images: tuple[int, int, int], calibration: Calibration
+) -> None:
+    """Write the cells of all frames (`metrics.cells.follow`) and their links as a directed graph, and their masks.
 
-    The axes are t in frames, y and x in pixels, with the calibration as their scale. The structure is validated during
-    writing. A graph that this function wrote is replaced. Raises UserError when `path` is anything else or also holds
-    other files, or when the disk is full.
+    `images` are the number of frames, height and width. The masks, a zarr array of this shape inside of the graph, have
+    the ids of the tracks, and the graph names them as its related object. The axes are t in frames, y and x in pixels,
+    with the calibration as their scale. The structure is validated during writing. A graph that this function wrote
+    is replaced. Raises UserError when `path` is anything else or also holds other files, or when the disk is full.
     """
     former = _former(path)
+    with atomic(path) as temporary:
+        masks = temporary.with_name(f"{temporary.name}-{MASKS}")  # geff begins with a folder that is not there
+        for folder in (temporary, masks):
+            shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
+        try:
+            _write_graph(temporary, gathered(_kept(masks, frames, images)), calibration)
+            masks.rename(temporary / MASKS)
+        except BaseException:
+            for folder in (temporary, masks):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        OutputFolder(temporary, OWNER).adopt()
+        if former is not None:
+            former.remove_all(former.survey())
+
+
+def _kept(
+    path: Path, frames: Iterable[tuple[int, Labels, Cells]], images: tuple[int, int, int]
+) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Yield the cells of each frame, and write the labels of all to a zarr array, a frame a chunk."""
+    masks = zarr.create_array(path, shape=images, chunks=(1, *images[1:]), dtype=np.int32, fill_value=0, zarr_format=2)
+    for number, labels, cells in frames:
+        masks[number] = labels
+        yield cells
+
+
+def _write_graph(path: Path, cells: Cells, calibration: Calibration) -> None:
     names = {name: entry for name, entry in PROPERTIES.items() if name in cells}
     names |= {name: (name, None, "grey value") for name in cells if name.startswith(("mean_", "sd_"))}
     values = {axis: cells[name] for axis, (name, _) in AXES.items()}
@@ -69,25 +103,17 @@ def write_geff(path: Path, cells: Cells, calibration: Calibration) -> None:
         edge_props_metadata={},
         sphere=RADIUS,
         track_node_props={"tracklet": "tracklet", "lineage": "lineage"},
+        related_objects=[RelatedObject(type="labels", path=MASKS, node_prop=TRACK)],
     )
     links = np.stack([cells["before"], cells["spot"]], axis=1)[cells["before"] >= 0]
-    with atomic(path) as temporary:
-        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
-        try:
-            write_arrays(
-                temporary,
-                cells["spot"].astype(np.uint64),
-                {name: _property(column) for name, column in values.items()},
-                links.astype(np.uint64),
-                {},
-                metadata,
-            )
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        OutputFolder(temporary, OWNER).adopt()
-        if former is not None:
-            former.remove_all(former.survey())
+    write_arrays(
+        path,
+        cells["spot"].astype(np.uint64),
+        {name: _property(column) for name, column in values.items()},
+        links.astype(np.uint64),
+        {},
+        metadata,
+    )
 
 
 def _former(path: Path) -> OutputFolder | None:

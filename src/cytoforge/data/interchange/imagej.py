@@ -1,5 +1,6 @@
 """ImageJ's regions of interest: NAME.roi, or a RoiSet.zip of these, beside the image."""
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.cells.outlines import NOTHING, Region, ellipse
+from cytoforge.cells.labels import Labels
+from cytoforge.cells.outlines import NOTHING, Piece, Region, ellipse, outlined
 from cytoforge.data.formats import MAX_BYTES, reading
 from cytoforge.data.interchange.annotated import (
     Annotated,
@@ -29,21 +31,28 @@ ENDINGS = ("_roiset", "-roiset", "_rois", "-rois", "_roi", "-roi")
 """What may follow the image's name in that of its regions"""
 LARGEST = 2**26  # bytes of one region
 START = b"Iout"
+FARTHEST = 60_535  # px: coordinates have 16 bits and begin at -5000
+LONGEST = 2**16 - 1  # corners of an outline that is kept as whole numbers
+MOVE, LINE, CLOSE = 0, 1, 4  # steps of a composite outline
+EPOCH = (1980, 1, 1, 0, 0, 0)  # of the entries, so that equal regions make equal files
 
 
 def _files(source: Source) -> list[Path]:
-    return [file for file in source.having(".roi", ".zip") if _holds_regions(file)]
+    return [file for file in source.having(".roi", ".zip") if _holds_regions(file, empty=True)]
 
 
-def _holds_regions(file: Path) -> bool:
+def _holds_regions(file: Path, *, empty: bool = False) -> bool:
+    """Tell whether a file holds regions; an `empty` set of them is known by its name."""
     try:
         if file.suffix.lower() == ".roi":
             with file.open("rb") as content:
                 return content.read(len(START)) == START
         with zipfile.ZipFile(file) as packed:
-            return any(entry.filename.lower().endswith(".roi") for entry in packed.infolist())
+            names = packed.namelist()
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
+    none = empty and not names and file.stem.lower().endswith(ENDINGS)
+    return none or any(name.lower().endswith(".roi") for name in names)
 
 
 def _image_of(source: Source, file: Path) -> Path | None:
@@ -134,4 +143,46 @@ def _region(file: Path, content: bytes, size: Size) -> tuple[Region, int]:
         return filled([ring[:, ::-1] for ring in rings], size, file) if rings else NOTHING, slice_
 
 
-IMAGEJ = Format("ImageJ regions", lambda source: bool(_files(source)), _open)
+def _recognised(source: Source) -> bool:
+    return any(_holds_regions(file) for file in source.having(".roi", ".zip"))
+
+
+IMAGEJ = Format("ImageJ regions", _recognised, _open)
+
+
+def region_set(labels: Labels, name: str = "") -> bytes:
+    """Return the cells of labels (H, W) as a RoiSet.zip, which the ROI manager opens: a region for each, by its id.
+
+    Outlines run along the edges of pixels, so a filled region has exactly the pixels of the cell; one of several pieces
+    or with holes is a composite. Raises UserError, with the `name` of the image, when ImageJ cannot hold its size.
+    """
+    if max(labels.shape) > FARTHEST:
+        raise UserError(f"{name}: ImageJ's regions end at {FARTHEST} pixels; cut the image into parts")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+        for number, pieces in outlined(labels):
+            entry = zipfile.ZipInfo(f"{number:05d}.roi", EPOCH)
+            packed.writestr(entry, _encoded(str(number), pieces), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def _encoded(name: str, pieces: list[Piece]) -> bytes:
+    from roifile import ROI_TYPE, ImagejRoi
+
+    rings = [ring[:, ::-1] for piece in pieces for ring in (piece.shell, *piece.holes)]
+    corners = np.concatenate(rings)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    box = {"left": int(low[0]), "top": int(low[1]), "right": int(high[0]), "bottom": int(high[1])}
+    if len(rings) == 1 and len(corners) <= LONGEST:
+        drawn = {"roitype": ROI_TYPE.TRACED, "n_coordinates": len(corners)}
+        drawn["integer_coordinates"] = (corners - low).astype(np.int32)
+    else:
+        path = np.concatenate([_path(ring) for ring in rings])
+        drawn = {"roitype": ROI_TYPE.RECT, "shape_roi_size": len(path), "multi_coordinates": path}
+    return ImagejRoi(name=name, **box, **drawn).tobytes()
+
+
+def _path(ring: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return a ring (K, 2) of x, y as steps of a composite outline."""
+    steps = np.column_stack([np.where(np.arange(len(ring)) == 0, MOVE, LINE), ring])
+    return np.append(steps.ravel(), CLOSE).astype(np.float32)

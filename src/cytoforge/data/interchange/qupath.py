@@ -1,5 +1,7 @@
 """QuPath's GeoJSON: objects with polygons, in a file named like its image."""
 
+import json
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.cells.outlines import NOTHING, Region, united
-from cytoforge.data.files import load_json
+from cytoforge.cells.labels import Labels
+from cytoforge.cells.outlines import NOTHING, Piece, Region, outlined, united
+from cytoforge.data.files import load_json, utf8
 from cytoforge.data.formats import MAX_BYTES
 from cytoforge.data.interchange.annotated import (
     Annotated,
@@ -31,12 +34,13 @@ from cytoforge.progress import counted
 
 CELLS = ("detection", "cell", "tile")
 OLD = {"PathDetectionObject": "detection", "PathCellObject": "cell", "PathAnnotationObject": "annotation"}
+COORDINATES = rb'"coordinates"|"features"\s*:\s*\[\s*\]'  # or an image without cells
 AREAS = {"Polygon": 1, "MultiPolygon": 2}
 
 
 def _files(source: Source) -> list[Path]:
     files = source.having(".geojson", ".json")
-    return [file for file in files if mentions(file, b'"Feature', b'"coordinates"')]
+    return [file for file in files if mentions(file, b'"Feature', COORDINATES)]
 
 
 def _open(source: Source) -> Found:
@@ -110,3 +114,32 @@ def _rings(file: Path, polygon: list[Any]) -> list[NDArray[np.float64]]:
 
 
 QUPATH = Format("QuPath GeoJSON", lambda source: bool(_files(source)), _open)
+
+
+def features(labels: Labels, name: str) -> bytes:
+    """Return the cells of labels (H, W) as a GeoJSON file: detections, which QuPath's File > Import objects reads.
+
+    A cell is named by its id, and is a polygon along the edges of pixels, with holes, or several of these. Its UUID
+    follows from the `name` of the image, its id and its outline.
+    """
+    lines = ",\n".join(json.dumps(_feature(name, number, pieces)) for number, pieces in outlined(labels))
+    return utf8(f'{{"type": "FeatureCollection", "features": [{lines and chr(10)}{lines}]}}\n')
+
+
+def _feature(name: str, number: int, pieces: list[Piece]) -> dict[str, Any]:
+    polygons = [[_closed(ring) for ring in (piece.shell, *piece.holes)] for piece in pieces]
+    geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": polygons}
+    if len(polygons) == 1:
+        geometry = {"type": "Polygon", "coordinates": polygons[0]}
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name!a}/{number}/{json.dumps(polygons)}")),
+        "geometry": geometry,
+        "properties": {"objectType": "detection", "name": str(number), "classification": {"name": "Cell"}},
+    }
+
+
+def _closed(ring: NDArray[np.int64]) -> list[list[int]]:
+    """Return a ring (K, 2) of y, x as points [x, y], the first repeated at the end."""
+    points: list[list[int]] = np.concatenate([ring, ring[:1]])[:, ::-1].tolist()
+    return points

@@ -50,6 +50,7 @@ def write_trackmate(
     spots: int,
     images: tuple[int, int, int],
     calibration: Calibration,
+    stack: str = "",
 ) -> None:
     """Write a file that TrackMate opens, frame by frame.
 
@@ -60,6 +61,7 @@ def write_trackmate(
         spots: number of cells in all frames.
         images: number of frames, height and width in pixels, of the movie.
         calibration: positions are in micrometers and times in minutes if these are known, else in pixels and frames.
+        stack: name of the file of the images, in the folder of `path`; without it TrackMate shows spots on black.
 
     Raises:
         UserError: when it cannot be written.
@@ -80,7 +82,7 @@ def write_trackmate(
             file.write("      </SpotsInFrame>\n" if len(cells["label"]) else "")
         file.write("    </AllSpots>\n")
         _write_tracks(file, families)
-        _write_settings(file, images, calibration)
+        _write_settings(file, images, calibration, stack)
 
 
 def _write_head(file: TextIO, features: Iterable[str], spots: int, calibration: Calibration) -> None:
@@ -143,13 +145,14 @@ def _write_tracks(file: TextIO, families: Mapping[int, list[tuple[int, int]]]) -
     file.write("    </FilteredTracks>\n  </Model>\n")
 
 
-def _write_settings(file: TextIO, images: tuple[int, int, int], calibration: Calibration) -> None:
-    """Write the settings that TrackMate requires; the user chooses the image file in TrackMate."""
+def _write_settings(file: TextIO, images: tuple[int, int, int], calibration: Calibration, stack: str) -> None:
+    """Write the settings that TrackMate requires; it looks for an image without folder beside the file."""
     count, height, width = images
     size, interval = calibration.length[0], calibration.time[0]
     file.write(
-        f'  <Settings>\n    <ImageData filename="" folder="" width="{width}" height="{height}" nslices="1" '
-        f'nframes="{count}" pixelwidth="{size}" pixelheight="{size}" voxeldepth="1.0" timeinterval="{interval}" />\n'
+        f'  <Settings>\n    <ImageData filename={quoteattr(stack)} folder="" width="{width}" height="{height}" '
+        f'nslices="1" nframes="{count}" pixelwidth="{size}" pixelheight="{size}" voxeldepth="1.0" '
+        f'timeinterval="{interval}" />\n'
         f'    <BasicSettings xstart="0" xend="{width - 1}" ystart="0" yend="{height - 1}" zstart="0" zend="0" '
         f'tstart="0" tend="{count - 1}" />\n'
         '    <DetectorSettings DETECTOR_NAME="MANUAL_DETECTOR" RADIUS="5.0" />\n'

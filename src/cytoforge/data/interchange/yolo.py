@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cytoforge.cells.outlines import NOTHING, Region
+from cytoforge.cells.labels import Labels
+from cytoforge.cells.outlines import NOTHING, Piece, Region, outlined
 from cytoforge.data.files import is_number
 from cytoforge.data.formats import MAX_BYTES
 from cytoforge.data.interchange.annotated import (
@@ -26,6 +29,12 @@ from cytoforge.errors import UserError
 
 BOX = 5  # numbers of a line that has a box: class, centre, width and height
 LOOKED_AT = 2000  # letters of a file that recognition reads
+DESCRIPTION = b"""train: images
+val: images  # the same: put images that are not to be trained on into a folder of their own
+names:
+  0: cell
+"""
+"""data.yaml, from which Ultralytics trains"""
 
 
 def _image_of(source: Source, file: Path) -> Path | None:
@@ -111,3 +120,36 @@ def _cells(file: Path, lines: list[tuple[int, list[str]]], size: Size) -> Iterat
 
 
 YOLO = Format("YOLO segments", _recognised, _open)
+
+
+class Segments(NamedTuple):
+    """The file of an image."""
+
+    lines: bytes
+    joined: int
+    """number of cells with holes or several pieces"""
+
+
+def segments(labels: Labels) -> Segments:
+    """Return the cells of labels (H, W) as lines of YOLO, along the edges of pixels.
+
+    A line has one outline. Holes and further pieces are joined to it by lines without width, there and back: programs
+    that fill by the even-odd rule find exactly the cell, others also draw these lines.
+    """
+    lines, joined = [], 0
+    for _, pieces in outlined(labels):
+        joined += len(pieces) > 1 or bool(pieces[0].holes)
+        places = _joined(pieces) / labels.shape
+        lines.append(" ".join(["0", *(f"{value:.9g}" for value in places[:, ::-1].ravel())]) + "\n")
+    return Segments("".join(lines).encode(), joined)
+
+
+def _joined(pieces: list[Piece]) -> NDArray[np.int64]:
+    """Return all rings of a cell as one (K, 2) of y, x; the lines between run along rows and columns."""
+    first, *others = [ring for piece in pieces for ring in (piece.shell, *piece.holes)]
+    start = first[:1]
+    parts = [first]
+    for ring in others:
+        bend = np.array([[ring[0, 0], start[0, 1]]])
+        parts += [start, bend, ring, ring[:1], bend]
+    return np.concatenate([*parts, start] if others else parts)

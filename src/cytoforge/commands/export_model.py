@@ -1,0 +1,55 @@
+"""`cytoforge export-model`: a trained segmenter for other programs, with all that is needed to get cells from it."""
+
+from pathlib import Path
+
+from cytoforge.data.ownership import OutputFolder
+from cytoforge.errors import UserError
+from cytoforge.inference import exported
+from cytoforge.inference.bioimageio import package, zipped
+from cytoforge.inference.segmenter import Segmenter
+from cytoforge.places import BASE
+from cytoforge.settings import ExportModel
+
+OWNER = "export-model"
+PACKAGE = "package.zip"
+
+
+def export_model(config: ExportModel) -> Path:
+    """Write the model, model.json, README.md and segment_cells.py to OUT, print what for, and return OUT.
+
+    Raises UserError when the run holds no segmenter, packages are missing, and when OUT holds anything that this
+    command did not write, or a model already, unless told to overwrite.
+    """
+    folder = _opened(config)
+    segmenter = Segmenter.load(config.run, device="cpu")
+    base = segmenter.run == BASE
+    name = "cytoforge base" if base else f"cytoforge {config.run.resolve().name}"
+    weights = {}
+    if config.format != "torchscript":
+        weights["model.onnx"] = exported.onnx(segmenter)
+    if config.format != "onnx":
+        weights["model.pt"] = exported.torchscript(segmenter)
+    beside = exported.beside(segmenter, name, weights)
+    files = {**weights, **beside}
+    if config.format == "bioimageio":
+        files = package(segmenter, name, "BSD-3-Clause" if base else config.licence, weights, beside)
+        files[PACKAGE] = zipped(files)
+    folder.clear(folder.survey())
+    for file, content in files.items():
+        folder.write(file, content)
+    main = {"onnx": "model.onnx", "torchscript": "model.pt", "bioimageio": PACKAGE}[config.format]
+    print(f"{config.out / main}: {name}; {exported.SCRIPT} beside it makes cells, README.md says how")
+    return config.out
+
+
+def _opened(config: ExportModel) -> OutputFolder:
+    """Return OUT as it is written to; raises UserError as `export_model`."""
+    folder = OutputFolder(config.out, OWNER)
+    if config.out.is_file():
+        raise UserError(f"{config.out}: is a file; give a folder to write into")
+    if config.out.is_dir() and any(config.out.iterdir()):
+        if not folder.known:
+            raise UserError(f"{config.out}: holds files that export-model did not write; choose another folder")
+        if not config.overwrite:
+            raise UserError(f"{config.out}: exists already; choose another name or give --overwrite")
+    return folder
