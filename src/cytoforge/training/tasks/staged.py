@@ -25,6 +25,7 @@ from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.places import SCRATCH
 from cytoforge.progress import say
 from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training.data import Masks, open_data
@@ -48,20 +49,24 @@ RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
 
 
-def train_two_stage(parameters: Segmentation, generator: Generator, training: Training, images: int) -> Trained:
+def train_two_stage(
+    parameters: Segmentation, generator: Generator, training: Training, images: int, start: Path = SCRATCH
+) -> Trained:
     """Train a generator, simulate and paint cells, and train a segmenter on real images and so many painted ones.
 
-    A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
+    Both segmenters start from that of the run `start`, or from random weights (SCRATCH). A call that was interrupted
+    goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
     """
     out = training.output.path
-    open_stages(training, (parameters, generator), synthetic_images=images)
+    begun = None if start == SCRATCH else str(start)
+    open_stages(training, (parameters, generator), synthetic_images=images, start=begun)
     painter, first, masks, synthetic = (Run.stage(out, name) for name in NAMES)
     if not finished(painter):
         say(["1 of 5: the generator"])
         run_task(GeneratorTask(generator), part(training, GENERATOR, painter))
     if not finished(first):
         say(["2 of 5: a first segmenter, to look at the generator's images"])
-        run_task(SegmentationTask(parameters), part(training, FIRST_SEGMENTER, first))
+        run_task(SegmentationTask(parameters, start), part(training, FIRST_SEGMENTER, first))
     if not finished(masks):
         say(["3 of 5: simulated cells"])
         simulate(training, masks, math.ceil(images / KEPT / VARIANTS))
@@ -73,7 +78,7 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
     last = part(training, 1 - GENERATOR - FIRST_SEGMENTER, out)
     if real > 0 and painted >= TRUSTED * real:
         data = replace(last.data, synthetic=SyntheticData(path=synthetic))
-        return run_task(SegmentationTask(parameters), replace(last, data=data))
+        return run_task(SegmentationTask(parameters, start), replace(last, data=data))
     reason = (
         f"the first segmenter finds {painted:.0%} of the painted cells and {real:.0%} of the real ones of validation: "
         "the painted images were left out; give more minutes"
