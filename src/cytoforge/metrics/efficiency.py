@@ -30,8 +30,14 @@ class Labels:
 
     def per(self, labels: float) -> Self:
         """Return the ratio of these labels to a number of others, above 0."""
-        numbers = (self.value, self.low, self.high, self.fewest, self.most)
-        return type(self)(*(number / labels for number in numbers), images=self.images)
+        return type(self)(
+            value=self.value / labels,
+            low=self.low / labels,
+            high=self.high / labels,
+            fewest=self.fewest / labels,
+            most=self.most / labels,
+            images=self.images,
+        )
 
     def bounded(self, number: float) -> float | str | None:
         """Return one of the numbers as it can be written: beyond the curve as `> 25` or `< 1`, nan as None."""

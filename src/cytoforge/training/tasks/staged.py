@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.data.dataset import Dataset
@@ -176,8 +177,7 @@ def simulate(training: Training, out: Path, count: int) -> None:
     are not used. Raises UserError when no cell has a usable shape.
     """
     seed, scale = training.seed, training.data.scale
-    data = open_data(replace(training.data, scale=1.0), seed, masks=Masks(binary=True))
-    annotated = [labels for _, labels in map(data.read, range(len(data.names)))]
+    annotated = annotations(training)
     shapes = [shape for labels in annotated for shape in shapes_of(labels)]
     if not shapes:
         path = training.data.path
@@ -194,6 +194,12 @@ def simulate(training: Training, out: Path, count: int) -> None:
         simulated = simulate_labels(shapes, (size[0], size[1]), draw, density=density, magnification=scale)
         writer.add(name, labels=simulated.labels)
     writer.finish()
+
+
+def annotations(training: Training) -> list[NDArray[np.int32]]:
+    """Return the labels (H, W) of the images to train on, at the resolution of the images on disk."""
+    data = open_data(replace(training.data, scale=1.0), training.seed, masks=Masks(binary=True))
+    return [labels for _, labels in map(data.read, range(len(data.names)))]
 
 
 def paint(training: Training, generator: Generator, stages: Path, images: int) -> None:
