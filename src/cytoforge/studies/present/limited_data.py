@@ -38,7 +38,13 @@ METHODS: dict[LabelMethod, str] = {  # in words
     "base-cyclegan-unlabelled": "from the base model, cyclegan with unlabelled images",
     "base-mean-teacher": "from the base model, mean teacher with unlabelled images",
 }
-ZERO, ZERO_IN_WORDS = "none", "the base model as it is, without labels"
+EXPLAINED = (
+    "Needed: how many labelled images another training needs for the same F at IoU 0.5, read off its curve, which is "
+    "made monotone and interpolated over the logarithm of the number of images. Label efficiency is that number "
+    "divided by the training's own. Nothing is extrapolated: > says that the other training does not reach this F with "
+    "the most labels that were measured, < that it does with the fewest. Intervals (95 %) resample seeds and test "
+    "images, for both trainings at once; with three seeds they are narrow."
+)
 REFERENCES: tuple[LabelMethod, ...] = ("paper", "scratch")  # whose labels label efficiency counts
 THRESHOLDS = {0.5: 0, 0.7: 2}  # IoU: place among the scores of an image
 APART = 1.05  # ratio by which points of one amount are drawn apart, so that their intervals can be told apart
@@ -55,11 +61,12 @@ def present_limited_data(measured: MeasuredLimitedData) -> Presentation:
         "that NOTICE names; these are not counted, and images like those flatter it. "
         f"{hard_images(measured.touching)}."
     )
+    report.text("; ".join(f"{method}: {words}" for method, words in METHODS.items() if method in study.methods) + ".")
     for sentence in measured.left_out:
         report.text(f"{sentence}.")
     caption = (
         "on the test images by number of labelled images, which rises by factors, with 95 % intervals. Points of one "
-        "number are drawn side by side."
+        "number are drawn side by side. Dashed: the base model as it is."
     )
     report.figure(
         _figure(measured, {f"F at IoU {iou}": (groups["all"], place) for iou, place in THRESHOLDS.items()}),
@@ -68,21 +75,23 @@ def present_limited_data(measured: MeasuredLimitedData) -> Presentation:
     if "easy" in groups:
         halves = {f"{half} images": (groups[half], 0) for half in ("easy", "hard")}
         report.figure(_figure(measured, halves), f"F at IoU 0.5 {caption}")
-    report.text(
-        "Needed: how many labelled images another training needs for the same F at IoU 0.5, read off its curve, which "
-        "is made monotone and interpolated over the logarithm of the number of images. Label efficiency is that number "
-        "divided by the training's own. Nothing is extrapolated: > says that the other training does not reach this F "
-        "with the most labels that were measured, < that it does with the fewest. Intervals (95 %) resample seeds and "
-        "test images, for both trainings at once; with three seeds they are narrow."
-    )
     presentation = Presentation(report, facts={"touching": dict(measured.touching), "left_out": [*measured.left_out]})
-    for group, names in groups.items():
-        for protocol in study.protocols if group == "all" else study.protocols[:1]:
-            presentation.table(
-                _rows(measured, group, names, protocol),
-                f"{group.capitalize()} test images ({len(names)}), protocol {protocol}. {PROTOCOLS}",
-            )
-    report.text("; ".join(f"{method}: {words}" for method, words in METHODS.items() if method in study.methods) + ".")
+    parts = [("all", protocol) for protocol in study.protocols]
+    parts += [(group, study.protocols[0]) for group in groups if group != "all"]
+    tables = {part: _rows(measured, part[0], groups[part[0]], part[1]) for part in parts}
+    presentation.rows = [row for rows in tables.values() for row in rows]
+    efficiency = [name for name in presentation.rows[0] if name.startswith(("needed", "efficiency"))]
+    if efficiency:
+        report.heading("Label efficiency")
+        report.text(EXPLAINED)
+        for (group, protocol), rows in tables.items():
+            caption = f"Labels needed, {group} test images ({len(groups[group])}), protocol {protocol}."
+            presentation.columns(rows, ["labels", "training", "F at IoU 0.5", *efficiency], caption)
+    report.heading("Scores")
+    for (group, protocol), rows in tables.items():
+        shown = [name for name in rows[0] if name not in ("test images", "protocol", *efficiency)]
+        caption = f"F of {group} test images ({len(groups[group])}), protocol {protocol}. {PROTOCOLS}"
+        presentation.columns(rows, shown, caption)
     return presentation
 
 
@@ -96,7 +105,7 @@ class _Point(NamedTuple):
 
 
 def _points(measured: MeasuredLimitedData) -> list[_Point]:
-    return [_Point(ZERO, None, None, measured.zero)] + [
+    return [_Point("none", None, None, measured.zero)] + [
         _Point(labels, method, measured.amounts[labels], found)
         for labels, arms in measured.curves.items()
         for method, found in arms.items()
@@ -155,7 +164,7 @@ def _figure(measured: MeasuredLimitedData, panels: Mapping[str, tuple[Collection
         _draw(axes, measured, names, place)
         axes.set(title=title, xlabel="labelled images", ylim=(0, 1))
     drawn[0].set_ylabel("F")
-    figure.legend(*drawn[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*drawn[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -177,10 +186,10 @@ def _draw(axes: Axes, measured: MeasuredLimitedData, names: Collection[str], pla
             markersize=4,
             linewidth=1,
             capsize=2,
-            label=METHODS[method],
+            label=method,
         )
     level = estimate(_f(measured.zero, names, place, protocol))
-    axes.axhline(level.value, color="0.4", linestyle="--", linewidth=1, label=ZERO_IN_WORDS)
+    axes.axhline(level.value, color="0.4", linestyle="--", linewidth=1, label="base, no labels")
     axes.axhspan(level.low, level.high, color="0.4", alpha=0.12, linewidth=0)
     axes.set_xticks([amount.images for amount in measured.amounts.values()], [*map(_tick, measured.amounts)])
     axes.xaxis.set_minor_locator(NullLocator())

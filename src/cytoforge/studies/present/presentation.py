@@ -35,7 +35,11 @@ class Presentation:
     def table(self, rows: Sequence[dict[str, Cell]], caption: str = "") -> None:
         """Add rows to the table, and as a table of their own to the page."""
         self.rows += rows
-        self.report.table(list(rows[-1]), [[written(cell) for cell in row.values()] for row in rows], caption=caption)
+        self.columns(rows, [*rows[-1]], caption)
+
+    def columns(self, rows: Sequence[dict[str, Cell]], names: Sequence[str], caption: str) -> None:
+        """Add some columns of rows as a table to the page alone."""
+        self.report.table(names, [[written(row[name]) for name in names] for row in rows], caption=caption)
 
     def picture(self, name: str, rows: Sequence[Sequence[Pixels]]) -> None:
         """Add a picture file: rows of pictures uint8 (H, W, 3)."""
