@@ -41,7 +41,8 @@ TINY = "--preset tiny --minutes 0.005 --threads 1 --test-share 0.34"
 FLAGS = {
     "training": "--seeds 2 --images 2 --networks unet --clock processor",
     "dense": "--seeds 2 --images 3 --synthetic-images 3",
-    "limited-data": "--seeds 1 --crops 1 2 --crop 80 --images 2 --methods paper scratch two-stage --synthetic-images 3",
+    "limited-data": "--seeds 1 --scale 1 --crops 1 2 --crop 80 --images 2 --methods paper scratch two-stage "
+    "--synthetic-images 3",
     "ablation": "--seeds 1 --images 3",
     "versatility": "--seeds 1",
     "extrapolation": "--seeds 1 --densities 0.1 0.3 --count 2",
