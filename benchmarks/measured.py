@@ -16,7 +16,7 @@ WAYS = {
     "conventional": "conventional, cytoforge's defaults",
     "cyclegan": "cyclegan, warm start",
 }
-TOOLS = {"cellpose": "Cellpose", "stardist": "StarDist"}
+TOOLS = {"cellpose": "Cellpose", "stardist": "StarDist", "instanseg": "InstanSeg"}
 THRESHOLDS = {"0.5": 0, "0.7": 2, "0.9": 4}  # IoU: place among the scores of an image
 FIRST = 7  # test images of usiigaci, by name, that are easier than the others
 
@@ -39,8 +39,9 @@ def interval(values: np.ndarray) -> dict[str, float]:
 def shown(cell: Any) -> str:
     """A value with its interval, a number or a word, as it stands in a table."""
     if isinstance(cell, dict):
-        low, high = cell["low"], cell["high"]
-        return f"{cell['value']:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+        value, low, high = (shown(cell[name]) for name in ("value", "low", "high"))
+        beyond = low == high and low.startswith((">", "<"))  # of labels, more or fewer than were measured
+        return value if low == "-" or beyond else f"{value} [{low}, {high}]"
     return "-" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 

@@ -1,4 +1,4 @@
-"""Cellpose and StarDist from scratch on the images of benchmarks/few_labels.py, scored in the same way.
+"""Cellpose, StarDist and InstanSeg from scratch on the images of benchmarks/few_labels.py, scored in the same way.
 
     python benchmarks/peers.py usiigaci --scale 0.333
     python benchmarks/results.py          # writes docs/results.md from the JSON
@@ -35,6 +35,7 @@ TORCH = next(line for line in (HERE.parent / "constraints.txt").read_text().spli
 PEERS = {
     "cellpose": ("cellpose==3.1.1.2", TORCH),
     "stardist": ("stardist==0.9.1", "tensorflow-cpu==2.15.1", "numpy<2"),
+    "instanseg": ("instanseg-torch==0.1.2", "monai==1.6.1", "edt==3.1.2", "pandas==3.1.1", "seaborn==0.13.2", TORCH),
 }
 LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMBA")
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in LIBRARIES}

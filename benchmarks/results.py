@@ -39,16 +39,12 @@ NOTES = {
 SCORES = [*(f"F at IoU {iou}" if iou == "0.5" else iou for iou in THRESHOLDS), "Dice", "F .5 of each seed"]
 STUDIES = {  # kind: heading and what to know
     "limited-data": (
-        "A few labelled crops: one stage or two",
-        "Crops of 176 x 176 px at the scale given, nested, drawn for each seed, training and validation "
-        "together; of a single crop a strip is held out. Conventional training has cytoforge's defaults (strong "
-        "augmentation, border class). Two-stage training has the same time for everything but simulating and "
-        "painting. The control is the conventional training, ended after as many steps as the segmenter of the two "
-        "stages took. Intervals resample seeds and test images; with three seeds they are narrow. F against "
-        "conventional is the mean difference by seed and image. "
-        "Two-stage training was changed once after its scores on these test images had been seen, and again on "
-        "other images, and measured again (trials: benchmarks/studies/limited-data.md). All of this was before "
-        "generators added cells to real backgrounds. One training with these (in the same file) is no better.",
+        "What labels are worth: learning curves and label efficiency",
+        "Scores by number of labels, drawn anew for each seed, part of them for validation, with equal budgets. "
+        "Intervals resample seeds and test images; with three seeds they are narrow. Differences (`against`) are means "
+        "by seed and image. `needed by` is how many labelled images another training needs for the same F at IoU 0.5, "
+        "and label efficiency that number divided by the training's own; > says that it does not reach this F with "
+        "the most labels measured, < that it does with the fewest (see [metrics](metrics.md)).",
     ),
     "dense": (
         "Dense synthetic images (cGAN-Seg, Table 2)",
@@ -229,6 +225,11 @@ def others(dataset: str) -> list[str]:
     ]
 
 
+def scale(given: float | str) -> str:
+    """A scale, or auto."""
+    return given if isinstance(given, str) else f"{given:g}"
+
+
 def tested(settings: dict[str, Any]) -> str:
     """What a study tested on, in words."""
     if settings["test"]:
@@ -264,7 +265,7 @@ def studies(kind: str, title: str, text: str) -> list[str]:
         lines += [
             f"### {name.removeprefix(f'{kind}-').replace('.', ', ')}",
             "",
-            f"{budget(settings)} for each training, preset {settings['preset']}, scale {settings['scale']:g}, "
+            f"{budget(settings)} for each training, preset {settings['preset']}, scale {scale(settings['scale'])}, "
             f"{number_of_seeds(settings['seeds'])}, tested on {tested(settings)}.",
             "",
         ]
@@ -272,6 +273,8 @@ def studies(kind: str, title: str, text: str) -> list[str]:
             lines += table(header, [[shown(row.get(column)) for column in header] for row in group])
         for picture in sorted(DOCS.glob(f"images/{name}-*.png")):
             lines += [f"![{CAPTIONS[kind]}](images/{picture.name})", ""]
+        if "note" in study:
+            lines += [study["note"], ""]
         if "stopped" in study:
             lines += [f"The study was stopped {study['stopped']}.", ""]
         lines += [f"Command: `{study['command']}`", ""]

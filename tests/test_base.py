@@ -13,8 +13,9 @@ from scipy import ndimage
 from conftest import squares
 from cytoforge.cells.instances import TARGETS, cell_diameters
 from cytoforge.cli import main
+from cytoforge.commands import train as command
 from cytoforge.data.dataset import Dataset, Item
-from cytoforge.data.files import write_json
+from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
@@ -27,9 +28,11 @@ from cytoforge.inference.segmenter import Segmenter
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.networks.segmentation import UNet
 from cytoforge.places import BASE, RUN, SCRATCH, START, run_folder
+from cytoforge.settings import TrainSegmentation
 from cytoforge.simulation.forms import draw_cells
 from cytoforge.simulation.microscopy import draw_image
 from cytoforge.training.recipes.conventional import Conventional
+from cytoforge.training.tasks import staged
 
 LARGEST_FILE = 8e6
 SMALL = ("--preset", "small", "--threads", "1", "--steps", "1", "--set", "batch=1")
@@ -427,8 +430,20 @@ def test_a_local_run_without_a_segmenter_is_no_start(
     assert "starts from random weights, as the run in the folder base holds no segmenter\n" in said
 
 
-def test_two_stage_training_takes_no_start_but_scratch(
-    nuclei: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_both_segmenters_of_two_stages_start_from_the_base_model_if_told_to(
+    nuclei: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert train(nuclei, tmp_path / "run", "--method", "two-stage", "--start", "base") == 2
-    assert "--start belongs to --method conventional or cyclegan" in capsys.readouterr().err
+    monkeypatch.setattr(staged, "recognised", lambda *_: 1.0)
+    flags = ("--method", "two-stage", "--synthetic-images", "1", "--scale", "0.5", "--limit", "1")
+    assert train(nuclei, tmp_path / "run", *flags, "--start", "base") == 0
+    run = tmp_path / "run"
+    for path in (run, run / "stages" / "first-segmenter"):
+        assert Run.open(path).config["start"] == "base" and Run.open(path).provenance["started_from"]
+    assert read_json(run / "stages" / "settings.json")["start"] == "base"
+
+    def record(*given: Any) -> None:
+        raise UserError(str(given[-1]))
+
+    monkeypatch.setattr(command, "train_two_stage", record)
+    with pytest.raises(UserError, match=r"^scratch$"):  # what two stages from the base model are worth is not measured
+        command.train_segmentation(TrainSegmentation(data=nuclei, out=tmp_path / "other", method="two-stage"))

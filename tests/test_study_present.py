@@ -1,6 +1,7 @@
 """Tables, figures and pictures of studies, from measurements written by hand: nothing is trained here."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from conftest import picture, write_movie
 from cytoforge.commands.study import open_folder
 from cytoforge.data.images import read_image, write_image, write_labels
 from cytoforge.errors import UserError
+from cytoforge.metrics.efficiency import Labels
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.report import Report
 from cytoforge.settings import StudyDense
 from cytoforge.studies.measurements import (
+    Amount,
     DenseMovie,
     DensePaintings,
     ImageScores,
@@ -34,11 +37,12 @@ from cytoforge.studies.measurements import (
     TrackingScores,
     TriedDistance,
 )
-from cytoforge.studies.present import segmenters
+from cytoforge.studies.present import limited_data, segmenters
 from cytoforge.studies.present.generators import present_ablation, present_extrapolation, present_versatility
+from cytoforge.studies.present.limited_data import present_limited_data
 from cytoforge.studies.present.movies import present_movies
 from cytoforge.studies.present.presentation import Presentation, difference, estimate, written
-from cytoforge.studies.present.segmenters import present_dense, present_limited_data, present_training
+from cytoforge.studies.present.segmenters import present_dense, present_training
 from cytoforge.studies.present.trackers import present_tracking
 from cytoforge.studies.specification import (
     AblationStudy,
@@ -216,7 +220,7 @@ def test_both_protocols_are_rows_and_charts_are_of_the_first(
     curves = segmenters._curves
 
     def record(found: dict[str, list[tuple[float, Estimate]]], label: str) -> Any:
-        drawn.append([points[0][1].value for points in found.values()])  # at IoU 0.5, or of one crop
+        drawn.append([points[0][1].value for points in found.values()])  # at IoU 0.5
         return curves(found, label)
 
     monkeypatch.setattr(segmenters, "_curves", record)
@@ -241,18 +245,101 @@ def test_both_protocols_are_rows_and_charts_are_of_the_first(
     assert "deepsea, target semantic, augmentation paper, preset small" in page
     assert drawn[1:] == drawn[:1]
 
-    study = LimitedDataStudy(data=DATA, crops=(1,), crop=80, protocols=protocols)
-    crops = present_limited_data(MeasuredLimitedData(study=study, crops={1: {"conventional": few}}))
-    assert values(crops.rows, "F at IoU 0.5") == [factor[one] * 0.375 for one in protocols]
-    assert drawn[2:] == [[factor[protocols[0]] * 0.375]]
+
+def curves(**further: Any) -> MeasuredLimitedData:
+    """Two seeds and images a (easy) and b (hard): `scratch` climbs by .1 from 1 to 4 images, where `base` starts.
+
+    A crop is worth a quarter of an image.
+    """
+
+    def both(a: float, b: float) -> list[SegmenterScores]:
+        return [segmenter(3, a=a, b=b)] * 2
+
+    return MeasuredLimitedData(
+        study=LimitedDataStudy(
+            data=DATA, seeds=(0, 1), crops=(1,), crop=80, counts=(1, 4), methods=("scratch", "base"), **further
+        ),
+        curves={
+            "1 crop": {"scratch": both(0.25, 0.0), "base": both(0.5, 0.25)},
+            "1 image": {"scratch": both(0.5, 0.25), "base": both(0.75, 0.375)},
+            "4 images": {"scratch": both(0.75, 0.5), "base": both(1.0, 0.5)},
+        },
+        amounts={"1 crop": Amount(0.25, 4.0), "1 image": Amount(1.0, 16.0), "4 images": Amount(4.0, 64.0)},
+        zero=both(0.25, 0.125),
+        touching={"a": 0.0, "b": 0.5},
+        left_out=["base-two-stage: not measured with 1 crop, as so"],
+    )
 
 
-def test_crops_are_rows_and_a_curve() -> None:
-    crops = {count: {"conventional": [segmenter(3, a=f)]} for count, f in ((1, 0.25), (4, 0.5))}
-    wanted = LimitedDataStudy(data=DATA, crops=(1, 4), crop=80, protocols=("instances",))
-    shown = present_limited_data(MeasuredLimitedData(study=wanted, crops=crops))
-    assert [row["crops"] for row in shown.rows] == [1, 4] and values(shown.rows, "F at IoU 0.5") == [0.25, 0.5]
-    assert "crops of 80 px, 1 seeds" in shown.report.html()
+def test_label_efficiency_is_read_off_the_curve_of_training_from_scratch() -> None:
+    shown = present_limited_data(curves(protocols=("instances",)))
+    parts = {group: [row for row in shown.rows if row["test images"] == group] for group in ("all", "easy", "hard")}
+    assert sum(map(len, parts.values())) == len(shown.rows) == 3 * 7
+    rows = parts["all"]
+    assert [(row["labels"], row["cells"], row["training"]) for row in rows[:4]] == [
+        ("none", 0, "base"),
+        ("1 crop", 4, "scratch"),
+        ("1 crop", 4, "base"),
+        ("1 image", 16, "scratch"),
+    ]
+    assert values(rows, "F at IoU 0.5") == [0.1875, 0.125, 0.375, 0.375, 0.5625, 0.625, 0.75]
+    assert values(rows, "F at IoU 0.7") == [0.25 * f for f in values(rows, "F at IoU 0.5")]
+    assert values(rows, "against scratch") == [None, None, 0.25, None, 0.1875, None, 0.125]
+    needed, efficiency = (
+        [cell if cell is None else cell.to_json() for cell in (row[column] for row in rows)]
+        for column in ("needed by scratch", "efficiency against scratch")
+    )
+    # .125, .375, .625 with 1/4, 1, 4 images: .1875 is a quarter of the way, .5625 three quarters
+    assert [cell and cell["value"] for cell in needed] == [
+        pytest.approx(0.25 * 4**0.25), None, pytest.approx(1.0), None, pytest.approx(4**0.75), None, "> 4"]  # fmt: skip
+    assert [cell and cell["value"] for cell in efficiency] == [
+        None, None, pytest.approx(4.0), None, pytest.approx(4**0.75), None, "> 1"]  # fmt: skip
+    # of two images the interval is from either alone: a alone needs 4 for .75, b alone 2 for .375
+    assert (efficiency[4]["low"], efficiency[4]["high"]) == (pytest.approx(2), pytest.approx(4))
+    assert [row["efficiency against scratch"].to_json()["value"] for row in (parts["easy"][4], parts["hard"][4])] == [
+        pytest.approx(4), pytest.approx(2)]  # fmt: skip
+    assert shown.facts["left_out"] == ["base-two-stage: not measured with 1 crop, as so"]
+    page = shown.report.html()
+    assert "not measured with 1 crop, as so." in page and "2 seeds, 10 min each" in page
+    assert "All test images (2)" not in page and "F of all test images (2), protocol instances" in page
+    assert "Labels needed, hard test images (1), protocol instances" in page
+    (lines,) = [line for line in shown.lines() if line.startswith("all") and "4 images" in line and " base " in line]
+    assert "> 4" in lines and "> 1" in lines
+
+
+def test_curves_by_the_first_protocol_without_a_reference_and_over_an_image() -> None:
+    shown = present_limited_data(curves(protocols=("paper", "instances")))
+    assert [(row["test images"], row["protocol"]) for row in shown.rows[::7]] == [
+        ("all", "paper"), ("all", "instances"), ("easy", "paper"), ("hard", "paper")]  # fmt: skip
+    assert values(shown.rows[:7], "F at IoU 0.5") == [f / 2 for f in values(shown.rows[7:14], "F at IoU 0.5")]
+    measured = curves(protocols=("instances",))
+    alone = {labels: {"base": arms["base"]} for labels, arms in measured.curves.items()}
+    study = replace(measured.study, methods=("base",))
+    shown = present_limited_data(replace(measured, study=study, curves=alone, touching={"b": 0.5}))
+    assert {row["test images"] for row in shown.rows} == {"all", "hard"}  # a single test image is hard
+    assert not [name for name in shown.rows[0] if "scratch" in name or "paper" in name]
+    assert "Label efficiency" not in shown.report.html()
+    same = replace(measured, amounts={**measured.amounts, "1 crop": Amount(1.0, 16.0)})  # as many as one image
+    needed = present_limited_data(same).rows[0]["needed by scratch"]
+    assert isinstance(needed, Labels) and (needed.value, needed.fewest) == (0, 1)
+
+
+def test_the_figure_has_a_point_for_each_amount_and_training_on_a_logarithmic_axis(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[Any] = []
+    figure = limited_data._figure
+    monkeypatch.setattr(limited_data, "_figure", lambda *given: drawn.append(figure(*given)) or drawn[-1])
+    present_limited_data(curves(protocols=("instances",)))
+    assert [[axes.get_title() for axes in one.axes] for one in drawn] == [
+        ["F at IoU 0.5", "F at IoU 0.7"], ["easy images", "hard images"]]  # fmt: skip
+    axes = drawn[0].axes[0]
+    assert axes.get_xscale() == "log" and [*axes.get_xticks()] == [0.25, 1, 4]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1\ncrop", "1", "4"]
+    scratch, base = (container.lines[0] for container in axes.containers)
+    np.testing.assert_allclose(scratch.get_ydata(orig=False), [0.125, 0.375, 0.625])
+    np.testing.assert_allclose(base.get_ydata(orig=False), [0.375, 0.5625, 0.75])
+    np.testing.assert_allclose(base.get_xdata(orig=False) / scratch.get_xdata(orig=False), limited_data.APART)
 
 
 def test_generators_have_the_columns_that_were_computed(datasets: tuple[Path, Path]) -> None:

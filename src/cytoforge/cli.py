@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "study limited-data": (
         "StudyLimitedData",
         "commands.study:study_limited_data",
-        "what a few labelled crops are worth",
+        "scores by number of labels, and label efficiency",
     ),
     "study ablation": ("StudyAblation", "commands.study:study_ablation", "parts of the image generator"),
     "study versatility": (

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from cytoforge.commands.narrowed import view_of
 from cytoforge.commands.check_fix import mended
+from cytoforge.commands.narrowed import view_of
 from cytoforge.data import movie
 from cytoforge.data.dataset import INFO, Dataset, Item, parts
 from cytoforge.data.images import is_blank, read_header, read_labels

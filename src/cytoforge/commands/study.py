@@ -1,7 +1,7 @@
 """`cytoforge study ...`: the papers' comparisons on the user's data, resumable, with intervals."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic_core import to_jsonable_python
 
@@ -11,13 +11,15 @@ from cytoforge.studies.datasets import open_all
 from cytoforge.studies.folder import StudyFolder
 from cytoforge.studies.frames import split_movies
 from cytoforge.studies.measure.generators import measure_ablation, measure_extrapolation, measure_versatility
+from cytoforge.studies.measure.limited_data import measure_limited_data
 from cytoforge.studies.measure.movies import measure_movies
-from cytoforge.studies.measure.segmenters import measure_dense, measure_limited_data, measure_training
+from cytoforge.studies.measure.segmenters import measure_dense, measure_training
 from cytoforge.studies.measure.trackers import absent_trackers, measure_tracking
 from cytoforge.studies.present.generators import present_ablation, present_extrapolation, present_versatility
+from cytoforge.studies.present.limited_data import present_limited_data
 from cytoforge.studies.present.movies import present_movies
 from cytoforge.studies.present.presentation import Presentation
-from cytoforge.studies.present.segmenters import present_dense, present_limited_data, present_training
+from cytoforge.studies.present.segmenters import present_dense, present_training
 from cytoforge.studies.present.trackers import present_tracking
 from cytoforge.studies.specification import (
     AblationStudy,
@@ -53,8 +55,10 @@ def study_dense(given: settings.StudyDense) -> Path:
 
 
 def study_limited_data(given: settings.StudyLimitedData) -> Path:
-    """Compare conventional and two-stage training on 1, 2, 4 ... labelled crops, in equal time."""
-    study = specified(LimitedDataStudy, given)
+    """Measure scores by number of labels, from scratch and from the base model, in equal time, and label efficiency."""
+    fitted = given.scale == "auto"
+    scale = 1.0 if fitted else given.scale
+    study = specified(LimitedDataStudy, given, images=None, counts=given.images, scale=scale, fitted=fitted)
     datasets = open_all(study)
     folder = open_folder("limited-data", given)
     return _shown(folder, present_limited_data(measure_limited_data(study, datasets, folder)))
@@ -101,8 +105,8 @@ def study_tracking(given: settings.StudyTracking) -> Path:
     return _shown(folder, present_tracking(measure_tracking(study, parts, folder)))
 
 
-def specified(kind: type[Specification], given: settings.Study) -> Specification:
-    """Return the specification of a study as the flags give it."""
+def specified(kind: type[Specification], given: settings.Study, **own: Any) -> Specification:
+    """Return the specification of a study as the flags give it; fields in `own` take these values."""
     return narrowed(
         kind,
         given,
@@ -117,6 +121,7 @@ def specified(kind: type[Specification], given: settings.Study) -> Specification
         resize=size(given.resize),
         protocols=given.protocol,
         compute=Compute(device=given.device, threads=given.threads, weights_dir=given.weights_dir),
+        **own,
     )
 
 

@@ -10,6 +10,7 @@ from cytoforge.data.images import reduced_size
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import FITTING_DIAMETER, SEGMENTED_DIAMETER
+from cytoforge.places import SCRATCH
 from cytoforge.progress import say
 from cytoforge.settings import (
     Limited,
@@ -62,7 +63,8 @@ def train_segmentation(settings: TrainSegmentation) -> Run:
     """Train a segmenter and print its run folder; raises UserError and Interrupted as `tasks.task.run_task`."""
     if settings.method == "two-stage":
         parameters, generator = segmentation_parameters(settings), stage_generator(settings)
-        trained = train_two_stage(parameters, generator, specified(settings), settings.synthetic_images)
+        start = settings.start or SCRATCH
+        trained = train_two_stage(parameters, generator, specified(settings), settings.synthetic_images, start)
     else:
         chosen = PARAMETERS.get(settings.method, segmentation_parameters)(settings)
         trained = run_task(SegmentationTask(chosen, settings.start), specified(settings))

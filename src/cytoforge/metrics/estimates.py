@@ -53,10 +53,19 @@ def nested_estimate(values: ArrayLike, generator: np.random.Generator, resamples
     defined = np.isfinite(scores)
     filled = np.where(defined, scores, 0.0)
     repetitions, images = (resample(count, generator, resamples) for count in scores.shape)
+    spread = nested_means(scores, repetitions, images)
+    return bootstrap_estimate(float(ratio(filled.sum(), defined.sum())), spread, int(defined.any(axis=0).sum()))
+
+
+def nested_means(scores: Floats, repetitions: Ints, images: Ints) -> Floats:
+    """Return the means (resamples,) of the finite scores (repetitions, images) of each resample; nan without any.
+
+    `repetitions` (resamples, repetitions) and `images` (resamples, images) say how often each was drawn.
+    """
+    defined = np.isfinite(scores)
+    filled = np.where(defined, scores, 0.0)
     sums, counts = (((repetitions @ part) * images).sum(axis=1) for part in (filled, defined))
-    return bootstrap_estimate(
-        float(ratio(filled.sum(), defined.sum())), ratio(sums, counts), int(defined.any(axis=0).sum())
-    )
+    return ratio(sums, counts)
 
 
 def bootstrap_estimate(value: float, spread: Floats, images: int) -> Estimate:
@@ -67,10 +76,18 @@ def bootstrap_estimate(value: float, spread: Floats, images: int) -> Estimate:
     spread = spread[np.isfinite(spread)]
     if images < 2 or not spread.size:
         return Estimate(float(value), float("nan"), float("nan"), images)
-    student = special.stdtrit(images - 1, (1 + CONFIDENCE) / 2)
-    tail = special.ndtr(-np.sqrt(images / (images - 1)) * student)
-    low, high = np.quantile(spread, [tail, 1 - tail])
+    low, high = np.quantile(spread, tails(images))
     return Estimate(float(value), float(low), float(high), images)
+
+
+def tails(images: int) -> tuple[float, float]:
+    """Return the shares of bootstrap replicates below the lower and the upper end of the interval (Hesterberg 2015).
+
+    These are wider than 2.5 and 97.5 % for few images; there are two at least.
+    """
+    student = special.stdtrit(images - 1, (1 + CONFIDENCE) / 2)
+    tail = float(special.ndtr(-np.sqrt(images / (images - 1)) * student))
+    return tail, 1 - tail
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:

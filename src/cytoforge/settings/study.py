@@ -7,9 +7,19 @@ from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.settings.base import Count, Fraction, Present, Size, command
-from cytoforge.settings.training import Augmentation, Clock, Condition, Network, TargetName
+from cytoforge.settings.training import Augmentation, Clock, Condition, Network, Scale, TargetName
 
 Way = Literal["conventional", "cyclegan", "cyclegan-simulated", "cyclegan-unlabelled", "mean-teacher", "all"]
+LabelMethod = Literal[
+    "paper",
+    "scratch",
+    "two-stage",
+    "base",
+    "base-two-stage",
+    "base-cyclegan",
+    "base-cyclegan-unlabelled",
+    "base-mean-teacher",
+]
 
 
 @command
@@ -40,12 +50,8 @@ class Study:
     """stop each training when its validation score has not risen for a quarter of its steps"""
     clock: Clock = "wall"
     """what minutes are, as in train segmentation"""
-    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
-    """resize images on reading"""
     resize: Size | None = None
-    """resize all images to this height and width instead, whatever their aspect"""
-    images: Annotated[int, Field(ge=2)] | None = None
-    """use only this many annotated images, training and validation together"""
+    """resize all images to this height and width, whatever their aspect"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to train on, such as 01 (repeatable); without it all but those tested on"""
     test_sequence: UseAppendAction[tuple[str, ...]] = ()
@@ -78,8 +84,6 @@ class Study:
         problems = [] if self.data else ["name a dataset"]
         if self.epochs is not None and self.steps is not None:
             problems.append("give --epochs or --steps, not both")
-        if self.resize is not None and self.scale != 1:
-            problems.append("give --scale or --resize, not both")
         if self.test is not None and len(self.data) > 1:
             problems.append("--test belongs to a single DATA")
         named = [path.resolve().parts[-2:] for path in self.data]
@@ -102,7 +106,21 @@ class Study:
 
 
 @command
-class StudyTraining(Study):
+class UniformStudy(Study):
+    """Settings of studies whose trainings all see as many images at one scale."""
+
+    scale: Annotated[float, Field(gt=0, le=8)] = 1.0
+    """resize images on reading"""
+    images: Annotated[int, Field(ge=2)] | None = None
+    """use only this many annotated images, training and validation together"""
+
+    def _problems(self) -> list[str]:
+        both = self.resize is not None and self.scale != 1
+        return [*super()._problems(), *(["give --scale or --resize, not both"] if both else [])]
+
+
+@command
+class StudyTraining(UniformStudy):
     """Compare training on few images, conventional and cyclegan, with conventional training on all (cGAN-Seg, Fig. 2).
 
     Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
@@ -131,7 +149,7 @@ class StudyTraining(Study):
 
 
 @command
-class StudyDense(Study):
+class StudyDense(UniformStudy):
     """Compare training on real images with and without dense synthetic ones, on easy and hard images (Table 2).
 
     Examples:
@@ -150,28 +168,54 @@ class StudyDense(Study):
 
 @command
 class StudyLimitedData(Study):
-    """Measure what a few labelled crops are worth, conventionally and in two stages, in equal time.
+    """Measure learning curves: scores by number of labels, from scratch and from the base model, and label efficiency.
+
+    Label efficiency is how many times as many labels training from scratch needs for the same score. All trainings have
+    equal budgets. Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given
+    again.
 
     Examples:
-      cytoforge study limited-data DATA --out OUT --crops 1 2 4 8 --crop 176
+      cytoforge study limited-data DATA --out OUT --minutes 6 --clock processor
+      cytoforge study limited-data DATA --out OUT --methods scratch base --images 1 2 5
+      cytoforge study limited-data DATA --out OUT --crops 1 2 4 8 --crop 176 --images --methods scratch two-stage
     """
 
-    crops: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)
-    """numbers of labelled crops"""
+    images: tuple[Count, ...] = (1, 2, 5, 10, 25)
+    """numbers of annotated images, training and validation together; more than there are are left out"""
+    crops: tuple[Count, ...] = (1,)
+    """numbers of labelled crops, which lie before the images on the curves"""
     crop: Annotated[int, Field(ge=32)] = 176
     """side of a crop in pixels, at --scale"""
+    methods: Annotated[tuple[LabelMethod, ...], Field(min_length=1)] = (
+        "paper",
+        "scratch",
+        "base",
+        "base-two-stage",
+        "base-mean-teacher",
+    )
+    """trainings to compare; paper: from scratch with two classes and the published augmentation, for --augmentation"""
+    unlabelled: Present | None = None
+    """images without masks, for base-cyclegan-unlabelled and base-mean-teacher; without it those of DATA left over"""
+    scale: Scale = "auto"
+    """resize images on reading; auto: each training so that its annotated cells get the size that suits the networks"""
     synthetic_images: Count = 36
-    """number of synthetic images"""
+    """two-stage: number of synthetic images"""
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""
 
     def _problems(self) -> list[str]:
-        unheeded = ["--images: this study counts crops; give --crops"] if self.images is not None else []
-        return [*super()._problems(), *self._single(), *unheeded]
+        problems = [*super()._problems(), *self._single()]
+        if not self.images and not self.crops:
+            problems.append("give numbers of --images or --crops")
+        if self.resize is not None and self.scale != "auto":
+            problems.append("give --scale or --resize, not both")
+        if self.unlabelled is not None and not {"base-cyclegan-unlabelled", "base-mean-teacher"} & set(self.methods):
+            problems.append("--unlabelled belongs to base-cyclegan-unlabelled and base-mean-teacher of --methods")
+        return problems
 
 
 @command
-class StudyGenerators(Study):
+class StudyGenerators(UniformStudy):
     """Settings that studies of generators share."""
 
     condition: Condition | None = "instances"
@@ -225,7 +269,7 @@ class StudyExtrapolation(StudyGenerators):
 
 
 @command
-class StudyMovies(Study):
+class StudyMovies(UniformStudy):
     """Settings that studies of movies share."""
 
     test_sequence: UseAppendAction[tuple[str, ...]] = ()

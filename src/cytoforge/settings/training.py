@@ -7,7 +7,6 @@ from typing import Annotated, Literal, get_type_hints
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cytoforge.places import SCRATCH
 from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, Size, StartFolder, command
 from cytoforge.settings.reading import Reading
 
@@ -197,7 +196,7 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
     masks: Literal["own", "simulated"] = "own"
     """cyclegan: what the forward cycle paints on, the masks of the images (the paper) or simulated ones"""
     start: StartFolder | None = None
-    """base (the default where it fits), scratch, or the run to go on from: one of your own or an imported one"""
+    """base (the default where it fits, not of two-stage), scratch, or the run to go on from, your own or imported"""
     synthetic_images: Count = 36
     """two-stage: number of synthetic images to learn from"""
     warm_start: bool = False
@@ -221,8 +220,6 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
             problems.append("--unlabelled belongs to --method cyclegan or mean-teacher")
         if self.unlabelled is None and self.method == "mean-teacher" and not self.help_settings:
             problems.append("--method mean-teacher needs --unlabelled IMAGES")
-        if self.start not in (None, SCRATCH) and self.method == "two-stage":
-            problems.append("--start belongs to --method conventional or cyclegan")
         if self.method == "two-stage" and self.devices > 1:
             problems.append("--method two-stage trains on one device; leave --devices out")
         return problems

@@ -55,6 +55,11 @@ class StudyFolder:
         folder.refuse_foreign(FILES)
         if overwrite:
             folder.clear(folder.survey())
+        if record.exists() and (unknown := _unknown(record, kind, settings)):
+            raise UserError(
+                f"{out}: holds a study by an earlier version, which knew no {unknown}; its results can still be read, "
+                "but not gone on with: give another --out, or --overwrite"
+            )
         if record.exists() and (different := _different(record, kind, settings)):
             raise UserError(
                 f"{out}: holds a study with another {different}; repeat its command to go on with it, "
@@ -92,6 +97,13 @@ class StudyFolder:
             file = f"pictures/{name}.png"
             self.folder.write(file, encode_image(Path(file), mosaic(rows).transpose(2, 0, 1)))
         return presentation.report.write(self.folder)
+
+
+def _unknown(record: Path, kind: str, settings: Mapping[str, Any]) -> str:
+    """Name the settings that are given and that an earlier study of the same kind did not have; "" without any."""
+    former = parse(Record, read_json(record), record, "restore the file, or give --overwrite")
+    given = {name for name, value in settings.items() if value is not None}
+    return ", ".join(sorted(given - former.settings.keys())) if former.study == kind else ""
 
 
 def _different(record: Path, kind: str, settings: Mapping[str, Any]) -> str:

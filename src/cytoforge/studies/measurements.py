@@ -16,6 +16,7 @@ from cytoforge.studies.specification import (
     DenseStudy,
     ExtrapolationStudy,
     GeneratorStudy,
+    LabelMethod,
     LimitedDataStudy,
     MovieStudy,
     TrackingStudy,
@@ -158,13 +159,30 @@ class MeasuredDense:
     """share of the cells of each test image that touch others"""
 
 
+@dataclass(frozen=True)
+class Amount:
+    """An amount of labels, mean over seeds."""
+
+    images: float
+    """in whole images; crops count by their cells, of which a whole image has so many on average"""
+    cells: float
+    """annotated cells"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasuredLimitedData:
     """What `study limited-data` measures."""
 
     study: LimitedDataStudy
-    crops: Mapping[int, Arms]
-    """by number of crops"""
+    curves: Mapping[str, Mapping[LabelMethod, Sequence[SegmenterScores]]]
+    """by amount of labels, such as `1 crop` or `5 images`, few first, and method; a measurement for each seed"""
+    amounts: Mapping[str, Amount]
+    zero: Sequence[SegmenterScores]
+    """the base model as it is, on the test images of each seed"""
+    touching: Mapping[str, float]
+    """share of the cells of each test image that touch others"""
+    left_out: Sequence[str] = ()
+    """what was not measured, and why"""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,16 @@ from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute
 MovieMethod = Literal["tgan", "vid2vid"]
 Protocol = Literal["instances", "paper"]
 Way = Literal["conventional", "cyclegan", "cyclegan-simulated", "cyclegan-unlabelled", "mean-teacher", "all"]
+LabelMethod = Literal[
+    "paper",
+    "scratch",
+    "two-stage",
+    "base",
+    "base-two-stage",
+    "base-cyclegan",
+    "base-cyclegan-unlabelled",
+    "base-mean-teacher",
+]
 SegmenterNetwork = Literal["unet", "cellpose", "deepsea"]
 LAYOUTS: tuple[Literal["scattered", "colony"], ...] = ("scattered", "colony")  # of simulated dense cells
 CONVERGED = "converged"  # what a generator is called that was trained until its validation no longer rose
@@ -78,12 +88,20 @@ class DenseStudy(Study):
 
 @dataclass(frozen=True, kw_only=True)
 class LimitedDataStudy(Study):
-    """What a few labelled crops are worth."""
+    """Learning curves: scores by number of labelled crops and images."""
 
     crops: tuple[int, ...]
     """numbers of crops"""
     crop: int
     """side of a crop in pixels, at `scale`"""
+    counts: tuple[int, ...]
+    """numbers of whole images; more than there are are left out"""
+    methods: tuple[LabelMethod, ...]
+    """trainings to compare"""
+    unlabelled: Path | None = None
+    """images without masks for the methods that learn from such, too; None for those of `data` that are left over"""
+    fitted: bool = False
+    """whether each training finds its scale from its own masks, and a crop that of its pixels from those of `data`"""
     synthetic_images: int = 36
     condition: Condition | None = "instances"
     """what the generator is given of the cells"""

@@ -1,6 +1,6 @@
-"""Trainings of segmenters, measured on test images: the studies `training`, `dense` and `limited-data`."""
+"""Trainings of segmenters, measured on test images, and the studies `training` and `dense` of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from cytoforge.evaluation.segmentation import open_masks, score_masks
 from cytoforge.metrics.morphology import morphology
 from cytoforge.metrics.segmentation import ImageScores as Scored
 from cytoforge.progress import say
-from cytoforge.studies.datasets import subset, write_crops
+from cytoforge.studies.datasets import subset
 from cytoforge.studies.folder import StudyFolder
 from cytoforge.studies.measure.trainings import (
     Method,
@@ -28,13 +28,11 @@ from cytoforge.studies.measure.trainings import (
 from cytoforge.studies.measurements import (
     ImageScores,
     MeasuredDense,
-    MeasuredLimitedData,
     MeasuredTraining,
     SegmenterScores,
 )
 from cytoforge.studies.specification import (
     DenseStudy,
-    LimitedDataStudy,
     Protocol,
     SegmenterNetwork,
     Study,
@@ -68,17 +66,22 @@ def segmenter_scores(
         found = segmented(run, test, folder.place("work", name), training.compute)
         rows, facts = run.metrics(), run.provenance
         first = run.path / STAGES / "first-segmenter"  # the last segmenter starts from it if paintings are left out
-        went_on = facts.get("started_from") is not None
-        before = Run.open(first).metrics()[-1]["step"] if went_on and first.is_dir() else 0
+        went_on = Path(str(run.config.get("start"))).parts[-2:] == first.parts[-2:]
+        before = Run.open(first).metrics()[-1]["step"] if went_on else 0
         return SegmenterScores(
             steps=int(before + rows[-1]["step"]),
             seconds=rows[-1]["seconds"],
             verdict=facts["verdict"],
             trained_on=run.settings.training_images + run.settings.validation_images,
-            **{PROTOCOLS[protocol]: _scored(found, test, protocol) for protocol in study.protocols},
+            **scored(found, test, study.protocols),
         )
 
     return folder.once(name, SegmenterScores, measure)
+
+
+def scored(found: Path, test: Path, protocols: Sequence[Protocol]) -> dict[str, Any]:
+    """Return the scores of masks on test images, by the field of SegmenterScores that holds those of a protocol."""
+    return {PROTOCOLS[protocol]: _scored(found, test, protocol) for protocol in protocols}
 
 
 def _scored(found: Path, test: Path, protocol: Protocol) -> dict[str, ImageScores]:
@@ -147,36 +150,15 @@ def measure_dense(study: DenseStudy, datasets: Mapping[str, Dataset], folder: St
         stages = in_stages(study, study.condition, study.synthetic_images)
         for arm, scores in _three_ways(folder, study, stages, pool, test, f"{seed}", seed, study.images).items():
             arms.setdefault(arm, []).append(scores)
-        held = Dataset.open(test).pairs()
-        shares = {item.name: morphology(held.read_labels(item)).touching for item in held.items}
-        touching |= {name: float(np.nan_to_num(share)) for name, share in shares.items()}
+        touching |= shares_touching(test)
     return MeasuredDense(study=study, arms=arms, touching=touching)
 
 
-def measure_limited_data(
-    study: LimitedDataStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
-) -> MeasuredLimitedData:
-    """Measure conventional and two-stage training on 1, 2, 4 ... labelled crops, in equal time.
-
-    A seed's smaller sets of crops are parts of its larger ones. Raises UserError as training does, and when there are
-    fewer images than crops.
-    """
-    ((data, dataset),) = datasets.items()
-    tests, crops = {}, {}
-    for seed in study.seeds:
-        pool, tests[seed] = subset(folder, study, data, dataset, seed, max(study.crops))
-        side = round(study.crop * dataset.scale / study.scale)
-        for count in study.crops:  # Write all crops before the first training, as there may be too few images.
-            place = folder.place("data", f"crops-{count}-{seed}")
-            crops[count, seed] = write_crops(Dataset.open(pool).pairs(), place, count, side, seed)
-    found: dict[int, dict[str, list[SegmenterScores]]] = {}
-    for count in study.crops:
-        for seed, test in tests.items():
-            stages = in_stages(study, study.condition, study.synthetic_images)
-            ways = _three_ways(folder, study, stages, crops[count, seed], test, f"{count}-{seed}", seed, None)
-            for arm, scores in ways.items():
-                found.setdefault(count, {}).setdefault(arm, []).append(scores)
-    return MeasuredLimitedData(study=study, crops=found)
+def shares_touching(test: Path) -> dict[str, float]:
+    """Return by name of a test image the share of its cells that touch others, 0 without cells."""
+    held = Dataset.open(test).pairs()
+    shares = {item.name: morphology(held.read_labels(item)).touching for item in held.items}
+    return {name: float(np.nan_to_num(share)) for name, share in shares.items()}
 
 
 def _three_ways(

@@ -9,9 +9,12 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
+from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
+from cytoforge.places import SCRATCH
 from cytoforge.progress import say
 from cytoforge.studies.specification import MovieMethod, SegmenterNetwork, SequenceStudy, Study
 from cytoforge.training import hyperparameters
+from cytoforge.training.data import with_scale
 from cytoforge.training.hyperparameters import Condition, suited
 from cytoforge.training.specification import Budget, Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
@@ -76,34 +79,46 @@ def steady(parameters: Annealed, study: Study) -> Annealed:
     return suited(parameters, study.preset, None, until_converged=study.budget.until_converged)
 
 
-def conventional(study: Study, network: SegmenterNetwork | None = None) -> Method:
+def conventional(study: Study, network: SegmenterNetwork | None = None, *, start: Path = SCRATCH) -> Method:
     """Return conventional training of a segmenter, of the study's network if none is named."""
     parameters = on_terms(hyperparameters.SEGMENTATION[study.preset], study, network)
-    return lambda training: trained(SegmentationTask(parameters), training)
+    return lambda training: trained(SegmentationTask(parameters, start), training)
 
 
-def with_teacher(study: Study, network: SegmenterNetwork) -> Method:
+def with_teacher(study: Study, network: SegmenterNetwork, *, start: Path = SCRATCH) -> Method:
     """Return training of a segmenter with a mean teacher, on images without masks, too."""
     parameters = on_terms(hyperparameters.MEAN_TEACHER[study.preset], study, network)
-    return lambda training: trained(SegmentationTask(parameters), training)
+    return lambda training: trained(SegmentationTask(parameters, start), training)
 
 
 def in_cycle(
-    study: Study, network: SegmenterNetwork, *, warm_start: bool, masks: Literal["own", "simulated"] = "own"
+    study: Study,
+    network: SegmenterNetwork,
+    *,
+    warm_start: bool,
+    masks: Literal["own", "simulated"] = "own",
+    start: Path = SCRATCH,
 ) -> Method:
     """Return training of a segmenter in cGAN-Seg's cycle."""
     parameters = on_terms(hyperparameters.CYCLE_GAN[study.preset], study, network)
     parameters = replace(parameters, warm_start=hyperparameters.WARM_START if warm_start else 0.0, masks=masks)
-    return lambda training: trained(SegmentationTask(parameters), training)
+    return lambda training: trained(SegmentationTask(parameters, start), training)
 
 
-def in_stages(study: Study, condition: Condition | None, images: int) -> Method:
+def in_stages(study: Study, condition: Condition | None, images: int, *, start: Path = SCRATCH) -> Method:
     """Return two-stage training of a segmenter: on real images, and on paintings of a generator trained first."""
     painting = windows_on_terms(hyperparameters.GENERATOR[study.preset], study)
     generator = replace(painting, condition=condition or "instances")
     segmenter = on_terms(hyperparameters.SEGMENTATION[study.preset], study)
 
-    return lambda training: once(training, lambda: train_two_stage(segmenter, generator, training, images))
+    return lambda training: once(training, lambda: train_two_stage(segmenter, generator, training, images, start))
+
+
+def at_fitting_scale(method: Method) -> Method:
+    """Return a training at the scale that brings the cells of its own images to the size that suits segmenters."""
+    return lambda training: method(
+        replace(training, data=with_scale(training.data, SEGMENTED_DIAMETER, training.seed)[0])
+    )
 
 
 def trained(task: Task, training: Training) -> Run:

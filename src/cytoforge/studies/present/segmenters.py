@@ -1,7 +1,6 @@
-"""Tables and figures of the studies `training`, `dense` and `limited-data`.
+"""Tables and figures of the studies `training` and `dense`, and what other studies of segmenters share with them.
 
-cGAN-Seg's Figure 2, Table 1 and Tables S1 to S3 (training); Table 2 (dense); scores by number of labelled
-crops (limited-data).
+cGAN-Seg's Figure 2, Table 1 and Tables S1 to S3 (training); Table 2 (dense).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +13,6 @@ from cytoforge.studies.measurements import (
     THRESHOLDS,
     Arms,
     MeasuredDense,
-    MeasuredLimitedData,
     MeasuredTraining,
     SegmenterScores,
 )
@@ -73,43 +71,43 @@ def present_dense(measured: MeasuredDense) -> Presentation:
     Test images are split at the median share of touching cells.
     """
     study, touching = measured.study, measured.touching
-    ranked = sorted(touching, key=lambda name: (touching[name], name))
-    hard = set(ranked[len(ranked) // 2 :])
-    groups = {"all": set(ranked), "easy": set(ranked) - hard, "hard": hard}
+    groups = by_difficulty(touching)
     report = Report(
         "Dense study",
         f"{study.images or 'all'} annotated and {study.synthetic_images} synthetic images, {len(study.seeds)} seeds, "
         f"equal budgets; {terms(study)}",
     )
     report.text(
-        "Hard test images are the half with the larger share of touching cells "
-        f"({touching[ranked[len(ranked) // 2]]:.0%} or more); cGAN-Seg's Table 2 sorted them by eye. The control is "
+        f"{hard_images(touching)}; cGAN-Seg's Table 2 sorted them by eye. The control is "
         "the plain training with as many steps as the two-stage segmenter."
     )
     presentation = Presentation(report, facts={"touching": dict(touching)})
     for group, names in groups.items():
-        if names:  # a single test image is hard, and none is easy
-            lead: dict[str, Cell] = {"test images": group, "images": len(names)}
-            _add_arms(presentation, measured.arms, lead, names, study.protocols)
+        lead: dict[str, Cell] = {"test images": group, "images": len(names)}
+        _add_arms(presentation, measured.arms, lead, names, study.protocols)
     _add_curves(report, measured.arms, study.protocols[0])
     return presentation
 
 
-def present_limited_data(measured: MeasuredLimitedData) -> Presentation:
-    """Show conventional and two-stage training on 1, 2, 4 ... labelled crops, in equal time."""
-    study = measured.study
-    report = Report(
-        "Limited data", f"crops of {study.crop} px, {len(study.seeds)} seeds, equal budgets; {terms(study)}"
-    )
-    presentation = Presentation(report)
-    curves: dict[str, list[tuple[float, Estimate]]] = {}
-    for count, arms in measured.crops.items():
-        _add_arms(presentation, arms, {"crops": count}, None, study.protocols)
-        for arm, found in arms.items():
-            values = by_image(found, "f_score", protocol=study.protocols[0])
-            curves.setdefault(arm, []).append((count, estimate(values)))
-    report.figure(_curves(curves, "labelled crops"), "F at IoU 0.5 on the test images, with 95 % intervals.")
-    return presentation
+def by_difficulty(touching: Mapping[str, float]) -> dict[str, set[str]]:
+    """Return the names of `all` test images, and of the `easy` and the `hard` half, by their share of touching cells.
+
+    The middle one of an odd number is hard; a single one is hard, and then none is easy.
+    """
+    ranked = sorted(touching, key=lambda name: (touching[name], name))
+    easy, hard = set(ranked[: len(ranked) // 2]), set(ranked[len(ranked) // 2 :])
+    return {"all": easy | hard, **({"easy": easy} if easy else {}), "hard": hard}
+
+
+def hard_images(touching: Mapping[str, float]) -> str:
+    """Say which test images are hard."""
+    least = min(touching[name] for name in by_difficulty(touching)["hard"])
+    return f"Hard test images are the half with the larger share of touching cells ({least:.0%} or more)"
+
+
+def of_images(values: ScoresByImage, names: Collection[str]) -> ScoresByImage:
+    """Return the scores of the test images of these names."""
+    return [{image: score for image, score in scores.items() if image in names} for scores in values]
 
 
 def terms(study: Study) -> str:
@@ -140,14 +138,13 @@ def _add_arms(
     presentation: Presentation,
     arms: Arms,
     lead: Mapping[str, Cell],
-    names: Collection[str] | None,
+    names: Collection[str],
     protocols: Sequence[Protocol],
 ) -> None:
     """Add a table of ways of training, on some of the test images, with their differences to the first way."""
 
     def part(found: Sequence[SegmenterScores], threshold: int, protocol: Protocol) -> ScoresByImage:
-        scored = by_image(found, "f_score", threshold, protocol)
-        return [{k: v for k, v in scores.items() if names is None or k in names} for scores in scored]
+        return of_images(by_image(found, "f_score", threshold, protocol), names)
 
     plain = next(iter(arms))
     rows: list[dict[str, Cell]] = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.data.dataset import Dataset
@@ -25,6 +26,7 @@ from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.metrics.segmentation import segmentation_scores
+from cytoforge.places import SCRATCH
 from cytoforge.progress import say
 from cytoforge.simulation.masks import shapes_of, simulate_labels
 from cytoforge.training.data import Masks, open_data
@@ -48,20 +50,24 @@ RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
 
 
-def train_two_stage(parameters: Segmentation, generator: Generator, training: Training, images: int) -> Trained:
+def train_two_stage(
+    parameters: Segmentation, generator: Generator, training: Training, images: int, start: Path = SCRATCH
+) -> Trained:
     """Train a generator, simulate and paint cells, and train a segmenter on real images and so many painted ones.
 
-    A call that was interrupted goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
+    Both segmenters start from that of the run `start`, or from random weights (SCRATCH). A call that was interrupted
+    goes on when it is repeated. Raises UserError and Interrupted as `run_task`.
     """
     out = training.output.path
-    open_stages(training, (parameters, generator), synthetic_images=images)
+    begun = None if start == SCRATCH else str(start)
+    open_stages(training, (parameters, generator), synthetic_images=images, start=begun)
     painter, first, masks, synthetic = (Run.stage(out, name) for name in NAMES)
     if not finished(painter):
         say(["1 of 5: the generator"])
         run_task(GeneratorTask(generator), part(training, GENERATOR, painter))
     if not finished(first):
         say(["2 of 5: a first segmenter, to look at the generator's images"])
-        run_task(SegmentationTask(parameters), part(training, FIRST_SEGMENTER, first))
+        run_task(SegmentationTask(parameters, start), part(training, FIRST_SEGMENTER, first))
     if not finished(masks):
         say(["3 of 5: simulated cells"])
         simulate(training, masks, math.ceil(images / KEPT / VARIANTS))
@@ -73,7 +79,7 @@ def train_two_stage(parameters: Segmentation, generator: Generator, training: Tr
     last = part(training, 1 - GENERATOR - FIRST_SEGMENTER, out)
     if real > 0 and painted >= TRUSTED * real:
         data = replace(last.data, synthetic=SyntheticData(path=synthetic))
-        return run_task(SegmentationTask(parameters, rivals=(first,)), replace(last, data=data))
+        return run_task(SegmentationTask(parameters, start, rivals=(first,)), replace(last, data=data))
     reason = (
         f"the first segmenter finds {painted:.0%} of the painted cells and {real:.0%} of the real ones of validation: "
         "the painted images were left out; give more minutes"
@@ -171,8 +177,7 @@ def simulate(training: Training, out: Path, count: int) -> None:
     are not used. Raises UserError when no cell has a usable shape.
     """
     seed, scale = training.seed, training.data.scale
-    data = open_data(replace(training.data, scale=1.0), seed, masks=Masks(binary=True))
-    annotated = [labels for _, labels in map(data.read, range(len(data.names)))]
+    annotated = annotations(training)
     shapes = [shape for labels in annotated for shape in shapes_of(labels)]
     if not shapes:
         path = training.data.path
@@ -189,6 +194,12 @@ def simulate(training: Training, out: Path, count: int) -> None:
         simulated = simulate_labels(shapes, (size[0], size[1]), draw, density=density, magnification=scale)
         writer.add(name, labels=simulated.labels)
     writer.finish()
+
+
+def annotations(training: Training) -> list[NDArray[np.int32]]:
+    """Return the labels (H, W) of the images to train on, at the resolution of the images on disk."""
+    data = open_data(replace(training.data, scale=1.0), training.seed, masks=Masks(binary=True))
+    return [labels for _, labels in map(data.read, range(len(data.names)))]
 
 
 def paint(training: Training, generator: Generator, stages: Path, images: int) -> None:

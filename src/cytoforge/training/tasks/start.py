@@ -61,7 +61,7 @@ def load_start(runs: Sequence[Path], wanted: Sequence[Wanted]) -> dict[str, str]
         for each in held:
             if each.role in taken:
                 raise UserError(f"{path}: holds a {each.name}, as {taken[each.role]} does; give only one of them")
-            if different := _differences(run, each):
+            if different := unlike(run, each):
                 raise UserError(f"{path}: --start needs a {each.name} of the same kind; {'; '.join(different)}")
             network = load_network(run, each.role)
             if each.channels != (run.settings.networks[each.role].in_channels or each.channels):
@@ -83,13 +83,16 @@ def base_if_fitting(wanted: Wanted) -> tuple[tuple[Path, ...], str]:
     run, whose = Run.open(base), called(base)
     if wanted.role not in run.settings.networks:
         return (), f"starts from random weights, as {whose} holds no {wanted.name}"
-    if different := _differences(run, wanted):
+    if different := unlike(run, wanted):
         return (), f"starts from random weights, as {whose} is another ({'; '.join(different)})"
     return (base,), f"starts from {whose}"
 
 
-def _differences(run: Run, wanted: Wanted) -> list[str]:
-    """Name the settings in which a run's network differs; a segmenter of grey images suits images of any channels."""
+def unlike(run: Run, wanted: Wanted) -> list[str]:
+    """Name the settings in which a run's network differs; a segmenter of grey images suits images of any channels.
+
+    The run holds a network of that role.
+    """
     there = run.settings.networks[wanted.role].model_dump(exclude_unset=True)
     there |= {name: getattr(run.settings, name) for name in wanted.settings}
     if wanted.role == "segmenter" and there.get("in_channels") == 1:
