@@ -99,13 +99,12 @@ def choose_precision(wanted: str, device: str) -> str:
         raise UserError(f"precision={wanted!r}: takes auto, float32, bfloat16")
     if wanted != "auto":
         return wanted
-    asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    able = {
-        "cuda": torch.cuda.is_bf16_supported,
-        "mps": lambda: False,
-        "cpu": lambda: any(ask() for ask in asks if ask is not None),
-    }
-    return "bfloat16" if able[device]() else "float32"
+    if device == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+        able = device == "cpu" and any(ask() for ask in asks if ask is not None)
+    return "bfloat16" if able else "float32"
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
