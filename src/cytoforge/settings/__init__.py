@@ -15,6 +15,7 @@ from cytoforge.settings.commands import (
     Segment,
     SimulateMasks,
     SimulateMovie,
+    Studio,
     Suggest,
     Track,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Segment",
     "SimulateMasks",
     "SimulateMovie",
+    "Studio",
     "Study",
     "StudyAblation",
     "StudyDense",
