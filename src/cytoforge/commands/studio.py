@@ -1,5 +1,6 @@
 """`cytoforge studio`: open the local page on a folder."""
 
+import contextlib
 import socket
 import webbrowser
 from pathlib import Path
@@ -48,7 +49,8 @@ def studio(settings: Studio) -> Path:
             if settings.browser:
                 webbrowser.open(address)
             config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=3)
-            uvicorn.Server(config).run(sockets=[listening])
+            with contextlib.suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[listening])
     except BlockingIOError as error:
         raise UserError(f"{path}: is open in another studio; close that one first") from error
     return path

@@ -161,12 +161,12 @@ class Draft:
 
 
 def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
-    """Return what an edit of the page changes: {"tool": NAME, "points": [[x, y], ...], "radius": r, "cell": number}.
+    """Return what an edit of the page changes: {"tool": NAME, "points": [[x, y], ...], "radius": r}.
 
-    x and y are in pixels from the top left corner of the image. The brush goes on with `cell`, or begins a new cell
-    where that is 0; an outline is always a new cell. Raises ValueError for what is no such edit.
+    x and y are in pixels from the top left corner of the image. The brush goes on with the cell in which it begins, and
+    an outline is always a new cell. Raises ValueError for what is no such edit.
     """
-    tool, radius, cell = wanted.get("tool"), wanted.get("radius", 1.5), wanted.get("cell", 0)
+    tool, radius = wanted.get("tool"), wanted.get("radius", 1.5)
     given = wanted.get("points")
     if not isinstance(given, list) or not 0 < len(given) <= MAX_POINTS:
         raise ValueError(f"an edit has 1 to {MAX_POINTS} points")
@@ -175,10 +175,7 @@ def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
         raise ValueError("the points of an edit are pairs of numbers within reach")
     if not isinstance(radius, int | float) or not 0 < radius <= MAX_RADIUS:
         raise ValueError(f"the radius of a brush is above 0 and at most {MAX_RADIUS}")
-    if not isinstance(cell, int) or not 0 <= cell < 2**31:
-        raise ValueError("a cell has a number from 1 on")
     line, shape = points[:, ::-1], (labels.shape[0], labels.shape[1])
-    new = cell or int(labels.max()) + 1
     if tool == "merge":
         return edits.merge(labels, line, radius)
     if tool == "split":
@@ -187,11 +184,18 @@ def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
     if not region.mask.size:
         return None
     if tool in ("brush", "outline"):
-        return edits.draw(labels, region, new)
+        begun = 0 if tool == "outline" else _at(labels, line[0])
+        return edits.draw(labels, region, begun or int(labels.max()) + 1)
     others = {"eraser": edits.erase, "delete": edits.delete, "fill": edits.fill_holes}
     if tool not in others:
         raise ValueError(f"there is no tool {tool!r:.40}")
     return others[tool](labels, region)
+
+
+def _at(labels: NDArray[np.int32], point: NDArray[np.float64]) -> int:
+    """Return the number of the cell at a point y, x; 0 outside of the image."""
+    y, x = np.floor(point).astype(int)
+    return int(labels[y, x]) if 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1] else 0
 
 
 def _append(journal: Path, change: Change) -> None:

@@ -60,7 +60,8 @@ class Studio:
         for name in space.names():
             channels, height, width = space.picture(name).shape
             size = {"channels": channels, "height": height, "width": width}
-            images.append({"name": name, **size, "status": space.status(name), "cells": space.cells(name)})
+            cells, revision = space.known(name)
+            images.append({"name": name, **size, "status": space.status(name), "cells": cells, "revision": revision})
         return {
             "folder": str(space.path.resolve()),
             "source": str(space.source),
@@ -336,7 +337,8 @@ async def _upload(request: Request, workspace: Workspace) -> dict[str, Any]:
                     raise Refused(413, f"{given[:80]}: is larger than {LARGEST / 2**30:.0f} GiB; crop it.")
                 await run_in_threadpool(file.write, part)
         try:
-            picture = await run_in_threadpool(workspace.add, path, Path(given).stem)
+            add = workspace.add_mask if request.query_params.get("part") == "masks" else workspace.add
+            picture = await run_in_threadpool(add, path, Path(given).stem)
         except UserError as error:
             raise Refused(422, str(error).replace(str(path), given)) from error
     return {"name": picture.name}

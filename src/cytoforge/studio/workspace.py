@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cytoforge.data.dataset import Dataset
+from cytoforge.data.dataset import BESIDE, Dataset
 from cytoforge.data.files import is_too_long, make_folder, read_json, write_json
 from cytoforge.data.formats import SUFFIXES, by_stem, image_files
 from cytoforge.data.images import read_header, read_labels, write_labels
@@ -119,6 +119,24 @@ class Workspace:
             self._pictures[stem] = Picture(stem, target, shape)
             return self._pictures[stem]
 
+    def add_mask(self, file: Path, name: str) -> Picture:
+        """Take a mask for the image of the same name, finished, or to correct where it is no label image.
+
+        Raises UserError when there is no such image, it has a mask already, or the mask does not fit.
+        """
+        with self._lock:
+            stem = safe_name(name)
+            picture = next((self._pictures[n] for n in (stem, *_without(stem)) if n in self._pictures), None)
+            if picture is None:
+                raise UserError(f"{name}: there is no image of this name; bring in the image first")
+            if self.status(picture.name) != "empty":
+                raise UserError(f"{name}: its image has cells already, which are kept")
+            before = len(self.notes)
+            self._take_mask(picture, file, not _numbers_cells(file))
+            if len(self.notes) > before:
+                raise UserError(self.notes.pop())
+            return picture
+
     def take(self, data: Path) -> int:
         """Add the images of a dataset, movie, folder or file that are not here yet, with their masks; return how many.
 
@@ -199,10 +217,10 @@ class Workspace:
             self._cells[name] = self._drafts[name].cells
             return self._drafts[name]
 
-    def cells(self, name: str) -> int | None:
-        """Return the number of cells of an image, None if it has not been looked at since the start."""
+    def known(self, name: str) -> tuple[int | None, int | None]:
+        """Return number of cells and revision of a mask, None where it has not been looked at of late."""
         draft = self._drafts.get(name)
-        return draft.cells if draft else self._cells.get(name)
+        return (draft.cells, draft.revision) if draft else (self._cells.get(name), None)
 
     def mark(self, name: str, *, done: bool) -> None:
         """Say that the mask of an image is right, so that it is trained on, or that it is in work; raises KeyError."""
@@ -320,6 +338,19 @@ def _proposed(dataset: Dataset) -> tuple[bool, str]:
     except UserError as error:
         return True, f"{error}; here they are drafts to correct"
     return False, ""
+
+
+def _numbers_cells(mask: Path) -> bool:
+    try:
+        check_label_files([mask])
+    except UserError:
+        return False
+    return True
+
+
+def _without(name: str) -> list[str]:
+    """Return the names of the image that a mask of this name may belong to."""
+    return [name.removesuffix(ending) for ending in BESIDE if name.endswith(ending)]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
