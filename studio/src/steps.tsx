@@ -205,8 +205,9 @@ function Train(
   const job = state.jobs.find(({ kind }) => kind === "train");
   const running = job && ["waiting", "running"].includes(job.state);
   const run = job?.asked.run;
+  const begun = state.runs.some(({ name }) => name === run);
   useEffect(() => {
-    if (!run) return;
+    if (!run || !begun) return;
     let gone = false;
     const look = () =>
       api
@@ -219,7 +220,7 @@ function Train(
       gone = true;
       clearInterval(timer);
     };
-  }, [run, running, job?.state]);
+  }, [run, begun, running, job?.state]);
   const sample = details?.name === run ? details?.samples[details.samples.length - 1] : undefined;
   const verdict = details?.judged.verdict;
   return (
@@ -271,7 +272,9 @@ function Train(
           <button onClick={() => setLarge(true)} aria-label="Show the picture larger">
             <img src={`/api/runs/${run}/samples/${sample}`} alt="A validation image: as it is, your cells, and what the model finds" />
           </button>
-          <figcaption>A test image, your outlines, and what the model finds</figcaption>
+          <figcaption>
+            What it finds in a test image: blue is right, magenta wrong, orange missed. A click shows all of it.
+          </figcaption>
         </figure>
       )}
       {large && sample && (

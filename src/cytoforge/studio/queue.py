@@ -22,6 +22,7 @@ from cytoforge.studio.worker import STATUS
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 Kind = Literal["segment", "train", "suggest", "import", "check"]
+WORKER = (sys.executable, "-m", "cytoforge.studio.worker")
 MOST = 200  # pieces of work that wait at most
 PERCENT = re.compile(r"(\d+)%")
 TAIL = 4000  # bytes of the end of a log that are read
@@ -129,9 +130,8 @@ class Queue:
 
     def _ask_to_stop(self, number: int) -> None:
         process = self._processes.get(number)
-        if process is not None and process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+        if process is not None:
+            _close(process)
             threading.Thread(target=_kill_later, args=(process,), daemon=True).start()
 
     def _set(self, job: Job) -> None:
@@ -152,15 +152,18 @@ class Queue:
                 self._set(replace(job, state="running"))
                 process = self._start(job)
             process.wait()
+            _close(process)
             with self._changed:
                 self._processes.pop(job.number)
                 seconds = job.seconds + time.monotonic() - self._started.pop(job.number)
                 stopped = job.number in self._stopping
                 self._stopping.discard(job.number)
-                if self._closed and not (self.folder(job.number) / STATUS).exists():
+                ended = self.folder(job.number) / STATUS
+                status = int(ended.read_text()) if ended.exists() else process.returncode
+                if self._closed and not ended.exists():
                     self._set(replace(job, state="waiting", seconds=seconds))
                     return
-            self._set(self._ended(replace(job, seconds=seconds), process.returncode, stopped))
+            self._set(self._ended(replace(job, seconds=seconds), status, stopped))
 
     def _next(self, trains: bool) -> Job | None:
         waiting = (job for _, job in sorted(self._jobs.items()) if job.state == "waiting")
@@ -170,7 +173,7 @@ class Queue:
         folder = self.folder(job.number)
         with (folder / "log.txt").open("ab") as log, (folder / "output.txt").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cytoforge.studio.worker", str(folder)],
+                [*WORKER, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=log,
@@ -212,6 +215,13 @@ class Queue:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - TAIL, 0))
             return file.read().decode("utf-8", "replace")
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """End the standard input of a process, which asks it to stop."""
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def _kill_later(process: subprocess.Popen[bytes]) -> None:

@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from cytoforge.data.formats import SUFFIXES, image_files
+from cytoforge.data.images import RowReader
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.places import BASE
@@ -337,11 +338,18 @@ async def _upload(request: Request, workspace: Workspace) -> dict[str, Any]:
                     raise Refused(413, f"{given[:80]}: is larger than {LARGEST / 2**30:.0f} GiB; crop it.")
                 await run_in_threadpool(file.write, part)
         try:
+            await run_in_threadpool(_decode, path)
             add = workspace.add_mask if request.query_params.get("part") == "masks" else workspace.add
             picture = await run_in_threadpool(add, path, Path(given).stem)
         except UserError as error:
             raise Refused(422, str(error).replace(str(path), given)) from error
     return {"name": picture.name}
+
+
+def _decode(path: Path) -> None:
+    """Raise UserError when the first pixels of an image cannot be read."""
+    with RowReader(path) as reader:
+        reader.rows(0, 1)
 
 
 def _channels(text: str) -> list[Channel]:

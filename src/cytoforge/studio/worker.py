@@ -6,6 +6,7 @@ studio is gone, however that came about. FOLDER/status holds the exit status of 
 
 import _thread
 import contextlib
+import os
 import runpy
 import signal
 import sys
@@ -42,8 +43,12 @@ def _status_of(command: list[str]) -> int:
 
 
 def _stop_at_end_of_input() -> None:
-    sys.stdin.buffer.read()
-    _thread.interrupt_main(signal.SIGINT)
+    while os.read(sys.stdin.fileno(), 4096):  # not the buffered stream, whose lock would be held when Python ends
+        pass
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:  # Windows
+        _thread.interrupt_main(signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -63,4 +68,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(work(Path(sys.argv[1])))
+    try:
+        sys.exit(work(Path(sys.argv[1])))
+    except KeyboardInterrupt:  # before the command or after it
+        sys.exit(130)
