@@ -28,11 +28,12 @@ class Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def studio(source: Path) -> Iterator[Opened]:
+def studio(source: Path, port: int = 0) -> Iterator[Opened]:
     """Open a studio on a folder; it is closed as by Ctrl-C when the block ends."""
     space = Workspace(source)
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
         port = listening.getsockname()[1]
         cookie, address = f"cytoforge-{port}", f"http://127.0.0.1:{port}"
         app = Guard(application(space, Tasks(space)), hosts_of("127.0.0.1", port), TOKEN, cookie)

@@ -256,7 +256,7 @@ function Train(
             </label>
           )}
           <button
-            class={done >= 3 ? "main" : ""}
+            class="main"
             onClick={() => props.act(() => api.work({ kind: "train", minutes, model: start }))}
           >
             <GraduationCap size={16} aria-hidden="true" /> Train

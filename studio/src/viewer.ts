@@ -89,7 +89,6 @@ export class CellViewer {
     this.replaced = [];
     this.shown = {};
     this.show(look, info.revision);
-    this.viewer.viewport.goHome(true);
   }
 
   /** Show the image with other colours, or another state of its mask. */
@@ -214,6 +213,7 @@ export class CellViewer {
         this.layers[layer] = item;
         this.replaced.push(...(former ? [[layer, former] as const] : []));
         this.arrange();
+        if (layer === "tiles" && !former) this.viewer.viewport.goHome(true);
         const replace = () => {
           this.removeReplaced(layer, item);
           if (layer === "outlines") this.pending.splice(0, count);
