@@ -47,6 +47,8 @@ export class CellViewer {
   private pointer: Point | null = null;
   private mark: Box | null = null;
   private panning = false;
+  /** whether the whole image is shown, and is to be so when the window changes */
+  private whole = true;
 
   constructor(element: HTMLElement) {
     // OpenSeadragon adds a style sheet to the page, which the page's policy forbids, unless it finds one: this is none
@@ -104,6 +106,7 @@ export class CellViewer {
   pointOut(box: Box | null): void {
     this.mark = box;
     if (box) {
+      this.whole = false;
       const margin = 0.6 * Math.max(box.width, box.height);
       const rect = new OpenSeadragon.Rect(
         box.x - margin,
@@ -118,15 +121,18 @@ export class CellViewer {
   }
 
   zoom(factor: number): void {
+    this.whole = false;
     this.viewer.viewport.zoomBy(factor);
     this.viewer.viewport.applyConstraints();
   }
 
-  home(): void {
-    this.viewer.viewport.goHome();
+  home(immediately = false): void {
+    this.whole = true;
+    this.viewer.viewport.goHome(immediately);
   }
 
   pan(x: number, y: number): void {
+    this.whole = false;
     const size = this.viewer.viewport.getBounds();
     this.viewer.viewport.panBy(new OpenSeadragon.Point(x * size.width, y * size.height));
     this.viewer.viewport.applyConstraints();
@@ -213,7 +219,7 @@ export class CellViewer {
         this.layers[layer] = item;
         this.replaced.push(...(former ? [[layer, former] as const] : []));
         this.arrange();
-        if (layer === "tiles" && !former) this.viewer.viewport.goHome(true);
+        if (layer === "tiles" && !former) this.home(true);
         const replace = () => {
           this.removeReplaced(layer, item);
           if (layer === "outlines") this.pending.splice(0, count);
@@ -254,7 +260,10 @@ export class CellViewer {
       this.paint();
     });
     viewer.addHandler("canvas-drag", (event) => {
-      if (!this.draws()) return;
+      if (!this.draws()) {
+        this.whole = false;
+        return;
+      }
       event.preventDefaultAction = true;
       if (!this.drawing) return;
       this.extend(this.place(event.position));
@@ -263,11 +272,21 @@ export class CellViewer {
       if (this.draws()) event.preventDefaultAction = true;
     });
     viewer.addHandler("canvas-pinch", () => {
+      this.whole = false;
       this.cancel();
     });
     viewer.addHandler("canvas-release", () => this.release());
     viewer.addHandler("animation", () => this.paint());
-    viewer.addHandler("resize", () => this.paint());
+    viewer.addHandler("resize", () => {
+      // OpenSeadragon still moves the image after it has said so
+      requestAnimationFrame(() => {
+        if (this.whole) this.home(true);
+        this.paint();
+      });
+    });
+    viewer.addHandler("canvas-scroll", () => {
+      this.whole = false;
+    });
     viewer.addHandler("open", () => this.paint());
     viewer.addHandler("update-viewport", () => this.paint());
     element.addEventListener("pointermove", (event) => {
