@@ -12,6 +12,7 @@ SCIENCE = {"networks", "losses", "metrics", "simulation", "cells", "tracking"}
 LAYERS: list[set[str]] = [  # from the top; a package may import from lower layers and its own
     {"cli", "__main__"},
     {"commands", "api"},
+    {"studio"},
     {"studies"},
     {"training"},
     {"evaluation", "simulated"},

@@ -14,6 +14,7 @@ from cytoforge.errors import Interrupted, UserError, explain
 COMMANDS: dict[str, tuple[str, str, str]] = {
     # words: (settings class, function, one line of help)
     "demo": ("Demo", "commands.demo:demo", "few-label training in several ways on phantom cells, scored and shown"),
+    "studio": ("Studio", "commands.studio:studio", "the local page: look, correct cells, train, go on"),
     "check": ("Check", "commands.check:check_command", "lint a dataset or movie and say what to do"),
     "train segmentation": ("TrainSegmentation", "commands.train:train_segmentation", "annotated images to a segmenter"),
     "train generator": ("TrainGenerator", "commands.train:train_generator", "annotated images to an image generator"),

@@ -18,6 +18,7 @@ from cytoforge.settings.commands import (
     Segment,
     SimulateMasks,
     SimulateMovie,
+    Studio,
     Suggest,
     Track,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "Segment",
     "SimulateMasks",
     "SimulateMovie",
+    "Studio",
     "Study",
     "StudyAblation",
     "StudyDense",

@@ -541,3 +541,26 @@ class Cite:
 
     format: Literal["text", "bibtex"] = "text"
     """as a list of references, or for BibTeX"""
+
+
+@command
+class Studio:
+    """Open the local page: look at images, correct the cells that are found, train on them, and go on.
+
+    FOLDER is a dataset, a folder of images, an image, or a folder with annotations of another program; nothing is
+    written into it. Work is kept beside it in FOLDER-studio, a dataset that every other command reads. The page is for
+    one person: it is reached from this computer only, by the address that is printed.
+
+    Examples:
+      cytoforge studio IMAGES
+      cytoforge studio IMAGES --port 9000 --no-browser
+    """
+
+    folder: Positional[Path] = Path("cells-studio")
+    """what to open; a folder that does not exist yet is made, and images are dropped on the page"""
+    host: str = "127.0.0.1"
+    """address to listen on; any other than this lets other computers in that know the printed address"""
+    port: Annotated[int, Field(ge=0, le=65535, examples=[9000])] = 8765
+    """port to listen on; the next free one is taken where it is in use, and any free one for 0"""
+    browser: bool = True
+    """open the page in the browser"""

@@ -1,0 +1,233 @@
+"""The mask of one image in work: every edit is on disk before it is confirmed, and can be taken back."""
+
+import base64
+import json
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.cells import edits
+from cytoforge.cells.edits import Change
+from cytoforge.cells.labels import compact
+from cytoforge.cells.outlines import fill
+from cytoforge.data.files import explained, utf8
+from cytoforge.data.images import read_labels, write_labels
+from cytoforge.errors import UserError
+from cytoforge.studio.pictures import room
+
+KEPT = 2**28  # bytes of edits that can be taken back; the oldest ones are forgotten first
+MAX_POINTS = 20_000  # of a stroke
+MAX_RADIUS = 500  # px of a brush
+WAIT = 0.8  # s without an edit after which the mask file itself is written
+
+
+class Outdated(Exception):
+    """An edit was made on a state of the mask that somebody else has changed since; nothing is changed by it."""
+
+
+class Draft:
+    """Labels int32 (H, W) of an image, with a revision number that grows with each edit.
+
+    An edit is first appended to a journal beside the mask file and synchronised to disk; the file is written a moment
+    after the last edit, and the journal then emptied. Opening reads the file and repeats what the journal holds, so
+    that a kill loses nothing. Repeating edits that the file holds already changes nothing, as each gives the values of
+    a box. `path` is the mask file (.png or .tif), which need not exist yet. Thread-safe.
+    """
+
+    def __init__(self, path: Path, journal: Path, shape: tuple[int, int]) -> None:
+        """`shape`: height and width of the image; raises UserError when the mask has another size."""
+        self.path, self.journal = path, journal
+        self.lock = threading.RLock()
+        self.labels = room(shape, np.dtype(np.int32))
+        self.revision = time.time_ns() // 10**6
+        """another one at each opening, so that no page of before edits what it has not seen"""
+        self._undo: list[Change] = []
+        self._redo: list[Change] = []
+        self._timer: threading.Timer | None = None
+        if path.exists():
+            stored = read_labels(path)
+            if stored.shape != shape:
+                raise UserError(
+                    f"{path}: is {stored.shape[0]} x {stored.shape[1]} pixels, its image {shape[0]} x {shape[1]}"
+                )
+            self.labels[...] = stored
+        for change in _read(journal, shape):
+            change.apply(self.labels)
+        if journal.exists():
+            self._write()
+
+    @property
+    def cells(self) -> int:
+        """Number of cells."""
+        with self.lock:
+            return int(np.count_nonzero(compact(self.labels.reshape(-1))[0]))
+
+    @property
+    def undoable(self) -> tuple[bool, bool]:
+        """Whether there is an edit to take back, and one to repeat."""
+        return bool(self._undo), bool(self._redo)
+
+    def edit(self, wanted: dict[str, Any], revision: int) -> Change | None:
+        """Make an edit, as the page describes it, on the state of this revision; return what has changed.
+
+        Raises Outdated when the mask has another revision, and ValueError for an edit that is none.
+        """
+        with self.lock:
+            self._expect(revision)
+            change = edited(self.labels, wanted)
+            if change is not None:
+                self._commit(change)
+                self._undo.append(change)
+                self._redo.clear()
+                self._forget()
+            return change
+
+    def undo(self, revision: int) -> Change | None:
+        """Take the last edit back; raises Outdated as `edit`."""
+        return self._step(self._undo, self._redo, revision)
+
+    def redo(self, revision: int) -> Change | None:
+        """Repeat the edit that was taken back last; raises Outdated as `edit`."""
+        return self._step(self._redo, self._undo, revision)
+
+    def replace(self, labels: NDArray[np.integer[Any]]) -> Change | None:
+        """Put other labels in the place of all, as an edit that can be taken back."""
+        with self.lock:
+            change = edits.replace(self.labels, labels.astype(np.int32))
+            if change is not None:
+                self._commit(change)
+                self._undo.append(change)
+                self._redo.clear()
+                self._forget()
+            return change
+
+    def save(self) -> None:
+        """Write the mask file if edits are not in it yet, and empty the journal."""
+        with self.lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self.journal.exists():
+                self._write()
+
+    def move(self, path: Path) -> None:
+        """Keep the mask in another file from now on."""
+        with self.lock:
+            former, self.path = self.path, path
+            self._write()
+            if former != path:
+                former.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        write_labels(self.path, self.labels)
+        self.journal.unlink(missing_ok=True)
+
+    def _expect(self, revision: int) -> None:
+        if revision != self.revision:
+            raise Outdated(f"the mask has changed since (revision {self.revision}, not {revision})")
+
+    def _step(self, taken: list[Change], kept: list[Change], revision: int) -> Change | None:
+        with self.lock:
+            self._expect(revision)
+            if not taken:
+                return None
+            change = taken[-1].inverse
+            self._commit(change)
+            taken.pop()
+            kept.append(change)
+            return change
+
+    def _commit(self, change: Change) -> None:
+        """Write a change to the journal, make it, and have the file written soon."""
+        _append(self.journal, change)
+        change.apply(self.labels)
+        self.revision += 1
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(WAIT, self.save)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _forget(self) -> None:
+        while len(self._undo) > 1 and sum(2 * change.after.nbytes for change in self._undo) > KEPT:
+            self._undo.pop(0)
+
+
+def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
+    """Return what an edit of the page changes: {"tool": NAME, "points": [[x, y], ...], "radius": r}.
+
+    x and y are in pixels from the top left corner of the image. The brush goes on with the cell in which it begins, and
+    an outline is always a new cell. Raises ValueError for what is no such edit.
+    """
+    tool, radius = wanted.get("tool"), wanted.get("radius", 1.5)
+    given = wanted.get("points")
+    if not isinstance(given, list) or not 0 < len(given) <= MAX_POINTS:
+        raise ValueError(f"an edit has 1 to {MAX_POINTS} points")
+    points = np.array(given, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all() or np.abs(points).max() > 1e7:
+        raise ValueError("the points of an edit are pairs of numbers within reach")
+    if not isinstance(radius, int | float) or not 0 < radius <= MAX_RADIUS:
+        raise ValueError(f"the radius of a brush is above 0 and at most {MAX_RADIUS}")
+    line, shape = points[:, ::-1], (labels.shape[0], labels.shape[1])
+    if tool == "merge":
+        return edits.merge(labels, line, radius)
+    if tool == "split":
+        return edits.split(labels, line)
+    region = fill([line], shape) if tool == "outline" else edits.stroke(line, radius, shape)
+    if not region.mask.size:
+        return None
+    if tool in ("brush", "outline"):
+        begun = 0 if tool == "outline" else _at(labels, line[0])
+        return edits.draw(labels, region, begun or int(labels.max()) + 1)
+    others = {"eraser": edits.erase, "delete": edits.delete, "fill": edits.fill_holes}
+    if tool not in others:
+        raise ValueError(f"there is no tool {tool!r:.40}")
+    return others[tool](labels, region)
+
+
+def _at(labels: NDArray[np.int32], point: NDArray[np.float64]) -> int:
+    """Return the number of the cell at a point y, x; 0 outside of the image."""
+    y, x = np.floor(point).astype(int)
+    return int(labels[y, x]) if 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1] else 0
+
+
+def _append(journal: Path, change: Change) -> None:
+    line = {"top": change.top, "left": change.left, "shape": change.after.shape}
+    content = base64.b64encode(zlib.compress(np.ascontiguousarray(change.after, "<i4").tobytes(), 1)).decode()
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        with journal.open("ab") as file:
+            file.write(utf8(json.dumps({**line, "labels": content}) + "\n"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise explained(journal, error) or error from error
+
+
+def _read(journal: Path, shape: tuple[int, int]) -> Iterator[Change]:
+    """Yield the changes of a journal; the rest from a line on that was cut off by a kill is left out."""
+    if not journal.exists():
+        return
+    for line in journal.read_bytes().split(b"\n")[:-1]:
+        try:
+            stored = json.loads(line)
+            size = tuple(stored["shape"])
+            after = np.frombuffer(zlib.decompress(base64.b64decode(stored["labels"])), "<i4").reshape(size)
+            change = Change(stored["top"], stored["left"], after, after.astype(np.int32))
+            inside = (
+                change.top >= 0
+                and change.left >= 0
+                and change.top + size[0] <= shape[0]
+                and change.left + size[1] <= shape[1]
+            )
+        except (ValueError, KeyError, TypeError, zlib.error):
+            return
+        if inside:
+            yield change

@@ -1,0 +1,374 @@
+"""The page and what it asks for, over HTTP: images as tiles, edits, the queue, results. Starlette; no science."""
+
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from cytoforge.data.formats import SUFFIXES, image_files
+from cytoforge.data.images import RowReader
+from cytoforge.data.run import Run
+from cytoforge.errors import UserError
+from cytoforge.places import BASE
+from cytoforge.studio.drafts import Draft, Outdated
+from cytoforge.studio.pictures import COLOURS, TILE, Channel, label_tile
+from cytoforge.studio.tasks import Tasks, findings, suggestions
+from cytoforge.studio.workspace import HIDDEN, Workspace
+
+PAGE = Path(__file__).parent / "page"
+LARGEST = 4 * 2**30  # bytes of an image that is brought in
+LONGEST = 2**21  # bytes of a request that holds JSON
+MAX_CHANNELS = 16
+SAMPLE = re.compile(r"step-\d{6,}\.png")
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
+
+
+class Refused(Exception):
+    """A request that cannot be answered: an HTTP status, and a sentence for the user."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Studio:
+    """Answers what the page asks for, for one workspace."""
+
+    def __init__(self, workspace: Workspace, tasks: Tasks) -> None:
+        self.workspace, self.tasks = workspace, tasks
+
+    # what there is
+
+    def state(self) -> dict[str, Any]:
+        """Return the folder, its images and runs, and the queue."""
+        space = self.workspace
+        images = []
+        for name in space.names():
+            channels, height, width = space.picture(name).shape
+            size = {"channels": channels, "height": height, "width": width}
+            cells, revision = space.known(name)
+            images.append({"name": name, **size, "status": space.status(name), "cells": cells, "revision": revision})
+        return {
+            "folder": str(space.path.resolve()),
+            "source": str(space.source),
+            "images": images,
+            "runs": [self._run(path) for path in space.runs()],
+            "base": BASE.is_dir(),
+            "foreign": space.foreign,
+            "notes": space.notes,
+            "jobs": self.tasks.queue.jobs(),
+        }
+
+    def _run(self, path: Path) -> dict[str, Any]:
+        try:
+            facts = Run.open(path).provenance
+        except UserError as error:
+            return {"name": path.name, "finished": False, "verdict": str(error)}
+        judged = facts.get("judgement") or {}
+        return {"name": path.name, "finished": "finished" in facts, "verdict": facts.get("verdict"), "judged": judged}
+
+    def image(self, name: str) -> dict[str, Any]:
+        """Return how an image is laid out in tiles, its channels and the state of its mask."""
+        pyramid = self.workspace.pyramid(name)
+        channels, height, width = pyramid.shape
+        return {
+            "name": name,
+            "width": width,
+            "height": height,
+            "tile": TILE,
+            "levels": len(pyramid.levels),
+            "channels": [asdict(channel) for channel in pyramid.defaults()],
+            "extremes": pyramid.extremes[:channels],
+            "colours": list(COLOURS),
+            **self._mask(name, self.workspace.draft(name)),
+        }
+
+    def _mask(self, name: str, draft: Draft) -> dict[str, Any]:
+        undo, redo = draft.undoable
+        state = {"revision": draft.revision, "cells": draft.cells, "undo": undo, "redo": redo}
+        return {**state, "status": self.workspace.status(name)}
+
+    def run(self, name: str) -> dict[str, Any]:
+        """Return the curves, samples and verdict of a run, finished or not."""
+        path = self._run_folder(name)
+        run = Run.open(path)
+        samples = sorted(file.name for file in (path / "samples").glob("step-*.png"))
+        report = (path / "report.html").is_file()
+        return {**self._run(path), "metrics": _plain(run.metrics()), "samples": samples, "report": report}
+
+    def _run_folder(self, name: str) -> Path:
+        found = next((path for path in self.workspace.runs() if path.name == name), None)
+        if found is None:
+            raise Refused(404, "There is no such run.")
+        return found
+
+    # pictures
+
+    def tile(self, name: str, level: int, column: int, row: int, channels: str) -> bytes:
+        """Return a tile of an image; `channels` are number:low:high:colour, with commas between them."""
+        pyramid = self.workspace.pyramid(name)
+        return pyramid.tile(level, column, row, _channels(channels) if channels else pyramid.defaults())
+
+    def cells(self, name: str, kind: str, level: int, column: int, row: int) -> bytes:
+        """Return a tile of the outlines or fills of the cells."""
+        draft, levels = self.workspace.draft(name), len(self.workspace.pyramid(name).levels)
+        with draft.lock:
+            return label_tile(draft.labels, levels, level, column, row, filled=kind == "fills")
+
+    def cell(self, name: str, x: float, y: float) -> dict[str, Any]:
+        """Return the number of the cell at a place, 0 for background."""
+        labels = self.workspace.draft(name).labels
+        inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
+        return {"cell": int(labels[int(y), int(x)]) if inside else 0}
+
+    # changes
+
+    def edit(self, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Make, undo or redo an edit; return the new state of the mask and the box that has changed."""
+        draft = self.workspace.draft(name)
+        revision = _number(wanted.get("revision"))
+        with draft.lock:
+            if wanted.get("tool") == "undo":
+                change = draft.undo(revision)
+            elif wanted.get("tool") == "redo":
+                change = draft.redo(revision)
+            else:
+                change = draft.edit(wanted, revision)
+            box = None
+            if change is not None:
+                height, width = change.after.shape
+                box = [change.left, change.top, change.left + width, change.top + height]
+            return {**self._mask(name, draft), "box": box}
+
+    def mark(self, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Say that a mask is right, or take it back to work."""
+        self.workspace.mark(name, done=wanted.get("done") is True)
+        return self._mask(name, self.workspace.draft(name))
+
+    def work(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Queue a piece of work."""
+        kind, model = wanted.get("kind"), str(wanted.get("model", "base"))
+        tasks = self.tasks
+        if kind == "segment":
+            names = wanted.get("images")
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError("images is a list of names")
+            diameter = wanted.get("diameter")
+            replace = wanted.get("replace") is True
+            job = tasks.segment(names, model, None if diameter is None else _number(diameter), replace=replace)
+        elif kind == "train":
+            job = tasks.train(_number(wanted.get("minutes")), model)
+        elif kind == "suggest":
+            job = tasks.suggest(model)
+        elif kind == "import":
+            job = tasks.bring_in()
+        elif kind == "check":
+            job = tasks.check()
+        else:
+            raise ValueError(f"there is no work {kind!r:.40}")
+        return {"number": job.number}
+
+    def job(self, number: int, what: str) -> dict[str, Any]:
+        """Stop a piece of work, let it go on, or return what it found."""
+        queue = self.tasks.queue
+        job = queue.get(number)
+        if what == "stop":
+            queue.stop(number)
+        elif what == "go-on":
+            queue.go_on(number)
+        folder = queue.folder(number)
+        if job.kind == "suggest" and job.state == "done":
+            return {"suggestions": suggestions(folder)}
+        return {"findings": findings(folder)} if job.kind == "check" and job.state == "done" else {}
+
+    def masks(self) -> Path:
+        """Return a zip file of all finished masks, with the images' names; the caller removes it."""
+        self.workspace.save()
+        with tempfile.NamedTemporaryFile(prefix="cytoforge-", suffix=".zip", delete=False) as file:
+            path = Path(file.name)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for mask in image_files(self.workspace.path / "masks"):
+                if mask.is_file():
+                    archive.write(mask, f"masks/{mask.name}")
+        return path
+
+
+def application(workspace: Workspace, tasks: Tasks) -> Starlette:
+    """Return the application of a studio, which has still to be guarded (`guard.Guard`)."""
+    studio = Studio(workspace, tasks)
+
+    def get(answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            found = await run_in_threadpool(answer, request)
+            return found if isinstance(found, Response) else JSONResponse(found)
+
+        return endpoint
+
+    def post(answer: Callable[[Request, dict[str, Any]], Any]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            wanted = await _body(request)
+            return JSONResponse(await run_in_threadpool(answer, request, wanted))
+
+        return endpoint
+
+    def tile(request: Request) -> Response:
+        place = request.path_params
+        where = place["level"], place["column"], place["row"]
+        if place["kind"] == "tiles":
+            shown = request.query_params.get("channels", "")
+            return Response(studio.tile(place["name"], *where, shown), media_type="image/jpeg")
+        if place["kind"] not in ("outlines", "fills"):
+            raise Refused(404, "There is no such picture.")
+        return Response(studio.cells(place["name"], place["kind"], *where), media_type="image/png")
+
+    def sample(request: Request) -> Response:
+        name = request.path_params["sample"]
+        path = studio._run_folder(request.path_params["run"]) / "samples" / name
+        if not SAMPLE.fullmatch(name) or not path.is_file():
+            raise Refused(404, "There is no such picture.")
+        return FileResponse(path)
+
+    def report(request: Request) -> Response:
+        path = studio._run_folder(request.path_params["run"]) / "report.html"
+        if not path.is_file():
+            raise Refused(404, "The report is written at the end of the training.")
+        return FileResponse(path, headers={"Content-Security-Policy": REPORT_POLICY})
+
+    def masks(request: Request) -> Response:
+        path = studio.masks()
+        name = f"{workspace.path.resolve().name}-masks.zip"
+        return FileResponse(path, filename=name, background=BackgroundTask(path.unlink, missing_ok=True))
+
+    async def upload(request: Request) -> Response:
+        return JSONResponse(await _upload(request, workspace))
+
+    name = "/api/images/{name}"
+    routes = [
+        Route("/", lambda request: FileResponse(PAGE / "index.html")),
+        Route("/api/state", get(lambda request: studio.state())),
+        Route("/api/images", upload, methods=["POST"]),
+        Route(name, get(lambda request: studio.image(request.path_params["name"]))),
+        Route(f"{name}/{{kind}}/{{level:int}}/{{column:int}}/{{row:int}}", get(tile)),
+        Route(
+            f"{name}/cell",
+            get(lambda r: studio.cell(r.path_params["name"], *(float(r.query_params.get(k, -1)) for k in "xy"))),
+        ),
+        Route(f"{name}/edits", post(lambda r, wanted: studio.edit(r.path_params["name"], wanted)), methods=["POST"]),
+        Route(f"{name}/mark", post(lambda r, wanted: studio.mark(r.path_params["name"], wanted)), methods=["POST"]),
+        Route("/api/jobs", post(lambda r, wanted: studio.work(wanted)), methods=["POST"]),
+        Route("/api/jobs/{number:int}", get(lambda r: studio.job(r.path_params["number"], ""))),
+        Route(
+            "/api/jobs/{number:int}/{what}",
+            post(lambda r, wanted: studio.job(r.path_params["number"], r.path_params["what"])),
+            methods=["POST"],
+        ),
+        Route("/api/runs/{run}", get(lambda r: studio.run(r.path_params["run"]))),
+        Route("/api/runs/{run}/samples/{sample}", get(sample)),
+        Route("/api/runs/{run}/report", get(report)),
+        Route("/api/masks.zip", get(masks)),
+        Mount("/page", StaticFiles(directory=PAGE)),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> Any:
+        yield
+        await run_in_threadpool(tasks.queue.close)
+        await run_in_threadpool(workspace.save)
+
+    handlers: dict[Any, Any] = {
+        Refused: lambda request, error: _told(error.status, str(error)),
+        Outdated: lambda request, error: _told(409, str(error)),
+        KeyError: lambda request, error: _told(404, "There is nothing of this name."),
+        IndexError: lambda request, error: _told(404, "There is no such tile."),
+        ValueError: lambda request, error: _told(400, str(error)),
+        UserError: lambda request, error: _told(422, str(error)),
+    }
+    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+
+
+def _told(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a request; raises Refused when it is none or too long."""
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LONGEST:
+            raise Refused(413, "This is more than the page ever sends.")
+    try:
+        wanted = json.loads(content or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "The request is no JSON.") from error
+    if not isinstance(wanted, dict):
+        raise Refused(400, "The request is no JSON object.")
+    return wanted
+
+
+async def _upload(request: Request, workspace: Workspace) -> dict[str, Any]:
+    """Take an image that is sent as the body of a request under the name that it asks for; its type is checked."""
+    given = Path(request.query_params.get("name", "").replace("\\", "/")).name
+    suffix = Path(given).suffix.lower()
+    if suffix not in SUFFIXES or suffix == ".zarr":
+        raise Refused(415, f"{given[:80]}: PNG and TIFF images can be brought in this way; convert it to one of these.")
+    incoming = workspace.path / HIDDEN / "incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=incoming) as folder:
+        path, size = Path(folder, f"image{suffix}"), 0
+        with path.open("wb") as file:
+            async for part in request.stream():
+                size += len(part)
+                if size > LARGEST:
+                    raise Refused(413, f"{given[:80]}: is larger than {LARGEST / 2**30:.0f} GiB; crop it.")
+                await run_in_threadpool(file.write, part)
+        try:
+            await run_in_threadpool(_decode, path)
+            add = workspace.add_mask if request.query_params.get("part") == "masks" else workspace.add
+            picture = await run_in_threadpool(add, path, Path(given).stem)
+        except UserError as error:
+            raise Refused(422, str(error).replace(str(path), given)) from error
+    return {"name": picture.name}
+
+
+def _decode(path: Path) -> None:
+    """Raise UserError when the first pixels of an image cannot be read."""
+    with RowReader(path) as reader:
+        reader.rows(0, 1)
+
+
+def _channels(text: str) -> list[Channel]:
+    """Return the channels that a query names; raises ValueError when it names none rightly."""
+    found = []
+    for part in text.split(",")[:MAX_CHANNELS]:
+        number, low, high, colour = part.split(":")
+        if colour not in COLOURS:
+            raise ValueError(f"there is no colour {colour!r:.40}")
+        found.append(Channel(int(number), float(low), float(high), colour))
+    return found
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("a number is missing")
+    return value
+
+
+def _plain(rows: list[dict[str, float]]) -> list[dict[str, float | None]]:
+    """Return rows without NaN, which JSON does not know."""
+    return [{key: value if value == value else None for key, value in row.items()} for row in rows]

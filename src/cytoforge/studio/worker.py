@@ -1,0 +1,74 @@
+"""The process of one piece of work: `python -m cytoforge.studio.worker FOLDER` runs the command that a studio queued.
+
+It stops, with everything saved, when its standard input ends: because somebody has asked for that, or because the
+studio is gone, however that came about. FOLDER/status holds the exit status of a command that has come to an end.
+"""
+
+import _thread
+import contextlib
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from cytoforge.data.files import read_json, write_bytes
+
+STATUS = "status"
+LOCK = "lock"
+
+
+def work(folder: Path) -> int:
+    """Run the command in FOLDER/job.json, unless it has ended before, and note its exit status; return it."""
+    threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+    with locked(folder / LOCK):
+        if (folder / STATUS).exists():
+            return int((folder / STATUS).read_text())
+        status = _status_of(read_json(folder / "job.json")["command"])
+        if status != 130:
+            write_bytes(folder / STATUS, str(status).encode())
+    return status
+
+
+def _status_of(command: list[str]) -> int:
+    """Run a command line in this process and return its exit status."""
+    sys.argv = ["cytoforge", *command]
+    try:
+        runpy.run_module("cytoforge", run_name="__main__")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def _stop_at_end_of_input() -> None:
+    while os.read(sys.stdin.fileno(), 4096):  # not the buffered stream, whose lock would be held when Python ends
+        pass
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:  # Windows
+        _thread.interrupt_main(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock on a file, which the system releases with the process; on Windows none is held.
+
+    Without `wait` it raises BlockingIOError where another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(work(Path(sys.argv[1])))
+    except KeyboardInterrupt:  # before the command or after it
+        sys.exit(130)

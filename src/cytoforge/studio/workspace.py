@@ -1,0 +1,362 @@
+"""The folder of a studio: a dataset of images and finished masks, with drafts, runs and the queue beside them.
+
+FOLDER-studio/
+  dataset.json  images/  masks/       what is trained on: masks that somebody has said are right
+  run-1/ run-2/ ...                   trained runs
+  .studio/drafts/  .studio/jobs/      masks in work, the queue
+Nothing is ever written into the folder that the studio was opened on.
+"""
+
+import os
+import re
+import shutil
+import threading
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cytoforge.data.dataset import BESIDE, Dataset
+from cytoforge.data.files import is_too_long, make_folder, read_json, write_json
+from cytoforge.data.formats import SUFFIXES, by_stem, image_files
+from cytoforge.data.images import read_header, read_labels, write_labels
+from cytoforge.data.interchange import other_format
+from cytoforge.data.label_check import check_label_files
+from cytoforge.data.writer import INFO, made_by, read_info
+from cytoforge.errors import UserError
+from cytoforge.progress import counted
+from cytoforge.studio.drafts import Draft
+from cytoforge.studio.pictures import Pyramid
+
+BY = "cytoforge studio"
+ENDING = "-studio"
+HIDDEN = ".studio"
+PROPOSALS = {"cytoforge suggest", "segment"}  # that wrote masks to be corrected
+OPEN = 4  # images and drafts that are kept in memory
+MAX_IMAGES = 5000
+UNSAFE = re.compile(r"[^\w .()\[\]+-]+")
+Status = Literal["empty", "draft", "done"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a studio: its file, and its size as channels, height, width."""
+
+    name: str
+    path: Path
+    shape: tuple[int, int, int]
+
+
+class Workspace:
+    """A folder that a studio works in. Thread-safe.
+
+    `source` is what it was opened on: a dataset, a folder of images, an image, a movie, a studio folder itself, or
+    nothing yet. Images are linked from there, or copied where the disk knows no links, and so are masks; those that
+    cytoforge found, or that are no label images, become drafts. Raises UserError when files cannot be read.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.path = studio_of(source)
+        self.hidden = self.path / HIDDEN
+        self.notes: list[str] = []
+        self.foreign: str | None = None
+        self._lock = threading.RLock()
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._pyramids: OrderedDict[str, Pyramid] = OrderedDict()
+        self._drafts: OrderedDict[str, Draft] = OrderedDict()
+        self._cells: dict[str, int] = {}
+        for part in (self.path / "images", self.path / "masks", self.drafts):
+            make_folder(part)
+        if not (self.path / INFO).exists():
+            write_json(self.path / INFO, {"written_by": "cytoforge", "by": BY, "source": source.resolve().name})
+        for name, file in by_stem(image_files(self.path / "images")).items():
+            self._list(name, file)
+        if source != self.path and source.exists():
+            self.take(source)
+
+    @property
+    def drafts(self) -> Path:
+        """Folder of the masks in work."""
+        return self.hidden / "drafts"
+
+    # images
+
+    def names(self) -> list[str]:
+        """Return the names of all images, in order."""
+        with self._lock:
+            return sorted(self._pictures, key=_natural)
+
+    def picture(self, name: str) -> Picture:
+        """Return an image; raises KeyError when there is none of this name."""
+        with self._lock:
+            return self._pictures[name]
+
+    def pyramid(self, name: str) -> Pyramid:
+        """Return an image as tiles; the last few stay in memory. Raises KeyError, and UserError as `Pyramid`."""
+        with self._lock:
+            picture = self._pictures[name]
+            if name not in self._pyramids:
+                self._pyramids[name] = Pyramid(picture.path)
+                while len(self._pyramids) > OPEN:
+                    self._pyramids.popitem(last=False)
+            self._pyramids.move_to_end(name)
+            return self._pyramids[name]
+
+    def add(self, file: Path, name: str) -> Picture:
+        """Link or copy an image into the studio under a name made of `name`; raises UserError when it is no image."""
+        with self._lock:
+            if len(self._pictures) >= MAX_IMAGES:
+                raise UserError(f"{self.path}: holds {MAX_IMAGES} images already; open another studio for more")
+            shape, _ = read_header(file)
+            stem = safe_name(name)
+            if stem in self._pictures:
+                raise UserError(f"{name}: there is an image of this name already; rename it")
+            target = self.path / "images" / f"{stem}{file.suffix.lower()}"
+            link(file, target)
+            self._pictures[stem] = Picture(stem, target, shape)
+            return self._pictures[stem]
+
+    def add_mask(self, file: Path, name: str) -> Picture:
+        """Take a mask for the image of the same name, finished, or to correct where it is no label image.
+
+        Raises UserError when there is no such image, it has a mask already, or the mask does not fit.
+        """
+        with self._lock:
+            stem = safe_name(name)
+            picture = next((self._pictures[n] for n in (stem, *_without(stem)) if n in self._pictures), None)
+            if picture is None:
+                raise UserError(f"{name}: there is no image of this name; bring in the image first")
+            if self.status(picture.name) != "empty":
+                raise UserError(f"{name}: its image has cells already, which are kept")
+            before = len(self.notes)
+            self._take_mask(picture, file, not _numbers_cells(file))
+            if len(self.notes) > before:
+                raise UserError(self.notes.pop())
+            return picture
+
+    def take(self, data: Path) -> int:
+        """Add the images of a dataset, movie, folder or file that are not here yet, with their masks; return how many.
+
+        What cannot be read is left out and said in `notes`, as is a format of another program in `foreign`.
+        """
+        try:
+            dataset = Dataset.open(data)
+        except UserError as error:
+            self.foreign = other_format(data)
+            self.notes += [] if self.foreign else [str(error)]
+            return 0
+        if not any(item.image and item.mask for item in dataset.items) and (told := other_format(data)):
+            self.foreign = told
+            return 0
+        self.notes += dataset.left_out
+        info = {key: value for key, value in dataset.info.items() if key in ("pixel_size", "limits", "channels")}
+        if info:
+            write_json(self.path / INFO, {**info, **read_info(self.path)})
+        proposed, note = _proposed(dataset)
+        self.notes += [note] if note else []
+        added = 0
+        for item in dataset.items:
+            name = safe_name(item.name)
+            if item.image is None or name in self._pictures:
+                continue
+            try:
+                picture = self.add(item.image, name)
+            except UserError as error:
+                self.notes.append(str(error))
+                continue
+            added += 1
+            if item.mask is not None:
+                self._take_mask(picture, item.mask, proposed)
+        return added
+
+    def _take_mask(self, picture: Picture, mask: Path, proposed: bool) -> None:
+        try:
+            labels = read_labels(mask)
+            if labels.shape != picture.shape[1:]:
+                size, wanted = (f"{h} x {w}" for h, w in (labels.shape, picture.shape[1:]))
+                raise UserError(f"{mask}: is {size} pixels, its image {wanted}; export both at the same size")
+        except UserError as error:
+            self.notes.append(f"{error} (the image is here without it)")
+            return
+        folder = self.drafts if proposed else self.path / "masks"
+        if mask.suffix.lower() == ".zarr":
+            write_labels(folder / f"{picture.name}.tif", labels)
+        else:
+            link(mask, folder / f"{picture.name}{mask.suffix.lower()}")
+
+    def _list(self, name: str, file: Path) -> None:
+        try:
+            self._pictures[name] = Picture(name, file, read_header(file)[0])
+        except UserError as error:
+            self.notes.append(str(error))
+
+    # masks
+
+    def status(self, name: str) -> Status:
+        """Tell whether the mask of an image is finished, in work, or not begun."""
+        if self._mask_file(self.path / "masks", name):
+            return "done"
+        begun = self._mask_file(self.drafts, name) or self._journal(name).exists()
+        return "draft" if begun else "empty"
+
+    def draft(self, name: str) -> Draft:
+        """Return the mask of an image to work on; raises KeyError, and UserError as `Draft`."""
+        with self._lock:
+            picture = self._pictures[name]
+            if name not in self._drafts:
+                file = self._mask_file(self.path / "masks", name) or self._mask_file(self.drafts, name)
+                file = file or self.drafts / f"{name}.tif"
+                shape = picture.shape[1], picture.shape[2]
+                self._drafts[name] = Draft(file, self._journal(name), shape)
+                for other in list(self._drafts)[:-OPEN]:
+                    self._drafts.pop(other).save()
+            self._drafts.move_to_end(name)
+            self._cells[name] = self._drafts[name].cells
+            return self._drafts[name]
+
+    def known(self, name: str) -> tuple[int | None, int | None]:
+        """Return number of cells and revision of a mask, None where it has not been looked at of late."""
+        draft = self._drafts.get(name)
+        return (draft.cells, draft.revision) if draft else (self._cells.get(name), None)
+
+    def mark(self, name: str, *, done: bool) -> None:
+        """Say that the mask of an image is right, so that it is trained on, or that it is in work; raises KeyError."""
+        with self._lock:
+            draft = self.draft(name)
+            folder = self.path / "masks" if done else self.drafts
+            if draft.path.parent != folder:
+                draft.move(folder / f"{name}.tif")
+
+    def propose(self, name: str, mask: Path, *, replace: bool) -> bool:
+        """Put a found mask in the place of an image's; tell whether that was done.
+
+        Without `replace` only an image without a cell gets it. Taking it back is one step in the draft.
+        """
+        with self._lock:
+            draft = self.draft(name)
+            if self.status(name) == "done" or (draft.cells and not replace):
+                return False
+            draft.replace(read_labels(mask))
+            return True
+
+    def save(self) -> None:
+        """Write all drafts."""
+        with self._lock:
+            for draft in self._drafts.values():
+                draft.save()
+
+    def done(self) -> list[str]:
+        """Return the names of the images whose masks are finished."""
+        return [name for name in self.names() if self.status(name) == "done"]
+
+    def snapshot(self, folder: Path, names: list[str], *, masks: bool) -> None:
+        """Link images, and with `masks` their finished masks, into a dataset folder that later edits do not change."""
+        self.save()
+        for name in names:
+            picture = self.picture(name)
+            link(picture.path, folder / "images" / picture.path.name)
+            if masks and (file := self._mask_file(self.path / "masks", name)):
+                link(file, folder / "masks" / file.name)
+        kept = {key: value for key, value in read_info(self.path).items() if key in ("pixel_size", "limits")}
+        if kept:
+            write_json(folder / INFO, kept)
+
+    def _journal(self, name: str) -> Path:
+        return self.drafts / f"{name}.journal"
+
+    def _mask_file(self, folder: Path, name: str) -> Path | None:
+        return next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()), None)
+
+    # runs
+
+    def runs(self) -> Iterator[Path]:
+        """Yield the run folders, the newest first."""
+        found = (path for path in self.path.glob("run-*") if (path / "config.json").is_file())
+        yield from sorted(found, key=_natural_path, reverse=True)
+
+    def next_run(self) -> Path:
+        """Return the folder of the next run."""
+        numbers = [int(path.name[4:]) for path in self.path.glob("run-*") if path.name[4:].isdigit()]
+        return self.path / f"run-{max(numbers, default=0) + 1}"
+
+
+def studio_of(source: Path) -> Path:
+    """Return the folder in which a studio works that is opened on `source`: beside it, or `source` if it is one."""
+    if (source / INFO).is_file() and made_by(read_info(source)) == BY:
+        return source
+    whole = source.resolve()
+    if not source.exists() or (source.is_dir() and not any(source.iterdir())):
+        return source
+    return whole.with_name(whole.name + ENDING)
+
+
+def safe_name(name: str) -> str:
+    """Return a file name without ending made of any text: no folders, nothing hidden, not too long.
+
+    Raises UserError when nothing is left of it.
+    """
+    text = unicodedata.normalize("NFC", name.replace("/", "_").replace("\\", "_"))
+    kept = UNSAFE.sub("_", text).strip(" ._")
+    if not kept or is_too_long(f".{kept}.journal.part"):
+        raise UserError(f"{name[:60]!r}: cannot be the name of an image; rename it")
+    return kept
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file or zarr folder another name, as a hard link, or as a copy where the disk knows none.
+
+    Raises UserError when that fails.
+    """
+    make_folder(target.parent)
+    if target.exists():
+        return
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_file)
+    else:
+        _link_file(source, target)
+
+
+def _link_file(source: Any, target: Any) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _proposed(dataset: Dataset) -> tuple[bool, str]:
+    """Tell whether the masks of a dataset are proposals to correct, and why they are none to learn from, if so."""
+    masks = [item.mask for item in dataset.items if item.mask]
+    folder = dataset.path
+    record = folder / "segment.json"
+    if made_by(dataset.info) in PROPOSALS or (record.is_file() and read_json(record).get("command") in PROPOSALS):
+        return True, f"{folder}: {counted(len(masks), 'mask')} were found by cytoforge; look at them before training"
+    try:
+        check_label_files(masks)
+    except UserError as error:
+        return True, f"{error}; here they are drafts to correct"
+    return False, ""
+
+
+def _numbers_cells(mask: Path) -> bool:
+    try:
+        check_label_files([mask])
+    except UserError:
+        return False
+    return True
+
+
+def _without(name: str) -> list[str]:
+    """Return the names of the image that a mask of this name may belong to."""
+    return [name.removesuffix(ending) for ending in BESIDE if name.endswith(ending)]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that puts f2 before f10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _natural_path(path: Path) -> list[tuple[int, str]]:
+    return _natural(path.name)

@@ -1,0 +1,67 @@
+// The list of images: what they look like, how far each is, and how to add more.
+
+import { Check, CircleDashed, ImagePlus, PencilLine } from "lucide-preact";
+import { imagePath, type ImageEntry } from "./api";
+
+const STATES = {
+  empty: { words: "no cells yet", icon: CircleDashed },
+  draft: { words: "to correct", icon: PencilLine },
+  done: { words: "finished", icon: Check },
+};
+
+export function ImageList(props: {
+  images: ImageEntry[];
+  open: string | null;
+  choose: (name: string) => void;
+  add: (files: FileList) => void;
+}) {
+  const done = props.images.filter((image) => image.status === "done").length;
+  return (
+    <nav class="images" aria-label="Images">
+      <header>
+        <h2>Images</h2>
+        <p>
+          {done} of {props.images.length} finished
+        </p>
+        <progress max={Math.max(props.images.length, 1)} value={done} aria-label="Images that are finished" />
+      </header>
+      <ul>
+        {props.images.map((image) => {
+          const { words, icon: Icon } = STATES[image.status];
+          const cells = image.cells === null || image.status === "empty" ? "" : `, ${image.cells} ${image.cells === 1 ? "cell" : "cells"}`;
+          return (
+            <li key={image.name}>
+              <button
+                class={image.name === props.open ? "image open" : "image"}
+                aria-current={image.name === props.open}
+                onClick={() => props.choose(image.name)}
+                title={image.name}
+              >
+                <img loading="lazy" alt="" src={`${imagePath(image.name)}/tiles/0/0/0`} />
+                <span>
+                  <strong>{image.name}</strong>
+                  <small class={`is-${image.status}`}>
+                    <Icon size={13} aria-hidden="true" /> {words}
+                    {cells}
+                  </small>
+                </span>
+              </button>
+            </li>
+          );
+        })}
+      </ul>
+      <label class="button add" title="PNG or TIFF; you can also drop files or a folder on the page">
+        <ImagePlus size={17} aria-hidden="true" /> Add images
+        <input
+          type="file"
+          multiple
+          accept=".png,.tif,.tiff"
+          onChange={(event) => {
+            if (event.currentTarget.files) props.add(event.currentTarget.files);
+            event.currentTarget.value = "";
+          }}
+        />
+      </label>
+    </nav>
+  );
+}
