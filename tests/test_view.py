@@ -14,7 +14,7 @@ from PIL import Image
 from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.formats import image_files
-from cytoforge.data.images import RowReader, read_header, read_image, read_labels, write_image
+from cytoforge.data.images import RowReader, channels_first, read_header, read_image, read_labels, write_image
 from cytoforge.data.metadata import Metadata, read_metadata
 from cytoforge.data.stack import open_stack
 from cytoforge.data.view import View
@@ -235,6 +235,32 @@ def test_the_base_model_segments_grey_and_rgb_images_of_a_folder(tmp_path: Path)
     np.testing.assert_array_equal(both > 0, read_labels(tmp_path / "alone" / "masks" / "grey.png") > 0)
     again = ["segment", "base", str(tmp_path / "images"), "--out", str(tmp_path / "both"), *flags, "--channel", "1"]
     assert main(again) == 2  # other channels are other masks
+
+
+def test_arrays_of_three_equal_channels_are_one_where_one_is_wanted() -> None:
+    one = grey(0)
+    for array in (np.repeat(one, 3, axis=0), np.repeat(one, 3, axis=0).transpose(1, 2, 0)):
+        np.testing.assert_array_equal(channels_first(array, channels=1), one)
+        assert channels_first(array, channels=3).shape == (3, 20, 24)
+    with pytest.raises(UserError, match="is no image of 1 channel"):
+        channels_first(np.concatenate([one, one, one // 2]), channels=1)
+    assert channels_first(np.zeros((1, 5, 3)), channels=1).shape == (1, 5, 3)
+
+
+def test_a_movie_is_segmented_in_one_channel_and_tracked(tmp_path: Path) -> None:
+    labels = np.zeros((3, 96, 96), np.uint16)
+    for t in range(3):
+        labels[t, 30:50, 20 + 3 * t : 44 + 3 * t] = 1
+    dark = np.full_like(labels, 100)
+    dark[:, 0, 0] = 120
+    for t in range(3):
+        write_image(tmp_path / "movie" / "01" / f"t{t:03d}.tif", np.stack([dark[t], 100 + 900 * labels[t]]))
+    flags = ["--segment", "base", "--threads", "1", "--out", str(tmp_path / "out")]
+    assert main(["track", "overlap", str(tmp_path / "movie"), *flags, "--channel", "2"]) == 0
+    assert (tmp_path / "out" / "01_RES" / "res_track.txt").read_text() == "1 0 2 0\n"
+    again = ["track", "overlap", str(tmp_path / "movie"), *flags, "--channel", "1", "--overwrite"]
+    assert main(again) == 0
+    assert (tmp_path / "out" / "01_RES" / "res_track.txt").read_text() == ""
 
 
 def test_flags_that_choose(tmp_path: Path) -> None:

@@ -196,8 +196,9 @@ def channels_first(
     if image.dtype.kind == "f" and image.dtype.itemsize > 8:
         image = image.astype(np.float64)  # no image file holds more than 64 bits
     if axes is None and image.ndim == 3:
-        known = (channels, 3) if channels == 1 and 1 not in image.shape else (channels,)
-        fitting = [order for order in ("CYX", "YXC") for c in known if _fits(image.transpose(_order(order)), c, size)]
+        counts = (1, 3) if channels == 1 else (channels,)
+        planes = {order: image.transpose(_order(order)) for order in ("CYX", "YXC")}
+        fitting = next((f for c in counts if (f := [o for o, p in planes.items() if _fits(p, c, size)])), [])
         if len(fitting) > 1:
             raise UserError(f"an array {image.shape} may be CYX or YXC; name the axes, such as axes='YXC'")
         axes = (*fitting, "CYX")[0]

@@ -67,10 +67,10 @@ def _folder(path: Path, labels: bool, view: View) -> Stack:
         raise UserError(f"{path}: is a movie folder already; use it as it is")
     files = sorted(image_files(path), key=lambda file: natural(file.stem))
     if not files:
-        raise UserError(f"{path}: holds no PNG, TIFF or zarr; give the folder with an image per frame")
+        raise UserError(f"{path}: holds no images; give the folder with an image per frame")
     others = sorted(f.name for f in path.iterdir() if f not in files and not f.name.startswith("."))
     if others:
-        tell_once(f"{path}: left out as no PNG, TIFF or zarr: {some('file', others)}")
+        tell_once(f"{path}: left out as no images: {some('file', others)}")
     known: dict[tuple[tuple[int, int, int], np.dtype[Any] | None], Path] = {}
     for file in files:
         with open_pixels(file, labels=labels, view=view) as pixels:

@@ -27,16 +27,8 @@ from cytoforge.progress import Progress
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
-SAME = (
-    "fingerprint",
-    "tile",
-    "views",
-    "precision",
-    "limits",
-    "scale",
-    "channels",
-    "project",
-)  # in which masks of one record agree
+SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channels", "project")
+"""entries in which masks of one record agree"""
 OWNER = "segment"  # name under which masks are listed
 UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
 ROWS = ("labels", "cell", "mask")  # the files there

@@ -16,9 +16,8 @@ class Measure(Reading):
     """Measure every cell of images: a table of size, shape, grey values, neighbours and density, and a summary.
 
     IMAGES is a dataset, a folder of images or one file, and MASKS label images of the same names, such as what segment
-    wrote. OUT has a row for each cell; beside it are written OUT-summary.csv, a row for each group and measure, and
-    both as figures, OUT.html and OUT.png. Lengths are in micrometers where the size of a pixel is known, else in
-    pixels.
+    wrote. The table cells.csv has a row for each cell, cells-summary.csv beside it one for each group and measure, and
+    cells.html and cells.png show both. Lengths are in micrometers where the size of a pixel is known, else in pixels.
 
     Examples:
       cytoforge measure IMAGES MASKS --out cells.csv
