@@ -165,7 +165,7 @@ def test_flags_and_functions_exist(page: Path) -> None:
     kinds = [getattr(config, kind) for kind, _, _ in COMMANDS.values()]
     known = {flag(kind, entry.name) for kind in kinds for entry in fields(kind)}
     known |= {f"no-{flag(kind, entry.name)}" for kind in kinds for entry in fields(kind) if entry.type is bool}
-    foreign = {"help"}
+    foreign = {"help", "help-all"}
     assert set(FLAG.findall(text)) - known - foreign == set()
     assert [name for name in NAME.findall(text) if not resolves(name)] == []
 

@@ -174,11 +174,14 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
         "cytoforge demo",
         f"{ANNOTATED} annotated phantom images (a strip of each for validation), {TEST} unseen ones to test on",
     )
-    report.text(
-        f"Best on validation, and so the one to use: {best.method}. All trainings had the same time; "
-        f"everything took {clock(seconds)}. The cells are simulated: on your images the order may differ."
+    report.verdict(
+        f"Best on validation, and so the one to use: {best.method}.",
+        details=[
+            f"All trainings had the same time; everything took {clock(seconds)}.",
+            "The cells are simulated: on your images the order may differ.",
+        ],
     )
-    thresholds = (0, 2, 4)
+    thresholds = (0, 2)
     header = ["method", "validation F", *(f"test F at IoU {0.5 + 0.1 * k:.1f}" for k in thresholds), "Dice", "training"]
     rows = []
     for result in results:

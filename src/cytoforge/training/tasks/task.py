@@ -254,8 +254,7 @@ def _finish(run: Run, task: Task, training: Training, state: State, outcome: Out
     """Record how a training ended and what came of it, say it, and write report.html."""
     judgement, how = outcome.judgement, course(state).words
     stored = None if judgement is None else judgement.to_json()
-    words = how if judgement is None else f"{judgement} {how}"
-    facts = {"steps": state.step, "seconds": state.seconds, "verdict": words, "judgement": stored, **outcome.facts}
+    facts = {"steps": state.step, "seconds": state.seconds, "verdict": how, "judgement": stored, **outcome.facts}
     run.finish(facts)
     if judgement is not None:
         say([judgement.headline], judgement.verdict)
