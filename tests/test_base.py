@@ -180,7 +180,7 @@ def test_the_command_finds_cells_and_says_how_large_they_are(
         one, other = (read_labels(folder / "masks" / f"n{number}.tif") for folder in (out, again))
         np.testing.assert_array_equal(one, other)
     assert main([*line, str(2 * across), "--out", str(out)]) == 2
-    assert "another run, --tile or --diameter made these masks" in capsys.readouterr().err
+    assert "another run, other flags or other limits of dataset.json made these masks" in capsys.readouterr().err
     assert main([*line, str(2 * across), "--out", str(tmp_path / "coarse")]) == 0
     assert record_of(tmp_path / "coarse")["scale"] == pytest.approx(base.diameter / across / 2)
 
@@ -214,8 +214,8 @@ def test_arrays_are_segmented_as_files_are(base: Segmenter, nuclei: Path, tmp_pa
     assert array.dtype == np.int32 and array.max() > 5
 
 
-def test_several_channels_are_seen_as_their_mean(base: Segmenter) -> None:
-    image, _ = scene(18, 3)
+def test_several_channels_are_seen_as_their_mean() -> None:
+    base, (image, _) = Segmenter.load("base", precision="float32"), scene(18, 3)
     grey = base.segment(image, diameter=18)
     for channels in (2, 3):
         np.testing.assert_array_equal(base.segment(np.stack([image] * channels, axis=-1), diameter=18) > 0, grey > 0)

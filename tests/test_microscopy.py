@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cytoforge.simulation.forms import draw_cells
 from cytoforge.simulation.microscopy import Labels, Modality, draw_image
 from cytoforge.simulation.phantom import phantom_labels
 
@@ -174,6 +175,12 @@ def test_lengths_follow_the_diameter() -> None:
         return float(np.median([slopes(image)[inside].mean() / image[inside].std() for image in images]))
 
     assert likeness(3) < 0.8 * likeness(1)
+
+
+def test_light_does_not_ring_below_zero() -> None:
+    generator = np.random.default_rng(936)  # a blur of a quarter of a pixel left -0.002 beside a bright edge
+    labels = draw_cells("adherent", (64, 64), 16, generator)
+    assert draw_image(labels, "brightfield", 16, generator).min() >= 0
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import segment as module
 from cytoforge.inference import strips
-from cytoforge.inference.load import load_network
+from cytoforge.inference.load import InBfloat16, choose_precision, load_network
 from cytoforge.inference.segmenter import RowFile, Segmenter, segment_array
 from cytoforge.inference.strips import Decode, StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
@@ -40,6 +40,7 @@ from cytoforge.networks.style_unet import StyleUNet
 from cytoforge.settings import Segment
 
 BOUNDARY = TARGETS["boundary"]
+HALF = choose_precision("auto", "cpu") == "bfloat16"
 
 
 class Toy(nn.Module):
@@ -90,9 +91,9 @@ def decode_in_strips(
     return decoder.table()[np.concatenate(parts)]
 
 
-def probabilities_of(network: nn.Module, image: np.ndarray, side: int) -> np.ndarray:
+def probabilities_of(network: nn.Module, image: np.ndarray, side: int, views: int = 1) -> np.ndarray:
     shape = image.shape[1:]
-    return np.concatenate(list(probability_rows(network, lambda a, b: image[:, a:b], shape, side)), axis=1)
+    return np.concatenate(list(probability_rows(network, lambda a, b: image[:, a:b], shape, side, views)), axis=1)
 
 
 def random_image(shape: tuple[int, int], channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -141,12 +142,12 @@ def test_tiles_give_what_one_pass_gives(reach: int) -> None:
         assert np.abs(probabilities_of(Toy(reach, 4, claims=0), image, 40) - whole).max() > 0.01
 
 
-@pytest.mark.parametrize("shape", [(200, 203), (331, 97), (61, 260)])
-def test_batch_norm_unet_does_not_depend_on_the_tile(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("shape", "views"), [((200, 203), 1), ((331, 97), 4), ((61, 260), 2)])
+def test_batch_norm_unet_does_not_depend_on_the_tile(shape: tuple[int, int], views: int) -> None:
     network, image = random_unet(), random_image(shape)
     least = smallest_tile(network)
     one, other, whole = (
-        np.log(probabilities_of(network, image, side)) for side in (least + 40, least + 67, max(shape))
+        np.log(probabilities_of(network, image, side, views)) for side in (least + 40, least + 67, max(shape))
     )
     assert network.receptive_radius is not None
     assert least + 67 < max(shape)
@@ -169,6 +170,36 @@ def test_networks_of_unknown_reach_are_blended_and_measured(kind: str) -> None:
     assert found.probability > 0
     assert 0 <= found.changed <= 1
     assert tile_disagreement(network, image, 130) == (0, 0)  # one tile is one pass
+
+
+def test_views_are_the_mean_of_mirror_images() -> None:
+    network, image = random_unet(), random_image((48, 64))
+
+    def mirrored(axes: tuple[int, ...]) -> np.ndarray:
+        return np.flip(probabilities_of(network, np.flip(image, axes).copy(), 64), axes)
+
+    one, across, both, down = (mirrored(axes) for axes in ((), (2,), (1, 2), (1,)))
+    assert np.abs(one - across).max() > 1e-3
+    np.testing.assert_allclose(probabilities_of(network, image, 64, 2), (one + across) / 2, atol=1e-6)
+    four = probabilities_of(network, image, 64, 4)
+    np.testing.assert_allclose(four, (one + across + both + down) / 4, atol=1e-6)
+    turned = probabilities_of(network, image[:, ::-1].copy(), 64, 4)[:, ::-1]  # an image and its mirror image agree
+    np.testing.assert_allclose(turned, four, atol=1e-6)
+    with pytest.raises(ValueError, match="1, 2 or 4 views, got 3"):
+        probabilities_of(network, image, 64, 3)
+
+
+def test_bfloat16_is_close_and_exact_in_tiles() -> None:
+    network, image = random_unet(), random_image((131, 160))
+    half = InBfloat16(network)
+    assert (margin(half), smallest_tile(half)) == (margin(network), smallest_tile(network))
+    whole = probabilities_of(half, image, 160)
+    assert whole.dtype == np.float32
+    difference = np.abs(whole - probabilities_of(network, image, 160)).max()
+    assert 1e-6 < difference < 0.02
+    np.testing.assert_allclose(probabilities_of(half, image, smallest_tile(half) + 32), whole, atol=1e-6)
+    with pytest.raises(UserError, match="precision='half': takes auto, float32, bfloat16"):
+        Segmenter.load("base", precision="half")
 
 
 def test_small_images_take_one_pass() -> None:
@@ -436,7 +467,7 @@ def test_limits_of_a_dataset_hold_for_its_masks(toy: Toy, run: Path, tmp_path: P
     assert same_partition(found["own"], CELLS[:, :40])
     np.testing.assert_array_equal(found["same"], found["own"])
     assert not found["wide"].any()  # all but black between such limits
-    with pytest.raises(UserError, match=r"made these masks, or other limits of dataset\.json"):
+    with pytest.raises(UserError, match=r"other limits of dataset\.json made these masks"):
         segment(Segment(run, tmp_path / "data", tmp_path / "own", threads=1))
 
 
@@ -515,7 +546,7 @@ def test_a_black_image_has_no_cells(run: Path, tmp_path: Path) -> None:
 def test_an_interrupted_command_goes_on(
     toy: Toy, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Segment(run, images, tmp_path / "out", threads=1)
+    config = Segment(run, images, tmp_path / "out", threads=1, views=1)
 
     def stop_at_b(path: Path, labels: np.ndarray) -> bytes:
         if path.stem == "b":
@@ -539,7 +570,7 @@ def test_an_interrupted_command_goes_on(
     segment(config)
     assert toy.calls == before + 3
     # told to overwrite: from the start, unless that very work was interrupted
-    anew = Segment(run, images, tmp_path / "out", threads=1, overwrite=True)
+    anew = Segment(run, images, tmp_path / "out", threads=1, views=1, overwrite=True)
     segment(anew)
     assert toy.calls == before + 6
     with monkeypatch.context() as patch:
@@ -553,6 +584,21 @@ def test_an_interrupted_command_goes_on(
     assert not (tmp_path / "out" / ".unfinished").exists()
 
 
+@pytest.mark.parametrize(("target", "views"), [("boundary", 4), ("depth", 4), ("semantic", 1)])
+def test_four_views_are_the_default_where_cells_are_told_apart(
+    tmp_path: Path, images: Path, target: str, views: int
+) -> None:
+    run = write_run(
+        tmp_path / "run",
+        random_unet(classes=(classes := TARGETS[target].classes)),
+        target=target,
+        networks={"segmenter": {"network": "unet", "classes": classes, "width": 4, "depth": 2}},
+    )
+    segment(Segment(run, images / "c.tif", tmp_path / "out", threads=1))
+    assert record_of(tmp_path / "out")["views"] == views
+    assert Segmenter.load("base", threads=1).views == 1
+
+
 def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_labels(out / "masks" / "a.tif", CELLS)
@@ -564,8 +610,9 @@ def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: P
     (out / "masks" / "a.tif").unlink()
     segment(Segment(run, images, out, threads=1, overwrite=True))
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["a.png", "b.png", "c.tif"]
-    with pytest.raises(UserError, match=r"segment.json: another run, --tile or --diameter made these masks"):
-        segment(Segment(run, images, out, tile=640, threads=1))
+    for flags in ({"tile": 640}, {"views": 2}, {"precision": "float32" if HALF else "bfloat16"}):
+        with pytest.raises(UserError, match=r"segment.json: another run, other flags"):
+            segment(Segment(run, images, out, **flags, threads=1))
     other = write_run(tmp_path / "other", random_unet(seed=1))
     with pytest.raises(UserError, match=r"segment.json: another run"):
         segment(Segment(other, images, out, threads=1))

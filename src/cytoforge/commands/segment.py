@@ -11,7 +11,14 @@ from cytoforge.settings import Segment
 
 def segment(settings: Segment) -> Path:
     """Segment images into OUT/masks and print what was made; returns OUT. Raises as `segment_dataset`."""
-    segmenter = Segmenter.load(settings.run, device=settings.device, threads=settings.threads, tile=settings.tile)
+    segmenter = Segmenter.load(
+        settings.run,
+        device=settings.device,
+        threads=settings.threads,
+        tile=settings.tile,
+        views=settings.views,
+        precision=settings.precision,
+    )
     images = Dataset.open(settings.images, settings.sequence).images()
     done = segment_dataset(segmenter, images, settings.out, overwrite=settings.overwrite, diameter=settings.diameter)
     kept = f", {done.kept} of them made before" if done.kept else ""

@@ -26,6 +26,7 @@ from cytoforge.progress import Progress
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
+SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale")  # in which masks of one record agree
 OWNER = "segment"  # name under which masks are listed
 UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
 ROWS = ("labels", "cell", "mask")  # the files there
@@ -181,6 +182,7 @@ class Record:
                 raise UserError(f"{out}: lies among the {part} of {images.path}; give another --out")
         path = out / RECORD
         head: dict[str, Any] = {"run": str(segmenter.run), "fingerprint": segmenter.fingerprint, "tile": segmenter.tile}
+        head |= {"views": segmenter.views, "precision": segmenter.precision}
         head["limits"] = None if images.limits is None else images.limits.tolist()
         head["scale"] = list(segmenter.scaling) if isinstance(segmenter.scaling, tuple) else segmenter.scaling
         folder = OutputFolder(out, OWNER)
@@ -192,14 +194,15 @@ class Record:
         parse(Stored, stored, path, "restore the file, or give another --out")
         folder.require()
         folder.refuse_foreign([RECORD])
-        stored = {"scale": head["scale"], **stored}  # records of earlier versions have none
-        same = all(stored.get(key) == head[key] for key in ("fingerprint", "tile", "limits", "scale"))
+        earlier = {"scale": head["scale"], "views": 1, "precision": "float32"}  # which former versions did not note
+        stored = {**earlier, **stored}
+        same = all(stored.get(key) == head[key] for key in SAME)
         if overwrite and (stored["finished"] or not same):
             return cls(out, head, anew=True)
         if not same:
             raise UserError(
-                f"{path}: another run, --tile or --diameter made these masks, or other limits of dataset.json; "
-                "give another --out, or --overwrite"
+                f"{path}: another run, other flags or other limits of dataset.json made these masks; give another "
+                "--out, or --overwrite"
             )
         return cls(out, head, stored["masks"], stored.get("tile_disagreement"))
 

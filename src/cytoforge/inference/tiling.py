@@ -16,8 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cytoforge.networks.layers import pad_to_multiple
+
 EXACT_TILE = 1024  # px: the paper's U-Net, with margins of 112 px, takes 1.6 times the work of one pass, and 2.1 GiB
 BATCH_PIXELS = EXACT_TILE**2  # smaller tiles go through the network together
+MIRRORED = ((), (-1,), (-2, -1), (-2,))
+"""axes along which a tile is mirrored for its first, second ... view"""
 
 Floats = NDArray[np.float32]
 Rows = Callable[[int, int], Floats]
@@ -77,19 +81,24 @@ def axis_tiles(network: nn.Module, length: int, side: int) -> list[Tile]:
     return _exact_tiles(length, side // stride * stride, edge)
 
 
-def probability_rows(network: nn.Module, rows: Rows, shape: tuple[int, int], side: int) -> Iterator[Floats]:
+def probability_rows(
+    network: nn.Module, rows: Rows, shape: tuple[int, int], side: int, views: int = 1
+) -> Iterator[Floats]:
     """Run a segmentation network over an image of `shape` (H, W) in tiles of `side` pixels.
 
-    Yields float32 (classes, h, W) in [0, 1], from top to bottom, each row once. Memory grows with the width only.
-    Raises ValueError when the network is not in eval mode (its statistics would be those of the tile).
+    Yields float32 (classes, h, W) in [0, 1], from top to bottom, each row once: the mean over `views` mirror images of
+    each tile, 1, 2 or 4, itself among them. Memory grows with the width only. Raises ValueError for other views, and
+    when the network is not in eval mode (its statistics would be those of the tile).
     """
-    return tiled_rows(network, lambda tiles, _: network(tiles).float().softmax(dim=1), rows, shape, side)
+    if views not in (1, 2, 4):
+        raise ValueError(f"an image has 1, 2 or 4 views, got {views}")
+    return tiled_rows(network, lambda tiles, _: _mean_of_views(network, tiles, views), rows, shape, side)
 
 
-def probabilities(network: nn.Module, image: Floats, side: int) -> Floats:
+def probabilities(network: nn.Module, image: Floats, side: int, views: int = 1) -> Floats:
     """Run a segmentation network over an image (C, H, W) in memory, as `probability_rows` does: (classes, H, W)."""
     shape = (image.shape[1], image.shape[2])
-    rows = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, side)
+    rows = probability_rows(network, lambda top, bottom: image[:, top:bottom], shape, side, views)
     return np.concatenate(list(rows), axis=1)
 
 
@@ -127,6 +136,15 @@ def tile_disagreement(network: nn.Module, image: Floats, side: int) -> Disagreem
     tiled, whole = (probabilities(network, image, s) for s in (side, whole_side))
     changed = np.mean(tiled.argmax(axis=0) != whole.argmax(axis=0))
     return Disagreement(float(np.abs(tiled[0] - whole[0]).mean()), float(changed))
+
+
+def _mean_of_views(network: nn.Module, tiles: Tensor, views: int) -> Tensor:
+    """Return class probabilities (B, classes, h, w) of tiles (B, C, h, w), averaged over mirror images."""
+    height, width = tiles.shape[2:]
+    whole = pad_to_multiple(tiles, _reach(network)[1])  # so that the mirrored network's coarse pixels are the same
+    seen = (network(whole.flip(axes)).float().softmax(dim=1).flip(axes) for axes in MIRRORED[:views])
+    mean: Tensor = sum(seen) / views
+    return mean[:, :, :height, :width]
 
 
 def _reach(network: Any) -> tuple[int | None, int]:

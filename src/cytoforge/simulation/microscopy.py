@@ -523,7 +523,7 @@ def _exposed(scene: _Scene, light: Field) -> Field:
 def _transmitted(scene: _Scene, light: Field) -> Field:
     """Record light about 1: uneven lamp, photons and electronics. Shade and noise are measured by the contrast."""
     dice, generator = scene.dice, scene.generator
-    light = light[scene.frame]
+    light = np.clip(light[scene.frame], 0, None)  # a narrow blur rings, below 0 beside a bright edge
     contrast = float(np.clip(light.std(), 0.01, 0.3))
     shade = min(dice.ratio(0.1, 4) * contrast, 0.4)
     light = light * np.clip(illumination(light.shape, shade, generator), 0.2, None)

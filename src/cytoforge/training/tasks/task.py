@@ -17,7 +17,7 @@ from cytoforge.data.images import Normalisation
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.errors import UserError
-from cytoforge.inference.load import choose_device, load_network
+from cytoforge.inference.load import choose_device, choose_precision, load_network
 from cytoforge.networks.features import VGG19Features
 from cytoforge.progress import Progress, counted, say
 from cytoforge.report import run_report
@@ -139,9 +139,7 @@ def launch(compute: Compute) -> Fabric:
     on_gpu = device == "cuda"
     if not on_gpu:
         torch.set_num_threads(compute.threads or max((os.cpu_count() or 1) // compute.devices, 1))
-    precision = compute.precision
-    if precision == "auto":
-        precision = "bfloat16" if (torch.cuda.is_bf16_supported() if on_gpu else _computes_bfloat16()) else "float32"
+    precision = choose_precision(compute.precision, device)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.json tells the precision
     fabric = Fabric(
         accelerator=device,
@@ -151,12 +149,6 @@ def launch(compute: Compute) -> Fabric:
     )
     fabric.launch()
     return fabric
-
-
-def _computes_bfloat16() -> bool:
-    """Tell whether the CPU has instructions for bfloat16 products; without them it is slower than float32."""
-    asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(ask() for ask in asks if ask is not None)
 
 
 def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fabric: Fabric) -> Run:
