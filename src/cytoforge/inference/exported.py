@@ -151,6 +151,8 @@ def described(segmenter: Segmenter) -> dict[str, Any]:
         "diameter": segmenter.diameter,
         "scale": segmenter.scale,
         "resize": resize,
+        "stride": segmenter.network.stride,
+        "views": segmenter.views,
         "target": _target(segmenter.target),
     }
 
@@ -171,7 +173,6 @@ def readme(segmenter: Segmenter, name: str, files: Iterable[str]) -> bytes:
         version=version("cytoforge"),
         files=", ".join(sorted(files)),
         classes=segmenter.target.classes,
-        stride=segmenter.network.stride,
         margin=margin(segmenter.network),
         tile=segmenter.tile,
         side=default_tile(segmenter.network, segmenter.tile),
