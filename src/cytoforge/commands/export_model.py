@@ -21,7 +21,7 @@ def export_model(config: ExportModel) -> Path:
     command did not write, or a model already, unless told to overwrite.
     """
     folder = _opened(config)
-    segmenter = Segmenter.load(config.run, device="cpu")
+    segmenter = Segmenter.load(config.run, device="cpu", precision="float32")
     base = segmenter.run == BASE
     name = "cytoforge base" if base else f"cytoforge {config.run.resolve().name}"
     weights = {}

@@ -86,7 +86,8 @@ def _npy(array: NDArray[np.float32]) -> bytes:
 def _opset(model: bytes) -> int:
     import onnx
 
-    return max(entry.version for entry in onnx.load_from_string(model).opset_import if entry.domain == "")
+    opset: int = max(entry.version for entry in onnx.load_from_string(model).opset_import if entry.domain == "")
+    return opset
 
 
 def _description(

@@ -151,6 +151,8 @@ def described(segmenter: Segmenter) -> dict[str, Any]:
         "diameter": segmenter.diameter,
         "scale": segmenter.scale,
         "resize": resize,
+        "stride": segmenter.network.stride,
+        "views": segmenter.views,
         "target": _target(segmenter.target),
     }
 
@@ -166,13 +168,11 @@ def readme(segmenter: Segmenter, name: str, files: Iterable[str]) -> bytes:
     verdict = Run.open(segmenter.run).provenance.get("verdict")
     settings = described(segmenter)
     text = template.get_template("model.md").render(
-        **settings | settings["normalisation"] | {"target": segmenter.target.name},
+        **settings | settings["normalisation"],
         name=name,
         version=version("cytoforge"),
         files=", ".join(sorted(files)),
         classes=segmenter.target.classes,
-        minimum_area=settings["target"]["minimum_area"],
-        stride=segmenter.network.stride,
         margin=margin(segmenter.network),
         tile=segmenter.tile,
         side=default_tile(segmenter.network, segmenter.tile),

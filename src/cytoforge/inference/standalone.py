@@ -26,6 +26,7 @@ Network = Callable[[Floats], Floats]
 
 SIDES = ndimage.generate_binary_structure(2, 1)
 CORNERS = ndimage.generate_binary_structure(2, 2)
+MIRRORED = ((), (-1,), (-2, -1), (-2,))  # axes along which an image is mirrored for its first, second ... view
 SAMPLE = 2**22  # pixels on which percentiles are measured
 
 
@@ -66,7 +67,8 @@ def load(folder: Path) -> Network:
 def segment(image: NDArray[Any], settings: Settings, network: Network, diameter: float | None = None) -> Labels:
     """Segment an image (H, W) or (C, H, W) of any type of numbers: int32 (H, W), 0 background, cells 1..N.
 
-    The whole image goes through the network at once. `diameter` is that of the median cell in pixels, for a model that
+    The whole image goes through the network at once, and so do its mirror images where model.json has several `views`.
+    `diameter` is that of the median cell in pixels, for a model that
     knows cells of one size (`diameter` in model.json). Raises ValueError without it where it is needed, with it where
     it is not, and for another number of channels.
     """
@@ -81,7 +83,7 @@ def segment(image: NDArray[Any], settings: Settings, network: Network, diameter:
     if len(pixels) != settings["channels"]:
         raise ValueError(f"the model takes {settings['channels']} channels, the image has {len(pixels)}")
     scaled = scaled_shape((shape[0], shape[1]), settings, diameter)
-    probabilities = network(np.ascontiguousarray(resized(pixels, scaled)))
+    probabilities = averaged(network, resized(pixels, scaled), settings["views"], settings["stride"])
     labels = decode(probabilities, settings)
     if scaled != shape:
         labels = restored(labels, probabilities[1:].sum(axis=0), (shape[0], shape[1]))
@@ -97,6 +99,15 @@ def scaled_shape(shape: tuple[int, int], settings: Settings, diameter: float | N
         return settings["resize"][0], settings["resize"][1]
     factor = settings["scale"] if known is None or diameter is None else known / diameter
     return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+
+
+def averaged(network: Network, image: Floats, views: int, stride: int) -> Floats:
+    """Return the mean class probabilities (classes, H, W) over so many mirror images of an image, itself among them."""
+    height, width = image.shape[1:]
+    whole = np.pad(image, ((0, 0), (0, -height % stride), (0, -width % stride)), mode="edge")
+    seen = (np.flip(network(np.ascontiguousarray(np.flip(whole, axes))), axes) for axes in MIRRORED[:views])
+    mean = np.asarray(sum(seen) / np.float32(views), np.float32)
+    return mean[:, :height, :width]
 
 
 # grey values
@@ -244,7 +255,7 @@ def flooded(relief: Floats, seeds: Labels, foreground: NDArray[np.bool_]) -> Lab
     heap = _Heap()
     for place in np.flatnonzero(cells).tolist():
         heap.push((height_of[place], 0), place)
-    cells = cells.tolist()
+    owner = cells.tolist()
     age = 1
     around = (-width, -1, 1, width, -width - 1, -width + 1, width - 1, width + 1)
     while heap.places:
@@ -253,10 +264,10 @@ def flooded(relief: Floats, seeds: Labels, foreground: NDArray[np.bool_]) -> Lab
             neighbour = place + step
             if free[neighbour]:
                 free[neighbour] = False
-                cells[neighbour] = cells[place]
+                owner[neighbour] = owner[place]
                 age += 1
                 heap.push((max(height_of[neighbour], key[0]), age), neighbour)
-    return np.array(cells, np.int32).reshape(-1, width)[1:-1, 1:-1]
+    return np.array(owner, np.int32).reshape(-1, width)[1:-1, 1:-1]
 
 
 class _Heap:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -42,7 +43,7 @@ def write_hyperstack(path: Path, frames: Mapping[int, Path], calibration: Calibr
         return image.astype(kind)
 
     size, interval = calibration.pixel_size, calibration.frame_interval
-    metadata = {"axes": "TCYX", "Info": NOTE, "unit": "micron" if size else "pixel"}
+    metadata: dict[str, Any] = {"axes": "TCYX", "Info": NOTE, "unit": "micron" if size else "pixel"}
     if interval:
         metadata |= {"finterval": interval * 60, "tunit": "sec"}
     with atomic(path) as temporary:

@@ -172,14 +172,15 @@ def _encoded(name: str, pieces: list[Piece]) -> bytes:
     rings = [ring[:, ::-1] for piece in pieces for ring in (piece.shell, *piece.holes)]
     corners = np.concatenate(rings)
     low, high = corners.min(axis=0), corners.max(axis=0)
-    box = {"left": int(low[0]), "top": int(low[1]), "right": int(high[0]), "bottom": int(high[1])}
+    region = ImagejRoi(name=name)
+    (region.left, region.top), (region.right, region.bottom) = low.tolist(), high.tolist()
     if len(rings) == 1 and len(corners) <= LONGEST:
-        drawn = {"roitype": ROI_TYPE.TRACED, "n_coordinates": len(corners)}
-        drawn["integer_coordinates"] = (corners - low).astype(np.int32)
+        region.roitype, region.n_coordinates = ROI_TYPE.TRACED, len(corners)
+        region.integer_coordinates = (corners - low).astype(np.int32)
     else:
-        path = np.concatenate([_path(ring) for ring in rings])
-        drawn = {"roitype": ROI_TYPE.RECT, "shape_roi_size": len(path), "multi_coordinates": path}
-    return ImagejRoi(name=name, **box, **drawn).tobytes()
+        region.roitype, region.multi_coordinates = ROI_TYPE.RECT, np.concatenate([_path(ring) for ring in rings])
+        region.shape_roi_size = len(region.multi_coordinates)
+    return region.tobytes()
 
 
 def _path(ring: NDArray[np.int64]) -> NDArray[np.float32]:
