@@ -34,7 +34,10 @@ SUBSTITUTIONS = {
     "minutes=10": 'preset="tiny", steps=2, threads=1',
 }
 # A block is left out only under a comment <!-- not run: REASON --> with one of these reasons.
-REASONS = {"make", "network", "takes minutes", "takes hours", "pretrained weights", "several processes", "napari", "stays open"}
+REASONS = {"make", "network", "takes minutes", "takes hours", "pretrained weights", "several processes"} | {
+    "napari",
+    "stays open",
+}
 RUNNABLE = {"console", "python"}
 SHOWN = {"text", "json", "{toctree}", "{eval-rst}"}
 
