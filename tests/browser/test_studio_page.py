@@ -208,14 +208,8 @@ def test_the_image_may_come_before_the_list_of_images(
 ) -> None:
     page = page_of(opened(cells))
     Stage(page, "dish1")
-    waiting: list[Any] = []
-    page.route("**/api/state", waiting.append)
-    with page.expect_response("**/api/images/dish1"):
-        page.reload()
-    page.wait_for_timeout(300)
-    page.unroute("**/api/state")
-    for route in waiting:
-        route.continue_()
+    page.route("**/api/state", lambda route: (page.wait_for_timeout(1500), route.continue_()))
+    page.reload()
     page.wait_for_selector(".viewbar")
     page.wait_for_timeout(1500)
     assert colours(page) > 1000
