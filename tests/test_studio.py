@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +13,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import picture, squares
+from cytoforge.commands import studio as commands
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, encode_labels, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
+from cytoforge.settings import Studio
 from cytoforge.studio import drafts, pictures, server, workspace
 from cytoforge.studio.drafts import Draft, Outdated, edited
 from cytoforge.studio.guard import hosts_of, token_of
@@ -112,8 +117,6 @@ def test_annotations_of_another_program_are_named_and_brought_in(
 
 def wait(client: httpx.Client, number: int = 1) -> dict[str, Any]:
     """Wait until a piece of work has ended."""
-    import time
-
     while True:
         job = next(job for job in client.get("/api/state").json()["jobs"] if job["number"] == number)
         if job["state"] not in ("waiting", "running"):
@@ -450,16 +453,12 @@ def test_tiles_of_a_large_image_are_its_pixels_and_their_means(tmp_path: Path, m
     assert [level.shape[1:] for level in pyramid.levels] == [(326, 389), (651, 777)]
     assert np.array_equal(pyramid.levels[1], image)
     assert pyramid.levels[0][0, 100, 100] == int(image[0, 200:202, 200:202].mean())
-    from PIL import Image
-
     shown = np.asarray(Image.open(io.BytesIO(pyramid.tile(1, 1, 1, [Channel(0, 0, 255, "grey")]))))
     assert shown.shape == (139, 265, 3)
     assert np.abs(shown[::4, ::4, 0].astype(int) - image[0, 512::4, 512::4]).mean() < 4
 
 
 def test_channels_are_mixed_by_their_colours_and_colour_pictures_shown_as_they_are(tmp_path: Path) -> None:
-    from PIL import Image
-
     image = np.zeros((2, 16, 16), np.uint16)
     image[0, :, :8], image[1, :, 8:] = 1000, 500
     write_image(tmp_path / "a.tif", image)
@@ -476,8 +475,6 @@ def test_channels_are_mixed_by_their_colours_and_colour_pictures_shown_as_they_a
 
 
 def test_outlines_do_not_break_at_the_borders_of_tiles() -> None:
-    from PIL import Image
-
     labels = np.zeros((600, 600), np.int32)
     labels[500:530, 500:530] = 5
     tiles = [
@@ -498,3 +495,27 @@ def test_the_cell_at_a_place_is_told(cells: Path, opened: Callable[[Path], Opene
     assert client.get("/api/images/a0/cell?x=20&y=3").json() == {"cell": 2}
     assert client.get("/api/images/a0/cell?x=-3&y=99").json() == {"cell": 0}
     assert client.get("/api/images/a0/cell").json() == {"cell": 0}
+
+
+# the command
+
+
+@pytest.mark.parametrize("absent", ["starlette", "uvicorn"])
+def test_an_extra_that_is_not_installed_is_named(absent: str, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.startswith(("cytoforge.studio.", "starlette", "uvicorn"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(UserError, match=rf"^{absent} is not installed; .*pip install 'cytoforge\[studio\]'$"):
+        commands.studio(Studio(folder=cells))
+    assert not (cells.parent / "cells-studio").exists()
+
+
+def test_the_next_free_port_is_taken_and_a_host_that_is_none_refused() -> None:
+    with commands._listening("127.0.0.1", 0) as one:
+        port = one.getsockname()[1]
+        with commands._listening("127.0.0.1", port) as other:
+            assert port < other.getsockname()[1] < port + commands.ATTEMPTS
+    with pytest.raises(UserError, match=r"--host 203\.0\.113\.9|--port 8765"):
+        commands._listening("203.0.113.9", 8765)
+    with pytest.raises(UserError, match="--host no host: is no address"):
+        commands._listening("no host", 8765)

@@ -34,6 +34,7 @@ function App() {
   const [tool, setTool] = useState<Tool>("move");
   const [radius, setRadius] = useState(stored("radius", 6));
   const [percent, setPercent] = useState(100);
+  const [ready, setReady] = useState(false);
   const [message, setMessage] = useState<string | null>(null);
   const [help, setHelp] = useState(false);
   const [notes, setNotes] = useState(true);
@@ -110,6 +111,7 @@ function App() {
       viewer.current = new CellViewer(place.current);
       viewer.current.onZoom = setPercent;
       viewer.current.setRadius(radius);
+      setReady(true);
     }
   });
 
@@ -131,7 +133,7 @@ function App() {
     return () => {
       if (sync.current === own) sync.current = null;
     };
-  }, [info]);
+  }, [info, ready]); // the image may be there before the place to show it
 
   useEffect(() => {
     if (info && look && mask && viewer.current) viewer.current.show(look, mask.revision);

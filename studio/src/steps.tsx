@@ -316,11 +316,10 @@ const DOING = {
 
 export function Work({ job, act }: { job: Job; act: (what: () => Promise<unknown>) => void }) {
   const left = job.share > 0.03 && job.seconds > 2 ? (job.seconds / job.share) * (1 - job.share) : null;
+  const how = left === null ? " …" : job.share > 0.98 ? ", nearly done" : `, ${clock(left)} left`;
   return (
     <div class="work" aria-live="polite">
-      <p>
-        {DOING[job.kind]} {job.state === "waiting" ? "(waiting)" : left === null ? "…" : `, ${clock(left)} left`}
-      </p>
+      <p>{`${DOING[job.kind]}${job.state === "waiting" ? " (waits its turn)" : how}`}</p>
       <div class="row">
         <progress max={1} value={job.state === "running" && job.share === 0 ? undefined : job.share} />
         <button class="small" onClick={() => act(() => api.stop(job.number))}>

@@ -135,6 +135,7 @@ export function ViewBar(props: {
         <Eye size={16} aria-hidden="true" /> Brightness
       </button>
       <span class="gap" />
+      <span class="zoom">
       <button class="small icon" title="Zoom out (-)" aria-label="Zoom out" onClick={() => props.zoom(1 / 1.5)}>
         <Minus size={16} />
       </button>
@@ -145,6 +146,7 @@ export function ViewBar(props: {
       <button class="small icon" title="Whole image (0)" aria-label="Whole image" onClick={props.home}>
         <Maximize size={16} />
       </button>
+      </span>
       {shown && (
         <div class="channels" role="group" aria-label="Brightness of the channels">
           {channels.map((channel) => {

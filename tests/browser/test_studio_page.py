@@ -203,6 +203,18 @@ def test_holes_are_filled_and_the_image_is_looked_at(
     page.wait_for_function("() => document.querySelector('.image.open strong').textContent === 'dish2'")
 
 
+def test_the_image_may_come_before_the_list_of_images(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    page = page_of(opened(cells))
+    Stage(page, "dish1")
+    page.route("**/api/state", lambda route: (page.wait_for_timeout(1500), route.continue_()))
+    page.reload()
+    page.wait_for_selector(".viewbar")
+    page.wait_for_timeout(1500)
+    assert colours(page) > 1000
+
+
 @pytest.mark.parametrize("width", [1280, 1024, 820])
 def test_nothing_is_cut_off_on_a_small_screen_or_a_tablet(
     width: int, cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]

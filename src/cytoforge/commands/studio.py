@@ -10,6 +10,7 @@ from cytoforge.errors import UserError
 from cytoforge.progress import say
 from cytoforge.settings import Studio
 
+EXTRA = ("starlette", "uvicorn")  # what the extra installs
 ATTEMPTS = 20  # ports that are tried from the one that is asked for
 
 
@@ -25,10 +26,11 @@ def studio(settings: Studio) -> Path:
         from cytoforge.studio.server import application
         from cytoforge.studio.tasks import Tasks
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "anyio"):
+        absent = (error.name or "").partition(".")[0]
+        if absent not in EXTRA:
             raise
         raise UserError(
-            f"{error.name} is not installed; the studio is an extra: pip install 'cytoforge[studio]'"
+            f"{absent} is not installed; the studio is an extra: pip install 'cytoforge[studio]'"
         ) from error
     from cytoforge.studio.worker import locked
     from cytoforge.studio.workspace import HIDDEN, Workspace, studio_of

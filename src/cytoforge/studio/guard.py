@@ -7,7 +7,6 @@ anything, the page itself as its origin.
 
 import hmac
 import secrets
-from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -100,7 +99,7 @@ def _same_origin(headers: Headers, host: str) -> bool:
     return origin is not None and urlsplit(origin).netloc == host and headers.get("x-cytoforge") == "studio"
 
 
-def _with_headers(send: Send) -> Callable[[Message], object]:
+def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
