@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cytoforge.data.dataset import BESIDE, Dataset
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import is_too_long, make_folder, read_json, write_json
 from cytoforge.data.formats import SUFFIXES, by_stem, image_files
 from cytoforge.data.images import read_header, read_labels, write_labels
 from cytoforge.data.interchange import other_format
 from cytoforge.data.label_check import check_label_files
+from cytoforge.data.pairing import BESIDE
 from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
