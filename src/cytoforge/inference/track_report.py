@@ -88,8 +88,15 @@ def lineages(tracks: Sequence[movie.Track], most: int = TREES) -> Figure:
         for track in family:
             colour = id_colours(np.array([track.label]))[0] / 255 * 0.8  # they stand on white
             axes.plot([track.begin - 0.4, track.end + 0.4], [height[track.label]] * 2, color=colour, linewidth=2)
-            name = {"ha": "right", "va": "center", "fontsize": 6, "color": "0.3"}
-            axes.text(track.begin - 0.5, height[track.label], str(track.label), **name)
+            axes.text(
+                track.begin - 0.5,
+                height[track.label],
+                str(track.label),
+                ha="right",
+                va="center",
+                fontsize=6,
+                color="0.3",
+            )
             if track.parent in height:
                 axes.plot(
                     [track.begin - 0.4] * 2, [height[track.parent], height[track.label]], color="0.6", linewidth=1
