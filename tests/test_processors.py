@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from cytoforge import processors
+from cytoforge.errors import UserError
+from cytoforge.inference.load import choose_device
 from cytoforge.processors import container_processors, usable_threads
 
 
@@ -79,3 +82,23 @@ def test_control_groups_of_both_versions(
 
 def test_no_control_groups_at_all(tmp_path: Path) -> None:
     assert container_processors(tmp_path / "none", tmp_path / "own") is None
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu"), (True, False, "cuda")],
+)
+def test_auto_takes_the_graphics_unit_that_is_there(
+    cuda: bool, mps: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto") == chosen and choose_device("cpu") == "cpu"
+    for device, there in (("cuda", cuda), ("mps", mps)):
+        if there:
+            assert choose_device(device) == device
+        else:
+            with pytest.raises(UserError, match=f"--device {device}: there is no usable GPU here"):
+                choose_device(device)
+    with pytest.raises(UserError, match="takes auto, cpu, cuda, mps"):
+        choose_device("tpu")

@@ -207,13 +207,13 @@ def write_report(folder: OutputFolder, results: list[Result], best: Result, seco
     titles = ["truth", *(result.method for result in results)]
     report.image_grid(grid, titles, [item.name for item in shown], "Unseen test images and what each method finds.")
     generator = load_network(Run.open(folder.path / "runs" / "3"), "generator")
-    grid = []
+    paintings = []
     for item in shown:
         truth = dataset.read_labels(item)
         painted = [to_rgb(paint(generator, truth, "mask", torch.Generator().manual_seed(seed))) for seed in range(3)]
-        grid.append([to_rgb(np.where(truth > 0, 1.0, -1.0)[None]), to_rgb(dataset.read_image(item)), *painted])
+        paintings.append([to_rgb(np.where(truth > 0, 1.0, -1.0)[None]), to_rgb(dataset.read_image(item)), *painted])
     report.image_grid(
-        grid,
+        paintings,
         ["mask", "real image", "synthetic, style 1", "style 2", "style 3"],
         [item.name for item in shown],
         "What the generator of the cyclegan training paints from masks it has not seen.",

@@ -41,6 +41,7 @@ def write_report(
             [row], [f"frame {number}" for number in shown], ["tracks"], "Cells with the colours of tracks."
         )
         if tracks:
+            report.figure(courses(tracks), "Cells in each frame, and in how many frames a track is seen.")
             report.figure(lineages(tracks), _caption(tracks))
     return report.write(folder)
 
@@ -53,8 +54,24 @@ def _picture(mask: Path, frame: Path | None) -> np.ndarray | Panel:
     return panel(normalisation.apply(image, normalisation.measure(image)), labels)
 
 
+def courses(tracks: Sequence[movie.Track]) -> Figure:
+    """Chart the number of cells in each frame, counting tracks across gaps, and how many frames tracks last."""
+    begin, end = (np.array([getattr(track, name) for track in tracks]) for name in ("begin", "end"))
+    numbers = np.arange(begin.min(), end.max() + 1)
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    count, length = figure.subplots(1, 2)
+    count.plot(numbers, ((begin <= numbers[:, None]) & (numbers[:, None] <= end)).sum(axis=1), color="#1f6fb5")
+    count.set(xlabel="frame", ylabel="cells", ylim=(0, None))
+    length.hist(end - begin + 1, bins=min(20, len(numbers)), color="#1f6fb5")
+    length.set(xlabel="frames that a track lasts", ylabel="tracks")
+    for axes in (count, length):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def lineages(tracks: Sequence[movie.Track], most: int = TREES) -> Figure:
-    """Draw lineages as trees: a line from the first to the last frame of each track, joined where one descends.
+    """Draw lineages as trees: a line from the first to the last frame of each track, joined where one descends, with
+    the number of the track at its begin.
 
     Of more than `most` lineages those with the most divisions are drawn, then the longest.
     """
@@ -71,6 +88,15 @@ def lineages(tracks: Sequence[movie.Track], most: int = TREES) -> Figure:
         for track in family:
             colour = id_colours(np.array([track.label]))[0] / 255 * 0.8  # they stand on white
             axes.plot([track.begin - 0.4, track.end + 0.4], [height[track.label]] * 2, color=colour, linewidth=2)
+            axes.text(
+                track.begin - 0.5,
+                height[track.label],
+                str(track.label),
+                ha="right",
+                va="center",
+                fontsize=6,
+                color="0.3",
+            )
             if track.parent in height:
                 axes.plot(
                     [track.begin - 0.4] * 2, [height[track.parent], height[track.label]], color="0.6", linewidth=1

@@ -294,7 +294,7 @@ def _unusual(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, A
 def _micrometres(data: Data) -> float | None:
     """Return the side in micrometres of a pixel as the networks see it; None where dataset.json does not tell."""
     info = read_info(data.path)
-    size = info.get("pixel_size")
+    size: Any = info.get("pixel_size")
     if data.resize is not None or not is_number(size):
         return None
     return float(size) * float(info.get("scale", 1.0)) / data.scale
