@@ -275,7 +275,7 @@ class TestFilming:
             ([], None, "there are no masks; give one for each frame"),
             ([masks[0], masks[1][:50]], None, "mask 1: is (50, 72), those before it (64, 72); give masks of one size"),
             ([masks[0], masks[1] + 1], None, "mask 1: has no background"),
-            (masks, np.zeros((64, 72, 3), np.uint8), "an array (64, 72, 3) is no image of 1 channel"),
+            (masks, np.arange(3 * 64 * 72).reshape(64, 72, 3), "an array (64, 72, 3) is no image of 1 channel"),
             (masks, np.full((64, 72), 60000, np.uint16), "the background: most of its grey values lie beyond"),
         ):
             with pytest.raises(UserError) as caught:

@@ -54,7 +54,7 @@ def values(images: Sequence[Measured], measure: str) -> Values:
     if measure in IMAGE_MEASURES:
         every = [len(one.cells["label"]) if measure == "cells_per_image" else one.coverage for one in images]
         return Values(np.array(every, np.float64), np.array(every, np.float64))
-    parts = [np.asarray(one.columns()[measure], np.float64) for one in images]
+    parts = [np.asarray(one.columns[measure], np.float64) for one in images]
     parts = [part[np.isfinite(part)] for part in parts]
     medians = [float(np.median(part)) for part in parts if part.size]
     return Values(np.concatenate([*parts, np.empty(0)]), np.array(medians, np.float64))

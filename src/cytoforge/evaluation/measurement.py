@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ class Measured:
     calibration: Calibration
     """size of a pixel, where it is known of all images that are measured together"""
 
+    @cached_property
     def columns(self) -> Cells:
-        """Return the measures by the names that they have in tables, in the units of these."""
+        """The measures by the names that they have in tables, in the units of these."""
         return in_units(self.cells, self.calibration)
 
 
