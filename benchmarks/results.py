@@ -216,7 +216,7 @@ def others(dataset: str) -> list[str]:
     return [
         "Other tools, trained from scratch on the same images and scored in the same way, time of one core. They were "
         f"given {first['core_seconds']:g} s for training. F of each seed tells how many seeds there are. StarDist "
-        "holds one of the images out for validation, as cytoforge does; Cellpose learns from all.",
+        "holds one of the images out for validation, as cytoforge does; the others learn from all.",
         "",
         *table(["tool", *SCORES, "steps (mean)", "training", "segmenting an image", "images trained on"], rows),
         *groups(dataset, found),

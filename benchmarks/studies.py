@@ -7,7 +7,7 @@
 Data are found through CYTOFORGE_DATA (default ../shared/data), feature networks through CYTOFORGE_WEIGHTS. Work lies in
 scratch/studies; an interrupted study goes on. Minutes are those of one thread's processor time: the machine has other
 work, and all ways shall get equally much. Learning curves take five ways x six amounts of labels x three seeds x six
-minutes, some ten hours of one core. Their crops are as large as 176 px at a third of the resolution, some 25 cells.
+minutes, some ten hours of one core. Their crops are as large as 176 px at a third of the resolution.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -181,7 +182,7 @@ def _draw(axes: Axes, measured: MeasuredLimitedData, names: Collection[str], pla
         axes.errorbar(
             [images * shift for images, _ in points],
             [f.value for _, f in points],
-            [[f.value - f.low for _, f in points], [f.high - f.value for _, f in points]],
+            np.maximum([[f.value - f.low for _, f in points], [f.high - f.value for _, f in points]], 0),  # rounding
             marker="os^Dv<>P"[number],
             markersize=4,
             linewidth=1,
