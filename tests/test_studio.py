@@ -195,6 +195,7 @@ def test_edits_are_taken_back_and_repeated(cells: Path) -> None:
     assert np.array_equal(draft.labels, first) and draft.undoable == (False, True)
     draft.redo(draft.revision)
     assert np.array_equal(draft.labels, second) and draft.undoable == (True, False)
+    assert draft.cells == np.count_nonzero(np.unique(draft.labels)) == np.unique(first).size - 2
     assert draft.redo(draft.revision) is None
     draft.save()
     assert np.array_equal(Draft(draft.path, draft.journal, (64, 64)).labels, second)
