@@ -491,13 +491,6 @@ def test_outlines_do_not_break_at_the_borders_of_tiles() -> None:
     assert (filled[..., 3] > 0).sum() == 15 * 15
 
 
-def test_the_cell_at_a_place_is_told(cells: Path, opened: Callable[[Path], Opened]) -> None:
-    client, *_ = opened(cells)
-    assert client.get("/api/images/a0/cell?x=20&y=3").json() == {"cell": 2}
-    assert client.get("/api/images/a0/cell?x=-3&y=99").json() == {"cell": 0}
-    assert client.get("/api/images/a0/cell").json() == {"cell": 0}
-
-
 # the command
 
 
