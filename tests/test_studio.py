@@ -261,6 +261,17 @@ def test_a_stale_draft_raises_before_anything_changes(cells: Path) -> None:
             change(draft.revision - 1)
 
 
+def test_a_mask_that_was_put_away_takes_no_edits(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "OPEN", 1)
+    space = Workspace(cells)
+    first = space.draft("a1")
+    first.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, first.revision)
+    space.draft("a2")
+    with pytest.raises(Outdated):
+        first.edit({"tool": "brush", "points": [[50, 30]], "radius": 3}, first.revision)
+    assert np.array_equal(space.draft("a1").labels, first.labels) and space.draft("a1") is not first
+
+
 # what is right is trained on
 
 

@@ -52,6 +52,7 @@ class Draft:
         self._undo: list[Change] = []
         self._redo: list[Change] = []
         self._timer: threading.Timer | None = None
+        self._closed = False
         if path.exists():
             stored = read_labels(path)
             if stored.shape != shape:
@@ -120,6 +121,12 @@ class Draft:
             if self.journal.exists():
                 self._write()
 
+    def close(self) -> None:
+        """Write the mask file and take no more edits: whoever still has this draft opens the mask anew."""
+        with self.lock:
+            self.save()
+            self._closed = True
+
     def move(self, path: Path) -> None:
         """Keep the mask in another file from now on."""
         with self.lock:
@@ -133,7 +140,7 @@ class Draft:
         self.journal.unlink(missing_ok=True)
 
     def _expect(self, revision: int) -> None:
-        if revision != self.revision:
+        if self._closed or revision != self.revision:
             raise Outdated(f"the mask has changed since (revision {self.revision}, not {revision})")
 
     def _step(self, taken: list[Change], kept: list[Change], revision: int) -> Change | None:
