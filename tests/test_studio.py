@@ -195,6 +195,7 @@ def test_edits_are_taken_back_and_repeated(cells: Path) -> None:
     assert np.array_equal(draft.labels, first) and draft.undoable == (False, True)
     draft.redo(draft.revision)
     assert np.array_equal(draft.labels, second) and draft.undoable == (True, False)
+    assert draft.cells == np.count_nonzero(np.unique(draft.labels)) == np.unique(first).size - 2
     assert draft.redo(draft.revision) is None
     draft.save()
     assert np.array_equal(Draft(draft.path, draft.journal, (64, 64)).labels, second)
@@ -258,6 +259,17 @@ def test_a_stale_draft_raises_before_anything_changes(cells: Path) -> None:
     for change in (draft.undo, draft.redo):
         with pytest.raises(Outdated):
             change(draft.revision - 1)
+
+
+def test_a_mask_that_was_put_away_takes_no_edits(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "OPEN", 1)
+    space = Workspace(cells)
+    first = space.draft("a1")
+    first.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, first.revision)
+    space.draft("a2")
+    with pytest.raises(Outdated):
+        first.edit({"tool": "brush", "points": [[50, 30]], "radius": 3}, first.revision)
+    assert np.array_equal(space.draft("a1").labels, first.labels) and space.draft("a1") is not first
 
 
 # what is right is trained on
@@ -488,13 +500,6 @@ def test_outlines_do_not_break_at_the_borders_of_tiles() -> None:
     assert np.array_equal(whole, expected)
     filled = np.asarray(Image.open(io.BytesIO(label_tile(labels, 2, 0, 0, 0, filled=True))))
     assert (filled[..., 3] > 0).sum() == 15 * 15
-
-
-def test_the_cell_at_a_place_is_told(cells: Path, opened: Callable[[Path], Opened]) -> None:
-    client, *_ = opened(cells)
-    assert client.get("/api/images/a0/cell?x=20&y=3").json() == {"cell": 2}
-    assert client.get("/api/images/a0/cell?x=-3&y=99").json() == {"cell": 0}
-    assert client.get("/api/images/a0/cell").json() == {"cell": 0}
 
 
 # the command

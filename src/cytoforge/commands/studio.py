@@ -45,8 +45,11 @@ def studio(settings: Studio) -> Path:
             token = token_of(path / HIDDEN / "token")
             page = application(workspace, Tasks(workspace))
             app = Guard(page, hosts_of(settings.host, port), token, f"cytoforge-{port}")
-            address = f"http://{settings.host}:{port}/?token={token}"
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            address = f"http://{host}:{port}/?token={token}"
             print(f"{path}: the studio is open at {address}", flush=True)
+            if not workspace.names() and not workspace.foreign:
+                say([f"{settings.folder}: holds no images yet; drop them on the page"])
             say(["Close it with Ctrl-C; nothing is lost."])
             if settings.browser:
                 webbrowser.open(address)

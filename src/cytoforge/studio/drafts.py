@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells import edits
 from cytoforge.cells.edits import Change
-from cytoforge.cells.labels import compact
+from cytoforge.cells.labels import dense
 from cytoforge.cells.outlines import fill
 from cytoforge.data.files import explained, utf8
 from cytoforge.data.images import read_labels, write_labels
@@ -51,6 +52,7 @@ class Draft:
         self._undo: list[Change] = []
         self._redo: list[Change] = []
         self._timer: threading.Timer | None = None
+        self._closed = False
         if path.exists():
             stored = read_labels(path)
             if stored.shape != shape:
@@ -62,12 +64,14 @@ class Draft:
             change.apply(self.labels)
         if journal.exists():
             self._write()
+        self._areas: Counter[int] = Counter()  # of each cell, in pixels
+        self._count(self.labels, 1)
 
     @property
     def cells(self) -> int:
         """Number of cells."""
         with self.lock:
-            return int(np.count_nonzero(compact(self.labels.reshape(-1))[0]))
+            return sum(area > 0 for cell, area in self._areas.items() if cell)
 
     @property
     def undoable(self) -> tuple[bool, bool]:
@@ -117,6 +121,12 @@ class Draft:
             if self.journal.exists():
                 self._write()
 
+    def close(self) -> None:
+        """Write the mask file and take no more edits: whoever still has this draft opens the mask anew."""
+        with self.lock:
+            self.save()
+            self._closed = True
+
     def move(self, path: Path) -> None:
         """Keep the mask in another file from now on."""
         with self.lock:
@@ -130,7 +140,7 @@ class Draft:
         self.journal.unlink(missing_ok=True)
 
     def _expect(self, revision: int) -> None:
-        if revision != self.revision:
+        if self._closed or revision != self.revision:
             raise Outdated(f"the mask has changed since (revision {self.revision}, not {revision})")
 
     def _step(self, taken: list[Change], kept: list[Change], revision: int) -> Change | None:
@@ -148,12 +158,21 @@ class Draft:
         """Write a change to the journal, make it, and have the file written soon."""
         _append(self.journal, change)
         change.apply(self.labels)
+        self._count(change.before, -1)
+        self._count(change.after, 1)
         self.revision += 1
         if self._timer is not None:
             self._timer.cancel()
         self._timer = threading.Timer(WAIT, self.save)
         self._timer.daemon = True
         self._timer.start()
+
+    def _count(self, labels: NDArray[np.int32], sign: int) -> None:
+        """Add the areas of the cells of some labels to those known, or subtract them."""
+        cells, numbers = dense(labels)
+        counts = np.bincount(numbers.ravel(), minlength=len(cells))
+        for cell, count in zip(cells.tolist(), counts.tolist(), strict=True):
+            self._areas[cell] += sign * count
 
     def _forget(self) -> None:
         while len(self._undo) > 1 and sum(2 * change.after.nbytes for change in self._undo) > KEPT:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from cytoforge.cells.labels import dense
 from cytoforge.data.images import Normalisation, RowReader
 from cytoforge.report import id_colours
 
@@ -114,9 +115,9 @@ def label_tile(labels: NDArray[np.int32], levels: int, level: int, column: int, 
     shown = part > 0 if filled else (part > 0) & _edges(part)
     inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
     part, shown = part[inside], shown[inside]
-    ids, numbers = np.unique(part, return_inverse=True)
+    ids, numbers = dense(part)
     colours = np.zeros((*part.shape, 4), np.uint8)
-    colours[..., :3] = id_colours(ids)[numbers.reshape(part.shape)]
+    colours[..., :3] = id_colours(ids)[numbers]
     colours[..., 3] = np.where(shown, 255, 0)
     file = io.BytesIO()
     Image.fromarray(colours).save(file, "PNG", compress_level=1)

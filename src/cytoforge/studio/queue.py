@@ -24,7 +24,7 @@ State = Literal["waiting", "running", "done", "failed", "stopped"]
 Kind = Literal["segment", "train", "suggest", "import", "check"]
 WORKER = (sys.executable, "-m", "cytoforge.studio.worker")
 MOST = 200  # pieces of work that wait at most
-PERCENT = re.compile(r"(\d+)%")
+PERCENT = re.compile(r"^[a-z ]+ (\d+)%", re.MULTILINE)  # as `progress.Progress` writes it, for each tenth
 TAIL = 4000  # bytes of the end of a log that are read
 PATIENCE = 20.0  # s after which a process that was asked to stop is killed
 
@@ -198,13 +198,12 @@ class Queue:
     def _told(self, job: Job) -> dict[str, Any]:
         running = self._started.get(job.number)
         seconds = job.seconds + (time.monotonic() - running if running else 0.0)
-        share = 0.0
+        found = PERCENT.findall(self._log(job))
+        share = min(int(found[-1]) / 100, 1.0) if found else 0.0
         if job.state == "done":
             share = 1.0
-        elif job.kind == "train" and job.asked.get("minutes"):
-            share = min(seconds / (60 * float(job.asked["minutes"])), 0.99)
-        elif found := PERCENT.findall(self._log(job)):
-            share = min(int(found[-1]) / 100, 1.0)
+        elif job.kind == "train" and job.asked.get("minutes"):  # between two tenths by the clock
+            share = min(max(share, seconds / (60 * float(job.asked["minutes"]))), share + 0.1, 0.99)
         told = {key: value for key, value in asdict(job).items() if key != "command"}
         return {**told, "seconds": round(seconds, 1), "share": share}
 

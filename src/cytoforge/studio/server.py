@@ -130,12 +130,6 @@ class Studio:
         with draft.lock:
             return label_tile(draft.labels, levels, level, column, row, filled=kind == "fills")
 
-    def cell(self, name: str, x: float, y: float) -> dict[str, Any]:
-        """Return the number of the cell at a place, 0 for background."""
-        labels = self.workspace.draft(name).labels
-        inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
-        return {"cell": int(labels[int(y), int(x)]) if inside else 0}
-
     # changes
 
     def edit(self, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -264,10 +258,6 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         Route("/api/images", upload, methods=["POST"]),
         Route(name, get(lambda request: studio.image(request.path_params["name"]))),
         Route(f"{name}/{{kind}}/{{level:int}}/{{column:int}}/{{row:int}}", get(tile)),
-        Route(
-            f"{name}/cell",
-            get(lambda r: studio.cell(r.path_params["name"], *(float(r.query_params.get(k, -1)) for k in "xy"))),
-        ),
         Route(f"{name}/edits", post(lambda r, wanted: studio.edit(r.path_params["name"], wanted)), methods=["POST"]),
         Route(f"{name}/mark", post(lambda r, wanted: studio.mark(r.path_params["name"], wanted)), methods=["POST"]),
         Route("/api/jobs", post(lambda r, wanted: studio.work(wanted)), methods=["POST"]),

@@ -213,7 +213,7 @@ class Workspace:
                 shape = picture.shape[1], picture.shape[2]
                 self._drafts[name] = Draft(file, self._journal(name), shape)
                 for other in list(self._drafts)[:-OPEN]:
-                    self._drafts.pop(other).save()
+                    self._drafts.pop(other).close()
             self._drafts.move_to_end(name)
             self._cells[name] = self._drafts[name].cells
             return self._drafts[name]
