@@ -218,7 +218,7 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, capsys: pytest.
     (data / "masks" / "b.png").unlink()
     assert "no mask has the name of an image of" in said()
     write_labels(data / "masks" / "a.png", np.where(THREE_CELLS, 255, 0))
-    assert "a.png: all cells have one value" in said()
+    assert "one value (255) for 2 separate regions: a binary mask" in said()
     with pytest.raises(UserError, match=r"--out cells: is a table; give a name such as cells\.csv"):
         Measure(data, data, Path("cells"))
 

@@ -227,7 +227,7 @@ def test_the_base_model_segments_grey_and_rgb_images_of_a_folder(tmp_path: Path)
     (tmp_path / "images").mkdir()
     write_image(tmp_path / "images" / "grey.png", pixels)
     write_image(tmp_path / "images" / "colours.png", colours)
-    flags = ["--diameter", "16", "--threads", "1"]
+    flags = ["--diameter", "16", "--threads", "1", "--precision", "float32"]
     assert main(["segment", "base", str(tmp_path / "images"), "--out", str(tmp_path / "both"), *flags]) == 0
     alone = [str(tmp_path / "images" / "grey.png"), "--out", str(tmp_path / "alone")]
     assert main(["segment", "base", *alone, *flags]) == 0
