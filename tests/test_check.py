@@ -451,7 +451,7 @@ def test_fix_numbers_and_splits_in_a_copy(tmp_path: Path, capsys: pytest.Capture
     assert told.endswith(
         f"{copy}: 1 mask with one value for all cells, numbered by connected components: 16 cells; cells that "
         f"touch are one (binary)\n"
-        f"{copy}: 1 mask with cells in pieces: 1 id became 2 cells, and 1 stray piece background (pieces)\n"
+        f"{copy}: 1 mask with cells in pieces: 1 id became 2 cells and 1 stray piece became background (pieces)\n"
         f"{copy}: 1 mask that cannot be mended so, copied unchanged (smooth: {told.rpartition('smooth: ')[2]}"
     )
     assert told.endswith(f"{copy}: 1 mask copied unchanged\n")

@@ -35,14 +35,12 @@ class Done:
     def sentences(self) -> list[str]:
         """Say what was done to how many masks, and name some."""
         alone = f"with one value for all cells, numbered by connected components: {counted(self.cells, 'cell')}"
-        what = (
-            f"with cells in pieces: {counted(self.split, 'id')} became {counted(self.split + self.added, 'cell')}, and "
-            f"{counted(self.strays, 'stray piece')} background"
-        )
+        became = [f"{counted(self.split, 'id')} became {self.split + self.added} cells"] * bool(self.split)
+        became += [f"{counted(self.strays, 'stray piece')} became background"] * bool(self.strays)
         unchanged = self.masks - len(self.numbered) - len(self.apart) - len(self.left)
         return [
             *told("mask", self.numbered, f"{alone}; cells that touch are one"),
-            *told("mask", self.apart, what),
+            *told("mask", self.apart, f"with cells in pieces: {' and '.join(became)}"),
             *told("mask", self.left, "that cannot be mended so, copied unchanged"),
             f"{counted(unchanged, 'mask')} copied unchanged",
         ]
