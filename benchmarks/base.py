@@ -25,7 +25,7 @@ from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.task import run_task
 
 PARAMETERS = replace(SEGMENTATION["small"], target="depth", augmentation="wide", batch=8, average=0.999)
-STEPS = 14000
+STEPS = 25000
 KEPT = ("format", "command", "networks", "target", "scale", "resize", "normalisation", "tile", "parameters")
 """keys of config.json that go with the model; names of windows and folders do not"""
 LEARNED_FROM = (

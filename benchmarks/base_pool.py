@@ -177,7 +177,7 @@ def write(folder: Path, number: int, seed: int, held: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
-    parser.add_argument("--windows", type=int, default=6000)
+    parser.add_argument("--windows", type=int, default=9000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for part, count in (("val", given.windows // 25), ("train", given.windows)):

@@ -596,7 +596,7 @@ def test_four_views_are_the_default_where_cells_are_told_apart(
     )
     segment(Segment(run, images / "c.tif", tmp_path / "out", threads=1))
     assert record_of(tmp_path / "out")["views"] == views
-    assert Segmenter.load("base", threads=1).views == 1
+    assert Segmenter.load("base", threads=1).views == 4
 
 
 def test_masks_of_another_origin_are_not_replaced(toy: Toy, run: Path, images: Path, tmp_path: Path) -> None:

@@ -43,8 +43,7 @@ from cytoforge.progress import counted
 
 VIEWS = 4
 """mirror images of which a run's cells are the mean. A minute of training from five images of phase contrast gains 0.06
-in F at IoU 0.5 by it, and 2 views half as much; the base model, which has learned from all orientations, gains nothing
-(`benchmarks/few_labels/trials.md`)"""
+in F at IoU 0.5 by it, and 2 views half as much (`benchmarks/few_labels/trials.md`)"""
 BLOCK = 2048  # px at the run's scale: larger images are turned in parts of at most this side
 
 
@@ -121,9 +120,9 @@ class Segmenter(Loaded):
 
         `device` is auto, cpu, cuda or mps; `threads` is the number of CPU threads, all usable ones if None; `tile` is
         the side in pixels of tiles at the run's scale; `views` is the number of mirror images to average over, 1, 2 or
-        4, without it 4, but 1 for the base model and for cells as connected components, as in cGAN-Seg; `precision` is
-        float32 or bfloat16, which auto chooses where the processor has it. Raises UserError when run, device, tile or
-        precision do not serve.
+        4, without it 4, but 1 where cells are connected components, as in cGAN-Seg; `precision` is float32 or bfloat16,
+        which auto chooses where the processor has it. Raises UserError when run, device, tile or precision do not
+        serve.
         """
         opened, network = open_network(Path(run), "segmenter", device, threads)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
@@ -150,7 +149,7 @@ class Segmenter(Loaded):
             described.in_channels or 1,
             opened.fingerprint("segmenter", read),
             stored.diameter,
-            views or (VIEWS if stored.diameter is None and target.protocol == "instances" else 1),
+            views or (VIEWS if target.protocol == "instances" else 1),
             precision,
         )
 

@@ -37,8 +37,7 @@ class Segment(Reading):
     tile: Annotated[int, Field(ge=32, examples=[256])] | None = None
     """tile side in pixels at the run's scale; without it the size stored with the run"""
     views: Literal[1, 2, 4] | None = None
-    """average over so many mirror images of each image, for better cells in so many times the time; without it 4, for
-    base 1"""
+    """average over so many mirror images of each image, for better cells in so many times the time; without it 4"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of products: bfloat16 is over twice as fast where the processor has it, and changes some pixels in a thousand"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
