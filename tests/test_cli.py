@@ -55,7 +55,7 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
         ("train segmentatoin x", "perhaps cytoforge train segmentation is meant"),
         ("segmnt run images", "there is no command 'segmnt'; perhaps cytoforge segment is meant"),
         ("help scroe", "there is no command 'scroe'; perhaps cytoforge score is meant"),
-        ("frobnicate", "there is no command 'frobnicate'; there are demo, check, train,"),
+        ("frobnicate", "there is no command 'frobnicate'; there are demo, studio, check, train,"),
         ("train", "cytoforge train needs a second word: segmentation"),
         ("train segmentation x --out y --minutes -1", "--minutes -1: must be above 0, such as 10"),
         ("generate images r m --out y --keep 50", "--keep 50: must be above 0 and at most 1, such as 0.75"),
@@ -492,7 +492,8 @@ def test_any_console_shows_any_name(encoding: str, tiny_dataset: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [words for words in cli.COMMANDS if words not in ("cite", "demo", "weights list", "weights verify")]
+    "words",
+    [words for words in cli.COMMANDS if words not in ("cite", "demo", "studio", "weights list", "weights verify")],
 )
 def test_without_arguments_a_command_says_what_it_lacks(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.suppress(SystemExit):

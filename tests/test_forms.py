@@ -53,6 +53,11 @@ def test_cells_are_connected_numbered_and_not_tiny(
         assert areas[cell] >= SMALLEST
 
 
+def test_a_cell_whose_other_piece_the_frame_cuts_is_not_cut() -> None:
+    labels = draw_cells("elongated", (14, 19), 8.0, rng(1))  # a piece of 9 px in the middle was left of one cell
+    assert all(np.count_nonzero(labels == cell) >= SMALLEST for cell in inner_cells(labels))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_same_seed_same_cells_and_another_seed_others(form: Form) -> None:
     first, again, other = (draw_cells(form, (128, 96), 15.0, rng(seed)) for seed in (1, 1, 2))

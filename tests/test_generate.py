@@ -272,9 +272,9 @@ def test_who_reads_at_the_scale_of_the_run_reads_paintings_as_they_are(
     assert image.shape[1:] == written.shape
     shapes = []
 
-    def recorded(network: Any, rows: Any, shape: tuple[int, int], side: int) -> Any:
+    def recorded(network: Any, rows: Any, shape: tuple[int, int], side: int, views: int) -> Any:
         shapes.append(shape)
-        return tiling.probability_rows(network, rows, shape, side)
+        return tiling.probability_rows(network, rows, shape, side, views)
 
     monkeypatch.setattr("cytoforge.inference.segmenter.probability_rows", recorded)
     segment(Segment(run, tmp_path / "out", tmp_path / "found", threads=1))
@@ -541,7 +541,6 @@ def test_published_weights_paint(masks: Path, tmp_path: Path) -> None:
 def test_binary_masks_are_painted_on_where_cells_are_not_told_apart(tmp_path: Path) -> None:
     numbered = squares()
     write_labels(tmp_path / "masks" / "a.png", np.minimum(numbered, 1))
-    (tmp_path / "masks" / "b.jpg").write_bytes(b"x")
     generate(settings_of(write_run(tmp_path / "run", kind="mask"), tmp_path / "masks", tmp_path / "out"))
     telling = write_run(tmp_path / "telling", kind="instances", in_channels=3)
     with pytest.raises(UserError, match=r"a\.png: one value \(1\) for .* regions: a binary mask; number the cells"):

@@ -84,7 +84,7 @@ def test_masks_beside_them_are_not_read_and_sizes_are_those_of_the_training(tiny
 
 
 def test_images_that_cannot_be_learned_from_are_refused(tiny_dataset: Path, tmp_path: Path) -> None:
-    write_image(tmp_path / "rgb" / "a.png", np.zeros((3, 40, 40), np.uint8))
+    write_image(tmp_path / "rgb" / "a.png", np.arange(4800, dtype=np.uint16).reshape(3, 40, 40))
     with pytest.raises(UserError, match=r"rgb: has images of 3 channels, .*tiny of 1; convert them"):
         opened(Data(path=tiny_dataset, unlabelled=tmp_path / "rgb"))
     (held,) = open_data(Data(path=tiny_dataset), 0).held

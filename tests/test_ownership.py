@@ -734,7 +734,7 @@ def test_a_folder_of_images_can_be_its_own_out(
     images: Path,  # noqa: F811
 ) -> None:
     before = files(images)
-    config = Segment(run, images, images, threads=1)
+    config = Segment(run, images, images, threads=1, views=1)
     segment(config)
     assert toy.calls == 3
     segment(config)
@@ -742,7 +742,7 @@ def test_a_folder_of_images_can_be_its_own_out(
     write_image(images / "d.png", (np.random.default_rng(0).random((1, 60, 60)) * 200).astype(np.uint8))
     segment(config)
     assert toy.calls == 4
-    segment(Segment(run, images, images, threads=1, overwrite=True))
+    segment(Segment(run, images, images, threads=1, views=1, overwrite=True))
     assert toy.calls == 8
     assert files(images).items() >= before.items()
     # to other commands: a dataset whose images lie directly in it
@@ -757,13 +757,13 @@ def test_the_users_files_beside_masks_outlive_overwrite(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    segment(Segment(run, images, out, threads=1))
+    segment(Segment(run, images, out, threads=1, views=1))
     mine = put(out, "notes.txt", "masks/drawn.tif", "masks/old/a.png", ".unfinished/notes", "images/z.png")
-    segment(Segment(write_run(tmp_path / "other"), images, out, threads=1, overwrite=True))
+    segment(Segment(write_run(tmp_path / "other"), images, out, threads=1, views=1, overwrite=True))
     assert files(out).items() >= mine.items() and toy.calls == 6
     (out / MANIFEST).unlink()
     before = files(out)
     for overwrite in (False, True):
         with pytest.raises(UserError, match="without a list of the files that were written"):
-            segment(Segment(run, images, out, threads=1, overwrite=overwrite))
+            segment(Segment(run, images, out, threads=1, views=1, overwrite=overwrite))
     assert files(out) == before

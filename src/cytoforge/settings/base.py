@@ -80,7 +80,9 @@ def brief(kind: Any) -> tuple[Any, int]:
         return kind, 0
     hints = get_type_hints(kind, include_extras=True)
     given = [name for name in hidden if fields[name].default is not dataclasses.MISSING]
-    content: dict[str, Any] = {name: fields[name].default for name in given}
+    content: dict[str, Any] = {
+        name: dataclasses.field(default=fields[name].default, kw_only=fields[name].kw_only) for name in given
+    }
     content["__annotations__"] = {name: Annotated[hints[name], Suppress] for name in hidden}
     return command(type(kind.__name__, (kind,), {"__doc__": kind.__doc__, **content})), len(hidden)
 

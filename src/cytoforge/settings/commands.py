@@ -223,12 +223,12 @@ class Check(Reading):
 
     data: Positional[Present]
     """dataset or movie folder"""
+    sequence: UseAppendAction[tuple[str, ...]] = ()
+    """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
     fix: ResultFolder | None = None
     """write a copy in which binary masks are numbered and cells in pieces split; DATA stays as it is"""
     overwrite: bool = False
     """with --fix: replace an existing copy"""
-    sequence: UseAppendAction[tuple[str, ...]] = ()
-    """sequence of a movie folder to look at, such as 01 (repeatable); all without it"""
     json: bool = False
     """print findings as JSON"""
 

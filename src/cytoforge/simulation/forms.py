@@ -113,7 +113,10 @@ class _Plane:
         count = 0
         for number, window in boxes(labels).items():
             cell = largest_piece(labels[window] == number)
-            cut = any(s.start == 0 or s.stop == n for s, n in zip(window, self.frame, strict=True))
+            cut = any(
+                (s.start == 0 and cell.take(0, axis).any()) or (s.stop == n and cell.take(-1, axis).any())
+                for axis, (s, n) in enumerate(zip(window, self.frame, strict=True))
+            )
             if cut or np.count_nonzero(cell) >= SMALLEST:
                 count += 1
                 found[window][cell] = count

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -156,6 +156,8 @@ class SegmentationTask(Task):
             network_of = {"": kept, **rivals}
             cells = {name: partial(segmented, {"segmenter": network}) for name, network in network_of.items()}
             found, labels = look(data, cells, scored)
+            if training.data.resize is not None:  # sizes in images of other shapes say nothing of the scale
+                found = replace(found, diameters=())
             chosen = spread([one.f_score[0] for one in found.validation], len(RANKS))
             ranks = RANKS if len(chosen) == len(RANKS) else ("",) * len(chosen)
             samples = [
