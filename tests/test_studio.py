@@ -1,6 +1,7 @@
 """The studio's server: what it keeps, whom it answers, what it refuses, and that no edit is lost."""
 
 import contextlib
+import errno
 import io
 import json
 import sys
@@ -176,6 +177,58 @@ def test_a_line_of_the_journal_that_a_kill_cut_off_is_left_out(cells: Path) -> N
     again.save()
 
 
+def test_edits_after_one_that_the_disk_had_no_room_for_are_kept(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = Workspace(cells).draft("a1")
+    draft.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, draft.revision)
+    before = draft.journal.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drafts.os, "fsync", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            draft.edit({"tool": "brush", "points": [[50, 30]], "radius": 3}, draft.revision)
+    assert draft.journal.read_bytes() == before and draft.cells == 1
+    draft.journal.write_bytes(before + b'{"top": 1, "left"')  # as where not even that can be taken back
+    draft.edit({"tool": "brush", "points": [[20, 50]], "radius": 3}, draft.revision)
+    again = Draft(draft.path, draft.journal, (64, 64))
+    assert np.array_equal(again.labels, draft.labels)
+    draft.save()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"top": 0}',
+        b'{"top": 0, "left": 0, "shape": [4], "labels": "eJxjZGBgYETCAAA4AAU="}',
+        b'{"top": 0.5, "left": 0, "shape": [1, 1], "labels": "eJxjZGBgAAAACAAC"}',
+        b'{"top": 0, "left": 64, "shape": [1, 1], "labels": "eJxjZGBgAAAACAAC"}',
+        b'{"top": 0, "left": 0, "shape": [1, 1], "labels": "eJz7////fwAJ+gP9"}',
+        b'{"top": 0, "left": 0, "shape": [1, 1], "labels": "eJz7"}',
+    ],
+)
+def test_lines_of_a_journal_that_are_no_edits_are_put_aside_and_told(line: bytes, cells: Path) -> None:
+    space = Workspace(cells)
+    draft = space.draft("a1")
+    draft.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, draft.revision)
+    damaged = line + b"\n" + draft.journal.read_bytes()
+    draft.journal.write_bytes(damaged)
+    again = Workspace(space.path)
+    assert np.array_equal(again.draft("a1").labels, draft.labels)
+    assert (space.drafts / "a1.journal.damaged").read_bytes() == damaged and not draft.journal.exists()
+    assert ["1 line could not be read" in note for note in again.notes] == [True]
+    draft.save()
+
+
+def test_a_folder_in_the_place_of_a_journal_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.journal").mkdir()
+    with pytest.raises(UserError, match=r"a\.journal: is a folder, no file; move it elsewhere"):
+        Draft(tmp_path / "a.tif", tmp_path / "a.journal", (9, 9))
+
+
 def test_edits_are_written_to_the_mask_file_a_moment_later(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drafts, "WAIT", 0.01)
     draft = Workspace(cells).draft("a1")
@@ -270,6 +323,21 @@ def test_a_mask_that_was_put_away_takes_no_edits(cells: Path, monkeypatch: pytes
     with pytest.raises(Outdated):
         first.edit({"tool": "brush", "points": [[50, 30]], "radius": 3}, first.revision)
     assert np.array_equal(space.draft("a1").labels, first.labels) and space.draft("a1") is not first
+
+
+def test_a_png_mask_whose_numbers_grow_too_large_becomes_a_tiff(cells: Path) -> None:
+    mask = cells / "masks" / "a0.png"
+    (cells / "masks" / "a0.tif").unlink()
+    write_labels(mask, np.where(squares() == 1, 2**16 - 1, squares()))
+    space = Workspace(cells)
+    draft = space.draft("a0")
+    wanted = draft.edit({"tool": "outline", "points": [[61, 61], [64, 61], [64, 64], [61, 64]]}, draft.revision)
+    assert wanted is not None
+    space.save()
+    assert [file.name for file in (space.path / "masks").iterdir()] == ["a0.tif"]
+    (space.path / "masks" / "a0.png").write_bytes(mask.read_bytes())  # as after a kill between the two
+    again = Workspace(space.path).draft("a0")
+    assert again.labels.max() == 2**16 and np.array_equal(again.labels, draft.labels)
 
 
 # what is right is trained on

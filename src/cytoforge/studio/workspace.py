@@ -28,7 +28,7 @@ from cytoforge.data.pairing import BESIDE
 from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
-from cytoforge.studio.drafts import Draft
+from cytoforge.studio.drafts import DAMAGED, Draft
 from cytoforge.studio.pictures import Pyramid
 
 BY = "cytoforge studio"
@@ -211,7 +211,8 @@ class Workspace:
                 file = self._mask_file(self.path / "masks", name) or self._mask_file(self.drafts, name)
                 file = file or self.drafts / f"{name}.tif"
                 shape = picture.shape[1], picture.shape[2]
-                self._drafts[name] = Draft(file, self._journal(name), shape)
+                draft = self._drafts[name] = Draft(file, self._journal(name), shape)
+                self.notes += [draft.note] if draft.note else []
                 for other in list(self._drafts)[:-OPEN]:
                     self._drafts.pop(other).close()
             self._drafts.move_to_end(name)
@@ -269,7 +270,8 @@ class Workspace:
         return self.drafts / f"{name}.journal"
 
     def _mask_file(self, folder: Path, name: str) -> Path | None:
-        return next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()), None)
+        endings = (".tif", *SUFFIXES)  # a PNG beside a TIFF is what a kill left of before
+        return next((path for suffix in endings if (path := folder / f"{name}{suffix}").exists()), None)
 
     # runs
 
@@ -301,7 +303,7 @@ def safe_name(name: str) -> str:
     """
     text = unicodedata.normalize("NFC", name.replace("/", "_").replace("\\", "_"))
     kept = UNSAFE.sub("_", text).strip(" ._")
-    if not kept or is_too_long(f".{kept}.journal.part"):
+    if not kept or is_too_long(f"{kept}.journal{DAMAGED}"):
         raise UserError(f"{name[:60]!r}: cannot be the name of an image; rename it")
     return kept
 
