@@ -14,12 +14,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from conftest import picture, squares
 from cytoforge.commands import studio as commands
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import encode_image, encode_labels, read_labels, write_image, write_labels
+from cytoforge.data.images import encode_image, encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
 from cytoforge.studio import drafts, pictures, server, workspace
@@ -134,6 +135,7 @@ def wait(client: httpx.Client, number: int = 1) -> dict[str, Any]:
         (".hidden", "hidden"),
         ("a\0b\n<script>", "a_b_script"),
         ("Zelle ä", "Zelle ä"),
+        ("a.ome", "a"),
     ],
 )
 def test_names_of_files_hold_nothing_but_a_name(name: str, safe: str) -> None:
@@ -289,6 +291,9 @@ def test_two_pages_do_not_overwrite_each_other(cells: Path, opened: Callable[[Pa
         {"tool": "brush", "points": [[1, 1]], "radius": "x"},
         {"tool": "brush", "points": [[0, 0]] * 20_001},
         {"tool": "rm -rf", "points": [[1, 1]]},
+        {"tool": {}, "points": [[1, 1]]},
+        {"tool": "brush", "points": [[1, {}]]},
+        {"tool": "brush", "points": [[1, 10**400]]},
     ],
 )
 def test_what_is_no_edit_is_refused(wanted: dict[str, Any]) -> None:
@@ -396,7 +401,8 @@ def test_only_those_who_know_the_printed_address_are_answered(cells: Path, opene
 
 
 @pytest.mark.parametrize(
-    "headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"origin": ""}, {"x-cytoforge": ""}]
+    "headers",
+    [{"origin": origin} for origin in ("http://evil.example", "http://[bad", "null", "")] + [{"x-cytoforge": ""}],
 )
 def test_only_its_own_page_changes_anything(
     headers: dict[str, str], cells: Path, opened: Callable[[Path], Opened]
@@ -518,6 +524,44 @@ def test_images_are_brought_in_and_looked_at_first(cells: Path, opened: Callable
     assert space.status("b") == "done"
     assert "kept" in client.post("/api/images?part=masks&name=b.png", content=mask).json()["error"]
     assert "no image of this name" in client.post("/api/images?part=masks&name=z.png", content=mask).json()["error"]
+
+
+def test_images_of_all_kinds_keep_their_names_and_masks_when_the_studio_is_opened_again(
+    cells: Path, opened: Callable[[Path], Opened]
+) -> None:
+    client, space, *_ = opened(cells)
+    array = io.BytesIO()
+    np.save(array, picture(squares())[0])
+    content = {".tif": encode_image(Path("b.tif"), picture(squares())), ".npy": array.getvalue()}
+    for name in ("x.ome.tif", "v.npy"):
+        assert client.post(f"/api/images?name={name}", content=content[Path(name).suffix]).status_code == 200
+    assert "already" in client.post("/api/images?name=x.tif", content=content[".tif"]).json()["error"]
+    assert client.post("/api/images?part=masks&name=v.npy", content=content[".npy"]).json() == {"name": "v"}
+    for name in ("x", "v"):
+        brush(client, name, client.get(f"/api/images/{name}").json()["revision"], [20, 20])
+        client.post(f"/api/images/{name}/mark", json={"done": True})
+    again = Workspace(space.path)
+    assert again.names() == ["a0", "a1", "a2", "v", "x"] and again.done() == ["a0", "v", "x"] and again.notes == []
+    assert np.array_equal(read_image(again.picture("v").path), picture(squares()))
+    assert [item.name for item in Dataset.open(space.path).pairs().items] == ["a0", "v", "x"]
+
+
+def test_images_that_cannot_be_listed_are_told(cells: Path) -> None:
+    folder = Workspace(cells).path / "images"
+    write_image(folder / "a1.ome.tif", picture(squares()))
+    np.save(folder / "v.npy", picture(squares())[0])
+    again = Workspace(folder.parent)
+    assert again.names() == ["a0", "a1", "a2"] and len(again.notes) == 2
+    assert "v.npy" in again.notes[0] and "a1.tif: left out, as a1.ome.tif has the same name" in again.notes[1]
+
+
+def test_a_file_that_was_cut_off_is_refused(cells: Path, opened: Callable[[Path], Opened]) -> None:
+    client, space, *_ = opened(cells)
+    noise = np.random.default_rng(0).integers(0, 255, (2000, 300), np.uint8)
+    stored = io.BytesIO()
+    tifffile.imwrite(stored, noise, rowsperstrip=50)
+    answer = client.post("/api/images?name=c.tif", content=stored.getvalue()[: noise.size // 2])
+    assert answer.status_code == 422 and space.names() == ["a0", "a1", "a2"]
 
 
 # pictures

@@ -201,7 +201,10 @@ def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
     given = wanted.get("points")
     if not isinstance(given, list) or not 0 < len(given) <= MAX_POINTS:
         raise ValueError(f"an edit has 1 to {MAX_POINTS} points")
-    points = np.array(given, np.float64)
+    try:
+        points = np.array(given, np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError("the points of an edit are numbers") from error
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all() or np.abs(points).max() > 1e7:
         raise ValueError("the points of an edit are pairs of numbers within reach")
     if not isinstance(radius, int | float) or not 0 < radius <= MAX_RADIUS:
@@ -218,7 +221,7 @@ def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
         begun = 0 if tool == "outline" else _at(labels, line[0])
         return edits.draw(labels, region, begun or next(edits.free_numbers(labels)))
     others = {"eraser": edits.erase, "delete": edits.delete, "fill": edits.fill_holes}
-    if tool not in others:
+    if not isinstance(tool, str) or tool not in others:
         raise ValueError(f"there is no tool {tool!r:.40}")
     return others[tool](labels, region)
 

@@ -20,10 +20,11 @@ from typing import Any, Literal
 
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import is_too_long, make_folder, read_json, write_json
-from cytoforge.data.formats import SUFFIXES, by_stem, image_files
-from cytoforge.data.images import read_header, read_labels, write_labels
+from cytoforge.data.formats import PICTURES, PRIMARY, SUFFIXES, image_files, image_name
+from cytoforge.data.images import read_header, read_image, read_labels, write_image, write_labels
 from cytoforge.data.interchange import other_format
 from cytoforge.data.label_check import check_label_files
+from cytoforge.data.left_out import left_out
 from cytoforge.data.pairing import BESIDE
 from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
@@ -38,6 +39,7 @@ PROPOSALS = {"cytoforge suggest", "segment"}  # that wrote masks to be corrected
 OPEN = 4  # images and drafts that are kept in memory
 MAX_IMAGES = 5000
 UNSAFE = re.compile(r"[^\w .()\[\]+-]+")
+ENDED = re.compile(r"(\.ome|[ ._])+$")  # what no name of an image ends in, so that its file gives the same name
 Status = Literal["empty", "draft", "done"]
 
 
@@ -73,8 +75,10 @@ class Workspace:
             make_folder(part)
         if not (self.path / INFO).exists():
             write_json(self.path / INFO, {"written_by": "cytoforge", "by": BY, "source": source.resolve().name})
-        for name, file in by_stem(image_files(self.path / "images")).items():
-            self._list(name, file)
+        files = image_files(self.path / "images")
+        self.notes += left_out(self.path / "images", files)
+        for file in files:
+            self._list(image_name(file), file)
         if source != self.path and source.exists():
             self.take(source)
 
@@ -107,7 +111,10 @@ class Workspace:
             return self._pyramids[name]
 
     def add(self, file: Path, name: str) -> Picture:
-        """Link or copy an image into the studio under a name made of `name`; raises UserError when it is no image."""
+        """Link or copy an image into the studio under a name made of `name`, or convert it to TIFF; return it.
+
+        What a folder of images does not list beside PNG and TIFF is converted. Raises UserError when it is no image.
+        """
         with self._lock:
             if len(self._pictures) >= MAX_IMAGES:
                 raise UserError(f"{self.path}: holds {MAX_IMAGES} images already; open another studio for more")
@@ -115,8 +122,13 @@ class Workspace:
             stem = safe_name(name)
             if stem in self._pictures:
                 raise UserError(f"{name}: there is an image of this name already; rename it")
-            target = self.path / "images" / f"{stem}{file.suffix.lower()}"
-            link(file, target)
+            suffix = file.suffix.lower()
+            target = self.path / "images" / f"{stem}{suffix}"
+            if suffix in (*PRIMARY, *PICTURES):
+                link(file, target)
+            else:
+                target = target.with_suffix(".tif")
+                write_image(target, read_image(file))
             self._pictures[stem] = Picture(stem, target, shape)
             return self._pictures[stem]
 
@@ -183,12 +195,15 @@ class Workspace:
             self.notes.append(f"{error} (the image is here without it)")
             return
         folder = self.drafts if proposed else self.path / "masks"
-        if mask.suffix.lower() == ".zarr":
-            write_labels(folder / f"{picture.name}.tif", labels)
-        else:
+        if mask.suffix.lower() in (".png", ".tif", ".tiff"):
             link(mask, folder / f"{picture.name}{mask.suffix.lower()}")
+        else:
+            write_labels(folder / f"{picture.name}.tif", labels)
 
     def _list(self, name: str, file: Path) -> None:
+        if name in self._pictures:
+            self.notes.append(f"{file}: left out, as {self._pictures[name].path.name} has the same name; rename it")
+            return
         try:
             self._pictures[name] = Picture(name, file, read_header(file)[0])
         except UserError as error:
@@ -297,12 +312,12 @@ def studio_of(source: Path) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name without ending made of any text: no folders, nothing hidden, not too long.
+    """Return a file name without ending made of any text: no folders, nothing hidden, no .ome at its end, not too long.
 
     Raises UserError when nothing is left of it.
     """
     text = unicodedata.normalize("NFC", name.replace("/", "_").replace("\\", "_"))
-    kept = UNSAFE.sub("_", text).strip(" ._")
+    kept = ENDED.sub("", UNSAFE.sub("_", text).lstrip(" ._"))
     if not kept or is_too_long(f"{kept}.journal{DAMAGED}"):
         raise UserError(f"{name[:60]!r}: cannot be the name of an image; rename it")
     return kept
