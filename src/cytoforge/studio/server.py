@@ -70,7 +70,7 @@ class Studio:
             "runs": [self._run(path) for path in space.runs()],
             "base": BASE.is_dir(),
             "foreign": space.foreign,
-            "notes": space.notes,
+            "notes": [*space.notes, *self.tasks.queue.notes],
             "jobs": self.tasks.queue.jobs(),
         }
 
