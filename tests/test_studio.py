@@ -23,7 +23,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
-from cytoforge.studio import drafts, pictures, server, workspace
+from cytoforge.studio import drafts, pictures, server, tasks, workspace
 from cytoforge.studio.drafts import Draft, Outdated, edited
 from cytoforge.studio.guard import hosts_of, token_of
 from cytoforge.studio.pictures import Channel, Pyramid, label_tile
@@ -375,6 +375,36 @@ def test_found_cells_are_a_proposal_that_spares_what_was_drawn(cells: Path) -> N
     draft.undo(draft.revision)
     assert np.array_equal(draft.labels, squares(side=8))
     space.save()
+
+
+def test_masks_that_are_as_a_model_found_them_are_told_beside_the_verdict(
+    cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Workspace(cells)
+    found = cells.parent / "found.tif"
+    write_labels(found, squares(side=8))
+    for name in ("a1", "a2"):
+        space.propose(name, found, replace=False)
+        space.mark(name, done=True)
+    assert space.as_found(["a0", "a1", "a2"]) == 2
+    assert tasks._repeated(2, 3).startswith(" The cells of 2 of 3 finished images are as a model found them; ")
+    draft = space.draft("a1")
+    draft.edit({"tool": "delete", "points": [[5, 5]]}, draft.revision)
+    assert space.as_found(["a0", "a1", "a2"]) == 1 and tasks._repeated(1, 3) == ""
+    space.mark("a1", done=False)
+    work = tasks.Tasks(space)
+    monkeypatch.setattr(work.queue, "_start", None)  # nothing is trained here
+    try:
+        assert work.train(1, "base").asked["as_found"] == 1
+    finally:
+        work.queue.close()
+
+
+def test_masks_that_cytoforge_found_before_count_as_found(cells: Path) -> None:
+    (cells / "segment.json").write_text(json.dumps({"command": "segment"}))
+    space = Workspace(cells)
+    space.mark("a0", done=True)
+    assert space.as_found(["a0"]) == 1
 
 
 # whom it answers

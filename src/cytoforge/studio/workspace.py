@@ -4,9 +4,11 @@ FOLDER-studio/
   dataset.json  images/  masks/       what is trained on: masks that somebody has said are right
   run-1/ run-2/ ...                   trained runs
   .studio/drafts/  .studio/jobs/      masks in work, the queue
+  .studio/found/                      what a model has found, as a hash of the labels of each image
 Nothing is ever written into the folder that the studio was opened on.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -18,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import is_too_long, make_folder, read_json, write_json
+from cytoforge.data.files import is_too_long, make_folder, read_json, write_bytes, write_json
 from cytoforge.data.formats import PICTURES, PRIMARY, SUFFIXES, image_files, image_name
 from cytoforge.data.images import read_header, read_image, read_labels, write_image, write_labels
 from cytoforge.data.interchange import other_format
@@ -168,6 +173,7 @@ class Workspace:
         info = {key: value for key, value in dataset.info.items() if key in ("pixel_size", "limits", "channels")}
         if info:
             write_json(self.path / INFO, {**info, **read_info(self.path)})
+        found = _is_found(dataset)
         proposed, note = _proposed(dataset)
         self.notes += [note] if note else []
         added = 0
@@ -182,10 +188,10 @@ class Workspace:
                 continue
             added += 1
             if item.mask is not None:
-                self._take_mask(picture, item.mask, proposed)
+                self._take_mask(picture, item.mask, proposed, found=found)
         return added
 
-    def _take_mask(self, picture: Picture, mask: Path, proposed: bool) -> None:
+    def _take_mask(self, picture: Picture, mask: Path, proposed: bool, *, found: bool = False) -> None:
         try:
             labels = read_labels(mask)
             if labels.shape != picture.shape[1:]:
@@ -194,6 +200,8 @@ class Workspace:
         except UserError as error:
             self.notes.append(f"{error} (the image is here without it)")
             return
+        if found:
+            self._found(picture.name, labels)
         folder = self.drafts if proposed else self.path / "masks"
         if mask.suffix.lower() in (".png", ".tif", ".tiff"):
             link(mask, folder / f"{picture.name}{mask.suffix.lower()}")
@@ -256,8 +264,27 @@ class Workspace:
             draft = self.draft(name)
             if self.status(name) == "done" or (draft.cells and not replace):
                 return False
-            draft.replace(read_labels(mask))
+            labels = read_labels(mask)
+            draft.replace(labels)
+            self._found(name, labels)
             return True
+
+    def _found(self, name: str, labels: NDArray[np.int32]) -> None:
+        """Note that a model has found these labels of an image."""
+        write_bytes(self._found_file(name), _hash(labels).encode())
+
+    def _found_file(self, name: str) -> Path:
+        return self.hidden / "found" / name
+
+    def as_found(self, names: list[str]) -> int:
+        """Return how many of these images have a finished mask that is just as a model has found it."""
+        self.save()
+        masks = ((name, self._mask_file(self.path / "masks", name)) for name in names)
+        return sum(
+            self._found_file(name).exists() and self._found_file(name).read_text() == _hash(read_labels(mask))
+            for name, mask in masks
+            if mask
+        )
 
     def save(self) -> None:
         """Write all drafts."""
@@ -344,12 +371,22 @@ def _link_file(source: Any, target: Any) -> None:
         shutil.copyfile(source, target)
 
 
+def _hash(labels: NDArray[np.int32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels, np.int32).tobytes()).hexdigest()
+
+
+def _is_found(dataset: Dataset) -> bool:
+    """Tell whether cytoforge has found the masks of a dataset."""
+    record = dataset.path / "segment.json"
+    found = record.is_file() and read_json(record).get("command") in PROPOSALS
+    return found or made_by(dataset.info) in PROPOSALS
+
+
 def _proposed(dataset: Dataset) -> tuple[bool, str]:
     """Tell whether the masks of a dataset are proposals to correct, and why they are none to learn from, if so."""
     masks = [item.mask for item in dataset.items if item.mask]
     folder = dataset.path
-    record = folder / "segment.json"
-    if made_by(dataset.info) in PROPOSALS or (record.is_file() and read_json(record).get("command") in PROPOSALS):
+    if _is_found(dataset):
         return True, f"{folder}: {counted(len(masks), 'mask')} were found by cytoforge; look at them before training"
     try:
         check_label_files(masks)
