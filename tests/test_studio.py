@@ -506,6 +506,7 @@ def test_channels_that_make_no_sense_are_refused(channels: str, cells: Path, ope
         ({"kind": "segment", "images": ["a0"]}, 422),
         ({"kind": "segment", "images": ["a1"], "model": "../../run"}, 422),
         ({"kind": "segment", "images": ["a1"], "diameter": "30; rm"}, 400),
+        ({"kind": "segment", "images": ["a1"], "diameter": 10**400}, 400),
         ({"kind": "train", "minutes": 0}, 422),
         ({"kind": "train", "minutes": 1e9}, 422),
         ({"kind": "train"}, 400),

@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from cytoforge.data.files import is_number
 from cytoforge.data.formats import SUFFIXES, image_files, image_name
 from cytoforge.data.images import RowReader, strips
 from cytoforge.data.run import Run
@@ -355,7 +356,7 @@ def _channels(text: str) -> list[Channel]:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise ValueError("a number is missing")
     return value
 
