@@ -97,6 +97,18 @@ def test_split_cuts_along_a_line_and_loses_no_pixel() -> None:
     assert split(labels(BAR), [(1.5, 0.5), (1.5, 3.5)]) is None  # ends inside
 
 
+def test_new_cells_get_free_numbers_also_where_the_largest_is_taken() -> None:
+    last = 2**31 - 1
+    bar = np.where(labels(BAR) == 1, np.int32(last), np.int32(0))
+    cut = split(bar, [(-1, 3), (5, 3)])
+    assert cut is not None and np.unique(cut.after).tolist() == [1]
+    bar[0, 0], bar[0, 6] = 1, 3
+    cut = erase(bar, Region(1, 3, np.ones((2, 1), bool)))
+    assert cut is not None
+    cut.apply(bar)
+    assert np.unique(bar).tolist() == [0, 1, 2, 3, last]
+
+
 def test_fill_closes_what_a_cell_encloses() -> None:
     ring = "11111\n1...1\n1.2.1\n1...1\n11111"
     expected = labels("11111\n11111\n11211\n11111\n11111")

@@ -1,6 +1,7 @@
 """The studio's server: what it keeps, whom it answers, what it refuses, and that no edit is lost."""
 
 import contextlib
+import errno
 import io
 import json
 import sys
@@ -13,15 +14,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from conftest import picture, squares
 from cytoforge.commands import studio as commands
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import encode_image, encode_labels, read_labels, write_image, write_labels
+from cytoforge.data.images import encode_image, encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
-from cytoforge.studio import drafts, pictures, server, workspace
+from cytoforge.studio import drafts, pictures, server, tasks, workspace
 from cytoforge.studio.drafts import Draft, Outdated, edited
 from cytoforge.studio.guard import hosts_of, token_of
 from cytoforge.studio.pictures import Channel, Pyramid, label_tile
@@ -133,6 +135,7 @@ def wait(client: httpx.Client, number: int = 1) -> dict[str, Any]:
         (".hidden", "hidden"),
         ("a\0b\n<script>", "a_b_script"),
         ("Zelle ä", "Zelle ä"),
+        ("a.ome", "a"),
     ],
 )
 def test_names_of_files_hold_nothing_but_a_name(name: str, safe: str) -> None:
@@ -174,6 +177,58 @@ def test_a_line_of_the_journal_that_a_kill_cut_off_is_left_out(cells: Path) -> N
     assert np.array_equal(Draft(draft.path, draft.journal, (64, 64)).labels, draft.labels)
     draft.save()
     again.save()
+
+
+def test_edits_after_one_that_the_disk_had_no_room_for_are_kept(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = Workspace(cells).draft("a1")
+    draft.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, draft.revision)
+    before = draft.journal.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drafts.os, "fsync", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            draft.edit({"tool": "brush", "points": [[50, 30]], "radius": 3}, draft.revision)
+    assert draft.journal.read_bytes() == before and draft.cells == 1
+    draft.journal.write_bytes(before + b'{"top": 1, "left"')  # as where not even that can be taken back
+    draft.edit({"tool": "brush", "points": [[20, 50]], "radius": 3}, draft.revision)
+    again = Draft(draft.path, draft.journal, (64, 64))
+    assert np.array_equal(again.labels, draft.labels)
+    draft.save()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"top": 0}',
+        b'{"top": 0, "left": 0, "shape": [4], "labels": "eJxjZGBgYETCAAA4AAU="}',
+        b'{"top": 0.5, "left": 0, "shape": [1, 1], "labels": "eJxjZGBgAAAACAAC"}',
+        b'{"top": 0, "left": 64, "shape": [1, 1], "labels": "eJxjZGBgAAAACAAC"}',
+        b'{"top": 0, "left": 0, "shape": [1, 1], "labels": "eJz7////fwAJ+gP9"}',
+        b'{"top": 0, "left": 0, "shape": [1, 1], "labels": "eJz7"}',
+    ],
+)
+def test_lines_of_a_journal_that_are_no_edits_are_put_aside_and_told(line: bytes, cells: Path) -> None:
+    space = Workspace(cells)
+    draft = space.draft("a1")
+    draft.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, draft.revision)
+    damaged = line + b"\n" + draft.journal.read_bytes()
+    draft.journal.write_bytes(damaged)
+    again = Workspace(space.path)
+    assert np.array_equal(again.draft("a1").labels, draft.labels)
+    assert (space.drafts / "a1.journal.damaged").read_bytes() == damaged and not draft.journal.exists()
+    assert ["1 line could not be read" in note for note in again.notes] == [True]
+    draft.save()
+
+
+def test_a_folder_in_the_place_of_a_journal_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.journal").mkdir()
+    with pytest.raises(UserError, match=r"a\.journal: is a folder, no file; move it elsewhere"):
+        Draft(tmp_path / "a.tif", tmp_path / "a.journal", (9, 9))
 
 
 def test_edits_are_written_to_the_mask_file_a_moment_later(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +291,9 @@ def test_two_pages_do_not_overwrite_each_other(cells: Path, opened: Callable[[Pa
         {"tool": "brush", "points": [[1, 1]], "radius": "x"},
         {"tool": "brush", "points": [[0, 0]] * 20_001},
         {"tool": "rm -rf", "points": [[1, 1]]},
+        {"tool": {}, "points": [[1, 1]]},
+        {"tool": "brush", "points": [[1, {}]]},
+        {"tool": "brush", "points": [[1, 10**400]]},
     ],
 )
 def test_what_is_no_edit_is_refused(wanted: dict[str, Any]) -> None:
@@ -272,6 +330,21 @@ def test_a_mask_that_was_put_away_takes_no_edits(cells: Path, monkeypatch: pytes
     assert np.array_equal(space.draft("a1").labels, first.labels) and space.draft("a1") is not first
 
 
+def test_a_png_mask_whose_numbers_grow_too_large_becomes_a_tiff(cells: Path) -> None:
+    mask = cells / "masks" / "a0.png"
+    (cells / "masks" / "a0.tif").unlink()
+    write_labels(mask, np.where(squares() == 1, 2**16 - 1, squares()))
+    space = Workspace(cells)
+    draft = space.draft("a0")
+    wanted = draft.edit({"tool": "outline", "points": [[61, 61], [64, 61], [64, 64], [61, 64]]}, draft.revision)
+    assert wanted is not None
+    space.save()
+    assert [file.name for file in (space.path / "masks").iterdir()] == ["a0.tif"]
+    (space.path / "masks" / "a0.png").write_bytes(mask.read_bytes())  # as after a kill between the two
+    again = Workspace(space.path).draft("a0")
+    assert again.labels.max() == 2**16 and np.array_equal(again.labels, draft.labels)
+
+
 # what is right is trained on
 
 
@@ -304,6 +377,36 @@ def test_found_cells_are_a_proposal_that_spares_what_was_drawn(cells: Path) -> N
     space.save()
 
 
+def test_masks_that_are_as_a_model_found_them_are_told_beside_the_verdict(
+    cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Workspace(cells)
+    found = cells.parent / "found.tif"
+    write_labels(found, squares(side=8))
+    for name in ("a1", "a2"):
+        space.propose(name, found, replace=False)
+        space.mark(name, done=True)
+    assert space.as_found(["a0", "a1", "a2"]) == 2
+    assert tasks._repeated(2, 3).startswith(" The cells of 2 of 3 finished images are as a model found them; ")
+    draft = space.draft("a1")
+    draft.edit({"tool": "delete", "points": [[5, 5]]}, draft.revision)
+    assert space.as_found(["a0", "a1", "a2"]) == 1 and tasks._repeated(1, 3) == ""
+    space.mark("a1", done=False)
+    work = tasks.Tasks(space)
+    monkeypatch.setattr(work.queue, "_start", None)  # nothing is trained here
+    try:
+        assert work.train(1, "base").asked["as_found"] == 1
+    finally:
+        work.queue.close()
+
+
+def test_masks_that_cytoforge_found_before_count_as_found(cells: Path) -> None:
+    (cells / "segment.json").write_text(json.dumps({"command": "segment"}))
+    space = Workspace(cells)
+    space.mark("a0", done=True)
+    assert space.as_found(["a0"]) == 1
+
+
 # whom it answers
 
 
@@ -328,7 +431,8 @@ def test_only_those_who_know_the_printed_address_are_answered(cells: Path, opene
 
 
 @pytest.mark.parametrize(
-    "headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"origin": ""}, {"x-cytoforge": ""}]
+    "headers",
+    [{"origin": origin} for origin in ("http://evil.example", "http://[bad", "null", "")] + [{"x-cytoforge": ""}],
 )
 def test_only_its_own_page_changes_anything(
     headers: dict[str, str], cells: Path, opened: Callable[[Path], Opened]
@@ -402,6 +506,7 @@ def test_channels_that_make_no_sense_are_refused(channels: str, cells: Path, ope
         ({"kind": "segment", "images": ["a0"]}, 422),
         ({"kind": "segment", "images": ["a1"], "model": "../../run"}, 422),
         ({"kind": "segment", "images": ["a1"], "diameter": "30; rm"}, 400),
+        ({"kind": "segment", "images": ["a1"], "diameter": 10**400}, 400),
         ({"kind": "train", "minutes": 0}, 422),
         ({"kind": "train", "minutes": 1e9}, 422),
         ({"kind": "train"}, 400),
@@ -450,6 +555,44 @@ def test_images_are_brought_in_and_looked_at_first(cells: Path, opened: Callable
     assert space.status("b") == "done"
     assert "kept" in client.post("/api/images?part=masks&name=b.png", content=mask).json()["error"]
     assert "no image of this name" in client.post("/api/images?part=masks&name=z.png", content=mask).json()["error"]
+
+
+def test_images_of_all_kinds_keep_their_names_and_masks_when_the_studio_is_opened_again(
+    cells: Path, opened: Callable[[Path], Opened]
+) -> None:
+    client, space, *_ = opened(cells)
+    array = io.BytesIO()
+    np.save(array, picture(squares())[0])
+    content = {".tif": encode_image(Path("b.tif"), picture(squares())), ".npy": array.getvalue()}
+    for name in ("x.ome.tif", "v.npy"):
+        assert client.post(f"/api/images?name={name}", content=content[Path(name).suffix]).status_code == 200
+    assert "already" in client.post("/api/images?name=x.tif", content=content[".tif"]).json()["error"]
+    assert client.post("/api/images?part=masks&name=v.npy", content=content[".npy"]).json() == {"name": "v"}
+    for name in ("x", "v"):
+        brush(client, name, client.get(f"/api/images/{name}").json()["revision"], [20, 20])
+        client.post(f"/api/images/{name}/mark", json={"done": True})
+    again = Workspace(space.path)
+    assert again.names() == ["a0", "a1", "a2", "v", "x"] and again.done() == ["a0", "v", "x"] and again.notes == []
+    assert np.array_equal(read_image(again.picture("v").path), picture(squares()))
+    assert [item.name for item in Dataset.open(space.path).pairs().items] == ["a0", "v", "x"]
+
+
+def test_images_that_cannot_be_listed_are_told(cells: Path) -> None:
+    folder = Workspace(cells).path / "images"
+    write_image(folder / "a1.ome.tif", picture(squares()))
+    np.save(folder / "v.npy", picture(squares())[0])
+    again = Workspace(folder.parent)
+    assert again.names() == ["a0", "a1", "a2"] and len(again.notes) == 2
+    assert "v.npy" in again.notes[0] and "a1.tif: left out, as a1.ome.tif has the same name" in again.notes[1]
+
+
+def test_a_file_that_was_cut_off_is_refused(cells: Path, opened: Callable[[Path], Opened]) -> None:
+    client, space, *_ = opened(cells)
+    noise = np.random.default_rng(0).integers(0, 255, (2000, 300), np.uint8)
+    stored = io.BytesIO()
+    tifffile.imwrite(stored, noise, rowsperstrip=50, compression="zlib")
+    answer = client.post("/api/images?name=c.tif", content=stored.getvalue()[: noise.size // 2])
+    assert answer.status_code == 422 and space.names() == ["a0", "a1", "a2"]
 
 
 # pictures

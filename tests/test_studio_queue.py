@@ -18,7 +18,7 @@ from cytoforge.data.images import write_image
 from cytoforge.errors import UserError
 from cytoforge.studio import queue as queues
 from cytoforge.studio.queue import Job, Queue
-from cytoforge.studio.worker import locked
+from cytoforge.studio.worker import ended_with, locked
 
 # Stands for the process of a command: the word it is given says how that goes. It notes each start, ends like a worker.
 PRETENDED = """
@@ -139,6 +139,67 @@ def test_work_that_ended_when_the_studio_was_killed_is_taken_into_the_folder(ope
     path = queue.folder(number) / "job.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "state": "running", "message": ""}))
     assert until(opening(), number, "done")["message"] == "segment 1 has ended"
+
+
+def test_the_queue_goes_on_after_a_failed_write(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, write = opening(), queues.write_json
+    full = {"running", "done"}
+
+    def writes(path: Path, value: dict[str, Any]) -> None:
+        if value["state"] in full:
+            full.remove(value["state"])
+            raise UserError(f"{path}: the disk is full; make room")
+        write(path, value)
+
+    monkeypatch.setattr(queues, "write_json", writes)
+    for _ in range(2):
+        assert "the disk is full" in until(queue, add(queue, "short"), "failed")["message"]
+    until(queue, add(queue, "short"), "done")
+
+
+def test_a_status_that_is_no_number_counts_as_none(opening: Opening) -> None:
+    queue = opening()
+    numbers = [add(queue, "wrong") for _ in range(2)]
+    for number in numbers:
+        (queue.folder(number) / "status").write_text("")
+    assert until(queue, numbers[1], "failed")["message"] == "a.tif: is no image; convert it"
+    assert ended_with(queue.folder(numbers[0])) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"command": None},
+        {"command": "check"},
+        {"kind": "rm"},
+        {"state": []},
+        {"asked": 1},
+        {"asked": {"minutes": "1"}},
+        {"seconds": "1"},
+        {"message": None},
+    ],
+)
+def test_damaged_work_is_put_aside_and_told(change: dict[str, Any], opening: Opening) -> None:
+    queue = opening()
+    first, second, third = add(queue, "short"), add(queue, "short"), add(queue, "short")
+    until(queue, third, "done")
+    queue.close()
+    paths = [queue.folder(number) / "job.json" for number in (first, second, third)]
+    stored = json.loads(paths[0].read_text())
+    paths[0].write_text(json.dumps({**stored, **change}))
+    paths[1].write_bytes(paths[1].read_bytes()[:20])
+    paths[2].write_text(json.dumps({**stored, "number": None, "new": 1}))
+    again = opening()
+    assert [job["number"] for job in again.jobs()] == [third] and len(again.notes) == 2
+    assert paths[0].with_name("job.json.damaged").is_file() and not paths[0].exists()
+
+
+def test_no_folder_of_damaged_work_is_used_again(opening: Opening) -> None:
+    queue = opening()
+    until(queue, add(queue, "short"), "done")
+    queue.close()
+    (queue.folder(1) / "job.json").write_bytes(b"")
+    assert add(opening(), "short") == 2
 
 
 def test_the_queue_is_bounded(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:

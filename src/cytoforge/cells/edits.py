@@ -3,7 +3,9 @@
 Coordinates are y, x in pixels with (0, 0) at the outer corner of the first pixel, as in `cells.outlines`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from cytoforge.cells.outlines import NOTHING, Region, cropped
 Labels = NDArray[np.int32]
 SPECK = 4  # px: pieces that the eraser cuts off and that are smaller become background
 FIRST_MARGIN = 64  # px around what is touched in which its cells are looked for first
+LARGEST = 2**31 - 1  # number of a cell
 LINE = 0.75  # px, half of the width of a cut: no 4-connected path crosses it
 
 
@@ -95,13 +98,11 @@ def erase(labels: Labels, region: Region) -> Change | None:
         return None
     top, left, before = _around(labels, touched, region)
     after = np.where(_within(region, top, left, before.shape), 0, before)
-    following = int(labels.max()) + 1
+    free = free_numbers(labels)
     for cell in touched:
         for number, piece in enumerate(_pieces(after == cell)):
             if number:
-                small = np.count_nonzero(piece) < SPECK
-                after[piece] = 0 if small else following
-                following += not small
+                after[piece] = 0 if np.count_nonzero(piece) < SPECK else next(free)
     return _change(top, left, before, after)
 
 
@@ -150,7 +151,7 @@ def split(labels: Labels, points: ArrayLike) -> Change | None:
         return None
     top, left, before = _around(labels, touched, region)
     line = _within(region, top, left, before.shape)
-    after, following = before.copy(), int(labels.max()) + 1
+    after, free = before.copy(), free_numbers(labels)
     for cell in touched:
         whole = before == cell
         pieces = _pieces(whole & ~line)
@@ -158,8 +159,7 @@ def split(labels: Labels, points: ArrayLike) -> Change | None:
             continue
         number = np.zeros(before.shape, np.int32)
         for place, piece in enumerate(pieces):
-            number[piece] = following + place - 1 if place else cell
-        following += len(pieces) - 1
+            number[piece] = next(free) if place else cell
         nearest = ndimage.distance_transform_edt(number == 0, return_distances=False, return_indices=True)
         after[whole] = number[tuple(nearest)][whole]
     return _change(top, left, before, after)
@@ -186,6 +186,13 @@ def touched_cells(labels: Labels, region: Region) -> list[int]:
     """Return the numbers of the cells that have a pixel in a region, in ascending order."""
     found = np.unique(_part(labels, region)[region.mask])
     return [int(cell) for cell in found if cell]
+
+
+def free_numbers(labels: Labels) -> Iterator[int]:
+    """Yield numbers that no cell has: those above all cells, and then those between them."""
+    yield from range(int(labels.max()) + 1, LARGEST + 1)
+    used = set(np.unique(labels).tolist())
+    yield from (number for number in count(1) if number not in used)
 
 
 def _part(labels: Labels, region: Region) -> Labels:

@@ -1,13 +1,14 @@
 """The mask of one image in work: every edit is on disk before it is confirmed, and can be taken back."""
 
 import base64
+import contextlib
 import json
 import os
+import shutil
 import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from cytoforge.cells import edits
 from cytoforge.cells.edits import Change
 from cytoforge.cells.labels import dense
 from cytoforge.cells.outlines import fill
-from cytoforge.data.files import explained, utf8
+from cytoforge.data.files import check_readable, explained, utf8
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.errors import UserError
+from cytoforge.progress import counted
 from cytoforge.studio.pictures import room
 
 KEPT = 2**28  # bytes of edits that can be taken back; the oldest ones are forgotten first
+LARGEST_IN_PNG = 2**16 - 1  # number of a cell
 MAX_POINTS = 20_000  # of a stroke
 MAX_RADIUS = 500  # px of a brush
+DAMAGED = ".damaged"  # ending of a journal of which lines could not be read
 WAIT = 0.8  # s without an edit after which the mask file itself is written
 
 
@@ -39,11 +43,12 @@ class Draft:
     An edit is first appended to a journal beside the mask file and synchronised to disk; the file is written a moment
     after the last edit, and the journal then emptied. Opening reads the file and repeats what the journal holds, so
     that a kill loses nothing. Repeating edits that the file holds already changes nothing, as each gives the values of
-    a box. `path` is the mask file (.png or .tif), which need not exist yet. Thread-safe.
+    a box. `path` is the mask file (.png or .tif), which need not exist yet; a PNG becomes a TIFF when a number is too
+    large for it. Thread-safe.
     """
 
     def __init__(self, path: Path, journal: Path, shape: tuple[int, int]) -> None:
-        """`shape`: height and width of the image; raises UserError when the mask has another size."""
+        """`shape`: height and width of the image; raises UserError when the mask or its journal does not fit."""
         self.path, self.journal = path, journal
         self.lock = threading.RLock()
         self.labels = room(shape, np.dtype(np.int32))
@@ -60,8 +65,11 @@ class Draft:
                     f"{path}: is {stored.shape[0]} x {stored.shape[1]} pixels, its image {shape[0]} x {shape[1]}"
                 )
             self.labels[...] = stored
-        for change in _read(journal, shape):
+        changes, bad = _read(journal, shape)
+        for change in changes:
             change.apply(self.labels)
+        self.note = _keep(journal, bad) if bad else None
+        """one sentence on edits that could not be read"""
         if journal.exists():
             self._write()
         self._areas: Counter[int] = Counter()  # of each cell, in pixels
@@ -136,7 +144,11 @@ class Draft:
                 former.unlink(missing_ok=True)
 
     def _write(self) -> None:
+        if self.path.suffix == ".png" and self.labels.max() > LARGEST_IN_PNG:
+            self.path = self.path.with_suffix(".tif")
         write_labels(self.path, self.labels)
+        if self.path.suffix == ".tif":
+            self.path.with_suffix(".png").unlink(missing_ok=True)  # of before its numbers had grown
         self.journal.unlink(missing_ok=True)
 
     def _expect(self, revision: int) -> None:
@@ -189,7 +201,10 @@ def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
     given = wanted.get("points")
     if not isinstance(given, list) or not 0 < len(given) <= MAX_POINTS:
         raise ValueError(f"an edit has 1 to {MAX_POINTS} points")
-    points = np.array(given, np.float64)
+    try:
+        points = np.array(given, np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError("the points of an edit are numbers") from error
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all() or np.abs(points).max() > 1e7:
         raise ValueError("the points of an edit are pairs of numbers within reach")
     if not isinstance(radius, int | float) or not 0 < radius <= MAX_RADIUS:
@@ -204,9 +219,9 @@ def edited(labels: NDArray[np.int32], wanted: dict[str, Any]) -> Change | None:
         return None
     if tool in ("brush", "outline"):
         begun = 0 if tool == "outline" else _at(labels, line[0])
-        return edits.draw(labels, region, begun or int(labels.max()) + 1)
+        return edits.draw(labels, region, begun or next(edits.free_numbers(labels)))
     others = {"eraser": edits.erase, "delete": edits.delete, "fill": edits.fill_holes}
-    if tool not in others:
+    if not isinstance(tool, str) or tool not in others:
         raise ValueError(f"there is no tool {tool!r:.40}")
     return others[tool](labels, region)
 
@@ -218,35 +233,63 @@ def _at(labels: NDArray[np.int32], point: NDArray[np.float64]) -> int:
 
 
 def _append(journal: Path, change: Change) -> None:
+    """Add a change to a journal, on a line of its own; what fails leaves the journal as it was."""
     line = {"top": change.top, "left": change.left, "shape": change.after.shape}
     content = base64.b64encode(zlib.compress(np.ascontiguousarray(change.after, "<i4").tobytes(), 1)).decode()
+    record = utf8(json.dumps({**line, "labels": content}) + "\n")
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
-        with journal.open("ab") as file:
-            file.write(utf8(json.dumps({**line, "labels": content}) + "\n"))
-            file.flush()
-            os.fsync(file.fileno())
+        with journal.open("a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            left = memoryview(record if file.read(1) in (b"", b"\n") else b"\n" + record)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
+                raise
     except OSError as error:
         raise explained(journal, error) or error from error
 
 
-def _read(journal: Path, shape: tuple[int, int]) -> Iterator[Change]:
-    """Yield the changes of a journal; the rest from a line on that was cut off by a kill is left out."""
+def _read(journal: Path, shape: tuple[int, int]) -> tuple[list[Change], int]:
+    """Return the changes of a journal, and how many lines hold none; a last line that a kill cut off does not count."""
     if not journal.exists():
-        return
+        return [], 0
+    check_readable(journal, "move it elsewhere")
+    changes, bad = [], 0
     for line in journal.read_bytes().split(b"\n")[:-1]:
         try:
-            stored = json.loads(line)
-            size = tuple(stored["shape"])
-            after = np.frombuffer(zlib.decompress(base64.b64decode(stored["labels"])), "<i4").reshape(size)
-            change = Change(stored["top"], stored["left"], after, after.astype(np.int32))
-            inside = (
-                change.top >= 0
-                and change.left >= 0
-                and change.top + size[0] <= shape[0]
-                and change.left + size[1] <= shape[1]
-            )
-        except (ValueError, KeyError, TypeError, zlib.error):
-            return
-        if inside:
-            yield change
+            changes.append(_change(json.loads(line), shape))
+        except (ValueError, LookupError, TypeError, RecursionError, zlib.error):
+            bad += 1
+    return changes, bad
+
+
+def _change(stored: dict[str, Any], shape: tuple[int, int]) -> Change:
+    """Return the change that a line of a journal holds, for an image of this shape; raises as Python where it is none.
+
+    That is ValueError, LookupError, TypeError or zlib.error.
+    """
+    top, left, (height, width) = stored["top"], stored["left"], stored["shape"]
+    if not all(type(number) is int for number in (top, left, height, width)):
+        raise TypeError("places are whole numbers")
+    if min(top, left, height - 1, width - 1) < 0 or top + height > shape[0] or left + width > shape[1]:
+        raise ValueError("the change is not in the image")
+    after = np.frombuffer(zlib.decompress(base64.b64decode(stored["labels"])), "<i4").reshape(height, width)
+    if after.min() < 0:
+        raise ValueError("no cell has a negative number")
+    return Change(top, left, after, after.astype(np.int32))
+
+
+def _keep(journal: Path, bad: int) -> str:
+    """Keep a copy of a damaged journal; return a sentence about it."""
+    kept = journal.with_name(journal.name + DAMAGED)
+    try:
+        shutil.copyfile(journal, kept)
+    except OSError as error:
+        raise explained(kept, error) or error from error
+    return f"{journal}: {counted(bad, 'line')} could not be read; look at the mask ({kept.name} holds all lines)"

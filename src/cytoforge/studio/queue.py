@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from cytoforge.data.files import make_folder, read_json, write_json
+from cytoforge.data.files import is_number, make_folder, read_json, write_json
 from cytoforge.errors import UserError
-from cytoforge.studio.worker import STATUS
+from cytoforge.studio.worker import STATUS, ended_with
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 Kind = Literal["segment", "train", "suggest", "import", "check"]
 WORKER = (sys.executable, "-m", "cytoforge.studio.worker")
+DAMAGED = ".damaged"  # ending of a job.json that could not be read
 MOST = 200  # pieces of work that wait at most
 PERCENT = re.compile(r"^[a-z ]+ (\d+)%", re.MULTILINE)  # as `progress.Progress` writes it, for each tenth
 TAIL = 4000  # bytes of the end of a log that are read
@@ -61,15 +62,30 @@ class Queue:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._stopping: set[int] = set()
         self._closed = False
+        self.notes: list[str] = []
+        """one sentence for each piece of work that could not be read"""
         make_folder(path)
-        for folder in sorted(path.iterdir()):
-            if folder.name.isdigit() and (folder / "job.json").is_file():
-                stored = read_json(folder / "job.json")
-                job = Job(**{**stored, "command": tuple(stored["command"])})
-                self._jobs[job.number] = replace(job, state="waiting") if job.state == "running" else job
+        folders = [folder for folder in sorted(path.iterdir()) if folder.name.isdecimal()]
+        self._last = max((int(folder.name) for folder in folders), default=0)
+        for folder in folders:
+            if (folder / "job.json").exists():
+                self._list(folder)
         self._threads = [threading.Thread(target=self._run, args=(lane,), daemon=True) for lane in (True, False)]
         for thread in self._threads:
             thread.start()
+
+    def _list(self, folder: Path) -> None:
+        """Take up a piece of work of before; what cannot be read is put aside."""
+        file = folder / "job.json"
+        try:
+            job = _job(int(folder.name), read_json(file))
+        except (UserError, ValueError, LookupError, TypeError) as error:
+            kept = file.with_name(f"{file.name}{DAMAGED}")
+            with contextlib.suppress(OSError):
+                file.replace(kept)
+            self.notes.append(f"{file}: is damaged and left out ({error}); ask for this work anew")
+            return
+        self._jobs[job.number] = replace(job, state="waiting") if job.state == "running" else job
 
     def folder(self, number: int) -> Path:
         """Return the folder of a piece of work."""
@@ -83,9 +99,10 @@ class Queue:
         with self._changed:
             if sum(job.state in ("waiting", "running") for job in self._jobs.values()) >= MOST:
                 raise UserError(f"{MOST} pieces of work are waiting already; let them end first")
-            number = max(self._jobs, default=0) + 1
+            number = self._last + 1
             folder = self.folder(number)
             make_folder(folder)
+            self._last = number
             job = Job(number, kind, tuple(command(folder)), asked=asked)
             self._set(job)
             return job
@@ -149,21 +166,35 @@ class Queue:
                 job = self._next(trains)
                 if self._closed or job is None:
                     return
-                self._set(replace(job, state="running"))
-                process = self._start(job)
-            process.wait()
-            _close(process)
-            with self._changed:
-                self._processes.pop(job.number)
-                seconds = job.seconds + time.monotonic() - self._started.pop(job.number)
-                stopped = job.number in self._stopping
-                self._stopping.discard(job.number)
-                ended = self.folder(job.number) / STATUS
-                status = int(ended.read_text()) if ended.exists() else process.returncode
-                if self._closed and not ended.exists():
-                    self._set(replace(job, state="waiting", seconds=seconds))
-                    return
-            self._set(self._ended(replace(job, seconds=seconds), status, stopped))
+            try:
+                self._work(job)
+            except Exception as error:  # whatever it is, the queue goes on and the user is told
+                self._fail(self._jobs[job.number], error)
+
+    def _work(self, job: Job) -> None:
+        """Run a piece of work to its end."""
+        with self._changed:
+            if self._jobs[job.number].state != "waiting":
+                return
+            self._set(replace(job, state="running"))
+            process = self._start(job)
+        process.wait()
+        _close(process)
+        with self._changed:
+            self._processes.pop(job.number)
+            job = replace(job, seconds=job.seconds + time.monotonic() - self._started.pop(job.number))
+            stopped = job.number in self._stopping
+            self._stopping.discard(job.number)
+            status = ended_with(self.folder(job.number))
+            if self._closed and status is None:
+                self._set(replace(job, state="waiting"))
+                return
+        self._set(self._ended(job, process.returncode if status is None else status, stopped))
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        """Say that a piece of work has failed, on disk where that is possible."""
+        with contextlib.suppress(UserError, OSError):
+            self._set(replace(job, state="failed", message=str(error) or type(error).__name__))
 
     def _next(self, trains: bool) -> Job | None:
         waiting = (job for _, job in sorted(self._jobs.items()) if job.state == "waiting")
@@ -214,6 +245,20 @@ class Queue:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - TAIL, 0))
             return file.read().decode("utf-8", "replace")
+
+
+def _job(number: int, stored: dict[str, Any]) -> Job:
+    """Return the piece of work that a job.json holds; raises ValueError, LookupError or TypeError if none."""
+    command, asked, seconds, message = (stored[key] for key in ("command", "asked", "seconds", "message"))
+    if stored["kind"] not in get_args(Kind) or stored["state"] not in get_args(State):
+        raise ValueError("it is of no known kind or state")
+    if not isinstance(command, list) or not all(isinstance(part, str) for part in command):
+        raise ValueError("its command is none")
+    if not isinstance(asked, dict) or not is_number(asked.get("minutes", 0)):
+        raise ValueError("it does not say what was asked for")
+    if not is_number(seconds) or not isinstance(message, str):
+        raise ValueError("it does not say how far it is")
+    return Job(number, stored["kind"], tuple(command), stored["state"], asked, seconds, message)
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -18,8 +18,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from cytoforge.data.formats import SUFFIXES, image_files
-from cytoforge.data.images import RowReader
+from cytoforge.data.files import is_number
+from cytoforge.data.formats import SUFFIXES, image_files, image_name
+from cytoforge.data.images import RowReader, strips
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.places import BASE
@@ -70,7 +71,7 @@ class Studio:
             "runs": [self._run(path) for path in space.runs()],
             "base": BASE.is_dir(),
             "foreign": space.foreign,
-            "notes": space.notes,
+            "notes": [*space.notes, *self.tasks.queue.notes],
             "jobs": self.tasks.queue.jobs(),
         }
 
@@ -330,16 +331,17 @@ async def _upload(request: Request, workspace: Workspace) -> dict[str, Any]:
         try:
             await run_in_threadpool(_decode, path)
             add = workspace.add_mask if request.query_params.get("part") == "masks" else workspace.add
-            picture = await run_in_threadpool(add, path, Path(given).stem)
+            picture = await run_in_threadpool(add, path, image_name(Path(given)))
         except UserError as error:
             raise Refused(422, str(error).replace(str(path), given)) from error
     return {"name": picture.name}
 
 
 def _decode(path: Path) -> None:
-    """Raise UserError when the first pixels of an image cannot be read."""
+    """Raise UserError when pixels of an image cannot be read."""
     with RowReader(path) as reader:
-        reader.rows(0, 1)
+        for _ in strips(reader):
+            pass
 
 
 def _channels(text: str) -> list[Channel]:
@@ -354,7 +356,7 @@ def _channels(text: str) -> list[Channel]:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         raise ValueError("a number is missing")
     return value
 

@@ -58,7 +58,8 @@ class Tasks:
             options = ["--minutes", f"{minutes:g}", "--start", str(begin)]
             return ["train", "segmentation", str(folder / "in"), "--out", str(run), *options]
 
-        return self.queue.add("train", command, {"run": run.name, "minutes": minutes, "images": names, "start": start})
+        asked = {"run": run.name, "minutes": minutes, "images": names, "start": start}
+        return self.queue.add("train", command, {**asked, "as_found": self.workspace.as_found(names)})
 
     def suggest(self, model: str) -> Job:
         """Find out which of the images that are not finished would teach most."""
@@ -105,7 +106,8 @@ class Tasks:
         if job.kind == "segment":
             return self._propose(job, folder)
         if job.kind == "train":
-            return str(Run.open(self.workspace.path / job.asked["run"]).provenance.get("verdict", "Trained."))
+            verdict = Run.open(self.workspace.path / job.asked["run"]).provenance.get("verdict", "Trained.")
+            return f"{verdict}{_repeated(job.asked.get('as_found', 0), len(job.asked['images']))}"
         if job.kind == "suggest":
             best = suggestions(folder)
             return f"Label {best[0]['image']} next." if best else "Nothing is suggested."
@@ -126,6 +128,16 @@ class Tasks:
 
     def _proposed(self, name: str, masks: dict[str, Path], *, replace: bool) -> bool:
         return name in masks and self.workspace.propose(name, masks[name], replace=replace)
+
+
+def _repeated(found: int, images: int) -> str:
+    """Return what to say of a training of which most masks are as a model found them."""
+    if 2 * found <= images:
+        return ""
+    return (
+        f" The cells of {found} of {counted(images, 'finished image')} are as a model found them; this score says how "
+        "well it repeats them."
+    )
 
 
 def suggestions(folder: Path) -> list[dict[str, Any]]:

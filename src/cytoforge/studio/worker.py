@@ -24,12 +24,21 @@ def work(folder: Path) -> int:
     """Run the command in FOLDER/job.json, unless it has ended before, and note its exit status; return it."""
     threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
     with locked(folder / LOCK):
-        if (folder / STATUS).exists():
-            return int((folder / STATUS).read_text())
+        ended = ended_with(folder)
+        if ended is not None:
+            return ended
         status = _status_of(read_json(folder / "job.json")["command"])
         if status != 130:
             write_bytes(folder / STATUS, str(status).encode())
     return status
+
+
+def ended_with(folder: Path) -> int | None:
+    """Return the exit status that a command has left in its folder; None where it has not ended, or left no number."""
+    try:
+        return int((folder / STATUS).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _status_of(command: list[str]) -> int:

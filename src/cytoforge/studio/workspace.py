@@ -4,9 +4,11 @@ FOLDER-studio/
   dataset.json  images/  masks/       what is trained on: masks that somebody has said are right
   run-1/ run-2/ ...                   trained runs
   .studio/drafts/  .studio/jobs/      masks in work, the queue
+  .studio/found/                      what a model has found, as a hash of the labels of each image
 Nothing is ever written into the folder that the studio was opened on.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -18,17 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import is_too_long, make_folder, read_json, write_json
-from cytoforge.data.formats import SUFFIXES, by_stem, image_files
-from cytoforge.data.images import read_header, read_labels, write_labels
+from cytoforge.data.files import is_too_long, make_folder, read_json, write_bytes, write_json
+from cytoforge.data.formats import PICTURES, PRIMARY, SUFFIXES, image_files, image_name
+from cytoforge.data.images import read_header, read_image, read_labels, write_image, write_labels
 from cytoforge.data.interchange import other_format
 from cytoforge.data.label_check import check_label_files
+from cytoforge.data.left_out import left_out
 from cytoforge.data.pairing import BESIDE
 from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
-from cytoforge.studio.drafts import Draft
+from cytoforge.studio.drafts import DAMAGED, Draft
 from cytoforge.studio.pictures import Pyramid
 
 BY = "cytoforge studio"
@@ -38,6 +44,7 @@ PROPOSALS = {"cytoforge suggest", "segment"}  # that wrote masks to be corrected
 OPEN = 4  # images and drafts that are kept in memory
 MAX_IMAGES = 5000
 UNSAFE = re.compile(r"[^\w .()\[\]+-]+")
+ENDED = re.compile(r"(\.ome|[ ._])+$")  # what no name of an image ends in, so that its file gives the same name
 Status = Literal["empty", "draft", "done"]
 
 
@@ -73,8 +80,10 @@ class Workspace:
             make_folder(part)
         if not (self.path / INFO).exists():
             write_json(self.path / INFO, {"written_by": "cytoforge", "by": BY, "source": source.resolve().name})
-        for name, file in by_stem(image_files(self.path / "images")).items():
-            self._list(name, file)
+        files = image_files(self.path / "images")
+        self.notes += left_out(self.path / "images", files)
+        for file in files:
+            self._list(image_name(file), file)
         if source != self.path and source.exists():
             self.take(source)
 
@@ -107,7 +116,10 @@ class Workspace:
             return self._pyramids[name]
 
     def add(self, file: Path, name: str) -> Picture:
-        """Link or copy an image into the studio under a name made of `name`; raises UserError when it is no image."""
+        """Link or copy an image into the studio under a name made of `name`, or convert it to TIFF; return it.
+
+        What a folder of images does not list beside PNG and TIFF is converted. Raises UserError when it is no image.
+        """
         with self._lock:
             if len(self._pictures) >= MAX_IMAGES:
                 raise UserError(f"{self.path}: holds {MAX_IMAGES} images already; open another studio for more")
@@ -115,8 +127,13 @@ class Workspace:
             stem = safe_name(name)
             if stem in self._pictures:
                 raise UserError(f"{name}: there is an image of this name already; rename it")
-            target = self.path / "images" / f"{stem}{file.suffix.lower()}"
-            link(file, target)
+            suffix = file.suffix.lower()
+            target = self.path / "images" / f"{stem}{suffix}"
+            if suffix in (*PRIMARY, *PICTURES):
+                link(file, target)
+            else:
+                target = target.with_suffix(".tif")
+                write_image(target, read_image(file))
             self._pictures[stem] = Picture(stem, target, shape)
             return self._pictures[stem]
 
@@ -156,6 +173,7 @@ class Workspace:
         info = {key: value for key, value in dataset.info.items() if key in ("pixel_size", "limits", "channels")}
         if info:
             write_json(self.path / INFO, {**info, **read_info(self.path)})
+        found = _is_found(dataset)
         proposed, note = _proposed(dataset)
         self.notes += [note] if note else []
         added = 0
@@ -170,10 +188,10 @@ class Workspace:
                 continue
             added += 1
             if item.mask is not None:
-                self._take_mask(picture, item.mask, proposed)
+                self._take_mask(picture, item.mask, proposed, found=found)
         return added
 
-    def _take_mask(self, picture: Picture, mask: Path, proposed: bool) -> None:
+    def _take_mask(self, picture: Picture, mask: Path, proposed: bool, *, found: bool = False) -> None:
         try:
             labels = read_labels(mask)
             if labels.shape != picture.shape[1:]:
@@ -182,13 +200,18 @@ class Workspace:
         except UserError as error:
             self.notes.append(f"{error} (the image is here without it)")
             return
+        if found:
+            self._found(picture.name, labels)
         folder = self.drafts if proposed else self.path / "masks"
-        if mask.suffix.lower() == ".zarr":
-            write_labels(folder / f"{picture.name}.tif", labels)
-        else:
+        if mask.suffix.lower() in (".png", ".tif", ".tiff"):
             link(mask, folder / f"{picture.name}{mask.suffix.lower()}")
+        else:
+            write_labels(folder / f"{picture.name}.tif", labels)
 
     def _list(self, name: str, file: Path) -> None:
+        if name in self._pictures:
+            self.notes.append(f"{file}: left out, as {self._pictures[name].path.name} has the same name; rename it")
+            return
         try:
             self._pictures[name] = Picture(name, file, read_header(file)[0])
         except UserError as error:
@@ -211,7 +234,8 @@ class Workspace:
                 file = self._mask_file(self.path / "masks", name) or self._mask_file(self.drafts, name)
                 file = file or self.drafts / f"{name}.tif"
                 shape = picture.shape[1], picture.shape[2]
-                self._drafts[name] = Draft(file, self._journal(name), shape)
+                draft = self._drafts[name] = Draft(file, self._journal(name), shape)
+                self.notes += [draft.note] if draft.note else []
                 for other in list(self._drafts)[:-OPEN]:
                     self._drafts.pop(other).close()
             self._drafts.move_to_end(name)
@@ -240,8 +264,27 @@ class Workspace:
             draft = self.draft(name)
             if self.status(name) == "done" or (draft.cells and not replace):
                 return False
-            draft.replace(read_labels(mask))
+            labels = read_labels(mask)
+            draft.replace(labels)
+            self._found(name, labels)
             return True
+
+    def _found(self, name: str, labels: NDArray[np.int32]) -> None:
+        """Note that a model has found these labels of an image."""
+        write_bytes(self._found_file(name), _hash(labels).encode())
+
+    def _found_file(self, name: str) -> Path:
+        return self.hidden / "found" / name
+
+    def as_found(self, names: list[str]) -> int:
+        """Return how many of these images have a finished mask that is just as a model has found it."""
+        self.save()
+        masks = ((name, self._mask_file(self.path / "masks", name)) for name in names)
+        return sum(
+            self._found_file(name).exists() and self._found_file(name).read_text() == _hash(read_labels(mask))
+            for name, mask in masks
+            if mask
+        )
 
     def save(self) -> None:
         """Write all drafts."""
@@ -269,7 +312,8 @@ class Workspace:
         return self.drafts / f"{name}.journal"
 
     def _mask_file(self, folder: Path, name: str) -> Path | None:
-        return next((path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()), None)
+        endings = (".tif", *SUFFIXES)  # a PNG beside a TIFF is what a kill left of before
+        return next((path for suffix in endings if (path := folder / f"{name}{suffix}").exists()), None)
 
     # runs
 
@@ -295,13 +339,13 @@ def studio_of(source: Path) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name without ending made of any text: no folders, nothing hidden, not too long.
+    """Return a file name without ending made of any text: no folders, nothing hidden, no .ome at its end, not too long.
 
     Raises UserError when nothing is left of it.
     """
     text = unicodedata.normalize("NFC", name.replace("/", "_").replace("\\", "_"))
-    kept = UNSAFE.sub("_", text).strip(" ._")
-    if not kept or is_too_long(f".{kept}.journal.part"):
+    kept = ENDED.sub("", UNSAFE.sub("_", text).lstrip(" ._"))
+    if not kept or is_too_long(f"{kept}.journal{DAMAGED}"):
         raise UserError(f"{name[:60]!r}: cannot be the name of an image; rename it")
     return kept
 
@@ -327,12 +371,22 @@ def _link_file(source: Any, target: Any) -> None:
         shutil.copyfile(source, target)
 
 
+def _hash(labels: NDArray[np.int32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels, np.int32).tobytes()).hexdigest()
+
+
+def _is_found(dataset: Dataset) -> bool:
+    """Tell whether cytoforge has found the masks of a dataset."""
+    record = dataset.path / "segment.json"
+    found = record.is_file() and read_json(record).get("command") in PROPOSALS
+    return found or made_by(dataset.info) in PROPOSALS
+
+
 def _proposed(dataset: Dataset) -> tuple[bool, str]:
     """Tell whether the masks of a dataset are proposals to correct, and why they are none to learn from, if so."""
     masks = [item.mask for item in dataset.items if item.mask]
     folder = dataset.path
-    record = folder / "segment.json"
-    if made_by(dataset.info) in PROPOSALS or (record.is_file() and read_json(record).get("command") in PROPOSALS):
+    if _is_found(dataset):
         return True, f"{folder}: {counted(len(masks), 'mask')} were found by cytoforge; look at them before training"
     try:
         check_label_files(masks)
