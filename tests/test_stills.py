@@ -172,7 +172,7 @@ def test_the_command_writes_a_table_a_summary_and_figures(tmp_path: Path, capsys
     assert (drug["images"], drug["cells"], drug["median"], drug["mean"]) == ("2", "4", "40", "40")
     assert float(drug["sd_of_image_medians"]) == pytest.approx(np.std([32, 48], ddof=1), rel=1e-5)
     assert summary["drug", "cells_per_image"]["mean"] == "2" and summary["none", "cells_per_image"]["sd"] == ""
-    assert (tmp_path / "cells.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "cells-summary.png").read_bytes().startswith(b"\x89PNG")
     html = (tmp_path / "cells.html").read_text(encoding="utf-8")
     assert "7 cells in 3 images of 2 groups; lengths in micrometers." in html
     python = cytoforge.measure(cytoforge.read_image(data / "images" / "drug_A01.png"), THREE_CELLS, pixel_size=2)
@@ -221,6 +221,21 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, capsys: pytest.
     assert "one value (255) for 2 separate regions: a binary mask" in said()
     with pytest.raises(UserError, match=r"--out cells: is a table; give a name such as cells\.csv"):
         Measure(data, data, Path("cells"))
+
+
+def test_no_output_replaces_an_image_that_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = images(tmp_path / "data", "a", "a-summary") / "images"
+    given = ["measure", str(data), str(data.parent / "masks"), "--out", str(data / "a.csv")]
+    for more in ([], ["--overwrite"]):
+        assert main([*given, *more]) == 2
+        assert "a-summary.png: is one of the images to measure; give another --out" in capsys.readouterr().err
+    before = (data / "a.png").read_bytes()
+    single = ["measure", str(data / "a.png"), str(data.parent / "masks" / "a.png")]
+    assert main([*single, "--out", str(tmp_path / "a.csv")]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "a-summary.csv", "a-summary.png", "a.csv", "a.html", "data"
+    ]  # fmt: skip
+    assert (data / "a.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra"])

@@ -17,7 +17,7 @@ class Measure(Reading):
 
     IMAGES is a dataset, a folder of images or one file, and MASKS label images of the same names, such as what segment
     wrote. The table cells.csv has a row for each cell, cells-summary.csv beside it one for each group and measure, and
-    cells.html and cells.png show both. Lengths are in micrometers where the size of a pixel is known, else in pixels.
+    cells.html and cells-summary.png show both. Lengths are in micrometers where the size of a pixel is known, else in pixels.
 
     Examples:
       cytoforge measure IMAGES MASKS --out cells.csv
@@ -40,7 +40,7 @@ class Measure(Reading):
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
     overwrite: bool = False
-    """replace an existing table and its summary"""
+    """replace an existing table, its summary and its figures"""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Measure":
