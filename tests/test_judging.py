@@ -281,5 +281,6 @@ def test_a_verdict_has_its_colour_on_a_terminal(
 
 
 def test_best_median_and_worst() -> None:
-    assert spread([0.1, 0.9, 0.5, math.nan, 0.7], 3) == [1, 2, 3]
+    assert spread([0.1, 0.9, 0.5, math.nan, 0.7], 3) == [1, 2, 0]
+    assert spread([math.nan, 0.2, math.nan], 3) == [1] and spread([math.nan] * 2, 3) == [0, 1]
     assert spread([0.2], 3) == [0] and spread(range(4), 8) == [3, 2, 1, 0]
