@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.training.course import State, course, trained_in
-from cytoforge.training.loop import NotFinite, Trainer, Validation, fit
+from cytoforge.training.loop import NotFinite, Trainer, Validation, fit, wait
 from cytoforge.training.recipes.recipe import Course, Update, annealed, constant, cosine, falling
 from cytoforge.training.samplers.items import Batch, Drawing, item_generator
 from cytoforge.training.samplers.windows import Windows
@@ -267,6 +267,11 @@ def test_a_validation_that_uses_up_the_time_is_the_last(tmp_path: Path, monkeypa
     state = train(tmp_path / "run", Toy(), Budget(seconds=3.5), tick, validate=slow)
     assert state.history == [[1.0, 0.5]]
     assert state.finished
+
+
+def test_slow_validations_are_fewer_but_not_few() -> None:
+    """A tenth of the time goes into validation, up to a half where else there would be fewer than five."""
+    assert [wait(share) for share in (0.0, 0.01, 0.05, 0.1, 0.25)] == pytest.approx([0.0, 0.1, 0.2, 0.2, 0.5])
 
 
 def test_a_budget_of_steps_is_validated_however_long_that_takes(
