@@ -202,7 +202,9 @@ def test_files_state_their_pixel_size_and_what_belongs_together(
     assert len(rows(out)) == 3
 
 
-def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_measured_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = images(tmp_path / "data", "a", "b")
     given = ["measure", str(data), str(data), "--out", str(tmp_path / "cells.csv")]
 
@@ -213,7 +215,13 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, capsys: pytest.
     assert "is no regular expression" in said("--groups", "(")
     assert "names no group; write it like" in said("--groups", "[a-z]")
     assert "2 images (a, b) without a match for --groups (?P<well>X)" in said("--groups", "(?P<well>X)")
-    assert "label is a column already" in said("--groups", "(?P<label>[a-z])")
+    for taken in ("label", "image", "measure", "images", "cells", "median", "sd_of_image_medians"):
+        assert f"{taken} is a column already" in said("--groups", f"(?P<{taken}>[a-z])")
+    images(tmp_path / "long", "a" * 36)
+    monkeypatch.setattr("cytoforge.evaluation.measurement.LONGEST", 0.2)
+    given[1:3] = [str(tmp_path / "long")] * 2
+    assert "takes too long on aaaa" in said("--groups", "(?P<g>(a|a)+)$b")
+    given[1:3] = [str(data)] * 2
     (data / "masks" / "a.png").rename(data / "masks" / "x.png")
     (data / "masks" / "b.png").unlink()
     assert "no mask has the name of an image of" in said()
@@ -267,5 +275,6 @@ def test_figures_show_every_image_and_say_how_many(tmp_path: Path) -> None:
     assert len(chart.axes[1].lines[0].get_xdata()) == POINTS and len(chart.axes[1].lines[1].get_xdata()) == 2
     html = page(whole, chart, "cells.csv").html()
     assert f"The first {GROUPS} of {GROUPS + 1} groups are shown." in html and "a note" in html and "1 GFP" in html
+    assert "of cells an image, points are the numbers of images, and bars the medians of these" in html
     assert len(by_group(whole)) == GROUPS + 1
     assert values(measured[:2], "area_px2").images.tolist() == [9, 9]

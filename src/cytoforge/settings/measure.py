@@ -17,7 +17,8 @@ class Measure(Reading):
 
     IMAGES is a dataset, a folder of images or one file, and MASKS label images of the same names, such as what segment
     wrote. The table cells.csv has a row for each cell, cells-summary.csv beside it one for each group and measure, and
-    cells.html and cells-summary.png show both. Lengths are in micrometers where the size of a pixel is known, else in pixels.
+    cells.html and cells-summary.png show both. Lengths are in micrometers where the size of a pixel is known, else in
+    pixels.
 
     Examples:
       cytoforge measure IMAGES MASKS --out cells.csv
