@@ -127,7 +127,7 @@ def test_arrays_in_python() -> None:
     assert micrometers["density_per_mm2"] == pytest.approx(4e6 * density)
     assert pixels["label"].tolist() == [1, 2, 3] and "mean_2" in pixels
     assert "mean_1" not in cytoforge.measure(None, THREE_CELLS)
-    with pytest.raises(UserError, match="pixel_size=-1: takes a number above 0"):
+    with pytest.raises(UserError, match="pixel_size=-1: takes a number from 1e-6 to 1e6"):
         cytoforge.measure(None, THREE_CELLS, pixel_size=-1)
     with pytest.raises(UserError, match="no image of 5 x 12 pixels"):
         cytoforge.measure(np.zeros((4, 4)), THREE_CELLS)
@@ -222,6 +222,12 @@ def test_what_cannot_be_measured_is_one_sentence(
     given[1:3] = [str(tmp_path / "long")] * 2
     assert "takes too long on aaaa" in said("--groups", "(?P<g>(a|a)+)$b")
     given[1:3] = [str(data)] * 2
+    for flag in ("--pixel-size", "--radius"):
+        assert f"{flag} inf: input should be a finite number" in said(flag, "inf")
+        assert f"{flag} 1e+308: must be at least 1e-06 and at most 1e+06" in said(flag, "1e308")
+        assert "must be at least 1e-06 and at most 1e+06" in said(flag, "1e-320")
+    with pytest.raises(UserError, match="pixel_size=1e-320: takes a number from 1e-6 to 1e6 or none"):
+        cytoforge.measure(None, THREE_CELLS, pixel_size=1e-320)
     (data / "masks" / "a.png").rename(data / "masks" / "x.png")
     (data / "masks" / "b.png").unlink()
     assert "no mask has the name of an image of" in said()

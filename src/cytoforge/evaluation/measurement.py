@@ -88,11 +88,11 @@ def measure(
     alone; `labels` (H, W), 0 for background and a number for each cell. `pixel_size` is in micrometers; lengths are in
     pixels without it. `radius`, in the same unit, is how far neighbours are; five median diameters without it. The
     result is ready for `pandas.DataFrame`. Raises UserError where image and labels do not belong together, and for
-    numbers that are not above 0.
+    numbers that are not from 1e-6 to 1e6.
     """
     for name, value in (("pixel_size", pixel_size), ("radius", radius)):
-        if value is not None and not 0 < value < np.inf:
-            raise UserError(f"{name}={value!r}: takes a number above 0 or none")
+        if value is not None and not 1e-6 <= value <= 1e6:
+            raise UserError(f"{name}={value!r}: takes a number from 1e-6 to 1e6 or none")
     cells = label_array(labels)
     pixels = None if image is None else channels_first(np.asarray(image), axes, size=cells.shape)
     calibration = Calibration(pixel_size)

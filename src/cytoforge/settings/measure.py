@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.settings.base import Present, command
+from cytoforge.settings.base import Length, Present, command
 from cytoforge.settings.reading import Reading
 
 
@@ -32,11 +31,11 @@ class Measure(Reading):
     """label images of the cells: a dataset, a folder of masks or one file"""
     out: Path
     """table to write, such as cells.csv"""
-    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    pixel_size: Length | None = None
     """micrometers; without it that of dataset.json, else what the files state (ImageJ, OME-TIFF, OME-Zarr)"""
     groups: str | None = None
     """regular expression whose named groups become columns, from the names of the images: "(?P<drug>[a-z]+)_" """
-    radius: Annotated[float, Field(gt=0, examples=[100])] | None = None
+    radius: Length | None = None
     """how far neighbours are, in the unit of the table; five median diameters of the cells without it"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
