@@ -478,6 +478,7 @@ def test_fix_takes_folders_of_datasets_and_refuses_movies(
     for part in ("train", "val"):
         write_labels(tmp_path / "both" / part / "masks" / "a.png", (squares() > 0).astype(int))
     assert main(["check", str(tmp_path / "both"), "--fix", str(tmp_path / "copy")]) == 0
+    assert "0 masks" not in capsys.readouterr().out
     for part in ("train", "val"):
         assert np.array_equal(read_labels(tmp_path / "copy" / part / "masks" / "a.png"), squares())
     capsys.readouterr()
