@@ -298,8 +298,8 @@ def _run(given: list[str]) -> int:
     words, rest = found
     second = [word for word in rest[:1] if not (word.startswith("-") or os.access(word, os.F_OK))]
     if words in FAMILIES and (near := _near_seconds(words, second)):
-        told = f"{rest[0]}: there is no such file, and no such second word of cytoforge {words}"
-        print(f"cytoforge: {told}; perhaps cytoforge {words} {near[0]} is meant", file=sys.stderr)
+        lacking = f"{rest[0]}: there is no such file, and no such second word of cytoforge {words}"
+        print(f"cytoforge: {lacking}; perhaps cytoforge {words} {near[0]} is meant", file=sys.stderr)
         return 2
     settings: object = None
     try:
