@@ -184,8 +184,8 @@ def test_binary_masks(tmp_path: Path, value: int) -> None:
     assert finding.what == f"one value ({value}) for 16 separate regions: a binary mask"
     assert finding.remedy == (
         "number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch (by connected "
-        "components), or learn from the masks as they are with train segmentation --target semantic, for which cells "
-        "that touch are one"
+        "components; cytoforge check DATA --fix COPY does it), or learn from the masks as they are with train "
+        "segmentation --target semantic, for which cells that touch are one"
     )
     assert check_command(Check(tmp_path)) == 1
 
@@ -371,8 +371,8 @@ def test_findings_of_one_kind_are_printed_together(tmp_path: Path) -> None:
     assert lines[-1] == "6 errors, 1 warning"
     assert lines.index(errors[3]) + 1 == lines.index(
         "    number the cells 1, 2, 3 ...: skimage.measure.label does it where cells do not touch (by connected "
-        "components), or learn from the masks as they are with train segmentation --target semantic, for which cells "
-        "that touch are one"
+        "components; cytoforge check DATA --fix COPY does it), or learn from the masks as they are with train "
+        "segmentation --target semantic, for which cells that touch are one"
     )
 
 
@@ -478,6 +478,7 @@ def test_fix_takes_folders_of_datasets_and_refuses_movies(
     for part in ("train", "val"):
         write_labels(tmp_path / "both" / part / "masks" / "a.png", (squares() > 0).astype(int))
     assert main(["check", str(tmp_path / "both"), "--fix", str(tmp_path / "copy")]) == 0
+    assert "0 masks" not in capsys.readouterr().out
     for part in ("train", "val"):
         assert np.array_equal(read_labels(tmp_path / "copy" / part / "masks" / "a.png"), squares())
     capsys.readouterr()

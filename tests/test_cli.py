@@ -53,6 +53,12 @@ def test_help_of_a_command_documents_every_flag(words: str, capsys: pytest.Captu
     [
         ("trian segmentation x", "there is no command 'trian'; perhaps cytoforge train segmentation is meant"),
         ("train segmentatoin x", "perhaps cytoforge train segmentation is meant"),
+        ("score a b", "cytoforge score needs a second word: segmentation, generation, movie, tracking\n"),
+        ("score trackin b", "movie, tracking; perhaps cytoforge score tracking is meant"),
+        (
+            "import datset x --out y",
+            "datset: there is no such file, and no such second word of cytoforge import",
+        ),
         ("segmnt run images", "there is no command 'segmnt'; perhaps cytoforge segment is meant"),
         ("help scroe", "there is no command 'scroe'; perhaps cytoforge score is meant"),
         ("frobnicate", "there is no command 'frobnicate'; there are demo, studio, check, train,"),
@@ -150,6 +156,11 @@ def test_help_as_a_word_says_what_the_flag_says(line: str, capsys: pytest.Captur
             assert cli.main(arguments) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1] and said[0].startswith("usage: cytoforge ")
+
+
+def test_help_as_a_second_word_lists_the_family(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "help"]) == 0
+    assert capsys.readouterr().out == f"{cli.overview('train')}\n"
 
 
 def test_help_shows_the_flags_that_most_need_and_tells_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,6 +239,9 @@ def test_the_decoder_knows_nothing_of_cytoforge(tmp_path: Path) -> None:
     np.save(tmp_path / "image.npy", image)
     line = [sys.executable, "-I", str(out / "segment_cells.py"), str(tmp_path / "image.npy"), str(tmp_path / "l.npy")]
     told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([*line[:3], "image.png", line[4]], capture_output=True, text=True, check=False)
+    makes = "image: give a .npy; numpy.save('image.npy', skimage.io.imread('image.png')) makes one"
+    assert done.returncode == 2 and done.stderr.endswith(f"{makes}\n")
     labels = np.load(tmp_path / "l.npy")
     assert told == f"{tmp_path / 'l.npy'}: {labels.max()} cells\n"
     assert np.array_equal(

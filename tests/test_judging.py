@@ -133,7 +133,10 @@ def test_overfitting_uneven_mixed_and_few_images_are_named() -> None:
         "label more images like p3",
         "train on images of one kind at a time, or label several of each",
     ]
-    assert "still learning" in " ".join(judged([image(7, 3, 3)] * 5, course=RISING).reasons)
+    assert "it was still learning" in judged([image(7, 3, 3)] * 5, course=RISING).reasons
+    short = judged([image(7, 3, 3)] * 5, course=Course("too short", "Too few validations to tell."))
+    assert "training was too short to tell whether it was still learning" in short.reasons
+    assert "it was still learning" not in short.reasons and "train longer (--minutes)" in short.remedies
     small = judged([image(1, 9, 9)] * 5, diameters=[5.0])
     assert "leave --scale out, or give --scale auto" in small.remedies
 
@@ -278,5 +281,6 @@ def test_a_verdict_has_its_colour_on_a_terminal(
 
 
 def test_best_median_and_worst() -> None:
-    assert spread([0.1, 0.9, 0.5, math.nan, 0.7], 3) == [1, 2, 3]
+    assert spread([0.1, 0.9, 0.5, math.nan, 0.7], 3) == [1, 2, 0]
+    assert spread([math.nan, 0.2, math.nan], 3) == [1] and spread([math.nan] * 2, 3) == [0, 1]
     assert spread([0.2], 3) == [0] and spread(range(4), 8) == [3, 2, 1, 0]

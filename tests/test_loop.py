@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cytoforge.data.run import Run, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.training.course import State, course, trained_in
-from cytoforge.training.loop import NotFinite, Trainer, Validation, fit
+from cytoforge.training.loop import NotFinite, Trainer, Validation, fit, wait
 from cytoforge.training.recipes.recipe import Course, Update, annealed, constant, cosine, falling
 from cytoforge.training.samplers.items import Batch, Drawing, item_generator
 from cytoforge.training.samplers.windows import Windows
@@ -269,6 +269,11 @@ def test_a_validation_that_uses_up_the_time_is_the_last(tmp_path: Path, monkeypa
     assert state.finished
 
 
+def test_slow_validations_are_fewer_but_not_few() -> None:
+    """A tenth of the time goes into validation, up to a half where else there would be fewer than five."""
+    assert [wait(share) for share in (0.0, 0.01, 0.05, 0.1, 0.25)] == pytest.approx([0.0, 0.1, 0.2, 0.2, 0.5])
+
+
 def test_a_budget_of_steps_is_validated_however_long_that_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,8 +402,8 @@ def test_every_image_is_seen_once_a_pass() -> None:
         ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 100, "Converged", "100 steps"),
         ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.505]], 9, "Too few steps to tell", "9 steps"),
         ([[0.1, 0.6], [0.5, 0.7], [1.0, 0.58]], 100, "Went astray (best validation score 0.700 at step 1", "100 steps"),
-        ([[0.1, 0.2], [1.0, 0.5]], 100, "Too few steps to tell", "100 steps"),
-        ([[0.05, 0.5], [0.78, 0.9], [1.0, 0.89]], 100, "Too few steps to tell", "100 steps"),
+        ([[0.1, 0.2], [1.0, 0.5]], 100, "Too few validations to tell", "100 steps"),
+        ([[0.05, 0.5], [0.78, 0.9], [1.0, 0.89]], 100, "Too few validations to tell", "100 steps"),
         ([[0.25, 0.2], [0.5, 0.5], [1.0, 0.6]], 100, "Not converged yet", "100 steps"),
         # ended before its budget: quarters are those of what was trained
         ([[0.1, 0.2], [0.2, 0.5], [0.4, 0.6]], 100, "Not converged yet", "100 steps"),
@@ -408,7 +413,7 @@ def test_every_image_is_seen_once_a_pass() -> None:
             "Converged (best validation score 0.505 at step 1 of 100; the last quarter gained 0.005)",
             "100 steps",
         ),
-        ([[0.02, 0.2], [0.38, 0.5], [0.4, 0.5]], 100, "Too few steps to tell", "100 steps"),
+        ([[0.02, 0.2], [0.38, 0.5], [0.4, 0.5]], 100, "Too few validations to tell", "100 steps"),
     ],
 )
 def test_the_course_and_the_last_line(history: list[list[float]], steps: int, words: str, last: str) -> None:

@@ -172,4 +172,4 @@ def test_check_and_import_dataset_tell_the_pixel_size(tmp_path: Path, capsys: py
     assert "1 channel, pixels of 0.25 micrometers" in capsys.readouterr().out
     (tmp_path / "data" / "dataset.json").write_text('{"pixel_size": "small"}')
     assert main(["check", str(tmp_path / "data")]) == 1
-    assert "must be a number above 0" in capsys.readouterr().out
+    assert "must be a number from 1e-6 to 1e6" in capsys.readouterr().out

@@ -127,7 +127,7 @@ def test_arrays_in_python() -> None:
     assert micrometers["density_per_mm2"] == pytest.approx(4e6 * density)
     assert pixels["label"].tolist() == [1, 2, 3] and "mean_2" in pixels
     assert "mean_1" not in cytoforge.measure(None, THREE_CELLS)
-    with pytest.raises(UserError, match="pixel_size=-1: takes a number above 0"):
+    with pytest.raises(UserError, match="pixel_size=-1: takes a number from 1e-6 to 1e6"):
         cytoforge.measure(None, THREE_CELLS, pixel_size=-1)
     with pytest.raises(UserError, match="no image of 5 x 12 pixels"):
         cytoforge.measure(np.zeros((4, 4)), THREE_CELLS)
@@ -172,7 +172,7 @@ def test_the_command_writes_a_table_a_summary_and_figures(tmp_path: Path, capsys
     assert (drug["images"], drug["cells"], drug["median"], drug["mean"]) == ("2", "4", "40", "40")
     assert float(drug["sd_of_image_medians"]) == pytest.approx(np.std([32, 48], ddof=1), rel=1e-5)
     assert summary["drug", "cells_per_image"]["mean"] == "2" and summary["none", "cells_per_image"]["sd"] == ""
-    assert (tmp_path / "cells.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "cells-summary.png").read_bytes().startswith(b"\x89PNG")
     html = (tmp_path / "cells.html").read_text(encoding="utf-8")
     assert "7 cells in 3 images of 2 groups; lengths in micrometers." in html
     python = cytoforge.measure(cytoforge.read_image(data / "images" / "drug_A01.png"), THREE_CELLS, pixel_size=2)
@@ -202,7 +202,9 @@ def test_files_state_their_pixel_size_and_what_belongs_together(
     assert len(rows(out)) == 3
 
 
-def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_measured_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = images(tmp_path / "data", "a", "b")
     given = ["measure", str(data), str(data), "--out", str(tmp_path / "cells.csv")]
 
@@ -213,7 +215,19 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, capsys: pytest.
     assert "is no regular expression" in said("--groups", "(")
     assert "names no group; write it like" in said("--groups", "[a-z]")
     assert "2 images (a, b) without a match for --groups (?P<well>X)" in said("--groups", "(?P<well>X)")
-    assert "label is a column already" in said("--groups", "(?P<label>[a-z])")
+    for taken in ("label", "image", "measure", "images", "cells", "median", "sd_of_image_medians"):
+        assert f"{taken} is a column already" in said("--groups", f"(?P<{taken}>[a-z])")
+    images(tmp_path / "long", "a" * 36)
+    monkeypatch.setattr("cytoforge.evaluation.measurement.LONGEST", 0.2)
+    given[1:3] = [str(tmp_path / "long")] * 2
+    assert "takes too long on aaaa" in said("--groups", "(?P<g>(a|a)+)$b")
+    given[1:3] = [str(data)] * 2
+    for flag in ("--pixel-size", "--radius"):
+        assert f"{flag} inf: input should be a finite number" in said(flag, "inf")
+        assert f"{flag} 1e+308: must be at least 1e-06 and at most 1e+06" in said(flag, "1e308")
+        assert "must be at least 1e-06 and at most 1e+06" in said(flag, "1e-320")
+    with pytest.raises(UserError, match="pixel_size=1e-320: takes a number from 1e-6 to 1e6 or none"):
+        cytoforge.measure(None, THREE_CELLS, pixel_size=1e-320)
     (data / "masks" / "a.png").rename(data / "masks" / "x.png")
     (data / "masks" / "b.png").unlink()
     assert "no mask has the name of an image of" in said()
@@ -221,6 +235,21 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path: Path, capsys: pytest.
     assert "one value (255) for 2 separate regions: a binary mask" in said()
     with pytest.raises(UserError, match=r"--out cells: is a table; give a name such as cells\.csv"):
         Measure(data, data, Path("cells"))
+
+
+def test_no_output_replaces_an_image_that_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = images(tmp_path / "data", "a", "a-summary") / "images"
+    given = ["measure", str(data), str(data.parent / "masks"), "--out", str(data / "a.csv")]
+    for more in ([], ["--overwrite"]):
+        assert main([*given, *more]) == 2
+        assert "a-summary.png: is one of the images to measure; give another --out" in capsys.readouterr().err
+    before = (data / "a.png").read_bytes()
+    single = ["measure", str(data / "a.png"), str(data.parent / "masks" / "a.png")]
+    assert main([*single, "--out", str(tmp_path / "a.csv")]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "a-summary.csv", "a-summary.png", "a.csv", "a.html", "data"
+    ]  # fmt: skip
+    assert (data / "a.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra"])
@@ -252,5 +281,6 @@ def test_figures_show_every_image_and_say_how_many(tmp_path: Path) -> None:
     assert len(chart.axes[1].lines[0].get_xdata()) == POINTS and len(chart.axes[1].lines[1].get_xdata()) == 2
     html = page(whole, chart, "cells.csv").html()
     assert f"The first {GROUPS} of {GROUPS + 1} groups are shown." in html and "a note" in html and "1 GFP" in html
+    assert "of cells an image, points are the numbers of images, and bars the medians of these" in html
     assert len(by_group(whole)) == GROUPS + 1
     assert values(measured[:2], "area_px2").images.tolist() == [9, 9]

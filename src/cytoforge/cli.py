@@ -153,11 +153,20 @@ def _unknown(arguments: Sequence[str]) -> str:
         told = f"cytoforge {asked} needs a second word: {', '.join(words.split()[1] for words in family)}"
     firsts = list(dict.fromkeys(words.split()[0] for words in COMMANDS))
     second = [word for word in arguments[1:2] if not word.startswith("-")]
-    near = difflib.get_close_matches(" ".join([asked, *second]), COMMANDS, 1) if second else []
+    if family:
+        near = [f"{asked} {word}" for word in _near_seconds(asked, second)]
+    else:
+        near = difflib.get_close_matches(" ".join([asked, *second]), COMMANDS, 1) if second else []
     near = near or ([] if family else difflib.get_close_matches(asked, firsts, 1))
     if near:
         return f"{told}; perhaps cytoforge {near[0]} is meant"
     return told if family else f"{told}; there are {', '.join(firsts)}; cytoforge help lists them all"
+
+
+def _near_seconds(first: str, second: Sequence[str]) -> list[str]:
+    """Return the second word of a family that is like the given one, if there is one of each."""
+    known = [words.split()[1] for words in COMMANDS if words.startswith(f"{first} ")]
+    return difflib.get_close_matches(second[0], known, 1) if second else []
 
 
 def _parse(words: str, rest: list[str]) -> object:
@@ -265,6 +274,8 @@ def _drop_output() -> None:
 def _run(given: list[str]) -> int:
     if given[:1] == ["help"]:
         given = [*given[1:], "--help"]
+    if len(given) == 2 and given[0] in FAMILIES and given[1] == "help":
+        given = [given[0], "--help"]
     if not given or given[0] in HELP:
         print(overview())
         return 0 if given else 2
@@ -285,6 +296,11 @@ def _run(given: list[str]) -> int:
     from cytoforge.progress import say
 
     words, rest = found
+    second = [word for word in rest[:1] if not (word.startswith("-") or os.access(word, os.F_OK))]
+    if words in FAMILIES and (near := _near_seconds(words, second)):
+        lacking = f"{rest[0]}: there is no such file, and no such second word of cytoforge {words}"
+        print(f"cytoforge: {lacking}; perhaps cytoforge {words} {near[0]} is meant", file=sys.stderr)
+        return 2
     settings: object = None
     try:
         settings = _parse(words, rest)

@@ -24,8 +24,8 @@ from cytoforge.progress import Progress, counted
 from cytoforge.settings import Check
 
 AS_IT_IS = (
-    " (by connected components), or learn from the masks as they are with train segmentation --target semantic, for "
-    "which cells that touch are one"
+    " (by connected components; cytoforge check DATA --fix COPY does it), or learn from the masks as they are with "
+    "train segmentation --target semantic, for which cells that touch are one"
 )
 PRINTED = 3  # findings of one kind that are printed in full
 

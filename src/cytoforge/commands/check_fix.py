@@ -42,7 +42,7 @@ class Done:
             *told("mask", self.numbered, f"{alone}; cells that touch are one"),
             *told("mask", self.apart, f"with cells in pieces: {' and '.join(became)}"),
             *told("mask", self.left, "that cannot be mended so, copied unchanged"),
-            f"{counted(unchanged, 'mask')} copied unchanged",
+            *[f"{counted(unchanged, 'mask')} copied unchanged"] * bool(unchanged),
         ]
 
 

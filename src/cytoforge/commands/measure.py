@@ -18,15 +18,19 @@ from cytoforge.settings import Measure
 def measure(settings: Measure) -> Path:
     """Write the table, its summary and its figures, print what they hold, and return the table's path.
 
-    Raises UserError when one of the files is there already, and as `open_stills` and `measure_stills`.
+    Raises UserError when one of the files is there already or is an input, and as `open_stills` and `measure_stills`.
     """
     out = settings.out
-    table, chart, report = out.with_name(f"{out.stem}-summary.csv"), out.with_suffix(".png"), out.with_suffix(".html")
-    for file in (out, table, chart, report):
-        if file.exists() and not settings.overwrite:
-            raise UserError(f"{file}: exists already; choose another name or give --overwrite")
+    table, chart = (out.with_name(f"{out.stem}-summary{suffix}") for suffix in (".csv", ".png"))
+    report = out.with_suffix(".html")
     images = Dataset.open(settings.images, settings.sequence, view=view_of(settings)).images()
     masks = Dataset.open(settings.masks, settings.sequence, holds="masks").masks()
+    inputs = {file.resolve() for item in (*images.items, *masks.items) for file in (item.image, item.mask) if file}
+    for file in (out, table, chart, report):
+        if file.resolve() in inputs:
+            raise UserError(f"{file}: is one of the images to measure; give another --out")
+        if file.exists() and not settings.overwrite:
+            raise UserError(f"{file}: exists already; choose another name or give --overwrite")
     found = measure_stills(open_stills(images, masks), settings.pixel_size, settings.groups, settings.radius)
     write_cells(out, (({IMAGE: one.name, **one.groups}, one.cells, one.calibration) for one in found.images))
     write_rows(table, list(summary(found)))

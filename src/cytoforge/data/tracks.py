@@ -82,7 +82,7 @@ class Calibration:
 def read_calibration(folder: Path, pixel_size: float | None, frame_interval: float | None) -> Calibration:
     """Return the given values (um, min), else those of a movie's dataset.json, else those that its frames state.
 
-    Raises UserError where dataset.json has others than numbers above 0.
+    Raises UserError where dataset.json has others than numbers from 1e-6 to 1e6.
     """
     frames = [file for sequence in read_sequences(folder) for file in sequence.frames.values()]
     return calibration_of(folder, read_info(folder), frames, pixel_size, frame_interval)
@@ -97,13 +97,13 @@ def calibration_of(
 ) -> Calibration:
     """Return the given values (um, min), else those of dataset.json `info`, else those that the images state.
 
-    Raises UserError where dataset.json has others than numbers above 0.
+    Raises UserError where dataset.json has others than numbers from 1e-6 to 1e6.
     """
     values: dict[str, float | None] = {}
     for name, given in (("pixel_size", pixel_size), ("frame_interval", frame_interval)):
         value = info.get(name) if given is None else given
-        if value is not None and (not is_number(value) or not value > 0):
-            raise UserError(f"{folder / INFO}: {name} is {value!r:.60} and must be a number above 0; mend it")
+        if value is not None and (not is_number(value) or not 1e-6 <= value <= 1e6):
+            raise UserError(f"{folder / INFO}: {name} is {value!r:.60} and must be a number from 1e-6 to 1e6; mend it")
         values[name] = value
     if None in values.values():
         found = stated(images)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.data.interchange.tables import feature_columns
-from cytoforge.evaluation.measurement import Measured, Measurement
+from cytoforge.evaluation.measurement import SUMMARY, Measured, Measurement
 from cytoforge.progress import counted
 from cytoforge.report import INK, Report
 
@@ -18,8 +18,6 @@ Floats = NDArray[np.float64]
 Group = tuple[str, ...]
 """Texts of the group columns of some images, in their order"""
 
-SUMMARY = ("images", "cells", "mean", "sd", "low_quartile", "median", "high_quartile", "sd_of_image_medians")
-"""Columns of the summary, after those of the groups and the name of the measure"""
 IMAGE_MEASURES = ("cells_per_image", "coverage")
 NO_MEASURES = ("label", "y", "x", "orientation", "at_edge")
 """Measures whose median says nothing of a group"""
@@ -179,8 +177,8 @@ def page(measurement: Measurement, chart: Figure, table: str) -> Report:
     )
     caption = (
         "Blue points are images (the median of their cells), grey points cells, and bars the median of all cells of a "
-        "group. Images are independent of each other; the cells of one image are not, so compare groups by their "
-        "images."
+        "group; of cells an image, points are the numbers of images, and bars the medians of these. Images are "
+        "independent of each other; the cells of one image are not, so compare groups by their images."
     )
     if len(groups) > GROUPS:
         caption += f" The first {GROUPS} of {len(groups)} groups are shown."

@@ -1,6 +1,9 @@
 """Whole folders of images and masks measured: which belong together, in which units, and in which groups."""
 
+import contextlib
 import re
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +28,9 @@ from cytoforge.progress import Progress, counted
 
 IMAGE = "image"
 """Column of the names of the images"""
+SUMMARY = ("images", "cells", "mean", "sd", "low_quartile", "median", "high_quartile", "sd_of_image_medians")
+"""Columns of the summary, after those of the groups and the name of the measure"""
+LONGEST = 2.0  # seconds that a regular expression may take for a name
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,11 @@ def measure(
     alone; `labels` (H, W), 0 for background and a number for each cell. `pixel_size` is in micrometers; lengths are in
     pixels without it. `radius`, in the same unit, is how far neighbours are; five median diameters without it. The
     result is ready for `pandas.DataFrame`. Raises UserError where image and labels do not belong together, and for
-    numbers that are not above 0.
+    numbers that are not from 1e-6 to 1e6.
     """
     for name, value in (("pixel_size", pixel_size), ("radius", radius)):
-        if value is not None and not 0 < value < np.inf:
-            raise UserError(f"{name}={value!r}: takes a number above 0 or none")
+        if value is not None and not 1e-6 <= value <= 1e6:
+            raise UserError(f"{name}={value!r}: takes a number from 1e-6 to 1e6 or none")
     cells = label_array(labels)
     pixels = None if image is None else channels_first(np.asarray(image), axes, size=cells.shape)
     calibration = Calibration(pixel_size)
@@ -159,7 +165,7 @@ def measure_stills(
     for done, (item, text, calibration) in enumerate(zip(dataset.items, texts, calibrations, strict=True), 1):
         labels = dataset.read_labels(item)
         cells = measure_still(labels, dataset.pixels(item), radius / calibration.length[0])
-        if taken := [name for name in text if name in (IMAGE, *in_units(cells, calibration))]:
+        if taken := [name for name in text if name in (IMAGE, "measure", *SUMMARY, *in_units(cells, calibration))]:
             raise UserError(f"--groups: {taken[0]} is a column already; give the group another name")
         shape = (labels.shape[0], labels.shape[1])
         covered = np.count_nonzero(labels) / labels.size
@@ -178,12 +184,34 @@ def _groups(dataset: Dataset, pattern: str | None) -> list[dict[str, str]]:
     if pattern is None:
         grouped = any(item.group is not None for item in dataset.items)
         return [{"group": item.group or ""} if grouped else {} for item in dataset.items]
-    matches = [re.search(pattern, item.name) for item in dataset.items]
+    matches = []
+    for item in dataset.items:
+        with _limited(pattern, item.name):
+            matches.append(re.search(pattern, item.name))
     if lacking := [item.name for item, match in zip(dataset.items, matches, strict=True) if match is None]:
         raise UserError(
             f"{dataset.path}: {some('image', lacking)} without a match for --groups {pattern} in the name; change it"
         )
     return [{name: text or "" for name, text in match.groupdict().items()} for match in matches if match]
+
+
+@contextlib.contextmanager
+def _limited(pattern: str, name: str) -> Iterator[None]:
+    """Raise UserError after LONGEST seconds, where the system has a timer and this is the main thread."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise UserError(f"--groups {pattern}: takes too long on {name}; repeat no group that itself repeats")
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
 
 def _usual_radius(dataset: Dataset, calibrations: Sequence[Calibration]) -> float:

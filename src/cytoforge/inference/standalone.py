@@ -310,6 +310,9 @@ def main() -> None:
     parser.add_argument("labels", help=".npy to write: int32 (H, W)")
     parser.add_argument("--diameter", type=float, help="median diameter of the cells in pixels, if the model needs it")
     given = parser.parse_args()
+    if not given.image.lower().endswith(".npy"):
+        name = Path(given.image).name
+        parser.error(f"image: give a .npy; numpy.save('image.npy', skimage.io.imread({name!r})) makes one")
     labels = Model(Path(__file__).parent).segment(np.load(given.image), given.diameter)
     np.save(given.labels, labels)
     print(f"{given.labels}: {labels.max()} cells")

@@ -16,6 +16,10 @@ from cytoforge.places import ABSENT, PRESENT, RUN, START, UNFINISHED, Place
 
 Fraction = Annotated[float, Field(ge=0, le=1, examples=[0.5])]
 Count = Annotated[int, Field(ge=1)]
+Length = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False, examples=[0.65])]
+"""micrometers of a pixel, or how far neighbours are"""
+Interval = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False, examples=[15])]
+"""minutes"""
 Size = Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$", examples=["512x768"])]
 RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "string_pattern_mismatch")
 BOUNDS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.settings.base import Count, Fraction, Present, ResultFolder, RunFolder, command
+from cytoforge.settings.base import Count, Fraction, Interval, Length, Present, ResultFolder, RunFolder, command
 from cytoforge.settings.reading import Reading
 
 
@@ -300,9 +300,9 @@ class ImportMovie(Reading):
     """movie folder to write"""
     masks: Present | None = None
     """TIFF or zarr of label images, or a folder with one per frame; as many as frames"""
-    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    pixel_size: Length | None = None
     """micrometers; without it what the files state (ImageJ, OME-TIFF, OME-Zarr)"""
-    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    frame_interval: Interval | None = None
     """minutes from a frame to the next; without it what the files state"""
     overwrite: bool = False
     """replace an imported movie"""
@@ -328,9 +328,9 @@ class ImportTracks:
     """movie folder to write"""
     sequence: Annotated[str, Field(pattern=r"^\d{2,}$", examples=["01"])] | None = None
     """sequence of the movie folder, such as 01; not needed where there is one only"""
-    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    pixel_size: Length | None = None
     """micrometers, where TRACKS is in these and tells no pixel size; without it that of the movie's dataset.json"""
-    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    frame_interval: Interval | None = None
     """minutes, where TRACKS is in units of time; without it that of the movie's dataset.json"""
     overwrite: bool = False
     """replace imported tracks in OUT"""
@@ -367,9 +367,9 @@ class Export:
     """folder to write; a file such as tracks.xml for trackmate, cells.csv for napari and features"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie to export, such as 01; repeatable for folders but geff; not needed where there is one only"""
-    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    pixel_size: Length | None = None
     """tracks: micrometers; without it that of dataset.json, else lengths are in pixels, as always for napari"""
-    frame_interval: Annotated[float, Field(gt=0, examples=[15])] | None = None
+    frame_interval: Interval | None = None
     """tracks: minutes from a frame to the next; without it that of dataset.json, else times are in frames"""
     overwrite: bool = False
     """replace an existing export"""

@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from tyro.conf import Positional, UseAppendAction
 
-from cytoforge.settings.base import Present, command
+from cytoforge.settings.base import Length, Present, command
 from cytoforge.settings.reading import Reading
 
 
@@ -17,7 +16,8 @@ class Measure(Reading):
 
     IMAGES is a dataset, a folder of images or one file, and MASKS label images of the same names, such as what segment
     wrote. The table cells.csv has a row for each cell, cells-summary.csv beside it one for each group and measure, and
-    cells.html and cells.png show both. Lengths are in micrometers where the size of a pixel is known, else in pixels.
+    cells.html and cells-summary.png show both. Lengths are in micrometers where the size of a pixel is known, else in
+    pixels.
 
     Examples:
       cytoforge measure IMAGES MASKS --out cells.csv
@@ -31,16 +31,16 @@ class Measure(Reading):
     """label images of the cells: a dataset, a folder of masks or one file"""
     out: Path
     """table to write, such as cells.csv"""
-    pixel_size: Annotated[float, Field(gt=0, examples=[0.65])] | None = None
+    pixel_size: Length | None = None
     """micrometers; without it that of dataset.json, else what the files state (ImageJ, OME-TIFF, OME-Zarr)"""
     groups: str | None = None
     """regular expression whose named groups become columns, from the names of the images: "(?P<drug>[a-z]+)_" """
-    radius: Annotated[float, Field(gt=0, examples=[100])] | None = None
+    radius: Length | None = None
     """how far neighbours are, in the unit of the table; five median diameters of the cells without it"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of a movie folder to use, such as 01 (repeatable); all without it"""
     overwrite: bool = False
-    """replace an existing table and its summary"""
+    """replace an existing table, its summary and its figures"""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Measure":

@@ -75,7 +75,8 @@ def course(state: State) -> Course:
         return Course("start kept", words)
     measured = any(MIDDLE * end <= progress <= 0.75 * end for progress, _ in state.history)
     if state.step < FEW or len(state.history) < FEW_VALIDATIONS or not measured:
-        words = f"Too few steps to tell ({best}): give it more {wanted}, and look at what it makes."
+        few = "steps" if state.step < FEW else "validations"
+        words = f"Too few {few} to tell ({best}): give it more {wanted}, and look at what it makes."
         return Course("too short", words)
     if (last := state.history[-1][1]) < state.best - ASTRAY:
         remedy = "repeat it with another --seed, and look at what it makes"

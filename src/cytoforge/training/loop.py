@@ -193,8 +193,8 @@ def fit(
                 # the time of a validation counts, and may end the training
                 state.history[-1][0] = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
                 next_validation = _next_validation(state.history, budget)
-                if budget.steps is None and budget.seconds is not None:  # at most a tenth of it goes into validation
-                    next_validation = min(max(next_validation, progress + 10 * spent / budget.seconds), 1.0)
+                if budget.steps is None and budget.seconds is not None:
+                    next_validation = min(max(next_validation, progress + wait(spent / budget.seconds)), 1.0)
             stop = bool(received) or state.finished
             if main and (stop or validated or clock - saved > SAVE_EVERY):
                 _save(trainer, run, state)
@@ -239,6 +239,14 @@ def _next_validation(history: list[list[float]], budget: Budget) -> float:
     """Return the progress at which the next of the budget's validations is due."""
     passed = math.floor((history[-1][0] if history else 0.0) * budget.validations + 1e-9)
     return min((passed + 1) / budget.validations - 1e-9, 1.0)
+
+
+def wait(share: float) -> float:
+    """Return the progress (0 to 1) from the start of a validation that took such a share of the time to the next.
+
+    A tenth of the time goes into validation, or more for one in each fifth of it, but never more than a half.
+    """
+    return max(min(10 * share, 0.2), 2 * share)
 
 
 def _save(trainer: Trainer, run: Run, state: State) -> None:

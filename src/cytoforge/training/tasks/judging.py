@@ -132,8 +132,10 @@ def _faults(
             yield "its cells have a size that does not suit the network", "leave --scale out, or give --scale auto"
     elif training is not None and training.value > score.value + GAP:
         yield "it does well only on what it learned from (overfitting)", more
-    elif course.cut_short:
+    elif course.kind == "rising":
         yield "it was still learning", longer
+    elif course.cut_short:
+        yield "training was too short to tell whether it was still learning", longer
     if beaten:
         yield "a threshold, which learns nothing, does better", "" if course.cut_short else check
     if score.low is None or score.high is None or score.high - score.low > WIDE:

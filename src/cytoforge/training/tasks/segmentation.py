@@ -220,8 +220,9 @@ def look(
 def spread(values: Sequence[float], number: int) -> list[int]:
     """Return the positions of the largest value, the smallest and others evenly between, in descending order.
 
-    An undefined value comes last.
+    Undefined values are left out unless there are no others.
     """
-    order = sorted(range(len(values)), key=lambda i: -np.nan_to_num(values[i], nan=-np.inf))
+    known = [i for i, value in enumerate(values) if not np.isnan(value)]
+    order = sorted(known, key=lambda i: -values[i]) or list(range(len(values)))
     places = np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int))
     return [order[place] for place in places]
