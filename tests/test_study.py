@@ -747,7 +747,7 @@ def test_copies_keep_scale_and_groups(phantoms: Path, tmp_path: Path) -> None:
 
 
 def test_minutes_of_the_processor_are_its_own(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock takes a second: four steps, a save after the first, and the first and last validation."""
+    """Each look at the clock takes a second: three steps, three validations, and two saves between them."""
     ticks = itertools.count()
     monkeypatch.setattr(specification.time, "process_time", lambda: float(next(ticks)))
     line = [
@@ -763,7 +763,7 @@ def test_minutes_of_the_processor_are_its_own(phantoms: Path, tmp_path: Path, mo
     ]
     assert main([*line, "--minutes", "0.1", "--clock", "processor"]) == 0
     facts = read_json(tmp_path / "run" / "provenance.json")
-    assert (facts["steps"], facts["seconds"]) == (4, 7)
+    assert (facts["steps"], facts["seconds"]) == (3, 8)
     seen = next(ticks)
     assert main([*line[:4], str(tmp_path / "wall"), *line[5:], "--minutes", "0.001"]) == 0
     assert next(ticks) == seen + 1  # nobody looked

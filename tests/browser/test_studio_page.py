@@ -177,10 +177,12 @@ def test_holes_are_filled_and_the_image_is_looked_at(
     page = page_of(running)
     stage = Stage(page, "dish3")
     page.keyboard.press("b")
+    page.wait_for_timeout(300)  # until the page has the tool
     page.keyboard.press("[")
     stage.drag((0.3, 0.3), (0.6, 0.3), (0.6, 0.6), (0.3, 0.6), (0.3, 0.3))
     stage.cells(1)
     page.keyboard.press("f")
+    page.wait_for_timeout(300)  # until the page has the tool
     stage.click(0.3, 0.3)
     page.wait_for_timeout(500)
     stage.cells(1)
@@ -200,7 +202,7 @@ def test_holes_are_filled_and_the_image_is_looked_at(
     with page.expect_response(lambda answer: "/tiles/" in answer.url and "channels" in answer.url):
         white.fill(str(int(float(white.input_value()) / 4)))
     page.get_by_label("Dark colours").click()
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 25, 26)"
+    page.wait_for_function("getComputedStyle(document.body).backgroundColor === 'rgb(18, 25, 26)'")
     page.keyboard.press("?")
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
     page.keyboard.press("n")  # the last image has no next one
@@ -272,6 +274,7 @@ def test_two_tabs_see_each_other_and_do_not_overwrite(
     one, other = page_of(running), page_of(running)
     first, second = Stage(one, "dish2"), Stage(other, "dish2")
     one.keyboard.press("b")
+    one.wait_for_timeout(300)  # until the page has the tool
     first.drag((0.2, 0.2), (0.3, 0.2))
     first.cells(1)
     second.cells(1)  # by itself
@@ -280,6 +283,7 @@ def test_two_tabs_see_each_other_and_do_not_overwrite(
     first.drag((0.2, 0.5), (0.3, 0.5))
     first.cells(2)
     other.keyboard.press("b")
+    other.wait_for_timeout(300)  # until the page has the tool
     second.drag((0.6, 0.6), (0.7, 0.6))
     other.wait_for_selector("text=was changed elsewhere")
     other.wait_for_function("() => document.querySelector('.count strong').textContent === '2'")
@@ -296,6 +300,7 @@ def test_strokes_wait_while_the_studio_is_away(
         page = page_of(running)
         stage = Stage(page, "dish2")
         page.keyboard.press("b")
+        page.wait_for_timeout(300)  # until the page has the tool
         stage.drag((0.2, 0.2), (0.3, 0.2))
         stage.cells(1)
     stage.drag((0.6, 0.6), (0.7, 0.6))
@@ -387,6 +392,7 @@ def test_a_large_image_is_looked_at_by_tiles(
     page = page_of(opened(tmp_path / "slide.tif"))
     stage = Stage(page, "slide")
     page.keyboard.press("b")
+    page.wait_for_timeout(300)  # until the page has the tool
     with page.expect_response(lambda answer: "/tiles/3/" in answer.url):  # its own pixels
         for _ in range(6):
             page.keyboard.press("+")
