@@ -202,7 +202,7 @@ def test_holes_are_filled_and_the_image_is_looked_at(
     with page.expect_response(lambda answer: "/tiles/" in answer.url and "channels" in answer.url):
         white.fill(str(int(float(white.input_value()) / 4)))
     page.get_by_label("Dark colours").click()
-    page.wait_for_function("getComputedStyle(document.body).backgroundColor === 'rgb(18, 25, 26)'")
+    page.wait_for_function("() => getComputedStyle(document.body).backgroundColor === 'rgb(18, 25, 26)'")
     page.keyboard.press("?")
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
     page.keyboard.press("n")  # the last image has no next one
