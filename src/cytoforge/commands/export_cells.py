@@ -89,14 +89,8 @@ def _opened(config: Export, data: Dataset) -> OutputFolder:
     if out == config.data.resolve() or any(out.is_relative_to((data.path / part).resolve()) for part in PARTS):
         raise UserError(f"{config.out}: lies in the data to export; choose a folder outside of it")
     folder = OutputFolder(config.out, OWNER)
-    if config.out.is_file():
-        raise UserError(f"{config.out}: is a file; give a folder to write into")
-    if config.out.is_dir() and any(config.out.iterdir()):
-        if not folder.known:
-            raise UserError(f"{config.out}: holds files that export did not write; choose another folder")
-        if not config.overwrite:
-            raise UserError(f"{config.out}: exists already; choose another name or give --overwrite")
-        folder.clear(folder.survey())
+    folder.refuse_taken(config.overwrite)
+    folder.clear(folder.survey())
     return folder
 
 

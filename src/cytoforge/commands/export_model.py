@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from cytoforge.data.ownership import OutputFolder
-from cytoforge.errors import UserError
 from cytoforge.inference import exported
 from cytoforge.inference.bioimageio import package, zipped
 from cytoforge.inference.segmenter import Segmenter
@@ -20,7 +19,8 @@ def export_model(config: ExportModel) -> Path:
     Raises UserError when the run holds no segmenter, packages are missing, and when OUT holds anything that this
     command did not write, or a model already, unless told to overwrite.
     """
-    folder = _opened(config)
+    folder = OutputFolder(config.out, OWNER)
+    folder.refuse_taken(config.overwrite)
     segmenter = Segmenter.load(config.run, device="cpu", precision="float32")
     base = segmenter.run == BASE
     name = "cytoforge base" if base else f"cytoforge {config.run.resolve().name}"
@@ -40,16 +40,3 @@ def export_model(config: ExportModel) -> Path:
     main = {"onnx": "model.onnx", "torchscript": "model.pt", "bioimageio": PACKAGE}[config.format]
     print(f"{config.out / main}: {name}; {exported.SCRIPT} beside it makes cells, README.md says how")
     return config.out
-
-
-def _opened(config: ExportModel) -> OutputFolder:
-    """Return OUT as it is written to; raises UserError as `export_model`."""
-    folder = OutputFolder(config.out, OWNER)
-    if config.out.is_file():
-        raise UserError(f"{config.out}: is a file; give a folder to write into")
-    if config.out.is_dir() and any(config.out.iterdir()):
-        if not folder.known:
-            raise UserError(f"{config.out}: holds files that export-model did not write; choose another folder")
-        if not config.overwrite:
-            raise UserError(f"{config.out}: exists already; choose another name or give --overwrite")
-    return folder

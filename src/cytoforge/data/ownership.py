@@ -69,6 +69,16 @@ class OutputFolder:
                 "another folder"
             )
 
+    def refuse_taken(self, overwrite: bool) -> None:
+        """Raise UserError where the folder is a file, or holds others' files, or this command's without `overwrite`."""
+        if self.path.is_file():
+            raise UserError(f"{self.path}: is a file; give a folder to write into")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            if not self.known:
+                raise UserError(f"{self.path}: holds files that {self.by} did not write; choose another folder")
+            if not overwrite:
+                raise UserError(f"{self.path}: exists already; choose another name or give --overwrite")
+
     def lists(self, name: str) -> bool:
         """Tell whether a file is listed as written by this command, even if it has changed since."""
         self._load()

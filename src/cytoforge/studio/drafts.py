@@ -93,13 +93,7 @@ class Draft:
         """
         with self.lock:
             self._expect(revision)
-            change = edited(self.labels, wanted)
-            if change is not None:
-                self._commit(change)
-                self._undo.append(change)
-                self._redo.clear()
-                self._forget()
-            return change
+            return self._done(edited(self.labels, wanted))
 
     def undo(self, revision: int) -> Change | None:
         """Take the last edit back; raises Outdated as `edit`."""
@@ -112,13 +106,16 @@ class Draft:
     def replace(self, labels: NDArray[np.integer[Any]]) -> Change | None:
         """Put other labels in the place of all, as an edit that can be taken back."""
         with self.lock:
-            change = edits.replace(self.labels, labels.astype(np.int32))
-            if change is not None:
-                self._commit(change)
-                self._undo.append(change)
-                self._redo.clear()
-                self._forget()
-            return change
+            return self._done(edits.replace(self.labels, labels.astype(np.int32)))
+
+    def _done(self, change: Change | None) -> Change | None:
+        """Make an edit, unless it changes nothing, so that it can be taken back; return it."""
+        if change is not None:
+            self._commit(change)
+            self._undo.append(change)
+            self._redo.clear()
+            self._forget()
+        return change
 
     def save(self) -> None:
         """Write the mask file if edits are not in it yet, and empty the journal."""

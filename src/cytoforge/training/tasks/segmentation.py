@@ -145,8 +145,6 @@ class SegmentationTask(Task):
                 panels.append(to_rgb(paint(averages["generator"], labels, parameters.condition, draw, tile=tile)))
             return side_by_side(panels)
 
-        began = copy.deepcopy(recipe.networks["segmenter"]).eval() if started else None
-
         def outcome(networks: Networks, state: State) -> Outcome:
             """Judge the kept segmenter, and show those validation images in which it does best, middling and worst."""
             kept, how = networks["segmenter"], course(state)
