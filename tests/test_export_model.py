@@ -268,7 +268,7 @@ def test_the_decoder_knows_nothing_of_cytoforge(tmp_path: Path) -> None:
         ),
         (
             {"target": "depth", "normalisation": {"kind": "min-max", "low": 0.0, "high": 100.0}},
-            ("keep their size", "expected depth exceeds 0.5", "least and the greatest value"),
+            ("keep their size", "above 0.6, and cells grow", "least and the greatest value"),
         ),
     ],
 )

@@ -393,23 +393,81 @@ def test_drawn_cells_come_back_through_depths(form: Form) -> None:
 
 def test_touching_discs_come_apart() -> None:
     y, x = np.mgrid[:40, :60]
-    labels = np.where(x < 30, np.hypot(y - 20, x - 19) <= 11, 2 * (np.hypot(y - 20, x - 41) <= 11)).astype(np.int32)
-    assert (labels[:, :-1] * labels[:, 1:] == 2).any()  # they do touch
+    labels = np.where(x < 30, np.hypot(y - 20, x - 19) <= 11, 2 * (np.hypot(y - 20, x - 40) <= 11)).astype(np.int32)
+    assert (labels[:, :-1] * labels[:, 1:] == 2).sum() == 9  # they do touch
     np.testing.assert_array_equal(round_trip(labels, Depth()), labels)
 
 
+def relief(depth: list[float], rows: int = 8) -> NDArray[np.float32]:
+    """Probabilities (5, rows, len(depth)) whose expected depth is the same in all rows."""
+    scores = np.zeros((5, rows, len(depth)), np.float32)
+    scores[4] = depth
+    scores[1] = 1 - scores[4]
+    return scores
+
+
 def test_cells_grow_from_their_deepest_pixels() -> None:
-    """Two hollows of expected depth above one half, with a saddle in column 4 between them."""
-    depth = np.array([0.4, 0.6, 0.8, 0.6, 0.2, 0.55, 0.9, 0.7, 0.4])
-    scores = np.zeros((5, 8, 9), np.float32)
-    scores[4], scores[1] = depth, 1 - depth
+    """Two summits, with a saddle in column 4 between them."""
+    scores = relief([0.4, 0.6, 0.8, 0.6, 0.2, 0.55, 0.9, 0.7, 0.4])
     found = Depth(minimum_area=1).decode(scores)
     assert (found[:, :4] == 1).all() and (found[:, 5:] == 2).all()
-    assert Depth(minimum_area=1, marker=0.95).decode(scores).max() == 1  # a patch without a marker is one cell
-    assert Depth(minimum_area=1, minimum_marker=25).decode(scores).max() == 1
+    assert Depth(minimum_area=1, summit=0.95).decode(scores).max() == 1  # a patch without a summit is one cell
+    assert Depth(minimum_area=33).decode(scores).max() == 1
     scores[0], scores[1:] = 0.5, 0.5 * scores[1:]  # background at one half is background
     assert not Depth().decode(scores).any()
     assert len(HEIGHTS) == Depth().classes
+
+
+@pytest.mark.parametrize(("share", "cells"), [(0.5, 1), (0.51, 2)])
+def test_a_saddle_is_measured_by_the_lower_summit(share: float, cells: int) -> None:
+    """0.35 between 0.7 and 1 is half of the lower one; from 0.35 to 1 alone it would be less."""
+    assert Depth(minimum_area=1, saddle=share).decode(relief([0.7, 0.35, 1.0])).max() == cells
+
+
+def test_summits_are_joined_over_several_saddles_the_highest_first() -> None:
+    """Summits 0.9, 0.7, 0.9: 0.5 joins the low one to the left (0.5 / 0.7 > 0.6), but 0.45 not both (0.45 / 0.9)."""
+    found = Depth(minimum_area=1, saddle=0.6).decode(relief([0.9, 0.5, 0.7, 0.45, 0.9]))
+    assert found[0, [0, 2]].tolist() == [1, 1] and found[0, 4] == 2
+    found = Depth(minimum_area=1, saddle=0.6).decode(relief([0.9, 0.45, 0.7, 0.5, 0.9]))
+    assert found[0, 0] == 1 and found[0, [2, 4]].tolist() == [2, 2]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1))
+def test_joining_follows_the_persistence_of_summits(seed: int) -> None:
+    """Against a flooding from the top, pixel by pixel: a summit is a cell if it meets a higher one far enough below."""
+    rng = np.random.default_rng(seed)
+    depth = ndimage.gaussian_filter(rng.random((24, 24)), 1.5)
+    depth = ((depth - depth.min()) / np.ptp(depth)).astype(np.float32)
+    scores = np.stack([0 * depth, 1 - depth, 0 * depth, 0 * depth, depth])
+    share = float(rng.uniform(0.3, 0.95))
+    expected = Depth(minimum_area=1, summit=0.0, saddle=share).decode(scores).max()
+    assert expected == surviving(depth, share)
+
+
+def surviving(depth: NDArray[np.float32], share: float) -> int:
+    """Count summits that do not meet a higher one at or above a share of their own height."""
+    summit: dict[tuple[int, int], float] = {}
+    parent: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def root(pixel: tuple[int, int]) -> tuple[int, int]:
+        while parent[pixel] != pixel:
+            pixel = parent[pixel]
+        return pixel
+
+    count = 0
+    for flat in np.argsort(-depth, axis=None, kind="stable"):
+        pixel = (int(flat) // depth.shape[1], int(flat) % depth.shape[1])
+        height = depth[pixel]
+        around = [(pixel[0] + dy, pixel[1] + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        met = sorted({root(near) for near in around if near in parent}, key=summit.__getitem__)
+        parent[pixel] = met[-1] if met else pixel
+        if not met:
+            count, summit[pixel] = count + 1, height
+        for low in met[:-1]:
+            parent[low] = met[-1]
+            count -= bool(height >= np.float32(share) * summit[low])
+    return count
 
 
 def test_targets_by_name() -> None:

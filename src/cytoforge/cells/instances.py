@@ -95,7 +95,8 @@ class Boundary:
         markers, count = ndimage.label(foreground & (interior > border), structure=EIGHT_CONNECTED)
         size = np.bincount(markers.ravel(), weights=(interior - border).ravel(), minlength=count + 1)
         markers = _keep(markers, size >= self.minimum_marker)
-        return _flooded(border - interior, markers, foreground, self.minimum_area)
+        cells = watershed(border - interior, markers, connectivity=2, mask=foreground)
+        return _completed(cells, foreground, self.minimum_area)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,9 @@ class Depth:
     """Background 0, border 1, then three depths inside the cell, 2 to 4: cells grow from their deepest pixels.
 
     Depth is the square root of the cell's `potential`, in which a cell of any form has one summit where its distance to
-    the edge has several. Expected depth, the mean of HEIGHTS by the probabilities, is the relief that is flooded.
+    the edge has several. Expected depth, the mean of HEIGHTS by the probabilities, is the relief that is flooded. Where
+    a network is unsure its relief is low and has several summits in a cell, so these are one cell unless the saddle
+    between them is low in proportion to the lower one.
     """
 
     name: str = field(default="depth", init=False)
@@ -136,10 +139,10 @@ class Depth:
     protocol: Literal["instances", "paper"] = field(default="instances", init=False)
     cuts: tuple[float, float] = (0.5, 0.8)
     """Depths between the three classes of the inside."""
-    marker: float = 0.5
-    """Connected pixels of at least this expected depth start a cell."""
-    minimum_marker: int = 2
-    """Markers of fewer pixels are dropped (px)."""
+    summit: float = 0.6
+    """A cell begins where expected depth is locally largest and above this."""
+    saddle: float = 0.55
+    """Two summits are one cell if depth stays at or above this share of the lower one on a way between them."""
     minimum_area: int = 15
     """Cells of fewer pixels are dropped as specks (px; cGAN-Seg drops objects below 15 px)."""
 
@@ -150,16 +153,16 @@ class Depth:
         return torch.where(classes == 1, inside, (classes == 2).long())
 
     def decode(self, probabilities: NDArray[np.floating[Any]]) -> Labels:
-        """Probabilities (5,H,W) -> labels (H,W) int32, cells 1..N; a patch of foreground without a marker is one cell.
+        """Probabilities (5,H,W) -> labels (H,W) int32, cells 1..N; a patch of foreground without a summit is one cell.
 
         Foreground is where background is below one half. ValueError on another shape.
         """
         _check_probabilities(probabilities, self.classes)
         foreground = probabilities[0] < 0.5
         depth = np.tensordot(np.asarray(HEIGHTS, probabilities.dtype), probabilities, 1)
-        markers, count = ndimage.label(foreground & (depth > self.marker), structure=EIGHT_CONNECTED)
-        markers = _keep(markers, np.bincount(markers.ravel(), minlength=count + 1) >= self.minimum_marker)
-        return _flooded(-depth, markers, foreground, self.minimum_area)
+        summits = foreground & (depth > self.summit) & (depth == ndimage.maximum_filter(depth, 3))
+        basins = watershed(-depth, ndimage.label(summits, EIGHT_CONNECTED)[0], connectivity=2, mask=foreground)
+        return _completed(_joined(basins, depth, self.saddle), foreground, self.minimum_area)
 
 
 HEIGHTS = (0, 0, 1 / 3, 2 / 3, 1)
@@ -336,13 +339,40 @@ def _own_neighbours(labels: Tensor, where: tuple[Tensor, ...]) -> Tensor:
     return ((around == labels[where][:, None, None]) & inside).sum(dim=(1, 2))
 
 
-def _flooded(
-    relief: NDArray[np.floating[Any]], markers: Labels, foreground: NDArray[np.bool_], minimum_area: int
-) -> Labels:
-    """Grow cells from markers (H,W) through the foreground, lowest relief first; patches without a marker are cells."""
-    cells = watershed(relief, markers, connectivity=2, mask=foreground)
+def _joined(basins: Labels, depth: NDArray[np.floating[Any]], share: float) -> Labels:
+    """Join basins (H,W) whose saddle is at least a share of the lower summit, the highest saddles first."""
+    height, width = basins.shape
+    pairs, passes = [], []
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = (slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
+        there = (slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
+        one, other = basins[here], basins[there]
+        meet = (one != other) & (one > 0) & (other > 0)
+        pairs.append(np.stack([np.minimum(one, other)[meet], np.maximum(one, other)[meet]], axis=1))
+        passes.append(np.minimum(depth[here], depth[there])[meet])
+    between, which = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
+    saddles = np.zeros(len(between), depth.dtype)
+    np.maximum.at(saddles, which.ravel(), np.concatenate(passes))
+    summits = np.zeros(basins.max(initial=0) + 1, depth.dtype)
+    np.maximum.at(summits, basins, depth)
+    cell = list(range(len(summits)))
+
+    def of(basin: int) -> int:
+        while cell[basin] != basin:
+            cell[basin] = basin = cell[cell[basin]]
+        return basin
+
+    for index in np.argsort(-saddles, kind="stable"):
+        low, high = sorted(map(of, between[index].tolist()), key=summits.__getitem__)
+        if saddles[index] >= share * summits[low]:
+            cell[low] = high
+    return np.array([of(basin) for basin in range(len(cell))], np.int32)[basins]
+
+
+def _completed(cells: Labels, foreground: NDArray[np.bool_], minimum_area: int) -> Labels:
+    """Make each patch of foreground (H,W) without a cell one, drop small cells, and number those that stay 1..N."""
     patches, _ = ndimage.label(foreground & (cells == 0), structure=EIGHT_CONNECTED)
-    cells = np.where(patches > 0, patches + cells.max(), cells)
+    cells = np.where(patches > 0, patches + cells.max(initial=0), cells)
     return _keep(cells, np.bincount(cells.ravel()) >= minimum_area)
 
 

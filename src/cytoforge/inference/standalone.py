@@ -210,8 +210,8 @@ def decode(probabilities: Floats, settings: Settings) -> Labels:
     """Turn class probabilities (classes, H, W) into labels int32 (H, W) by the target of model.json.
 
     semantic: pixels that are more cell than not, connected by their sides. boundary: background, interior, border;
-    depth: background, border, and depths inside. Of these the surest interiors, or depths, are where cells begin, and
-    they grow through the foreground; a patch of foreground in which none begins is a cell, too.
+    depth: background, border, and depths inside. Cells begin in the surest interiors, or where depth is largest, and
+    grow through the foreground; a patch of foreground in which none begins is a cell, too.
     """
     target = settings["target"]
     least = target["minimum_area"]
@@ -220,15 +220,15 @@ def decode(probabilities: Floats, settings: Settings) -> Labels:
         return kept(components, np.bincount(components.ravel()) >= least)
     if target["name"] == "boundary":
         _, interior, border = probabilities
-        foreground, relief = interior + border > 0.5, border - interior
+        foreground = interior + border > 0.5
         seeds, count = ndimage.label(foreground & (interior > border), CORNERS)
         size = np.bincount(seeds.ravel(), weights=(interior - border).ravel(), minlength=count + 1)
+        cells = flooded(border - interior, kept(seeds, size >= target["minimum_marker"]), foreground)
     else:
         foreground = probabilities[0] < 0.5
         depth = np.tensordot(np.asarray(target["heights"], probabilities.dtype), probabilities, 1)
-        seeds, count = ndimage.label(foreground & (depth > target["marker"]), CORNERS)
-        size, relief = np.bincount(seeds.ravel(), minlength=count + 1), -depth
-    cells = flooded(relief, kept(seeds, size >= target["minimum_marker"]), foreground)
+        summits = foreground & (depth > target["summit"]) & (depth == ndimage.maximum_filter(depth, 3))
+        cells = joined(flooded(-depth, ndimage.label(summits, CORNERS)[0], foreground), depth, target["saddle"])
     patches = ndimage.label(foreground & (cells == 0), CORNERS)[0]
     cells = np.where(patches > 0, patches + cells.max(initial=0), cells)
     return kept(cells, np.bincount(cells.ravel()) >= least)
@@ -240,6 +240,34 @@ def kept(labels: NDArray[Any], keep: NDArray[np.bool_]) -> Labels:
     table = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     found: Labels = table[labels]
     return found
+
+
+def joined(basins: Labels, depth: Floats, share: float) -> Labels:
+    """Join basins (H, W) whose saddle is at least a share of the lower of their summits, the highest saddles first."""
+    saddles: dict[tuple[int, int], float] = {}
+    summits = np.zeros(basins.max(initial=0) + 1, depth.dtype)
+    np.maximum.at(summits, basins, depth)
+    height, width = basins.shape
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = (slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
+        there = (slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
+        one, other, way = basins[here], basins[there], np.minimum(depth[here], depth[there])
+        meet = (one != other) & (one > 0) & (other > 0)
+        for pair in zip(one[meet].tolist(), other[meet].tolist(), way[meet], strict=True):
+            both = min(pair[:2]), max(pair[:2])
+            saddles[both] = max(saddles.get(both, pair[2]), pair[2])
+    cell = list(range(len(summits)))
+    for both, saddle in sorted(saddles.items(), key=lambda item: (-item[1], item[0])):
+        low, high = sorted((_root(cell, basin) for basin in both), key=summits.__getitem__)
+        if saddle >= share * summits[low]:
+            cell[low] = high
+    return np.array([_root(cell, basin) for basin in range(len(cell))], np.int32)[basins]
+
+
+def _root(cell: list[int], basin: int) -> int:
+    while cell[basin] != basin:
+        basin = cell[basin]
+    return basin
 
 
 def flooded(relief: Floats, seeds: Labels, foreground: NDArray[np.bool_]) -> Labels:
