@@ -30,6 +30,7 @@ U373 = {"sequence": ("01",), "test_sequence": ("02",)}
 NO_PICTURES = ("u373", "hela")  # whose conditions do not allow to hand frames on
 PAPER = {"target": "semantic", "augmentation": "paper", "protocol": ("paper", "instances"), "warm_start": False}
 CONVERGED = {"steps": 4000, "until_converged": True, "networks": ("unet",), **PAPER}
+OURS = {"steps": 4000, "until_converged": True, "networks": ("unet",), "target": "depth"}
 STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "limited-data-usiigaci": ("limited-data", {"minutes": 6.0, "crop": 228}),
     "limited-data-usiigaci.crops": (
@@ -53,6 +54,9 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
             "ways": ("cyclegan-unlabelled", "cyclegan-simulated", "mean-teacher"),
         },
     ),
+    "training-usiigaci.ours-5": ("training", {"images": 5, "seeds": 3, **OURS, **THIRD}),
+    "training-dsb256.converged-5": ("training", {"images": 5, "seeds": 3, **CONVERGED}),
+    "training-dsb256.ours-5": ("training", {"images": 5, "seeds": 3, **OURS}),
     "versatility-usiigaci-dsb256": ("versatility", {"minutes": 2.0, "images": 5, "seeds": 1, "scale": 0.5}),
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "images": 5, "seeds": 1, **THIRD}),
     "movie-usiigaci_movie": (
