@@ -1,9 +1,9 @@
-"""What each part of cGAN-Seg's cycle teaches the segmenter, measured on a training in the cycle.
+"""What each part of cGAN-Seg's cycle teaches the segmenter, measured on trainings in the cycle.
 
-    python benchmarks/cycle_parts.py RUN --unseen scratch/usiigaci/val
+    python benchmarks/cycle_parts.py RUN... --unseen scratch/usiigaci/val --data "5 images" --out OUT.json
 
-RUN is a run of --method cyclegan that holds its state, such as those of `python benchmarks/studies.py
-training-usiigaci.converged-5`; --unseen are annotated images that it has not seen. For each term of the segmenter's
+RUN are runs of --method cyclegan that hold their state, such as those of `python benchmarks/studies.py
+training-usiigaci.converged-5`; --unseen are annotated images that they have not seen. For each term of the segmenter's
 loss (Eq. 7 to 9 and 11), the script prints the norm of its gradient at the segmenter's weights, times its weight in the
 sum, and the cosine between the gradient's direction and that of the supervised loss on unseen images: above 0 the term
 pulls the segmenter to where it does better there, near 0 it teaches nothing, below 0 it harms. The backward terms are
@@ -14,6 +14,7 @@ paintings. Gradients are means over windows; intervals resample the windows of t
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,17 +96,24 @@ def examples(data: Data, seed: int) -> tuple[list[Example], list[Example]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--unseen", type=Path, required=True)
+    parser.add_argument("--data", required=True, help="what they were trained on, in words")
     parser.add_argument("--out", type=Path, default=HERE / "cycle_parts.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    run = Run.open(given.run)
+    measured = [parts(Run.open(run), given.unseen) for run in given.runs]
+    command = "python benchmarks/cycle_parts.py RUN... --unseen scratch/usiigaci/val"
+    write_json(given.out, {"data": given.data, "windows": WINDOWS, "runs": measured, "command": command})
+
+
+def parts(run: Run, unseen_images: Path) -> dict[str, Any]:
+    """Return what each term teaches in one training."""
     recipe, parameters, steps = restored(run)
     data = run.config["training"]["data"]
     there = Data(path=Path(data["path"]), limit=data["limit"], scale=data["scale"])
     learned, _ = examples(there, run.config["training"]["seed"])
-    first, second = examples(Data(path=given.unseen, scale=data["scale"]), 0)
+    first, second = examples(Data(path=unseen_images, scale=data["scale"]), 0)
     every = first + second
     half = len(every) // 2  # for the backward terms, and others to judge by
     own, without, held = (windows(part, parameters.crop) for part in (learned, every[:half], every[half:]))
@@ -140,6 +148,8 @@ def main() -> None:
             losses.append([float(supervised(recipe, *pair)) for pair in pairs])
     painted, real, elsewhere = np.mean(losses, axis=0).tolist()
     facts = {
+        "steps": steps,
+        "terms": rows,
         "paintings_apart": float(np.mean(apart)),
         "painting_to_image": float(np.mean(off)),
         "loss_paintings": painted,
@@ -147,8 +157,7 @@ def main() -> None:
         "loss_unseen_images": elsewhere,
     }
     print(facts)
-    command = "python benchmarks/cycle_parts.py RUN --unseen scratch/usiigaci/val"
-    write_json(given.out, {"steps": steps, "windows": WINDOWS, "terms": rows, **facts, "command": command})
+    return facts
 
 
 if __name__ == "__main__":
