@@ -415,12 +415,15 @@ def cycle_parts() -> list[str]:
         "Trainings in the cycle on the paper's terms (usiigaci, small width, until converged). Gradients at the "
         "segmenter's weights. The cosine is that to the gradient of the supervised loss on images that the training "
         "has not seen: above 0 a term improves the segmenter there, below 0 it harms; the norm, with the "
-        "term's weight, says how much it counts. Intervals resample the windows of these images. *Apart* is how far two paintings on "
-        "one mask differ (mean absolute difference, of 2), and *off* how far a painting differs from the real image of "
-        "its mask; losses are the segmenter's.",
+        "term's weight, says how much it counts. Intervals resample the windows of these images. *Apart* is how far "
+        "two paintings on one mask differ (mean absolute difference, of 2), and *off* how far a painting differs from "
+        "the real image of its mask; losses are the segmenter's.",
         "",
     ]
-    for found in (*load("cycle_parts.json"), *load("cycle_parts.unlabelled.json")):
+    measured = [*load("cycle_parts.json"), *load("cycle_parts.unlabelled.json")]
+    if not measured:
+        return []
+    for found in measured:
         runs = found["runs"]
         rows = [
             [
@@ -448,7 +451,7 @@ def cycle_parts() -> list[str]:
         "teaches on images without masks has hardly anything to do with finding their cells: so these images add "
         "nothing. Why trainings with them also fit the annotated images less well is not explained.",
         "",
-        f"Command: `{found['command']}`",
+        f"Command: `{measured[0]['command']}`",
         "",
     ]
 
