@@ -168,7 +168,13 @@ def timeless(file: Path) -> bytes:
     if file.name == "metrics.csv":
         rows = csv.DictReader(io.StringIO(file.read_text()))
         return json.dumps([{k: v for k, v in row.items() if not TIMES.search(k)} for row in rows]).encode()
-    return file.read_bytes()
+    content = file.read_bytes()
+    if file.name == "state.safetensors":
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:end])
+        header["__metadata__"]["meta"] = without_times(json.loads(header["__metadata__"]["meta"]))
+        return json.dumps(header, sort_keys=True).encode() + content[end:]
+    return content
 
 
 def without_times(value: Any) -> Any:
