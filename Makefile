@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: setup demo test lint docs constraints clean
+.PHONY: setup demo test fuzz stress lint docs constraints clean
 
 setup: .venv/ready
 
@@ -19,6 +19,14 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# A minute for each reader; make fuzz SECONDS=600 READERS="tiff COCO" for some of them, and longer.
+fuzz: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group fuzz
+	$(BIN)/python tests/fuzz/fuzz.py $(READERS) --seconds $(or $(SECONDS),60)
+
+stress: setup
+	$(BIN)/python tests/stress/kills.py --kills $(or $(KILLS),200)
 
 lint: setup
 	$(BIN)/ruff check .

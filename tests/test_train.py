@@ -43,6 +43,7 @@ from cytoforge.training.samplers import items
 from cytoforge.training.samplers.items import Drawing
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Data
+from cytoforge.training.tasks import task
 from cytoforge.training.tasks.start import start_differences
 
 READ = {"images": read_image, "masks": read_labels}
@@ -232,6 +233,21 @@ def test_a_killed_run_continued_equals_the_uninterrupted_one(words: str, phantom
     for name in names:
         whole, parts = (Run.open(tmp_path / part).load_weights(name) for part in ("whole", "parts"))
         assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_a_run_that_was_interrupted_before_its_report_goes_on(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(**parts: object) -> None:
+        raise KeyboardInterrupt
+
+    line = ["train", "generator", str(phantoms), *TINY, "--steps", "2", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(task, "run_report", interrupt)
+        assert main(line) == 130
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert main(line) == 0 and (tmp_path / "run" / "report.html").exists()
+    assert main(line) == 2  # now it is finished
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(phantoms: Path, tmp_path: Path) -> None:

@@ -251,11 +251,11 @@ def perceptual_notes(parameters: Adversarial | Vid2Vid, recipe: Recipe, weights_
 
 
 def _finish(run: Run, task: Task, training: Training, state: State, outcome: Outcome) -> None:
-    """Record how a training ended and what came of it, say it, and write report.html."""
+    """Record how a training ended and what came of it, say it, and write report.html, which a finished run has."""
     judgement, how = outcome.judgement, course(state).words
     stored = None if judgement is None else judgement.to_json()
     facts = {"steps": state.step, "seconds": state.seconds, "verdict": how, "judgement": stored, **outcome.facts}
-    run.finish(facts)
+    run.record(**facts)
     if judgement is not None:
         say([judgement.headline], judgement.verdict)
         say(judgement.details)
@@ -277,6 +277,7 @@ def _finish(run: Run, task: Task, training: Training, state: State, outcome: Out
         **outcome.shown,
     )
     report.write(run.folder)
+    run.finish()
 
 
 def _unusual(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
