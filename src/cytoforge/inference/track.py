@@ -89,7 +89,8 @@ def track_movie(
     view: View = ALL,
     overwrite: bool = False,
 ) -> Result:
-    """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html.
+    """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html with
+    a film OUT/NN.mp4 of the frames, if there are some.
 
     With a segmenter frames are segmented first; `view` chooses channels of the frames. Every mask is read twice: to
     link its cells, and to give them the ids of their tracks; no more frames are in memory than the tracker holds.
@@ -110,7 +111,7 @@ def track_movie(
         _info(tracker, segmenter, chosen, given) | view.told,
         overwrite=overwrite,
         sources=[(sequence.name, "RES") for sequence in chosen],
-        beside=[PAGE],
+        beside=[PAGE, *(movie.film(out, sequence.name).name for sequence in chosen)],
     )
     facts: dict[str, Any] = {}
     found: dict[str, str] = {}
