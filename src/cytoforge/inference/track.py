@@ -21,6 +21,7 @@ from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_report import write_report
 from cytoforge.inference.tracker import Tracker
+from cytoforge.places import BASE
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE
 from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
@@ -187,7 +188,8 @@ def _segmented(
     out = writer.folder.inside(f"{SEGMENTATION}/{sequence.name}")
     segment_dataset(segmenter, Dataset.open(dataset.path, (sequence.name,), view=dataset.view), out)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
-    return Masks(sequence.name, f"{segmenter.run}", files, sequence.frames, dataset)
+    source = "the base model" if segmenter.run == BASE else f"{segmenter.run}"
+    return Masks(sequence.name, source, files, sequence.frames, dataset)
 
 
 def _info(
