@@ -1,11 +1,11 @@
 """Trails: the trajectories of tracked cells, as lines over a frame of their movie."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -44,8 +44,8 @@ class Trails:
             named: whether the number of each track stands at its dot; it does not where there are more than NAMED.
         """
         dots = 100 * max(size) / SIDE  # per inch
-        figure = Figure(figsize=(size[1] / dots, size[0] / dots), dpi=dots, facecolor="none")
-        canvas = FigureCanvasAgg(figure)
+        height, width = ((side + 0.01) / dots for side in size)  # matplotlib cuts what is no whole pixel
+        figure = Figure(figsize=(width, height), dpi=dots, facecolor="none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set(xlim=(-0.5, self.shape[1] - 0.5), ylim=(self.shape[0] - 0.5, -0.5))
@@ -53,8 +53,8 @@ class Trails:
         begun = {label: points for label, points in self.points.items() if self.begins[label] <= frame}
         lines = [points[(points[:, 0] >= since) & (points[:, 0] <= frame)] for points in begun.values()]
         ways, colours = [line[:, :0:-1] for line in lines], id_colours(np.array(list(begun), int)) / 255
-        for width, colour in ((WIDTH + 2 * RIM, "black"), (WIDTH, colours)):  # a rim makes them stand out on any grey
-            drawing = LineCollection(ways, colors=colour, linewidths=width, capstyle="round")
+        for thick, colour in ((WIDTH + 2 * RIM, "black"), (WIDTH, colours)):  # a rim makes them stand out on any grey
+            drawing = LineCollection(ways, colors=colour, linewidths=thick, capstyle="round")
             axes.add_collection(drawing, autolim=False)
         seen = [(label, line[-1, 1:]) for label, line in zip(begun, lines, strict=True) if frame in line[-1:, 0]]
         if seen:
@@ -64,8 +64,9 @@ class Trails:
             for number, (y, x) in zip(numbers, spots, strict=True) if named and len(seen) <= NAMED else ():
                 text = axes.annotate(str(number), (x, y), xytext=(2, 2), textcoords="offset points", fontsize=NUMBER)
                 text.set(color="white", path_effects=[withStroke(linewidth=2 * RIM, foreground="black")])
-        canvas.draw()
-        return np.array(canvas.buffer_rgba())
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="rgba", dpi=dots)
+        return np.frombuffer(drawn.getvalue(), np.uint8).reshape(*size, 4)
 
 
 def trails(masks: Iterable[tuple[int, Labels]], tracks: Sequence[Track]) -> Trails:
