@@ -9,7 +9,7 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.ipynb"))
 SHORTER = {  # what is done otherwise than written, so that a notebook takes seconds
-    "film-to-numbers": ("frames = 24\n", "frames = 6\n"),
+    "film-to-numbers": ("frames = 24", "frames = 6"),
     "few-labels": ("steps = 400 ", "steps = 8 "),
 }
 LARGEST = 600_000  # bytes of a notebook with its pictures

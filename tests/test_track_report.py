@@ -87,11 +87,15 @@ def test_trajectories_are_drawn_where_the_cells_were_and_no_further_back_than_th
 
 
 def test_the_film_is_beside_the_page_and_in_it(tmp_path: Path) -> None:
-    movie = write_movie(tmp_path / "movie", dict(enumerate(labels for _, labels in moving())), ())
+    masks = dict(enumerate(labels for _, labels in moving()))
+    movie = write_movie(tmp_path / "movie", masks, (), pixel_size=0.5)
     out = tmp_path / "tracked"
     assert main(["track", "overlap", str(movie), "--out", str(out)]) == 0
     film = (out / "01.mp4").read_bytes()
-    assert base64.b64encode(film).decode() in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert base64.b64encode(film).decode() in page
+    assert page.count(">2 µm<") == 4  # a bar in each picture of 20 pixels, 10 micrometers
+    assert "frame 2, and the trajectories of all cells up to it" in page and "All lineages" in page
     frames = list(Film(out / "01.mp4"))
     assert [frame.shape for frame in frames] == [(3, 640, 640)] * 3
     assert '"01.mp4"' in (out / "manifest.jsonl").read_text()
