@@ -65,7 +65,9 @@ def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, caps
     assert re.search(rf"\n    linked by {tracker}: .*, gap in frames = 1\n", printed)
     assert f"and lineages; cytoforge score tracking {out} TRUTH, or cytoforge export {out} " in printed
     assert sorted(path.name for path in out.iterdir()) == [
+        "01.mp4",
         "01_RES",
+        "02.mp4",
         "02_RES",
         "dataset.json",
         "manifest.jsonl",

@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shlex
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 import torch
 
@@ -112,6 +114,24 @@ def lay_out(folder: Path) -> None:
         moving = np.stack([np.roll(still, t, axis=1) for t in range(4)])
         tifffile.imwrite(folder / f"{name}.tif", moving, photometric="minisblack", metadata={"axes": "TYX"})
     torch.save(UNet(width=4, depth=2).state_dict(), folder / "Seg.pth")
+    lay_out_foreign(folder)
+
+
+def lay_out_foreign(folder: Path) -> None:
+    """Write what other programs would have made of the images `new-cells`: masks of Cellpose, regions of StarDist."""
+    for seed in (100, 101):
+        image, labels = phantom(seed, (96, 96), 10)
+        write_image(folder / "cellpose-images" / f"dish{seed}.png", image[None])
+        saved = {"masks": labels.astype(np.uint16), "outlines": labels * 0, "filename": f"dish{seed}.png", "flows": []}
+        np.save(folder / "cellpose-images" / f"dish{seed}_seg.npy", saved, allow_pickle=True)
+        write_image(folder / "stardist-images" / f"dish{seed}.tif", image[None])
+        with zipfile.ZipFile(folder / "stardist-images" / f"dish{seed}_rois.zip", "w") as packed:
+            for cell in range(1, labels.max() + 1):
+                y, x = (round(middle) for middle in np.argwhere(labels == cell).mean(axis=0))
+                rays = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+                corners = np.stack([x + 0.5 + 4 * np.cos(rays), y + 0.5 + 4 * np.sin(rays)], axis=1)
+                region = roifile.ImagejRoi.frompoints(corners.astype(np.float32))
+                packed.writestr(f"001_{cell:03d}.roi", region.tobytes())
 
 
 def undescribed(folder: Path, described: str) -> set[str]:

@@ -64,8 +64,9 @@ _templates = jinja2.Environment(loader=jinja2.PackageLoader("cytoforge"), autoes
 class Report:
     """An HTML page. Methods such as `heading` and `table` append a block; each may be called any number of times."""
 
-    def __init__(self, title: str, subtitle: str = "") -> None:
-        self.title, self.subtitle = title, subtitle
+    def __init__(self, title: str, subtitle: str = "", lines: str = "Outlines") -> None:
+        """`lines` says beside the switch what lies over the pictures."""
+        self.title, self.subtitle, self.lines = title, subtitle, lines
         self._blocks: list[dict[str, Any]] = []
 
     def heading(self, text: str) -> None:
@@ -112,7 +113,17 @@ class Report:
         """Add a chart; on dark pages it stands on a white card."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-        self._add("figure", source=_data_uri(buffer.getvalue()), caption=caption, number=self._number("figure", "grid"))
+        self._add(
+            "figure",
+            source=_data_uri(buffer.getvalue()),
+            caption=caption,
+            number=self._number("figure", "grid", "film"),
+        )
+
+    def film(self, mp4: bytes, caption: str) -> None:
+        """Add a film, the bytes of an mp4 file, with a button that plays it."""
+        source = "data:video/mp4;base64," + base64.b64encode(mp4).decode()
+        self._add("film", source=source, caption=caption, number=self._number("figure", "grid", "film"))
 
     def image_grid(
         self,
@@ -142,13 +153,13 @@ class Report:
         bars = [_bar(width) for width in widths] or [None] * len(rows)
         titled = list(zip(row_titles, [list(map(_shown, row)) for row in rows], bars, strict=True))
         outlined = any(isinstance(image, Panel) for row in rows for image in row)
-        number = self._number("figure", "grid")
+        number = self._number("figure", "grid", "film")
         self._add("grid", rows=titled, columns=list(column_titles), caption=caption, number=number, outlined=outlined)
 
     def html(self) -> str:
         """Return the page."""
         page = _templates.get_template("report.html")
-        return page.render(title=self.title, subtitle=self.subtitle, blocks=self._blocks)
+        return page.render(title=self.title, subtitle=self.subtitle, lines=self.lines, blocks=self._blocks)
 
     def write(self, folder: OutputFolder) -> Path:
         """Write the page as report.html, whole or not at all, and return its path; raises as OutputFolder.writing."""

@@ -21,6 +21,7 @@ from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_report import write_report
 from cytoforge.inference.tracker import Tracker
+from cytoforge.places import BASE
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE
 from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
@@ -89,7 +90,8 @@ def track_movie(
     view: View = ALL,
     overwrite: bool = False,
 ) -> Result:
-    """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html.
+    """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html with
+    a film OUT/NN.mp4 of the frames, if there are some.
 
     With a segmenter frames are segmented first; `view` chooses channels of the frames. Every mask is read twice: to
     link its cells, and to give them the ids of their tracks; no more frames are in memory than the tracker holds.
@@ -110,7 +112,7 @@ def track_movie(
         _info(tracker, segmenter, chosen, given) | view.told,
         overwrite=overwrite,
         sources=[(sequence.name, "RES") for sequence in chosen],
-        beside=[PAGE],
+        beside=[PAGE, *(movie.film(out, sequence.name).name for sequence in chosen)],
     )
     facts: dict[str, Any] = {}
     found: dict[str, str] = {}
@@ -186,7 +188,8 @@ def _segmented(
     out = writer.folder.inside(f"{SEGMENTATION}/{sequence.name}")
     segment_dataset(segmenter, Dataset.open(dataset.path, (sequence.name,), view=dataset.view), out)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
-    return Masks(sequence.name, f"{segmenter.run}", files, sequence.frames, dataset)
+    source = "the base model" if segmenter.run == BASE else f"{segmenter.run}"
+    return Masks(sequence.name, source, files, sequence.frames, dataset)
 
 
 def _info(

@@ -167,11 +167,13 @@ class Track(Reading):
 
     TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells), btrack (nearest to where a
     cell should be by its speed; an extra), or a run folder. MOVIE is a movie folder with masks, or with frames that
-    --segment has segmented first. The numbers of the cells in the masks do not matter. Interrupted work goes on when
-    the same command is given again.
+    --segment has segmented first. The numbers of the cells in the masks do not matter. OUT/report.html shows the
+    trajectories over the frames, a film of them (OUT/01.mp4) and the lineages. Interrupted work goes on when the same
+    command is given again.
 
     Examples:
       cytoforge track laptrack MOVIE --out OUT
+      cytoforge track laptrack MOVIE --out OUT --segment base
       cytoforge track overlap MOVIE --out OUT --segment RUN
     """
 
