@@ -61,9 +61,6 @@ def routes(tasks: Tasks) -> list[Route]:
         size = wanted.get("pixel_size")
         return _number(tasks.measure(None if size is None else numeric(size), drafts=wanted.get("drafts") is True))
 
-    def export(request: Request, wanted: dict[str, Any]) -> dict[str, int]:
-        return _number(tasks.export(str(wanted.get("format")), drafts=wanted.get("drafts") is True))
-
     def chosen(wanted: dict[str, Any]) -> tuple[Chosen, str | None]:
         painter = wanted.get("painter")
         painter = None if painter is None else str(painter)
@@ -84,7 +81,7 @@ def routes(tasks: Tasks) -> list[Route]:
         Route(f"{job}/files/{{file}}", get(file)),
         Route(f"{job}/scores", get(scores)),
         Route("/api/measure", post(measure), methods=["POST"]),
-        Route("/api/export", post(export), methods=["POST"]),
+        Route("/api/export", post(lambda r, wanted: _number(tasks.export(str(wanted.get("format"))))), methods=["POST"]),
         Route("/api/score", post(lambda r, wanted: _number(tasks.score(str(wanted.get("model"))))), methods=["POST"]),
         Route("/api/simulator", get(lambda r: simulator.facts())),
         Route("/api/simulator/mask", post(lambda r, wanted: simulator.mask(chosen(wanted)[0])), methods=["POST"]),

@@ -29,8 +29,7 @@ from cytoforge.studio.workspace import Workspace, natural
 
 Layout = Literal["scattered", "colony", "mixed"]
 MOST = 500  # masks that are simulated at once
-WINDOW = 384  # px, greatest side that is shown of a mask
-PAINTED = 256  # px, greatest side of which a painting is shown
+WINDOW = 384  # px, greatest side that is shown
 RANGES = {"density": (0.01, 0.7), "magnification": (0.25, 4.0), "touching": (0.0, 1.0), "variation": (0.0, VARIATION)}
 """What sliders go from and to"""
 GAP = 20  # px, greatest gap between cells
@@ -75,17 +74,17 @@ class Chosen:
 
 
 class Simulator:
-    """Shows simulated masks and paintings for one workspace. Thread-safe; one picture is made at a time."""
+    """Shows simulated masks and paintings for one workspace. Thread-safe; one mask and one painting are made at a time."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._lock = threading.Lock()
+        self._simulating, self._painting = threading.Lock(), threading.Lock()
         self._annotated: tuple[object, Annotated] | None = None
         self._painter: tuple[object, ImageGenerator] | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return the generators that can paint, where the sliders begin, and how far they go."""
-        with self._lock:
+        with self._simulating:
             measures = [one for one in self._masks(1.0).measures if one.count]
         coverage, touching = (
             float(np.median([getattr(one, name) for one in measures])) for name in ("coverage", "touching")
@@ -99,24 +98,24 @@ class Simulator:
 
     def mask(self, chosen: Chosen) -> dict[str, Any]:
         """Return a simulated mask as a picture, with its size, and the number and share of its cells."""
-        labels = self._simulated(chosen, WINDOW)
+        labels = self._simulated(chosen)
         picture = encode_image(Path("mask.png"), colour_labels(labels).transpose(2, 0, 1))
         height, width = labels.shape
         cells, coverage = int(labels.max()), np.count_nonzero(labels) / labels.size
         return {"picture": _uri(picture), "width": width, "height": height, "cells": cells, "coverage": coverage}
 
     def painting(self, chosen: Chosen, painter: str) -> dict[str, Any]:
-        """Return what a generator paints on the mask, or on the window at its top left corner, as a picture."""
+        """Return what a generator paints on the mask, as a picture."""
         run = painter_of(self.workspace, painter)
-        labels = relabel(self._simulated(chosen, WINDOW)[:PAINTED, :PAINTED])
-        with self._lock:
+        labels = relabel(self._simulated(chosen))
+        with self._painting:
             generator = self._loaded(run)
             image = grey(generator.paint_drawn(labels, item_draw(chosen.seed, mask_name(0), 1)))
         shown = image if len(image) == 3 else image[:1]
         picture = encode_image(Path("painting.png"), (shown >> 8).astype(np.uint8))
         return {"picture": _uri(picture), "width": labels.shape[1], "height": labels.shape[0]}
 
-    def _simulated(self, chosen: Chosen, largest: int) -> NDArray[np.int32]:
+    def _simulated(self, chosen: Chosen) -> NDArray[np.int32]:
         wanted = MaskSimulation(
             out=self.workspace.hidden,
             like=self.workspace.path,
@@ -129,11 +128,11 @@ class Simulator:
             touching=chosen.touching,
             variation=chosen.variation,
         )
-        with self._lock:
+        with self._simulating:
             data = self._masks(chosen.scale)
             height, width = data.model(np.random.default_rng([chosen.seed, 0])).size
-            if max(height, width) > largest:
-                wanted = replace(wanted, size=f"{min(height, largest)}x{min(width, largest)}")
+            if max(height, width) > WINDOW:
+                wanted = replace(wanted, size=f"{min(height, WINDOW)}x{min(width, WINDOW)}")
             return simulated_mask(wanted, data, 0)
 
     def _masks(self, scale: float) -> Annotated:

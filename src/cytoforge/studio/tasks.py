@@ -89,7 +89,7 @@ class Tasks:
 
     def measure(self, pixel_size: float | None, *, drafts: bool) -> Job:
         """Measure the cells of the finished images, with `drafts` of all that have cells; `pixel_size` in um."""
-        names = self._with_cells(drafts=drafts)
+        names = self.workspace.with_cells() if drafts else self._finished()
         if pixel_size is not None and not 1e-6 <= pixel_size <= 1e6:
             raise UserError(f"a pixel is 1e-6 to 1e6 micrometers wide, not {pixel_size:g}")
         size = [] if pixel_size is None else ["--pixel-size", f"{pixel_size:g}"]
@@ -100,9 +100,9 @@ class Tasks:
 
         return self.queue.add("measure", command, {"images": names, "drafts": drafts, "pixel_size": pixel_size})
 
-    def export(self, kind: str, *, drafts: bool) -> Job:
+    def export(self, kind: str) -> Job:
         """Write the cells as another program takes them: a name in `results.CELL_FILES`."""
-        names = self._with_cells(drafts=drafts)
+        names = self._finished()
         if kind not in CELL_FILES:
             raise UserError(f"there is no format {kind!r:.40}; take one of {', '.join(CELL_FILES)}")
 
@@ -168,9 +168,6 @@ class Tasks:
         if not 0 < minutes <= LONGEST:
             raise UserError(f"a training takes up to {LONGEST} minutes")
         return names
-
-    def _with_cells(self, *, drafts: bool) -> list[str]:
-        return self.workspace.with_cells() if drafts else self._finished()
 
     def _snapshot(self, folder: Path, names: list[str]) -> str:
         self.workspace.snapshot(folder / "in", names, masks=True)
