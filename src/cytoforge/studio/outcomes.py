@@ -1,12 +1,13 @@
 """What the page asks for about results: the table of cells, files, scores, and simulated masks, over HTTP."""
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post
+from cytoforge.studio.answers import REPORT_POLICY, Endpoint, Refused, get, numeric, post
 from cytoforge.studio.queue import Job
 from cytoforge.studio.results import CHART, PACKED, REPORT, SUMMARY, TABLE, read_table
 from cytoforge.studio.scores import read_scores
@@ -57,9 +58,9 @@ def routes(tasks: Tasks) -> list[Route]:
         job = done(request, "score")
         return {"model": job.asked["model"], **read_scores(queue.folder(job.number)), **changed(job)}
 
-    def measure(request: Request, wanted: dict[str, Any]) -> dict[str, int]:
+    def measure(wanted: dict[str, Any]) -> Job:
         size = wanted.get("pixel_size")
-        return _number(tasks.measure(None if size is None else numeric(size), drafts=wanted.get("drafts") is True))
+        return tasks.measure(None if size is None else numeric(size), drafts=wanted.get("drafts") is True)
 
     def chosen(wanted: dict[str, Any]) -> tuple[Chosen, str | None]:
         painter = wanted.get("painter")
@@ -70,9 +71,12 @@ def routes(tasks: Tasks) -> list[Route]:
         sliders, painter = chosen(wanted)
         return simulator.painting(sliders, str(painter))
 
-    def simulate(request: Request, wanted: dict[str, Any]) -> dict[str, int]:
+    def simulate(wanted: dict[str, Any]) -> Job:
         sliders, painter = chosen(wanted)
-        return _number(tasks.simulate(sliders, int(numeric(wanted.get("count"))), painter))
+        return tasks.simulate(sliders, int(numeric(wanted.get("count"))), painter)
+
+    def asked(work: Callable[[dict[str, Any]], Job]) -> Endpoint:
+        return post(lambda request, wanted: {"number": work(wanted).number})
 
     job = "/api/jobs/{number:int}"
     return [
@@ -80,20 +84,12 @@ def routes(tasks: Tasks) -> list[Route]:
         Route(f"{job}/table", get(table)),
         Route(f"{job}/files/{{file}}", get(file)),
         Route(f"{job}/scores", get(scores)),
-        Route("/api/measure", post(measure), methods=["POST"]),
-        Route("/api/export", post(lambda r, wanted: _number(tasks.export(str(wanted.get("format"))))), methods=["POST"]),
-        Route("/api/score", post(lambda r, wanted: _number(tasks.score(str(wanted.get("model"))))), methods=["POST"]),
+        Route("/api/measure", asked(measure), methods=["POST"]),
+        Route("/api/export", asked(lambda wanted: tasks.export(str(wanted.get("format")))), methods=["POST"]),
+        Route("/api/score", asked(lambda wanted: tasks.score(str(wanted.get("model")))), methods=["POST"]),
         Route("/api/simulator", get(lambda r: simulator.facts())),
         Route("/api/simulator/mask", post(lambda r, wanted: simulator.mask(chosen(wanted)[0])), methods=["POST"]),
         Route("/api/simulator/painting", post(painting), methods=["POST"]),
-        Route("/api/simulate", post(simulate), methods=["POST"]),
-        Route(
-            "/api/painter",
-            post(lambda r, wanted: _number(tasks.train_painter(numeric(wanted.get("minutes"))))),
-            methods=["POST"],
-        ),
+        Route("/api/simulate", asked(simulate), methods=["POST"]),
+        Route("/api/painter", asked(lambda w: tasks.train_painter(numeric(w.get("minutes")))), methods=["POST"]),
     ]
-
-
-def _number(job: Job) -> dict[str, int]:
-    return {"number": job.number}

@@ -74,7 +74,7 @@ class Chosen:
 
 
 class Simulator:
-    """Shows simulated masks and paintings for one workspace. Thread-safe; one mask and one painting are made at a time."""
+    """Shows simulated masks and paintings for one workspace. Thread-safe; one mask and one painting at a time."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
