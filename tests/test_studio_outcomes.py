@@ -328,7 +328,7 @@ def test_simulated_masks_are_painted_once_and_trained_on_with_the_others(
     wanted = SLIDERS | {"painter": "painter-1", "count": 2}
     assert client.post("/api/simulate", json=wanted).json() == {"number": 1}
     assert ended(client, 1)["message"] == "2 masks simulated in simulated-1."
-    assert ended(client, 2)["message"] == "2 masks painted in painted-1."
+    assert ended(client, 2)["message"] == "2 images painted in painted-1."
     commands = [
         json.loads((space.hidden / "jobs" / f"000{number}" / "job.json").read_text())["command"] for number in (1, 2)
     ]

@@ -79,7 +79,8 @@ class Shape:
         Returns the depth below the outline (h, w), in pixels of the original shape, cropped to its positive part.
         At a small magnification a thin part may become disconnected, or nothing may be left: (0, 0).
         """
-        scale = magnification * generator.uniform(*(1 + variation * (limit - 1) for limit in STRETCH), 2)
+        low, high = (1 + variation * (limit - 1) for limit in STRETCH)
+        scale = magnification * generator.uniform(low, high, 2)
         scale[0] *= 1 - 2 * generator.integers(2)
         first, second = map(_rotation, generator.uniform(0, 2 * np.pi, 2))
         back = (first.T / scale) @ second.T

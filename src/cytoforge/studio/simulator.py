@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ from cytoforge.inference.painting import grey
 from cytoforge.report import colour_labels
 from cytoforge.simulated.masks import Annotated, mask_name, simulated_mask
 from cytoforge.simulated.specification import MaskSimulation
-from cytoforge.simulation.masks import VARIATION
+from cytoforge.simulation.masks import VARIATION, Layout
 from cytoforge.studio.answers import numeric
 from cytoforge.studio.workspace import Workspace, natural
 
-Layout = Literal["scattered", "colony", "mixed"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 MOST = 500  # masks that are simulated at once
 WINDOW = 384  # px, greatest side that is shown
 RANGES = {"density": (0.01, 0.7), "magnification": (0.25, 4.0), "touching": (0.0, 1.0), "variation": (0.0, VARIATION)}
@@ -56,9 +56,9 @@ class Chosen:
         for name, (low, high) in RANGES.items():
             if not low <= given[name] <= high:
                 raise ValueError(f"{name} goes from {low:g} to {high:g}, not {given[name]:g}")
-        layout = wanted.get("layout")
-        if layout not in get_args(Layout):
-            raise ValueError(f"there is no layout {layout!r:.40}")
+        layout: Layout | None = next((one for one in LAYOUTS if one == wanted.get("layout")), None)
+        if layout is None:
+            raise ValueError(f"there is no layout {wanted.get('layout')!r:.40}")
         gap, seed = (int(numeric(wanted.get(name))) for name in ("gap", "seed"))
         if not 0 <= gap <= GAP or not 0 <= seed < SEEDS:
             raise ValueError(f"gap goes from 0 to {GAP} and seed from 0 to {SEEDS}, not {gap} and {seed}")

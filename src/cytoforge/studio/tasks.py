@@ -184,9 +184,10 @@ class Tasks:
         if model == "base":
             return []
         settings = Run.open(self._model(model)).settings
-        before = next((job["asked"] for job in self.queue.jobs() if job["asked"].get("run") == model), {})
-        others = self._learned(before["start"]) if before.get("start", "scratch").startswith("run-") else []
-        return sorted({*settings.training_images, *settings.validation_images, *others})
+        asked = (job["asked"] for job in self.queue.jobs())
+        start = next((str(one.get("start")) for one in asked if one.get("run") == model), "scratch")
+        before = self._learned(start) if start.startswith("run-") else []
+        return sorted({*settings.training_images, *settings.validation_images, *before})
 
     def _put(self, folder: Path, names: list[str]) -> None:
         for name in names:
@@ -227,9 +228,8 @@ class Tasks:
         if job.kind == "simulate" and job.asked["painter"]:
             self._paint(job)
         if job.kind in ("simulate", "paint"):
-            return f"{counted(len(image_files(self.workspace.path / job.asked['out'] / 'masks')), 'mask')} " + (
-                f"simulated in {job.asked['out']}." if job.kind == "simulate" else f"painted in {job.asked['out']}."
-            )
+            made, out = ("mask", "simulated") if job.kind == "simulate" else ("image", "painted"), job.asked["out"]
+            return f"{counted(len(image_files(self.workspace.path / out / 'masks')), made[0])} {made[1]} in {out}."
         return "Looked through."
 
     def _propose(self, job: Job, folder: Path) -> str:
