@@ -18,7 +18,7 @@ export interface Column {
 
 export type Row = (string | number | null)[];
 
-export interface Rows extends Changed {
+export interface Rows {
   columns: Column[];
   rows: Row[];
   total: number;
@@ -44,7 +44,7 @@ export interface Mean {
   high: number | null;
 }
 
-export interface Scores extends Changed {
+export interface Scores {
   model: string;
   threshold: number;
   images: ImageScore[];
@@ -82,6 +82,7 @@ export const fileOf = (job: Job, file: string): string => `/api/jobs/${job.numbe
 
 export const outcomes = {
   cell: (image: string, cell: number) => ask<Box>(`${imagePath(image)}/cells/${cell}`),
+  changed: (job: number) => ask<Changed>(`/api/jobs/${job}/changed`),
   table: (job: number, first: number, sort: string, down: boolean) =>
     ask<Rows>(`/api/jobs/${job}/table?first=${first}&sort=${encodeURIComponent(sort)}&down=${down ? 1 : 0}`),
   scores: (job: number) => ask<Scores>(`/api/jobs/${job}/scores`),

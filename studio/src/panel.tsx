@@ -3,8 +3,8 @@
 import { X } from "lucide-preact";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { State } from "./api";
-import type { Panel } from "./outcomes";
+import type { Job, State } from "./api";
+import { outcomes, type Panel } from "./outcomes";
 import { ScorePanel } from "./scores";
 import { SimulatePanel } from "./simulate";
 import { TablePanel } from "./table";
@@ -60,7 +60,11 @@ export function Enlarging(props: { src: string; alt: string }) {
 }
 
 /** Say that masks have changed since something was made of them. */
-export function Since({ changed, later }: { changed: boolean; later: number }) {
+export function Since({ job, state }: { job: Job; state: State }) {
+  const [since, setSince] = useState({ changed: false, later: 0 });
+  const now = state.images.map(({ status, revision }) => `${status} ${revision}`).join();
+  useEffect(() => void outcomes.changed(job.number).then(setSince).catch(() => {}), [job.number, now]);
+  const { changed, later } = since;
   if (!changed && !later) return null;
   const more = later === 1 ? "1 more image was finished" : `${later} more images were finished`;
   return <p class="since">{[changed && "masks have changed", later > 0 && more].filter(Boolean).join(" and ")} since</p>;

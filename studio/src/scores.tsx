@@ -53,12 +53,12 @@ export function ScorePanel({ state, act, look, close }: PanelProps) {
   return (
     <Sheet name="scores" title={`Scores: ${modelName(model)}`} close={close}>
       {job && job !== done && <Progress job={job} act={act} />}
-      {done && <Agreement key={done.number} job={done} look={look} />}
+      {done && <Agreement key={done.number} job={done} state={state} look={look} />}
     </Sheet>
   );
 }
 
-function Agreement({ job, look }: { job: Job; look: PanelProps["look"] }) {
+function Agreement({ job, state, look }: { job: Job; state: State; look: PanelProps["look"] }) {
   const [scores, setScores] = useState<Scores | null>(null);
   useEffect(() => void outcomes.scores(job.number).then(setScores).catch(() => {}), [job.number]);
   if (!scores) return null;
@@ -83,7 +83,7 @@ function Agreement({ job, look }: { job: Job; look: PanelProps["look"] }) {
             flatters that model
           </p>
         )}
-        <Since {...scores} />
+        <Since job={job} state={state} />
       </div>
       <div class="cells">
         <table>

@@ -43,12 +43,12 @@ export function TablePanel({ state, act, look, close }: PanelProps) {
   return (
     <Sheet name="table" title="Table of cells" close={close} tools={options}>
       {job && job !== done && <Progress job={job} act={act} />}
-      {done && <Cells key={done.number} job={done} look={look} />}
+      {done && <Cells key={done.number} job={done} state={state} look={look} />}
     </Sheet>
   );
 }
 
-function Cells({ job, look }: { job: Job; look: PanelProps["look"] }) {
+function Cells({ job, state, look }: { job: Job; state: State; look: PanelProps["look"] }) {
   const [found, setFound] = useState<Rows | null>(null);
   const [sort, setSort] = useState({ name: "", down: false });
   const [chart, setChart] = useState(false);
@@ -81,7 +81,7 @@ function Cells({ job, look }: { job: Job; look: PanelProps["look"] }) {
     <>
       <div class="row about">
         <span class="quiet">{job.message}</span>
-        <Since {...found} />
+        <Since job={job} state={state} />
         <span class="gap" />
         <a class="button small" href={fileOf(job, "cells.csv")} download>
           <Download size={15} aria-hidden="true" /> CSV
@@ -172,9 +172,12 @@ export function ForOthers({ state, act }: { state: State; act: PanelProps["act"]
       </div>
       <Progress job={job} act={act}>
         {job && (
-          <a class="button small" href={fileOf(job, "cells.zip")} download>
-            <Download size={15} aria-hidden="true" /> {FORMATS[job.asked.format ?? "roi"]}
-          </a>
+          <>
+            <Since job={job} state={state} />
+            <a class="button small" href={fileOf(job, "cells.zip")} download>
+              <Download size={15} aria-hidden="true" /> {FORMATS[job.asked.format ?? "roi"]}
+            </a>
+          </>
         )}
       </Progress>
     </>

@@ -29,16 +29,16 @@ def routes(tasks: Tasks) -> list[Route]:
             raise Refused(404, "There is nothing of this kind.")
         return job
 
-    def changed(job: Job) -> dict[str, Any]:
+    def changed(request: Request) -> dict[str, Any]:
         """Say whether the masks have changed since, and how many images were finished since."""
+        job = done(request, "measure", "export", "score")
         later = [name for name in workspace.done() if name not in job.asked["images"]]
         return {"changed": not workspace.is_unchanged(queue.folder(job.number) / "in"), "later": len(later)}
 
     def table(request: Request) -> dict[str, Any]:
         job, given = done(request, "measure"), request.query_params
         first, sort, down = int(given.get("first", "0")), given.get("sort", ""), given.get("down") == "1"
-        found = read_table(queue.folder(job.number) / TABLE).rows(sort, first, ROWS, down=down)
-        return {**found, **changed(job)}
+        return read_table(queue.folder(job.number) / TABLE).rows(sort, first, ROWS, down=down)
 
     def file(request: Request) -> Response:
         job, name = done(request, "measure", "export"), request.path_params["file"]
@@ -56,7 +56,7 @@ def routes(tasks: Tasks) -> list[Route]:
 
     def scores(request: Request) -> dict[str, Any]:
         job = done(request, "score")
-        return {"model": job.asked["model"], **read_scores(queue.folder(job.number)), **changed(job)}
+        return {"model": job.asked["model"], **read_scores(queue.folder(job.number))}
 
     def measure(wanted: dict[str, Any]) -> Job:
         size = wanted.get("pixel_size")
@@ -81,6 +81,7 @@ def routes(tasks: Tasks) -> list[Route]:
     job = "/api/jobs/{number:int}"
     return [
         Route("/api/images/{name}/cells/{cell:int}", get(cell)),
+        Route(f"{job}/changed", get(changed)),
         Route(f"{job}/table", get(table)),
         Route(f"{job}/files/{{file}}", get(file)),
         Route(f"{job}/scores", get(scores)),

@@ -20,7 +20,6 @@ TABLE, SUMMARY, CHART, REPORT, PACKED = "cells.csv", "cells-summary.csv", "cells
 CELL_FILES = {"roi": "*_RoiSet.zip", "geojson": "*.geojson", "coco": "annotations.json"}
 """Formats of `cytoforge export`, and the files that hold their cells"""
 IMAGE, CELL = "image", "label"
-MOST = 500  # rows that are sent at once
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Table:
         if sort and sort not in self.names:
             raise ValueError(f"there is no column {sort!r:.40}")
         order = _order(self.columns[self.names.index(sort)], down) if sort else np.arange(len(self.columns[0]))
-        chosen = order[max(first, 0) : max(first, 0) + min(count, MOST)]
+        chosen = order[max(first, 0) : max(first, 0) + count]
         shown = [
             [column[k] for k in chosen] if isinstance(column, tuple) else _plain(column[chosen])
             for column in self.columns
