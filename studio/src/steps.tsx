@@ -17,7 +17,7 @@ import { useEffect, useState } from "preact/hooks";
 import { api, type ImageEntry, type Job, type Mask, type RunDetails, type State } from "./api";
 import { Curve } from "./curve";
 import { ModelChoice } from "./models";
-import type { Panel } from "./outcomes";
+import { outcomes, type Panel } from "./outcomes";
 import { Enlarging } from "./panel";
 import { ScoreCard } from "./scores";
 import { ForOthers } from "./table";
@@ -109,7 +109,12 @@ export function Steps(props: {
             <p class="quiet">
               They are also in <code>{state.folder}/masks</code>, as label images that other programs read.
             </p>
-            <button onClick={() => props.show("table")}>
+            <button
+              onClick={() => {
+                props.show("table");
+                if (!last(state, "measure")) props.act(() => outcomes.measure(false, null));
+              }}
+            >
               <Table2 size={16} aria-hidden="true" /> Table of cells
             </button>
             <ForOthers state={state} act={props.act} />
