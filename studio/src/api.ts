@@ -14,9 +14,28 @@ export interface ImageEntry {
 
 export interface Job {
   number: number;
-  kind: "segment" | "train" | "suggest" | "import" | "check";
+  kind:
+    | "segment"
+    | "train"
+    | "suggest"
+    | "import"
+    | "check"
+    | "measure"
+    | "export"
+    | "score"
+    | "train-painter"
+    | "simulate"
+    | "paint";
   state: "waiting" | "running" | "done" | "failed" | "stopped";
-  asked: { images?: string[]; model?: string; run?: string; minutes?: number };
+  asked: {
+    images?: string[];
+    model?: string;
+    run?: string;
+    minutes?: number;
+    format?: "roi" | "geojson" | "coco";
+    out?: string;
+    painter?: string | null;
+  };
   seconds: number;
   share: number;
   message: string;
@@ -34,6 +53,7 @@ export interface State {
   source: string;
   images: ImageEntry[];
   runs: RunEntry[];
+  painted: string[];
   base: boolean;
   foreign: string | null;
   notes: string[];
@@ -95,7 +115,7 @@ export class Refusal extends Error {
   }
 }
 
-async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
   const answer = await fetch(path, { ...options, headers: { "X-Cytoforge": "studio" } });
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
@@ -104,7 +124,7 @@ async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
   return answer.json();
 }
 
-const send = <T>(path: string, body: object): Promise<T> => ask(path, { method: "POST", body: JSON.stringify(body) });
+export const send = <T>(path: string, body: object): Promise<T> => ask(path, { method: "POST", body: JSON.stringify(body) });
 
 export const imagePath = (name: string): string => `/api/images/${encodeURIComponent(name)}`;
 
