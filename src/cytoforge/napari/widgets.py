@@ -53,10 +53,10 @@ class TrainPanel(Panel):
 
     def __init__(self, napari_viewer: Any) -> None:
         self.images = _Images(napari_viewer)
-        self.labels = _labels(napari_viewer, "labels")
+        self.cells = _labels(napari_viewer, "labels")
         self.minutes = FloatSpinBox(value=10, min=0.1, max=10000, step=1, label="minutes")
         self.out = FileEdit(mode="d", nullable=True, label="run folder", tooltip="an empty folder that keeps the run")
-        inputs = [*self.images.widgets, self.labels, self.minutes, self.out]
+        inputs = [*self.images.widgets, self.cells, self.minutes, self.out]
         about = (
             "Planes without labels are left out: draw all cells of an image, or none. Training starts from the base "
         )
@@ -64,7 +64,7 @@ class TrainPanel(Panel):
 
     def run(self) -> None:
         """Train on the chosen layers."""
-        planes, labels = self.images.planes, _data(_chosen(self.labels, "labels"))
+        planes, labels = self.images.planes, _data(_chosen(self.cells, "labels"))
         out, minutes = self.out.value, float(self.minutes.value)
         if out is None:
             raise UserError("run folder: choose an empty folder, which keeps what is learned")
@@ -84,7 +84,7 @@ class SimulatePanel(Panel):
     """Masks of simulated cells, like those of a labels layer, and images painted on them."""
 
     def __init__(self, napari_viewer: Any) -> None:
-        self.labels = _labels(napari_viewer, "cells like", nullable=True)
+        self.cells = _labels(napari_viewer, "cells like", nullable=True)
         self.count = SpinBox(value=4, min=1, max=1000, label="masks")
         self.side = SpinBox(value=256, min=32, max=8192, label="height and width (px)")
         self.usual = CheckBox(value=True, text="as dense as these")
@@ -97,12 +97,12 @@ class SimulatePanel(Panel):
             mode="d", nullable=True, label="paint with run", tooltip="folder of `cytoforge train generator`, or empty"
         )
         self.seed = SpinBox(value=0, min=0, max=2**31 - 1, label="seed")
-        inputs = [self.labels, self.count, self.side, self.usual, self.density, self.generator, self.seed]
+        inputs = [self.cells, self.count, self.side, self.usual, self.density, self.generator, self.seed]
         super().__init__(napari_viewer, inputs, "Simulate", "Without a labels layer cells have shapes of our own.")
 
     def run(self) -> None:
         """Simulate masks, and paint them if a run is given."""
-        like = None if self.labels.value is None else _data(self.labels.value)
+        like = None if self.cells.value is None else _data(self.cells.value)
         count, side, seed = int(self.count.value), int(self.side.value), int(self.seed.value)
         density, generator = None if self.usual.value else float(self.density.value), self.generator.value
 
@@ -131,17 +131,17 @@ class TrackPanel(Panel):
 
     def __init__(self, napari_viewer: Any) -> None:
         self.images = _Images(napari_viewer, nullable=True)
-        self.labels = _labels(napari_viewer, "labels", nullable=True)
+        self.cells = _labels(napari_viewer, "labels", nullable=True)
         self.model = _Model("segment by")
         self.tracker = ComboBox(choices=["laptrack", "overlap", "btrack"], value="laptrack", label="tracker")
         self.trained = FileEdit(mode="d", nullable=True, label="or run folder", tooltip="of `cytoforge train tracker`")
-        inputs = [*self.images.widgets, self.labels, *self.model.widgets, self.tracker, self.trained]
+        inputs = [*self.images.widgets, self.cells, *self.model.widgets, self.tracker, self.trained]
         about = "Layers have the axes time, height, width. Without labels the images are segmented first."
         super().__init__(napari_viewer, inputs, "Track", about)
 
     def run(self) -> None:
         """Track the cells of the chosen labels, or of the images once they are segmented."""
-        labelled = self.labels.value
+        labelled = self.cells.value
         planes = None if self.images.image.value is None else self.images.planes
         if planes is None and labelled is None:
             raise UserError("labels: choose a labels layer, or images to segment")
@@ -174,8 +174,7 @@ class _Images:
 
         choices = _layers(viewer, Image)
         self.image = ComboBox(choices=choices, nullable=nullable, label="image")
-        self.others = Select(choices=choices, label="more channels", tooltip="image layers of the same pixels")
-        self.others.max_height = 70
+        self.others = _Channels(choices=choices, label="more channels", tooltip="image layers of the same pixels")
         self.widgets = [self.image, self.others]
 
     @property
@@ -188,6 +187,17 @@ class _Images:
         """The planes of the chosen layers; raises UserError where they do not belong together."""
         others = [layer for layer in self.others.value if layer != self.layer]
         return Planes.of([(_data(layer), bool(layer.rgb)) for layer in (self.layer, *others)])
+
+
+class _Channels(Select):
+    """A choice of several layers, which is shown where there are several."""
+
+    def reset_choices(self, *_: Any) -> None:
+        """Take the layers of the viewer as they are now."""
+        super().reset_choices()
+        self.max_height = 70
+        if self.native.parent() is not None:
+            self.visible = len(self.choices) > 1
 
 
 class _Model:
