@@ -63,17 +63,16 @@ class Panel(Container[Widget]):
         def returned(result: Any) -> None:
             timer.stop()
             self._rest()
-            if isinstance(result, UserError | Interrupted):
-                self.tell(str(result), wrong=isinstance(result, UserError))
-            else:
-                done(result)
+            done(result)
 
         def failed(error: Exception) -> None:
             timer.stop()
             self._rest()
-            self.tell(f"{type(error).__name__}: {error}", wrong=True)
+            ours = isinstance(error, UserError | Interrupted)
+            told = str(error) if ours else f"{type(error).__name__}: {error}"
+            self.tell(told, wrong=not isinstance(error, Interrupted))
 
-        create_worker(job.attempt, work, _connect={"returned": returned, "errored": failed})
+        create_worker(job.do, work, _connect={"returned": returned, "errored": failed})
 
     def stop(self) -> None:
         """Let the work stop as soon as it can."""

@@ -15,7 +15,7 @@ from cytoforge.data.movie import Track, is_movie, read_sequences
 from cytoforge.data.pairing import is_dataset
 from cytoforge.data.tracks import Calibration, calibration_of, open_tracked, read_calibration, read_masks
 from cytoforge.data.writer import read_info
-from cytoforge.napari.layers import OWN, LayerData, tracks_layer
+from cytoforge.napari.layers import OWN, Labels, LayerData, tracks_layer
 
 KEPT = ("scale", "limits", "synthetic")
 """Entries of dataset.json that go with its layers, and back when they are saved"""
@@ -42,11 +42,11 @@ def read_folder(path: str | Sequence[str]) -> list[LayerData]:
 def _read_dataset(path: Path) -> list[LayerData]:
     dataset = Dataset.open(path).alike()
     files = [item.image for item in dataset.items if item.image]
-    groups: dict[tuple[int, ...], list[tuple[Item, NDArray[Any] | None, NDArray[np.int32] | None]]] = {}
+    groups: dict[tuple[int, ...], list[tuple[Item, NDArray[Any] | None, Labels | None]]] = {}
     for item in dataset.items:
         image = dataset.pixels(item) if item.image else None
         labels = dataset.read_labels(item) if item.mask else None
-        size = image.shape if image is not None else (0, *np.shape(labels))
+        size = image.shape if image is not None else (0, *labels.shape) if labels is not None else ()
         groups.setdefault(size, []).append((item, image, labels))
     layers: list[LayerData] = []
     calibration = calibration_of(path, dataset.info, files)
@@ -81,7 +81,7 @@ def _read_movie(path: Path) -> list[LayerData]:
     return layers
 
 
-def _labelled(sequence: MovieSequence) -> tuple[list[int], list[NDArray[np.int32]], tuple[Track, ...]]:
+def _labelled(sequence: MovieSequence) -> tuple[list[int], list[Labels], tuple[Track, ...]]:
     """Return the places on the time axis of the frames with labels, these labels, and the tracks, as far as known."""
     tracks: tuple[Track, ...] = ()
     if sequence.track_source:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, Select, SpinBox
 from psygnal.containers import EventedList
 
@@ -55,7 +56,7 @@ class TrainPanel(Panel):
         self.images = _Images(napari_viewer)
         self.cells = _labels(napari_viewer, "labels")
         self.minutes = FloatSpinBox(value=10, min=0.1, max=10000, step=1, label="minutes")
-        self.out = FileEdit(mode="d", nullable=True, label="run folder", tooltip="an empty folder that keeps the run")
+        self.out = _folder("run folder", "an empty folder that keeps the run")
         inputs = [*self.images.widgets, self.cells, self.minutes, self.out]
         about = (
             "Planes without labels are left out: draw all cells of an image, or none. Training starts from the base "
@@ -64,8 +65,11 @@ class TrainPanel(Panel):
 
     def run(self) -> None:
         """Train on the chosen layers."""
-        planes, labels = self.images.planes, _data(_chosen(self.cells, "labels"))
-        out, minutes = self.out.value, float(self.minutes.value)
+        planes, labels = (
+            self.images.planes,
+            np.array(_data(_chosen(self.cells, "labels"))),
+        )  # who draws on changes it not
+        out, minutes = _path(self.out), float(self.minutes.value)
         if out is None:
             raise UserError("run folder: choose an empty folder, which keeps what is learned")
 
@@ -77,7 +81,7 @@ class TrainPanel(Panel):
             lines = [judged.headline, *judged.details] if judged else []
             self.tell("\n".join([*lines, f"Segment offers {run}."]), colour=judged and COLOURS[judged.verdict])
 
-        self.begin(lambda report: work.train(planes, labels, Path(out), minutes, report), done)
+        self.begin(lambda report: work.train(planes, labels, out, minutes, report), done)
 
 
 class SimulatePanel(Panel):
@@ -85,7 +89,7 @@ class SimulatePanel(Panel):
 
     def __init__(self, napari_viewer: Any) -> None:
         self.cells = _labels(napari_viewer, "cells like", nullable=True)
-        self.count = SpinBox(value=4, min=1, max=1000, label="masks")
+        self.masks = SpinBox(value=4, min=1, max=1000, label="masks")
         self.side = SpinBox(value=256, min=32, max=8192, label="height and width (px)")
         self.usual = CheckBox(value=True, text="as dense as these")
         self.density = FloatSpinBox(
@@ -93,18 +97,16 @@ class SimulatePanel(Panel):
         )
         self.density.enabled = False
         self.usual.changed.connect(lambda usual: setattr(self.density, "enabled", not usual))
-        self.generator = FileEdit(
-            mode="d", nullable=True, label="paint with run", tooltip="folder of `cytoforge train generator`, or empty"
-        )
+        self.generator = _folder("paint with run", "folder of `cytoforge train generator`, or empty")
         self.seed = SpinBox(value=0, min=0, max=2**31 - 1, label="seed")
-        inputs = [self.cells, self.count, self.side, self.usual, self.density, self.generator, self.seed]
+        inputs = [self.cells, self.masks, self.side, self.usual, self.density, self.generator, self.seed]
         super().__init__(napari_viewer, inputs, "Simulate", "Without a labels layer cells have shapes of our own.")
 
     def run(self) -> None:
         """Simulate masks, and paint them if a run is given."""
         like = None if self.cells.value is None else _data(self.cells.value)
-        count, side, seed = int(self.count.value), int(self.side.value), int(self.seed.value)
-        density, generator = None if self.usual.value else float(self.density.value), self.generator.value
+        count, side, seed = int(self.masks.value), int(self.side.value), int(self.seed.value)
+        density, generator = None if self.usual.value else float(self.density.value), _path(self.generator)
 
         def simulate(report: Report) -> work.Simulated:
             size = (side, side)
@@ -134,7 +136,7 @@ class TrackPanel(Panel):
         self.cells = _labels(napari_viewer, "labels", nullable=True)
         self.model = _Model("segment by")
         self.tracker = ComboBox(choices=["laptrack", "overlap", "btrack"], value="laptrack", label="tracker")
-        self.trained = FileEdit(mode="d", nullable=True, label="or run folder", tooltip="of `cytoforge train tracker`")
+        self.trained = _folder("or run folder", "of `cytoforge train tracker`")
         inputs = [*self.images.widgets, self.cells, *self.model.widgets, self.tracker, self.trained]
         about = "Layers have the axes time, height, width. Without labels the images are segmented first."
         super().__init__(napari_viewer, inputs, "Track", about)
@@ -147,7 +149,7 @@ class TrackPanel(Panel):
             raise UserError("labels: choose a labels layer, or images to segment")
         like = self.images.layer if labelled is None else labelled
         labels = None if labelled is None else _data(labelled)
-        model, tracker = self.model.chosen, str(self.trained.value or self.tracker.value)
+        model, tracker = self.model.chosen, str(_path(self.trained) or self.tracker.value)
 
         def track(report: Report) -> work.Followed:
             given = labels
@@ -205,14 +207,23 @@ class _Model:
 
     def __init__(self, label: str = "model") -> None:
         self.known = ComboBox(choices=lambda _: list(models), value="base", label=label)
-        self.folder = FileEdit(mode="d", nullable=True, label="or run folder", tooltip="of `cytoforge train`")
+        self.folder = _folder("or run folder", "of `cytoforge train`")
         models.events.inserted.connect(self.known.reset_choices)
         self.widgets = [self.known, self.folder]
 
     @property
     def chosen(self) -> Path:
         """The folder of the run, or base."""
-        return Path(self.folder.value or self.known.value)
+        return _path(self.folder) or Path(str(self.known.value))
+
+
+def _folder(label: str, tooltip: str) -> FileEdit:
+    """Return a choice of a folder, or none."""
+    return FileEdit(mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True, label=label, tooltip=tooltip)
+
+
+def _path(choice: FileEdit) -> Path | None:
+    return choice.value if isinstance(choice.value, Path) else None
 
 
 def _layers(viewer: Any, kind: type) -> Callable[[Any], list[Any]]:

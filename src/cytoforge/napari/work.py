@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.api import ImageGenerator, Segmenter, Tracker, simulate_masks, train_segmenter
+from cytoforge.api import simulate_masks, train_segmenter
 from cytoforge.errors import Interrupted, UserError, explain
+from cytoforge.inference.image_generator import ImageGenerator
+from cytoforge.inference.segmenter import Segmenter
+from cytoforge.inference.tracker import Tracker
 from cytoforge.napari.layers import Graph, Labels, Planes, frames_of, label_planes, tracks_layer
 
 EXAMINED = 4  # planes from which the size of the cells is estimated
@@ -38,15 +41,13 @@ class Job:
         if self._stopped:
             raise Interrupted("stopped")
 
-    def attempt(self, work: Callable[[Report], Any]) -> Any:
-        """Return what the work returns, or the UserError or Interrupted with which it ended, for people to read."""
+    def do(self, work: Callable[[Report], Any]) -> Any:
+        """Return what the work returns; what the user or the computer is to blame for is raised as UserError."""
         try:
             return work(self)
-        except (UserError, Interrupted) as error:
-            return error
         except (OSError, MemoryError, RuntimeError) as error:
             if sentence := explain(error):
-                return UserError(sentence)
+                raise UserError(sentence) from error
             raise
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.cells.labels import renumbered
+from cytoforge.cells.labels import Ints, renumbered
 from cytoforge.data.movie import MovieWriter, Track
 from cytoforge.data.tracks import Spots, mended, place
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import label_at
-from cytoforge.napari.layers import OWN, LayerData, Planes, frames_of, label_planes, rows_of, spots_of
+from cytoforge.napari.layers import OWN, Labels, LayerData, Planes, frames_of, label_planes, rows_of, spots_of
 from cytoforge.progress import counted
 
 BY = "napari"
@@ -40,15 +40,15 @@ def write_dataset(path: str, layers: Sequence[LayerData]) -> list[str]:
             f"{path}: {counted(len(images), 'image layer')} and {counted(len(labelled), 'labels layer')} cannot be "
             "paired; select one labels layer with its images, or as many of either kind"
         )
-    items: dict[str, tuple[NDArray[Any] | None, NDArray[np.int32] | None]] = {}
+    items: dict[str, tuple[NDArray[Any] | None, Labels | None]] = {}
     for shown, (data, attributes, _) in pairs:
         masks = label_planes(data, str(attributes.get("name", "labels")))
         pictures = list(_planes(shown, tuple(data.shape))) if shown else [None] * len(masks)
-        for name, image, labels in zip(_names(attributes, shown, len(masks)), pictures, masks, strict=True):
+        for name, image, mask in zip(_names(attributes, shown, len(masks)), pictures, masks, strict=True):
             if name in items:
                 raise UserError(f"{path}: two planes have the name {name}; rename one of the layers")
-            items[name] = image, labels if labels.any() else None
-    if not any(labels is not None for _, labels in items.values()):
+            items[name] = image, mask if mask.any() else None
+    if all(mask is None for _, mask in items.values()):
         raise UserError(f"{path}: the labels layers are empty; draw some cells first")
     writer = DatasetWriter(Path(path), _info(layers), overwrite=True, suffix=".tif", names=items)
     for name, (image, labels) in items.items():
@@ -71,22 +71,20 @@ def write_movie(path: str, layers: Sequence[LayerData]) -> list[str]:
     spots = None
     for points, how, _ in _of_type(layers, "tracks"):
         spots = spots_of(points, how.get("graph") or {}, str(how.get("name", "tracks")))
-    tracks, frames = _tracked(frames, spots, Path(path))
+    tracks, masks = _tracked(frames, spots, Path(path))
     sources = [(SEQUENCE, source) for source in ("frames", SOURCE)]
     writer = MovieWriter(Path(path), _info(layers), overwrite=True, sources=sources)
     writer.announce(SEQUENCE, [track.label for track in tracks])
     for number, image in enumerate(pictures or ()):
         writer.add_frame(SEQUENCE, number, image)
-    for number, labels in enumerate(frames):
+    for number, labels in enumerate(masks):
         writer.add_masks(SEQUENCE, SOURCE, number, labels)
     writer.add_tracks(SEQUENCE, SOURCE, tracks)
     writer.finish()
     return [path]
 
 
-def _tracked(
-    frames: list[NDArray[np.int32]], spots: Spots | None, path: Path
-) -> tuple[tuple[Track, ...], list[NDArray[np.int32]]]:
+def _tracked(frames: list[Labels], spots: Spots | None, path: Path) -> tuple[tuple[Track, ...], list[Ints]]:
     """Return tracks, and frames whose cells have the ids of these."""
     if spots is not None and not _same_ids(frames, spots):
         placed = place(spots, enumerate(frames), path)
@@ -96,7 +94,7 @@ def _tracked(
     return tracks, [renumbered(one, renamed.get(time, {}), keep=True) for time, one in enumerate(frames)]
 
 
-def _same_ids(frames: Sequence[NDArray[np.int32]], spots: Spots) -> bool:
+def _same_ids(frames: Sequence[Labels], spots: Spots) -> bool:
     """Tell whether most points of tracks that lie on a cell lie on one with the id of the track."""
     there = [np.flatnonzero(spots.frame == time) for time in range(len(frames))]
     found = np.concatenate([label_at(labels, spots.position[k]) for labels, k in zip(frames, there, strict=True)])
