@@ -143,7 +143,9 @@ def test_a_run_is_trained_judged_and_offered(viewer: Any, tmp_path: Path, monkey
     run = str(tmp_path / "run")
     assert f"Segment offers {run}." in said and models[-1] == run
     assert list(other.model.known.choices) == ["base", run]
+    other.estimate.value = False
     other.model.known.value = run
+    assert not other.diameter.enabled and not other.estimate.enabled  # a run has the scale of its training
     other.press()
     assert "cells in 2 planes." in settle(other)
     assert "holds this run, finished" in complaint(panel)

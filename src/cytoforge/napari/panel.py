@@ -23,6 +23,8 @@ class Panel(Container[Widget]):
     """
 
     def __init__(self, viewer: Any, inputs: Sequence[Widget], action: str, about: str) -> None:
+        from qtpy.QtWidgets import QSizePolicy
+
         self.viewer = viewer
         self.job: Job | None = None
         self.button = PushButton(text=action)
@@ -33,6 +35,7 @@ class Panel(Container[Widget]):
         super().__init__(widgets=[*inputs, buttons, self.bar, self.note, self.said])
         buttons.margins = (0, 0, 0, 0)
         self.said.native.setWordWrap(True)
+        self.said.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         self.button.changed.connect(self.press)
         self.halt.changed.connect(self.stop)
 

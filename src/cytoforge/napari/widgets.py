@@ -31,15 +31,16 @@ class SegmentPanel(Panel):
         self.diameter = FloatSpinBox(
             value=30, min=2, max=2000, step=1, label="diameter (px)", tooltip="of the median cell, for the base model"
         )
-        self.diameter.enabled = False
-        self.estimate.changed.connect(lambda estimated: setattr(self.diameter, "enabled", not estimated))
+        for choice in (self.estimate, self.model.known, self.model.folder):
+            choice.changed.connect(self._allow)
+        self._allow()
         inputs = [*self.images.widgets, *self.model.widgets, self.estimate, self.diameter]
         super().__init__(napari_viewer, inputs, "Segment", "Each plane of a stack is segmented for itself.")
 
     def run(self) -> None:
         """Segment the chosen layer."""
         planes, like, model = self.images.planes, self.images.layer, self.model.chosen
-        diameter = None if self.estimate.value else float(self.diameter.value)
+        diameter = float(self.diameter.value) if self.diameter.enabled else None
 
         def done(found: work.Segmented) -> None:
             self.viewer.add_labels(found.labels, name=f"{like.name} cells", **_place(like, found.labels.ndim))
@@ -47,6 +48,11 @@ class SegmentPanel(Panel):
             self.tell(f"{counted(found.cells, 'cell')} in {counted(len(planes), 'plane')}{across}.")
 
         self.begin(lambda report: work.segment(planes, model, diameter, report), done)
+
+    def _allow(self, *_: Any) -> None:
+        """Let a diameter be given where it counts: runs keep the scale at which they were trained."""
+        base = self.model.chosen == Path("base")
+        self.estimate.enabled, self.diameter.enabled = base, base and not self.estimate.value
 
 
 class TrainPanel(Panel):
