@@ -165,7 +165,7 @@ class TestDatasetWriter:
         writer.write_dataset(str(tmp_path / "b"), opened(tiny_dataset))
         assert sorted(file.stem for file in (tmp_path / "b" / "masks").iterdir()) == [f"cell_{k}" for k in range(6)]
         stored = json.loads((tmp_path / "b" / "dataset.json").read_text())
-        assert stored["pixel_size"] == 0.5 and stored["synthetic"] == {"by": "napari", "seed": 1}
+        assert stored["pixel_size"] == 0.5 and stored["synthetic"] == {"by": "napari dataset", "seed": 1}
         assert Dataset.open(tmp_path / "b").synthetic() is not None
 
     def test_its_own_folder_is_replaced_and_no_other(self, tiny_dataset: Path, tmp_path: Path) -> None:
@@ -292,6 +292,15 @@ class TestMovieWriter:
         with pytest.raises(UserError, match=told):
             writer.write_movie(str(tmp_path / "e"), film)
         assert not (tmp_path / "e").exists()
+
+    def test_no_dataset_is_replaced(self, film: Layers, tmp_path: Path) -> None:
+        writer.write_dataset(str(tmp_path / "g"), film[:2])
+        with pytest.raises(UserError, match="a dataset of another kind, by napari dataset"):
+            writer.write_movie(str(tmp_path / "g"), film)
+        assert len(list((tmp_path / "g" / "masks").iterdir())) == 4
+        writer.write_movie(str(tmp_path / "h"), film)
+        with pytest.raises(UserError, match="another kind, by napari movie"):
+            writer.write_dataset(str(tmp_path / "h"), film[:2])
 
     def test_other_axes_are_told(self, film: Layers, tmp_path: Path) -> None:
         film[1] = (film[1][0][0], *film[1][1:])

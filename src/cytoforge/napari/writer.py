@@ -17,8 +17,8 @@ from cytoforge.metrics.cells import label_at
 from cytoforge.napari.layers import OWN, Labels, LayerData, Planes, frames_of, label_planes, rows_of, spots_of
 from cytoforge.progress import counted
 
-BY = "napari"
-"""How dataset.json tells what saved a folder"""
+DATASET, MOVIE = "napari dataset", "napari movie"
+"""How dataset.json tells what saved a folder, of which each replaces only its own"""
 SEQUENCE, SOURCE = "01", "RES"
 
 
@@ -50,7 +50,7 @@ def write_dataset(path: str, layers: Sequence[LayerData]) -> list[str]:
             items[name] = image, mask if mask.any() else None
     if all(mask is None for _, mask in items.values()):
         raise UserError(f"{path}: the labels layers are empty; draw some cells first")
-    writer = DatasetWriter(Path(path), _info(layers), overwrite=True, suffix=".tif", names=items)
+    writer = DatasetWriter(Path(path), _info(layers, DATASET), overwrite=True, suffix=".tif", names=items)
     for name, (image, labels) in items.items():
         writer.add(name, image, labels)
     writer.finish()
@@ -73,7 +73,7 @@ def write_movie(path: str, layers: Sequence[LayerData]) -> list[str]:
         spots = spots_of(points, how.get("graph") or {}, str(how.get("name", "tracks")))
     tracks, masks = _tracked(frames, spots, Path(path))
     sources = [(SEQUENCE, source) for source in ("frames", SOURCE)]
-    writer = MovieWriter(Path(path), _info(layers), overwrite=True, sources=sources)
+    writer = MovieWriter(Path(path), _info(layers, MOVIE), overwrite=True, sources=sources)
     writer.announce(SEQUENCE, [track.label for track in tracks])
     for number, image in enumerate(pictures or ()):
         writer.add_frame(SEQUENCE, number, image)
@@ -132,11 +132,9 @@ def _names(attributes: Mapping[str, Any], images: Sequence[LayerData], count: in
     return [base] if count == 1 else [f"{base} {number:04d}" for number in range(count)]
 
 
-def _info(layers: Sequence[LayerData]) -> dict[str, Any]:
-    """Return the dataset.json of layers: what their own said, with this as the program that wrote the folder."""
+def _info(layers: Sequence[LayerData], by: str) -> dict[str, Any]:
+    """Return the dataset.json of layers: what their own said, with `by` as what wrote the folder."""
     info: dict[str, Any] = {}
     for _, attributes, _ in reversed(layers):
         info |= _own(attributes).get("info", {})
-    if "synthetic" in info:
-        info["synthetic"] = {**info["synthetic"], "by": BY}
-    return info if "synthetic" in info else {**info, "by": BY}
+    return info | ({"synthetic": {**info["synthetic"], "by": by}} if "synthetic" in info else {"by": by})
