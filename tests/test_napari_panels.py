@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import cytoforge
+from cytoforge.napari.work import Simulated
 from cytoforge.simulation.phantom import phantom
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # napari, vispy and Qt warn of each other
@@ -163,14 +164,24 @@ def test_masks_are_simulated_like_the_labels(viewer: Any) -> None:
     assert "cells in 2 masks, which cover" in said
 
 
-def test_masks_are_painted_by_a_run(viewer: Any, tmp_path: Path) -> None:
-    drawn, image = viewer.layers["drawn"].data[0], viewer.layers["cells"].data[0]
-    cytoforge.train_image_generator([image], [drawn], steps=1, out=tmp_path / "run", preset="tiny", threads=1)
+@pytest.mark.parametrize(("channels", "layers"), [(1, ["painted"]), (2, ["painted", "painted [1]"])])
+def test_painted_images_lie_under_their_masks(
+    channels: int, layers: list[str], viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def painted(like: Any, count: int, **how: Any) -> Simulated:
+        given.update(how, like=like, count=count)
+        return Simulated(np.ones((2, 8, 9), np.int32), np.arange(2 * channels * 72).reshape(2, channels, 8, 9))
+
+    monkeypatch.setattr("cytoforge.napari.work.simulate", painted)
     panel = SimulatePanel(viewer)
-    panel.masks.value, panel.side.value, panel.generator.value = 2, 64, tmp_path / "run"
+    panel.generator.value, panel.seed.value = tmp_path, 7
     panel.press()
     settle(panel)
-    assert viewer.layers["painted"].data.shape == viewer.layers["simulated"].data.shape == (2, 64, 64)
+    assert (given["generator"], given["seed"], given["density"], given["like"]) == (tmp_path, 7, None, None)
+    assert [layer.name for layer in viewer.layers][2:] == [*layers, "simulated"]
+    assert [viewer.layers[name].data[0, 0, 0] for name in layers] == [72 * k for k in range(channels)]
 
 
 def test_a_movie_is_tracked_with_its_divisions() -> None:
