@@ -702,7 +702,8 @@ class TestRuns:
             *phantoms, steps=6, out=tmp_path / "run", progress=lambda share, note: told.append(share), **TINY
         )
         whole = cytoforge.train_segmenter(*phantoms, steps=6, **TINY)
-        assert told[0] > 1 / 6 and weights(model.run) == weights(whole.run)
+        assert told[0] > (0.5 if stopped is Interrupted else 1 / 6)  # no step is lost, or those since the last save
+        assert weights(model.run) == weights(whole.run)
 
     @pytest.mark.parametrize("stopped", [KeyboardInterrupt, Interrupted])
     def test_without_a_place_nothing_is_left(

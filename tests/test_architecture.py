@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "cytoforge"
 SCIENCE = {"networks", "losses", "metrics", "simulation", "cells", "tracking"}
 LAYERS: list[set[str]] = [  # from the top; a package may import from lower layers and its own
-    {"cli", "__main__"},
+    {"cli", "__main__", "napari"},
     {"commands", "api"},
     {"studio"},
     {"studies"},
@@ -213,6 +213,8 @@ def test_the_graph_finds_what_it_forbids() -> None:
         ("cytoforge", {"torch", "numpy", "tyro"}),
         ("cytoforge.cli", {"torch", "numpy", "tyro", "pydantic", "rich"}),
         ("cytoforge.settings", {"torch", "numpy"}),
+        ("cytoforge.napari", {"torch", "numpy", "napari", "magicgui", "qtpy"}),
+        ("cytoforge.napari.reader", {"torch", "matplotlib", "napari", "magicgui", "qtpy"}),
         ("cytoforge.networks.registry", {"torch", "numpy"}),
         ("cytoforge.places", {"torch", "numpy", "tyro", "pydantic"}),
         ("cytoforge.commands.segment", {"lightning_fabric", "kornia", "monai", "matplotlib"}),

@@ -101,7 +101,8 @@ class Options:
     threads: Count | None = None
     """threads of the CPU; if None OMP_NUM_THREADS, or all cores that this process may use"""
     progress: Progress | None = None
-    """called with the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream"""
+    """called with the share done, 0 to 1, and a short note; without it a bar is shown on the standard error stream. It
+    may raise Interrupted to stop the training after this step, with everything saved in `out`"""
 
     def __post_init__(self) -> None:
         for name in FOLDERS:

@@ -87,11 +87,25 @@ def measure(labels: Labels, image: NDArray[Any] | None = None) -> Cells:
     cells["label"] = ids[cells["label"]].astype(np.int64)
     for channel in range(0 if image is None else image.shape[0]):
         cells |= {f"{name}_{channel + 1}": np.asarray(table[f"{theirs}-{channel}"]) for theirs, name in GREY.items()}
-    points = np.stack([cells["y"], cells["x"]], axis=1)
-    for k in np.flatnonzero(label_at(labels, points) != cells["label"]):
-        own = np.argwhere(labels == cells["label"][k])
-        points[k] = own[np.argmin(((own - points[k]) ** 2).sum(axis=1))]
+    points = _inside(labels, cells["label"], np.stack([cells["y"], cells["x"]], axis=1))
     return cells | {"point_y": points[:, 0], "point_x": points[:, 1]}
+
+
+def points(labels: Labels) -> tuple[NDArray[np.int64], Floats]:
+    """Return the label (N,) of each cell of labels (H, W), and `point_y`, `point_x` of `measure` (N, 2), in px."""
+    ids, numbers = dense(labels)
+    table = regionprops_table(numbers, properties=["label", "centroid"])
+    found = ids[table["label"]].astype(np.int64)
+    return found, _inside(labels, found, np.stack([table["centroid-0"], table["centroid-1"]], axis=1))
+
+
+def _inside(labels: Labels, ids: NDArray[np.int64], centroids: Floats) -> Floats:
+    """Return the centroids (N, 2) of cells or, where one lies outside its cell, the nearest pixel of the cell."""
+    places = centroids.copy()
+    for k in np.flatnonzero(label_at(labels, places) != ids):
+        own = np.argwhere(labels == ids[k])
+        places[k] = own[np.argmin(((own - places[k]) ** 2).sum(axis=1))]
+    return places
 
 
 def label_at(labels: Labels, points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:

@@ -148,7 +148,7 @@ def fit(
     the last saved state and leaves that batch out.
 
     `batches(step, progress)` gives the batch of a step; `seed` is that of dropout; `announce(progress, state)` is
-    called after every step.
+    called after every step, and may raise Interrupted, which acts as a signal does.
     Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
     """
     main = trainer.fabric.global_rank == 0
@@ -183,7 +183,10 @@ def fit(
             state.step += 1
             state.seconds, clock = state.seconds + now() - clock, now()
             progress = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
-            announce(progress, state)
+            try:
+                announce(progress, state)
+            except Interrupted:
+                received.append(signal.SIGINT)
             if validated := progress >= next_validation:
                 _evaluate(trainer, validation, run, state, progress, budget)
                 if main and validation.picture is not None:

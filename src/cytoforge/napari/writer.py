@@ -1,0 +1,140 @@
+"""Layers as folders of cytoforge: datasets, and movies in the layout of the Cell Tracking Challenge."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.cells.labels import Ints, renumbered
+from cytoforge.data.movie import MovieWriter, Track
+from cytoforge.data.tracks import Spots, mended, place
+from cytoforge.data.writer import DatasetWriter
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import label_at
+from cytoforge.napari.layers import OWN, Labels, LayerData, Planes, frames_of, label_planes, rows_of, spots_of
+from cytoforge.progress import counted
+
+DATASET, MOVIE = "napari dataset", "napari movie"
+"""How dataset.json tells what saved a folder, of which each replaces only its own"""
+SEQUENCE, SOURCE = "01", "RES"
+
+
+def write_dataset(path: str, layers: Sequence[LayerData]) -> list[str]:
+    """Write labels layers, with the images that they belong to, to images/ and masks/ of a folder; return its path.
+
+    Every plane becomes a file. One labels layer belongs to all image layers, which are its channels; of several ones
+    each belongs to the image layer at the same place among the images. Planes without any label have not been
+    annotated: their images get no mask. A folder that this function has written is replaced, if nobody has changed it.
+    Raises UserError where layers do not belong together, and as DatasetWriter.
+    """
+    images, labelled = _of_type(layers, "image"), _of_type(layers, "labels")
+    if len(labelled) == 1:
+        pairs = [(images, labelled[0])]
+    elif len(images) in (0, len(labelled)):
+        pairs = [(images[k : k + 1], one) for k, one in enumerate(labelled)]
+    else:
+        raise UserError(
+            f"{path}: {counted(len(images), 'image layer')} and {counted(len(labelled), 'labels layer')} cannot be "
+            "paired; select one labels layer with its images, or as many of either kind"
+        )
+    items: dict[str, tuple[NDArray[Any] | None, Labels | None]] = {}
+    for shown, (data, attributes, _) in pairs:
+        masks = label_planes(data, str(attributes.get("name", "labels")))
+        pictures = list(_planes(shown, tuple(data.shape))) if shown else [None] * len(masks)
+        for name, image, mask in zip(_names(attributes, shown, len(masks)), pictures, masks, strict=True):
+            if name in items:
+                raise UserError(f"{path}: two planes have the name {name}; rename one of the layers")
+            items[name] = image, mask if mask.any() else None
+    if all(mask is None for _, mask in items.values()):
+        raise UserError(f"{path}: the labels layers are empty; draw some cells first")
+    writer = DatasetWriter(Path(path), _info(layers, DATASET), overwrite=True, suffix=".tif", names=items)
+    for name, (image, labels) in items.items():
+        writer.add(name, image, labels)
+    writer.finish()
+    return [path]
+
+
+def write_movie(path: str, layers: Sequence[LayerData]) -> list[str]:
+    """Write a labels layer (T, H, W), and images and tracks if they are there, to a movie folder; return its path.
+
+    Where a Tracks layer has the ids of the labels, the labels say which cells there are and the layer which parents
+    they have; otherwise each of its points gives its id to the cell in which it lies, and cells without a point are
+    left out. Without tracks a cell is tracked by its id. A folder that this function has written is replaced, if
+    nobody has changed it. Raises UserError where layers do not belong together, and as MovieWriter.
+    """
+    (data, attributes, _), images = _of_type(layers, "labels")[0], _of_type(layers, "image")
+    frames = frames_of(data, str(attributes.get("name", "labels")))
+    pictures = _planes(images, tuple(data.shape)) if images else None
+    spots = None
+    for points, how, _ in _of_type(layers, "tracks"):
+        spots = spots_of(points, how.get("graph") or {}, str(how.get("name", "tracks")))
+    tracks, masks = _tracked(frames, spots, Path(path))
+    sources = [(SEQUENCE, source) for source in ("frames", SOURCE)]
+    writer = MovieWriter(Path(path), _info(layers, MOVIE), overwrite=True, sources=sources)
+    writer.announce(SEQUENCE, [track.label for track in tracks])
+    for number, image in enumerate(pictures or ()):
+        writer.add_frame(SEQUENCE, number, image)
+    for number, labels in enumerate(masks):
+        writer.add_masks(SEQUENCE, SOURCE, number, labels)
+    writer.add_tracks(SEQUENCE, SOURCE, tracks)
+    writer.finish()
+    return [path]
+
+
+def _tracked(frames: list[Labels], spots: Spots | None, path: Path) -> tuple[tuple[Track, ...], list[Ints]]:
+    """Return tracks, and frames whose cells have the ids of these."""
+    if spots is not None and not _same_ids(frames, spots):
+        placed = place(spots, enumerate(frames), path)
+        return placed.tracks, [renumbered(one, placed.labels.get(t, {}), keep=False) for t, one in enumerate(frames)]
+    cells = {time: np.setdiff1d(labels, [0]) for time, labels in enumerate(frames)}
+    tracks, renamed = mended(rows_of(spots) if spots is not None else (), cells)
+    return tracks, [renumbered(one, renamed.get(time, {}), keep=True) for time, one in enumerate(frames)]
+
+
+def _same_ids(frames: Sequence[Labels], spots: Spots) -> bool:
+    """Tell whether most points of tracks that lie on a cell lie on one with the id of the track."""
+    there = [np.flatnonzero(spots.frame == time) for time in range(len(frames))]
+    found = np.concatenate([label_at(labels, spots.position[k]) for labels, k in zip(frames, there, strict=True)])
+    assert spots.track is not None  # `spots_of` knows all
+    own = spots.track[np.concatenate(there)]
+    return bool(2 * np.count_nonzero((found == own) & (found > 0)) > np.count_nonzero(found > 0))
+
+
+def _of_type(layers: Sequence[LayerData], kind: str) -> list[LayerData]:
+    return [layer for layer in layers if layer[2] == kind]
+
+
+def _planes(images: Sequence[LayerData], shape: tuple[int, ...]) -> Planes:
+    """Return the planes of image layers; raises UserError unless labels of this shape belong to them."""
+    planes = Planes.of([(data, bool(attributes.get("rgb"))) for data, attributes, _ in images])
+    if planes.shape != shape:
+        raise UserError(f"labels of {shape} do not belong to images of {planes.shape}; select layers of one shape")
+    return planes
+
+
+def _own(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the reader told of a layer, if it comes from one."""
+    own: Mapping[str, Any] = (attributes.get("metadata") or {}).get(OWN, {})
+    return own
+
+
+def _names(attributes: Mapping[str, Any], images: Sequence[LayerData], count: int) -> list[str]:
+    """Return names for the files of the planes: those that they were read from, or else the layer's with a number."""
+    for known in (attributes, *(how for _, how, _ in images)):
+        names = _own(known).get("names", ())
+        if len(names) == count:
+            return [str(name) for name in names]
+    layer = images[0][1] if images else attributes
+    base = re.sub(r"[^\w. -]+", "-", str(layer.get("name", "image"))).strip(". ") or "image"
+    return [base] if count == 1 else [f"{base} {number:04d}" for number in range(count)]
+
+
+def _info(layers: Sequence[LayerData], by: str) -> dict[str, Any]:
+    """Return the dataset.json of layers: what their own said, with `by` as what wrote the folder."""
+    info: dict[str, Any] = {}
+    for _, attributes, _ in reversed(layers):
+        info |= _own(attributes).get("info", {})
+    return info | ({"synthetic": {**info["synthetic"], "by": by}} if "synthetic" in info else {"by": by})
