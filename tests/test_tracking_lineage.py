@@ -140,9 +140,7 @@ def links(tracks: Table) -> Before:
     for track in tracks.values():
         for frame in range(track.begin, track.end + 1):
             found[Cell(track.label, frame)] = Cell(track.label, frame - 1)
-        found[Cell(track.label, track.begin)] = (
-            Cell(track.parent, tracks[track.parent].end) if track.parent else None
-        )
+        found[Cell(track.label, track.begin)] = Cell(track.parent, tracks[track.parent].end) if track.parent else None
     return found
 
 
@@ -172,8 +170,9 @@ def lineages(draw: st.DrawFn) -> dict[int, Track]:
 def test_corrections_are_changes_of_links(tracks: dict[int, Track], data: st.DataObject) -> None:
     wanted = links(tracks)
     cells = st.sampled_from(sorted(wanted))
-    what, cell, other, third = data.draw(st.sampled_from(["join", "before", "after", "divide", "swap"])), *(
-        data.draw(cells) for _ in range(3)
+    what, cell, other, third = (
+        data.draw(st.sampled_from(["join", "before", "after", "divide", "swap"])),
+        *(data.draw(cells) for _ in range(3)),
     )
     gap = data.draw(st.booleans())
     try:
