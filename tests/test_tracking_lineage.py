@@ -1,4 +1,4 @@
-"""Corrections of a table of tracks: by hand, and against links between cells, of which a correction is a plain change."""
+"""Corrections of a table of tracks: by hand, and against links between cells, which a correction plainly changes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
