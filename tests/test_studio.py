@@ -23,7 +23,7 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
-from cytoforge.studio import drafts, pictures, server, tasks, workspace
+from cytoforge.studio import answers, drafts, pictures, server, tasks, workspace
 from cytoforge.studio.drafts import Draft, Outdated, edited
 from cytoforge.studio.guard import hosts_of, token_of
 from cytoforge.studio.pictures import Channel, Pyramid, label_tile
@@ -531,7 +531,7 @@ def test_requests_that_are_no_json_objects_are_refused(
 
 def test_requests_are_bounded(cells: Path, opened: Callable[[Path], Opened], monkeypatch: pytest.MonkeyPatch) -> None:
     client, space, *_ = opened(cells)
-    assert client.post("/api/images/a1/edits", content=b" " * (server.LONGEST + 1)).status_code == 413
+    assert client.post("/api/images/a1/edits", content=b" " * (answers.LONGEST + 1)).status_code == 413
     monkeypatch.setattr(server, "LARGEST", 1000)
     answer = client.post("/api/images?name=b.tif", content=b"x" * 5000)
     assert answer.status_code == 413 and space.names() == ["a0", "a1", "a2"]

@@ -1,10 +1,8 @@
 """The page and what it asks for, over HTTP: images as tiles, edits, the queue, results. Starlette; no science."""
 
-import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +16,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from cytoforge.data.files import is_number
 from cytoforge.data.formats import SUFFIXES, image_files, image_name
 from cytoforge.data.images import RowReader, strips
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.places import BASE
+from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told
 from cytoforge.studio.drafts import Draft, Outdated
 from cytoforge.studio.pictures import COLOURS, TILE, Channel, label_tile
 from cytoforge.studio.tasks import Tasks, findings, suggestions
@@ -31,20 +29,8 @@ from cytoforge.studio.workspace import HIDDEN, Workspace
 
 PAGE = Path(__file__).parent / "page"
 LARGEST = 4 * 2**30  # bytes of an image that is brought in
-LONGEST = 2**21  # bytes of a request that holds JSON
 MAX_CHANNELS = 16
 SAMPLE = re.compile(r"step-\d{6,}\.png")
-REPORT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-)
-
-
-class Refused(Exception):
-    """A request that cannot be answered: an HTTP status, and a sentence for the user."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 class Studio:
@@ -136,7 +122,7 @@ class Studio:
     def edit(self, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
         """Make, undo or redo an edit; return the new state of the mask and the box that has changed."""
         draft = self.workspace.draft(name)
-        revision = _number(wanted.get("revision"))
+        revision = numeric(wanted.get("revision"))
         with draft.lock:
             if wanted.get("tool") == "undo":
                 change = draft.undo(revision)
@@ -165,9 +151,9 @@ class Studio:
                 raise ValueError("images is a list of names")
             diameter = wanted.get("diameter")
             replace = wanted.get("replace") is True
-            job = tasks.segment(names, model, None if diameter is None else _number(diameter), replace=replace)
+            job = tasks.segment(names, model, None if diameter is None else numeric(diameter), replace=replace)
         elif kind == "train":
-            job = tasks.train(_number(wanted.get("minutes")), model)
+            job = tasks.train(numeric(wanted.get("minutes")), model)
         elif kind == "suggest":
             job = tasks.suggest(model)
         elif kind == "import":
@@ -206,20 +192,6 @@ class Studio:
 def application(workspace: Workspace, tasks: Tasks) -> Starlette:
     """Return the application of a studio, which has still to be guarded (`guard.Guard`)."""
     studio = Studio(workspace, tasks)
-
-    def get(answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            found = await run_in_threadpool(answer, request)
-            return found if isinstance(found, Response) else JSONResponse(found)
-
-        return endpoint
-
-    def post(answer: Callable[[Request, dict[str, Any]], Any]) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            wanted = await _body(request)
-            return JSONResponse(await run_in_threadpool(answer, request, wanted))
-
-        return endpoint
 
     def tile(request: Request) -> Response:
         place = request.path_params
@@ -282,34 +254,14 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         await run_in_threadpool(workspace.save)
 
     handlers: dict[Any, Any] = {
-        Refused: lambda request, error: _told(error.status, str(error)),
-        Outdated: lambda request, error: _told(409, str(error)),
-        KeyError: lambda request, error: _told(404, "There is nothing of this name."),
-        IndexError: lambda request, error: _told(404, "There is no such tile."),
-        ValueError: lambda request, error: _told(400, str(error)),
-        UserError: lambda request, error: _told(422, str(error)),
+        Refused: lambda request, error: told(error.status, str(error)),
+        Outdated: lambda request, error: told(409, str(error)),
+        KeyError: lambda request, error: told(404, "There is nothing of this name."),
+        IndexError: lambda request, error: told(404, "There is no such tile."),
+        ValueError: lambda request, error: told(400, str(error)),
+        UserError: lambda request, error: told(422, str(error)),
     }
     return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-
-
-def _told(status: int, sentence: str) -> Response:
-    return JSONResponse({"error": sentence}, status)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """Return the JSON object of a request; raises Refused when it is none or too long."""
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > LONGEST:
-            raise Refused(413, "This is more than the page ever sends.")
-    try:
-        wanted = json.loads(content or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "The request is no JSON.") from error
-    if not isinstance(wanted, dict):
-        raise Refused(400, "The request is no JSON object.")
-    return wanted
 
 
 async def _upload(request: Request, workspace: Workspace) -> dict[str, Any]:
@@ -353,12 +305,6 @@ def _channels(text: str) -> list[Channel]:
             raise ValueError(f"there is no colour {colour!r:.40}")
         found.append(Channel(int(number), float(low), float(high), colour))
     return found
-
-
-def _number(value: Any) -> Any:
-    if not is_number(value):
-        raise ValueError("a number is missing")
-    return value
 
 
 def _plain(rows: list[dict[str, float]]) -> list[dict[str, float | None]]:
