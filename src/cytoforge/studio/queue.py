@@ -21,7 +21,7 @@ from cytoforge.errors import UserError
 from cytoforge.studio.worker import STATUS, ended_with
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
-Kind = Literal["segment", "train", "suggest", "import", "check"]
+Kind = Literal["segment", "train", "suggest", "import", "check", "track"]
 WORKER = (sys.executable, "-m", "cytoforge.studio.worker")
 DAMAGED = ".damaged"  # ending of a job.json that could not be read
 MOST = 200  # pieces of work that wait at most

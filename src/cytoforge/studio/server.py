@@ -23,6 +23,7 @@ from cytoforge.errors import UserError
 from cytoforge.places import BASE
 from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told
 from cytoforge.studio.drafts import Draft, Outdated
+from cytoforge.studio.film_server import film_routes
 from cytoforge.studio.pictures import COLOURS, TILE, Channel, label_tile
 from cytoforge.studio.tasks import Tasks, findings, suggestions
 from cytoforge.studio.workspace import HIDDEN, Workspace
@@ -59,6 +60,7 @@ class Studio:
             "foreign": space.foreign,
             "notes": [*space.notes, *self.tasks.queue.notes],
             "jobs": self.tasks.queue.jobs(),
+            "films": self.tasks.films.listed(),
         }
 
     def _run(self, path: Path) -> dict[str, Any]:
@@ -160,6 +162,9 @@ class Studio:
             job = tasks.bring_in()
         elif kind == "check":
             job = tasks.check()
+        elif kind == "track":
+            cells = wanted.get("cells")
+            job = tasks.track(str(wanted.get("film")), str(wanted.get("tracker")), None if cells == "drawn" else model)
         else:
             raise ValueError(f"there is no work {kind!r:.40}")
         return {"number": job.number}
@@ -244,6 +249,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         Route("/api/runs/{run}/samples/{sample}", get(sample)),
         Route("/api/runs/{run}/report", get(report)),
         Route("/api/masks.zip", get(masks)),
+        *film_routes(tasks.films),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
 
@@ -252,6 +258,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         yield
         await run_in_threadpool(tasks.queue.close)
         await run_in_threadpool(workspace.save)
+        await run_in_threadpool(tasks.films.save)
 
     handlers: dict[Any, Any] = {
         Refused: lambda request, error: told(error.status, str(error)),

@@ -10,6 +10,8 @@ from cytoforge.data.formats import image_files
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
+from cytoforge.studio.films import Films
+from cytoforge.studio.following import follow, followed
 from cytoforge.studio.queue import Job, Queue
 from cytoforge.studio.workspace import HIDDEN, Workspace, link
 
@@ -24,6 +26,7 @@ class Tasks:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+        self.films = Films(workspace)
         self.queue = Queue(workspace.path / HIDDEN / "jobs", self._finish)
 
     def segment(self, names: list[str], model: str, diameter: float | None, *, replace: bool) -> Job:
@@ -87,6 +90,10 @@ class Tasks:
         """Look through the finished images for what would spoil training."""
         return self.queue.add("check", lambda folder: ["check", str(self.workspace.path), "--json"], {})
 
+    def track(self, film: str, tracker: str, model: str | None) -> Job:
+        """Follow the cells of a movie: those that are drawn in its frames, or that a model finds (`follow`)."""
+        return follow(self.films, self.queue, film, tracker, None if model is None else self._model(model))
+
     def _put(self, folder: Path, names: list[str]) -> None:
         for name in names:
             path = self.workspace.picture(name).path
@@ -115,6 +122,8 @@ class Tasks:
             self.workspace.foreign = None
             added = self.workspace.take(folder / "out")
             return f"{counted(added, 'image')} brought in."
+        if job.kind == "track":
+            return followed(self.films, job, folder)
         return "Looked through."
 
     def _propose(self, job: Job, folder: Path) -> str:
