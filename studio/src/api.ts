@@ -14,9 +14,9 @@ export interface ImageEntry {
 
 export interface Job {
   number: number;
-  kind: "segment" | "train" | "suggest" | "import" | "check";
+  kind: "segment" | "train" | "suggest" | "import" | "check" | "track";
   state: "waiting" | "running" | "done" | "failed" | "stopped";
-  asked: { images?: string[]; model?: string; run?: string; minutes?: number };
+  asked: { images?: string[]; model?: string; run?: string; minutes?: number; film?: string };
   seconds: number;
   share: number;
   message: string;
@@ -29,6 +29,13 @@ export interface RunEntry {
   judged: { verdict?: "poor" | "usable" | "good" };
 }
 
+export interface FilmEntry {
+  name: string;
+  frames: number;
+  /** of its tracks; null before somebody has looked at them */
+  revision: number | null;
+}
+
 export interface State {
   folder: string;
   source: string;
@@ -38,6 +45,7 @@ export interface State {
   foreign: string | null;
   notes: string[];
   jobs: Job[];
+  films: FilmEntry[];
 }
 
 export interface Channel {
@@ -95,7 +103,7 @@ export class Refusal extends Error {
   }
 }
 
-async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
+export async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
   const answer = await fetch(path, { ...options, headers: { "X-Cytoforge": "studio" } });
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
@@ -104,7 +112,7 @@ async function ask<T>(path: string, options: RequestInit = {}): Promise<T> {
   return answer.json();
 }
 
-const send = <T>(path: string, body: object): Promise<T> => ask(path, { method: "POST", body: JSON.stringify(body) });
+export const send = <T>(path: string, body: object): Promise<T> => ask(path, { method: "POST", body: JSON.stringify(body) });
 
 export const imagePath = (name: string): string => `/api/images/${encodeURIComponent(name)}`;
 

@@ -312,6 +312,7 @@ const DOING = {
   suggest: "Comparing images",
   import: "Bringing in",
   check: "Looking through",
+  track: "Following the cells",
 };
 
 export function Work({ job, act }: { job: Job; act: (what: () => Promise<unknown>) => void }) {

@@ -16,6 +16,7 @@ from cytoforge.report import id_colours
 from cytoforge.studio.answers import get, numeric, post
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.following import is_drawn
+from cytoforge.studio.pictures import COLOURS, TILE
 
 
 def film_routes(films: Films) -> list[Route]:
@@ -60,13 +61,16 @@ def _layout(films: Films, film: Film) -> dict[str, Any]:
     """Return the frames of a film, their size and how they are shown."""
     frames = [{"number": number, "image": films.picture(film.name, number)} for number in film.frames]
     first = films.workspace.pyramid(str(frames[0]["image"]))
-    _, height, width = first.shape
+    channels, height, width = first.shape
     return {
         "name": film.name,
         "frames": frames,
         "height": height,
         "width": width,
         "levels": len(first.levels),
+        "tile": TILE,
+        "extremes": first.extremes[:channels],
+        "colours": list(COLOURS),
         "channels": [asdict(channel) for channel in first.defaults()],
         "drawn": is_drawn(films, film.name),
         "folder": str(films.path.resolve()),
