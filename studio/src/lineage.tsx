@@ -1,6 +1,6 @@
 // Who descends from whom: a tree of the tracks over time, or a list of them; a click goes to the cell and its frame.
 
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Cell, Lineage, Track } from "./tracks";
 
 const ROW = 15; // px between two leaves of the tree
@@ -32,6 +32,8 @@ export function LineagePanel(props: {
       here === null || family.some(({ begin, end }) => begin <= here && here <= end);
     return lineage.families().filter((family) => alive(family) && (filter !== "divisions" || family.length > 2));
   }, [lineage, filter, here]);
+  const kin = useRef<HTMLDivElement>(null);
+  useEffect(() => kin.current?.querySelector(".chosen")?.scrollIntoView({ block: "nearest" }), [props.chosen, list]);
   const count = families.reduce((sum, family) => sum + family.length, 0);
   const shown: Track[][] = [];
   let room = MOST;
@@ -62,7 +64,7 @@ export function LineagePanel(props: {
           </button>
         </div>
       </header>
-      <div class="kin">
+      <div class="kin" ref={kin}>
         {count === 0 && <p class="quiet">There is none.</p>}
         {list ? <List {...props} families={shown} /> : <Tree {...props} families={shown} />}
         {room < MOST && families.length > shown.length && (

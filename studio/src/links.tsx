@@ -42,8 +42,8 @@ export function FollowCells(props: { state: State; film: Film; act: (what: () =>
       <label class="field">
         By
         <select value={tracker} onChange={(event) => setTracker(event.currentTarget.value)}>
-          <option value="overlap">overlap with the frame before</option>
-          <option value="laptrack">nearness to the frame before</option>
+          <option value="overlap">overlap</option>
+          <option value="laptrack">nearness</option>
         </select>
       </label>
       <button class="main" disabled={!!busy || !cells} onClick={follow}>
