@@ -41,6 +41,8 @@ export class FilmViewer {
   private marks: Marks = { chosen: null, picked: [] };
   private items = new Map<number, OpenSeadragon.TiledImage>();
   private asked = new Set<number>();
+  /** frames that were loaded once: from then on they are shown, also while finer tiles come */
+  private seen = new Set<number>();
   private shapes = new Map<number, Shape[] | Promise<Shape[]>>();
   private frame = 0;
   private shown = "";
@@ -88,8 +90,7 @@ export class FilmViewer {
     if (shown !== this.shown) this.clear();
     this.shown = shown;
     Object.assign(this, { frame, look, lineage, marks });
-    const count = this.film?.frames.length ?? 0;
-    for (let ahead = 0; ahead <= AHEAD && ahead < count; ahead++) this.fetch((frame + ahead) % count);
+    this.fetch(frame);
     this.arrange();
     this.paint();
   }
@@ -128,6 +129,7 @@ export class FilmViewer {
     this.viewer.world.removeAll();
     this.items.clear();
     this.asked.clear();
+    this.seen.clear();
   }
 
   private fetch(frame: number): void {
@@ -162,6 +164,7 @@ export class FilmViewer {
         this.items.set(frame, item);
         if (first && this.whole) this.home(true);
         item.addHandler("fully-loaded-change", () => {
+          if (this.items.get(frame) === item && item.getFullyLoaded()) this.seen.add(frame);
           this.arrange();
           this.paint();
         });
@@ -195,23 +198,26 @@ export class FilmViewer {
     });
   }
 
-  /** Show the frame wanted; the one before stays below it until it is loaded. Forget frames that are far away. */
+  /** Show the frame wanted, and fetch the next ones; until it is loaded the one before stays. Forget frames far away. */
   private arrange(): void {
+    const count = this.film?.frames.length ?? 0;
+    const world = this.viewer.world;
     const wanted = this.items.get(this.frame);
-    const loaded = wanted?.getFullyLoaded();
     if (wanted) {
-      const top = this.viewer.world.getItemCount() - 1;
-      if (this.viewer.world.getIndexOfItem(wanted) !== top) this.viewer.world.setItemIndex(wanted, top);
+      const top = world.getItemCount() - 1;
+      if (world.getIndexOfItem(wanted) !== top) world.setItemIndex(wanted, top);
       wanted.setOpacity(1);
     }
-    for (const [frame, item] of this.items) if (frame !== this.frame && loaded) item.setOpacity(0);
-    const count = this.film?.frames.length ?? 0;
+    if (!this.seen.has(this.frame)) return;
+    for (const [frame, item] of this.items) if (frame !== this.frame) item.setOpacity(0);
+    for (let ahead = 1; ahead <= AHEAD && ahead < count; ahead++) this.fetch((this.frame + ahead) % count);
     const far = (frame: number) => (frame - this.frame + count + HELD / 2) % count;
     const kept = [...this.items.keys()].sort((one, other) => far(one) - far(other));
     for (const frame of kept.slice(HELD)) {
       this.viewer.world.removeItem(this.items.get(frame)!);
       this.items.delete(frame);
       this.asked.delete(frame);
+      this.seen.delete(frame);
     }
   }
 
@@ -227,7 +233,7 @@ export class FilmViewer {
   private at(position: OpenSeadragon.Point): Cell | null {
     const item = this.items.get(this.frame);
     const pen = this.canvas.getContext("2d");
-    if (!item || !pen || !this.lineage) return null;
+    if (!item || !pen || !this.lineage || !this.seen.has(this.frame)) return null;
     const point = item.viewerElementToImageCoordinates(position);
     pen.setTransform(1, 0, 0, 1, 0, 0);
     const found = this.there().find(({ path }) => pen.isPointInPath(path, point.x, point.y));
@@ -251,7 +257,7 @@ export class FilmViewer {
     const corner = item.imageToViewerElementCoordinates(new OpenSeadragon.Point(0, 0));
     pen.setTransform(scale, 0, 0, scale, corner.x * ratio, corner.y * ratio);
     pen.lineJoin = pen.lineCap = "round";
-    if (!this.lineage) return;
+    if (!this.lineage || !this.seen.has(this.frame)) return;
     this.cells(pen, this.lineage, ratio / scale);
     if (this.look.trail) this.trails(pen, this.lineage, ratio / scale);
   }

@@ -116,7 +116,7 @@ function Tree({ lineage, families, first, last, frame, chosen, go }: Shown) {
             <circle cx={x(track.begin)} cy={y} r={2.6} fill={track.colour} />
             <rect x={x(track.begin) - 5} y={y - ROW / 2} width={x(track.end) - x(track.begin) + 10} height={ROW} />
             {track.label === chosen && (
-              <text x={Math.min(x(track.begin) + 4, WIDTH - 34)} y={y - 3.5}>
+              <text x={Math.min(x(track.begin) + 4, WIDTH - 34)} y={y - 6}>
                 {track.label}
               </text>
             )}

@@ -135,19 +135,19 @@ export function CorrectLinks(props: {
             {!here && " (not in this frame)"}
           </p>
           <div class="links">
-            <button disabled={!here || cell.frame === last} title="J" onClick={() => props.begin("join")}>
-              <Link2 size={16} aria-hidden="true" /> It becomes …
+            <button disabled={!here || cell.frame === last} title="It becomes another cell of the next frame (J)" onClick={() => props.begin("join")}>
+              <Link2 size={16} aria-hidden="true" /> Join …
             </button>
-            <button disabled={!here || cell.frame === last} title="D" onClick={() => props.begin("divide")}>
-              <Split size={16} aria-hidden="true" /> Divides into …
+            <button disabled={!here || cell.frame === last} title="It divides into two cells of the next frame (D)" onClick={() => props.begin("divide")}>
+              <Split size={16} aria-hidden="true" /> Divide …
             </button>
-            <button disabled={!here} title="S" onClick={() => props.begin("swap")}>
-              <ArrowLeftRight size={16} aria-hidden="true" /> Swap with …
+            <button disabled={!here} title="It is mixed up with another cell of this frame, from here on (S)" onClick={() => props.begin("swap")}>
+              <ArrowLeftRight size={16} aria-hidden="true" /> Swap …
             </button>
-            <button disabled={!leads} title="X" onClick={() => props.cut("before")}>
+            <button disabled={!leads} title="It is not the cell of the frame before (X)" onClick={() => props.cut("before")}>
               <Scissors size={16} aria-hidden="true" /> Cut before
             </button>
-            <button disabled={!follows} title="C" onClick={() => props.cut("after")}>
+            <button disabled={!follows} title="It is not the cell of the next frame (C)" onClick={() => props.cut("after")}>
               <Scissors size={16} aria-hidden="true" /> Cut after
             </button>
           </div>
@@ -166,7 +166,7 @@ export function CorrectLinks(props: {
       </div>
       {props.openImage && (
         <button class="small" title="Shapes are corrected frame by frame; follow the cells again after that" onClick={props.openImage}>
-          <PencilLine size={15} aria-hidden="true" /> Correct shapes in this frame
+          <PencilLine size={15} aria-hidden="true" /> Correct shapes here
         </button>
       )}
     </section>
@@ -180,7 +180,7 @@ export function TakeTracks({ film }: { film: Film }) {
         <span class="number">3</span> Take the tracks
       </h2>
       <a class="button" href={films.zip(film.name)} download>
-        <Download size={16} aria-hidden="true" /> Download masks and tracks
+        <Download size={16} aria-hidden="true" /> Download tracks
       </a>
       <p class="quiet">
         They are also in <code>{film.folder}</code>, a movie folder with your corrections. In a terminal,{" "}

@@ -132,7 +132,7 @@ def test_a_movie_is_played_and_its_lineage_looked_at(
     assert page.locator(".kin tbody tr").count() == 3
     page.get_by_role("button", name="Tree").click()
     assert page.locator(".tree .branch").count() == 3
-    page.get_by_role("button", name="Correct shapes in this frame").click()
+    page.get_by_role("button", name="Correct shapes here").click()
     page.wait_for_function("() => document.querySelector('.image.open strong')?.textContent === '01_t003'")
     page.wait_for_selector(".viewbar .count")
     page.get_by_role("button", name="Movie").click()
@@ -169,7 +169,7 @@ def test_cells_are_followed_a_link_corrected_and_the_tracks_taken(
     player.tracks("6 tracks, 1 division")
     page.get_by_text("1 correction", exact=True).wait_for()
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download masks and tracks").click()
+        page.get_by_role("link", name="Download tracks").click()
     download.value.save_as(tmp_path / "tracks.zip")
     rows = zipfile.ZipFile(tmp_path / "tracks.zip").read("01_RES/res_track.txt").decode().splitlines()
     assert [row for row in rows if re.match(r"\d+ (0 1|2 5) 0$", row)] == ["2 0 1 0", "6 2 5 0"]
