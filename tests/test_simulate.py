@@ -137,6 +137,16 @@ def test_layouts_and_gap(phantoms: Path, tmp_path: Path, layout: str, gap: int) 
     assert touching > 0.9 if (layout, gap) == ("colony", 0) else touching == 0
 
 
+def test_touching_is_as_told_or_as_in_the_masks(phantoms: Path, tmp_path: Path) -> None:
+    few, many = (
+        morphology(run(tmp_path / str(share), like=phantoms, count=1, density=25, touching=share)["simulated0000"])
+        for share in (0.0, 1.0)
+    )
+    assert few.touching < 0.2 < 0.8 < many.touching
+    told = json.loads((tmp_path / "1.0" / "dataset.json").read_text())["synthetic"]["settings"]
+    assert told["touching"] == 1.0 and told["variation"] == 1.0
+
+
 def test_too_many_cells_are_said_and_not_waited_for(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

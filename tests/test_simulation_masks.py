@@ -109,6 +109,22 @@ def test_drawn_shapes_differ_and_keep_their_area_on_average() -> None:
         assert mask[0].any() and mask[-1].any() and mask[:, 0].any() and mask[:, -1].any()
 
 
+def test_variation_says_how_much_shapes_differ() -> None:
+    shape = bank()[1]
+
+    def areas(variation: float) -> np.ndarray:
+        return np.array([np.count_nonzero(shape.draw(1.0, rng(seed), variation) > 0) for seed in range(40)])
+
+    none, usual, much = (areas(variation) for variation in (0.0, 1.0, 2.0))
+    assert np.ptp(none) < 0.04 * np.mean(none) and np.mean(none) == pytest.approx(
+        np.count_nonzero(shape.field > 0), 0.02
+    )
+    assert 3 * np.std(none) < np.std(usual) < 0.7 * np.std(much)
+    assert np.array_equal(shape.draw(1.0, rng(3)), shape.draw(1.0, rng(3), 1.0))
+    with pytest.raises(ValueError, match=r"variation=2\.1"):
+        simulate_labels([shape], (64, 64), rng(), density=1, variation=2.1)
+
+
 def test_turned_by_all_angles_and_mirrored() -> None:
     """The tip of a wedge points everywhere, and the wedge turns both ways round."""
     y, x = np.mgrid[:31, :41]

@@ -14,9 +14,30 @@ export interface ImageEntry {
 
 export interface Job {
   number: number;
-  kind: "segment" | "train" | "suggest" | "import" | "check" | "track";
+  kind:
+    | "segment"
+    | "train"
+    | "suggest"
+    | "import"
+    | "check"
+    | "measure"
+    | "export"
+    | "score"
+    | "train-painter"
+    | "simulate"
+    | "paint"
+    | "track";
   state: "waiting" | "running" | "done" | "failed" | "stopped";
-  asked: { images?: string[]; model?: string; run?: string; minutes?: number; film?: string };
+  asked: {
+    images?: string[];
+    model?: string;
+    run?: string;
+    minutes?: number;
+    format?: "roi" | "geojson" | "coco";
+    out?: string;
+    painter?: string | null;
+    film?: string;
+  };
   seconds: number;
   share: number;
   message: string;
@@ -41,6 +62,7 @@ export interface State {
   source: string;
   images: ImageEntry[];
   runs: RunEntry[];
+  painted: string[];
   base: boolean;
   foreign: string | null;
   notes: string[];

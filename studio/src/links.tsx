@@ -3,8 +3,8 @@
 import { ArrowLeftRight, Download, Footprints, Link2, PencilLine, Redo2, Scissors, Split, Undo2, X } from "lucide-preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type State } from "./api";
-import { Work } from "./steps";
 import { films, type Cell, type Film, type Lineage } from "./tracks";
+import { isBusy, Progress } from "./work";
 
 export type Tool = "join" | "divide" | "swap";
 
@@ -20,7 +20,7 @@ export function FollowCells(props: { state: State; film: Film; act: (what: () =>
     if (!choices.includes(cells)) setCells(choices[0] ?? "");
   }, [choices.join()]);
   const job = state.jobs.find(({ kind, asked }) => kind === "track" && asked.film === film.name);
-  const busy = job && ["waiting", "running"].includes(job.state);
+  const busy = isBusy(job);
   const begun = film.tracked !== null;
   const follow = () =>
     props.act(() => api.work({ kind: "track", film: film.name, tracker, ...(cells === DRAWN ? { cells } : { model: cells }) }));
@@ -46,7 +46,7 @@ export function FollowCells(props: { state: State; film: Film; act: (what: () =>
           <option value="laptrack">nearness</option>
         </select>
       </label>
-      <button class="main" disabled={!!busy || !cells} onClick={follow}>
+      <button class="main" disabled={busy || !cells} onClick={follow}>
         <Footprints size={16} aria-hidden="true" /> {begun ? "Follow them again" : "Follow the cells"}
       </button>
       {begun && film.corrections > 0 && !busy && (
@@ -55,17 +55,7 @@ export function FollowCells(props: { state: State; film: Film; act: (what: () =>
           new ones replace.
         </p>
       )}
-      {job && busy && <Work job={job} act={props.act} />}
-      {job && !busy && (
-        <div class="ended">
-          <p class={job.state === "failed" ? "verdict failed" : "quiet"}>{job.message}</p>
-          {(job.state === "stopped" || job.state === "failed") && (
-            <button class="small" onClick={() => props.act(() => api.goOn(job.number))}>
-              Try again
-            </button>
-          )}
-        </div>
-      )}
+      <Progress job={job} act={props.act} />
     </section>
   );
 }

@@ -8,9 +8,12 @@ import { chosen, dropped, type Given } from "./drop";
 import { FILM_KEYS, FilmPage } from "./film";
 import { ImageList } from "./images";
 import { MaskSync, type Saving } from "./mask";
-import { Steps, Work } from "./steps";
+import { outcomes, type Panel } from "./outcomes";
+import { Panels } from "./panel";
+import { Steps } from "./steps";
 import { Toolbar, TOOLS, ViewBar } from "./tools";
-import { CellViewer, type Look, type Tool } from "./viewer";
+import { CellViewer, type Box, type Look, type Tool } from "./viewer";
+import { Work } from "./work";
 import "./styles.css";
 
 const BUSY = 1000; // ms between two looks at the state while something is at work
@@ -40,6 +43,7 @@ function App() {
   const [help, setHelp] = useState(false);
   const [notes, setNotes] = useState(true);
   const [coming, setComing] = useState<string | null>(null);
+  const [panel, setPanel] = useState<Panel | null>(null);
   const [dark, setDark] = useState(
     stored<boolean>("dark", window.matchMedia("(prefers-color-scheme: dark)").matches),
   );
@@ -47,6 +51,7 @@ function App() {
   const place = useRef<HTMLDivElement>(null);
   const viewer = useRef<CellViewer | null>(null);
   const sync = useRef<MaskSync | null>(null);
+  const wanted = useRef<{ image: string; box: Box } | null>(null); // to be pointed out when its image is there
 
   const refresh = useCallback(async () => {
     try {
@@ -133,6 +138,8 @@ function App() {
     sync.current = own;
     shown.onEdit = (edit) => own.send(edit);
     shown.open(info, look);
+    if (wanted.current?.image === info.name) shown.pointOut(wanted.current.box);
+    wanted.current = null;
     return () => {
       if (sync.current === own) sync.current = null;
     };
@@ -197,10 +204,15 @@ function App() {
   const suggest = (job: Job) =>
     act(async () => {
       const best = (await api.found(job.number)).suggestions?.[0];
-      if (!best) return;
-      setName(best.image);
-      setTimeout(() => viewer.current?.pointOut(best), best.image === name ? 0 : 900);
+      if (best) pointOut(best.image, best);
     });
+  const pointOut = (image: string, box: Box) => {
+    if (image === info?.name) viewer.current?.pointOut(box);
+    else wanted.current = { image, box };
+    setName(image);
+  };
+  const lookAt = (image: string, cell?: number) =>
+    cell === undefined ? setName(image) : act(async () => pointOut(image, await outcomes.cell(image, cell)));
 
   const film = filming && (state?.films.length ?? 0) > 0;
 
@@ -370,8 +382,9 @@ function App() {
               home={() => viewer.current?.home()}
             />
           )}
+          <Panels shown={panel} state={state} act={act} look={lookAt} close={() => setPanel(null)} />
         </section>
-        <Steps state={state} image={entry} mask={mask} dark={dark} act={act} mark={mark} follow={follow} suggest={suggest} />
+        <Steps state={state} image={entry} mask={mask} dark={dark} act={act} mark={mark} follow={follow} suggest={suggest} show={setPanel} />
       </main>
       {(message || coming) && (
         <div class="toast" role="alert">

@@ -1,10 +1,27 @@
 // The way from images to masks, step by step; the next one is always marked.
 
-import { ArrowRight, Check, Download, FileSearch, GraduationCap, Lightbulb, Pause, Play, Sparkles } from "lucide-preact";
+import {
+  ArrowRight,
+  Check,
+  Download,
+  FileSearch,
+  GraduationCap,
+  Lightbulb,
+  Play,
+  SlidersHorizontal,
+  Sparkles,
+  Table2,
+} from "lucide-preact";
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type ImageEntry, type Job, type Mask, type RunDetails, type State } from "./api";
 import { Curve } from "./curve";
+import { ModelChoice } from "./models";
+import type { Panel } from "./outcomes";
+import { Enlarging } from "./panel";
+import { ScoreCard } from "./scores";
+import { ForOthers } from "./table";
+import { Ended, isBusy, last, Work } from "./work";
 
 export type Step = "find" | "correct" | "train" | "use";
 
@@ -14,9 +31,9 @@ const MINUTES = [2, 5, 10, 30, 60];
 export function nextStep(state: State, image: ImageEntry | undefined, mask: Mask | null): Step {
   const done = state.images.filter(({ status }) => status === "done").length;
   const left = state.images.length - done;
-  const training = state.jobs.find(({ kind }) => kind === "train");
+  const training = last(state, "train");
   const learned = training?.asked.images?.length ?? 0;
-  if (training && (training.state === "running" || training.state === "waiting")) return "train";
+  if (isBusy(training)) return "train";
   if (image && image.status !== "done" && (mask?.cells ?? 0) > 0) return "correct";
   if (left === 0 && done > 0) return done > learned ? "train" : "use";
   if (done >= 3 && done >= learned + 2) return "train";
@@ -32,6 +49,7 @@ export function Steps(props: {
   mark: (done: boolean) => void;
   follow: () => void;
   suggest: (job: Job) => void;
+  show: (panel: Panel) => void;
 }) {
   const { state, image, mask } = props;
   const next = nextStep(state, image, mask);
@@ -91,42 +109,36 @@ export function Steps(props: {
             <p class="quiet">
               They are also in <code>{state.folder}/masks</code>, as label images that other programs read.
             </p>
+            <button onClick={() => props.show("table")}>
+              <Table2 size={16} aria-hidden="true" /> Table of cells
+            </button>
+            <ForOthers state={state} act={props.act} />
           </>
         )}
         <Checked {...props} done={done.length} />
+      </Card>
+      <Card title="How good is a model?">
+        <ScoreCard state={state} act={props.act} models={models} model={model} show={() => props.show("scores")} />
+      </Card>
+      <Card title="More images by simulation">
+        <p class="quiet">Cells like yours, as many and as dense as you like, and images painted on them.</p>
+        <button disabled={done.length === 0} onClick={() => props.show("simulate")}>
+          <SlidersHorizontal size={16} aria-hidden="true" /> Simulate
+        </button>
       </Card>
     </aside>
   );
 }
 
-function Card(props: { step: Step; next: Step; number: number; title: string; children: ComponentChildren }) {
-  const chosen = props.step === props.next;
+function Card(props: { step?: Step; next?: Step; number?: number; title: string; children: ComponentChildren }) {
+  const chosen = props.step !== undefined && props.step === props.next;
   return (
     <section class={chosen ? "card next" : "card"} data-step={props.step}>
       <h2>
-        <span class="number">{props.number}</span> {props.title} {chosen && <em>next</em>}
+        {props.number && <span class="number">{props.number}</span>} {props.title} {chosen && <em>next</em>}
       </h2>
       {props.children}
     </section>
-  );
-}
-
-function modelName(model: string): string {
-  return model === "base" ? "General model" : `Your model (${model})`;
-}
-
-function ModelChoice(props: { model: string; models: string[]; choose: (model: string) => void }) {
-  return (
-    <label class="field">
-      With
-      <select value={props.model} onChange={(event) => props.choose(event.currentTarget.value)}>
-        {props.models.map((model) => (
-          <option key={model} value={model}>
-            {modelName(model)}
-          </option>
-        ))}
-      </select>
-    </label>
   );
 }
 
@@ -140,9 +152,9 @@ function FindCells(
 ) {
   const { state, image, mask, model } = props;
   const [diameter, setDiameter] = useState("");
-  const busy = state.jobs.find((job) => job.kind === "segment" && ["waiting", "running"].includes(job.state));
-  const suggesting = state.jobs.find((job) => job.kind === "suggest" && ["waiting", "running"].includes(job.state));
-  const last = state.jobs.find((job) => job.kind === "segment" || job.kind === "suggest");
+  const busy = state.jobs.find((job) => job.kind === "segment" && isBusy(job));
+  const suggesting = state.jobs.find((job) => job.kind === "suggest" && isBusy(job));
+  const ended = last(state, "segment", "suggest");
   const find = (images: string[], replace: boolean) =>
     props.act(() =>
       api.work({ kind: "segment", model, images, replace, ...(diameter ? { diameter: Number(diameter) } : {}) }),
@@ -151,7 +163,7 @@ function FindCells(
   if (!state.images.length) return <p class="quiet">Add images first: drop files or a folder on this page.</p>;
   return (
     <>
-      <ModelChoice model={model} models={props.models} choose={props.setModel} />
+      <ModelChoice label="With" model={model} models={props.models} choose={props.setModel} />
       {model === "base" && (
         <label class="field">
           Size of a cell
@@ -189,7 +201,15 @@ function FindCells(
       </div>
       {busy && <Work job={busy} act={props.act} />}
       {suggesting && <Work job={suggesting} act={props.act} />}
-      {!busy && !suggesting && last && <Ended job={last} suggest={props.suggest} act={props.act} />}
+      {!busy && !suggesting && ended && (
+        <Ended job={ended} act={props.act}>
+          {ended.kind === "suggest" && (
+            <button onClick={() => props.suggest(ended)}>
+              Show me <ArrowRight size={16} aria-hidden="true" />
+            </button>
+          )}
+        </Ended>
+      )}
     </>
   );
 }
@@ -200,10 +220,10 @@ function Train(
   const { state, done } = props;
   const [minutes, setMinutes] = useState(5);
   const [start, setStart] = useState("base");
+  const [painted, setPainted] = useState("");
   const [details, setDetails] = useState<RunDetails | null>(null);
-  const [large, setLarge] = useState(false);
-  const job = state.jobs.find(({ kind }) => kind === "train");
-  const running = job && ["waiting", "running"].includes(job.state);
+  const job = last(state, "train");
+  const running = isBusy(job);
   const run = job?.asked.run;
   const begun = state.runs.some(({ name }) => name === run);
   useEffect(() => {
@@ -244,20 +264,22 @@ function Train(
             </select>
           </label>
           {props.newest && (
+            <ModelChoice label="Beginning from" model={start} models={props.models} choose={setStart} />
+          )}
+          {state.painted.length > 0 && (
             <label class="field">
-              Beginning from
-              <select value={start} onChange={(event) => setStart(event.currentTarget.value)}>
-                {props.models.map((model) => (
-                  <option key={model} value={model}>
-                    {modelName(model)}
-                  </option>
+              Also from
+              <select value={painted} onChange={(event) => setPainted(event.currentTarget.value)}>
+                <option value="">nothing else</option>
+                {state.painted.map((name) => (
+                  <option key={name}>{name}</option>
                 ))}
               </select>
             </label>
           )}
           <button
             class="main"
-            onClick={() => props.act(() => api.work({ kind: "train", minutes, model: start }))}
+            onClick={() => props.act(() => api.work({ kind: "train", minutes, model: start, painted: painted || null }))}
           >
             <GraduationCap size={16} aria-hidden="true" /> Train
           </button>
@@ -269,18 +291,14 @@ function Train(
       )}
       {sample && (
         <figure class="sample">
-          <button onClick={() => setLarge(true)} aria-label="Show the picture larger">
-            <img src={`/api/runs/${run}/samples/${sample}`} alt="A validation image: as it is, your cells, and what the model finds" />
-          </button>
+          <Enlarging
+            src={`/api/runs/${run}/samples/${sample}`}
+            alt="A validation image: as it is, your cells, and what the model finds"
+          />
           <figcaption>
             What it finds in a test image: blue is right, magenta wrong, orange missed. A click shows all of it.
           </figcaption>
         </figure>
-      )}
-      {large && sample && (
-        <div class="large" role="dialog" aria-label="Picture" onClick={() => setLarge(false)}>
-          <img src={`/api/runs/${run}/samples/${sample}`} alt="" />
-        </div>
       )}
       {job && !running && (
         <>
@@ -306,62 +324,17 @@ function Train(
   );
 }
 
-const DOING = {
-  segment: "Finding cells",
-  train: "Training",
-  suggest: "Comparing images",
-  import: "Bringing in",
-  check: "Looking through",
-  track: "Following the cells",
-};
-
-export function Work({ job, act }: { job: Job; act: (what: () => Promise<unknown>) => void }) {
-  const left = job.share > 0.03 && job.seconds > 2 ? (job.seconds / job.share) * (1 - job.share) : null;
-  const how = left === null ? " …" : job.share > 0.98 ? ", nearly done" : `, ${clock(left)} left`;
-  return (
-    <div class="work" aria-live="polite">
-      <p>{`${DOING[job.kind]}${job.state === "waiting" ? " (waits its turn)" : how}`}</p>
-      <div class="row">
-        <progress max={1} value={job.state === "running" && job.share === 0 ? undefined : job.share} />
-        <button class="small" onClick={() => act(() => api.stop(job.number))}>
-          <Pause size={14} aria-hidden="true" /> Stop
-        </button>
-      </div>
-    </div>
-  );
-}
-
-function Ended(props: { job: Job; suggest: (job: Job) => void; act: (what: () => Promise<unknown>) => void }) {
-  const { job } = props;
-  return (
-    <div class="ended">
-      <p class={job.state === "failed" ? "verdict failed" : "quiet"}>{job.message}</p>
-      {job.kind === "suggest" && job.state === "done" && (
-        <button onClick={() => props.suggest(job)}>
-          Show me <ArrowRight size={16} aria-hidden="true" />
-        </button>
-      )}
-      {(job.state === "stopped" || job.state === "failed") && (
-        <button class="small" onClick={() => props.act(() => api.goOn(job.number))}>
-          <Play size={14} aria-hidden="true" /> Try again
-        </button>
-      )}
-    </div>
-  );
-}
-
 function Checked(props: Parameters<typeof Steps>[0] & { done: number }) {
-  const job = props.state.jobs.find(({ kind }) => kind === "check");
+  const job = last(props.state, "check");
   const [findings, setFindings] = useState<{ severity: string; file: string; what: string; remedy: string }[]>([]);
   useEffect(() => {
     if (job?.state === "done") void api.found(job.number).then((found) => setFindings(found.findings ?? []));
   }, [job?.number, job?.state]);
-  const busy = job && ["waiting", "running"].includes(job.state);
   const mine = findings.filter(({ what }) => !what.startsWith("has no mask"));
   return (
     <>
       {props.done > 0 && (
-        <button class="small" disabled={!!busy} onClick={() => props.act(() => api.work({ kind: "check" }))}>
+        <button class="small" disabled={isBusy(job)} onClick={() => props.act(() => api.work({ kind: "check" }))}>
           <FileSearch size={14} aria-hidden="true" /> Look for mistakes
         </button>
       )}
@@ -377,10 +350,4 @@ function Checked(props: Parameters<typeof Steps>[0] & { done: number }) {
       )}
     </>
   );
-}
-
-export function clock(seconds: number): string {
-  if (seconds < 60) return `${Math.max(Math.round(seconds), 1)} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
 }

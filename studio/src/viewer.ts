@@ -198,7 +198,10 @@ export class CellViewer {
         this.layers[layer] = item;
         this.replaced.push(...(former ? [[layer, former] as const] : []));
         this.arrange();
-        if (layer === "tiles" && !former) this.home(true);
+        if (layer === "tiles" && !former) {
+          this.home(true);
+          if (this.mark) this.pointOut(this.mark); // that was asked for before the image was there
+        }
         const replace = () => {
           this.removeReplaced(layer, item);
           if (layer === "outlines") this.pending.splice(0, count);

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cytoforge.cli import main
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, read_labels, write_image, write_labels
 from cytoforge.simulation.phantom import phantom
 from studio_server import Opened, studio
@@ -182,7 +184,14 @@ def test_nothing_is_cut_off_on_a_small_screen_or_a_tablet(
 ) -> None:
     page = page_of(opened(cells), viewport={"width": width, "height": 768}, has_touch=width < 1280)
     page.wait_for_selector(".viewbar")
+    page.get_by_role("button", name="Simulate").click()
+    page.wait_for_selector(".made img")
+    for part in (".sheet button", ".sheet input", ".sheet select"):
+        for control in page.locator(part).all():
+            box = control.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width + 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_label("Close simulated cells").click()
     for button in page.locator(".toolbar button, .viewbar button, .next button").all():
         box = button.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width + 1 and box["height"] >= 32
@@ -327,6 +336,79 @@ def test_from_images_to_a_model_of_ones_own_and_its_masks(
     download.value.save_as(tmp_path / "masks.zip")
     assert zipfile.ZipFile(tmp_path / "masks.zip").namelist() == [f"masks/dish{k}.tif" for k in range(3)]
     assert [path.name for path in running.space.runs()] == ["run-1"]
+
+
+def test_cells_are_looked_at_in_a_table_and_taken_and_a_model_is_scored(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    running = opened(cells)
+    page = page_of(running)
+    Stage(page, "dish2").cells(0)
+    page.get_by_role("button", name="Table of cells").click()
+    page.get_by_role("button", name="Measure", exact=True).click()
+    rows = page.locator(".cells tbody tr")
+    rows.first.wait_for(timeout=LONG)
+    count = sum(int(running.space.draft(f"dish{k}").labels.max()) for k in range(2))
+    page.wait_for_selector(f"text={count} cells measured in 2 images")
+    area = page.get_by_role("columnheader", name="area")
+    with page.expect_response(lambda answer: "sort=area_px2&down=1" in answer.url):
+        area.get_by_role("button").click()
+    page.wait_for_selector("th[aria-sort=descending]")
+    labels = [running.space.draft(f"dish{k}").labels for k in range(2)]
+    largest = max(int(np.bincount(one.ravel())[1:].max()) for one in labels)
+    assert rows.first.locator("td").nth(3).inner_text() == str(largest)
+    name = rows.first.locator("th").inner_text()
+    zoom = page.locator(".percent").inner_text()
+    rows.first.click()
+    page.wait_for_function("name => document.querySelector('.image.open strong')?.textContent === name", arg=name)
+    page.wait_for_function("old => document.querySelector('.percent')?.textContent !== old", arg=zoom)
+    assert "chosen" in (rows.first.get_attribute("class") or "")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    download.value.save_as(tmp_path / "cells.csv")
+    assert len((tmp_path / "cells.csv").read_text().splitlines()) == count + 1
+    page.get_by_role("button", name="Figure").click()
+    page.wait_for_function("() => document.querySelector('.chart img').naturalWidth > 300")
+    page.locator("[data-step=use] select").select_option("QuPath GeoJSON")
+    page.get_by_role("button", name="Make").click()
+    with page.expect_download(timeout=LONG) as download:
+        page.get_by_role("link", name="QuPath GeoJSON").click(timeout=LONG)
+    download.value.save_as(tmp_path / "cells.zip")
+    assert zipfile.ZipFile(tmp_path / "cells.zip").namelist() == ["dish0.geojson", "dish1.geojson"]
+    page.get_by_role("button", name="Compare with my masks").click()
+    rows.first.wait_for(timeout=LONG)
+    page.wait_for_selector("text=on 2 images that it has not learned from", timeout=LONG)
+    scores = [float(text) for text in page.locator("td.bar").all_inner_texts()]
+    assert scores == sorted(scores) and len(scores) == 2
+    rows.last.click()
+    name = rows.last.locator("th").inner_text()
+    page.wait_for_function("name => document.querySelector('.image.open strong')?.textContent === name", arg=name)
+
+
+def test_cells_are_simulated_and_painted_as_the_sliders_say(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    running = opened(cells)
+    line = ["train", "generator", str(cells), "--out", str(running.space.path / "painter-1"), "--preset", "tiny"]
+    assert main([*line, "--steps", "1", "--threads", "1", "--condition", "instances"]) == 0
+    page = page_of(running)
+    page.get_by_role("button", name="Simulate").click()
+    mask, painting = page.locator(".made img").first, page.locator(".made img").last
+    page.wait_for_function("() => document.querySelectorAll('.made img').length === 2")
+    assert painting.evaluate("image => image.naturalWidth") == SIDE
+    before = mask.get_attribute("src"), painting.get_attribute("src")
+    page.get_by_label("Cells cover").fill("0.5")
+    page.wait_for_selector("text=/4[5-9] % covered|5[0-2] % covered/")
+    page.wait_for_function(
+        "old => [...document.querySelectorAll('.made img')].every((image, k) => image.src !== old[k])", arg=before
+    )
+    page.get_by_label("How many").select_option("5")
+    page.get_by_role("button", name="Write 5 of these").click()
+    page.wait_for_selector("text=5 images painted in painted-1", timeout=LONG)
+    page.wait_for_selector("text=--with")
+    assert Dataset.open(running.space.path / "painted-1").synthetic()
+    page.get_by_label("Close simulated cells").click()
+    assert page.get_by_label("Also from").locator("option").all_inner_texts() == ["nothing else", "painted-1"]
 
 
 def quickly(route: Any) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cytoforge.data.interchange.tables import feature_columns
+from cytoforge.data.interchange.tables import feature_columns, in_words
 from cytoforge.evaluation.measurement import SUMMARY, Measured, Measurement
 from cytoforge.progress import counted
 from cytoforge.report import INK, Report
@@ -26,7 +26,6 @@ SHOWN = {"diameter": "diameter", "eccentricity": "eccentricity", "density": "loc
 CHANNELS = 2  # greatest number of channels with a panel
 GROUPS = 12  # greatest number of groups in a figure
 POINTS = 300  # greatest number of cells drawn of a group
-WRITTEN = {"um": "µm", "um2": "µm²", "mm2": "mm²", "px": "px", "px2": "px²"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _panels(measurement: Measurement) -> dict[str, str]:
     columns = {name: column for name, (column, _) in feature_columns(first.cells, first.calibration).items()}
     found = {"cells_per_image": "cells an image"}
     for name, title in SHOWN.items():
-        found[columns[name]] = title + _unit(name, columns[name])
+        found[columns[name]] = title + _unit(columns[name])
     for channel in range(1, 1 + CHANNELS):
         if (name := f"corrected_{channel}") in columns:
             names = measurement.channels
@@ -126,9 +125,9 @@ def _panels(measurement: Measurement) -> dict[str, str]:
     return found
 
 
-def _unit(name: str, column: str) -> str:
-    words = column.removeprefix(name).strip("_").split("_")
-    return f" ({' '.join(WRITTEN.get(word, word) for word in words)})" if words != [""] else ""
+def _unit(column: str) -> str:
+    unit = in_words(column)[1]
+    return f" ({unit})" if unit else ""
 
 
 def _draw(

@@ -486,6 +486,10 @@ class SimulateMasks(Simulation):
     """number of masks"""
     gap: Annotated[int, Field(ge=0, le=100)] = 0
     """background pixels, at least, between cells; 0 lets cells touch"""
+    touching: Fraction | None = None
+    """share of the cells that touch others, in the layout mixed; without it as DATA's (0.5 without DATA)"""
+    variation: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """factor on how much shapes are stretched and bent; 0 keeps them as they are in DATA"""
 
 
 @command

@@ -125,7 +125,7 @@ def simulate_masks(wanted: MaskSimulation) -> list[str]:
     source = data.dataset.fingerprint() if data else None
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
     content = {"synthetic": {**info, "source": source}, "scale": wanted.scale}
-    names = [f"simulated{index:04d}" for index in range(wanted.count)]
+    names = [mask_name(index) for index in range(wanted.count)]
     writer = DatasetWriter(
         wanted.out,
         content,
@@ -157,6 +157,11 @@ def simulate_masks(wanted: MaskSimulation) -> list[str]:
     return [*notes, f"{wanted.out / 'masks'}: {counted(wanted.count, 'mask')} with {counted(cells, 'cell')}"]
 
 
+def mask_name(index: int) -> str:
+    """Return the name of a simulated mask."""
+    return f"simulated{index:04d}"
+
+
 def keep_apart(wanted: Simulation) -> None:
     """Raise UserError when OUT lies in the folder of --like."""
     if wanted.like is not None and wanted.out.resolve().is_relative_to(wanted.like.resolve()):
@@ -176,7 +181,14 @@ def _plan(wanted: MaskSimulation, data: Annotated | None, index: int) -> tuple[M
     generator = np.random.default_rng([wanted.seed, index])
     model = data.model(generator) if data else _parametric(wanted.diameter or FITTING_DIAMETER, generator)
     height, width = map(int, wanted.size.split("x")) if wanted.size else model.size
-    return replace(model, size=(height, width), density=wanted.density or model.density), generator
+    touching = model.touching if wanted.touching is None else wanted.touching
+    density = wanted.density or model.density
+    return replace(model, size=(height, width), density=density, touching=touching), generator
+
+
+def simulated_mask(wanted: MaskSimulation, data: Annotated | None, index: int) -> NDArray[np.int32]:
+    """Return mask `index` of a simulation, (H, W), 0 background and cells 1..N, as `simulate_masks` writes it."""
+    return _simulated(wanted, *_plan(wanted, data, index))
 
 
 def _simulated(wanted: MaskSimulation, model: Model, generator: np.random.Generator) -> NDArray[np.int32]:
@@ -189,6 +201,7 @@ def _simulated(wanted: MaskSimulation, model: Model, generator: np.random.Genera
         gap=wanted.gap,
         magnification=wanted.magnification * model.magnification,
         touching=model.touching,
+        variation=wanted.variation,
     ).labels
 
 

@@ -23,9 +23,11 @@ Points = NDArray[np.intp]
 Layout = Literal["scattered", "colony", "mixed"]
 
 STRETCH = (0.75, 1.25)
-"""Range of the scale of each axis."""
+"""Range of the scale of each axis at a variation of 1."""
 BEND = 0.06
-"""Standard deviation of the amplitude of the smooth deformation, relative to half the length of the cell."""
+"""Standard deviation of the amplitude of the smooth deformation, relative to half the length of the cell; likewise."""
+VARIATION = 2.0
+"""Greatest factor on how much shapes are stretched and bent."""
 SMOOTH = 1.0
 """Standard deviation in pixels of the filter that smooths the pixel steps of an outline."""
 SMALLEST = 15
@@ -70,20 +72,22 @@ class Shape:
         """Half the diagonal of the field, in pixels."""
         return float(np.hypot(*self.field.shape)) / 2
 
-    def draw(self, magnification: float, generator: np.random.Generator) -> NDArray[np.float32]:
-        """Draw the shape magnified, turned, flipped, stretched by STRETCH along two axes and bent.
+    def draw(self, magnification: float, generator: np.random.Generator, variation: float = 1.0) -> NDArray[np.float32]:
+        """Draw the shape magnified, turned, flipped, stretched by STRETCH along two axes and bent by BEND.
 
+        `variation`, 0 to VARIATION, is a factor on how much it is stretched and bent.
         Returns the depth below the outline (h, w), in pixels of the original shape, cropped to its positive part.
         At a small magnification a thin part may become disconnected, or nothing may be left: (0, 0).
         """
-        scale = magnification * generator.uniform(*STRETCH, 2)
+        low, high = (1 + variation * (limit - 1) for limit in STRETCH)
+        scale = magnification * generator.uniform(low, high, 2)
         scale[0] *= 1 - 2 * generator.integers(2)
         first, second = map(_rotation, generator.uniform(0, 2 * np.pi, 2))
         back = (first.T / scale) @ second.T
         half = np.array(self.field.shape) / 2
         extent = np.abs((second * scale) @ first) @ half
         wave, phase = generator.uniform(1, 2, 2) * extent.max(), generator.uniform(0, 2 * np.pi, 2)
-        push = BEND * extent.max() * np.clip(generator.standard_normal(2), -2, 2)
+        push = variation * BEND * extent.max() * np.clip(generator.standard_normal(2), -2, 2)
         reach = np.ceil(extent + np.abs(push)).astype(int)
         y, x = (np.arange(-n, n + 1) - shift for n, shift in zip(reach, generator.uniform(-0.5, 0.5, 2), strict=True))
         # each axis is moved along a sine wave of the other: invertible and nearly without change of area
@@ -166,6 +170,7 @@ def simulate_labels(
     gap: int = 0,
     magnification: float = 1.0,
     touching: float = 0.5,
+    variation: float = 1.0,
 ) -> Simulation:
     """Simulate a label image.
 
@@ -180,6 +185,7 @@ def simulate_labels(
             0 cells may touch.
         magnification: ratio of lengths in the image to lengths in the shape, above 0.
         touching: share of the cells, 0 to 1, that lie in groups where the layout is mixed.
+        variation: how much shapes are stretched and bent, 0 to VARIATION; at 0 they are only turned and flipped.
 
     Returns:
         The labels and their density. It stays below the requested one if ATTEMPTS successive cells find no room.
@@ -189,13 +195,14 @@ def simulate_labels(
     """
     if not shapes or len(size) != 2 or min(size) < 1:
         raise ValueError(f"at least one shape and a size of two positive lengths are needed, got {len(shapes)}, {size}")
-    if density < 0 or gap < 0 or magnification <= 0 or not 0 <= touching <= 1:
-        raise ValueError(f"out of range: {density=}, {gap=}, {magnification=}, {touching=}")
-    margin = int(magnification * STRETCH[1] * (1 + 2 * BEND) * max(shape.reach() for shape in shapes)) + gap + 3
+    if density < 0 or gap < 0 or magnification <= 0 or not 0 <= touching <= 1 or not 0 <= variation <= VARIATION:
+        raise ValueError(f"out of range: {density=}, {gap=}, {magnification=}, {touching=}, {variation=}")
+    enlarged = magnification * (1 + variation * (STRETCH[1] - 1)) * (1 + 2 * variation * BEND)
+    margin = int(enlarged * max(shape.reach() for shape in shapes)) + gap + 3
     canvas = _Canvas(size, margin, gap, layout, touching, generator)
     while canvas.misses < ATTEMPTS and lacks(density, canvas.count, canvas.coverage()):
         shape = shapes[int(generator.integers(len(shapes)))]
-        canvas.place(_Cell.of(shape.draw(magnification, generator), canvas.owner.shape[1]))
+        canvas.place(_Cell.of(shape.draw(magnification, generator, variation), canvas.owner.shape[1]))
     labels = np.ascontiguousarray(canvas.labels[canvas.frame])
     return Simulation(labels, canvas.count, canvas.coverage())
 

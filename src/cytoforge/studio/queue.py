@@ -21,7 +21,21 @@ from cytoforge.errors import UserError
 from cytoforge.studio.worker import STATUS, ended_with
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
-Kind = Literal["segment", "train", "suggest", "import", "check", "track"]
+Kind = Literal[
+    "segment",
+    "train",
+    "suggest",
+    "import",
+    "check",
+    "measure",
+    "export",
+    "score",
+    "train-painter",
+    "simulate",
+    "paint",
+    "track",
+]
+TRAININGS = ("train", "train-painter")
 WORKER = (sys.executable, "-m", "cytoforge.studio.worker")
 DAMAGED = ".damaged"  # ending of a job.json that could not be read
 MOST = 200  # pieces of work that wait at most
@@ -198,7 +212,7 @@ class Queue:
 
     def _next(self, trains: bool) -> Job | None:
         waiting = (job for _, job in sorted(self._jobs.items()) if job.state == "waiting")
-        return next((job for job in waiting if (job.kind == "train") == trains), None)
+        return next((job for job in waiting if (job.kind in TRAININGS) == trains), None)
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         folder = self.folder(job.number)
@@ -233,7 +247,7 @@ class Queue:
         share = min(int(found[-1]) / 100, 1.0) if found else 0.0
         if job.state == "done":
             share = 1.0
-        elif job.kind == "train" and job.asked.get("minutes"):  # between two tenths by the clock
+        elif job.kind in TRAININGS and job.asked.get("minutes"):  # between two tenths by the clock
             share = min(max(share, seconds / (60 * float(job.asked["minutes"]))), share + 0.1, 0.99)
         told = {key: value for key, value in asdict(job).items() if key != "command"}
         return {**told, "seconds": round(seconds, 1), "share": share}

@@ -21,6 +21,7 @@ from cytoforge.data.images import RowReader, strips
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.places import BASE
+from cytoforge.studio import outcomes
 from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told
 from cytoforge.studio.drafts import Draft, Outdated
 from cytoforge.studio.film_server import film_routes
@@ -56,6 +57,7 @@ class Studio:
             "source": str(space.source),
             "images": images,
             "runs": [self._run(path) for path in space.runs()],
+            "painted": [path.name for path in space.painted()],
             "base": BASE.is_dir(),
             "foreign": space.foreign,
             "notes": [*space.notes, *self.tasks.queue.notes],
@@ -155,7 +157,8 @@ class Studio:
             replace = wanted.get("replace") is True
             job = tasks.segment(names, model, None if diameter is None else numeric(diameter), replace=replace)
         elif kind == "train":
-            job = tasks.train(numeric(wanted.get("minutes")), model)
+            painted = wanted.get("painted")
+            job = tasks.train(numeric(wanted.get("minutes")), model, None if painted is None else str(painted))
         elif kind == "suggest":
             job = tasks.suggest(model)
         elif kind == "import":
@@ -250,6 +253,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         Route("/api/runs/{run}/report", get(report)),
         Route("/api/masks.zip", get(masks)),
         *film_routes(tasks.films),
+        *outcomes.routes(tasks),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
 

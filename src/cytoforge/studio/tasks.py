@@ -13,6 +13,9 @@ from cytoforge.progress import counted
 from cytoforge.studio.films import Films
 from cytoforge.studio.following import follow, followed
 from cytoforge.studio.queue import Job, Queue
+from cytoforge.studio.results import CELL_FILES, TABLE, pack, told_of_table
+from cytoforge.studio.scores import write_scores
+from cytoforge.studio.simulator import MOST, Chosen, painter_of
 from cytoforge.studio.workspace import HIDDEN, Workspace, link
 
 LONGEST = 24 * 60  # minutes of a training
@@ -46,22 +49,19 @@ class Tasks:
 
         return self.queue.add("segment", command, {"images": left, "model": model, "replace": replace})
 
-    def train(self, minutes: float, start: str) -> Job:
-        """Train a segmenter on the finished images, from the base model or a run."""
-        names = self.workspace.done()
-        if not names:
-            raise UserError("no image is finished yet; correct the cells of one and say that it is right")
-        if not 0 < minutes <= LONGEST:
-            raise UserError(f"a training takes up to {LONGEST} minutes")
-        begin, run = self._model(start), self.workspace.next_run()
+    def train(self, minutes: float, start: str, painted: str | None = None) -> Job:
+        """Train a segmenter on the finished images, and on `painted` ones, from the base model or a run."""
+        names = self._finished(minutes)
+        also = [] if painted is None else ["--with", str(self._painted(painted))]
+        begin, run = self._model(start), self.workspace.next_folder("run")
         make_folder(run)  # so that the next training gets another name
 
         def command(folder: Path) -> list[str]:
             self.workspace.snapshot(folder / "in", names, masks=True)
-            options = ["--minutes", f"{minutes:g}", "--start", str(begin)]
+            options = ["--minutes", f"{minutes:g}", "--start", str(begin), *also]
             return ["train", "segmentation", str(folder / "in"), "--out", str(run), *options]
 
-        asked = {"run": run.name, "minutes": minutes, "images": names, "start": start}
+        asked = {"run": run.name, "minutes": minutes, "images": names, "start": start, "painted": painted}
         return self.queue.add("train", command, {**asked, "as_found": self.workspace.as_found(names)})
 
     def suggest(self, model: str) -> Job:
@@ -94,6 +94,108 @@ class Tasks:
         """Follow the cells of a movie: those that are drawn in its frames, or that a model finds (`follow`)."""
         return follow(self.films, self.queue, film, tracker, None if model is None else self._model(model))
 
+    def measure(self, pixel_size: float | None, *, drafts: bool) -> Job:
+        """Measure the cells of the finished images, with `drafts` of all that have cells; `pixel_size` in um."""
+        names = self.workspace.with_cells() if drafts else self._finished()
+        if pixel_size is not None and not 1e-6 <= pixel_size <= 1e6:
+            raise UserError(f"a pixel is 1e-6 to 1e6 micrometers wide, not {pixel_size:g}")
+        size = [] if pixel_size is None else ["--pixel-size", f"{pixel_size:g}"]
+
+        def command(folder: Path) -> list[str]:
+            data = self._snapshot(folder, names)
+            return ["measure", data, data, "--out", str(folder / TABLE), "--overwrite", *size]
+
+        return self.queue.add("measure", command, {"images": names, "drafts": drafts, "pixel_size": pixel_size})
+
+    def export(self, kind: str) -> Job:
+        """Write the cells as another program takes them: a name in `results.CELL_FILES`."""
+        names = self._finished()
+        if kind not in CELL_FILES:
+            raise UserError(f"there is no format {kind!r:.40}; take one of {', '.join(CELL_FILES)}")
+
+        def command(folder: Path) -> list[str]:
+            data = self._snapshot(folder, names)
+            return ["export", data, "--format", kind, "--out", str(folder / "out"), "--overwrite"]
+
+        return self.queue.add("export", command, {"images": names, "format": kind})
+
+    def score(self, model: str) -> Job:
+        """Compare what a model finds in the finished images with their masks."""
+        names = self._finished()
+        run = self._model(model)
+
+        def command(folder: Path) -> list[str]:
+            return ["segment", str(run), self._snapshot(folder, names), "--out", str(folder / "out")]
+
+        return self.queue.add("score", command, {"images": names, "model": model, "learned": self._learned(model)})
+
+    def train_painter(self, minutes: float) -> Job:
+        """Train an image generator on the finished images, which paints on masks."""
+        names = self._finished(minutes)
+        run = self.workspace.next_folder("painter")
+        make_folder(run)
+
+        def command(folder: Path) -> list[str]:
+            options = ["--condition", "instances", "--scale", "auto", "--minutes", f"{minutes:g}"]
+            return ["train", "generator", self._snapshot(folder, names), "--out", str(run), *options]
+
+        return self.queue.add("train-painter", command, {"run": run.name, "minutes": minutes, "images": names})
+
+    def simulate(self, chosen: Chosen, count: int, painter: str | None) -> Job:
+        """Simulate masks as chosen on the page; `painter` paints them then, each step a command of its own."""
+        names = self._finished()
+        if not 1 <= count <= MOST:
+            raise UserError(f"1 to {MOST} masks can be simulated at once")
+        if painter is not None:
+            painter_of(self.workspace, painter)
+        out = self.workspace.next_folder("simulated")
+        make_folder(out)
+
+        def command(folder: Path) -> list[str]:
+            data = self._snapshot(folder, names)
+            return ["simulate", "masks", "--like", data, "--out", str(out), "--count", str(count), *chosen.flags()]
+
+        return self.queue.add("simulate", command, {"out": out.name, "painter": painter, "seed": chosen.seed})
+
+    def _paint(self, simulated: Job) -> None:
+        """Have simulated masks painted, unless that was asked for before."""
+        masks, painter = str(simulated.asked["out"]), str(simulated.asked["painter"])
+        out = masks.replace("simulated", "painted", 1)
+        if any(job["kind"] == "paint" and job["asked"]["out"] == out for job in self.queue.jobs()):
+            return
+        run, seed = painter_of(self.workspace, painter), str(simulated.asked["seed"])
+        paths = str(run), str(self.workspace.path / masks), "--out", str(self.workspace.path / out)
+        self.queue.add("paint", lambda folder: ["generate", "images", *paths, "--seed", seed], {"out": out})
+
+    def _finished(self, minutes: float = 1) -> list[str]:
+        """Return the finished images; raises UserError when there are none, or for minutes that no training takes."""
+        names = self.workspace.done()
+        if not names:
+            raise UserError("no image is finished yet; correct the cells of one and say that it is right")
+        if not 0 < minutes <= LONGEST:
+            raise UserError(f"a training takes up to {LONGEST} minutes")
+        return names
+
+    def _snapshot(self, folder: Path, names: list[str]) -> str:
+        self.workspace.snapshot(folder / "in", names, masks=True)
+        return str(folder / "in")
+
+    def _painted(self, name: str) -> Path:
+        found = next((path for path in self.workspace.painted() if path.name == name), None)
+        if found is None:
+            raise UserError(f"there are no painted images {name!r:.60}")
+        return found
+
+    def _learned(self, model: str) -> list[str]:
+        """Return the images that a model, or one that it began from, has learned from or was chosen by."""
+        if model == "base":
+            return []
+        settings = Run.open(self._model(model)).settings
+        asked = (job["asked"] for job in self.queue.jobs())
+        start = next((str(one.get("start")) for one in asked if one.get("run") == model), "scratch")
+        before = self._learned(start) if start.startswith("run-") else []
+        return sorted({*settings.training_images, *settings.validation_images, *before})
+
     def _put(self, folder: Path, names: list[str]) -> None:
         for name in names:
             path = self.workspace.picture(name).path
@@ -124,6 +226,19 @@ class Tasks:
             return f"{counted(added, 'image')} brought in."
         if job.kind == "track":
             return followed(self.films, job, folder)
+        if job.kind == "measure":
+            return told_of_table(folder / TABLE)
+        if job.kind == "export":
+            return pack(folder, str(job.asked["format"]))
+        if job.kind == "score":
+            return write_scores(self.workspace, folder, job.asked["learned"])
+        if job.kind == "train-painter":
+            return str(Run.open(self.workspace.path / job.asked["run"]).provenance.get("verdict", "Trained."))
+        if job.kind == "simulate" and job.asked["painter"]:
+            self._paint(job)
+        if job.kind in ("simulate", "paint"):
+            made, out = ("mask", "simulated") if job.kind == "simulate" else ("image", "painted"), job.asked["out"]
+            return f"{counted(len(image_files(self.workspace.path / out / 'masks')), made[0])} {made[1]} in {out}."
         return "Looked through."
 
     def _propose(self, job: Job, folder: Path) -> str:

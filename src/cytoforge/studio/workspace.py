@@ -8,6 +8,7 @@ FOLDER-studio/
 Nothing is ever written into the folder that the studio was opened on.
 """
 
+import filecmp
 import hashlib
 import os
 import re
@@ -98,7 +99,7 @@ class Workspace:
     def names(self) -> list[str]:
         """Return the names of all images, in order."""
         with self._lock:
-            return sorted(self._pictures, key=_natural)
+            return sorted(self._pictures, key=natural)
 
     def picture(self, name: str) -> Picture:
         """Return an image; raises KeyError when there is none of this name."""
@@ -239,8 +240,7 @@ class Workspace:
         with self._lock:
             picture = self._pictures[name]
             if name not in self._drafts:
-                file = self._mask_file(self.path / "masks", name) or self._mask_file(self.drafts, name)
-                file = file or self.drafts / f"{name}.tif"
+                file = self._mask_of(name) or self.drafts / f"{name}.tif"
                 shape = picture.shape[1], picture.shape[2]
                 draft = self._drafts[name] = Draft(file, self._journal(name), shape)
                 self.notes += [draft.note] if draft.note else []
@@ -288,11 +288,12 @@ class Workspace:
         """Return how many of these images have a finished mask that is just as a model has found it."""
         self.save()
         masks = ((name, self._mask_file(self.path / "masks", name)) for name in names)
-        return sum(
-            self._found_file(name).exists() and self._found_file(name).read_text() == _hash(read_labels(mask))
-            for name, mask in masks
-            if mask
-        )
+        return sum(self.is_as_found(name, mask) for name, mask in masks if mask)
+
+    def is_as_found(self, name: str, mask: Path) -> bool:
+        """Tell whether a mask of an image is just as a model has found it."""
+        file = self._found_file(name)
+        return file.exists() and file.read_text() == _hash(read_labels(mask))
 
     def save(self) -> None:
         """Write all drafts."""
@@ -304,17 +305,43 @@ class Workspace:
         """Return the names of the images whose masks are finished."""
         return [name for name in self.names() if self.status(name) == "done"]
 
+    def with_cells(self) -> list[str]:
+        """Return the names of the images with a mask, finished or in work."""
+        return [name for name in self.names() if self.status(name) != "empty"]
+
     def snapshot(self, folder: Path, names: list[str], *, masks: bool) -> None:
-        """Link images, and with `masks` their finished masks, into a dataset folder that later edits do not change."""
+        """Link images, and with `masks` their masks, into a dataset folder that later edits do not change."""
         self.save()
         for name in names:
             picture = self.picture(name)
             link(picture.path, folder / "images" / picture.path.name)
-            if masks and (file := self._mask_file(self.path / "masks", name)):
+            if masks and (file := self._mask_of(name)):
                 link(file, folder / "masks" / file.name)
         kept = {key: value for key, value in read_info(self.path).items() if key in ("pixel_size", "limits")}
         if kept:
             write_json(folder / INFO, kept)
+
+    def is_unchanged(self, folder: Path) -> bool:
+        """Tell whether the masks that a snapshot holds are those of their images now."""
+        self.save()
+        files = ((file, self._mask_of(image_name(file))) for file in image_files(folder / "masks"))
+        return all(now is not None and filecmp.cmp(file, now) for file, now in files)
+
+    def cell(self, name: str, number: int) -> tuple[int, int, int, int]:
+        """Return the box of a cell of an image in pixels: left, top, width, height.
+
+        Raises KeyError where there is no such image, and UserError where it has no such cell any more.
+        """
+        draft = self.draft(name)
+        with draft.lock:
+            rows, columns = (np.flatnonzero((draft.labels == number).any(axis)) for axis in (1, 0))
+        if not number or not rows.size:
+            raise UserError(f"{name}: has no cell {number} any more, as its mask was changed; make the table anew")
+        top, left = int(rows[0]), int(columns[0])
+        return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+
+    def _mask_of(self, name: str) -> Path | None:
+        return self._mask_file(self.path / "masks", name) or self._mask_file(self.drafts, name)
 
     def _journal(self, name: str) -> Path:
         return self.drafts / f"{name}.journal"
@@ -326,14 +353,21 @@ class Workspace:
     # runs
 
     def runs(self) -> Iterator[Path]:
-        """Yield the run folders, the newest first."""
-        found = (path for path in self.path.glob("run-*") if (path / "config.json").is_file())
-        yield from sorted(found, key=_natural_path, reverse=True)
+        """Yield the run folders of segmenters, the newest first."""
+        return self._numbered("run", "config.json")
 
-    def next_run(self) -> Path:
-        """Return the folder of the next run."""
-        numbers = [int(path.name[4:]) for path in self.path.glob("run-*") if path.name[4:].isdigit()]
-        return self.path / f"run-{max(numbers, default=0) + 1}"
+    def painted(self) -> Iterator[Path]:
+        """Yield the folders of painted images that are complete, the newest first."""
+        return (path for path in self._numbered("painted", INFO) if read_info(path).get("complete"))
+
+    def next_folder(self, kind: str) -> Path:
+        """Return the next folder of a kind, such as run-3."""
+        ends = [path.name.removeprefix(f"{kind}-") for path in self.path.glob(f"{kind}-*")]
+        return self.path / f"{kind}-{max((int(end) for end in ends if end.isdigit()), default=0) + 1}"
+
+    def _numbered(self, kind: str, file: str) -> Iterator[Path]:
+        found = (path for path in self.path.glob(f"{kind}-*") if (path / file).is_file())
+        yield from sorted(found, key=_natural_path, reverse=True)
 
 
 def studio_of(source: Path) -> Path:
@@ -416,10 +450,10 @@ def _without(name: str) -> list[str]:
     return [name.removesuffix(ending) for ending in BESIDE if name.endswith(ending)]
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """Return a key that puts f2 before f10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _natural_path(path: Path) -> list[tuple[int, str]]:
-    return _natural(path.name)
+    return natural(path.name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,9 @@ INNER = {"point_y", "point_x", "spot", "before"}
 NAPARI = ("track_id", "t", "y", "x")
 PARENT = "parent_track_id"
 DEPTH = "z"
+WRITTEN = {"um": "µm", "um2": "µm²", "mm2": "mm²", "px": "px", "px2": "px²", "megapixel": "megapixel"}
+"""Units as people write them"""
+ENDING = re.compile(rf"_((?:per_)?(?:{'|'.join(WRITTEN)}|degrees))$")
 OTHER_NAMES = {"track_id": ("trackid", "track", "id"), "t": ("frame", "time"), PARENT: ("parent",)}
 """Names of these columns in other programs, in lower case"""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -59,6 +63,15 @@ def feature_columns(cells: Iterable[str], calibration: Calibration) -> dict[str,
         elif name not in INNER:
             columns[name] = (label if name == "label" else name, 1.0)
     return columns
+
+
+def in_words(column: str) -> tuple[str, str]:
+    """Return what a column is called, and its unit as people write it; "" where it has none."""
+    found = ENDING.search(column)
+    if found is None:
+        return column.replace("_", " "), ""
+    words = found[1].split("_")
+    return column[: found.start()].replace("_", " "), " ".join(WRITTEN.get(word, word) for word in words)
 
 
 def write_features(path: Path, frames: Iterable[Cells], calibration: Calibration) -> int:
