@@ -12,6 +12,7 @@ import { Steps, Work } from "./steps";
 import { Toolbar, TOOLS, ViewBar } from "./tools";
 import { CellViewer, type Look, type Tool } from "./viewer";
 import "./styles.css";
+import "./film.css";
 
 const BUSY = 1000; // ms between two looks at the state while something is at work
 const CALM = 3000;
