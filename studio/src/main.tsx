@@ -15,6 +15,7 @@ import { Toolbar, TOOLS, ViewBar } from "./tools";
 import { CellViewer, type Box, type Look, type Tool } from "./viewer";
 import { Work } from "./work";
 import "./styles.css";
+import "./film.css";
 
 const BUSY = 1000; // ms between two looks at the state while something is at work
 const CALM = 3000;
