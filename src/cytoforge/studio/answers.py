@@ -1,4 +1,4 @@
-"""How a function becomes an endpoint: JSON in, JSON out, bounded; what cannot be answered is a status and a sentence."""
+"""How a function becomes an endpoint: JSON in, JSON out, bounded; a refusal is a status and a sentence."""
 
 import json
 from collections.abc import Awaitable, Callable
