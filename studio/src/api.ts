@@ -25,7 +25,8 @@ export interface Job {
     | "score"
     | "train-painter"
     | "simulate"
-    | "paint";
+    | "paint"
+    | "track";
   state: "waiting" | "running" | "done" | "failed" | "stopped";
   asked: {
     images?: string[];
@@ -35,6 +36,7 @@ export interface Job {
     format?: "roi" | "geojson" | "coco";
     out?: string;
     painter?: string | null;
+    film?: string;
   };
   seconds: number;
   share: number;
@@ -48,6 +50,13 @@ export interface RunEntry {
   judged: { verdict?: "poor" | "usable" | "good" };
 }
 
+export interface FilmEntry {
+  name: string;
+  frames: number;
+  /** of its tracks; null before somebody has looked at them */
+  revision: number | null;
+}
+
 export interface State {
   folder: string;
   source: string;
@@ -58,6 +67,7 @@ export interface State {
   foreign: string | null;
   notes: string[];
   jobs: Job[];
+  films: FilmEntry[];
 }
 
 export interface Channel {

@@ -5,6 +5,7 @@ import { render } from "preact";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { api, Refusal, type ImageInfo, type Job, type Mask, type State } from "./api";
 import { chosen, dropped, type Given } from "./drop";
+import { FILM_KEYS, FilmPage } from "./film";
 import { ImageList } from "./images";
 import { MaskSync, type Saving } from "./mask";
 import { outcomes, type Panel } from "./outcomes";
@@ -14,6 +15,7 @@ import { Toolbar, TOOLS, ViewBar } from "./tools";
 import { CellViewer, type Box, type Look, type Tool } from "./viewer";
 import { Work } from "./work";
 import "./styles.css";
+import "./film.css";
 
 const BUSY = 1000; // ms between two looks at the state while something is at work
 const CALM = 3000;
@@ -46,6 +48,7 @@ function App() {
   const [dark, setDark] = useState(
     stored<boolean>("dark", window.matchMedia("(prefers-color-scheme: dark)").matches),
   );
+  const [filming, setFilming] = useState(stored("filming", true));
   const place = useRef<HTMLDivElement>(null);
   const viewer = useRef<CellViewer | null>(null);
   const sync = useRef<MaskSync | null>(null);
@@ -83,6 +86,7 @@ function App() {
     localStorage.setItem("dark", JSON.stringify(dark));
   }, [dark]);
 
+  useEffect(() => localStorage.setItem("filming", JSON.stringify(filming)), [filming]);
   useEffect(() => localStorage.setItem("radius", JSON.stringify(radius)), [radius]);
 
   // the open image
@@ -211,6 +215,8 @@ function App() {
   const lookAt = (image: string, cell?: number) =>
     cell === undefined ? setName(image) : act(async () => pointOut(image, await outcomes.cell(image, cell)));
 
+  const film = filming && (state?.films.length ?? 0) > 0;
+
   // keys
   useEffect(() => {
     const panning = (event: KeyboardEvent) => {
@@ -220,6 +226,11 @@ function App() {
       }
     };
     const press = (event: KeyboardEvent) => {
+      if (film) {
+        if (event.key === "?") setHelp(true);
+        else if (event.key === "Escape") setHelp(false);
+        return;
+      }
       panning(event);
       const target = event.target as HTMLElement;
       if (target.closest("input:not([type=range]):not([type=checkbox]), select, textarea")) return;
@@ -300,6 +311,16 @@ function App() {
         <span class="folder" title={state.folder}>
           {state.folder.split("/").pop()}
         </span>
+        {state.films.length > 0 && (
+          <span class="views" role="group" aria-label="What is shown">
+            <button class="small" aria-pressed={film} onClick={() => setFilming(true)}>
+              Movie
+            </button>
+            <button class="small" aria-pressed={!film} onClick={() => setFilming(false)}>
+              Frames
+            </button>
+          </span>
+        )}
         <span class="gap" />
         <span class={`saving ${gone ? "offline" : saving}`} aria-live="polite">
           {gone || saving === "offline" ? "Not saved yet: the studio does not answer" : saving === "saving" ? "Saving…" : "All is saved"}
@@ -331,7 +352,19 @@ function App() {
           </button>
         </div>
       )}
-      <main>
+      {film && (
+        <FilmPage
+          state={state}
+          act={act}
+          tell={setMessage}
+          saving={setSaving}
+          openImage={(wanted) => {
+            setName(wanted);
+            setFilming(false);
+          }}
+        />
+      )}
+      <main hidden={film}>
         <ImageList images={state.images} open={name} choose={setName} add={(files) => void bring(chosen(files))} />
         <section class="stage" aria-label="Image">
           {mask && <Toolbar {...{ tool, setTool, radius, setRadius, mask, undo, redo }} />}
@@ -364,13 +397,26 @@ function App() {
           )}
         </div>
       )}
-      {help && <Help close={() => setHelp(false)} />}
+      {help && <Help film={film} close={() => setHelp(false)} />}
     </>
   );
 }
 
-function Help({ close }: { close: () => void }) {
-  const keys = [
+const STEPS = [
+  "Let the cells be found in an image.",
+  "Correct them until you agree with every outline, and say so.",
+  "After three to five images, train your own model. It finds cells in the others much better.",
+  "Correct those, train again if need be, and take the masks.",
+];
+const FILM_STEPS = [
+  "Let the cells be followed: those of the frames, or those that a model finds.",
+  "Play the movie. A cell keeps its colour, and daughters get new ones.",
+  "Where that is wrong, click on the cell and say what it becomes.",
+  "Take the tracks. Shapes of cells are corrected under Frames.",
+];
+
+function Help({ film, close }: { film: boolean; close: () => void }) {
+  const keys = film ? FILM_KEYS : [
     ...TOOLS.map(({ key, name, how }) => [key.toUpperCase(), name, how]),
     ["[  ]", "Size", "of brush and eraser"],
     ["Ctrl+Z", "Undo", "Ctrl+Shift+Z repeats"],
@@ -385,12 +431,11 @@ function Help({ close }: { close: () => void }) {
       <div class="help" role="dialog" aria-label="Help" onClick={(event) => event.stopPropagation()}>
         <h2>How it works</h2>
         <ol>
-          <li>Let the cells be found in an image.</li>
-          <li>Correct them until you agree with every outline, and say so.</li>
-          <li>After three to five images, train your own model. It finds cells in the others much better.</li>
-          <li>Correct those, train again if need be, and take the masks.</li>
+          {(film ? FILM_STEPS : STEPS).map((step) => (
+            <li key={step}>{step}</li>
+          ))}
         </ol>
-        <p>Every stroke is saved at once. You can close this page, or the computer, at any time.</p>
+        <p>Every {film ? "correction" : "stroke"} is saved at once. You can close this page, or the computer, at any time.</p>
         <table>
           <tbody>
             {keys.map(([key, name, how]) => (

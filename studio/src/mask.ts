@@ -1,4 +1,4 @@
-// The mask of the open image: strokes are sent one after another, each on the state that the last one left.
+// What is edited on the server: edits are sent one after another, each on the state that the last one left.
 
 import { api, Refusal, type Edit, type ImageInfo, type Mask } from "./api";
 
@@ -6,22 +6,28 @@ export type Saving = "saved" | "saving" | "offline";
 
 const RETRY = 1500; // ms
 
-export class MaskSync {
-  private queue: Edit[] = [];
+export interface Edited<E, S> {
+  look: () => Promise<S>;
+  edit: (edit: E, revision: number) => Promise<S>;
+  told: (state: S, saving: Saving) => void;
+  /** an edit was refused; it and those after it are forgotten */
+  refused: (sentence: string, outdated: boolean) => void;
+}
+
+export class EditSync<E, S extends { revision: number }> {
+  private queue: E[] = [];
   private busy = false;
 
   constructor(
-    readonly info: ImageInfo,
-    public state: Mask,
-    private readonly told: (state: Mask, saving: Saving) => void,
-    private readonly conflict: (sentence: string) => void,
+    public state: S,
+    private readonly server: Edited<E, S>,
   ) {}
 
   get idle(): boolean {
     return !this.busy && this.queue.length === 0;
   }
 
-  send(edit: Edit): void {
+  send(edit: E): void {
     this.queue.push(edit);
     void this.work();
   }
@@ -30,31 +36,50 @@ export class MaskSync {
     if (this.busy) return;
     this.busy = true;
     let lost = false;
+    const { look, edit, told, refused } = this.server;
     while (this.queue.length) {
-      const edit = this.queue[0]!;
-      this.told(this.state, lost ? "offline" : "saving");
+      const next = this.queue[0]!;
+      told(this.state, lost ? "offline" : "saving");
       try {
-        if (lost) this.state = await api.image(this.info.name);
+        if (lost) this.state = await look();
         lost = false;
-        this.state = await api.edit(this.info.name, edit, this.state.revision);
+        this.state = await edit(next, this.state.revision);
         this.queue.shift();
       } catch (error) {
         if (error instanceof Refusal) {
           this.queue = [];
-          this.state = await api.image(this.info.name).catch(() => this.state);
-          this.conflict(
-            error.status === 409
-              ? "This mask was changed elsewhere, in another tab or by work that has ended. It is shown as it is now; please draw the last stroke again."
-              : error.message,
-          );
+          this.state = await look().catch(() => this.state);
+          refused(error.message, error.status === 409);
         } else {
           lost = true;
-          this.told(this.state, "offline");
+          told(this.state, "offline");
           await new Promise((resolve) => setTimeout(resolve, RETRY));
         }
       }
     }
     this.busy = false;
-    this.told(this.state, "saved");
+    told(this.state, "saved");
+  }
+}
+
+/** The mask of the open image. */
+export class MaskSync extends EditSync<Edit, Mask> {
+  constructor(
+    readonly info: ImageInfo,
+    state: Mask,
+    told: (state: Mask, saving: Saving) => void,
+    conflict: (sentence: string) => void,
+  ) {
+    super(state, {
+      look: () => api.image(info.name),
+      edit: (edit, revision) => api.edit(info.name, edit, revision),
+      told,
+      refused: (sentence, outdated) =>
+        conflict(
+          outdated
+            ? "This mask was changed elsewhere, in another tab or by work that has ended. It is shown as it is now; please draw the last stroke again."
+            : sentence,
+        ),
+    });
   }
 }

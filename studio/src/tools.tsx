@@ -92,20 +92,7 @@ export function ViewBar(props: {
   zoom: (factor: number) => void;
   home: () => void;
 }) {
-  const [shown, setShown] = useState(false);
   const { look, setLook } = props;
-  const channels = props.info.channels.map(
-    (channel) => look.channels.find((other) => other.number === channel.number) ?? channel,
-  );
-  const change = (number: number, values: Partial<Channel>) =>
-    setLook({
-      ...look,
-      channels: look.channels.map((channel) => (channel.number === number ? { ...channel, ...values } : channel)),
-    });
-  const toggle = (channel: Channel) => {
-    const without = look.channels.filter((other) => other.number !== channel.number);
-    setLook({ ...look, channels: without.length < look.channels.length ? without : [...without, channel] });
-  };
   return (
     <div class="viewbar">
       <span class="count">
@@ -131,9 +118,7 @@ export function ViewBar(props: {
           onInput={(event) => setLook({ ...look, fill: Number(event.currentTarget.value) })}
         />
       </label>
-      <button class="small" aria-expanded={shown} onClick={() => setShown(!shown)}>
-        <Eye size={16} aria-hidden="true" /> Brightness
-      </button>
+      <Brightness {...props} shown={look.channels} show={(channels) => setLook({ ...look, channels })} />
       <span class="gap" />
       <span class="zoom">
       <button class="small icon" title="Zoom out (-)" aria-label="Zoom out" onClick={() => props.zoom(1 / 1.5)}>
@@ -147,12 +132,37 @@ export function ViewBar(props: {
         <Maximize size={16} />
       </button>
       </span>
-      {shown && (
+    </div>
+  );
+}
+
+/** What is black and what is white in the picture, channel by channel; it opens above the bar that it is in. */
+export function Brightness(props: {
+  info: Pick<ImageInfo, "channels" | "extremes" | "colours">;
+  shown: Channel[];
+  show: (channels: Channel[]) => void;
+}) {
+  const [open, setOpen] = useState(false);
+  const channels = props.info.channels.map(
+    (channel) => props.shown.find((other) => other.number === channel.number) ?? channel,
+  );
+  const change = (number: number, values: Partial<Channel>) =>
+    props.show(props.shown.map((channel) => (channel.number === number ? { ...channel, ...values } : channel)));
+  const toggle = (channel: Channel) => {
+    const without = props.shown.filter((other) => other.number !== channel.number);
+    props.show(without.length < props.shown.length ? without : [...without, channel]);
+  };
+  return (
+    <>
+      <button class="small" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <Eye size={16} aria-hidden="true" /> Brightness
+      </button>
+      {open && (
         <div class="channels" role="group" aria-label="Brightness of the channels">
           {channels.map((channel) => {
             const [least, greatest] = props.info.extremes[channel.number] ?? [0, 1];
             const step = greatest - least > 20 ? 1 : (greatest - least) / 200 || 0.01;
-            const on = look.channels.some((other) => other.number === channel.number);
+            const on = props.shown.some((other) => other.number === channel.number);
             const original = props.info.channels[channel.number];
             return (
               <fieldset key={channel.number}>
@@ -205,6 +215,6 @@ export function ViewBar(props: {
           })}
         </div>
       )}
-    </div>
+    </>
   );
 }

@@ -2,6 +2,7 @@
 
 import OpenSeadragon from "openseadragon";
 import { imagePath, type Channel, type Edit, type ImageInfo } from "./api";
+import { strokesAbove, tiledViewer } from "./tiled";
 
 export type Tool = "move" | "brush" | "eraser" | "outline" | "split" | "merge" | "delete" | "fill";
 export type Point = [number, number];
@@ -51,30 +52,8 @@ export class CellViewer {
   private whole = true;
 
   constructor(element: HTMLElement) {
-    // OpenSeadragon adds a style sheet to the page, which the page's policy forbids, unless it finds one: this is none
-    const found = document.createElementNS("urn:none", "style");
-    found.setAttribute("data-openseadragon-mobile-css", "");
-    document.head.append(found);
-    this.viewer = new OpenSeadragon.Viewer({
-      element,
-      drawer: "canvas",
-      showNavigationControl: false,
-      animationTime: 0.25,
-      springStiffness: 9,
-      visibilityRatio: 0.3,
-      minZoomImageRatio: 0.5,
-      maxZoomPixelRatio: 24,
-      zoomPerScroll: 1.25,
-      imageSmoothingEnabled: false,
-      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: false },
-      gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: false, flickEnabled: false },
-      gestureSettingsPen: { clickToZoom: false, dblClickToZoom: false, flickEnabled: false },
-      crossOriginPolicy: false,
-      ajaxWithCredentials: false,
-    });
-    this.canvas = document.createElement("canvas");
-    this.canvas.className = "strokes";
-    element.append(this.canvas);
+    this.viewer = tiledViewer(element);
+    this.canvas = strokesAbove(element);
     this.listen(element);
   }
 
@@ -252,9 +231,6 @@ export class CellViewer {
 
   private listen(element: HTMLElement): void {
     const viewer = this.viewer;
-    viewer.addHandler("canvas-key", (event) => {
-      event.preventDefaultAction = true;
-    });
     viewer.addHandler("canvas-press", (event) => {
       if (!this.draws()) return;
       this.drawing = true;

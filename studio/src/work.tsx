@@ -18,6 +18,7 @@ const DOING: Record<Job["kind"], string> = {
   "train-painter": "Training a painter",
   simulate: "Simulating",
   paint: "Painting",
+  track: "Following the cells",
 };
 
 /** Return the last piece of work of some kinds. */

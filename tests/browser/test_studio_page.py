@@ -3,9 +3,8 @@
 import io
 import json
 import re
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,10 @@ from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, read_labels, write_image, write_labels
 from cytoforge.simulation.phantom import phantom
-from studio_server import TOKEN, Opened, studio
+from studio_server import Opened, studio
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium: on Debian, apt install chromium")
 SIDE = 128  # px of the images
 LONG = 240_000  # ms that a piece of work may take on a busy computer
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        with playwright.chromium.launch(executable_path=BROWSER, args=arguments) as launched:
-            yield launched
 
 
 @pytest.fixture
@@ -45,41 +33,6 @@ def cells(tmp_path: Path) -> Path:
         if number < 2:
             write_labels(folder / "masks" / f"dish{number}.tif", labels)
     return folder
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[..., Opened]]:
-    with ExitStack() as studios:
-        yield lambda *arguments: studios.enter_context(studio(*arguments))
-
-
-@pytest.fixture
-def page_of(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open the page of a studio; at the end no page may have met an error, or asked anybody else for anything."""
-    wrong: list[str] = []
-    contexts = []
-
-    def opening(running: Opened, **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
-        page.on(
-            "request",
-            lambda asked: (
-                None if asked.url.startswith((running.address, "blob:", "data:")) else wrong.append(asked.url)
-            ),
-        )
-        page.goto(f"{running.address}/?token={TOKEN}")
-        page.wait_for_selector(".images")
-        return page
-
-    yield opening
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 class Stage:

@@ -30,6 +30,7 @@ from cytoforge.errors import UserError
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
 from cytoforge.tracking.assignment import first_come
+from cytoforge.tracking.lineage import Track as Track
 
 NAMED = 3  # number of items that a message names
 GREATEST = np.iinfo(np.uint16).max  # greatest label in a movie folder that cytoforge writes
@@ -44,15 +45,6 @@ FRAMES = ("frames", "", "t", None)
 # low-resolution frames of a first stage, which a second stage enlarged; CTC programs ignore this folder
 FIRST_STAGE = ("first stage", "_LOW", "t", None)
 WRITTEN = (FRAMES, FIRST_STAGE, *SOURCES)
-
-
-class Track(NamedTuple):
-    """One row of man_track.txt or res_track.txt: label L lives in frames B to E, with parent P (0: none)."""
-
-    label: int
-    begin: int
-    end: int
-    parent: int
 
 
 @dataclass(frozen=True)

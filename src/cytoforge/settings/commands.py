@@ -550,14 +550,16 @@ class Cite:
 
 @command
 class Studio:
-    """Open the local page: look at images, correct the cells that are found, train on them, and go on.
+    """Open the local page: look at images, correct the cells that are found, train on them, and go on; play movies,
+    follow their cells and correct the links.
 
-    FOLDER is a dataset, a folder of images, an image, or a folder with annotations of another program; nothing is
-    written into it. Work is kept beside it in FOLDER-studio, a dataset that every other command reads. The page is for
-    one person: it is reached from this computer only, by the address that is printed.
+    FOLDER is a dataset, a folder of images, an image, a movie folder, or a folder with annotations of another program;
+    nothing is written into it. Work is kept beside it in FOLDER-studio, a dataset that every other command reads. The
+    page is for one person: it is reached from this computer only, by the address that is printed.
 
     Examples:
       cytoforge studio IMAGES
+      cytoforge studio MOVIE
       cytoforge studio IMAGES --port 9000 --no-browser
     """
 

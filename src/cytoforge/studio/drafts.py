@@ -68,7 +68,7 @@ class Draft:
         changes, bad = _read(journal, shape)
         for change in changes:
             change.apply(self.labels)
-        self.note = _keep(journal, bad) if bad else None
+        self.note = keep_damaged(journal, bad) if bad else None
         """one sentence on edits that could not be read"""
         if journal.exists():
             self._write()
@@ -165,7 +165,7 @@ class Draft:
 
     def _commit(self, change: Change) -> None:
         """Write a change to the journal, make it, and have the file written soon."""
-        _append(self.journal, change)
+        append_line(self.journal, _line(change))
         change.apply(self.labels)
         self._count(change.before, -1)
         self._count(change.after, 1)
@@ -229,11 +229,18 @@ def _at(labels: NDArray[np.int32], point: NDArray[np.float64]) -> int:
     return int(labels[y, x]) if 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1] else 0
 
 
-def _append(journal: Path, change: Change) -> None:
-    """Add a change to a journal, on a line of its own; what fails leaves the journal as it was."""
-    line = {"top": change.top, "left": change.left, "shape": change.after.shape}
+def _line(change: Change) -> dict[str, Any]:
+    """Return a change as a line of a journal holds it."""
     content = base64.b64encode(zlib.compress(np.ascontiguousarray(change.after, "<i4").tobytes(), 1)).decode()
-    record = utf8(json.dumps({**line, "labels": content}) + "\n")
+    return {"top": change.top, "left": change.left, "shape": change.after.shape, "labels": content}
+
+
+def append_line(journal: Path, line: dict[str, Any]) -> None:
+    """Add a line of JSON to a journal and synchronise it to disk; what fails leaves the journal as it was.
+
+    Raises UserError when the disk is full or the folder may not be written to.
+    """
+    record = utf8(json.dumps(line) + "\n")
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         with journal.open("a+b", buffering=0) as file:
@@ -282,8 +289,8 @@ def _change(stored: dict[str, Any], shape: tuple[int, int]) -> Change:
     return Change(top, left, after, after.astype(np.int32))
 
 
-def _keep(journal: Path, bad: int) -> str:
-    """Keep a copy of a damaged journal; return a sentence about it."""
+def keep_damaged(journal: Path, bad: int) -> str:
+    """Keep a copy of a journal with `bad` lines that are no edits; return a sentence about it."""
     kept = journal.with_name(journal.name + DAMAGED)
     try:
         shutil.copyfile(journal, kept)

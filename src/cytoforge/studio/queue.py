@@ -22,7 +22,18 @@ from cytoforge.studio.worker import STATUS, ended_with
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 Kind = Literal[
-    "segment", "train", "suggest", "import", "check", "measure", "export", "score", "train-painter", "simulate", "paint"
+    "segment",
+    "train",
+    "suggest",
+    "import",
+    "check",
+    "measure",
+    "export",
+    "score",
+    "train-painter",
+    "simulate",
+    "paint",
+    "track",
 ]
 TRAININGS = ("train", "train-painter")
 WORKER = (sys.executable, "-m", "cytoforge.studio.worker")

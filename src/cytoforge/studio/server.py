@@ -24,6 +24,7 @@ from cytoforge.places import BASE
 from cytoforge.studio import outcomes
 from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told
 from cytoforge.studio.drafts import Draft, Outdated
+from cytoforge.studio.film_server import film_routes
 from cytoforge.studio.pictures import COLOURS, TILE, Channel, label_tile
 from cytoforge.studio.tasks import Tasks, findings, suggestions
 from cytoforge.studio.workspace import HIDDEN, Workspace
@@ -61,6 +62,7 @@ class Studio:
             "foreign": space.foreign,
             "notes": [*space.notes, *self.tasks.queue.notes],
             "jobs": self.tasks.queue.jobs(),
+            "films": self.tasks.films.listed(),
         }
 
     def _run(self, path: Path) -> dict[str, Any]:
@@ -163,6 +165,9 @@ class Studio:
             job = tasks.bring_in()
         elif kind == "check":
             job = tasks.check()
+        elif kind == "track":
+            cells = wanted.get("cells")
+            job = tasks.track(str(wanted.get("film")), str(wanted.get("tracker")), None if cells == "drawn" else model)
         else:
             raise ValueError(f"there is no work {kind!r:.40}")
         return {"number": job.number}
@@ -247,6 +252,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         Route("/api/runs/{run}/samples/{sample}", get(sample)),
         Route("/api/runs/{run}/report", get(report)),
         Route("/api/masks.zip", get(masks)),
+        *film_routes(tasks.films),
         *outcomes.routes(tasks),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
@@ -256,6 +262,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         yield
         await run_in_threadpool(tasks.queue.close)
         await run_in_threadpool(workspace.save)
+        await run_in_threadpool(tasks.films.save)
 
     handlers: dict[Any, Any] = {
         Refused: lambda request, error: told(error.status, str(error)),

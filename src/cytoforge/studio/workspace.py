@@ -42,7 +42,8 @@ BY = "cytoforge studio"
 ENDING = "-studio"
 HIDDEN = ".studio"
 PROPOSALS = {"cytoforge suggest", "segment"}  # that wrote masks to be corrected
-OPEN = 4  # images and drafts that are kept in memory
+OPEN = 4  # drafts that are kept in memory
+LOOKED_AT = 8  # images that are kept in memory, so that the next frames of a movie are there before they are shown
 MAX_IMAGES = 5000
 UNSAFE = re.compile(r"[^\w .()\[\]+-]+")
 ENDED = re.compile(r"(\.ome|[ ._])+$")  # what no name of an image ends in, so that its file gives the same name
@@ -111,7 +112,7 @@ class Workspace:
             picture = self._pictures[name]
             if name not in self._pyramids:
                 self._pyramids[name] = Pyramid(picture.path)
-                while len(self._pyramids) > OPEN:
+                while len(self._pyramids) > LOOKED_AT:
                     self._pyramids.popitem(last=False)
             self._pyramids.move_to_end(name)
             return self._pyramids[name]
@@ -226,6 +227,13 @@ class Workspace:
             return "done"
         begun = self._mask_file(self.drafts, name) or self._journal(name).exists()
         return "draft" if begun else "empty"
+
+    def mask(self, name: str) -> Path:
+        """Return the mask file of an image, finished or in work; raises KeyError when there is none."""
+        found = self._mask_file(self.path / "masks", name) or self._mask_file(self.drafts, name)
+        if found is None:
+            raise KeyError(name)
+        return found
 
     def draft(self, name: str) -> Draft:
         """Return the mask of an image to work on; raises KeyError, and UserError as `Draft`."""

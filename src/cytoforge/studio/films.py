@@ -1,0 +1,371 @@
+"""The tracks of movies in work: every correction of a link is on disk before it is confirmed, and can be taken back.
+
+.studio/films/01/0007/   mask000.tif ...     the cells as they were followed, with the labels of their tracks then
+                         tracks.txt          these tracks
+                         places.json         the middle of each cell
+                         corrections.jsonl   what was corrected since, one line each, undone corrections too
+tracked/                 01/  01_RES/        a movie folder with the corrected tracks, for all other commands
+The newest one of 0007, which has its number from the piece of work that followed the cells, is what is shown.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.cells.labels import boxes, dense, renumbered
+from cytoforge.data.files import make_folder, read_json, utf8, write_bytes, write_json
+from cytoforge.data.images import read_labels, write_labels
+from cytoforge.data.movie import Sequence, Track, is_movie, read_sequences, read_tracks
+from cytoforge.data.tracks import movie_info, open_tracked, read_calibration
+from cytoforge.data.writer import INFO
+from cytoforge.errors import UserError
+from cytoforge.metrics.cells import outline
+from cytoforge.studio.drafts import WAIT, Outdated, append_line, keep_damaged
+from cytoforge.studio.workspace import Workspace, link, safe_name
+from cytoforge.tracking import lineage
+from cytoforge.tracking.lineage import Cell, Correction, Renamed
+
+BY = "cytoforge studio tracks"
+TRACKED = "tracked"
+TABLE, PLACES, JOURNAL, WRITTEN = "tracks.txt", "places.json", "corrections.jsonl", "written.json"
+GIVEN = 0  # number of the tracks that a movie had when it was opened
+
+
+class Film:
+    """The tracks of one sequence. Thread-safe.
+
+    A correction names cells by their labels at that time. It is appended to a journal and synchronised to disk; masks
+    and track file in `out` follow a moment after the last one. Opening repeats the journal on the tracks as they were
+    followed, so a kill loses nothing, and corrections of before can still be taken back. While masks are written, the
+    folder has no track file, so that nobody reads tracks that do not fit them.
+    """
+
+    def __init__(self, folder: Path, out: Path, sequence: Sequence) -> None:
+        """`folder`: of the films of a studio; `out`: the movie folder to write; `sequence`: of it, for its frames.
+
+        Raises UserError when what is there cannot be read.
+        """
+        self.name, self.frames = sequence.name, dict(sequence.frames)
+        self.folder, self.results = folder / sequence.name, out / f"{sequence.name}_RES"
+        self.lock = threading.RLock()
+        self.notes: list[str] = []
+        self._timer: threading.Timer | None = None
+        make_folder(self.folder)
+        self._open()
+
+    def _open(self) -> None:
+        """Read the newest tracks and repeat their corrections."""
+        self.revision = time.time_ns() // 10**6
+        """another one at each opening, so that no page of before corrects what it has not seen"""
+        self.tracks: dict[int, Track] = {}
+        self._names: dict[int, dict[int, int]] = {}  # by frame, of each label now the one in the masks
+        self._done: list[_Step] = []
+        self._undone: list[dict[str, Any]] = []
+        self._lines = 0  # of the journal that are done
+        self._stale: set[int] = set()
+        numbers = [int(path.parent.name) for path in self.folder.glob(f"*/{TABLE}") if path.parent.name.isdecimal()]
+        self.number = max(numbers, default=None)
+        if self.number is None:
+            return
+        self.tracks = lineage.table(read_tracks(self.version / TABLE))
+        for track in self.tracks.values():
+            for frame in range(track.begin, track.end + 1):
+                self._names.setdefault(frame, {})[track.label] = track.label
+        self._repeat()
+        if self._written() != self._lines:
+            self._stale = set(self._masks())
+            self._later()
+
+    @property
+    def version(self) -> Path:
+        """Folder of the tracks that are shown; raises KeyError when there are none."""
+        if self.number is None:
+            raise KeyError(self.name)
+        return self.folder / f"{self.number:04d}"
+
+    @property
+    def undoable(self) -> tuple[bool, bool]:
+        """Whether there is a correction to take back, and one to repeat."""
+        return bool(self._done), bool(self._undone)
+
+    @property
+    def corrections(self) -> int:
+        """Number of corrections that hold."""
+        return len(self._done)
+
+    def renamed(self) -> dict[int, dict[int, int]]:
+        """Return by frame the labels of cells that have another one in the masks as they were followed, by that one."""
+        with self.lock:
+            found = {
+                frame: {old: label for label, old in names.items() if old != label}
+                for frame, names in self._names.items()
+            }
+        return {frame: names for frame, names in sorted(found.items()) if names}
+
+    def places(self) -> Path:
+        """Return the file with the middle x, y of each cell, by frame and its label in the masks; raises KeyError."""
+        return self.version / PLACES
+
+    def outlines(self, frame: int) -> list[tuple[int, list[float]]]:
+        """Return the cells of a frame by their label in the masks, each with the corners x, y, x, y ... of its outline.
+
+        Corners are in pixels from the top left corner of the image. Raises KeyError where there is no such mask.
+        """
+        labels = read_labels(self._masks()[frame])
+        found = []
+        for label, box in boxes(labels).items():
+            corners = outline(labels[box] == label) + [part.start + 0.5 for part in box]
+            found.append((label, np.round(corners[:, ::-1], 1).ravel().tolist()))
+        return found
+
+    def written(self) -> list[Path]:
+        """Return the files of masks and tracks that `save` writes; raises KeyError when there are no tracks."""
+        return [*(self.results / path.name for path in self._masks().values()), self._table_file]
+
+    def take(self, sequence: Sequence, number: int) -> None:
+        """Show the tracks of another folder from now on; they are known as `number`, and taken only once.
+
+        Raises UserError as `open_tracked`.
+        """
+        folder = self.folder / f"{number:04d}"
+        if not (folder / TABLE).exists():
+            followed = open_tracked(sequence)
+            places = {}
+            for frame in followed.numbers:
+                labels = sequence.read_tracked(frame)
+                labels = renumbered(labels, followed.renamed.get(frame, {}), keep=True)
+                write_labels(folder / f"mask{frame:03d}.tif", labels)
+                places[frame] = _middles(labels)
+            write_bytes(folder / PLACES, utf8(json.dumps(places)))
+            write_bytes(folder / TABLE, _text(lineage.table(followed.tracks)))
+        with self.lock:
+            self._open()
+
+    # corrections
+
+    def correct(self, wanted: dict[str, Any], revision: int) -> None:
+        """Make a correction, as the page describes it: {"tool": NAME, "cells": [[label, frame], ...], "gap": bool}.
+
+        The tools are join, before and after (cut what leads to a cell, or on from it), divide, swap, undo and redo.
+        Raises Outdated when the tracks have another revision, ValueError for what is no correction or impossible, and
+        KeyError where there are no tracks.
+        """
+        with self.lock:
+            if revision != self.revision:
+                raise Outdated(f"the tracks have changed since (revision {self.revision}, not {revision})")
+            line: dict[str, Any] = {key: wanted[key] for key in ("tool", "cells", "gap") if key in wanted}
+            correction = self._correction(line)
+            append_line(self.version / JOURNAL, line)
+            self._make(line, correction)
+            self.revision += 1
+            self._later()
+
+    def _correction(self, line: dict[str, Any]) -> Correction:
+        """Return what a line of the journal changes; raises ValueError where it is none, or impossible."""
+        if line.get("tool") == "undo":
+            if not self._done:
+                raise ValueError("there is nothing to take back")
+            return self._done[-1].back
+        if line.get("tool") == "redo":
+            if not self._undone:
+                raise ValueError("there is nothing to repeat")
+            return corrected(self.tracks, self._undone[-1])
+        return corrected(self.tracks, line)
+
+    def _make(self, line: dict[str, Any], correction: Correction) -> None:
+        """Make the correction of a line."""
+        back = Correction(
+            self.tracks, tuple(Renamed(one.new, one.begin, one.end, one.label) for one in correction.renamed)
+        )
+        if line["tool"] == "undo":
+            self._undone.append(self._done.pop().line)
+        elif line["tool"] == "redo":
+            self._done.append(_Step(self._undone.pop(), back))
+        else:
+            self._done.append(_Step(line, back))
+            self._undone.clear()
+        moved = [
+            (frame, one.new, self._names[frame].pop(one.label))
+            for one in correction.renamed
+            for frame in range(one.begin, one.end + 1)
+        ]
+        for frame, label, old in moved:
+            self._names[frame][label] = old
+            self._stale.add(frame)
+        self.tracks = correction.tracks
+        self._lines += 1
+
+    def _repeat(self) -> None:
+        """Make the corrections of the journal; from one that cannot be made on, the rest is put aside."""
+        journal = self.version / JOURNAL
+        lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+        for place, text in enumerate(lines):
+            try:
+                line = json.loads(text)
+                self._make(line, self._correction(line))
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                self.notes.append(keep_damaged(journal, len(lines) - place))
+                write_bytes(journal, b"".join(line + b"\n" for line in lines[:place]))
+                return
+
+    # what is written for other commands
+
+    def save(self) -> None:
+        """Write the masks and tracks that corrections have changed."""
+        with self.lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self.number is None or self._written() == self._lines:
+                return
+            self._table_file.unlink(missing_ok=True)
+            masks = self._masks()
+            if self.results.is_dir():
+                wanted = {path.name for path in masks.values()}
+                for path in self.results.glob("mask*.tif"):
+                    if path.name not in wanted:
+                        path.unlink()
+            for frame in sorted(self._stale & masks.keys()):
+                names = {old: label for label, old in self._names.get(frame, {}).items()}
+                labels = renumbered(read_labels(masks[frame]), names, keep=True)
+                write_labels(self.results / masks[frame].name, labels)
+            write_bytes(self._table_file, _text(self.tracks))
+            write_json(self.version / WRITTEN, {"lines": self._lines})
+            self._stale.clear()
+
+    def _later(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(WAIT, self.save)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _written(self) -> int | None:
+        """Return with how many lines of the journal the masks and tracks for other commands were written last."""
+        written = self.version / WRITTEN
+        return read_json(written).get("lines") if written.exists() and self._table_file.exists() else None
+
+    @property
+    def _table_file(self) -> Path:
+        return self.results / "res_track.txt"
+
+    def _masks(self) -> dict[int, Path]:
+        """Return the masks as they were followed, by frame."""
+        return {int(path.stem[4:]): path for path in sorted(self.version.glob("mask*.tif"))}
+
+
+class _Step(NamedTuple):
+    """A correction that was made: its line in the journal, and what takes it back."""
+
+    line: dict[str, Any]
+    back: Correction
+
+
+class Films:
+    """The movies of a studio: the sequences of the movie folder that it was opened on, if it is one. Thread-safe.
+
+    Their frames are linked to `tracked`, a movie folder into which the tracks are written. Raises UserError when that
+    is impossible.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.path = workspace.path / TRACKED
+        self._lock = threading.Lock()
+        self._films: dict[str, Film] = {}
+        source = workspace.source
+        if source != workspace.path and is_movie(source):
+            self._link(source)
+        self.sequences = {sequence.name: sequence for sequence in read_sequences(self.path) if sequence.frames}
+
+    def _link(self, source: Path) -> None:
+        for sequence in read_sequences(source):
+            for frame in sequence.frames.values():
+                link(frame, self.path / sequence.name / frame.name)
+        if not (self.path / INFO).exists():
+            about = {"written_by": "cytoforge", "by": BY, "complete": True}
+            write_json(self.path / INFO, movie_info(source, read_calibration(source, None, None)) | about)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return name and number of frames of each film, and the revision of its tracks, None before it is opened."""
+        opened = self._films
+        return [
+            {
+                "name": name,
+                "frames": len(sequence.frames),
+                "revision": opened[name].revision if name in opened else None,
+            }
+            for name, sequence in self.sequences.items()
+        ]
+
+    def film(self, name: str) -> Film:
+        """Return a film; at first with the tracks of the movie, if it has some. Raises KeyError, and UserError."""
+        with self._lock:
+            sequence = self.sequences[name]
+            if name not in self._films:
+                film = Film(self.workspace.hidden / "films", self.path, sequence)
+                if film.number is None:
+                    self._take_given(film)
+                self.workspace.notes += film.notes
+                self._films[name] = film
+            return self._films[name]
+
+    def _take_given(self, film: Film) -> None:
+        source = self.workspace.source
+        if not is_movie(source) or film.name not in (given := {one.name: one for one in read_sequences(source)}):
+            return
+        if given[film.name].track_source is None:
+            return
+        try:
+            film.take(given[film.name], GIVEN)
+        except UserError as error:
+            self.workspace.notes.append(f"{error} (the movie is here without its tracks)")
+
+    def picture(self, name: str, frame: int) -> str:
+        """Return the name of the image of a frame in the workspace."""
+        return safe_name(f"{name}_{self.sequences[name].frames[frame].stem}")
+
+    def save(self) -> None:
+        """Write what corrections have changed."""
+        for film in list(self._films.values()):
+            film.save()
+
+
+def corrected(tracks: Mapping[int, Track], wanted: dict[str, Any]) -> Correction:
+    """Return the correction that a line of a journal describes (`Film.correct`); raises ValueError if it is none."""
+    tool, given = wanted.get("tool"), wanted.get("cells")
+    if not isinstance(given, list) or not 0 < len(given) <= 3:
+        raise ValueError("a correction names one to three cells")
+    cells = []
+    for cell in given:
+        if not isinstance(cell, list) or len(cell) != 2 or not all(type(number) is int for number in cell):
+            raise ValueError("a cell is named by its label and its frame")
+        cells.append(Cell(*cell))
+    if tool in ("before", "after") and len(cells) == 1:
+        return lineage.cut(tracks, cells[0], before=tool == "before")
+    if tool == "join" and len(cells) == 2:
+        return lineage.join(tracks, cells[0], cells[1], gap=wanted.get("gap") is True)
+    if tool == "swap" and len(cells) == 2:
+        return lineage.swap(tracks, cells[0], cells[1])
+    if tool == "divide" and len(cells) == 3:
+        return lineage.divide(tracks, cells[0], (cells[1], cells[2]))
+    raise ValueError(f"there is no correction {tool!r:.40} of {len(cells)} cells")
+
+
+def _text(tracks: Mapping[int, Track]) -> bytes:
+    return "".join(f"{row.label} {row.begin} {row.end} {row.parent}\n" for row in tracks.values()).encode()
+
+
+def _middles(labels: NDArray[np.integer[Any]]) -> dict[int, list[float]]:
+    """Return the middle x, y of each cell of labels (H, W), in pixels from the top left corner of the image."""
+    ids, numbers = dense(labels)
+    y, x = np.indices(labels.shape, np.float32) + 0.5
+    area, *sums = (np.bincount(numbers.ravel(), weights)[1:] for weights in (None, x.ravel(), y.ravel()))
+    middles = np.round(np.stack(sums, axis=1) / area[:, None], 1)
+    return dict(zip(ids[1:].tolist(), middles.tolist(), strict=True))

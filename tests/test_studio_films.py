@@ -1,0 +1,255 @@
+"""Movies in the studio: their tracks, followed and given, corrections that survive, and what other commands get."""
+
+import contextlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from cytoforge import cli
+from cytoforge.data.images import read_labels, write_image, write_labels
+from cytoforge.data.movie import inconsistencies, read_sequences, read_tracks
+from cytoforge.studio import films as films_module
+from cytoforge.studio.films import Film, Films
+from cytoforge.studio.workspace import Workspace
+from studio_server import Opened, studio
+
+# rows of pixels, a frame each: cell 1 divides into 2 and 3, and cell 4 stays
+ROWS = ("111...44", "111...44", "2.3...44", "2.33..44")
+TRACKS = "1 0 1 0\n2 2 3 1\n3 2 3 1\n4 0 3 0\n"
+
+
+def labels_of(row: str) -> np.ndarray:
+    line = np.array([0 if letter == "." else int(letter) for letter in row], np.int32)
+    return np.kron(np.tile(line, (4, 1)), np.ones((8, 8), np.int32))
+
+
+@pytest.fixture
+def movie(tmp_path: Path) -> Path:
+    folder = tmp_path / "dish"
+    for number, row in enumerate(ROWS):
+        labels = labels_of(row)
+        write_image(folder / "01" / f"t{number:03d}.tif", (100 * (labels > 0) + 20).astype(np.uint8)[None])
+        write_labels(folder / "01_GT" / "TRA" / f"man_track{number:03d}.tif", labels)
+    (folder / "01_GT" / "TRA" / "man_track.txt").write_text(TRACKS)
+    return folder
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], Opened]]:
+    with contextlib.ExitStack() as studios:
+        yield lambda source: studios.enter_context(studio(source))
+
+
+def written(space: Path) -> tuple[str, list[str]]:
+    """The track file of the corrected movie, and the labels in the first row of each mask."""
+    (sequence,) = read_sequences(space / "tracked")
+    rows = ["".join(map(str, read_labels(mask)[0, ::8])).replace("0", ".") for mask in sequence.masks["RES"].values()]
+    return sequence.tracks["RES"].read_text(), rows
+
+
+def film_of(movie: Path) -> Film:
+    return Films(Workspace(movie)).film("01")
+
+
+def join(*cells: tuple[int, int], tool: str = "join") -> dict[str, Any]:
+    return {"tool": tool, "cells": [list(cell) for cell in cells]}
+
+
+def test_the_tracks_of_a_movie_are_shown_and_written_beside_it(movie: Path) -> None:
+    before = {path: path.read_bytes() for path in movie.rglob("*") if path.is_file()}
+    film = film_of(movie)
+    assert [tuple(track) for track in film.tracks.values()] == [(1, 0, 1, 0), (2, 2, 3, 1), (3, 2, 3, 1), (4, 0, 3, 0)]
+    film.save()
+    assert written(movie.with_name("dish-studio")) == (TRACKS, list(ROWS))
+    assert {path: path.read_bytes() for path in movie.rglob("*") if path.is_file()} == before
+    places = json.loads(film.places().read_text())
+    assert places["0"] == {"1": [12.0, 16.0], "4": [56.0, 16.0]}
+    outlines = dict(film.outlines(2))
+    x, y = np.array(outlines[3]).reshape(-1, 2).T
+    assert (x.min(), x.max(), y.min(), y.max()) == (16.0, 24.0, 0.0, 32.0)
+
+
+def test_a_correction_is_on_disk_before_it_is_confirmed_and_survives_a_kill(movie: Path) -> None:
+    film = film_of(movie)
+    film.save()
+    film.correct(join((2, 2), tool="before"), film.revision)
+    film._timer and film._timer.cancel()  # killed before the masks are written
+    again = film_of(movie)
+    assert again.tracks[1].end == 3 and 3 not in again.tracks
+    again.save()
+    corrected = "1 0 3 0\n2 2 3 0\n4 0 3 0\n"
+    assert written(movie.with_name("dish-studio")) == (corrected, ["111...44", "111...44", "2.1...44", "2.11..44"])
+    again.correct({"tool": "undo"}, again.revision)
+    again.save()
+    assert written(movie.with_name("dish-studio")) == (TRACKS, list(ROWS))
+    last = film_of(movie)
+    assert last.undoable == (False, True)
+    last.correct({"tool": "redo"}, last.revision)
+    last.save()
+    assert written(movie.with_name("dish-studio"))[0] == corrected and last.corrections == 1
+
+
+def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
+    movie: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = film_of(movie)
+    film.save()
+    film.correct(join((1, 0), (4, 0), tool="swap") | {"cells": [[1, 1], [4, 1]]}, film.revision)
+    real = films_module.write_labels
+
+    def killed(path: Path, labels: np.ndarray) -> None:
+        if path.name == "mask002.tif" and path.parent.name == "01_RES":
+            raise KeyboardInterrupt
+        real(path, labels)
+
+    monkeypatch.setattr(films_module, "write_labels", killed)
+    with pytest.raises(KeyboardInterrupt):
+        film.save()
+    (sequence,) = read_sequences(movie.with_name("dish-studio") / "tracked")
+    assert sequence.tracks == {}
+    monkeypatch.setattr(films_module, "write_labels", real)
+    film_of(movie).save()
+    assert written(movie.with_name("dish-studio")) == (
+        "1 0 3 0\n2 2 3 4\n3 2 3 4\n4 0 1 0\n",
+        ["111...44", "444...11", "2.3...11", "2.33..11"],
+    )
+
+
+def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
+    film = film_of(movie)
+    film.correct(join((2, 2), tool="before"), film.revision)
+    film.correct(join((4, 2), tool="before"), film.revision)
+    film.save()
+    journal = film.version / "corrections.jsonl"
+    first, second = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(first + b"{nonsense}\n" + second)
+    space = Workspace(movie)
+    again = Films(space).film("01")
+    assert again.corrections == 1 and again.tracks[4].end == 3
+    assert "2 lines could not be read" in space.notes[-1] and journal.read_bytes() == first
+    again.save()
+    assert "4 0 3 0" in written(space.path)[0]
+
+
+def test_corrections_over_http(movie: Path, opened: Callable[[Path], Opened]) -> None:
+    client = opened(movie).client
+    assert client.get("/api/state").json()["films"] == [{"name": "01", "frames": 4, "revision": None}]
+    film = client.get("/api/films/01").json()
+    assert [frame["image"] for frame in film["frames"]] == [f"01_t{k:03d}" for k in range(4)]
+    assert client.get(f"/api/images/{film['frames'][0]['image']}").status_code == 200
+    assert [row[:4] for row in film["tracks"]][1] == [2, 2, 3, 1] and film["tracks"][0][4].startswith("#")
+    assert len(client.get("/api/films/01/outlines/2").json()) == 3
+    assert client.get("/api/films/01/places").json()["3"]["4"] == [56.0, 16.0]
+
+    def correct(**wanted: Any) -> httpx.Response:
+        return client.post("/api/films/01/corrections", json={"revision": film["revision"], **wanted})
+
+    refused = correct(tool="join", cells=[[1, 0], [4, 2]])
+    assert refused.status_code == 400 and "frames lie between" in refused.json()["error"]
+    done = correct(tool="join", cells=[[1, 0], [4, 2]], gap=True).json()
+    assert [row[:4] for row in done["tracks"]] == [
+        [1, 0, 0, 0],
+        [2, 2, 3, 5],
+        [3, 2, 3, 5],
+        [4, 0, 1, 0],
+        [5, 1, 1, 0],
+        [6, 2, 3, 1],
+    ]
+    assert done["renamed"] == {"1": {"1": 5}, "2": {"4": 6}, "3": {"4": 6}} and done["undo"] and not done["redo"]
+    assert correct(tool="undo").status_code == 409  # on tracks that it has not seen
+    packed = zipfile.ZipFile(io.BytesIO(client.get("/api/films/01/tracks.zip").content))
+    assert packed.read("01_RES/res_track.txt").decode().splitlines()[-1] == "6 2 3 1"
+    assert client.get("/api/state").json()["films"][0]["revision"] == done["revision"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"tool": "join"},
+        {"tool": "join", "cells": [[1, 0]]},
+        {"tool": "join", "cells": [[1, "0"], [4, 1]]},
+        {"tool": "join", "cells": [[1, 0, 0], [4, 1]]},
+        {"tool": "join", "cells": 3},
+        {"tool": "nothing", "cells": [[1, 0]]},
+        {"tool": "undo"},
+        {"tool": "redo"},
+        {"tool": ["join"], "cells": [[1, 0], [4, 1]]},
+    ],
+)
+def test_what_is_no_correction_is_refused_and_not_kept(wanted: dict[str, Any], movie: Path) -> None:
+    film = film_of(movie)
+    with pytest.raises(ValueError, match=r"\w"):
+        film.correct(wanted, film.revision)
+    assert not (film.version / "corrections.jsonl").exists()
+
+
+@pytest.mark.parametrize("path", ["02", "01/outlines/9", "02/places", "..%2f01", "02/tracks.zip"])
+def test_what_is_no_movie_is_not_there(path: str, movie: Path, opened: Callable[[Path], Opened]) -> None:
+    assert opened(movie).client.get(f"/api/films/{path}").status_code == 404
+
+
+def test_images_are_no_movie(tmp_path: Path, opened: Callable[[Path], Opened]) -> None:
+    write_image(tmp_path / "cells" / "t000.tif", np.zeros((1, 9, 9), np.uint8))
+    running = opened(tmp_path / "cells")
+    assert running.client.get("/api/state").json()["films"] == []
+    assert not (running.space.path / "tracked").exists()
+
+
+def wait(client: httpx.Client, number: int) -> dict[str, Any]:
+    for _ in range(600):
+        job = next(job for job in client.get("/api/state").json()["jobs"] if job["number"] == number)
+        if job["state"] in ("done", "failed", "stopped"):
+            return dict(job)
+        client.get("/api/state")
+        films_module.time.sleep(0.2)
+    raise AssertionError("it does not end")
+
+
+def test_drawn_cells_are_followed_and_their_tracks_corrected_and_exported(
+    movie: Path, opened: Callable[[Path], Opened], tmp_path: Path
+) -> None:
+    shutil.move(movie / "01_GT" / "TRA", movie / "01_GT" / "SEG")
+    for mask in list((movie / "01_GT" / "SEG").glob("*.tif")):
+        mask.rename(mask.with_name(mask.name.replace("man_track", "man_seg")))
+    (movie / "01_GT" / "SEG" / "man_track.txt").unlink()
+    running = opened(movie)
+    client = running.client
+    film = client.get("/api/films/01").json()
+    assert film["tracks"] == [] and film["tracked"] is None and film["drawn"]
+    assert client.get("/api/films/01/places").status_code == 404
+    told = client.post("/api/jobs", json={"kind": "track", "film": "01", "tracker": "none", "cells": "drawn"})
+    assert told.status_code == 422 and "take one of overlap" in told.json()["error"]
+    asked = {"kind": "track", "film": "01", "tracker": "overlap", "cells": "drawn"}
+    job = wait(client, client.post("/api/jobs", json=asked).json()["number"])
+    assert job["state"] == "done" and job["message"].startswith("10 cells, 4 tracks, 1 division in 4 frames.")
+    film = client.get("/api/films/01").json()
+    rows = [row[:4] for row in film["tracks"]]
+    assert rows == [[1, 0, 1, 0], [2, 0, 3, 0], [3, 2, 3, 1], [4, 2, 3, 1]]
+    wanted = {"tool": "before", "cells": [[3, 2]], "revision": film["revision"]}
+    assert client.post("/api/films/01/corrections", json=wanted).status_code == 200
+    client.get("/api/films/01/tracks.zip")
+    tracked = running.space.path / "tracked"
+    assert cli.main(["export", str(tracked), "--format", "ctc", "--out", str(tmp_path / "out")]) == 0
+    (sequence,) = read_sequences(tmp_path / "out")
+    tracks = read_tracks(next(iter(sequence.tracks.values())))
+    assert [tuple(track) for track in tracks] == [(1, 0, 3, 0), (2, 0, 3, 0), (3, 2, 3, 0)]
+    seen = {number: np.setdiff1d(labels, [0]) for number, labels in sequence.tracked()}
+    assert inconsistencies(tracks, seen) == []
+
+
+def test_cells_that_are_not_in_every_frame_are_named(movie: Path, opened: Callable[[Path], Opened]) -> None:
+    shutil.rmtree(movie / "01_GT")
+    client = opened(movie).client
+    assert not client.get("/api/films/01").json()["drawn"]
+    asked = {"kind": "track", "film": "01", "tracker": "overlap", "cells": "drawn"}
+    told = client.post("/api/jobs", json=asked)
+    assert told.status_code == 422 and "4 frames of movie 01 (the first is 0) have no cells yet" in told.json()["error"]
