@@ -395,7 +395,7 @@ class ExportModel:
 
     The model takes images of any size and number and gives class probabilities. Beside it lie model.json and README.md,
     which say how images are normalised, resized and cut into tiles, and segment_cells.py, which makes the cells that
-    `segment` finds with numpy and scipy, without cytoforge. ONNX and bioimage.io need the extra export.
+    `segment` finds with numpy and scipy, without cytoforge. ONNX and bioimage.io need pip install "cytoforge[export]".
 
     Examples:
       cytoforge export-model RUN --format onnx --out OUT
