@@ -37,10 +37,16 @@ lint: setup
 docs: setup
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build
 
+# Wheel and sdist: built, looked through, each installed into an environment of its own, and used there.
+dist: .venv/core
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/python tests/dist.py dist
+
 # Resolve anew, naming no host and no path; torch stays where it was tested.
 constraints: setup
 	env -u UV_FIND_LINKS sh -c 'echo "torch==2.13.0" | $(BIN)/uv pip compile -c - --universal --group dev --all-extras \
 	    --no-annotate --no-header pyproject.toml -o constraints.txt'
 
 clean:
-	rm -rf .venv docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
