@@ -11,14 +11,14 @@ TESTED := movies,tracking,studio,export
 
 setup: .venv/ready
 
-# what cytoforge needs to run
+# cytoforge and its page
 .venv/core: pyproject.toml constraints.txt
 	$(PY) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[studio]'
 	touch $@
 
-# what its checks need besides
+# what checks need besides
 .venv/ready: .venv/core
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group dev -e '.[$(TESTED)]'
 	touch $@

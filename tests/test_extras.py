@@ -62,6 +62,16 @@ def test_the_table_of_extras_is_that_of_the_project() -> None:
     assert Requirement(everything).extras == set(EXTRAS.values())
 
 
+def test_the_container_copies_what_a_build_reads() -> None:
+    """Of the files that pyproject.toml names, all are copied; what it installs are extras that there are."""
+    said = (ROOT / "Containerfile").read_text()
+    copied = {file for line in re.findall(r"^COPY (.*) \S+$", said, re.MULTILINE) for file in line.split()}
+    assert {"pyproject.toml", "constraints.txt", "src", PROJECT["readme"], *PROJECT["license-files"]} == copied
+    assert all((ROOT / file).exists() for file in copied)
+    (extras,) = re.findall(r'"\.\[(.*)\]"', said)
+    assert set(extras.split(",")) <= set(EXTRAS.values())
+
+
 def test_the_core_works_where_nothing_else_is_installed(tmp_path: Path) -> None:
     """The commands of tests/core.py, in a process that cannot import anything that only extras and tests need."""
     hidden = absent()
