@@ -181,7 +181,7 @@ def test_commands_of_the_tables_are_understood(monkeypatch: pytest.MonkeyPatch) 
 
 
 def own_lines(block: re.Match[str]) -> str:
-    """A block, and of one that is not run for want of a network only the lines of cytoforge: other programs have flags."""
+    """A block, and of one that is not run for want of a network the lines of cytoforge alone; others have own flags."""
     lines = block[0].splitlines()
     return "\n".join(line for line in lines if block[1] != "network" or line.startswith("cytoforge "))
 
