@@ -165,10 +165,10 @@ TRACKERS = ("overlap", "laptrack", "btrack")
 class Track(Reading):
     """Track the cells of a movie: masks with an id for each track, and who descends from whom, in OUT/01_RES.
 
-    TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells), btrack (nearest to where a
-    cell should be by its speed; an extra), or a run folder. MOVIE is a movie folder with masks, or with frames that
-    --segment has segmented first. The numbers of the cells in the masks do not matter. Interrupted work goes on when
-    the same command is given again.
+    TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells; extra tracking), btrack
+    (nearest to where a cell should be by its speed; extra btrack), or a run folder. MOVIE is a movie folder with masks,
+    or with frames that --segment has segmented first. The numbers of the cells in the masks do not matter. Interrupted
+    work goes on when the same command is given again.
 
     Examples:
       cytoforge track laptrack MOVIE --out OUT
