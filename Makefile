@@ -4,17 +4,26 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: setup demo test fuzz stress lint docs constraints clean
+# the extras that tests run; the others are named by their sentences only
+TESTED := movies,tracking,studio,export,napari
+
+.PHONY: setup demo test fuzz stress lint docs dist constraints clean
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt
+# cytoforge and its page
+.venv/core: pyproject.toml constraints.txt
 	$(PY) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group dev -e .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[studio]'
 	touch $@
 
-demo: setup
+# what checks need besides
+.venv/ready: .venv/core
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group dev -e '.[$(TESTED)]'
+	touch $@
+
+demo: .venv/core
 	$(BIN)/cytoforge demo
 
 test: lint
@@ -36,10 +45,16 @@ lint: setup
 docs: setup
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs docs/_build
 
+# Wheel and sdist: built, looked through, each installed into an environment of its own, and used there.
+dist: .venv/core
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/python tests/dist.py dist
+
 # Resolve anew, naming no host and no path; torch stays where it was tested.
 constraints: setup
-	env -u UV_FIND_LINKS sh -c 'echo "torch==2.13.0" | $(BIN)/uv pip compile -c - --universal --group dev \
+	env -u UV_FIND_LINKS sh -c 'echo "torch==2.13.0" | $(BIN)/uv pip compile -c - --universal --group dev --all-extras \
 	    --no-annotate --no-header pyproject.toml -o constraints.txt'
 
 clean:
-	rm -rf .venv docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

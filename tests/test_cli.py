@@ -199,7 +199,10 @@ def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str])
         with pytest.raises(SystemExit):
             cli.main(["train", "segmentation", *words, "--help-all"])
         shown = " ".join(re.sub("[│─]", " ", capsys.readouterr().out).split())
-        found = {name: re.search(rf"--{name} [{{A-Z].*?\(default: ([^)]*)\)", shown) for name in names}
+        found = {
+            name: re.search(rf"--{name} [{{A-Z](?:(?! --[a-z-]+(?:,| [{{A-Z])).)*?\(default: ([^)]*)\)", shown)
+            for name in names
+        }
         return {name: match[1] for name, match in found.items() if match}
 
     names = ("recipe", "method", "preset", "target", "augmentation", "resize", "epochs", "patience", "network")
@@ -219,9 +222,22 @@ def test_help_of_a_recipe_shows_its_defaults(capsys: pytest.CaptureFixture[str])
         }
     )
     instead = defaults("--recipe", "cgan-seg", "--scale=1", "--minutes", "10", "--until-converged")
-    assert [instead[name] for name in ("resize", "epochs", "patience", "preset")] == ["None"] * 3 + ["paper"]
+    assert instead["preset"] == "paper" and not {"resize", "epochs", "patience"} & instead.keys()
     own = defaults()
-    assert (own["recipe"], own["method"], own["preset"], own["resize"]) == ("own", "conventional", "small", "None")
+    assert (own["recipe"], own["method"], own["preset"]) == ("own", "conventional", "small") and "resize" not in own
+
+
+def test_help_shows_the_type_of_an_optional_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in cli.COMMANDS:
+        with pytest.raises(SystemExit):
+            cli.main([*words.split(), "--help-all"])
+        shown = capsys.readouterr().out
+        assert "{None}" not in shown and "default: None" not in shown, words
+        if words == "train segmentation":
+            shown = " ".join(re.sub("[│─]", " ", shown).split())
+            for flag in ("--steps INT", "--minutes FLOAT", "--validation PATH", "--fold STR", "--with PATH"):
+                assert f" {flag} " in shown
+            assert "--condition {mask,instances} what" in shown and "--resize STR" in shown
 
 
 def test_every_flag_is_known_in_all_its_forms(capsys: pytest.CaptureFixture[str]) -> None:

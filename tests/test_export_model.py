@@ -297,4 +297,4 @@ def test_what_belongs_to_the_user_stays(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     line = ["export-model", str(run), "--format", "onnx", "--out", str(tmp_path / "onnx")]
     assert main(line) == 2 and not (tmp_path / "onnx").exists()
-    assert "needs further packages; pip install 'cytoforge[export]'" in capsys.readouterr().err
+    assert "ONNX: needs the package onnxscript; run pip install" in capsys.readouterr().err

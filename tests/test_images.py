@@ -499,7 +499,11 @@ def test_damaged_png_is_refused(tmp_path: Path) -> None:
         ("a.gif", b"abc", ".gif is not supported; convert it to PNG or TIFF"),
         ("a.jpg", b"abc", "cannot be read"),
         ("a.npy", b"abc", "cannot be read"),
-        ("a.nd2", b"abc", "packages bioio and bioio-nd2, which are not installed; run pip install bioio bioio-nd2"),
+        (
+            "a.nd2",
+            b"abc",
+            r'needs the package bioio; run pip install "cytoforge\[microscopes\]", or export the file as TIFF',
+        ),
         ("noending", b"abc", "without ending is not supported"),
     ],
 )

@@ -1,6 +1,7 @@
 """`train movie --stage both`, and `generate movie` with two stages: pairs, losses, runs, frames of full size."""
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -305,6 +306,19 @@ def test_frames_of_full_size_and_resume(
     assert generate(run, movie_folder, out, "--seed", "1", "--overwrite") == 0
     changed = content(out)
     assert all(changed[name] != whole[name] for name in ("01.mp4", "01/t002.tif", "01_LOW/t002.tif"))
+
+
+def test_films_to_look_at_are_left_out_without_the_package(
+    run: Path, movie_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    assert generate(run, movie_folder, tmp_path / "whole") == 0
+    monkeypatch.setitem(sys.modules, "av", None)
+    capsys.readouterr()
+    assert generate(run, movie_folder, tmp_path / "lean") == 0
+    said = capsys.readouterr().err
+    assert 'lean: films to look at are left out; writing them needs the package av; run pip install "cytoforge[' in said
+    whole = content(tmp_path / "whole")
+    assert whole.pop("01.mp4") and content(tmp_path / "lean") == whole
 
 
 @pytest.mark.parametrize("recipe", [MovieGAN, SuperResolutionGAN])

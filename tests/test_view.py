@@ -2,6 +2,7 @@
 
 import sys
 from collections import namedtuple
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -153,11 +154,24 @@ def test_copies_beside_images_are_left_out(tmp_path: Path) -> None:
     assert [file.name for file in image_files(tmp_path)] == ["c.npy", "e.czi"]
 
 
+def installed(name: str) -> ModuleType:
+    """A module that is there, as far as Python can see."""
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    return module
+
+
 @pytest.mark.parametrize("suffix", ["nd2", "czi", "lif"])
-def test_files_of_microscopes_name_the_package_that_reads_them(suffix: str, tmp_path: Path) -> None:
+def test_files_of_microscopes_name_the_package_that_reads_them(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / f"a.{suffix}").write_bytes(b"x")
-    with pytest.raises(UserError, match=f"run pip install bioio bioio-{suffix}, or export the file as TIFF"):
-        read_image(tmp_path / f"a.{suffix}")
+    for package, absent in (("bioio", "bioio"), (f"bioio_{suffix}", f"bioio-{suffix}")):
+        for name in ("bioio", f"bioio_{suffix}"):
+            monkeypatch.setitem(sys.modules, name, installed(name))
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(UserError, match=f"needs the package {absent}; .*, or export the file as TIFF"):
+            read_image(tmp_path / f"a.{suffix}")
     assert main(["segment", "base", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
 
 
@@ -174,7 +188,7 @@ def test_files_of_microscopes_are_read_through_bioio(tmp_path: Path, monkeypatch
             self.channel_names = ["DAPI", "GFP"]
             self.physical_pixel_sizes, self.time_interval = sizes(2.0, 0.65, 0.65), 30.0
 
-    bioio, reader = ModuleType("bioio"), ModuleType("bioio_nd2")
+    bioio, reader = installed("bioio"), installed("bioio_nd2")
     bioio.BioImage, reader.Reader = FakeImage, "reader of nd2"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "bioio", bioio)
     monkeypatch.setitem(sys.modules, "bioio_nd2", reader)

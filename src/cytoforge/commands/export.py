@@ -17,6 +17,7 @@ from cytoforge.data.interchange.trackmate import write_trackmate
 from cytoforge.data.movie import MovieWriter, left_out, no_movie, read_sequences, some
 from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tracked, read_calibration
 from cytoforge.errors import UserError
+from cytoforge.extras import require
 from cytoforge.metrics.cells import Cells, Labels, follow, gathered, outline
 from cytoforge.progress import Progress, counted
 from cytoforge.settings import ANNOTATIONS, Export
@@ -44,6 +45,8 @@ def export(config: Export) -> Path:
         if len(sequences) > 1:
             names = ", ".join(sequence.name for sequence in sequences)
             raise UserError(f"{config.data}: has the sequences {names}, a file holds one; pick it by --sequence")
+        if config.format == "geff":
+            require("--format geff", "geff", otherwise="take trackmate or napari")
         if config.out.exists() and not config.overwrite:
             raise UserError(f"{config.out}: exists already; choose another name or give --overwrite")
     for sequence in sequences:

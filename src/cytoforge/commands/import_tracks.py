@@ -17,6 +17,7 @@ from cytoforge.data.tracks import (
     read_masks,
 )
 from cytoforge.errors import UserError
+from cytoforge.extras import require
 from cytoforge.progress import counted
 from cytoforge.settings import ImportTracks
 
@@ -59,6 +60,7 @@ def import_tracks(config: ImportTracks) -> Path:
 def _read(path: Path, calibration: Calibration) -> Spots:
     """Read tracks in the format that the file name indicates."""
     if path.is_dir():
+        require(str(path), "geff", otherwise="give TrackMate's .xml or a .csv for napari")
         from cytoforge.data.interchange.geff import read_geff  # takes a second
 
         return read_geff(path, calibration)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cytoforge.data.files import make_folder
 from cytoforge.errors import UserError
+from cytoforge.extras import require
 from cytoforge.progress import say
 from cytoforge.settings import Studio
 
-EXTRA = ("starlette", "uvicorn")  # what the extra installs
 ATTEMPTS = 20  # ports that are tried from the one that is asked for
 
 
@@ -19,19 +19,12 @@ def studio(settings: Studio) -> Path:
 
     Raises UserError when the extra is not installed, no port is free, or the folder is open in another studio.
     """
-    try:
-        import uvicorn
+    require("the studio", "starlette", "uvicorn")
+    import uvicorn
 
-        from cytoforge.studio.guard import Guard, hosts_of, token_of
-        from cytoforge.studio.server import application
-        from cytoforge.studio.tasks import Tasks
-    except ModuleNotFoundError as error:
-        absent = (error.name or "").partition(".")[0]
-        if absent not in EXTRA:
-            raise
-        raise UserError(
-            f"{absent} is not installed; the studio is an extra: pip install 'cytoforge[studio]'"
-        ) from error
+    from cytoforge.studio.guard import Guard, hosts_of, token_of
+    from cytoforge.studio.server import application
+    from cytoforge.studio.tasks import Tasks
     from cytoforge.studio.worker import locked
     from cytoforge.studio.workspace import HIDDEN, Workspace, studio_of
 

@@ -5,13 +5,16 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
-import av.logging
 import numpy as np
 
 from cytoforge.errors import UserError
+from cytoforge.extras import require
 from cytoforge.progress import tell_once
+
+if TYPE_CHECKING:
+    import av
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 GREY = 3  # of 255 grey levels: largest difference between channels, left by compression, in a film without colours
@@ -22,10 +25,12 @@ class Film:
 
     Grey formats keep the stored values. In all other formats the full range is 0 to 255 with 8 bits, and 0 to 65535
     with more. The constructor decodes the film once to count the `frames` and find their `shape` (C, H, W). Raises
-    UserError when the file is no film, is damaged, holds no frame, or holds frames of several sizes.
+    UserError without the extra `movies`, and when the file is no film, is damaged, holds no frame, or holds frames of
+    several sizes.
     """
 
     def __init__(self, path: Path) -> None:
+        require(str(path), "av", otherwise="export the film as a TIFF stack")
         self.path, self._grey = path, False
         self.frames, spread, announced = 0, 0.0, 0
         sizes: dict[tuple[int, ...], int] = {}
@@ -53,8 +58,10 @@ class Film:
             pixels = _pixels(frame)
             yield pixels[len(pixels) // 2 :][:1] if self._grey else pixels
 
-    def _decoded(self) -> Iterator[tuple[av.VideoFrame, int]]:
+    def _decoded(self) -> "Iterator[tuple[av.VideoFrame, int]]":
         """Yield each frame with the total number of frames that the file announces, 0 if it announces none."""
+        import av
+
         try:
             with av.open(str(self.path)) as container:
                 if not container.streams.video:
@@ -72,6 +79,8 @@ class Film:
 @contextlib.contextmanager
 def _listening() -> Iterator[list[tuple[int, str, str]]]:
     """Collect the errors that the decoder logs, as it fills gaps and continues instead of raising them."""
+    import av.logging
+
     level, skipping = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
@@ -83,7 +92,7 @@ def _listening() -> Iterator[list[tuple[int, str, str]]]:
         av.logging.set_skip_repeated(skipping)
 
 
-def _pixels(frame: av.VideoFrame) -> np.ndarray:
+def _pixels(frame: "av.VideoFrame") -> np.ndarray:
     """Return a frame as (1, H, W) if its format is grey, else as RGB (3, H, W)."""
     name, bits = frame.format.name, max(component.bits for component in frame.format.components)
     if name.startswith("gray"):
@@ -99,8 +108,10 @@ def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None
     """Write frames uint8 (1 or 3, H, W) of one size as H.264 in mp4, one by one; odd sides lose a pixel.
 
     `path` is the temporary file of an `OutputFolder.writing`. `rate` is in frames per second. Equal frames give equal
-    files. Raises ValueError for no frames, OSError when the disk is full.
+    files. Needs the extra `movies`. Raises ValueError for no frames, OSError when the disk is full.
     """
+    import av
+
     frames = iter(frames)
     first = next(frames, None)
     if first is None:

@@ -19,7 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from cytoforge.data.metadata import read_metadata
-from cytoforge.data.microscopes import PACKAGES, open_microscope
+from cytoforge.data.microscopes import READERS, open_microscope
 from cytoforge.data.ngff import find_image, is_zarr
 from cytoforge.data.tiff import TiffPages, listening
 from cytoforge.data.view import ALL, COLOURS, View
@@ -29,7 +29,7 @@ from cytoforge.progress import tell_once
 PRIMARY = (".png", ".tif", ".tiff", ".zarr")  # where a folder holds these, others of the same name are copies
 PICTURES = (".jpg", ".jpeg", ".bmp", ".webp")
 ARRAYS = (".npy",)
-SUFFIXES = (*PRIMARY, *PICTURES, *ARRAYS, *PACKAGES)
+SUFFIXES = (*PRIMARY, *PICTURES, *ARRAYS, *READERS)
 LOSSY = (".jpg", ".jpeg", ".webp")
 MAX_BYTES = 4 * 2**30  # decoded bytes read at once: enough for ten 10,000 x 10,000 channels of 32 bits
 MAX_PIXELS = 2**36  # of one plane, even if it is read in parts: 260,000 x 260,000, larger than any slide
@@ -69,7 +69,7 @@ def image_files(folder: Path) -> list[Path]:
         if file.suffix.lower() in PRIMARY or (file.suffix.lower() in PICTURES and image_name(file) not in primary)
     ]
     rest = [file for file in there if not file.name.lower().endswith("_seg.npy")]
-    return images or [file for file in rest if file.suffix.lower() in (*ARRAYS, *PACKAGES)]
+    return images or [file for file in rest if file.suffix.lower() in (*ARRAYS, *READERS)]
 
 
 def image_name(file: Path) -> str:
@@ -267,7 +267,7 @@ def open_pixels(path: Path, *, labels: bool = False, movie: bool = False, view: 
             return _Picture(path, labels, view)
         if suffix in ARRAYS:
             return _Array(path, movie, view)
-        return _Microscope(path, movie, view) if suffix in PACKAGES else _Tiff(path, labels, movie, view)
+        return _Microscope(path, movie, view) if suffix in READERS else _Tiff(path, labels, movie, view)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from cytoforge.data.files import is_number
-from cytoforge.data.microscopes import PACKAGES, open_microscope
+from cytoforge.data.microscopes import READERS, open_microscope
 from cytoforge.data.ngff import find_described, is_zarr
 from cytoforge.data.tiff import listening
 from cytoforge.progress import tell_once
@@ -50,7 +50,7 @@ def read_metadata(path: Path) -> Metadata:
     with contextlib.suppress(Exception):  # decoders raise anything on damaged bytes
         if is_zarr(path):
             return _of_zarr(path)
-        if path.suffix.lower() in PACKAGES:
+        if path.suffix.lower() in READERS:
             return _of_microscope(path)
         if path.suffix.lower() in (".tif", ".tiff"):
             with listening(), tifffile.TiffFile(path) as file:

@@ -5,24 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from cytoforge.errors import UserError
+from cytoforge.extras import require
 
-PACKAGES = {".nd2": "bioio-nd2", ".czi": "bioio-czi", ".lif": "bioio-lif"}
+READERS = {".nd2": "bioio_nd2", ".czi": "bioio_czi", ".lif": "bioio_lif"}
 
 
 def open_microscope(path: Path) -> Any:
-    """Open a file of a microscope as a bioio.BioImage; raises UserError without the packages, and for several scenes.
+    """Open a file of a microscope as a bioio.BioImage.
 
-    Its arrays have the axes of `dims.order`, T, C, Z, Y, X and S for the samples of colours.
+    Its arrays have the axes of `dims.order`, T, C, Z, Y, X and S for the samples of colours. Raises UserError without
+    the packages of the extra `microscopes` that read it, and for several scenes.
     """
-    package = PACKAGES[path.suffix.lower()]
-    try:
-        reader = importlib.import_module(package.replace("-", "_")).Reader
-        bioio = importlib.import_module("bioio")
-    except ImportError as error:
-        raise UserError(
-            f"{path}: is read by the packages bioio and {package}, which are not installed; run pip install bioio "
-            f"{package}, or export the file as TIFF (in Fiji: File > Save As > Tiff)"
-        ) from error
+    package = READERS[path.suffix.lower()]
+    require(str(path), "bioio", package, otherwise="export the file as TIFF (in Fiji: File > Save As > Tiff)")
+    reader = importlib.import_module(package).Reader
+    bioio = importlib.import_module("bioio")
     image = bioio.BioImage(path, reader=reader)
     if len(image.scenes) > 1:
         raise UserError(

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from cytoforge.cells.instances import HEIGHTS, Depth, Target
 from cytoforge.data.files import utf8
 from cytoforge.data.run import Run
-from cytoforge.errors import UserError
+from cytoforge.extras import require
 from cytoforge.inference import standalone
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tiling import default_tile, margin
@@ -111,12 +111,9 @@ def torchscript(segmenter: Segmenter) -> bytes:
 def onnx(segmenter: Segmenter) -> bytes:
     """Return an ONNX file with the input `image` and the output `probabilities`, as `torchscript`, of any size.
 
-    Raises UserError where the packages of the extra `export` are missing.
+    Raises UserError where the packages of the extra `export` are not installed.
     """
-    try:
-        import onnxscript  # noqa: F401  # torch needs it
-    except ImportError as error:
-        raise UserError("--format: ONNX needs further packages; pip install 'cytoforge[export]'") from error
+    require("ONNX", "onnx", "onnxscript", otherwise="take torchscript")
     network, stride = _plain(segmenter)
     dynamic = torch.export.Dim.AUTO
     with _quiet():

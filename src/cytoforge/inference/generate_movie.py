@@ -16,13 +16,14 @@ from cytoforge.data.files import digest
 from cytoforge.data.film import write_film
 from cytoforge.data.images import read_image, read_labels
 from cytoforge.errors import UserError
+from cytoforge.extras import lacking
 from cytoforge.inference.enlarge import Enlarger
 from cytoforge.inference.frames import Labels, SequencePainter, reduced, shrunk
 from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.painting import WHITE, from_grey
 from cytoforge.inference.tiling import Floats
-from cytoforge.progress import Progress
+from cytoforge.progress import Progress, tell_once
 
 BY = "cytoforge generate movie"
 FILM = 768  # longest side of a film in pixels
@@ -73,9 +74,9 @@ def film_masks(
 ) -> int:
     """Write OUT/01/t000.tif, OUT/01_GT/TRA/man_track000.tif ... and OUT/dataset.json for sequences of `masks`.
 
-    With a second stage OUT/01_LOW has the frames before they were enlarged; OUT/01.mp4 is for looking at. One frame is
-    in memory at a time. Returns the number of frames. Raises UserError when masks or background do not serve, or OUT
-    holds anything but an unfinished result of the same work.
+    With a second stage OUT/01_LOW has the frames before they were enlarged; OUT/01.mp4 is for looking at, and left out
+    without the extra `movies`. One frame is in memory at a time. Returns the number of frames. Raises UserError when
+    masks or background do not serve, or OUT holds anything but an unfinished result of the same work.
     """
     generator.check_background(given=background is not None)
     for sequence in sequences:
@@ -99,6 +100,8 @@ def film_masks(
         sources=[(one.name, source) for one in sequences for source in (*painted, _masks_as(one))],
         beside=[movie.film(out, one.name).name for one in sequences],
     )
+    if sentence := lacking("av"):
+        tell_once(f"{out}: films to look at are left out; writing them {sentence}")
     look = Look(seed, style_mixing, background, {**mark, "synthetic": True})
     total, done, progress = sum(len(numbers(s)) for s in sequences), 0, Progress("generate movie")
     for sequence in sequences:
@@ -113,7 +116,7 @@ def film_masks(
             progress(done / total, f"{sequence.name} frame {number}")
         if sequence.track_source is not None:
             _write_tracks(masks, sequence, writer)
-        if not (film := movie.film(out, sequence.name)).exists():
+        if not sentence and not (film := movie.film(out, sequence.name)).exists():
             with writer.folder.writing(film.name) as file:
                 write_film(file, _filmed(writer, sequence))
     writer.finish()

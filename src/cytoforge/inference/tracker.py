@@ -12,6 +12,7 @@ from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, channels_first, label_array
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.extras import require
 from cytoforge.inference.load import Loaded
 from cytoforge.progress import counted
 from cytoforge.tracking.linking import (
@@ -74,8 +75,7 @@ class Tracker(Loaded):
         if str(tracker) in LINKERS:
             options = {name: value for name, value in (("gap", gap), ("distance", distance)) if value is not None}
             linker = LINKERS[str(tracker)](**options)
-            if tracker == "btrack":
-                _check_btrack()
+            _check_installed(str(tracker))
             return cls(str(tracker), linker, origin)
         run = Run.open(Path(tracker))
         networks = run.settings.networks
@@ -150,11 +150,14 @@ def _check(tracker: str, gap: int | None, distance: float | None) -> None:
             raise UserError(f"distance={value!r}: takes a number above 0 or none")
 
 
-def _check_btrack() -> None:
+def _check_installed(tracker: str) -> None:
+    if tracker == "overlap":
+        return
+    require(tracker, tracker, otherwise="take overlap")
+    if tracker != "btrack":
+        return
     try:
         btrack_engine()
-    except ModuleNotFoundError as error:
-        raise UserError("btrack: is not installed; pip install 'cytoforge[btrack]', or take laptrack") from error
     except ImportError as error:
         raise UserError(
             "btrack: its engine does not run with this system's libstdc++; compile it as docs/walkthrough.md says, or "

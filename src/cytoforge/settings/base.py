@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
@@ -54,6 +55,8 @@ def command(kind: type) -> Any:
             name = field.upper()
             several = get_origin(get_args(hint)[0]) is tuple
             kind.__annotations__[field] = Annotated[hint, arg(metavar=f"{name} [{name} ...]" if several else name)]
+        elif (value := _optional(hint)) is not None:  # Help then shows --steps INT instead of {None}|INT.
+            kind.__annotations__[field] = Annotated[hint, arg(metavar=value, help_behavior_hint=_default)]
     checked = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(kind)
     build: Callable[..., None] = checked.__init__
 
@@ -66,6 +69,24 @@ def command(kind: type) -> Any:
 
     checked.__init__ = __init__  # type: ignore[method-assign]
     return checked
+
+
+def _optional(hint: Any) -> str | None:
+    """Return how help names the values of a type that also allows None, such as INT or {a,b}; None for other types."""
+    kinds = get_args(_bare(hint))
+    others = [_bare(kind) for kind in kinds if kind is not NoneType]
+    if len(others) != 1 or NoneType not in kinds:
+        return None
+    choices = ",".join(map(str, get_args(others[0])))
+    return f"{{{choices}}}" if get_origin(others[0]) is Literal else others[0].__name__.upper()
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _default(value: str) -> str:
+    return "" if value == "None" else f"(default: {value})"
 
 
 BASIC = {"data", "out", "minutes", "method", "start", "validation", "limit", "seed", "overwrite", "device"}

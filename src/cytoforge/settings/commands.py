@@ -165,11 +165,11 @@ TRACKERS = ("overlap", "laptrack", "btrack")
 class Track(Reading):
     """Track the cells of a movie: masks with an id for each track, and who descends from whom, in OUT/01_RES.
 
-    TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells), btrack (nearest to where a
-    cell should be by its speed; an extra), or a run folder. MOVIE is a movie folder with masks, or with frames that
-    --segment has segmented first. The numbers of the cells in the masks do not matter. OUT/report.html shows the
-    trajectories over the frames, a film of them (OUT/01.mp4) and the lineages. Interrupted work goes on when the same
-    command is given again.
+    TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells; extra tracking), btrack
+    (nearest to where a cell should be by its speed; extra btrack), or a run folder. MOVIE is a movie folder with masks,
+    or with frames that --segment has segmented first. The numbers of the cells in the masks do not matter.
+    OUT/report.html shows the trajectories over the frames, a film of them (OUT/01.mp4) and the lineages. Interrupted
+    work goes on when the same command is given again.
 
     Examples:
       cytoforge track laptrack MOVIE --out OUT
@@ -397,7 +397,7 @@ class ExportModel:
 
     The model takes images of any size and number and gives class probabilities. Beside it lie model.json and README.md,
     which say how images are normalised, resized and cut into tiles, and segment_cells.py, which makes the cells that
-    `segment` finds with numpy and scipy, without cytoforge. ONNX and bioimage.io need the extra export.
+    `segment` finds with numpy and scipy, without cytoforge. ONNX and bioimage.io need pip install "cytoforge[export]".
 
     Examples:
       cytoforge export-model RUN --format onnx --out OUT
