@@ -23,7 +23,22 @@ BESIDE = {
     "constraints.txt",
     "pyproject.toml",
 }
-KINDS = {".py", ".typed", ".md", ".json", ".safetensors", ".txt", ".svg", ".html", ".css", ".js", ".mjs", ".ts", ".tsx", ".yaml"}
+KINDS = {
+    ".py",
+    ".typed",
+    ".md",
+    ".json",
+    ".safetensors",
+    ".txt",
+    ".svg",
+    ".html",
+    ".css",
+    ".js",
+    ".mjs",
+    ".ts",
+    ".tsx",
+    ".yaml",
+}
 NEEDED = {"py.typed", "base/weights/segmenter.safetensors", "studio/page/index.html", "templates/report.html", "cli.py"}
 
 

@@ -145,6 +145,19 @@ def test_an_absent_extra_is_named(
     assert not Path("out").exists() and not Path("cells-studio").exists()
 
 
+@pytest.mark.usefixtures("lean")
+def test_tracks_are_shown_without_films_where_av_is_absent(
+    tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["track", "overlap", str(tiny_movie), "--sequence", "02", "--out", str(out)]) == 0
+    assert (
+        f'{out}: the page has no films; writing them needs the package av; run pip install "cytoforge[movies]"'
+        in capsys.readouterr().err
+    )
+    assert "<video" not in (out / "report.html").read_text() and not (out / "02.mp4").exists()
+
+
 def test_the_sentence_names_the_first_package_that_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("starlette", "uvicorn"):
         monkeypatch.setitem(sys.modules, package, None)

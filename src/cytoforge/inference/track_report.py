@@ -12,7 +12,9 @@ from cytoforge.data.film import write_film
 from cytoforge.data.images import Normalisation, read_image, read_labels, resize_image, resize_labels
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.tracks import read_calibration
+from cytoforge.extras import lacking
 from cytoforge.inference.trails import Trails, trails
+from cytoforge.progress import tell_once
 from cytoforge.report import Panel, Report, colour_labels, id_colours, overlay, panel
 
 REPORTED_FRAMES = 4  # frames of each sequence
@@ -28,7 +30,8 @@ def write_report(
     """Write report.html about the sequences of a tracked movie into its folder, and a film of each, such as 01.mp4:
     `texts` says of each what was found, and `warnings` what of that is hardly so.
 
-    Frames are those of the movie that was tracked; where it has none, cells are shown alone, and there is no film.
+    Frames are those of the movie that was tracked; where it has none, cells are shown alone, and there is no film. Nor is
+    there one without the package av.
     """
     report = Report(
         f"Tracks of {given.name}",
@@ -37,6 +40,8 @@ def write_report(
     )
     originals = {sequence.name: sequence for sequence in movie.read_sequences(given, list(texts))}
     micrometres = read_calibration(given, None, None).pixel_size
+    if absent := lacking("av"):
+        tell_once(f"{folder.path}: the page has no films; writing them {absent}")
     for sequence in movie.read_sequences(folder.path, list(texts)):
         pictures = Pictures(sequence.masks["RES"], originals[sequence.name].frames)
         tracks = movie.read_tracks(sequence.tracks["RES"])
@@ -55,7 +60,7 @@ def write_report(
             "number of its track is a cell in this frame. A click opens the picture.",
             [width],
         )
-        if pictures.frames:
+        if pictures.frames and not absent:
             film, step = movie.film(folder.path, sequence.name), pictures.step
             if not film.exists():
                 with folder.writing(film.name) as file:
