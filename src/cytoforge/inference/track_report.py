@@ -30,8 +30,8 @@ def write_report(
     """Write report.html about the sequences of a tracked movie into its folder, and a film of each, such as 01.mp4:
     `texts` says of each what was found, and `warnings` what of that is hardly so.
 
-    Frames are those of the movie that was tracked; where it has none, cells are shown alone, and there is no film. Nor is
-    there one without the package av.
+    Frames are those of the movie that was tracked; where it has none, cells are shown alone, and there is no film.
+    Nor is there one without the package av.
     """
     report = Report(
         f"Tracks of {given.name}",
