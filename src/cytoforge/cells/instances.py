@@ -348,23 +348,27 @@ def _joined(basins: Labels, depth: NDArray[np.floating[Any]], share: float) -> L
         there = (slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
         one, other = basins[here], basins[there]
         meet = (one != other) & (one > 0) & (other > 0)
-        pairs.append(np.stack([np.minimum(one, other)[meet], np.maximum(one, other)[meet]], axis=1))
+        one, other = one[meet].astype(np.int64), other[meet].astype(np.int64)
+        pairs.append(np.minimum(one, other) << 32 | np.maximum(one, other))
         passes.append(np.minimum(depth[here], depth[there])[meet])
-    between, which = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
+    between, which = np.unique(np.concatenate(pairs), return_inverse=True)
     saddles = np.zeros(len(between), depth.dtype)
-    np.maximum.at(saddles, which.ravel(), np.concatenate(passes))
-    summits = np.zeros(basins.max(initial=0) + 1, depth.dtype)
-    np.maximum.at(summits, basins, depth)
-    cell = list(range(len(summits)))
+    np.maximum.at(saddles, which, np.concatenate(passes))
+    highest = np.zeros(basins.max(initial=0) + 1, depth.dtype)
+    np.maximum.at(highest, basins, depth)
+    summits, cell = (share * highest).tolist(), list(range(len(highest)))  # lists, as there may be many
 
     def of(basin: int) -> int:
         while cell[basin] != basin:
             cell[basin] = basin = cell[cell[basin]]
         return basin
 
-    for index in np.argsort(-saddles, kind="stable"):
-        low, high = sorted(map(of, between[index].tolist()), key=summits.__getitem__)
-        if saddles[index] >= share * summits[low]:
+    order = np.argsort(-saddles, kind="stable")
+    for saddle, pair in zip(saddles[order].tolist(), between[order].tolist(), strict=True):
+        low, high = of(pair >> 32), of(pair & 0xFFFFFFFF)
+        if summits[low] > summits[high]:
+            low, high = high, low
+        if saddle >= summits[low]:
             cell[low] = high
     return np.array([of(basin) for basin in range(len(cell))], np.int32)[basins]
 
