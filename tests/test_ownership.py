@@ -455,7 +455,7 @@ def test_what_the_user_put_into_results_outlives_overwrite(
         "01_ST/SEG/man_seg000.tif",
         "07/t000.tif",
         "07_GT/TRA/man_track000.tif",
-        "01.mp4",
+        "09.mp4",
         "masks/mine.tif",
         "images/simulated0000.png",
         ".DS_Store",

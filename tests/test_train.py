@@ -671,7 +671,7 @@ def test_other_unlabelled_images_are_another_training(
     for seed in (11, 12):
         write_image(more / f"u{seed}.png", phantom(seed, (96, 96), 12)[0][None])
     flags = ["--method", "mean-teacher", "--unlabelled", str(more), "--steps", "2"]
-    monkeypatch.setattr(Run, "finish", lambda run, content: None)  # as if it had been interrupted before its end
+    monkeypatch.setattr(Run, "finish", lambda run: None)  # as if it had been interrupted before its end
     assert train(phantoms, tmp_path / "run", *flags) == 0
     (more / "u12.png").unlink()
     capsys.readouterr()

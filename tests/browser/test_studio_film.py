@@ -95,7 +95,7 @@ class Player:
         )
 
     def tracks(self, words: str) -> None:
-        self.page.get_by_text(words).wait_for()
+        self.page.get_by_text(words, exact=True).wait_for()
         self.page.wait_for_selector("text=All is saved")
 
 
