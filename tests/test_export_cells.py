@@ -233,7 +233,7 @@ def test_masks_alone_and_frames_of_a_movie(
     form: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = exported(data / "masks", form, tmp_path / "alone")
-    assert "3 masks without image: put images beside (" in capsys.readouterr().out
+    assert "3 masks without image: cells alone are written; " in capsys.readouterr().out
     assert not list(out.rglob("*.tif"))
     movie = write_movie(tmp_path / "movie", dict(enumerate(FAMILY)), FAMILY_TRACKS)
     assert (

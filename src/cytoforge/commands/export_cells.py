@@ -104,7 +104,10 @@ def _told(data: Dataset, layout: Layout, joined: int) -> list[str]:
     alone = [item.name for item in data.items if item.image is None]
     notes = []
     if alone:
-        notes.append(f"{counted(len(alone), 'mask')} without image: put images beside ({layout.images}{alone[0]} ...)")
+        notes.append(
+            f"{counted(len(alone), 'mask')} without image: cells alone are written; their images belong beside them "
+            f"({layout.images}{alone[0]} ...)"
+        )
     if joined:
         notes.append(
             f"{counted(joined, 'cell')} with holes or in pieces: YOLO has one outline a cell, so lines without width "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cytoforge.data import movie
 from cytoforge.data.film import write_film
@@ -68,7 +69,7 @@ def write_report(
             every = f", every {step}th frame" if step > 1 else ""
             report.film(
                 film.read_bytes(),
-                f"The film, {film.name} beside this page{every}; trajectories reach {TAIL} frames back.",
+                f"The film, which is {film.name}, too{every}; trajectories reach {TAIL} frames back.",
             )
         shown = pictures.shown
         report.image_grid(
@@ -149,6 +150,7 @@ def courses(tracks: Sequence[movie.Track]) -> Figure:
     length.hist(end - begin + 1, bins=np.arange(0.5, len(numbers) + step + 0.5, step).tolist(), color="#1f6fb5")
     length.set(xlabel="frames that a track lasts", ylabel="tracks")
     for axes in (count, length):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
