@@ -1,6 +1,8 @@
 """The panels of the plugin for napari, with Qt but no screen: they are driven to a result, an error and a stop."""
 
 import os
+import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import cytoforge
+from cytoforge.errors import Interrupted
 from cytoforge.napari.work import Simulated
 from cytoforge.simulation.phantom import phantom
 
@@ -21,6 +24,7 @@ with warnings.catch_warnings():
     widgets = pytest.importorskip("qtpy.QtWidgets", reason="needs the package pyqt6 and libegl1", exc_type=ImportError)
     from napari.components import ViewerModel
     from napari.utils.notifications import notification_manager
+    from qtpy.QtCore import QEvent
 
     from cytoforge.napari.panel import Panel
     from cytoforge.napari.widgets import SegmentPanel, SimulatePanel, TrackPanel, TrainPanel, models
@@ -115,6 +119,37 @@ def test_work_is_stopped_by_its_button(viewer: Any) -> None:
     panel.halt.changed.emit(True)
     assert settle(panel) == "stopped" and "cells cells" not in viewer.layers
     panel.stop()  # nothing is at work
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_panel_can_be_closed_at_work(stops: bool, viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its work stops at the next report, and neither that nor a result is shown in what is gone."""
+    faults, results = list[Any](), list[Any]()
+    monkeypatch.setattr(sys, "excepthook", lambda *fault: faults.append(fault))  # PyQt would end the process
+    closed, over = threading.Event(), threading.Event()
+
+    def work(report: Any) -> int:
+        try:
+            closed.wait(PATIENCE)
+            if stops:
+                report(0.5, "half")
+            return 1
+        finally:
+            over.set()
+
+    panel = SegmentPanel(viewer)
+    panel.begin(work, results.append)
+    job = panel.job
+    panel.native.deleteLater()
+    widgets.QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    closed.set()
+    assert over.wait(PATIENCE) and job is not None
+    with pytest.raises(Interrupted):
+        job(0.5)
+    for _ in range(50):  # signals of the thread come a moment after its work is over
+        widgets.QApplication.processEvents()
+        time.sleep(0.01)
+    assert faults == results == []
 
 
 def test_a_folder_without_a_run_is_told(viewer: Any, tmp_path: Path) -> None:
