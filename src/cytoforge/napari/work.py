@@ -14,6 +14,7 @@ from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tracker import Tracker
 from cytoforge.napari.layers import Graph, Labels, Planes, frames_of, label_planes, tracks_layer
+from cytoforge.tracking.lineage import divisions
 
 EXAMINED = 4  # planes from which the size of the cells is estimated
 Report = Callable[[float, str], None]
@@ -165,9 +166,8 @@ def track(planes: Planes | None, labels: Any, tracker: Path | str = "laptrack", 
         raise UserError(f"labels of {np.shape(labels)} do not belong to images of {planes.shape}; choose others")
     report(0.0, "loads the tracker")
     found = Tracker.load(tracker).track(_reported(frames, report), planes)
-    data, graph = tracks_layer(enumerate(found.labels), found.tracks.tolist())
-    parents = [parent for _, _, _, parent in found.tracks.tolist() if parent]
-    return Followed(found.labels, data, graph, sum(parents.count(one) > 1 for one in set(parents)))
+    rows = found.tracks.tolist()
+    return Followed(found.labels, *tracks_layer(enumerate(found.labels), rows), divisions(rows))
 
 
 def _reported(frames: Sequence[Labels], report: Report) -> Iterator[Labels]:
