@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cytoforge
-from cytoforge.errors import Interrupted
+from cytoforge.errors import Interrupted, UserError
 from cytoforge.napari.work import Simulated
 from cytoforge.simulation.phantom import phantom
 
@@ -196,7 +196,28 @@ def test_masks_are_simulated_like_the_labels(viewer: Any) -> None:
     drawn = viewer.layers["drawn"].data[0]
     expected = [cytoforge.simulate_masks(drawn, size=(64, 64), density=0.2, seed=seed)[0] for seed in (0, 1)]
     assert np.array_equal(viewer.layers["simulated"].data, np.stack(expected))
-    assert "cells in 2 masks, which cover" in said
+    cells, area = sum(len(np.unique(one)) - 1 for one in expected), np.mean(np.stack(expected) > 0)
+    assert said == f"{cells} cells in 2 masks, which cover {area:.0%}."
+
+
+@pytest.mark.parametrize(("kind", "work"), [(SimulatePanel, "simulate"), (TrackPanel, "track"), (TrainPanel, "train")])
+def test_what_is_drawn_during_work_is_left_out(
+    kind: Any, work: str, viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def seen(*arguments: Any, **how: Any) -> None:
+        given.extend(one for one in arguments if isinstance(one, np.ndarray))
+        raise UserError("enough")
+
+    monkeypatch.setattr(f"cytoforge.napari.work.{work}", seen)
+    panel, layer = kind(viewer), viewer.layers["drawn"]
+    panel.cells.value = layer
+    if work == "train":
+        panel.out.value = tmp_path
+    assert complaint(panel) == "enough"
+    (labels,) = given
+    assert np.array_equal(labels, layer.data) and not np.shares_memory(labels, layer.data)
 
 
 @pytest.mark.parametrize(("channels", "layers"), [(1, ["painted"]), (2, ["painted", "painted [1]"])])
