@@ -57,7 +57,7 @@ COMMANDS = {
     "generate movie": "generate movie {filmer} {films} --threads 1",
     "simulate masks": "simulate masks --like {cells} --count 12",
     "simulate movie": "simulate movie --size 64x64 --frames 12 --count 3",
-    "track": "track {movie} --masks GT/TRA --threads 1",
+    "track": "track {tracker} {movie} --threads 1",
     "import dataset": "import dataset {coco}",
     "import movie": "import movie {frames}",
     "export": "export {many} --format roi",
