@@ -59,6 +59,11 @@ def settle(panel: Panel) -> str:
     return str(panel.said.value)
 
 
+def close(panel: Panel) -> None:
+    panel.native.deleteLater()
+    widgets.QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
 def complaint(panel: Panel) -> str:
     """Press the button, and return the sentence that napari is given."""
     before = len(notification_manager.records)
@@ -140,8 +145,7 @@ def test_a_panel_can_be_closed_at_work(stops: bool, viewer: Any, monkeypatch: py
     panel = SegmentPanel(viewer)
     panel.begin(work, results.append)
     job = panel.job
-    panel.native.deleteLater()
-    widgets.QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    close(panel)
     closed.set()
     assert over.wait(PATIENCE) and job is not None
     with pytest.raises(Interrupted):
@@ -150,6 +154,14 @@ def test_a_panel_can_be_closed_at_work(stops: bool, viewer: Any, monkeypatch: py
         widgets.QApplication.processEvents()
         time.sleep(0.01)
     assert faults == results == []
+
+
+def test_models_are_not_offered_to_closed_panels(viewer: Any) -> None:
+    closed, panel = SegmentPanel(viewer), SegmentPanel(viewer)
+    close(closed)
+    models.append("another")
+    assert list(panel.model.known.choices) == ["base", "another"]
+    models.pop()
 
 
 def test_a_folder_without_a_run_is_told(viewer: Any, tmp_path: Path) -> None:

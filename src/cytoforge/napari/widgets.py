@@ -212,6 +212,7 @@ class _Model:
         self.known = ComboBox(choices=lambda _: list(models), value="base", label=label)
         self.folder = _folder("or run folder", "of `cytoforge train`")
         models.events.inserted.connect(self.known.reset_choices)
+        self.known.native.destroyed.connect(lambda: models.events.inserted.disconnect(self.known.reset_choices))
         self.widgets = [self.known, self.folder]
 
     @property
