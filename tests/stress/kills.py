@@ -60,7 +60,7 @@ COMMANDS = {
     "track": "track {tracker} {movie} --threads 1",
     "import dataset": "import dataset {coco}",
     "import movie": "import movie {frames}",
-    "export": "export {many} --format roi",
+    "export": "export {many} --format roi --overwrite",  # it begins anew
 }
 TIMES = re.compile(r"seconds|started|finished")
 """keys whose values are times; `finished` may also be true or false, which counts"""
