@@ -368,6 +368,16 @@ class TestWork:
         flat = work.segment(Planes.of([(stack[0], False)]), diameter=18)
         assert flat.diameter == 18 and np.array_equal(flat.labels, base.segment(stack[0], diameter=18))
 
+    def test_the_diameter_is_estimated_from_the_middles_of_four(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[Any] = []
+        monkeypatch.setattr(cytoforge.Segmenter, "estimate_diameter", lambda self, images: seen.extend(images) or 20.0)
+        planes = np.zeros((9, 64, 2100), np.uint8)
+        planes[:, :, 26:-26] = 7  # of each the middle is all bright
+        planes[:, 0, 0] = np.arange(10, 100, 10)
+        monkeypatch.setattr(cytoforge.Segmenter, "segment", lambda self, image, *given, **how: image[0] * 0)
+        assert work.segment(Planes.of([(planes, False)])).diameter == 20
+        assert [one.shape for one in seen] == [(1, 64, 2048)] * 4 and all(np.ptp(one) == 0 for one in seen)
+
     def test_work_stops_at_its_next_report(self, stack: Any) -> None:
         job = work.Job()
         job.stop()

@@ -1,6 +1,8 @@
 """The panels of the plugin for napari, with Qt but no screen: they are driven to a result, an error and a stop."""
 
 import os
+import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import cytoforge
+from cytoforge.errors import Interrupted, UserError
 from cytoforge.napari.work import Simulated
 from cytoforge.simulation.phantom import phantom
 
@@ -21,6 +24,7 @@ with warnings.catch_warnings():
     widgets = pytest.importorskip("qtpy.QtWidgets", reason="needs the package pyqt6 and libegl1", exc_type=ImportError)
     from napari.components import ViewerModel
     from napari.utils.notifications import notification_manager
+    from qtpy.QtCore import QEvent
 
     from cytoforge.napari.panel import Panel
     from cytoforge.napari.widgets import SegmentPanel, SimulatePanel, TrackPanel, TrainPanel, models
@@ -53,6 +57,11 @@ def settle(panel: Panel) -> str:
     widgets.QApplication.processEvents()
     assert panel.button.enabled and not panel.halt.enabled and not panel.bar.visible
     return str(panel.said.value)
+
+
+def close(panel: Panel) -> None:
+    panel.native.deleteLater()
+    widgets.QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def complaint(panel: Panel) -> str:
@@ -117,6 +126,44 @@ def test_work_is_stopped_by_its_button(viewer: Any) -> None:
     panel.stop()  # nothing is at work
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_panel_can_be_closed_at_work(stops: bool, viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its work stops at the next report, and neither that nor a result is shown in what is gone."""
+    faults, results = list[Any](), list[Any]()
+    monkeypatch.setattr(sys, "excepthook", lambda *fault: faults.append(fault))  # PyQt would end the process
+    closed, over = threading.Event(), threading.Event()
+
+    def work(report: Any) -> int:
+        try:
+            closed.wait(PATIENCE)
+            if stops:
+                report(0.5, "half")
+            return 1
+        finally:
+            over.set()
+
+    panel = SegmentPanel(viewer)
+    panel.begin(work, results.append)
+    job = panel.job
+    close(panel)
+    closed.set()
+    assert over.wait(PATIENCE) and job is not None
+    with pytest.raises(Interrupted):
+        job(0.5)
+    for _ in range(50):  # signals of the thread come a moment after its work is over
+        widgets.QApplication.processEvents()
+        time.sleep(0.01)
+    assert faults == results == []
+
+
+def test_models_are_not_offered_to_closed_panels(viewer: Any) -> None:
+    closed, panel = SegmentPanel(viewer), SegmentPanel(viewer)
+    close(closed)
+    models.append("another")
+    assert list(panel.model.known.choices) == ["base", "another"]
+    models.pop()
+
+
 def test_a_folder_without_a_run_is_told(viewer: Any, tmp_path: Path) -> None:
     panel = SegmentPanel(viewer)
     panel.model.folder.value = tmp_path
@@ -161,7 +208,28 @@ def test_masks_are_simulated_like_the_labels(viewer: Any) -> None:
     drawn = viewer.layers["drawn"].data[0]
     expected = [cytoforge.simulate_masks(drawn, size=(64, 64), density=0.2, seed=seed)[0] for seed in (0, 1)]
     assert np.array_equal(viewer.layers["simulated"].data, np.stack(expected))
-    assert "cells in 2 masks, which cover" in said
+    cells, area = sum(len(np.unique(one)) - 1 for one in expected), np.mean(np.stack(expected) > 0)
+    assert said == f"{cells} cells in 2 masks, which cover {area:.0%}."
+
+
+@pytest.mark.parametrize(("kind", "work"), [(SimulatePanel, "simulate"), (TrackPanel, "track"), (TrainPanel, "train")])
+def test_what_is_drawn_during_work_is_left_out(
+    kind: Any, work: str, viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def seen(*arguments: Any, **how: Any) -> None:
+        given.extend(one for one in arguments if isinstance(one, np.ndarray))
+        raise UserError("enough")
+
+    monkeypatch.setattr(f"cytoforge.napari.work.{work}", seen)
+    panel, layer = kind(viewer), viewer.layers["drawn"]
+    panel.cells.value = layer
+    if work == "train":
+        panel.out.value = tmp_path
+    assert complaint(panel) == "enough"
+    (labels,) = given
+    assert np.array_equal(labels, layer.data) and not np.shares_memory(labels, layer.data)
 
 
 @pytest.mark.parametrize(("channels", "layers"), [(1, ["painted"]), (2, ["painted", "painted [1]"])])

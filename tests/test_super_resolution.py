@@ -216,6 +216,9 @@ def test_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert film.shape == (4, 3, 30, 44) and np.abs(film - np.stack(colours)[:, :, :30].astype(float)).mean() < 6
     with pytest.raises(ValueError, match="needs a frame"):
         write_film(tmp_path / "none.mp4", [])
+    content = (tmp_path / "rgb.mp4").read_bytes()
+    (tmp_path / "brand.mp4").write_bytes(content.replace(b"iso2", b"is\xb02", 1))  # no UTF-8
+    assert np.array_equal(np.stack(list(Film(tmp_path / "brand.mp4"))), film) and b"iso2" in content
     assert main(["import", "movie", str(tmp_path / "grey.mp4"), "--out", str(tmp_path / "movie")]) == 0
     (sequence,) = movie.read_sequences(tmp_path / "movie")
     assert len(sequence.frames) == 4 and read_image(sequence.frames[0]).shape == (1, 30, 44)

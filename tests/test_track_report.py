@@ -32,6 +32,8 @@ def test_daughters_follow_their_mothers_and_large_families_come_first() -> None:
     family = [(0, 3), (4, 9), (4, 6), (7, 9), (7, 8)]
     assert spans([*LONE, *FAMILY]) == [*family, (0, 9), (5, 9), (2, 4)]
     assert spans([*LONE, *FAMILY], most=2) == [*family, (0, 9)]
+    torn = [Track(label, 2 * label, 2 * label, label - 1 if label > 20 else 0) for label in range(20, 27)]
+    assert spans([*torn, *FAMILY], most=1) == family  # gaps are no divisions
 
 
 def test_each_descent_is_one_joining_line() -> None:

@@ -8,7 +8,19 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cytoforge.data.movie import inconsistencies
-from cytoforge.tracking.lineage import Cell, Correction, Renamed, Table, Track, cut, divide, join, swap, table
+from cytoforge.tracking.lineage import (
+    Cell,
+    Correction,
+    Renamed,
+    Table,
+    Track,
+    cut,
+    divide,
+    divisions,
+    join,
+    swap,
+    table,
+)
 
 #   1: 0 1 2 ┬ 3: 3 4 5      2: 0 1 2 3 4 5      5: 0 1 . 6: 3 4
 #            └ 4: 3 4
@@ -22,6 +34,12 @@ FAMILY = table(
         Track(6, 3, 4, 5),
     ]
 )
+
+
+def test_divisions_are_mothers_of_several() -> None:
+    assert divisions(FAMILY.values()) == 1  # 6 goes on with 5 after a gap
+    assert divisions([(1, 0, 0, 0), *((label, 1, 1, 1) for label in (2, 3, 4)), (5, 3, 3, 4), (6, 3, 3, 4)]) == 2
+    assert divisions([]) == 0
 
 
 def after(found: Correction) -> dict[int, tuple[int, int, int]]:

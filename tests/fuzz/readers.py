@@ -70,22 +70,24 @@ def tried(reader: Reader, folder: Path, content: bytes) -> str:
     path = folder / reader.file
     path.write_bytes(content)
     before = names(folder.parent)
+    refused = False
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             answer = reader.read(folder)
-    except UserError as error:
-        said = str(error)
-        if "\n" in said.strip() or not (Path(reader.file).stem in said or str(folder) in said):
-            raise Fault(f"not one sentence with the file: {said:.300}") from error
-        return "refused"
     except Exception as error:
-        if explain(error) is None:
+        said, refused = str(error) if isinstance(error, UserError) else explain(error), True
+        if said is None:
             raise Fault(f"{type(error).__name__} is no sentence: {error!s:.300}") from error
-        return "refused"
+        if "not enough memory" in said:
+            raise Fault(f"{len(content)} bytes took all memory: {said:.300}") from error
+        if "\n" in said.strip() or not (path.name in said or str(folder) in said):
+            raise Fault(f"not one sentence with the file: {said:.300}") from error
     finally:
         shutil.rmtree(folder.parent / "out", ignore_errors=True)
     if names(folder.parent) != before:
         raise Fault("files were written outside of the output")
+    if refused:
+        return "refused"
     other = second(reader.other, path) if reader.other else None
     if other is not None and not agree(answer, other):
         raise Fault("a second library reads something else")
@@ -247,6 +249,13 @@ def dataset(file: str, content: bytes = b"") -> Callable[[Path], list[bytes]]:
     return write
 
 
+def checked(folder: Path) -> None:
+    """Check a dataset; an error that is found counts as a refusal."""
+    for finding in check(Check(data=folder)):
+        if finding.severity == "error":
+            raise UserError(f"{finding.file}: {finding.what}; {finding.remedy}")
+
+
 INFO = {"synthetic": True, "pixel_size": 0.5, "limits": {"images/a.png": [[0, 100]]}, "classes": {"a": 1}, "seed": 3}
 
 
@@ -348,12 +357,8 @@ READERS: dict[str, Reader] = {
         lambda folder: read_geff(folder / "tracks.geff", Calibration()),
     ),
     "napari": Reader("tracks.csv", napari, lambda folder: read_napari(folder / "tracks.csv")),
-    "dataset.json": Reader(
-        "dataset.json",
-        dataset("dataset.json", json.dumps(INFO).encode()),
-        lambda folder: check(Check(data=folder)),
-    ),
-    "mask": Reader("masks/a.png", dataset("masks/a.png"), lambda folder: check(Check(data=folder))),
+    "dataset.json": Reader("dataset.json", dataset("dataset.json", json.dumps(INFO).encode()), checked),
+    "mask": Reader("masks/a.png", dataset("masks/a.png"), checked),
     "mask to train on": Reader(
         "masks/a.png", dataset("masks/a.png"), lambda folder: Dataset.open(folder).pairs().numbered(binary=True)
     ),

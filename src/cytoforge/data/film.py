@@ -63,7 +63,7 @@ class Film:
         import av
 
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(str(self.path), metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise UserError(f"{self.path}: holds no video; give a film or a stack of frames")
                 for number, frame in enumerate(container.decode(video=0)):

@@ -7,7 +7,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.data.tracks import calibration_of
 from cytoforge.errors import UserError
-from cytoforge.inference.segmenter import Segmenter
-from cytoforge.inference.tiling import Disagreement
+from cytoforge.inference.segmenter import RowSource, Segmenter
+from cytoforge.inference.tiling import Disagreement, Floats
 from cytoforge.progress import Progress
 
 FORMAT = 1  # of segment.json
@@ -34,6 +34,7 @@ UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a k
 ROWS = ("labels", "cell", "mask")  # the files there
 EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
+One = TypeVar("One")
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,31 @@ def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None)
         return segmenter.at(images.scale)
     segmenter = segmenter.for_channels(images.channels())
     if diameter is None:
-        items = images.items
-        chosen = items[:: max(len(items) // EXAMINED, 1)][:EXAMINED]
-        diameter = segmenter.estimate_diameter([_middle(segmenter, images, item) for item in chosen])
+        diameter = estimated(segmenter, images.items, lambda item: _middle(segmenter, images, item))
     return segmenter.for_cells(diameter)
 
 
-def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> NDArray[np.float32]:
-    """Return the middle of an image (C, H, W) in [-1, 1]."""
+def estimated(segmenter: Segmenter, images: Sequence[One], middle_of: Callable[[One], Floats]) -> float:
+    """Estimate the diameter in pixels of the cells of images, from the middles of a few that are spread over all.
+
+    `middle_of` gives the middle of one of `images`, as the function `middle` does.
+    """
+    chosen = images[:: max(len(images) // EXAMINED, 1)][:EXAMINED]
+    return segmenter.estimate_diameter([middle_of(image) for image in chosen])
+
+
+def middle(segmenter: Segmenter, source: RowSource, limits: NDArray[np.float64]) -> Floats:
+    """Return the middle of an image (C, H, W) in [-1, 1], no longer than EXAMINED_SIDE pixels."""
+    (top, bottom), (left, right) = (
+        (max((n - EXAMINED_SIDE) // 2, 0), (n + EXAMINED_SIDE) // 2) for n in source.shape[1:]
+    )
+    return segmenter.normalisation.apply(source.rows(top, min(bottom, source.shape[1]))[:, :, left:right], limits)
+
+
+def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> Floats:
     with images.reader(item) as reader:
         segmenter.check_channels(image_of(item), reader.shape[0])
-        limits = images.limits_of(segmenter.normalisation.measure(reader))
-        (top, bottom), (left, right) = (
-            (max((n - EXAMINED_SIDE) // 2, 0), (n + EXAMINED_SIDE) // 2) for n in reader.shape[1:]
-        )
-        return segmenter.normalisation.apply(reader.rows(top, min(bottom, reader.shape[1]))[:, :, left:right], limits)
+        return middle(segmenter, reader, images.limits_of(segmenter.normalisation.measure(reader)))
 
 
 def segment_dataset(

@@ -68,9 +68,9 @@ def segment(image: NDArray[Any], settings: Settings, network: Network, diameter:
     """Segment an image (H, W) or (C, H, W) of any type of numbers: int32 (H, W), 0 background, cells 1..N.
 
     The whole image goes through the network at once, and so do its mirror images where model.json has several `views`.
-    `diameter` is that of the median cell in pixels, for a model that
-    knows cells of one size (`diameter` in model.json). Raises ValueError without it where it is needed, with it where
-    it is not, and for another number of channels.
+    `diameter` is that of the median cell in pixels, for a model that knows cells of one size (`diameter` in
+    model.json). Raises ValueError without it where it is needed, with it where it is not, and for another number of
+    channels.
     """
     image = image[None] if image.ndim == 2 else image
     limits = measured(image, **settings["normalisation"])

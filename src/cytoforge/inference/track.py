@@ -24,6 +24,7 @@ from cytoforge.inference.tracker import Tracker
 from cytoforge.places import BASE
 from cytoforge.progress import Progress, counted
 from cytoforge.report import PAGE
+from cytoforge.tracking.lineage import divisions
 from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
 from cytoforge.tracking.plausibility import implausible
 
@@ -227,13 +228,12 @@ def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> 
         progress((len(masks.files) + index + 1) / total, f"wrote frame {number}")
     rows = [movie.Track(label, begin + first, end + first, parent) for label, begin, end, parent in tracking.tracks]
     writer.add_tracks(masks.name, "RES", rows)
-    children = np.bincount([row.parent for row in rows if row.parent] or [0])
     return {
         "source": masks.source,
         "frames": len(masks.files),
         "cells": int(links.cells.sum()),
         "tracks": len(rows),
-        "divisions": int(np.count_nonzero(children > 1)),
+        "divisions": divisions(rows),
         "gaps": int(np.count_nonzero(links.pairs[:, 2] > links.pairs[:, 0] + 1)),
         "settings": dict(links.settings),
         "warnings": implausible(tracking.tracks, links.cells, first),

@@ -1,6 +1,5 @@
 """The page that `track` leaves for people: trails of cells over the film, tracked cells, and lineages as trees."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cytoforge.extras import lacking
 from cytoforge.inference.trails import Trails, trails
 from cytoforge.progress import tell_once
 from cytoforge.report import Panel, Report, colour_labels, id_colours, overlay, panel
+from cytoforge.tracking.lineage import divisions
 
 REPORTED_FRAMES = 4  # frames of each sequence
 TREES = 40  # lineages drawn: those with the most divisions, then the longest
@@ -190,17 +190,15 @@ def lineage_table(tracks: Sequence[movie.Track]) -> tuple[list[str], list[list[s
     """Return header and rows of a table of lineages, in the order of `lineages`; each is named by its first track."""
     rows: list[list[str | int]] = []
     for family in _families(tracks):
-        children = Counter(track.parent for track in family[1:])
-        divisions = sum(count > 1 for count in children.values())
         end = max(track.end for track in family)
         left = sum(track.end == end for track in family)
-        rows.append([str(family[0].label), family[0].begin, end, len(family), divisions, left])
+        rows.append([str(family[0].label), family[0].begin, end, len(family), divisions(family), left])
     return ["lineage", "first frame", "last frame", "tracks", "divisions", "cells at its end"], rows
 
 
 def _families(tracks: Sequence[movie.Track]) -> list[list[movie.Track]]:
-    """Return the tracks of each lineage, mothers before daughters: first the lineages with the most tracks, then the
-    longest.
+    """Return the tracks of each lineage, mothers before daughters: first the lineages with the most divisions, then
+    the longest.
     """
     children: dict[int, list[movie.Track]] = {}
     for track in tracks:
@@ -220,7 +218,7 @@ def _family(track: movie.Track, children: Mapping[int, Sequence[movie.Track]]) -
 
 
 def _weight(family: Sequence[movie.Track]) -> tuple[int, int]:
-    return len(family), max(track.end for track in family) - family[0].begin
+    return divisions(family), max(track.end for track in family) - family[0].begin
 
 
 def _caption(tracks: Sequence[movie.Track]) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells.labels import boxes
 from cytoforge.metrics.morphology import quantiles
+from cytoforge.tracking.lineage import divisions
 
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
@@ -116,7 +117,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
         diameter=diameter,
         pace=np.array(paces).reshape(-1, 2),
         cells=sum(number != numbers[-1] for _, number in places),
-        divisions=sum(len(daughters) > 1 for daughters in kin.values()),
+        divisions=divisions(tracks),
         deaths=_deaths(kin, tracks, places, numbers, diameter),
     )
 

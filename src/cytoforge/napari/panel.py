@@ -38,6 +38,7 @@ class Panel(Container[Widget]):
         self.said.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         self.button.changed.connect(self.press)
         self.halt.changed.connect(self.stop)
+        self.native.destroyed.connect(self._leave)
 
     def run(self) -> None:
         """Begin what the button is for; raises UserError where inputs are missing."""
@@ -61,14 +62,17 @@ class Panel(Container[Widget]):
         timer = QTimer(self.native)
         timer.timeout.connect(lambda: self._look(job))
         timer.start(EVERY)
-        self.native.destroyed.connect(job.stop)
 
         def returned(result: Any) -> None:
+            if self.job is not job:
+                return
             timer.stop()
             self._rest()
             done(result)
 
         def failed(error: Exception) -> None:
+            if self.job is not job:
+                return
             timer.stop()
             self._rest()
             ours = isinstance(error, UserError | Interrupted)
@@ -97,6 +101,12 @@ class Panel(Container[Widget]):
     def _look(self, job: Job) -> None:
         self.bar.value = round(100 * job.share)
         self.note.value = escape(job.note)
+
+    def _leave(self) -> None:
+        """Stop the work of a window that has been closed, and forget it: what comes of it has no place to be shown."""
+        job, self.job = self.job, None
+        if job is not None:
+            job.stop()
 
     def _rest(self) -> None:
         self.job = None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, Select, SpinBox
+from numpy.typing import NDArray
 from psygnal.containers import EventedList
 
 from cytoforge.errors import UserError
@@ -66,15 +67,13 @@ class TrainPanel(Panel):
         inputs = [*self.images.widgets, self.cells, self.minutes, self.out]
         about = (
             "Planes without labels are left out: draw all cells of an image, or none. Training starts from the base "
+            "model where that fits."
         )
-        super().__init__(napari_viewer, inputs, "Train", about + "model where that fits.")
+        super().__init__(napari_viewer, inputs, "Train", about)
 
     def run(self) -> None:
         """Train on the chosen layers."""
-        planes, labels = (
-            self.images.planes,
-            np.array(_data(_chosen(self.cells, "labels"))),
-        )  # who draws on changes it not
+        planes, labels = self.images.planes, _drawn(_chosen(self.cells, "labels"))
         out, minutes = _path(self.out), float(self.minutes.value)
         if out is None:
             raise UserError("run folder: choose an empty folder, which keeps what is learned")
@@ -110,7 +109,7 @@ class SimulatePanel(Panel):
 
     def run(self) -> None:
         """Simulate masks, and paint them if a run is given."""
-        like = None if self.cells.value is None else _data(self.cells.value)
+        like = None if self.cells.value is None else _drawn(self.cells.value)
         count, side, seed = int(self.masks.value), int(self.side.value), int(self.seed.value)
         density, generator = None if self.usual.value else float(self.density.value), _path(self.generator)
 
@@ -127,9 +126,7 @@ class SimulatePanel(Panel):
                     **({} if one else {"channel_axis": -1}),
                 )
             self.viewer.add_labels(found.labels, name="simulated")
-            coverage = np.count_nonzero(found.labels) / found.labels.size
-            cells = sum(int(np.unique(plane[plane > 0]).size) for plane in found.labels)
-            self.tell(f"{counted(cells, 'cell')} in {counted(count, 'mask')}, which cover {coverage:.0%}.")
+            self.tell(f"{counted(found.cells, 'cell')} in {counted(count, 'mask')}, which cover {found.coverage:.0%}.")
 
         self.begin(simulate, done)
 
@@ -154,7 +151,7 @@ class TrackPanel(Panel):
         if planes is None and labelled is None:
             raise UserError("labels: choose a labels layer, or images to segment")
         like = self.images.layer if labelled is None else labelled
-        labels = None if labelled is None else _data(labelled)
+        labels = None if labelled is None else _drawn(labelled)
         model, tracker = self.model.chosen, str(_path(self.trained) or self.tracker.value)
 
         def track(report: Report) -> work.Followed:
@@ -215,6 +212,7 @@ class _Model:
         self.known = ComboBox(choices=lambda _: list(models), value="base", label=label)
         self.folder = _folder("or run folder", "of `cytoforge train`")
         models.events.inserted.connect(self.known.reset_choices)
+        self.known.native.destroyed.connect(lambda: models.events.inserted.disconnect(self.known.reset_choices))
         self.widgets = [self.known, self.folder]
 
     @property
@@ -251,6 +249,11 @@ def _chosen(choice: ComboBox, what: str) -> Any:
 def _data(layer: Any) -> Any:
     """Return the array of a layer, the largest one of a pyramid."""
     return layer.data[0] if layer.multiscale else layer.data
+
+
+def _drawn(layer: Any) -> NDArray[Any]:
+    """Return a copy of the array of a labels layer: who draws on does not change what a thread works on."""
+    return np.array(_data(layer))
 
 
 def _place(layer: Any, axes: int) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from cytoforge.api import simulate_masks, train_segmenter
 from cytoforge.errors import Interrupted, UserError, explain
 from cytoforge.inference.image_generator import ImageGenerator
-from cytoforge.inference.segmenter import Segmenter
+from cytoforge.inference.segment import estimated, middle
+from cytoforge.inference.segmenter import InMemory, Segmenter
 from cytoforge.inference.tracker import Tracker
 from cytoforge.napari.layers import Graph, Labels, Planes, frames_of, label_planes, tracks_layer
+from cytoforge.tracking.lineage import divisions
 
-EXAMINED = 4  # planes from which the size of the cells is estimated
 Report = Callable[[float, str], None]
 """Called with the share done, 0 to 1, and a note; it raises Interrupted where the work is to stop"""
 
@@ -74,15 +75,18 @@ def segment(
     segmenter = Segmenter.load(run)
     places = list(np.ndindex(*planes.lead))
     if diameter is None and segmenter.diameter is not None:
-        chosen = [planes[place] for place in places[:: max(len(places) // EXAMINED, 1)][:EXAMINED]]
-        scaled = [segmenter.normalisation.apply(one, segmenter.normalisation.measure(one)) for one in chosen]
-        diameter = segmenter.for_channels(len(chosen[0])).estimate_diameter(scaled)
+        seen = segmenter.for_channels(len(planes[places[0]]))
+        diameter = estimated(seen, places, lambda place: _middle(seen, planes[place]))
     labels, cells = np.zeros(planes.shape, np.int32), 0
     for done, place in enumerate(places):
         report(done / len(places), f"plane {done + 1} of {len(places)}")
         labels[place] = segmenter.segment(planes[place], "CYX", diameter=diameter)
         cells += int(labels[place].max())
     return Segmented(labels, cells, diameter)
+
+
+def _middle(segmenter: Segmenter, image: NDArray[Any]) -> NDArray[np.float32]:
+    return middle(segmenter, InMemory(image), segmenter.normalisation.measure(image))
 
 
 def train(planes: Planes, labels: Any, out: Path, minutes: float, report: Report = quiet, **options: Any) -> Segmenter:
@@ -113,6 +117,16 @@ class Simulated:
     """(N, H, W)"""
     images: NDArray[np.uint16] | None = None
     """(N, C, H, W), if a generator was given"""
+
+    @property
+    def cells(self) -> int:
+        """How many cells all masks hold."""
+        return sum(int(np.unique(plane[plane > 0]).size) for plane in self.labels)
+
+    @property
+    def coverage(self) -> float:
+        """Share of all pixels that are cells."""
+        return np.count_nonzero(self.labels) / self.labels.size
 
 
 def simulate(
@@ -165,9 +179,8 @@ def track(planes: Planes | None, labels: Any, tracker: Path | str = "laptrack", 
         raise UserError(f"labels of {np.shape(labels)} do not belong to images of {planes.shape}; choose others")
     report(0.0, "loads the tracker")
     found = Tracker.load(tracker).track(_reported(frames, report), planes)
-    data, graph = tracks_layer(enumerate(found.labels), found.tracks.tolist())
-    parents = [parent for _, _, _, parent in found.tracks.tolist() if parent]
-    return Followed(found.labels, data, graph, sum(parents.count(one) > 1 for one in set(parents)))
+    rows = found.tracks.tolist()
+    return Followed(found.labels, *tracks_layer(enumerate(found.labels), rows), divisions(rows))
 
 
 def _reported(frames: Sequence[Labels], report: Report) -> Iterator[Labels]:

@@ -41,7 +41,7 @@ class MaskSimulation(Simulation):
     gap: int = 0
     """smallest number of background pixels between cells"""
     touching: float | None = None
-    """share of the cells that lie in groups, 0 to 1, where the layout is mixed; None: as in `like`, or 0.5"""
+    """share of the cells that touch others, 0 to 1, where the layout is mixed; None: as in `like`, or 0.5"""
     variation: float = 1.0
     """factor on how much shapes are stretched and bent, 0 to 2"""
 

@@ -82,7 +82,7 @@ def simulate_lineage(
         layout: scattered: cells keep apart; colony: they lie in packed colonies and hold together; mixed: those that
             begin in groups hold together.
         magnification: ratio of lengths in the movie to lengths in the shapes, above 0.
-        touching: share of the cells, 0 to 1, that begin in groups where the layout is mixed.
+        touching: share of the cells, 0 to 1, that touch others in the first frame where the layout is mixed.
         inset: width in pixels of a band along the edge of the frame. Cells that lie wholly in it are not labelled,
             as in movies with a field of interest.
 

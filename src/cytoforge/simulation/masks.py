@@ -184,7 +184,7 @@ def simulate_labels(
         gap: smallest number of background pixels between two cells, along rows, columns and diagonals, at least 0; at
             0 cells may touch.
         magnification: ratio of lengths in the image to lengths in the shape, above 0.
-        touching: share of the cells, 0 to 1, that lie in groups where the layout is mixed.
+        touching: share of the cells, 0 to 1, that touch others, or lie `gap` from them, where the layout is mixed.
         variation: how much shapes are stretched and bent, 0 to VARIATION; at 0 they are only turned and flipped.
 
     Returns:

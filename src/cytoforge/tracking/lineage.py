@@ -6,6 +6,7 @@ new table and the cells that got another label by it. Every cell keeps at most o
 a cell that is not seen for some frames is a new track, of which the one before the gap is the mother.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -50,6 +51,12 @@ class Correction:
 def table(tracks: Iterable[Track]) -> dict[int, Track]:
     """Return tracks by label, in ascending order."""
     return {track.label: track for track in sorted(tracks)}
+
+
+def divisions(tracks: Iterable[tuple[int, int, int, int]]) -> int:
+    """Return how many tracks have several daughters; a track with a single one is the same cell after a gap."""
+    daughters = Counter(parent for *_, parent in tracks if parent)
+    return sum(count > 1 for count in daughters.values())
 
 
 def join(tracks: Table, cell: Cell, later: Cell, *, gap: bool = False) -> Correction:

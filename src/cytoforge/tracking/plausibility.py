@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.tracking.lineage import divisions
+
 Ints = NDArray[np.integer[Any]]
 OFTEN = 0.04
 """divisions per cell and frame beyond which cells would divide at an improbable pace"""
@@ -26,19 +28,18 @@ def implausible(tracks: Ints, cells: Ints, first: int = 0) -> list[str]:
     `tracks` (N, 4) are label, first and last frame, counted from 0, and the label of the mother or 0; `cells` (T,) are
     the numbers of cells in the frames, of which the sentences call the first one `first`.
     """
-    children = np.bincount(tracks[tracks[:, 3] > 0, 3], minlength=1)
-    divisions, followed = int(np.count_nonzero(children > 1)), int(cells[:-1].sum())
+    divided, followed = divisions(tracks.tolist()), int(cells[:-1].sum())
     found = []
-    if divisions >= FEW and divisions > OFTEN * followed:
+    if divided >= FEW and divided > OFTEN * followed:
         found.append(
-            f"{divisions} divisions in {len(cells)} frames: a cell would divide every {followed / divisions:.0f} "
+            f"{divided} divisions in {len(cells)} frames: a cell would divide every {followed / divided:.0f} "
             "frames; if that is too often for such cells, their masks fall apart"
         )
     third = max(len(cells) // 3, 1)
     early, late = float(cells[:third].mean()), float(cells[-third:].mean())
-    if divisions >= FEW and late - early < GROWTH * divisions:
+    if divided >= FEW and late - early < GROWTH * divided:
         found.append(
-            f"{divisions} divisions, but {early:.0f} cells in the first third of the movie and {late:.0f} in the last; "
+            f"{divided} divisions, but {early:.0f} cells in the first third of the movie and {late:.0f} in the last; "
             "look whether they are divisions"
         )
     _, begin, end, _ = tracks.T

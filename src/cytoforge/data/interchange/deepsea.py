@@ -30,10 +30,10 @@ from cytoforge.data.interchange.annotated import (
     subfolder,
     told,
 )
-from cytoforge.data.movie import Track
 from cytoforge.data.stack import natural
 from cytoforge.data.tracks import Placed, linked, place
 from cytoforge.errors import UserError
+from cytoforge.tracking.lineage import divisions
 
 MASK = "_cell_area_masked"
 LABELS = "_cell_pos_labels.txt"
@@ -168,12 +168,6 @@ def tracked(recording: Recording) -> tuple[Placed, int]:
     )
     placed = place(spots, _masks(recording), where)
     return placed, divisions(placed.tracks)
-
-
-def divisions(tracks: tuple[Track, ...]) -> int:
-    """Return how many tracks have several daughters."""
-    parents = [track.parent for track in tracks if track.parent]
-    return sum(parents.count(parent) > 1 for parent in set(parents))
 
 
 def _masks(recording: Recording) -> Iterator[tuple[int, NDArray[np.int32]]]:
