@@ -23,9 +23,10 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
-from cytoforge.studio import answers, drafts, pictures, server, tasks, workspace
-from cytoforge.studio.drafts import Draft, Outdated, edited
+from cytoforge.studio import answers, drafts, journal, pictures, server, tasks, workspace
+from cytoforge.studio.drafts import Draft, edited
 from cytoforge.studio.guard import hosts_of, token_of
+from cytoforge.studio.journal import Outdated
 from cytoforge.studio.pictures import Channel, Pyramid, label_tile
 from cytoforge.studio.workspace import Workspace, safe_name, studio_of
 from studio_server import TOKEN, Opened, studio
@@ -188,7 +189,7 @@ def test_edits_after_one_that_the_disk_had_no_room_for_are_kept(cells: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(drafts.os, "fsync", full)
+        patched.setattr(journal.os, "fsync", full)
         with pytest.raises(UserError, match="the disk is full"):
             draft.edit({"tool": "brush", "points": [[50, 30]], "radius": 3}, draft.revision)
     assert draft.journal.read_bytes() == before and draft.cells == 1
@@ -232,10 +233,10 @@ def test_a_folder_in_the_place_of_a_journal_is_named(tmp_path: Path) -> None:
 
 
 def test_edits_are_written_to_the_mask_file_a_moment_later(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafts, "WAIT", 0.01)
+    monkeypatch.setattr(journal, "WAIT", 0.01)
     draft = Workspace(cells).draft("a1")
     draft.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, draft.revision)
-    timer = draft._timer
+    timer = draft._soon.timer
     assert timer is not None
     timer.join()
     assert np.array_equal(read_labels(draft.path), draft.labels) and not draft.journal.exists()

@@ -59,7 +59,7 @@ def film_of(movie: Path) -> Film:
     return Films(Workspace(movie)).film("01")
 
 
-def join(*cells: tuple[int, int], tool: str = "join") -> dict[str, Any]:
+def correction(*cells: tuple[int, int], tool: str = "join") -> dict[str, Any]:
     return {"tool": tool, "cells": [list(cell) for cell in cells]}
 
 
@@ -80,8 +80,8 @@ def test_the_tracks_of_a_movie_are_shown_and_written_beside_it(movie: Path) -> N
 def test_a_correction_is_on_disk_before_it_is_confirmed_and_survives_a_kill(movie: Path) -> None:
     film = film_of(movie)
     film.save()
-    film.correct(join((2, 2), tool="before"), film.revision)
-    film._timer and film._timer.cancel()  # killed before the masks are written
+    film.correct(correction((2, 2), tool="before"), film.revision)
+    film._soon.stop()  # killed before the masks are written
     again = film_of(movie)
     assert again.tracks[1].end == 3 and 3 not in again.tracks
     again.save()
@@ -102,7 +102,7 @@ def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
 ) -> None:
     film = film_of(movie)
     film.save()
-    film.correct(join((1, 0), (4, 0), tool="swap") | {"cells": [[1, 1], [4, 1]]}, film.revision)
+    film.correct(correction((1, 1), (4, 1), tool="swap"), film.revision)
     real = films_module.write_labels
 
     def killed(path: Path, labels: np.ndarray) -> None:
@@ -125,8 +125,8 @@ def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
 
 def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
     film = film_of(movie)
-    film.correct(join((2, 2), tool="before"), film.revision)
-    film.correct(join((4, 2), tool="before"), film.revision)
+    film.correct(correction((2, 2), tool="before"), film.revision)
+    film.correct(correction((4, 2), tool="before"), film.revision)
     film.save()
     journal = film.version / "corrections.jsonl"
     first, second = journal.read_bytes().splitlines(keepends=True)
@@ -134,9 +134,22 @@ def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(mov
     space = Workspace(movie)
     again = Films(space).film("01")
     assert again.corrections == 1 and again.tracks[4].end == 3
-    assert "2 lines could not be read" in space.notes[-1] and journal.read_bytes() == first
+    assert "2 lines could not be read; look at the tracks" in space.notes[-1] and journal.read_bytes() == first
     again.save()
     assert "4 0 3 0" in written(space.path)[0]
+
+
+def test_corrections_after_a_line_that_a_power_cut_left_unfinished_are_kept(movie: Path) -> None:
+    film = film_of(movie)
+    film.correct(correction((2, 2), tool="before"), film.revision)
+    journal = film.version / "corrections.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"tool": "joi')
+    again = film_of(movie)
+    again.correct(correction((4, 2), tool="before"), again.revision)
+    last = film_of(movie)
+    assert last.corrections == 2 and last.notes == []
+    for one in (film, again, last):
+        one._soon.stop()
 
 
 def test_corrections_over_http(movie: Path, opened: Callable[[Path], Opened]) -> None:

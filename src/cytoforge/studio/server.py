@@ -23,8 +23,9 @@ from cytoforge.errors import UserError
 from cytoforge.places import BASE
 from cytoforge.studio import outcomes
 from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told
-from cytoforge.studio.drafts import Draft, Outdated
+from cytoforge.studio.drafts import Draft
 from cytoforge.studio.film_server import film_routes
+from cytoforge.studio.journal import Outdated
 from cytoforge.studio.pictures import COLOURS, TILE, Channel, label_tile
 from cytoforge.studio.tasks import Tasks, findings, suggestions
 from cytoforge.studio.workspace import HIDDEN, Workspace

@@ -35,7 +35,8 @@ from cytoforge.data.pairing import BESIDE
 from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
-from cytoforge.studio.drafts import DAMAGED, Draft
+from cytoforge.studio.drafts import Draft
+from cytoforge.studio.journal import DAMAGED
 from cytoforge.studio.pictures import Pyramid
 
 BY = "cytoforge studio"
