@@ -1,13 +1,11 @@
 """The studio's server: what it keeps, whom it answers, what it refuses, and that no edit is lost."""
 
-import contextlib
 import errno
 import io
 import json
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,13 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
-from cytoforge.studio import answers, drafts, pictures, server, tasks, workspace
-from cytoforge.studio.drafts import Draft, Outdated, edited
+from cytoforge.studio import answers, drafts, journal, pictures, server, tasks, workspace
+from cytoforge.studio.drafts import Draft, edited
 from cytoforge.studio.guard import hosts_of, token_of
+from cytoforge.studio.journal import Outdated
 from cytoforge.studio.pictures import Channel, Pyramid, label_tile
 from cytoforge.studio.workspace import Workspace, safe_name, studio_of
-from studio_server import TOKEN, Opened, studio
+from studio_server import TOKEN, Opened, wait
 
 
 @pytest.fixture
@@ -39,13 +38,6 @@ def cells(tmp_path: Path) -> Path:
         write_image(folder / "images" / f"a{number}.tif", picture(squares(), number))
     write_labels(folder / "masks" / "a0.tif", squares())
     return folder
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[Path], Opened]]:
-    """Open a studio on a folder, as often as asked; all are closed at the end."""
-    with contextlib.ExitStack() as studios:
-        yield lambda source: studios.enter_context(studio(source))
 
 
 def brush(client: httpx.Client, name: str, revision: int, *points: list[float]) -> Any:
@@ -117,15 +109,6 @@ def test_annotations_of_another_program_are_named_and_brought_in(
     assert (read_labels(space.path / "masks" / "b.tif") > 0).sum() == 400
 
 
-def wait(client: httpx.Client, number: int = 1) -> dict[str, Any]:
-    """Wait until a piece of work has ended."""
-    while True:
-        job = next(job for job in client.get("/api/state").json()["jobs"] if job["number"] == number)
-        if job["state"] not in ("waiting", "running"):
-            return dict(job)
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     ("name", "safe"),
     [
@@ -188,7 +171,7 @@ def test_edits_after_one_that_the_disk_had_no_room_for_are_kept(cells: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(drafts.os, "fsync", full)
+        patched.setattr(journal.os, "fsync", full)
         with pytest.raises(UserError, match="the disk is full"):
             draft.edit({"tool": "brush", "points": [[50, 30]], "radius": 3}, draft.revision)
     assert draft.journal.read_bytes() == before and draft.cells == 1
@@ -232,10 +215,10 @@ def test_a_folder_in_the_place_of_a_journal_is_named(tmp_path: Path) -> None:
 
 
 def test_edits_are_written_to_the_mask_file_a_moment_later(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafts, "WAIT", 0.01)
+    monkeypatch.setattr(journal, "WAIT", 0.01)
     draft = Workspace(cells).draft("a1")
     draft.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, draft.revision)
-    timer = draft._timer
+    timer = draft._soon.timer
     assert timer is not None
     timer.join()
     assert np.array_equal(read_labels(draft.path), draft.labels) and not draft.journal.exists()

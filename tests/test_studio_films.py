@@ -1,11 +1,10 @@
 """Movies in the studio: their tracks, followed and given, corrections that survive, and what other commands get."""
 
-import contextlib
 import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from cytoforge.data.movie import inconsistencies, read_sequences, read_tracks
 from cytoforge.studio import films as films_module
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.workspace import Workspace
-from studio_server import Opened, studio
+from studio_server import Opened, wait
 
 # rows of pixels, a frame each: cell 1 divides into 2 and 3, and cell 4 stays
 ROWS = ("111...44", "111...44", "2.3...44", "2.33..44")
@@ -42,12 +41,6 @@ def movie(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def opened() -> Iterator[Callable[[Path], Opened]]:
-    with contextlib.ExitStack() as studios:
-        yield lambda source: studios.enter_context(studio(source))
-
-
 def written(space: Path) -> tuple[str, list[str]]:
     """The track file of the corrected movie, and the labels in the first row of each mask."""
     (sequence,) = read_sequences(space / "tracked")
@@ -59,7 +52,7 @@ def film_of(movie: Path) -> Film:
     return Films(Workspace(movie)).film("01")
 
 
-def join(*cells: tuple[int, int], tool: str = "join") -> dict[str, Any]:
+def correction(*cells: tuple[int, int], tool: str = "join") -> dict[str, Any]:
     return {"tool": tool, "cells": [list(cell) for cell in cells]}
 
 
@@ -80,8 +73,8 @@ def test_the_tracks_of_a_movie_are_shown_and_written_beside_it(movie: Path) -> N
 def test_a_correction_is_on_disk_before_it_is_confirmed_and_survives_a_kill(movie: Path) -> None:
     film = film_of(movie)
     film.save()
-    film.correct(join((2, 2), tool="before"), film.revision)
-    film._timer and film._timer.cancel()  # killed before the masks are written
+    film.correct(correction((2, 2), tool="before"), film.revision)
+    film._soon.stop()  # killed before the masks are written
     again = film_of(movie)
     assert again.tracks[1].end == 3 and 3 not in again.tracks
     again.save()
@@ -102,7 +95,7 @@ def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
 ) -> None:
     film = film_of(movie)
     film.save()
-    film.correct(join((1, 0), (4, 0), tool="swap") | {"cells": [[1, 1], [4, 1]]}, film.revision)
+    film.correct(correction((1, 1), (4, 1), tool="swap"), film.revision)
     real = films_module.write_labels
 
     def killed(path: Path, labels: np.ndarray) -> None:
@@ -125,8 +118,8 @@ def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
 
 def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
     film = film_of(movie)
-    film.correct(join((2, 2), tool="before"), film.revision)
-    film.correct(join((4, 2), tool="before"), film.revision)
+    film.correct(correction((2, 2), tool="before"), film.revision)
+    film.correct(correction((4, 2), tool="before"), film.revision)
     film.save()
     journal = film.version / "corrections.jsonl"
     first, second = journal.read_bytes().splitlines(keepends=True)
@@ -134,9 +127,22 @@ def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(mov
     space = Workspace(movie)
     again = Films(space).film("01")
     assert again.corrections == 1 and again.tracks[4].end == 3
-    assert "2 lines could not be read" in space.notes[-1] and journal.read_bytes() == first
+    assert "2 lines could not be read; look at the tracks" in space.notes[-1] and journal.read_bytes() == first
     again.save()
     assert "4 0 3 0" in written(space.path)[0]
+
+
+def test_corrections_after_a_line_that_a_power_cut_left_unfinished_are_kept(movie: Path) -> None:
+    film = film_of(movie)
+    film.correct(correction((2, 2), tool="before"), film.revision)
+    journal = film.version / "corrections.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"tool": "joi')
+    again = film_of(movie)
+    again.correct(correction((4, 2), tool="before"), again.revision)
+    last = film_of(movie)
+    assert last.corrections == 2 and last.notes == []
+    for one in (film, again, last):
+        one._soon.stop()
 
 
 def test_corrections_over_http(movie: Path, opened: Callable[[Path], Opened]) -> None:
@@ -202,16 +208,6 @@ def test_images_are_no_movie(tmp_path: Path, opened: Callable[[Path], Opened]) -
     running = opened(tmp_path / "cells")
     assert running.client.get("/api/state").json()["films"] == []
     assert not (running.space.path / "tracked").exists()
-
-
-def wait(client: httpx.Client, number: int) -> dict[str, Any]:
-    for _ in range(600):
-        job = next(job for job in client.get("/api/state").json()["jobs"] if job["number"] == number)
-        if job["state"] in ("done", "failed", "stopped"):
-            return dict(job)
-        client.get("/api/state")
-        films_module.time.sleep(0.2)
-    raise AssertionError("it does not end")
 
 
 def test_drawn_cells_are_followed_and_their_tracks_corrected_and_exported(

@@ -1,10 +1,7 @@
 """The mask of one image in work: every edit is on disk before it is confirmed, and can be taken back."""
 
 import base64
-import contextlib
 import json
-import os
-import shutil
 import threading
 import time
 import zlib
@@ -19,22 +16,15 @@ from cytoforge.cells import edits
 from cytoforge.cells.edits import Change
 from cytoforge.cells.labels import dense
 from cytoforge.cells.outlines import fill
-from cytoforge.data.files import check_readable, explained, utf8
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.errors import UserError
-from cytoforge.progress import counted
+from cytoforge.studio.journal import Outdated, Soon, append_line, put_aside, read_lines
 from cytoforge.studio.pictures import room
 
 KEPT = 2**28  # bytes of edits that can be taken back; the oldest ones are forgotten first
 LARGEST_IN_PNG = 2**16 - 1  # number of a cell
 MAX_POINTS = 20_000  # of a stroke
 MAX_RADIUS = 500  # px of a brush
-DAMAGED = ".damaged"  # ending of a journal of which lines could not be read
-WAIT = 0.8  # s without an edit after which the mask file itself is written
-
-
-class Outdated(Exception):
-    """An edit was made on a state of the mask that somebody else has changed since; nothing is changed by it."""
 
 
 class Draft:
@@ -56,7 +46,7 @@ class Draft:
         """another one at each opening, so that no page of before edits what it has not seen"""
         self._undo: list[Change] = []
         self._redo: list[Change] = []
-        self._timer: threading.Timer | None = None
+        self._soon = Soon(self.save)
         self._closed = False
         if path.exists():
             stored = read_labels(path)
@@ -68,7 +58,7 @@ class Draft:
         changes, bad = _read(journal, shape)
         for change in changes:
             change.apply(self.labels)
-        self.note = keep_damaged(journal, bad) if bad else None
+        self.note = put_aside(journal, bad, "look at the mask") if bad else None
         """one sentence on edits that could not be read"""
         if journal.exists():
             self._write()
@@ -120,9 +110,7 @@ class Draft:
     def save(self) -> None:
         """Write the mask file if edits are not in it yet, and empty the journal."""
         with self.lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._soon.stop()
             if self.journal.exists():
                 self._write()
 
@@ -170,11 +158,7 @@ class Draft:
         self._count(change.before, -1)
         self._count(change.after, 1)
         self.revision += 1
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = threading.Timer(WAIT, self.save)
-        self._timer.daemon = True
-        self._timer.start()
+        self._soon.start()
 
     def _count(self, labels: NDArray[np.int32], sign: int) -> None:
         """Add the areas of the cells of some labels to those known, or subtract them."""
@@ -235,37 +219,10 @@ def _line(change: Change) -> dict[str, Any]:
     return {"top": change.top, "left": change.left, "shape": change.after.shape, "labels": content}
 
 
-def append_line(journal: Path, line: dict[str, Any]) -> None:
-    """Add a line of JSON to a journal and synchronise it to disk; what fails leaves the journal as it was.
-
-    Raises UserError when the disk is full or the folder may not be written to.
-    """
-    record = utf8(json.dumps(line) + "\n")
-    try:
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        with journal.open("a+b", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            left = memoryview(record if file.read(1) in (b"", b"\n") else b"\n" + record)
-            try:
-                while left:
-                    left = left[file.write(left) :]
-                os.fsync(file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.truncate(size)
-                raise
-    except OSError as error:
-        raise explained(journal, error) or error from error
-
-
 def _read(journal: Path, shape: tuple[int, int]) -> tuple[list[Change], int]:
-    """Return the changes of a journal, and how many lines hold none; a last line that a kill cut off does not count."""
-    if not journal.exists():
-        return [], 0
-    check_readable(journal, "move it elsewhere")
+    """Return the changes of a journal, and how many lines hold none."""
     changes, bad = [], 0
-    for line in journal.read_bytes().split(b"\n")[:-1]:
+    for line in read_lines(journal):
         try:
             changes.append(_change(json.loads(line), shape))
         except (ValueError, LookupError, TypeError, RecursionError, zlib.error):
@@ -287,13 +244,3 @@ def _change(stored: dict[str, Any], shape: tuple[int, int]) -> Change:
     if after.min() < 0:
         raise ValueError("no cell has a negative number")
     return Change(top, left, after, after.astype(np.int32))
-
-
-def keep_damaged(journal: Path, bad: int) -> str:
-    """Keep a copy of a journal with `bad` lines that are no edits; return a sentence about it."""
-    kept = journal.with_name(journal.name + DAMAGED)
-    try:
-        shutil.copyfile(journal, kept)
-    except OSError as error:
-        raise explained(kept, error) or error from error
-    return f"{journal}: {counted(bad, 'line')} could not be read; look at the mask ({kept.name} holds all lines)"

@@ -26,7 +26,7 @@ from cytoforge.data.tracks import movie_info, open_tracked, read_calibration
 from cytoforge.data.writer import INFO
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import outline
-from cytoforge.studio.drafts import WAIT, Outdated, append_line, keep_damaged
+from cytoforge.studio.journal import Outdated, Soon, append_line, put_aside, read_lines
 from cytoforge.studio.workspace import Workspace, link, safe_name
 from cytoforge.tracking import lineage
 from cytoforge.tracking.lineage import Cell, Correction, Renamed
@@ -55,7 +55,7 @@ class Film:
         self.folder, self.results = folder / sequence.name, out / f"{sequence.name}_RES"
         self.lock = threading.RLock()
         self.notes: list[str] = []
-        self._timer: threading.Timer | None = None
+        self._soon = Soon(self.save)
         make_folder(self.folder)
         self._open()
 
@@ -80,7 +80,7 @@ class Film:
         self._repeat()
         if self._written() != self._lines:
             self._stale = set(self._masks())
-            self._later()
+            self._soon.start()
 
     @property
     def version(self) -> Path:
@@ -164,7 +164,7 @@ class Film:
             append_line(self.version / JOURNAL, line)
             self._make(line, correction)
             self.revision += 1
-            self._later()
+            self._soon.start()
 
     def _correction(self, line: dict[str, Any]) -> Correction:
         """Return what a line of the journal changes; raises ValueError where it is none, or impossible."""
@@ -204,13 +204,13 @@ class Film:
     def _repeat(self) -> None:
         """Make the corrections of the journal; from one that cannot be made on, the rest is put aside."""
         journal = self.version / JOURNAL
-        lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+        lines = read_lines(journal)
         for place, text in enumerate(lines):
             try:
                 line = json.loads(text)
                 self._make(line, self._correction(line))
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                self.notes.append(keep_damaged(journal, len(lines) - place))
+                self.notes.append(put_aside(journal, len(lines) - place, "look at the tracks"))
                 write_bytes(journal, b"".join(line + b"\n" for line in lines[:place]))
                 return
 
@@ -219,9 +219,7 @@ class Film:
     def save(self) -> None:
         """Write the masks and tracks that corrections have changed."""
         with self.lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._soon.stop()
             if self.number is None or self._written() == self._lines:
                 return
             self._table_file.unlink(missing_ok=True)
@@ -238,13 +236,6 @@ class Film:
             write_bytes(self._table_file, _text(self.tracks))
             write_json(self.version / WRITTEN, {"lines": self._lines})
             self._stale.clear()
-
-    def _later(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = threading.Timer(WAIT, self.save)
-        self._timer.daemon = True
-        self._timer.start()
 
     def _written(self) -> int | None:
         """Return with how many lines of the journal the masks and tracks for other commands were written last."""
