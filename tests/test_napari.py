@@ -1,5 +1,6 @@
 """The plugin for napari without napari: its manifest, folders as layers and back, and the work of its panels."""
 
+import itertools
 import json
 import tomllib
 import warnings
@@ -14,7 +15,7 @@ import cytoforge
 import cytoforge.napari
 from conftest import ROOT, picture, squares, write_movie
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import read_image, read_labels, write_image, write_labels
+from cytoforge.data.images import encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import Track, read_sequences, read_tracks
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.napari import reader, samples, work, writer
@@ -51,6 +52,23 @@ def opened(folder: Path) -> Layers:
     read = reader.reader_of(str(folder))
     assert read is not None
     return read(str(folder))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder by their names in it."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def full_at(count: int) -> Any:
+    """Return an encoder of labels for a disk that is full at this file."""
+    calls = itertools.count(1)
+
+    def encode(path: Path, labels: Any, mark: Any = None) -> bytes:
+        if next(calls) == count:
+            raise UserError(f"{path}: the disk is full")
+        return encode_labels(path, labels, mark)
+
+    return encode
 
 
 class TestManifest:
@@ -182,6 +200,33 @@ class TestDatasetWriter:
             writer.write_dataset(str(tmp_path / "c"), layers)
         assert (tmp_path / "c" / "masks" / "cell_1.tif").read_bytes() == before
 
+    def test_what_cannot_be_saved_leaves_the_earlier_save(
+        self, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        layers, path = opened(tiny_dataset), tmp_path / "c"
+        writer.write_dataset(str(path), layers)
+        (path / "notes.txt").write_text("mine")
+        before = contents(path)
+        for dtype in (object, complex):
+            with pytest.raises(
+                UserError, match=f"tiny: an image holds integers or numbers of up to 64 bits, not {dtype.__name__}"
+            ):
+                writer.write_dataset(str(path), [(layers[0][0].astype(dtype), *layers[0][1:]), layers[1]])
+        for target in (path, tmp_path / "new"):
+            with monkeypatch.context() as patched:
+                patched.setattr("cytoforge.data.writer.encode_labels", full_at(3))
+                with pytest.raises(UserError, match="the disk is full"):
+                    writer.write_dataset(str(target), layers)
+        assert contents(path) == before and not (tmp_path / "new").exists()
+        short = [(data[:2] + 1, {"name": "other"}, kind) for data, _, kind in layers]
+        writer.write_dataset(str(path), short)
+        files = [f"{part}/other {k:04d}.tif" for part in ("images", "masks") for k in range(2)]
+        assert sorted(contents(path)) == ["dataset.json", *files[:2], "manifest.jsonl", *files[2:], "notes.txt"]
+        writer.write_dataset(str(path), layers)  # all is listed as its own
+        assert {name: contents(path)[name] for name in before if name != "manifest.jsonl"} == {
+            name: content for name, content in before.items() if name != "manifest.jsonl"
+        }
+
     def test_one_labels_layer_belongs_to_all_channels(self, tmp_path: Path) -> None:
         layers = [(picture(squares(), seed)[0], {"name": f"c{seed}"}, "image") for seed in range(2)]
         writer.write_dataset(str(tmp_path / "d"), [*layers, (squares(), {"name": "cells: 1"}, "labels")])
@@ -301,6 +346,30 @@ class TestMovieWriter:
         writer.write_movie(str(tmp_path / "h"), film)
         with pytest.raises(UserError, match="another kind, by napari movie"):
             writer.write_dataset(str(tmp_path / "h"), film[:2])
+
+    def test_what_cannot_be_saved_leaves_the_earlier_save(
+        self, film: Layers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "i"
+        writer.write_movie(str(path), film)
+        before = contents(path)
+        many = np.arange(2 * 200 * 200, dtype=np.int32).reshape(2, 200, 200)
+        with pytest.raises(UserError, match="has 79999 cells or tracks, a movie holds 65535"):
+            writer.write_movie(str(path), [(many, {}, "labels")])
+        with monkeypatch.context() as patched:
+            patched.setattr("cytoforge.data.movie.encode_labels", full_at(3))
+            with pytest.raises(UserError, match="the disk is full"):
+                writer.write_movie(str(path), film)
+        assert contents(path) == before
+        writer.write_movie(str(path), [(film[1][0][:2], {}, "labels")])
+        assert self.rows(path) == [(4, 0, 1, 0)]
+        assert sorted(contents(path)) == [
+            "01_RES/mask000.tif",
+            "01_RES/mask001.tif",
+            "01_RES/res_track.txt",
+            "dataset.json",
+            "manifest.jsonl",
+        ]
 
     def test_other_axes_are_told(self, film: Layers, tmp_path: Path) -> None:
         film[1] = (film[1][0][0], *film[1][1:])

@@ -27,8 +27,8 @@ def write_dataset(path: str, layers: Sequence[LayerData]) -> list[str]:
 
     Every plane becomes a file. One labels layer belongs to all image layers, which are its channels; of several ones
     each belongs to the image layer at the same place among the images. Planes without any label have not been
-    annotated: their images get no mask. A folder that this function has written is replaced, if nobody has changed it.
-    Raises UserError where layers do not belong together, and as DatasetWriter.
+    annotated: their images get no mask. A folder that this function has written is replaced, if nobody has changed it,
+    once all is written. Raises UserError where layers do not belong together, and as DatasetWriter.
     """
     images, labelled = _of_type(layers, "image"), _of_type(layers, "labels")
     if len(labelled) == 1:
@@ -50,10 +50,11 @@ def write_dataset(path: str, layers: Sequence[LayerData]) -> list[str]:
             items[name] = image, mask if mask.any() else None
     if all(mask is None for _, mask in items.values()):
         raise UserError(f"{path}: the labels layers are empty; draw some cells first")
-    writer = DatasetWriter(Path(path), _info(layers, DATASET), overwrite=True, suffix=".tif", names=items)
-    for name, (image, labels) in items.items():
-        writer.add(name, image, labels)
-    writer.finish()
+    info = _info(layers, DATASET)
+    with DatasetWriter(Path(path), info, overwrite=True, whole=True, suffix=".tif", names=items).replacing() as dataset:
+        for name, (image, labels) in items.items():
+            dataset.add(name, image, labels)
+        dataset.finish()
     return [path]
 
 
@@ -63,7 +64,8 @@ def write_movie(path: str, layers: Sequence[LayerData]) -> list[str]:
     Where a Tracks layer has the ids of the labels, the labels say which cells there are and the layer which parents
     they have; otherwise each of its points gives its id to the cell in which it lies, and cells without a point are
     left out. Without tracks a cell is tracked by its id. A folder that this function has written is replaced, if
-    nobody has changed it. Raises UserError where layers do not belong together, and as MovieWriter.
+    nobody has changed it, once all is written. Raises UserError where layers do not belong together, and as
+    MovieWriter.
     """
     (data, attributes, _), images = _of_type(layers, "labels")[0], _of_type(layers, "image")
     frames = frames_of(data, str(attributes.get("name", "labels")))
@@ -73,14 +75,15 @@ def write_movie(path: str, layers: Sequence[LayerData]) -> list[str]:
         spots = spots_of(points, how.get("graph") or {}, str(how.get("name", "tracks")))
     tracks, masks = _tracked(frames, spots, Path(path))
     sources = [(SEQUENCE, source) for source in ("frames", SOURCE)]
-    writer = MovieWriter(Path(path), _info(layers, MOVIE), overwrite=True, sources=sources)
-    writer.announce(SEQUENCE, [track.label for track in tracks])
-    for number, image in enumerate(pictures or ()):
-        writer.add_frame(SEQUENCE, number, image)
-    for number, labels in enumerate(masks):
-        writer.add_masks(SEQUENCE, SOURCE, number, labels)
-    writer.add_tracks(SEQUENCE, SOURCE, tracks)
-    writer.finish()
+    info = _info(layers, MOVIE)
+    with MovieWriter(Path(path), info, overwrite=True, whole=True, sources=sources).replacing() as movie:
+        movie.announce(SEQUENCE, [track.label for track in tracks])
+        for number, image in enumerate(pictures or ()):
+            movie.add_frame(SEQUENCE, number, image)
+        for number, labels in enumerate(masks):
+            movie.add_masks(SEQUENCE, SOURCE, number, labels)
+        movie.add_tracks(SEQUENCE, SOURCE, tracks)
+        movie.finish()
     return [path]
 
 
@@ -109,6 +112,12 @@ def _of_type(layers: Sequence[LayerData], kind: str) -> list[LayerData]:
 
 def _planes(images: Sequence[LayerData], shape: tuple[int, ...]) -> Planes:
     """Return the planes of image layers; raises UserError unless labels of this shape belong to them."""
+    for data, attributes, _ in images:
+        if data.dtype.kind not in "buif" or data.dtype.itemsize > 8:
+            name = attributes.get("name", "image")
+            raise UserError(
+                f"{name}: an image holds integers or numbers of up to 64 bits, not {data.dtype}; convert it"
+            )
     planes = Planes.of([(data, bool(attributes.get("rgb"))) for data, attributes, _ in images])
     if planes.shape != shape:
         raise UserError(f"labels of {shape} do not belong to images of {planes.shape}; select layers of one shape")
