@@ -233,6 +233,18 @@ class TestDatasetWriter:
         image = read_image(tmp_path / "d" / "images" / "c0.tif")
         assert np.array_equal(image, np.stack([data for data, *_ in layers]))
 
+    def test_pyramids_are_saved_at_full_size(self, tmp_path: Path) -> None:
+        pixels, cells = picture(squares())[0], squares()
+        image = ([pixels, pixels[::2, ::2]], {"name": "a", "multiscale": True}, "image")
+        labels = ([cells, cells[::2, ::2]], {"name": "b", "multiscale": True}, "labels")
+        for k, layers in enumerate(([image, labels], [image, (cells, {"multiscale": False}, "labels")])):
+            writer.write_dataset(str(tmp_path / str(k)), layers)
+            assert np.array_equal(read_labels(tmp_path / str(k) / "masks" / "a.tif"), cells)
+            assert np.array_equal(read_image(tmp_path / str(k) / "images" / "a.tif")[0], pixels)
+        stack = ([cells[None], cells[None, ::2, ::2]], {"name": "b", "multiscale": True}, "labels")
+        writer.write_movie(str(tmp_path / "movie"), [stack])
+        assert np.array_equal(read_labels(tmp_path / "movie" / "01_RES" / "mask000.tif"), cells)
+
     def test_colours_lose_their_transparency(self, tmp_path: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 255, (64, 64, 4)).astype(np.uint8)
         writer.write_dataset(

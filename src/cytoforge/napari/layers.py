@@ -85,6 +85,11 @@ class Planes:
         return (self[place] for place in np.ndindex(*self.lead))
 
 
+def full_size(data: Any, multiscale: bool) -> Any:
+    """Return the array of a layer, the largest one of a pyramid."""
+    return data[0] if multiscale else data
+
+
 def label_planes(data: Any, name: str = "labels") -> list[Labels]:
     """Return the planes int32 (H, W) of the data of a labels layer; raises UserError, naming it, if it holds none."""
     array = np.asarray(data)

@@ -14,7 +14,17 @@ from cytoforge.data.tracks import Spots, mended, place
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import label_at
-from cytoforge.napari.layers import OWN, Labels, LayerData, Planes, frames_of, label_planes, rows_of, spots_of
+from cytoforge.napari.layers import (
+    OWN,
+    Labels,
+    LayerData,
+    Planes,
+    frames_of,
+    full_size,
+    label_planes,
+    rows_of,
+    spots_of,
+)
 from cytoforge.progress import counted
 
 DATASET, MOVIE = "napari dataset", "napari movie"
@@ -107,7 +117,12 @@ def _same_ids(frames: Sequence[Labels], spots: Spots) -> bool:
 
 
 def _of_type(layers: Sequence[LayerData], kind: str) -> list[LayerData]:
-    return [layer for layer in layers if layer[2] == kind]
+    """Return the layers of a type, pyramids by their full size."""
+    return [
+        (full_size(data, bool(attributes.get("multiscale"))), attributes, type_)
+        for data, attributes, type_ in layers
+        if type_ == kind
+    ]
 
 
 def _planes(images: Sequence[LayerData], shape: tuple[int, ...]) -> Planes:
