@@ -383,6 +383,13 @@ class TestMovieWriter:
             "manifest.jsonl",
         ]
 
+    def test_new_ids_are_told(self, film: Layers, tmp_path: Path) -> None:
+        labels = film[1][0]
+        labels[labels == 9] = 70000
+        with pytest.warns(UserWarning, match="ids reach 70000 and 16 bits hold 65535, so they become 1 to 3 in order"):
+            writer.write_movie(str(tmp_path / "j"), film[1:2])
+        assert self.rows(tmp_path / "j") == [(1, 0, 1, 0), (2, 2, 2, 0), (3, 2, 3, 0)]
+
     def test_other_axes_are_told(self, film: Layers, tmp_path: Path) -> None:
         film[1] = (film[1][0][0], *film[1][1:])
         with pytest.raises(UserError, match="cells: has 2 axes; choose labels with three"):

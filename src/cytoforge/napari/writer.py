@@ -1,6 +1,7 @@
 """Layers as folders of cytoforge: datasets, and movies in the layout of the Cell Tracking Challenge."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ def write_movie(path: str, layers: Sequence[LayerData]) -> list[str]:
     Where a Tracks layer has the ids of the labels, the labels say which cells there are and the layer which parents
     they have; otherwise each of its points gives its id to the cell in which it lies, and cells without a point are
     left out. Without tracks a cell is tracked by its id. A folder that this function has written is replaced, if
-    nobody has changed it, once all is written. Raises UserError where layers do not belong together, and as
-    MovieWriter.
+    nobody has changed it, once all is written. Warns where ids above 65535 had to change. Raises UserError where layers
+    do not belong together, and as MovieWriter.
     """
     (data, attributes, _), images = _of_type(layers, "labels")[0], _of_type(layers, "image")
     frames = frames_of(data, str(attributes.get("name", "labels")))
@@ -87,13 +88,15 @@ def write_movie(path: str, layers: Sequence[LayerData]) -> list[str]:
     sources = [(SEQUENCE, source) for source in ("frames", SOURCE)]
     info = _info(layers, MOVIE)
     with MovieWriter(Path(path), info, overwrite=True, whole=True, sources=sources).replacing() as movie:
-        movie.announce(SEQUENCE, [track.label for track in tracks])
+        note = movie.announce(SEQUENCE, [track.label for track in tracks])
         for number, image in enumerate(pictures or ()):
             movie.add_frame(SEQUENCE, number, image)
         for number, labels in enumerate(masks):
             movie.add_masks(SEQUENCE, SOURCE, number, labels)
         movie.add_tracks(SEQUENCE, SOURCE, tracks)
         movie.finish()
+    if note:
+        warnings.warn(note, stacklevel=2)  # napari shows it as a notification
     return [path]
 
 
