@@ -278,6 +278,15 @@ class TestDatasetWriter:
             writer.write_dataset(str(tmp_path / "h"), layers)
         assert not (tmp_path / "h").exists()
 
+    @pytest.mark.parametrize(
+        ("name", "file"), [("../../../evil", "-..-..-evil"), ("a/b", "a-b"), ("..", "image"), ("a (1)+", "a (1)+")]
+    )
+    def test_names_of_planes_stay_in_the_folder(self, name: str, file: str, tmp_path: Path) -> None:
+        how = {"metadata": {"cytoforge": {"names": [name]}}}
+        writer.write_dataset(str(tmp_path / "k" / "l"), [(squares(), {}, "image"), (squares(), how, "labels")])
+        expected = ["dataset.json", f"images/{file}.tif", "manifest.jsonl", f"masks/{file}.tif"]
+        assert sorted(contents(tmp_path)) == [f"k/l/{one}" for one in expected]
+
     def test_two_planes_of_one_name_are_refused(self, tmp_path: Path) -> None:
         layers = [(squares(), {"name": "a"}, "labels"), (squares(), {"name": "a"}, "labels")]
         with pytest.raises(UserError, match="two planes have the name a"):

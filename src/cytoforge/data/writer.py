@@ -134,10 +134,12 @@ class DatasetWriter(ReplacingWriter):
         self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None, mark: Mark | None = None
     ) -> None:
         """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as encode_image, encode_labels and
-        OutputFolder.writing.
+        OutputFolder.writing, and UserError for a NAME that would lead to another folder.
 
         `mark` is stored in each file.
         """
+        if not name or Path(name).name != name:
+            raise UserError(f"{self.path}: {name!r} is no name of a file; rename the image")
         for part, array in zip(PARTS, (image, labels), strict=True):
             if array is not None:
                 make_folder(self.folder.path / part)  # both folders before either file, as `done` compares them

@@ -151,12 +151,17 @@ def _own(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
 def _names(attributes: Mapping[str, Any], images: Sequence[LayerData], count: int) -> list[str]:
     """Return names for the files of the planes: those that they were read from, or else the layer's with a number."""
     for known in (attributes, *(how for _, how, _ in images)):
-        names = _own(known).get("names", ())
-        if len(names) == count:
-            return [str(name) for name in names]
+        names = [_clean(str(name), r"[/\\:\0]+") for name in _own(known).get("names", ())]
+        if len(set(names)) == count:
+            return names
     layer = images[0][1] if images else attributes
-    base = re.sub(r"[^\w. -]+", "-", str(layer.get("name", "image"))).strip(". ") or "image"
+    base = _clean(str(layer.get("name", "image")), r"[^\w. -]+")
     return [base] if count == 1 else [f"{base} {number:04d}" for number in range(count)]
+
+
+def _clean(name: str, unwanted: str) -> str:
+    """Return a name for a file, without what is `unwanted` in it, a regular expression."""
+    return re.sub(unwanted, "-", name).strip(". ") or "image"
 
 
 def _info(layers: Sequence[LayerData], by: str) -> dict[str, Any]:
