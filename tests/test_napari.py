@@ -342,6 +342,12 @@ class TestMovieWriter:
         mother = next(label for label, begin, *_ in rows if begin == 0)
         assert [parent for *_, parent in rows].count(mother) == 2
 
+    def test_tracks_that_count_from_0_keep_their_descent(self, film: Layers, tmp_path: Path) -> None:
+        film[2][0][film[2][0][:, 0] == 4, 0] = 0
+        film[2][1]["graph"] = {7: [0], 9: [0]}
+        writer.write_movie(str(tmp_path / "c"), film)
+        assert self.rows(tmp_path / "c") == [(4, 0, 1, 0), (7, 2, 2, 4), (9, 2, 3, 4)]
+
     def test_without_tracks_cells_go_by_their_ids(self, film: Layers, tmp_path: Path) -> None:
         film[1][0][1] = 0  # cell 4 ends after its first frame
         film[1][0][3][film[1][0][0] == 4] = 4  # and comes back
@@ -448,6 +454,23 @@ class TestLayers:
         ring[0, 1:8, 1:8], ring[0, 2:7, 2:7] = 5, 0
         ((label, time, y, x),) = tracks_layer(enumerate(ring), [])[0].tolist()
         assert (label, time) == (5, 0) and ring[0, int(y), int(x)] == 5
+
+    @pytest.mark.parametrize(
+        ("column", "value", "told"),
+        [
+            (0, np.nan, "row 1 has the track nan and the time 1, which must be whole numbers from 0; mend the layer"),
+            (0, -4, "row 1 has the track -4"),
+            (0, np.inf, "row 1 has the track inf"),
+            (1, 0.5, "and the time 0.5"),
+            (1, np.nan, "and the time nan"),
+            (1, -1, "and the time -1"),
+        ],
+    )
+    def test_tracks_need_whole_ids_and_times(self, column: int, value: float, told: str) -> None:
+        data = np.array([[4.0, 0, 6, 8], [4, 1, 6, 8]])
+        data[1, column] = value
+        with pytest.raises(UserError, match=f"^tracks: .*{told}"):
+            spots_of(data, {})
 
     def test_tracks_in_depth_are_told(self) -> None:
         with pytest.raises(UserError, match="give tracks of planes"):

@@ -122,11 +122,20 @@ def tracks_layer(frames: Iterable[tuple[int, Labels]], tracks: Iterable[Row]) ->
 def spots_of(data: NDArray[Any], graph: Graph, name: str = "tracks") -> Spots:
     """Return the linked positions of a Tracks layer of planes: rows track, time, y, x, and parents by track.
 
-    Raises UserError for tracks in depth, without points, that merge, or whose parents are not there.
+    Raises UserError for tracks in depth, without points, that merge, or whose parents are not there, and for ids and
+    times that are no whole numbers from 0.
     """
     data = np.asarray(data, np.float64)
     if data.ndim != 2 or data.shape[1] != 4:
         raise UserError(f"{name}: has the shape {data.shape}; give tracks of planes: track, time, y, x")
+    if (
+        wrong := ~((data[:, :2] >= 0) & (data[:, :2] == np.floor(data[:, :2])) & np.isfinite(data[:, :2])).all(1)
+    ).any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{name}: row {row} has the track {data[row, 0]:g} and the time {data[row, 1]:g}, which must be whole "
+            "numbers from 0; mend the layer"
+        )
     data = data[np.lexsort((data[:, 1], data[:, 0]))]
     track, frame = data[:, 0].astype(np.int64), data[:, 1].astype(np.int64)
     same = np.flatnonzero(track[1:] == track[:-1])

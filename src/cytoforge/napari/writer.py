@@ -111,10 +111,12 @@ def _tracked(frames: list[Labels], spots: Spots | None, path: Path) -> tuple[tup
 
 
 def _same_ids(frames: Sequence[Labels], spots: Spots) -> bool:
-    """Tell whether most points of tracks that lie on a cell lie on one with the id of the track."""
+    """Tell whether most points of tracks that lie on a cell lie on one with the id of the track, and none is 0."""
+    assert spots.track is not None  # `spots_of` knows all
+    if not spots.track.all():
+        return False
     there = [np.flatnonzero(spots.frame == time) for time in range(len(frames))]
     found = np.concatenate([label_at(labels, spots.position[k]) for labels, k in zip(frames, there, strict=True)])
-    assert spots.track is not None  # `spots_of` knows all
     own = spots.track[np.concatenate(there)]
     return bool(2 * np.count_nonzero((found == own) & (found > 0)) > np.count_nonzero(found > 0))
 
