@@ -278,14 +278,44 @@ class TestDatasetWriter:
             writer.write_dataset(str(tmp_path / "h"), layers)
         assert not (tmp_path / "h").exists()
 
-    @pytest.mark.parametrize(
-        ("name", "file"), [("../../../evil", "-..-..-evil"), ("a/b", "a-b"), ("..", "image"), ("a (1)+", "a (1)+")]
-    )
+    @pytest.mark.parametrize(("name", "file"), [("../../../evil", "-..-..-evil"), ("a/b", "a-b"), ("a (1)+", "a (1)+")])
     def test_names_of_planes_stay_in_the_folder(self, name: str, file: str, tmp_path: Path) -> None:
         how = {"metadata": {"cytoforge": {"names": [name]}}}
         writer.write_dataset(str(tmp_path / "k" / "l"), [(squares(), {}, "image"), (squares(), how, "labels")])
         expected = ["dataset.json", f"images/{file}.tif", "manifest.jsonl", f"masks/{file}.tif"]
         assert sorted(contents(tmp_path)) == [f"k/l/{one}" for one in expected]
+
+    def test_sequences_become_one_dataset(self, tiny_movie: Path, tmp_path: Path) -> None:
+        layers = [layer for layer in opened(tiny_movie) if layer[2] != "tracks"]
+        writer.write_dataset(str(tmp_path / "m"), layers)
+        names = sorted(file.stem for file in (tmp_path / "m" / "images").iterdir())
+        numbers = [str(int(name)) for name in layers[0][1]["metadata"]["cytoforge"]["names"]]
+        assert names == sorted([*numbers, *(f"movie 02 {number}" for number in numbers)])
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            None,
+            [1],
+            {"cytoforge": None},
+            {"cytoforge": [1]},
+            {"cytoforge": {"names": 3, "info": [1]}},
+            {"cytoforge": {"names": ["b", "b"], "info": {"synthetic": 3, "pixel_size": "x", "scale": 0}}},
+            {"cytoforge": {"names": "bc", "info": {"limits": [3, 2], "complete": 3, "files": 1}}},
+        ],
+    )
+    def test_metadata_of_others_is_left_alone(self, metadata: Any, tmp_path: Path) -> None:
+        labels = np.stack([squares(), squares()])
+        writer.write_dataset(str(tmp_path / "n"), [(labels, {"name": "a", "metadata": metadata}, "labels")])
+        assert [file.name for file in sorted((tmp_path / "n" / "masks").iterdir())] == ["a 0000.tif", "a 0001.tif"]
+        stored = json.loads((tmp_path / "n" / "dataset.json").read_text())
+        assert stored == {"written_by": "cytoforge", "by": "napari dataset", "complete": True}
+
+    @pytest.mark.parametrize("name", ["", ".."])
+    def test_a_plane_without_a_name_gets_that_of_its_layer(self, name: str, tmp_path: Path) -> None:
+        how = {"name": "a", "metadata": {"cytoforge": {"names": [name]}}}
+        writer.write_dataset(str(tmp_path / "n"), [(squares(), how, "labels")])
+        assert (tmp_path / "n" / "masks" / "a.tif").exists()
 
     def test_two_planes_of_one_name_are_refused(self, tmp_path: Path) -> None:
         layers = [(squares(), {"name": "a"}, "labels"), (squares(), {"name": "a"}, "labels")]

@@ -128,12 +128,12 @@ def spots_of(data: NDArray[Any], graph: Graph, name: str = "tracks") -> Spots:
     data = np.asarray(data, np.float64)
     if data.ndim != 2 or data.shape[1] != 4:
         raise UserError(f"{name}: has the shape {data.shape}; give tracks of planes: track, time, y, x")
-    if (
-        wrong := ~((data[:, :2] >= 0) & (data[:, :2] == np.floor(data[:, :2])) & np.isfinite(data[:, :2])).all(1)
-    ).any():
+    told = data[:, :2]
+    wrong = ~np.all(np.isfinite(told) & (told >= 0) & (told == np.floor(told)), axis=1)
+    if wrong.any():
         row = int(np.argmax(wrong))
         raise UserError(
-            f"{name}: row {row} has the track {data[row, 0]:g} and the time {data[row, 1]:g}, which must be whole "
+            f"{name}: row {row} has the track {told[row, 0]:g} and the time {told[row, 1]:g}, which must be whole "
             "numbers from 0; mend the layer"
         )
     data = data[np.lexsort((data[:, 1], data[:, 0]))]

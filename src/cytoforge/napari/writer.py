@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import Ints, renumbered
+from cytoforge.data.files import is_number
 from cytoforge.data.movie import MovieWriter, Track
 from cytoforge.data.tracks import Spots, mended, place
 from cytoforge.data.writer import DatasetWriter
@@ -55,7 +56,7 @@ def write_dataset(path: str, layers: Sequence[LayerData]) -> list[str]:
     for shown, (data, attributes, _) in pairs:
         masks = label_planes(data, str(attributes.get("name", "labels")))
         pictures = list(_planes(shown, tuple(data.shape))) if shown else [None] * len(masks)
-        for name, image, mask in zip(_names(attributes, shown, len(masks)), pictures, masks, strict=True):
+        for name, image, mask in zip(_names(attributes, shown, len(masks), items), pictures, masks, strict=True):
             if name in items:
                 raise UserError(f"{path}: two planes have the name {name}; rename one of the layers")
             items[name] = image, mask if mask.any() else None
@@ -144,31 +145,47 @@ def _planes(images: Sequence[LayerData], shape: tuple[int, ...]) -> Planes:
     return planes
 
 
-def _own(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what the reader told of a layer, if it comes from one."""
-    own: Mapping[str, Any] = (attributes.get("metadata") or {}).get(OWN, {})
-    return own
+def _own(attributes: Mapping[str, Any], entry: str) -> Any:
+    """Return an entry of what the reader told of a layer, None where it comes from elsewhere."""
+    metadata = attributes.get("metadata")
+    own = metadata.get(OWN) if isinstance(metadata, Mapping) else None
+    return own.get(entry) if isinstance(own, Mapping) else None
 
 
-def _names(attributes: Mapping[str, Any], images: Sequence[LayerData], count: int) -> list[str]:
-    """Return names for the files of the planes: those that they were read from, or else the layer's with a number."""
-    for known in (attributes, *(how for _, how, _ in images)):
-        names = [_clean(str(name), r"[/\\:\0]+") for name in _own(known).get("names", ())]
-        if len(set(names)) == count:
-            return names
+def _names(attributes: Mapping[str, Any], images: Sequence[LayerData], count: int, taken: Container[str]) -> list[str]:
+    """Return names for the files of the planes: those that they were read from, or else the layer's with a number.
+
+    Where another layer has `taken` one of those that they were read from, the layer's name is put before them.
+    """
     layer = images[0][1] if images else attributes
-    base = _clean(str(layer.get("name", "image")), r"[^\w. -]+")
+    base = _clean(str(layer.get("name", "image")), r"[^\w. -]+") or "image"
+    for known in (attributes, *(how for _, how, _ in images)):
+        told = _own(known, "names")
+        names = [_clean(str(name), r"[/\\:\0]+") for name in told] if isinstance(told, list | tuple) else []
+        if len(names) == len(set(names)) == count and all(names):
+            return [f"{base} {name}" for name in names] if any(name in taken for name in names) else names
     return [base] if count == 1 else [f"{base} {number:04d}" for number in range(count)]
 
 
 def _clean(name: str, unwanted: str) -> str:
-    """Return a name for a file, without what is `unwanted` in it, a regular expression."""
-    return re.sub(unwanted, "-", name).strip(". ") or "image"
+    """Return a name for a file, without what is `unwanted` in it, a regular expression; may be empty."""
+    return re.sub(unwanted, "-", name).strip(". ")
 
 
 def _info(layers: Sequence[LayerData], by: str) -> dict[str, Any]:
     """Return the dataset.json of layers: what their own said, with `by` as what wrote the folder."""
     info: dict[str, Any] = {}
     for _, attributes, _ in reversed(layers):
-        info |= _own(attributes).get("info", {})
+        told = _own(attributes, "info")
+        info |= told if isinstance(told, Mapping) else {}
+    info = {name: value for name, value in info.items() if _is_right(name, value)}
     return info | ({"synthetic": {**info["synthetic"], "by": by}} if "synthetic" in info else {"by": by})
+
+
+def _is_right(name: str, value: Any) -> bool:
+    """Tell whether dataset.json may have this entry, so that what is saved can be read."""
+    if name == "synthetic":
+        return isinstance(value, dict)
+    if name == "limits":
+        return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1]
+    return name in ("scale", "pixel_size", "frame_interval") and is_number(value) and 1e-6 <= value <= 1e6
