@@ -539,6 +539,13 @@ def test_written_dataset_opens(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "masks" / "a.tif"), LABELS)
 
 
+@pytest.mark.parametrize("name", ["../a", "a/b", "/a", ""])
+def test_no_name_leads_out_of_a_dataset(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"'{name}' is no name of a file; rename the image"):
+        DatasetWriter(tmp_path / "out").add(name, labels=LABELS)
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["dataset.json", "manifest.jsonl", "out"]
+
+
 def test_interrupted_writing_goes_on(tmp_path: Path) -> None:
     first = DatasetWriter(tmp_path, {"seed": 1, "size": (8, 8)})
     assert first.done == frozenset()

@@ -1,5 +1,6 @@
 """The plugin for napari without napari: its manifest, folders as layers and back, and the work of its panels."""
 
+import itertools
 import json
 import tomllib
 import warnings
@@ -14,7 +15,7 @@ import cytoforge
 import cytoforge.napari
 from conftest import ROOT, picture, squares, write_movie
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.images import read_image, read_labels, write_image, write_labels
+from cytoforge.data.images import encode_labels, read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import Track, read_sequences, read_tracks
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.napari import reader, samples, work, writer
@@ -51,6 +52,23 @@ def opened(folder: Path) -> Layers:
     read = reader.reader_of(str(folder))
     assert read is not None
     return read(str(folder))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder by their names in it."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def full_at(count: int) -> Any:
+    """Return an encoder of labels for a disk that is full at this file."""
+    calls = itertools.count(1)
+
+    def encode(path: Path, labels: Any, mark: Any = None) -> bytes:
+        if next(calls) == count:
+            raise UserError(f"{path}: the disk is full")
+        return encode_labels(path, labels, mark)
+
+    return encode
 
 
 class TestManifest:
@@ -182,11 +200,50 @@ class TestDatasetWriter:
             writer.write_dataset(str(tmp_path / "c"), layers)
         assert (tmp_path / "c" / "masks" / "cell_1.tif").read_bytes() == before
 
+    def test_what_cannot_be_saved_leaves_the_earlier_save(
+        self, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        layers, path = opened(tiny_dataset), tmp_path / "c"
+        writer.write_dataset(str(path), layers)
+        (path / "notes.txt").write_text("mine")
+        before = contents(path)
+        for dtype in (object, complex):
+            with pytest.raises(
+                UserError, match=f"tiny: an image holds integers or numbers of up to 64 bits, not {dtype.__name__}"
+            ):
+                writer.write_dataset(str(path), [(layers[0][0].astype(dtype), *layers[0][1:]), layers[1]])
+        for target in (path, tmp_path / "new"):
+            with monkeypatch.context() as patched:
+                patched.setattr("cytoforge.data.writer.encode_labels", full_at(3))
+                with pytest.raises(UserError, match="the disk is full"):
+                    writer.write_dataset(str(target), layers)
+        assert contents(path) == before and not (tmp_path / "new").exists()
+        short = [(data[:2] + 1, {"name": "other"}, kind) for data, _, kind in layers]
+        writer.write_dataset(str(path), short)
+        files = [f"{part}/other {k:04d}.tif" for part in ("images", "masks") for k in range(2)]
+        assert sorted(contents(path)) == ["dataset.json", *files[:2], "manifest.jsonl", *files[2:], "notes.txt"]
+        writer.write_dataset(str(path), layers)  # all is listed as its own
+        assert {name: contents(path)[name] for name in before if name != "manifest.jsonl"} == {
+            name: content for name, content in before.items() if name != "manifest.jsonl"
+        }
+
     def test_one_labels_layer_belongs_to_all_channels(self, tmp_path: Path) -> None:
         layers = [(picture(squares(), seed)[0], {"name": f"c{seed}"}, "image") for seed in range(2)]
         writer.write_dataset(str(tmp_path / "d"), [*layers, (squares(), {"name": "cells: 1"}, "labels")])
         image = read_image(tmp_path / "d" / "images" / "c0.tif")
         assert np.array_equal(image, np.stack([data for data, *_ in layers]))
+
+    def test_pyramids_are_saved_at_full_size(self, tmp_path: Path) -> None:
+        pixels, cells = picture(squares())[0], squares()
+        image = ([pixels, pixels[::2, ::2]], {"name": "a", "multiscale": True}, "image")
+        labels = ([cells, cells[::2, ::2]], {"name": "b", "multiscale": True}, "labels")
+        for k, layers in enumerate(([image, labels], [image, (cells, {"multiscale": False}, "labels")])):
+            writer.write_dataset(str(tmp_path / str(k)), layers)
+            assert np.array_equal(read_labels(tmp_path / str(k) / "masks" / "a.tif"), cells)
+            assert np.array_equal(read_image(tmp_path / str(k) / "images" / "a.tif")[0], pixels)
+        stack = ([cells[None], cells[None, ::2, ::2]], {"name": "b", "multiscale": True}, "labels")
+        writer.write_movie(str(tmp_path / "movie"), [stack])
+        assert np.array_equal(read_labels(tmp_path / "movie" / "01_RES" / "mask000.tif"), cells)
 
     def test_colours_lose_their_transparency(self, tmp_path: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 255, (64, 64, 4)).astype(np.uint8)
@@ -220,6 +277,45 @@ class TestDatasetWriter:
         with pytest.raises(UserError, match=told):
             writer.write_dataset(str(tmp_path / "h"), layers)
         assert not (tmp_path / "h").exists()
+
+    @pytest.mark.parametrize(("name", "file"), [("../../../evil", "-..-..-evil"), ("a/b", "a-b"), ("a (1)+", "a (1)+")])
+    def test_names_of_planes_stay_in_the_folder(self, name: str, file: str, tmp_path: Path) -> None:
+        how = {"metadata": {"cytoforge": {"names": [name]}}}
+        writer.write_dataset(str(tmp_path / "k" / "l"), [(squares(), {}, "image"), (squares(), how, "labels")])
+        expected = ["dataset.json", f"images/{file}.tif", "manifest.jsonl", f"masks/{file}.tif"]
+        assert sorted(contents(tmp_path)) == [f"k/l/{one}" for one in expected]
+
+    def test_sequences_become_one_dataset(self, tiny_movie: Path, tmp_path: Path) -> None:
+        layers = [layer for layer in opened(tiny_movie) if layer[2] != "tracks"]
+        writer.write_dataset(str(tmp_path / "m"), layers)
+        names = sorted(file.stem for file in (tmp_path / "m" / "images").iterdir())
+        numbers = [str(int(name)) for name in layers[0][1]["metadata"]["cytoforge"]["names"]]
+        assert names == sorted([*numbers, *(f"movie 02 {number}" for number in numbers)])
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            None,
+            [1],
+            {"cytoforge": None},
+            {"cytoforge": [1]},
+            {"cytoforge": {"names": 3, "info": [1]}},
+            {"cytoforge": {"names": ["b", "b"], "info": {"synthetic": 3, "pixel_size": "x", "scale": 0}}},
+            {"cytoforge": {"names": "bc", "info": {"limits": [3, 2], "complete": 3, "files": 1}}},
+        ],
+    )
+    def test_metadata_of_others_is_left_alone(self, metadata: Any, tmp_path: Path) -> None:
+        labels = np.stack([squares(), squares()])
+        writer.write_dataset(str(tmp_path / "n"), [(labels, {"name": "a", "metadata": metadata}, "labels")])
+        assert [file.name for file in sorted((tmp_path / "n" / "masks").iterdir())] == ["a 0000.tif", "a 0001.tif"]
+        stored = json.loads((tmp_path / "n" / "dataset.json").read_text())
+        assert stored == {"written_by": "cytoforge", "by": "napari dataset", "complete": True}
+
+    @pytest.mark.parametrize("name", ["", ".."])
+    def test_a_plane_without_a_name_gets_that_of_its_layer(self, name: str, tmp_path: Path) -> None:
+        how = {"name": "a", "metadata": {"cytoforge": {"names": [name]}}}
+        writer.write_dataset(str(tmp_path / "n"), [(squares(), how, "labels")])
+        assert (tmp_path / "n" / "masks" / "a.tif").exists()
 
     def test_two_planes_of_one_name_are_refused(self, tmp_path: Path) -> None:
         layers = [(squares(), {"name": "a"}, "labels"), (squares(), {"name": "a"}, "labels")]
@@ -276,6 +372,12 @@ class TestMovieWriter:
         mother = next(label for label, begin, *_ in rows if begin == 0)
         assert [parent for *_, parent in rows].count(mother) == 2
 
+    def test_tracks_that_count_from_0_keep_their_descent(self, film: Layers, tmp_path: Path) -> None:
+        film[2][0][film[2][0][:, 0] == 4, 0] = 0
+        film[2][1]["graph"] = {7: [0], 9: [0]}
+        writer.write_movie(str(tmp_path / "c"), film)
+        assert self.rows(tmp_path / "c") == [(4, 0, 1, 0), (7, 2, 2, 4), (9, 2, 3, 4)]
+
     def test_without_tracks_cells_go_by_their_ids(self, film: Layers, tmp_path: Path) -> None:
         film[1][0][1] = 0  # cell 4 ends after its first frame
         film[1][0][3][film[1][0][0] == 4] = 4  # and comes back
@@ -301,6 +403,37 @@ class TestMovieWriter:
         writer.write_movie(str(tmp_path / "h"), film)
         with pytest.raises(UserError, match="another kind, by napari movie"):
             writer.write_dataset(str(tmp_path / "h"), film[:2])
+
+    def test_what_cannot_be_saved_leaves_the_earlier_save(
+        self, film: Layers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "i"
+        writer.write_movie(str(path), film)
+        before = contents(path)
+        many = np.arange(2 * 200 * 200, dtype=np.int32).reshape(2, 200, 200)
+        with pytest.raises(UserError, match="has 79999 cells or tracks, a movie holds 65535"):
+            writer.write_movie(str(path), [(many, {}, "labels")])
+        with monkeypatch.context() as patched:
+            patched.setattr("cytoforge.data.movie.encode_labels", full_at(3))
+            with pytest.raises(UserError, match="the disk is full"):
+                writer.write_movie(str(path), film)
+        assert contents(path) == before
+        writer.write_movie(str(path), [(film[1][0][:2], {}, "labels")])
+        assert self.rows(path) == [(4, 0, 1, 0)]
+        assert sorted(contents(path)) == [
+            "01_RES/mask000.tif",
+            "01_RES/mask001.tif",
+            "01_RES/res_track.txt",
+            "dataset.json",
+            "manifest.jsonl",
+        ]
+
+    def test_new_ids_are_told(self, film: Layers, tmp_path: Path) -> None:
+        labels = film[1][0]
+        labels[labels == 9] = 70000
+        with pytest.warns(UserWarning, match="ids reach 70000 and 16 bits hold 65535, so they become 1 to 3 in order"):
+            writer.write_movie(str(tmp_path / "j"), film[1:2])
+        assert self.rows(tmp_path / "j") == [(1, 0, 1, 0), (2, 2, 2, 0), (3, 2, 3, 0)]
 
     def test_other_axes_are_told(self, film: Layers, tmp_path: Path) -> None:
         film[1] = (film[1][0][0], *film[1][1:])
@@ -351,6 +484,23 @@ class TestLayers:
         ring[0, 1:8, 1:8], ring[0, 2:7, 2:7] = 5, 0
         ((label, time, y, x),) = tracks_layer(enumerate(ring), [])[0].tolist()
         assert (label, time) == (5, 0) and ring[0, int(y), int(x)] == 5
+
+    @pytest.mark.parametrize(
+        ("column", "value", "told"),
+        [
+            (0, np.nan, "row 1 has the track nan and the time 1, which must be whole numbers from 0; mend the layer"),
+            (0, -4, "row 1 has the track -4"),
+            (0, np.inf, "row 1 has the track inf"),
+            (1, 0.5, "and the time 0.5"),
+            (1, np.nan, "and the time nan"),
+            (1, -1, "and the time -1"),
+        ],
+    )
+    def test_tracks_need_whole_ids_and_times(self, column: int, value: float, told: str) -> None:
+        data = np.array([[4.0, 0, 6, 8], [4, 1, 6, 8]])
+        data[1, column] = value
+        with pytest.raises(UserError, match=f"^tracks: .*{told}"):
+            spots_of(data, {})
 
     def test_tracks_in_depth_are_told(self) -> None:
         with pytest.raises(UserError, match="give tracks of planes"):

@@ -25,7 +25,7 @@ from cytoforge.data.formats import image_files
 from cytoforge.data.images import Mark, encode_image, encode_labels, read_labels
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import left_out as left_out_of
-from cytoforge.data.writer import INFO, check_target, goes_on, made_by, output_folder, read_info
+from cytoforge.data.writer import INFO, ReplacingWriter, check_target, goes_on, made_by, output_folder, read_info
 from cytoforge.errors import UserError
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.progress import counted
@@ -363,11 +363,12 @@ def some(noun: str, things: Series[Any], count: int | None = None) -> str:
     return f"{counted(count, noun)} ({names})"
 
 
-class MovieWriter:
+class MovieWriter(ReplacingWriter):
     """Writer of a movie folder, frame by frame; an interrupted run with the same content is continued.
 
     `info` is written to dataset.json, as in DatasetWriter. `overwrite` replaces only files that the same command wrote,
-    which are listed in `folder`. Raises UserError as DatasetWriter, before anything is removed.
+    which are listed in `folder`; `whole` leaves them until `replacing` has all new ones. Raises UserError as
+    DatasetWriter, before anything is removed.
     """
 
     def __init__(
@@ -376,6 +377,7 @@ class MovieWriter:
         info: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,
+        whole: bool = False,
         sources: Iterable[tuple[str, str]] = (),
         beside: Collection[str] = (),
     ) -> None:
@@ -394,6 +396,9 @@ class MovieWriter:
         wanted = {**self._info, "complete": False}
         goes = goes_on(path, former, wanted, begun=bool(sequences), overwrite=overwrite)
         self.folder.refuse_unlisted([INFO, *beside, *(name for source in sources for name in self._present(*source))])
+        if whole:
+            self.folder.refuse_foreign(self.folder.survey().changed)
+            return
         if not goes:
             self.folder.clear(self.folder.survey())
         self.folder.write_json(INFO, wanted)
@@ -461,7 +466,7 @@ class MovieWriter:
             for row in tracks
         )
         cells = self._cells.setdefault((sequence, source), {})
-        for number, mask in _numbered(file.parent, _layout(source)[2]).items():
+        for number, mask in _numbered(self.folder.path / self._name(file.parent), _layout(source)[2]).items():
             if number not in cells:
                 cells[number] = np.setdiff1d(read_labels(mask), [0])
         wrong = [problem.what for problem in inconsistencies(rows, cells) if problem.severity == "error"]

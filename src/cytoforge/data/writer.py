@@ -1,10 +1,13 @@
 """Writing a dataset folder, file by file: images/, masks/ and the dataset.json that describes them."""
 
+import contextlib
+import dataclasses
 import json
+import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +23,8 @@ from cytoforge.errors import UserError
 
 INFO = "dataset.json"
 PARTS = ("images", "masks")
+PART = ".cytoforge.part"
+"""Folder, inside of one that is being replaced, with what has been written so far"""
 WORDS = {  # entries of dataset.json that are compared as a whole, and their names in messages
     "files": "set of masks or variants",
     "source": "content of like",
@@ -30,14 +35,62 @@ WORDS = {  # entries of dataset.json that are compared as a whole, and their nam
 }
 
 
-class DatasetWriter:
+class ReplacingWriter:
+    """What the writers of datasets and movies share: the replacement of a whole folder at once."""
+
+    folder: OutputFolder
+    _info: dict[str, Any]
+
+    @contextlib.contextmanager
+    def replacing(self) -> Iterator[Self]:
+        """Replace the folder of a writer made with `whole` when the block, which writes all anew, ends without error.
+
+        Until then all is written to a hidden folder inside, and the results of an earlier run stay as they are. Raises
+        UserError, leaving these, as OutputFolder.writing, and where one of them was changed in the meantime.
+        """
+        folder = self.folder
+        there, part = folder.path.is_dir(), folder.path / PART
+        shutil.rmtree(part, ignore_errors=True)  # left by a killed run
+        self.folder = OutputFolder(part, folder.by)
+        try:
+            yield self
+            _exchange(folder, self.folder, {**self._info, "complete": False})
+        finally:
+            self.folder = folder
+            shutil.rmtree(part, ignore_errors=True)
+            if not there:
+                with contextlib.suppress(OSError):  # not empty: all went well
+                    folder.path.rmdir()
+
+
+def _exchange(folder: OutputFolder, new: OutputFolder, unfinished: Mapping[str, Any]) -> None:
+    """Move the files of `new`, a folder inside of `folder`, to it, and remove its own ones that are not replaced.
+
+    Only names are changed, which needs hardly any room. dataset.json is `unfinished` until all files are there.
+    """
+    found = folder.survey(beside=new.path.name)
+    names = sorted(new.survey().own, key=lambda name: name == INFO)
+    folder.refuse_foreign([*found.changed, *names])
+    for place in {(folder.path / name).parent for name in (*found.own, *names)}:
+        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"{place}: may not be written to; change its permissions, or choose another folder")
+    folder.write_json(INFO, unfinished)
+    (new.path / MANIFEST).unlink()  # the list of `folder` takes its room
+    for name in names:
+        with folder.writing(name) as file:
+            (new.path / name).replace(file)
+    stale = tuple(name for name in found.own if name not in names)
+    folder.clear(dataclasses.replace(found, own=stale), beside=new.path.name)
+
+
+class DatasetWriter(ReplacingWriter):
     """Writer of a dataset folder, file by file; an interrupted run with the same content is continued.
 
     `info` is written to dataset.json and describes the content (run, seed ...). `done` has the names of the items that
     an unfinished earlier run with the same `info` left; they need not be added again. `overwrite` replaces only files
-    that the same command wrote, which are listed in `folder`. Raises UserError, before anything is removed, when `path`
-    holds results of another command or of unknown origin, files that were changed since they were written, or a file of
-    the user under a name that is to be written.
+    that the same command wrote, which are listed in `folder`; `whole` leaves them until `replacing` has all new ones.
+    Raises UserError, before anything is removed, when `path` holds results of another command or of unknown origin,
+    files that were changed since they were written, or a file of the user under a name that is to be written.
     """
 
     def __init__(
@@ -46,6 +99,7 @@ class DatasetWriter:
         info: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,
+        whole: bool = False,
         suffix: str = ".png",
         names: Collection[str] = (),
         parts: Collection[str] = PARTS,
@@ -65,6 +119,9 @@ class DatasetWriter:
         goes = goes_on(path, former, {**self._info, "complete": False}, begun=any(own.values()), overwrite=overwrite)
         taken = [name for part in parts for name in files[part] if _stem(name) in {*names} and name not in own[part]]
         self.folder.refuse_unlisted([*taken, *beside, INFO])
+        if whole:
+            self.folder.refuse_foreign(self.folder.survey().changed)
+            return
         if goes:
             begun = [part for part in parts if own[part] or ((path / part).is_dir() and not files[part])]
             started = [frozenset(map(_stem, own[part])) for part in begun]
@@ -77,13 +134,15 @@ class DatasetWriter:
         self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None, mark: Mark | None = None
     ) -> None:
         """Write an image (C, H, W), labels (H, W), or both, as NAME; raises as encode_image, encode_labels and
-        OutputFolder.writing.
+        OutputFolder.writing, and UserError for a NAME that would lead to another folder.
 
         `mark` is stored in each file.
         """
+        if not name or Path(name).name != name:
+            raise UserError(f"{self.path}: {name!r} is no name of a file; rename the image")
         for part, array in zip(PARTS, (image, labels), strict=True):
             if array is not None:
-                make_folder(self.path / part)  # both folders before either file, as `done` compares them
+                make_folder(self.folder.path / part)  # both folders before either file, as `done` compares them
         if image is not None:
             self.folder.write(f"images/{name}{self.suffix}", encode_image(Path(name + self.suffix), image, mark))
         if labels is not None:

@@ -85,6 +85,11 @@ class Planes:
         return (self[place] for place in np.ndindex(*self.lead))
 
 
+def full_size(data: Any, multiscale: bool) -> Any:
+    """Return the array of a layer, the largest one of a pyramid."""
+    return data[0] if multiscale else data
+
+
 def label_planes(data: Any, name: str = "labels") -> list[Labels]:
     """Return the planes int32 (H, W) of the data of a labels layer; raises UserError, naming it, if it holds none."""
     array = np.asarray(data)
@@ -117,11 +122,20 @@ def tracks_layer(frames: Iterable[tuple[int, Labels]], tracks: Iterable[Row]) ->
 def spots_of(data: NDArray[Any], graph: Graph, name: str = "tracks") -> Spots:
     """Return the linked positions of a Tracks layer of planes: rows track, time, y, x, and parents by track.
 
-    Raises UserError for tracks in depth, without points, that merge, or whose parents are not there.
+    Raises UserError for tracks in depth, without points, that merge, or whose parents are not there, and for ids and
+    times that are no whole numbers from 0.
     """
     data = np.asarray(data, np.float64)
     if data.ndim != 2 or data.shape[1] != 4:
         raise UserError(f"{name}: has the shape {data.shape}; give tracks of planes: track, time, y, x")
+    told = data[:, :2]
+    wrong = ~np.all(np.isfinite(told) & (told >= 0) & (told == np.floor(told)), axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{name}: row {row} has the track {told[row, 0]:g} and the time {told[row, 1]:g}, which must be whole "
+            "numbers from 0; mend the layer"
+        )
     data = data[np.lexsort((data[:, 1], data[:, 0]))]
     track, frame = data[:, 0].astype(np.int64), data[:, 1].astype(np.int64)
     same = np.flatnonzero(track[1:] == track[:-1])
