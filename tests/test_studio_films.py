@@ -16,7 +16,9 @@ import pytest
 from cytoforge import cli
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import inconsistencies, read_sequences, read_tracks
+from cytoforge.errors import UserError
 from cytoforge.studio import films as films_module
+from cytoforge.studio import tracked
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.workspace import Workspace
 from studio_server import Opened, studio
@@ -103,24 +105,83 @@ def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
     film = film_of(movie)
     film.save()
     film.correct(correction((1, 1), (4, 1), tool="swap"), film.revision)
-    real = films_module.write_labels
+    real = tracked.encode_labels
 
-    def killed(path: Path, labels: np.ndarray) -> None:
-        if path.name == "mask002.tif" and path.parent.name == "01_RES":
+    def killed(path: Path, labels: np.ndarray) -> bytes:
+        if path.name == "mask002.tif":
             raise KeyboardInterrupt
-        real(path, labels)
+        return real(path, labels)
 
-    monkeypatch.setattr(films_module, "write_labels", killed)
+    monkeypatch.setattr(tracked, "encode_labels", killed)
     with pytest.raises(KeyboardInterrupt):
         film.save()
     (sequence,) = read_sequences(movie.with_name("dish-studio") / "tracked")
     assert sequence.tracks == {}
-    monkeypatch.setattr(films_module, "write_labels", real)
+    monkeypatch.setattr(tracked, "encode_labels", real)
     film_of(movie).save()
     assert written(movie.with_name("dish-studio")) == (
         "1 0 3 0\n2 2 3 4\n3 2 3 4\n4 0 1 0\n",
         ["111...44", "444...11", "2.3...11", "2.33..11"],
     )
+
+
+def kept(space: Path, changed: dict[Path, bytes]) -> list[str]:
+    """Make a correction; return what is told, if files that the user has put there or changed are as they were."""
+    for path, content in changed.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    films = Films(Workspace(space.with_name("dish")))
+    film = films.film("01")
+    film.correct(correction((4, 2), tool="before"), film.revision)
+    with contextlib.suppress(UserError):
+        film.save()
+    assert all(path.read_bytes() == content for path, content in changed.items())
+    again = film_of(space.with_name("dish"))
+    assert again.corrections == 1
+    for one in (film, again):
+        one._soon.stop()
+    return films.notes
+
+
+@pytest.mark.parametrize("name", ["mask003.tif", "res_track.txt"])
+def test_no_file_that_the_user_has_changed_is_replaced_and_the_page_is_told(name: str, movie: Path) -> None:
+    film_of(movie).save()
+    space = movie.with_name("dish-studio")
+    results = space / "tracked" / "01_RES"
+    mine, others = results / name, {path: path.read_bytes() for path in results.iterdir() if path.name != name}
+    (note,) = kept(space, {mine: b"mine"})
+    assert note.startswith(f"{mine}: is not as the studio wrote it") and note.endswith("move it away")
+    assert all(path.read_bytes() == content for path, content in others.items())
+    mine.rename(movie / name)
+    again = Films(Workspace(movie))
+    again.film("01").save()
+    assert again.notes == [] and written(space)[0] == TRACKS.replace("4 0 3 0", "4 0 1 0\n5 2 3 0")
+
+
+def test_files_of_the_user_beside_the_tracks_are_left_there(movie: Path) -> None:
+    film_of(movie).save()
+    space = movie.with_name("dish-studio")
+    results = space / "tracked" / "01_RES"
+    beside = {results / name: b"mine" for name in ("mask_notes.tif", "mask000_mine.tif", "notes.txt")}
+    assert kept(space, beside) == [] and "5 2 3 0" in written(space)[0]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_nothing_is_written_into_a_folder_of_the_user_that_is_in_the_place_of_the_tracks(
+    linked: bool, movie: Path, tmp_path: Path
+) -> None:
+    space = movie.with_name("dish-studio")
+    mine = tmp_path / "mine" if linked else space / "tracked"
+    if linked:
+        space.mkdir()
+        (space / "tracked").symlink_to(mine)
+    names = ("mask000.tif", "res_track.txt", "maskA.tif")
+    (note,) = kept(space, {mine / "01_RES" / name: b"mine" for name in names})
+    assert note.startswith(f"{space / 'tracked'}: was not made by the studio") and note.endswith("move it away")
+    assert sorted(path.name for path in mine.rglob("*") if path.is_file()) == sorted(names)
+    (space / "tracked").rename(tmp_path / "away")
+    film_of(movie).save()
+    assert "5 2 3 0" in written(space)[0] and written(space)[1][0] == ROWS[0]
 
 
 def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
@@ -250,8 +311,8 @@ def test_drawn_cells_are_followed_and_their_tracks_corrected_and_exported(
     wanted = {"tool": "before", "cells": [[3, 2]], "revision": film["revision"]}
     assert client.post("/api/films/01/corrections", json=wanted).status_code == 200
     client.get("/api/films/01/tracks.zip")
-    tracked = running.space.path / "tracked"
-    assert cli.main(["export", str(tracked), "--format", "ctc", "--out", str(tmp_path / "out")]) == 0
+    corrected = running.space.path / "tracked"
+    assert cli.main(["export", str(corrected), "--format", "ctc", "--out", str(tmp_path / "out")]) == 0
     (sequence,) = read_sequences(tmp_path / "out")
     tracks = read_tracks(next(iter(sequence.tracks.values())))
     assert [tuple(track) for track in tracks] == [(1, 0, 3, 0), (2, 0, 3, 0), (3, 2, 3, 0)]

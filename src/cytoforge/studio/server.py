@@ -61,7 +61,7 @@ class Studio:
             "painted": [path.name for path in space.painted()],
             "base": BASE.is_dir(),
             "foreign": space.foreign,
-            "notes": [*space.notes, *self.tasks.queue.notes],
+            "notes": [*space.notes, *self.tasks.queue.notes, *self.tasks.films.notes],
             "jobs": self.tasks.queue.jobs(),
             "films": self.tasks.films.listed(),
         }
