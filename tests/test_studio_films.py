@@ -184,6 +184,66 @@ def test_nothing_is_written_into_a_folder_of_the_user_that_is_in_the_place_of_th
     assert "5 2 3 0" in written(space)[0] and written(space)[1][0] == ROWS[0]
 
 
+@pytest.mark.parametrize("lost", ["mask001.tif", "res_track.txt", "", ".."])
+def test_what_is_missing_of_the_tracks_is_written_again(lost: str, movie: Path) -> None:
+    film = film_of(movie)
+    film.save()
+    space = movie.with_name("dish-studio")
+    path = space / "tracked" / "01_RES" / lost
+    shutil.rmtree(path.resolve()) if path.is_dir() else path.unlink()
+    film.save()
+    assert written(space) == (TRACKS, list(ROWS)) and len(read_sequences(space / "tracked")[0].frames) == len(ROWS)
+    path = space / "tracked" / "01_RES" / lost
+    shutil.rmtree(path.resolve()) if path.is_dir() else path.unlink()
+    film_of(movie).save()
+    assert written(space) == (TRACKS, list(ROWS))
+
+
+def test_tracks_of_a_journal_that_was_cut_and_went_on_are_written(movie: Path) -> None:
+    film = film_of(movie)
+    for cell in ((2, 2), (4, 2), (4, 1)):
+        film.correct(correction(cell, tool="before"), film.revision)
+    film.save()
+    journal = film.version / "corrections.jsonl"
+    first, _, third = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(first + b"{nonsense}\n" + third)
+    again = film_of(movie)
+    again.correct({"tool": "undo"}, again.revision)
+    again.correct({"tool": "redo"}, again.revision)
+    again._soon.stop()
+    film_of(movie).save()
+    assert written(movie.with_name("dish-studio"))[0] == "1 0 3 0\n2 2 3 0\n4 0 3 0\n"
+
+
+def test_frames_that_are_relative_links_are_followed(movie: Path) -> None:
+    (movie.parent / "raw").mkdir()
+    for frame in sorted((movie / "01").iterdir()):
+        frame.rename(movie.parent / "raw" / frame.name)
+        frame.symlink_to(f"../../raw/{frame.name}")
+    space = Workspace(movie)
+    films = Films(space)
+    files = [space.path / "images" / "01_t000.tif", *films.sequences["01"].frames.values()]
+    assert space.notes == [] and not any(file.is_symlink() for file in files)
+    assert space.pyramid("01_t000").shape == (1, 32, 64)
+
+
+def test_a_link_of_the_user_to_nothing_is_not_written_through(movie: Path, tmp_path: Path) -> None:
+    (tmp_path / "dish-studio" / "images").mkdir(parents=True)
+    (tmp_path / "dish-studio" / "images" / "01_t000.tif").symlink_to(tmp_path / "nothing.tif")
+    Workspace(movie)
+    assert not (tmp_path / "nothing.tif").exists()
+
+
+def test_frames_that_were_renamed_in_the_movie_are_known_by_their_numbers(movie: Path) -> None:
+    film_of(movie).save()
+    for frame in sorted((movie / "01").iterdir()):
+        frame.rename(frame.with_name(frame.name.replace("t", "t0", 1)))
+    film = film_of(movie)
+    film.correct(correction((4, 2), tool="before"), film.revision)
+    film.save()
+    assert list(film.frames) == [0, 1, 2, 3] and "5 2 3 0" in written(movie.with_name("dish-studio"))[0]
+
+
 def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
     film = film_of(movie)
     film.correct(correction((2, 2), tool="before"), film.revision)
