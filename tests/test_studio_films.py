@@ -17,8 +17,8 @@ from cytoforge import cli
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import inconsistencies, read_sequences, read_tracks
 from cytoforge.errors import UserError
+from cytoforge.studio import drafts, journal, tracked
 from cytoforge.studio import films as films_module
-from cytoforge.studio import tracked
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.workspace import Workspace
 from studio_server import Opened, studio
@@ -204,9 +204,9 @@ def test_tracks_of_a_journal_that_was_cut_and_went_on_are_written(movie: Path) -
     for cell in ((2, 2), (4, 2), (4, 1)):
         film.correct(correction(cell, tool="before"), film.revision)
     film.save()
-    journal = film.version / "corrections.jsonl"
-    first, _, third = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(first + b"{nonsense}\n" + third)
+    lines = film.version / "corrections.jsonl"
+    first, _, third = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(first + b"{nonsense}\n" + third)
     again = film_of(movie)
     again.correct({"tool": "undo"}, again.revision)
     again.correct({"tool": "redo"}, again.revision)
@@ -244,18 +244,72 @@ def test_frames_that_were_renamed_in_the_movie_are_known_by_their_numbers(movie:
     assert list(film.frames) == [0, 1, 2, 3] and "5 2 3 0" in written(movie.with_name("dish-studio"))[0]
 
 
+def full(path: Path, labels: np.ndarray) -> bytes:
+    raise UserError(f"{path}: the disk is full; make room or write to another disk")
+
+
+def notes_until(client: httpx.Client, wanted: bool) -> list[str]:
+    """The notes of the page, as soon as there are some, or none any more."""
+    for _ in range(100):
+        notes: list[str] = client.get("/api/state").json()["notes"]
+        if bool(notes) == wanted:
+            break
+        films_module.time.sleep(0.1)
+    return notes
+
+
+@pytest.mark.parametrize("part", ["tracks", "mask"])
+def test_what_cannot_be_written_is_told_and_tried_again(
+    part: str, movie: Path, opened: Callable[[Path], Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "AGAIN", 0.3)
+    running = opened(movie)
+    with monkeypatch.context() as patched:
+        patched.setattr(tracked, "encode_labels", full)
+        patched.setattr(drafts, "write_labels", full)
+        if part == "tracks":
+            running.client.get("/api/films/01")
+        else:
+            draft = running.space.draft("01_t000")
+            draft.replace(labels_of("55......"))
+        (note,) = notes_until(running.client, True)
+        assert "the disk is full" in note
+    assert notes_until(running.client, False) == []
+    if part == "tracks":
+        assert written(running.space.path) == (TRACKS, list(ROWS))
+    else:
+        assert 5 in read_labels(draft.path) and not draft.journal.exists()
+
+
+def test_what_cannot_be_written_at_the_end_keeps_nothing_else_from_it(
+    movie: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with studio(movie) as running:
+        running.client.get("/api/films/01")
+        draft = running.space.draft("01_t000")
+        draft.replace(labels_of("55......"))
+        monkeypatch.setattr(drafts, "write_labels", full)
+    said = capfd.readouterr().err
+    assert "the disk is full" in said and "written at the next opening" in said and "Traceback" not in said
+    assert written(running.space.path) == (TRACKS, list(ROWS)) and draft.journal.exists()
+    with pytest.raises(UserError, match="the disk is full"):
+        draft.close()
+    monkeypatch.undo()
+    assert 5 in Workspace(movie).draft("01_t000").labels
+
+
 def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
     film = film_of(movie)
     film.correct(correction((2, 2), tool="before"), film.revision)
     film.correct(correction((4, 2), tool="before"), film.revision)
     film.save()
-    journal = film.version / "corrections.jsonl"
-    first, second = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(first + b"{nonsense}\n" + second)
+    lines = film.version / "corrections.jsonl"
+    first, second = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(first + b"{nonsense}\n" + second)
     space = Workspace(movie)
     again = Films(space).film("01")
     assert again.corrections == 1 and again.tracks[4].end == 3
-    assert "2 lines could not be read; look at the tracks" in space.notes[-1] and journal.read_bytes() == first
+    assert "2 lines could not be read; look at the tracks" in space.notes[-1] and lines.read_bytes() == first
     again.save()
     assert "4 0 3 0" in written(space.path)[0]
 
@@ -263,8 +317,8 @@ def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(mov
 def test_corrections_after_a_line_that_a_power_cut_left_unfinished_are_kept(movie: Path) -> None:
     film = film_of(movie)
     film.correct(correction((2, 2), tool="before"), film.revision)
-    journal = film.version / "corrections.jsonl"
-    journal.write_bytes(journal.read_bytes() + b'{"tool": "joi')
+    lines = film.version / "corrections.jsonl"
+    lines.write_bytes(lines.read_bytes() + b'{"tool": "joi')
     again = film_of(movie)
     again.correct(correction((4, 2), tool="before"), again.revision)
     last = film_of(movie)

@@ -36,7 +36,7 @@ from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 from cytoforge.studio.drafts import Draft
-from cytoforge.studio.journal import DAMAGED
+from cytoforge.studio.journal import DAMAGED, call_all
 from cytoforge.studio.pictures import Pyramid
 
 BY = "cytoforge studio"
@@ -297,10 +297,13 @@ class Workspace:
         return file.exists() and file.read_text() == _hash(read_labels(mask))
 
     def save(self) -> None:
-        """Write all drafts."""
+        """Write all drafts; raises UserError, after all others are written, where one cannot be."""
         with self._lock:
-            for draft in self._drafts.values():
-                draft.save()
+            call_all([draft.save for draft in self._drafts.values()])
+
+    def troubles(self) -> list[str]:
+        """Return what could not be written, one sentence each, until it is."""
+        return [draft.trouble for draft in list(self._drafts.values()) if draft.trouble]
 
     def done(self) -> list[str]:
         """Return the names of the images whose masks are finished."""
