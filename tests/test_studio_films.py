@@ -298,6 +298,66 @@ def test_what_cannot_be_written_at_the_end_keeps_nothing_else_from_it(
     assert 5 in Workspace(movie).draft("01_t000").labels
 
 
+def test_what_was_mended_in_the_tracks_of_a_movie_is_told(movie: Path) -> None:
+    (movie / "01_GT" / "TRA" / "man_track.txt").write_text("1 0 9 0\n2 2 3 8\n4 0 2 0\n")
+    space = Workspace(movie)
+    Films(space).film("01").save()
+    assert space.notes and all("man_track.txt: mended: " in note for note in space.notes)
+    assert any("in the masks without a track" in note for note in space.notes)
+
+
+def test_tracks_that_have_changed_in_the_movie_since_are_told(movie: Path) -> None:
+    film_of(movie).save()
+    space = Workspace(movie)
+    Films(space).film("01").save()
+    assert space.notes == []
+    (movie / "01_GT" / "TRA" / "man_track.txt").write_text(TRACKS.replace(" 1\n", " 0\n"))
+    space = Workspace(movie)
+    film = Films(space).film("01")
+    film.save()
+    (note,) = space.notes
+    assert "have changed since they were taken" in note and f"move {film.folder} away" in note
+    shutil.rmtree(film.folder)
+    film_of(movie).save()
+    assert written(space.path)[0] == "1 0 1 0\n2 2 3 0\n3 2 3 0\n4 0 3 0\n"
+
+
+def test_the_tracks_that_were_taken_last_are_shown(movie: Path) -> None:
+    (given,) = read_sequences(movie)
+    film = film_of(movie)
+    for number in (7, 5):
+        film.take(given, number)
+        film.save()
+        assert film.number == number == film_of(movie).number
+
+
+@pytest.mark.parametrize(
+    "file", ["0000/places.json", "0000/source.json", "0000/mask000 copy.tif", "written.json", "shown.json"]
+)
+@pytest.mark.parametrize("content", [None, b"x", b'{"number": [1], "lines": 0}'])
+def test_strange_files_of_a_film_are_made_anew_or_left(file: str, content: bytes | None, movie: Path) -> None:
+    film = film_of(movie)
+    film.save()
+    places = film.places().read_text()
+    path = film.folder / file
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+    film = film_of(movie)
+    film.correct(correction((4, 2), tool="before"), film.revision)
+    film.save()
+    assert "5 2 3 0" in written(movie.with_name("dish-studio"))[0]
+    assert film.places().read_text() == places
+
+
+def test_a_mask_that_a_film_has_lost_is_named(movie: Path) -> None:
+    film = film_of(movie)
+    film.save()
+    (film.version / "mask001.tif").unlink()
+    with pytest.raises(UserError, match="has no mask of frame 1 any more; restore it, or move"):
+        film_of(movie)
+
+
 def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
     film = film_of(movie)
     film.correct(correction((2, 2), tool="before"), film.revision)

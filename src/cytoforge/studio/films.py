@@ -3,10 +3,12 @@
 .studio/films/01/0007/   mask000.tif ...     the cells as they were followed, with the labels of their tracks then
                          tracks.txt          these tracks
                          places.json         the middle of each cell
+                         source.json         the sum of the files that they were taken from
                          corrections.jsonl   what was corrected since, one line each, undone corrections too
-.studio/films/01/        written.json        up to which correction the movie folder `tracked` has these tracks
+.studio/films/01/        shown.json          which one of 0007, the number of a piece of work that followed, is shown
+                         written.json        up to which correction the movie folder `tracked` has these tracks
 tracked/                 01/  01_RES/        a movie folder with the corrected tracks, for all other commands
-The newest one of 0007, which has its number from the piece of work that followed the cells, is what is shown.
+The one that was taken last is shown.
 """
 
 import contextlib
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import boxes, dense, renumbered
-from cytoforge.data.files import make_folder, read_json, utf8, write_bytes, write_json
+from cytoforge.data.files import check_readable, digest, make_folder, read_json, utf8, write_bytes, write_json
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.data.movie import Sequence, Track, is_movie, read_sequences, read_tracks
 from cytoforge.data.tracks import open_tracked
@@ -38,7 +40,8 @@ from cytoforge.tracking import lineage
 from cytoforge.tracking.lineage import Cell, Correction, Renamed
 
 TRACKED = "tracked"
-TABLE, PLACES, JOURNAL, WRITTEN = "tracks.txt", "places.json", "corrections.jsonl", "written.json"
+TABLE, PLACES, SOURCE, JOURNAL = "tracks.txt", "places.json", "source.json", "corrections.jsonl"
+SHOWN, WRITTEN = "shown.json", "written.json"
 MASK = re.compile(r"mask\d{3,}\.tif")
 GIVEN = 0  # number of the tracks that a movie had when it was opened
 
@@ -67,7 +70,7 @@ class Film:
         self._open()
 
     def _open(self) -> None:
-        """Read the newest tracks and repeat their corrections."""
+        """Read the tracks that were taken last and repeat their corrections."""
         self.revision = time.time_ns() // 10**6
         """another one at each opening, so that no page of before corrects what it has not seen"""
         self.tracks: dict[int, Track] = {}
@@ -77,9 +80,11 @@ class Film:
         self._journal = hashlib.sha256()  # of the corrections that are done
         self._stale: set[int] = set()
         numbers = [int(path.parent.name) for path in self.folder.glob(f"*/{TABLE}") if path.parent.name.isdecimal()]
-        self.number = max(numbers, default=None)
+        shown = (_stored(self.folder / SHOWN) or {}).get("number")
+        self.number = shown if shown in numbers else max(numbers, default=None)
         if self.number is None:
             return
+        self._check_files()
         self.tracks = lineage.table(read_tracks(self.version / TABLE))
         for track in self.tracks.values():
             for frame in range(track.begin, track.end + 1):
@@ -88,6 +93,19 @@ class Film:
         if self._written() != self._state:
             self._stale = set(self._masks())
         self._soon.start()
+
+    def _check_files(self) -> None:
+        """Make the places of the cells anew where they cannot be read; raises UserError where a mask is missing."""
+        masks = self._masks()
+        places = _stored(self.places())
+        if masks and not (places and all(frame.isdecimal() for frame in places)):
+            found = {frame: _middles(read_labels(mask)) for frame, mask in masks.items()}
+            write_bytes(self.places(), utf8(json.dumps(found)))
+        elif lacking := sorted(set(places or "0") - {str(frame) for frame in masks}):
+            raise UserError(
+                f"{self.version}: has no mask of frame {lacking[0]} any more; restore it, or move {self.folder} away "
+                "and follow the cells anew"
+            )
 
     @property
     def version(self) -> Path:
@@ -140,14 +158,16 @@ class Film:
         """Return the files of masks and tracks that `save` writes; raises KeyError when there are no tracks."""
         return [*(self.results / path.name for path in self._masks().values()), self._table_file]
 
-    def take(self, sequence: Sequence, number: int) -> None:
+    def take(self, sequence: Sequence, number: int) -> tuple[str, ...]:
         """Show the tracks of another folder from now on; they are known as `number`, and taken only once.
 
-        Raises UserError as `open_tracked`.
+        Returns what was mended in them. Raises UserError as `open_tracked`.
         """
         folder = self.folder / f"{number:04d}"
+        notes: tuple[str, ...] = ()
         if not (folder / TABLE).exists():
             followed = open_tracked(sequence)
+            notes = followed.notes
             places = {}
             for frame in followed.numbers:
                 labels = sequence.read_tracked(frame)
@@ -155,9 +175,17 @@ class Film:
                 write_labels(folder / f"mask{frame:03d}.tif", labels)
                 places[frame] = _middles(labels)
             write_bytes(folder / PLACES, utf8(json.dumps(places)))
+            write_json(folder / SOURCE, {"sha256": _sum(sequence)})
             write_bytes(folder / TABLE, _text(lineage.table(followed.tracks)))
         with self.lock:
+            write_json(self.folder / SHOWN, {"number": number})
             self._open()
+        return notes
+
+    def is_from(self, sequence: Sequence) -> bool:
+        """Tell whether the files of tracks are still as they were when they were taken; raises UserError."""
+        taken = _stored(self.version / SOURCE)
+        return taken is None or taken.get("sha256") == _sum(sequence)
 
     # corrections
 
@@ -264,10 +292,7 @@ class Film:
 
     def _written(self) -> dict[str, Any] | None:
         """Return the state of the tracks that other commands find."""
-        with contextlib.suppress(UserError):
-            if self._table_file.exists():
-                return read_json(self.folder / WRITTEN)
-        return None
+        return _stored(self.folder / WRITTEN) if self._table_file.exists() else None
 
     @property
     def _table_file(self) -> Path:
@@ -330,7 +355,7 @@ class Films:
             sequence = self.sequences[name]
             if name not in self._films:
                 film = Film(self.workspace.hidden / "films", self._tracked, sequence)
-                if film.number is None:
+                if film.number in (None, GIVEN):
                     self._take_given(film)
                 self.workspace.notes += film.notes
                 self._films[name] = film
@@ -340,12 +365,21 @@ class Films:
         source = self.workspace.source
         if not is_movie(source) or film.name not in (given := {one.name: one for one in read_sequences(source)}):
             return
-        if given[film.name].track_source is None:
+        sequence = given[film.name]
+        if sequence.track_source is None:
             return
+        table = sequence.tracks[sequence.track_source]
         try:
-            film.take(given[film.name], GIVEN)
+            if film.number is None:
+                self.workspace.notes += [f"{table}: {note}" for note in film.take(sequence, GIVEN)]
+            elif not film.is_from(sequence):
+                self.workspace.notes.append(
+                    f"{table}: these tracks or their masks have changed since they were taken, and the studio goes on "
+                    f"with those of then; close it and move {film.folder} away to begin with the new ones"
+                )
         except UserError as error:
-            self.workspace.notes.append(f"{error} (the movie is here without its tracks)")
+            without = " (the movie is here without its tracks)" if film.number is None else ""
+            self.workspace.notes.append(f"{error}{without}")
 
     def picture(self, name: str, frame: int) -> str:
         """Return the name of the image of a frame in the workspace."""
@@ -375,6 +409,25 @@ def corrected(tracks: Mapping[int, Track], wanted: dict[str, Any]) -> Correction
     if tool == "divide" and len(cells) == 3:
         return lineage.divide(tracks, cells[0], (cells[1], cells[2]))
     raise ValueError(f"there is no correction {tool!r:.40} of {len(cells)} cells")
+
+
+def _stored(file: Path) -> dict[str, Any] | None:
+    """Return a JSON object; None where it is missing or cannot be read."""
+    with contextlib.suppress(UserError):
+        return read_json(file)
+    return None
+
+
+def _sum(sequence: Sequence) -> str:
+    """Return a sum of the files of the tracks of a sequence; raises UserError where one cannot be read."""
+    used = dict.fromkeys(name for name in (sequence.track_source, sequence.source) if name)
+    files = [file for name in used for file in (*sequence.masks.get(name, {}).values(), sequence.tracks.get(name))]
+    sums = []
+    for file in files:
+        if file is not None:
+            check_readable(file, "restore it")
+            sums.append(digest(file))
+    return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
 
 def _text(tracks: Mapping[int, Track]) -> bytes:
