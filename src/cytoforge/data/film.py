@@ -107,9 +107,9 @@ def _pixels(frame: "av.VideoFrame") -> np.ndarray:
 def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None:
     """Write frames uint8 (1 or 3, H, W) of one size as H.264 in mp4, one by one.
 
-    Odd sides lose a pixel, but a side of 1 px gains one.
-    `path` is the temporary file of an `OutputFolder.writing`. `rate` is in frames per second. Equal frames give equal
-    files. Needs the extra `movies`. Raises ValueError for no frames, OSError when the disk is full.
+    Odd sides lose a pixel, but a side of 1 px gains one. `path` is the temporary file of an `OutputFolder.writing`.
+    `rate` is in frames per second. Equal frames give equal files. Needs the extra `movies`. Raises ValueError for no
+    frames, OSError when the disk is full.
     """
     import av
 
