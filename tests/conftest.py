@@ -2,7 +2,10 @@
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +33,15 @@ def real_data() -> Path:
 def real_weights() -> Path:
     """The folder with the feature networks' weights; skips where it is absent."""
     return _folder("CYTOFORGE_WEIGHTS", ROOT.parent / "shared" / "weights")
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Any]]:
+    """Open a studio on a folder, as often as asked; all are closed at the end."""
+    from studio_server import studio  # needs the packages of an extra
+
+    with ExitStack() as studios:
+        yield lambda *arguments: studios.enter_context(studio(*arguments))
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,10 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import uvicorn
@@ -48,3 +49,14 @@ def studio(source: Path, port: int = 0) -> Iterator[Opened]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def wait(client: httpx.Client, number: int = 1) -> dict[str, Any]:
+    """Wait until a piece of work has ended, and return it."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        job = next((job for job in client.get("/api/state").json()["jobs"] if job["number"] == number), None)
+        if job and job["state"] not in ("waiting", "running"):
+            return dict(job)
+        time.sleep(0.05)
+    raise AssertionError(f"piece of work {number} does not end")

@@ -1,13 +1,11 @@
 """The studio's server: what it keeps, whom it answers, what it refuses, and that no edit is lost."""
 
-import contextlib
 import errno
 import io
 import json
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from cytoforge.studio.guard import hosts_of, token_of
 from cytoforge.studio.journal import Outdated
 from cytoforge.studio.pictures import Channel, Pyramid, label_tile
 from cytoforge.studio.workspace import Workspace, safe_name, studio_of
-from studio_server import TOKEN, Opened, studio
+from studio_server import TOKEN, Opened, wait
 
 
 @pytest.fixture
@@ -40,13 +38,6 @@ def cells(tmp_path: Path) -> Path:
         write_image(folder / "images" / f"a{number}.tif", picture(squares(), number))
     write_labels(folder / "masks" / "a0.tif", squares())
     return folder
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[Path], Opened]]:
-    """Open a studio on a folder, as often as asked; all are closed at the end."""
-    with contextlib.ExitStack() as studios:
-        yield lambda source: studios.enter_context(studio(source))
 
 
 def brush(client: httpx.Client, name: str, revision: int, *points: list[float]) -> Any:
@@ -116,15 +107,6 @@ def test_annotations_of_another_program_are_named_and_brought_in(
     state = client.get("/api/state").json()
     assert [image["status"] for image in state["images"]] == ["done"] and state["foreign"] is None
     assert (read_labels(space.path / "masks" / "b.tif") > 0).sum() == 400
-
-
-def wait(client: httpx.Client, number: int = 1) -> dict[str, Any]:
-    """Wait until a piece of work has ended."""
-    while True:
-        job = next(job for job in client.get("/api/state").json()["jobs"] if job["number"] == number)
-        if job["state"] not in ("waiting", "running"):
-            return dict(job)
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

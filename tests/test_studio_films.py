@@ -1,11 +1,10 @@
 """Movies in the studio: their tracks, followed and given, corrections that survive, and what other commands get."""
 
-import contextlib
 import io
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from cytoforge.studio import drafts, journal, tracked
 from cytoforge.studio import films as films_module
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.workspace import Workspace
-from studio_server import Opened, studio
+from studio_server import Opened, wait
 
 # rows of pixels, a frame each: cell 1 divides into 2 and 3, and cell 4 stays
 ROWS = ("111...44", "111...44", "2.3...44", "2.33..44")
@@ -42,12 +41,6 @@ def movie(tmp_path: Path) -> Path:
         write_labels(folder / "01_GT" / "TRA" / f"man_track{number:03d}.tif", labels)
     (folder / "01_GT" / "TRA" / "man_track.txt").write_text(TRACKS)
     return folder
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[Path], Opened]]:
-    with contextlib.ExitStack() as studios:
-        yield lambda source: studios.enter_context(studio(source))
 
 
 def written(space: Path) -> tuple[str, list[str]]:
@@ -450,16 +443,6 @@ def test_images_are_no_movie(tmp_path: Path, opened: Callable[[Path], Opened]) -
     running = opened(tmp_path / "cells")
     assert running.client.get("/api/state").json()["films"] == []
     assert not (running.space.path / "tracked").exists()
-
-
-def wait(client: httpx.Client, number: int) -> dict[str, Any]:
-    for _ in range(600):
-        job = next(job for job in client.get("/api/state").json()["jobs"] if job["number"] == number)
-        if job["state"] in ("done", "failed", "stopped"):
-            return dict(job)
-        client.get("/api/state")
-        films_module.time.sleep(0.2)
-    raise AssertionError("it does not end")
 
 
 def test_drawn_cells_are_followed_and_their_tracks_corrected_and_exported(

@@ -49,16 +49,19 @@ export function FilmPage(props: {
   const sync = useRef<EditSync<Correction, Tracks> | null>(null);
   const tell = useRef(props);
   tell.current = props;
+  const wanted = useRef(name); // what comes of another movie comes too late
+  wanted.current = name;
 
-  const load = useCallback(async (wanted: string) => {
+  const load = useCallback(async (asked: string) => {
     try {
-      const found = await films.film(wanted);
-      const there = found.tracked === null ? {} : await films.places(wanted);
+      const found = await films.film(asked);
+      const there = found.tracked === null ? {} : await films.places(asked);
+      if (asked !== wanted.current) return;
       sync.current = new EditSync<Correction, Tracks>(found, {
-        look: () => films.film(wanted),
-        edit: (correction, revision) => films.correct(wanted, correction, revision),
+        look: () => films.film(asked),
+        edit: (correction, revision) => films.correct(asked, correction, revision),
         told: (tracks, how) => {
-          setFilm((former) => (former?.name === wanted ? { ...former, ...tracks } : former));
+          setFilm((former) => (former?.name === asked ? { ...former, ...tracks } : former));
           tell.current.saving(how);
         },
         refused: (sentence, outdated) =>
@@ -72,13 +75,12 @@ export function FilmPage(props: {
       setFilm(found);
       setLook((former) => (former.channels.length ? former : { ...former, channels: found.channels }));
     } catch (error) {
-      tell.current.tell((error as Error).message);
+      if (asked === wanted.current) tell.current.tell((error as Error).message);
     }
   }, []);
 
   useEffect(() => {
     setFilm(null);
-    setChosen(null);
     setPlace(0);
     setLook((former) => ({ ...former, channels: [] }));
     void load(name);
@@ -89,6 +91,12 @@ export function FilmPage(props: {
   useEffect(() => {
     if (film && revision && revision !== film.revision && sync.current?.idle) void load(name);
   }, [revision]);
+
+  // other cells, or the same ones followed anew
+  useEffect(() => {
+    setChosen(null);
+    stop();
+  }, [film?.name, film?.tracked]);
 
   const lineage = useMemo(
     () => (film && film.tracked !== null ? new Lineage(film, places) : null),
@@ -137,7 +145,7 @@ export function FilmPage(props: {
     stop();
     setPlace(there);
     choose(wanted);
-    setTimeout(() => viewer.current?.seek(wanted), 60);
+    viewer.current?.seek(wanted);
   };
 
   const stop = () => {
@@ -177,8 +185,9 @@ export function FilmPage(props: {
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
-      if (target.closest("input:not([type=checkbox]), select, textarea") || event.altKey) return;
+      if (target.closest("input:not([type=range]):not([type=checkbox]), select, textarea") || event.altKey) return;
       const key = event.key.toLowerCase();
+      if (/^(arrow|home|end)/.test(key) && target.closest("input[type=range]:not(.time)")) return;
       if (event.ctrlKey || event.metaKey) {
         if (key === "z") correct({ tool: event.shiftKey ? "redo" : "undo" });
         else if (key === "y") correct({ tool: "redo" });

@@ -44,6 +44,8 @@ export class FilmViewer {
   /** frames that were loaded once: from then on they are shown, also while finer tiles come */
   private seen = new Set<number>();
   private shapes = new Map<number, Shape[] | Promise<Shape[]>>();
+  /** to be brought into sight as soon as its frame is there */
+  private sought: Cell | null = null;
   private frame = 0;
   private shown = "";
   private whole = true;
@@ -79,6 +81,7 @@ export class FilmViewer {
     if (other) {
       this.clear();
       this.whole = true;
+      this.sought = null;
     }
     if (other || this.film?.tracked !== film.tracked) this.shapes.clear();
     this.film = film;
@@ -90,8 +93,10 @@ export class FilmViewer {
     if (shown !== this.shown) this.clear();
     this.shown = shown;
     Object.assign(this, { frame, look, lineage, marks });
+    if (this.sought?.frame !== this.number()) this.sought = null;
     this.fetch(frame);
     this.arrange();
+    this.find();
     this.paint();
   }
 
@@ -112,17 +117,23 @@ export class FilmViewer {
     this.viewer.viewport.goHome(immediately);
   }
 
-  /** Bring a cell of the frame shown into sight, if it is not. */
+  /** Bring a cell into sight, if it is not, once its frame is shown and loaded. */
   seek(cell: Cell): void {
-    const place = this.lineage?.middles(cell.frame).get(cell.label);
+    this.sought = cell;
+    this.find();
+  }
+
+  private find(): void {
+    const cell = this.sought;
     const item = this.items.get(this.frame);
-    if (!place || !item) return;
+    if (!cell || !item || cell.frame !== this.number()) return;
+    this.sought = null;
+    const place = this.lineage?.middles(cell.frame).get(cell.label);
+    if (!place) return;
     const point = item.imageToViewportCoordinates(place[0], place[1]);
-    const bounds = this.viewer.viewport.getBounds();
-    if (!bounds.containsPoint(point)) {
-      this.whole = false;
-      this.viewer.viewport.panTo(point);
-    }
+    if (this.viewer.viewport.getBounds().containsPoint(point)) return;
+    this.whole = false;
+    this.viewer.viewport.panTo(point);
   }
 
   private clear(): void {
@@ -163,6 +174,7 @@ export class FilmViewer {
         const first = this.items.size === 0;
         this.items.set(frame, item);
         if (first && this.whole) this.home(true);
+        this.find();
         item.addHandler("fully-loaded-change", () => {
           if (this.items.get(frame) === item && item.getFullyLoaded()) this.seen.add(frame);
           this.arrange();
@@ -174,28 +186,31 @@ export class FilmViewer {
     });
   }
 
-  /** Fetch the outlines of the cells of a frame, once. */
+  /** Fetch the outlines of the cells of a frame, once; anew if that fails. */
   private outline(frame: number): void {
     const film = this.film;
     const entry = film?.frames[frame];
     if (!film || !entry || film.tracked === null || this.shapes.has(frame)) return;
-    const coming = films
-      .outlines(film.name, entry.number)
-      .catch(() => [])
-      .then((outlines) =>
-        outlines.map(([masked, points]): Shape => {
-          const path = new Path2D();
-          for (let k = 0; k < points.length; k += 2) path.lineTo(points[k]!, points[k + 1]!);
-          path.closePath();
-          return { masked, path };
-        }),
-      );
+    const coming = films.outlines(film.name, entry.number).then((outlines) =>
+      outlines.map(([masked, points]): Shape => {
+        const path = new Path2D();
+        for (let k = 0; k < points.length; k += 2) path.lineTo(points[k]!, points[k + 1]!);
+        path.closePath();
+        return { masked, path };
+      }),
+    );
     this.shapes.set(frame, coming);
-    void coming.then((shapes) => {
-      if (this.shapes.get(frame) !== coming) return;
-      this.shapes.set(frame, shapes);
-      if (frame === this.frame) this.paint();
-    });
+    const current = () => this.shapes.get(frame) === coming;
+    coming.then(
+      (shapes) => {
+        if (!current()) return;
+        this.shapes.set(frame, shapes);
+        if (frame === this.frame) this.paint();
+      },
+      () => {
+        if (current()) this.shapes.delete(frame);
+      },
+    );
   }
 
   /** Show the frame wanted, and fetch the next ones; until it is loaded the one before stays. Forget frames far away. */
@@ -212,8 +227,9 @@ export class FilmViewer {
     for (const [frame, item] of this.items) if (frame !== this.frame) item.setOpacity(0);
     for (let ahead = 1; ahead <= AHEAD && ahead < count; ahead++) this.fetch((this.frame + ahead) % count);
     const far = (frame: number) => (frame - this.frame + count + HELD / 2) % count;
-    const kept = [...this.items.keys()].sort((one, other) => far(one) - far(other));
-    for (const frame of kept.slice(HELD)) {
+    const beyond = (frames: Iterable<number>) => [...frames].sort((one, other) => far(one) - far(other)).slice(HELD);
+    for (const frame of beyond(this.shapes.keys())) this.shapes.delete(frame);
+    for (const frame of beyond(this.items.keys())) {
       this.viewer.world.removeItem(this.items.get(frame)!);
       this.items.delete(frame);
       this.asked.delete(frame);

@@ -30,7 +30,7 @@ export function LineagePanel(props: {
   const families = useMemo(() => {
     const alive = (family: Track[]) =>
       here === null || family.some(({ begin, end }) => begin <= here && here <= end);
-    return lineage.families().filter((family) => alive(family) && (filter !== "divisions" || family.length > 2));
+    return lineage.families().filter((family) => alive(family) && (filter !== "divisions" || family.some((track) => divides(lineage, track))));
   }, [lineage, filter, here]);
   const kin = useRef<HTMLDivElement>(null);
   useEffect(() => kin.current?.querySelector(".chosen")?.scrollIntoView({ block: "nearest" }), [props.chosen, list]);
@@ -38,9 +38,10 @@ export function LineagePanel(props: {
   const shown: Track[][] = [];
   let room = MOST;
   for (const family of families) {
-    if (family.length > room) break;
-    room -= family.length;
-    shown.push(family);
+    if (!room) break;
+    const part = family.slice(0, room); // mothers come before daughters
+    room -= part.length;
+    shown.push(part);
   }
   return (
     <section class="lineage" aria-label="Lineage">
@@ -67,7 +68,7 @@ export function LineagePanel(props: {
       <div class="kin" ref={kin}>
         {count === 0 && <p class="quiet">There is none.</p>}
         {list ? <List {...props} families={shown} /> : <Tree {...props} families={shown} />}
-        {room < MOST && families.length > shown.length && (
+        {MOST - room < count && (
           <p class="quiet">The first {MOST - room} of {count}; show fewer to see the others.</p>
         )}
       </div>
@@ -76,7 +77,11 @@ export function LineagePanel(props: {
 }
 
 function divisions(lineage: Lineage): number {
-  return [...lineage.daughters.values()].filter((kin) => kin.length > 1).length;
+  return [...lineage.tracks.values()].filter((track) => divides(lineage, track)).length;
+}
+
+function divides(lineage: Lineage, { label }: Track): boolean {
+  return (lineage.daughters.get(label)?.length ?? 0) > 1;
 }
 
 type Shown = Parameters<typeof LineagePanel>[0] & { families: Track[][] };
@@ -136,9 +141,10 @@ function Tree({ lineage, families, first, last, frame, chosen, go }: Shown) {
 /** Give each track a height: leaves one after the other, mothers in the middle of their daughters. */
 function arranged(lineage: Lineage, families: Track[][]): { branches: Branch[]; height: number } {
   const branches: Branch[] = [];
+  const shown = new Set(families.flat());
   let next = ROW;
   const place = (track: Track): number => {
-    const kin = (lineage.daughters.get(track.label) ?? []).map(place);
+    const kin = (lineage.daughters.get(track.label) ?? []).filter((one) => shown.has(one)).map(place);
     const y = kin.length ? (kin[0]! + kin[kin.length - 1]!) / 2 : next;
     if (!kin.length) next += ROW;
     branches.push({ track, y });

@@ -7,7 +7,7 @@ import { api, Refusal, type ImageInfo, type Job, type Mask, type State } from ".
 import { chosen, dropped, type Given } from "./drop";
 import { FILM_KEYS, FilmPage } from "./film";
 import { ImageList } from "./images";
-import { MaskSync, type Saving } from "./mask";
+import { EditSync, MaskSync, type Saving } from "./mask";
 import { outcomes, type Panel } from "./outcomes";
 import { Panels } from "./panel";
 import { Steps } from "./steps";
@@ -15,6 +15,7 @@ import { Toolbar, TOOLS, ViewBar } from "./tools";
 import { CellViewer, type Box, type Look, type Tool } from "./viewer";
 import { Work } from "./work";
 import "./styles.css";
+import "./outcomes.css";
 import "./film.css";
 
 const BUSY = 1000; // ms between two looks at the state while something is at work
@@ -171,7 +172,7 @@ function App() {
 
   useEffect(() => {
     const warn = (event: BeforeUnloadEvent) => {
-      if (sync.current && !sync.current.idle) event.preventDefault();
+      if (EditSync.working) event.preventDefault();
     };
     window.addEventListener("beforeunload", warn);
     return () => window.removeEventListener("beforeunload", warn);

@@ -15,6 +15,9 @@ export interface Edited<E, S> {
 }
 
 export class EditSync<E, S extends { revision: number }> {
+  /** how many of them, shown or not, have edits that are not confirmed */
+  static working = 0;
+
   private queue: E[] = [];
   private busy = false;
 
@@ -35,6 +38,7 @@ export class EditSync<E, S extends { revision: number }> {
   private async work(): Promise<void> {
     if (this.busy) return;
     this.busy = true;
+    EditSync.working++;
     let lost = false;
     const { look, edit, told, refused } = this.server;
     while (this.queue.length) {
@@ -58,6 +62,7 @@ export class EditSync<E, S extends { revision: number }> {
       }
     }
     this.busy = false;
+    EditSync.working--;
     told(this.state, "saved");
   }
 }

@@ -27,8 +27,6 @@ export interface Rows {
 export interface ImageScore {
   name: string;
   f_score: number | null;
-  precision: number | null;
-  recall: number | null;
   true: number;
   found: number;
   missed: number;

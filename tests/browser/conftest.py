@@ -2,12 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from studio_server import TOKEN, Opened, studio
+from studio_server import TOKEN, Opened
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -21,12 +20,6 @@ def browser() -> Iterator[Any]:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         with playwright.chromium.launch(executable_path=BROWSER, args=arguments) as launched:
             yield launched
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[..., Opened]]:
-    with ExitStack() as studios:
-        yield lambda *arguments: studios.enter_context(studio(*arguments))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The page of a movie in a real browser: played, followed, one link corrected, kept, and taken by other commands."""
 
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,110 @@ def test_cells_are_followed_a_link_corrected_and_the_tracks_taken(
     tracks = {track.label: track for track in read_tracks(next(iter(sequence.tracks.values())))}
     assert (tracks[2].end, tracks[6].begin, tracks[6].parent) == (1, 2, 0)
     assert [int(labels[25, 100]) for _, labels in sequence.tracked()] == [2, 2, 6, 6, 6, 6]
+
+
+def test_what_goes_wrong_on_the_way_is_made_good(
+    tracked: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    failed: list[str] = []
+
+    def outlines(route: Any) -> None:
+        if route.request.url in failed:
+            route.continue_()
+        else:
+            failed.append(route.request.url)
+            route.abort()
+
+    held: list[Any] = []
+    page = page_of(opened(tracked))
+    page.route("**/outlines/*", outlines)
+    page.reload()
+    player = Player(page)
+    player.tracks("5 tracks, 1 division")
+    page.wait_for_function("() => document.querySelector('.filmbar .count strong').textContent === '0'")
+    page.wait_for_timeout(300)
+    page.get_by_label("Frame", exact=True).focus()  # after which keys have to work
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    page.keyboard.press("Home")
+    player.shows(0)
+    page.keyboard.press("t")
+    assert not page.get_by_label("Trails", exact=True).is_checked()
+    player.click(100, 25)
+    page.get_by_text("Cell 2, frames 0 to 5").wait_for()
+    warned = """() => {
+        const leaving = new Event("beforeunload", {cancelable: true});
+        dispatchEvent(leaving);
+        return leaving.defaultPrevented;
+    }"""
+    assert not page.evaluate(warned)
+    page.route("**/corrections", lambda route: held.append(route))
+    page.keyboard.press("c")
+    page.wait_for_selector("text=Saving…")
+    assert page.evaluate(warned)
+    held[0].continue_()
+    player.tracks("6 tracks, 1 division")
+    assert not page.evaluate(warned)
+    for _ in range(4):
+        page.keyboard.press("+")
+    page.get_by_role("button", name="List").click()
+    page.locator(".kin button.link", has_text="5").click()  # which is out of sight
+    page.wait_for_function(
+        """() => { const canvas = document.querySelector(".film canvas.strokes");
+            return canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[3] > 0; }"""
+    )
+
+
+def test_an_answer_for_another_movie_comes_too_late(
+    tracked: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    shutil.copytree(tracked / "01", tracked / "02")
+    page = page_of(opened(tracked))
+    Player(page).tracks("5 tracks, 1 division")
+    held: list[Any] = []
+    page.route("**/api/films/01/places", lambda route: held.append(route))
+    with page.expect_request("**/api/films/01/places"):
+        page.reload()
+    page.get_by_label("Sequence").select_option("02")
+    page.get_by_text("Here the tracks of the cells will be").wait_for()
+    held[0].continue_()
+    page.wait_for_timeout(500)
+    assert page.get_by_text("Here the tracks of the cells will be").is_visible()
+
+
+def test_other_tracks_begin_without_a_chosen_cell_and_a_large_family_is_shown_in_part(
+    tracked: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    page = page_of(opened(tracked))
+    player = Player(page)
+    player.tracks("5 tracks, 1 division")
+    player.shows(0)
+    player.click(100, 25)
+    page.get_by_text("Cell 2, frames 0 to 5").wait_for()
+    # tracks 1 to 3 are one cell with gaps, and 4 has 500 daughters
+    lines = [(1, 0, 0, 0), (2, 2, 2, 1), (3, 4, 5, 2), (4, 0, 0, 0), *((k, 1, 5, 4) for k in range(5, 505))]
+
+    def followed_anew(route: Any) -> None:
+        film = route.fetch().json()
+        wanted = {"tracked": 7, "revision": film["revision"] + 1, "tracks": [[*line, "#ff8800"] for line in lines]}
+        route.fulfill(json={**film, **wanted})
+
+    def state(route: Any) -> None:
+        told = route.fetch().json()
+        told["films"][0]["revision"] += 1
+        route.fulfill(json=told)
+
+    page.route("**/api/films/01", followed_anew)
+    page.route("**/api/state", state)
+    page.get_by_text("504 tracks, 1 division").wait_for()
+    page.get_by_text("Play the movie. Where a colour jumps").wait_for()
+    page.get_by_text("The first 400 of 504").wait_for()
+    assert page.locator(".kin tbody tr").count() == 400
+    page.get_by_label("Which tracks").select_option("divisions")
+    page.get_by_text("The first 400 of 501").wait_for()
+    page.get_by_role("button", name="Tree").click()
+    assert page.locator(".tree .branch").count() == 400
+    page.unroute_all(behavior="wait")
 
 
 @pytest.mark.parametrize("width", [1280, 1024, 820])

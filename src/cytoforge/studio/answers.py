@@ -1,12 +1,16 @@
 """How a function becomes an endpoint: JSON in, JSON out, bounded; a refusal is a status and a sentence."""
 
 import json
-from collections.abc import Awaitable, Callable
+import tempfile
+import zipfile
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from cytoforge.data.files import is_number
 
@@ -48,6 +52,16 @@ def post(answer: Callable[[Request, dict[str, Any]], Any]) -> Endpoint:
 def told(status: int, sentence: str) -> Response:
     """Return an answer that says what is wrong."""
     return JSONResponse({"error": sentence}, status)
+
+
+def zipped(title: str, files: Iterable[tuple[Path, str]]) -> Response:
+    """Return an answer with files, each under a name of its own, in a zip file, which is removed once it is sent."""
+    with tempfile.NamedTemporaryFile(prefix="cytoforge-", suffix=".zip", delete=False) as file:
+        path = Path(file.name)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for one, name in files:
+            archive.write(one, name)
+    return FileResponse(path, filename=title, background=BackgroundTask(path.unlink, missing_ok=True))
 
 
 async def body(request: Request) -> dict[str, Any]:

@@ -1,22 +1,16 @@
 """What the page asks for about movies, over HTTP: their frames, tracks, outlines and corrections."""
 
-import tempfile
-import zipfile
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from cytoforge.report import id_colours
-from cytoforge.studio.answers import get, numeric, post
+from cytoforge.studio.answers import get, numeric, post, zipped
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.following import is_drawn
-from cytoforge.studio.pictures import COLOURS, TILE
 
 
 def film_routes(films: Films) -> list[Route]:
@@ -43,9 +37,10 @@ def film_routes(films: Films) -> list[Route]:
 
     def packed(request: Request) -> Response:
         film = film_of(request)
-        path = _packed(film)
-        name = f"{films.workspace.path.resolve().name}-{film.name}-tracks.zip"
-        return FileResponse(path, filename=name, background=BackgroundTask(path.unlink, missing_ok=True))
+        title = f"{films.workspace.path.resolve().name}-{film.name}-tracks.zip"
+        with film.lock:
+            film.save()
+            return zipped(title, [(file, f"{file.parent.name}/{file.name}") for file in film.written()])
 
     name = "/api/films/{film}"
     return [
@@ -61,17 +56,10 @@ def _layout(films: Films, film: Film) -> dict[str, Any]:
     """Return the frames of a film, their size and how they are shown."""
     frames = [{"number": number, "image": films.picture(film.name, number)} for number in film.frames]
     first = films.workspace.pyramid(str(frames[0]["image"]))
-    channels, height, width = first.shape
     return {
         "name": film.name,
         "frames": frames,
-        "height": height,
-        "width": width,
-        "levels": len(first.levels),
-        "tile": TILE,
-        "extremes": first.extremes[:channels],
-        "colours": list(COLOURS),
-        "channels": [asdict(channel) for channel in first.defaults()],
+        **first.layout(),
         "drawn": is_drawn(films, film.name),
         "folder": str(films.path.resolve()),
     }
@@ -92,16 +80,3 @@ def _tracks(film: Film) -> dict[str, Any]:
             "undo": undo,
             "redo": redo,
         }
-
-
-def _packed(film: Film) -> Path:
-    """Return a zip file of the masks and the track file of a film; the caller removes it. Raises KeyError without."""
-    with film.lock:
-        film.save()
-        files = film.written()
-        with tempfile.NamedTemporaryFile(prefix="cytoforge-", suffix=".zip", delete=False) as file:
-            path = Path(file.name)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for one in files:
-                archive.write(one, f"{one.parent.name}/{one.name}")
-    return path

@@ -4,7 +4,7 @@ import io
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,19 @@ class Pyramid:
             return [Channel(k, 0.0, 255.0, RGB[k]) for k in range(3)]
         names = [name for name in COLOURS if name != "grey"]
         return [Channel(k, *limits, names[(k + 1) % len(names)]) for k, limits in enumerate(self.limits)]
+
+    def layout(self) -> dict[str, Any]:
+        """Return how the image is laid out in tiles, and its channels, as the page takes it."""
+        channels, height, width = self.shape
+        return {
+            "width": width,
+            "height": height,
+            "tile": TILE,
+            "levels": len(self.levels),
+            "channels": [asdict(channel) for channel in self.defaults()],
+            "extremes": self.extremes[:channels],
+            "colours": list(COLOURS),
+        }
 
     def tile(self, level: int, column: int, row: int, channels: Sequence[Channel]) -> bytes:
         """Return a tile as a JPEG file; raises IndexError where there is none."""

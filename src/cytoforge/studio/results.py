@@ -1,6 +1,7 @@
 """What is taken from masks: the table of their cells, sorted and by parts, and files for other programs."""
 
 import csv
+import math
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,7 +41,7 @@ class Table:
         order = _order(self.columns[self.names.index(sort)], down) if sort else np.arange(len(self.columns[0]))
         chosen = order[max(first, 0) : max(first, 0) + count]
         shown = [
-            [column[k] for k in chosen] if isinstance(column, tuple) else _plain(column[chosen])
+            [column[k] for k in chosen] if isinstance(column, tuple) else [plain(value) for value in column[chosen]]
             for column in self.columns
         ]
         titles = [(name, *in_words(name)) for name in self.names]
@@ -87,6 +88,11 @@ def pack(folder: Path, kind: str) -> str:
     return f"{counted(len(files), 'file')} for {counted(_images(folder), 'image')}."
 
 
+def plain(value: float) -> float | None:
+    """Return a number as JSON knows it: NaN becomes None."""
+    return None if math.isnan(value) else float(value)
+
+
 def _images(folder: Path) -> int:
     return sum(1 for _ in (folder / "in" / "masks").iterdir())
 
@@ -95,7 +101,3 @@ def _order(column: tuple[str, ...] | NDArray[np.float64], down: bool) -> NDArray
     if isinstance(column, tuple):
         return np.array(sorted(range(len(column)), key=lambda k: natural(column[k]), reverse=down), np.intp)
     return np.argsort(-column if down else column, kind="stable")
-
-
-def _plain(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(value) else value for value in values.tolist()]

@@ -1,6 +1,5 @@
 """How what a model finds agrees with the finished masks, image by image, the worst first."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from cytoforge.evaluation.comparison import MaskComparison
 from cytoforge.evaluation.segmentation import open_masks, score_masks
 from cytoforge.metrics.segmentation import ImageScores, summarise
 from cytoforge.progress import counted
+from cytoforge.studio.results import plain
 from cytoforge.studio.workspace import Workspace
 
 SCORES = "scores.json"
-PLAIN = ("f_score", "precision", "recall")  # that the page shows, at the first threshold
 
 
 def write_scores(workspace: Workspace, folder: Path, learned: list[str]) -> str:
@@ -31,7 +30,7 @@ def write_scores(workspace: Workspace, folder: Path, learned: list[str]) -> str:
     images = [
         {
             "name": name,
-            **{metric: _plain(getattr(one, metric)[0]) for metric in PLAIN},
+            "f_score": plain(one.f_score[0]),
             "true": one.truth_cells,
             "found": one.predicted_cells,
             "missed": one.false_negatives[0],
@@ -63,9 +62,5 @@ def _mean(images: dict[str, ImageScores]) -> dict[str, Any] | None:
     if not images:
         return None
     estimate = summarise(images, np.random.default_rng(0)).mean["f_score"][0]
-    interval = {"value": _plain(estimate.value), "low": _plain(estimate.low), "high": _plain(estimate.high)}
+    interval = {"value": plain(estimate.value), "low": plain(estimate.low), "high": plain(estimate.high)}
     return {"images": len(images), **interval}
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -2,14 +2,11 @@
 
 import re
 import tempfile
-import zipfile
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -23,11 +20,12 @@ from cytoforge.errors import UserError
 from cytoforge.places import BASE
 from cytoforge.progress import tell_once
 from cytoforge.studio import outcomes
-from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told
+from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told, zipped
 from cytoforge.studio.drafts import Draft
 from cytoforge.studio.film_server import film_routes
 from cytoforge.studio.journal import Outdated, call_all
-from cytoforge.studio.pictures import COLOURS, TILE, Channel, label_tile
+from cytoforge.studio.pictures import COLOURS, Channel, label_tile
+from cytoforge.studio.results import plain
 from cytoforge.studio.tasks import Tasks, findings, suggestions
 from cytoforge.studio.workspace import HIDDEN, Workspace
 
@@ -77,19 +75,8 @@ class Studio:
 
     def image(self, name: str) -> dict[str, Any]:
         """Return how an image is laid out in tiles, its channels and the state of its mask."""
-        pyramid = self.workspace.pyramid(name)
-        channels, height, width = pyramid.shape
-        return {
-            "name": name,
-            "width": width,
-            "height": height,
-            "tile": TILE,
-            "levels": len(pyramid.levels),
-            "channels": [asdict(channel) for channel in pyramid.defaults()],
-            "extremes": pyramid.extremes[:channels],
-            "colours": list(COLOURS),
-            **self._mask(name, self.workspace.draft(name)),
-        }
+        layout = self.workspace.pyramid(name).layout()
+        return {"name": name, **layout, **self._mask(name, self.workspace.draft(name))}
 
     def _mask(self, name: str, draft: Draft) -> dict[str, Any]:
         undo, redo = draft.undoable
@@ -102,7 +89,8 @@ class Studio:
         run = Run.open(path)
         samples = sorted(file.name for file in (path / "samples").glob("step-*.png"))
         report = (path / "report.html").is_file()
-        return {**self._run(path), "metrics": _plain(run.metrics()), "samples": samples, "report": report}
+        metrics = [{key: plain(value) for key, value in row.items()} for row in run.metrics()]
+        return {**self._run(path), "metrics": metrics, "samples": samples, "report": report}
 
     def _run_folder(self, name: str) -> Path:
         found = next((path for path in self.workspace.runs() if path.name == name), None)
@@ -187,16 +175,12 @@ class Studio:
             return {"suggestions": suggestions(folder)}
         return {"findings": findings(folder)} if job.kind == "check" and job.state == "done" else {}
 
-    def masks(self) -> Path:
-        """Return a zip file of all finished masks, with the images' names; the caller removes it."""
+    def masks(self) -> Response:
+        """Return a zip file of all finished masks, with the images' names."""
         self.workspace.save()
-        with tempfile.NamedTemporaryFile(prefix="cytoforge-", suffix=".zip", delete=False) as file:
-            path = Path(file.name)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for mask in image_files(self.workspace.path / "masks"):
-                if mask.is_file():
-                    archive.write(mask, f"masks/{mask.name}")
-        return path
+        files = (mask for mask in image_files(self.workspace.path / "masks") if mask.is_file())
+        title = f"{self.workspace.path.resolve().name}-masks.zip"
+        return zipped(title, ((mask, f"masks/{mask.name}") for mask in files))
 
 
 def application(workspace: Workspace, tasks: Tasks) -> Starlette:
@@ -226,11 +210,6 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
             raise Refused(404, "The report is written at the end of the training.")
         return FileResponse(path, headers={"Content-Security-Policy": REPORT_POLICY})
 
-    def masks(request: Request) -> Response:
-        path = studio.masks()
-        name = f"{workspace.path.resolve().name}-masks.zip"
-        return FileResponse(path, filename=name, background=BackgroundTask(path.unlink, missing_ok=True))
-
     async def upload(request: Request) -> Response:
         return JSONResponse(await _upload(request, workspace))
 
@@ -253,7 +232,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         Route("/api/runs/{run}", get(lambda r: studio.run(r.path_params["run"]))),
         Route("/api/runs/{run}/samples/{sample}", get(sample)),
         Route("/api/runs/{run}/report", get(report)),
-        Route("/api/masks.zip", get(masks)),
+        Route("/api/masks.zip", get(lambda request: studio.masks())),
         *film_routes(tasks.films),
         *outcomes.routes(tasks),
         Mount("/page", StaticFiles(directory=PAGE)),
@@ -320,8 +299,3 @@ def _channels(text: str) -> list[Channel]:
             raise ValueError(f"there is no colour {colour!r:.40}")
         found.append(Channel(int(number), float(low), float(high), colour))
     return found
-
-
-def _plain(rows: list[dict[str, float]]) -> list[dict[str, float | None]]:
-    """Return rows without NaN, which JSON does not know."""
-    return [{key: value if value == value else None for key, value in row.items()} for row in rows]

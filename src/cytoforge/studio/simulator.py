@@ -7,7 +7,7 @@ settings, except that of large images a window is shown.
 import base64
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -116,18 +116,7 @@ class Simulator:
         return {"picture": _uri(picture), "width": labels.shape[1], "height": labels.shape[0]}
 
     def _simulated(self, chosen: Chosen) -> NDArray[np.int32]:
-        wanted = MaskSimulation(
-            out=self.workspace.hidden,
-            like=self.workspace.path,
-            density=chosen.density,
-            layout=chosen.layout,
-            magnification=chosen.magnification,
-            scale=chosen.scale,
-            seed=chosen.seed,
-            gap=chosen.gap,
-            touching=chosen.touching,
-            variation=chosen.variation,
-        )
+        wanted = MaskSimulation(out=self.workspace.hidden, like=self.workspace.path, **asdict(chosen))
         with self._simulating:
             data = self._masks(chosen.scale)
             height, width = data.model(np.random.default_rng([chosen.seed, 0])).size

@@ -1,4 +1,4 @@
-"""What a studio has done for it, as commands of the queue: proposals, trainings, suggestions, imports."""
+"""What a studio has done for it, as commands of the queue, on images, masks, movies, models and simulated masks."""
 
 import csv
 import json
@@ -57,9 +57,8 @@ class Tasks:
         make_folder(run)  # so that the next training gets another name
 
         def command(folder: Path) -> list[str]:
-            self.workspace.snapshot(folder / "in", names, masks=True)
             options = ["--minutes", f"{minutes:g}", "--start", str(begin), *also]
-            return ["train", "segmentation", str(folder / "in"), "--out", str(run), *options]
+            return ["train", "segmentation", self._snapshot(folder, names), "--out", str(run), *options]
 
         asked = {"run": run.name, "minutes": minutes, "images": names, "start": start, "painted": painted}
         return self.queue.add("train", command, {**asked, "as_found": self.workspace.as_found(names)})
@@ -177,7 +176,7 @@ class Tasks:
         return names
 
     def _snapshot(self, folder: Path, names: list[str]) -> str:
-        self.workspace.snapshot(folder / "in", names, masks=True)
+        self.workspace.snapshot(folder / "in", names)
         return str(folder / "in")
 
     def _painted(self, name: str) -> Path:

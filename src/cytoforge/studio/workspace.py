@@ -231,7 +231,7 @@ class Workspace:
 
     def mask(self, name: str) -> Path:
         """Return the mask file of an image, finished or in work; raises KeyError when there is none."""
-        found = self._mask_file(self.path / "masks", name) or self._mask_file(self.drafts, name)
+        found = self._mask_of(name)
         if found is None:
             raise KeyError(name)
         return found
@@ -313,13 +313,13 @@ class Workspace:
         """Return the names of the images with a mask, finished or in work."""
         return [name for name in self.names() if self.status(name) != "empty"]
 
-    def snapshot(self, folder: Path, names: list[str], *, masks: bool) -> None:
-        """Link images, and with `masks` their masks, into a dataset folder that later edits do not change."""
+    def snapshot(self, folder: Path, names: list[str]) -> None:
+        """Link images and their masks into a dataset folder that later edits do not change."""
         self.save()
         for name in names:
             picture = self.picture(name)
             link(picture.path, folder / "images" / picture.path.name)
-            if masks and (file := self._mask_of(name)):
+            if file := self._mask_of(name):
                 link(file, folder / "masks" / file.name)
         kept = {key: value for key, value in read_info(self.path).items() if key in ("pixel_size", "limits")}
         if kept:
