@@ -15,6 +15,8 @@ import pytest
 from cytoforge import cli
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import inconsistencies, read_sequences, read_tracks
+from cytoforge.errors import UserError
+from cytoforge.studio import drafts, journal, tracked
 from cytoforge.studio import films as films_module
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.workspace import Workspace
@@ -96,19 +98,19 @@ def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
     film = film_of(movie)
     film.save()
     film.correct(correction((1, 1), (4, 1), tool="swap"), film.revision)
-    real = films_module.write_labels
+    real = tracked.encode_labels
 
-    def killed(path: Path, labels: np.ndarray) -> None:
-        if path.name == "mask002.tif" and path.parent.name == "01_RES":
+    def killed(path: Path, labels: np.ndarray) -> bytes:
+        if path.name == "mask002.tif":
             raise KeyboardInterrupt
-        real(path, labels)
+        return real(path, labels)
 
-    monkeypatch.setattr(films_module, "write_labels", killed)
+    monkeypatch.setattr(tracked, "encode_labels", killed)
     with pytest.raises(KeyboardInterrupt):
         film.save()
     (sequence,) = read_sequences(movie.with_name("dish-studio") / "tracked")
     assert sequence.tracks == {}
-    monkeypatch.setattr(films_module, "write_labels", real)
+    monkeypatch.setattr(tracked, "encode_labels", real)
     film_of(movie).save()
     assert written(movie.with_name("dish-studio")) == (
         "1 0 3 0\n2 2 3 4\n3 2 3 4\n4 0 1 0\n",
@@ -116,18 +118,251 @@ def test_a_kill_while_masks_are_written_leaves_no_tracks_that_contradict_them(
     )
 
 
+def kept(space: Path, changed: dict[Path, bytes]) -> list[str]:
+    """Make a correction; return what is told, if files that the user has put there or changed are as they were."""
+    for path, content in changed.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    films = Films(Workspace(space.with_name("dish")))
+    film = films.film("01")
+    film.correct(correction((4, 2), tool="before"), film.revision)
+    with contextlib.suppress(UserError):
+        film.save()
+    assert all(path.read_bytes() == content for path, content in changed.items())
+    again = film_of(space.with_name("dish"))
+    assert again.corrections == 1
+    for one in (film, again):
+        one._soon.stop()
+    return films.notes
+
+
+@pytest.mark.parametrize("name", ["mask003.tif", "res_track.txt"])
+def test_no_file_that_the_user_has_changed_is_replaced_and_the_page_is_told(name: str, movie: Path) -> None:
+    film_of(movie).save()
+    space = movie.with_name("dish-studio")
+    results = space / "tracked" / "01_RES"
+    mine, others = results / name, {path: path.read_bytes() for path in results.iterdir() if path.name != name}
+    (note,) = kept(space, {mine: b"mine"})
+    assert note.startswith(f"{mine}: is not as the studio wrote it") and note.endswith("move it away")
+    assert all(path.read_bytes() == content for path, content in others.items())
+    mine.rename(movie / name)
+    again = Films(Workspace(movie))
+    again.film("01").save()
+    assert again.notes == [] and written(space)[0] == TRACKS.replace("4 0 3 0", "4 0 1 0\n5 2 3 0")
+
+
+def test_files_of_the_user_beside_the_tracks_are_left_there(movie: Path) -> None:
+    film_of(movie).save()
+    space = movie.with_name("dish-studio")
+    results = space / "tracked" / "01_RES"
+    beside = {results / name: b"mine" for name in ("mask_notes.tif", "mask000_mine.tif", "notes.txt")}
+    assert kept(space, beside) == [] and "5 2 3 0" in written(space)[0]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_nothing_is_written_into_a_folder_of_the_user_that_is_in_the_place_of_the_tracks(
+    linked: bool, movie: Path, tmp_path: Path
+) -> None:
+    space = movie.with_name("dish-studio")
+    mine = tmp_path / "mine" if linked else space / "tracked"
+    if linked:
+        space.mkdir()
+        (space / "tracked").symlink_to(mine)
+    names = ("mask000.tif", "res_track.txt", "maskA.tif")
+    (note,) = kept(space, {mine / "01_RES" / name: b"mine" for name in names})
+    assert note.startswith(f"{space / 'tracked'}: was not made by the studio") and note.endswith("move it away")
+    assert sorted(path.name for path in mine.rglob("*") if path.is_file()) == sorted(names)
+    (space / "tracked").rename(tmp_path / "away")
+    film_of(movie).save()
+    assert "5 2 3 0" in written(space)[0] and written(space)[1][0] == ROWS[0]
+
+
+@pytest.mark.parametrize("lost", ["mask001.tif", "res_track.txt", "", ".."])
+def test_what_is_missing_of_the_tracks_is_written_again(lost: str, movie: Path) -> None:
+    film = film_of(movie)
+    film.save()
+    space = movie.with_name("dish-studio")
+    path = space / "tracked" / "01_RES" / lost
+    shutil.rmtree(path.resolve()) if path.is_dir() else path.unlink()
+    film.save()
+    assert written(space) == (TRACKS, list(ROWS)) and len(read_sequences(space / "tracked")[0].frames) == len(ROWS)
+    path = space / "tracked" / "01_RES" / lost
+    shutil.rmtree(path.resolve()) if path.is_dir() else path.unlink()
+    film_of(movie).save()
+    assert written(space) == (TRACKS, list(ROWS))
+
+
+def test_tracks_of_a_journal_that_was_cut_and_went_on_are_written(movie: Path) -> None:
+    film = film_of(movie)
+    for cell in ((2, 2), (4, 2), (4, 1)):
+        film.correct(correction(cell, tool="before"), film.revision)
+    film.save()
+    lines = film.version / "corrections.jsonl"
+    first, _, third = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(first + b"{nonsense}\n" + third)
+    again = film_of(movie)
+    again.correct({"tool": "undo"}, again.revision)
+    again.correct({"tool": "redo"}, again.revision)
+    again._soon.stop()
+    film_of(movie).save()
+    assert written(movie.with_name("dish-studio"))[0] == "1 0 3 0\n2 2 3 0\n4 0 3 0\n"
+
+
+def test_frames_that_are_relative_links_are_followed(movie: Path) -> None:
+    (movie.parent / "raw").mkdir()
+    for frame in sorted((movie / "01").iterdir()):
+        frame.rename(movie.parent / "raw" / frame.name)
+        frame.symlink_to(f"../../raw/{frame.name}")
+    space = Workspace(movie)
+    films = Films(space)
+    files = [space.path / "images" / "01_t000.tif", *films.sequences["01"].frames.values()]
+    assert space.notes == [] and not any(file.is_symlink() for file in files)
+    assert space.pyramid("01_t000").shape == (1, 32, 64)
+
+
+def test_a_link_of_the_user_to_nothing_is_not_written_through(movie: Path, tmp_path: Path) -> None:
+    (tmp_path / "dish-studio" / "images").mkdir(parents=True)
+    (tmp_path / "dish-studio" / "images" / "01_t000.tif").symlink_to(tmp_path / "nothing.tif")
+    Workspace(movie)
+    assert not (tmp_path / "nothing.tif").exists()
+
+
+def test_frames_that_were_renamed_in_the_movie_are_known_by_their_numbers(movie: Path) -> None:
+    film_of(movie).save()
+    for frame in sorted((movie / "01").iterdir()):
+        frame.rename(frame.with_name(frame.name.replace("t", "t0", 1)))
+    film = film_of(movie)
+    film.correct(correction((4, 2), tool="before"), film.revision)
+    film.save()
+    assert list(film.frames) == [0, 1, 2, 3] and "5 2 3 0" in written(movie.with_name("dish-studio"))[0]
+
+
+def full(path: Path, labels: np.ndarray) -> bytes:
+    raise UserError(f"{path}: the disk is full; make room or write to another disk")
+
+
+def notes_until(client: httpx.Client, wanted: bool) -> list[str]:
+    """The notes of the page, as soon as there are some, or none any more."""
+    for _ in range(100):
+        notes: list[str] = client.get("/api/state").json()["notes"]
+        if bool(notes) == wanted:
+            break
+        films_module.time.sleep(0.1)
+    return notes
+
+
+@pytest.mark.parametrize("part", ["tracks", "mask"])
+def test_what_cannot_be_written_is_told_and_tried_again(
+    part: str, movie: Path, opened: Callable[[Path], Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "AGAIN", 0.3)
+    running = opened(movie)
+    with monkeypatch.context() as patched:
+        patched.setattr(tracked, "encode_labels", full)
+        patched.setattr(drafts, "write_labels", full)
+        if part == "tracks":
+            running.client.get("/api/films/01")
+        else:
+            draft = running.space.draft("01_t000")
+            draft.replace(labels_of("55......"))
+        (note,) = notes_until(running.client, True)
+        assert "the disk is full" in note
+    assert notes_until(running.client, False) == []
+    if part == "tracks":
+        assert written(running.space.path) == (TRACKS, list(ROWS))
+    else:
+        assert 5 in read_labels(draft.path) and not draft.journal.exists()
+
+
+def test_what_cannot_be_written_at_the_end_keeps_nothing_else_from_it(
+    movie: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with studio(movie) as running:
+        running.client.get("/api/films/01")
+        draft = running.space.draft("01_t000")
+        draft.replace(labels_of("55......"))
+        monkeypatch.setattr(drafts, "write_labels", full)
+    said = capfd.readouterr().err
+    assert "the disk is full" in said and "written at the next opening" in said and "Traceback" not in said
+    assert written(running.space.path) == (TRACKS, list(ROWS)) and draft.journal.exists()
+    with pytest.raises(UserError, match="the disk is full"):
+        draft.close()
+    monkeypatch.undo()
+    assert 5 in Workspace(movie).draft("01_t000").labels
+
+
+def test_what_was_mended_in_the_tracks_of_a_movie_is_told(movie: Path) -> None:
+    (movie / "01_GT" / "TRA" / "man_track.txt").write_text("1 0 9 0\n2 2 3 8\n4 0 2 0\n")
+    space = Workspace(movie)
+    Films(space).film("01").save()
+    assert space.notes and all("man_track.txt: mended: " in note for note in space.notes)
+    assert any("in the masks without a track" in note for note in space.notes)
+
+
+def test_tracks_that_have_changed_in_the_movie_since_are_told(movie: Path) -> None:
+    film_of(movie).save()
+    space = Workspace(movie)
+    Films(space).film("01").save()
+    assert space.notes == []
+    (movie / "01_GT" / "TRA" / "man_track.txt").write_text(TRACKS.replace(" 1\n", " 0\n"))
+    space = Workspace(movie)
+    film = Films(space).film("01")
+    film.save()
+    (note,) = space.notes
+    assert "have changed since they were taken" in note and f"move {film.folder} away" in note
+    shutil.rmtree(film.folder)
+    film_of(movie).save()
+    assert written(space.path)[0] == "1 0 1 0\n2 2 3 0\n3 2 3 0\n4 0 3 0\n"
+
+
+def test_the_tracks_that_were_taken_last_are_shown(movie: Path) -> None:
+    (given,) = read_sequences(movie)
+    film = film_of(movie)
+    for number in (7, 5):
+        film.take(given, number)
+        film.save()
+        assert film.number == number == film_of(movie).number
+
+
+@pytest.mark.parametrize(
+    "file", ["0000/places.json", "0000/source.json", "0000/mask000 copy.tif", "written.json", "shown.json"]
+)
+@pytest.mark.parametrize("content", [None, b"x", b'{"number": [1], "lines": 0}'])
+def test_strange_files_of_a_film_are_made_anew_or_left(file: str, content: bytes | None, movie: Path) -> None:
+    film = film_of(movie)
+    film.save()
+    places = film.places().read_text()
+    path = film.folder / file
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_bytes(content)
+    film = film_of(movie)
+    film.correct(correction((4, 2), tool="before"), film.revision)
+    film.save()
+    assert "5 2 3 0" in written(movie.with_name("dish-studio"))[0]
+    assert film.places().read_text() == places
+
+
+def test_a_mask_that_a_film_has_lost_is_named(movie: Path) -> None:
+    film = film_of(movie)
+    film.save()
+    (film.version / "mask001.tif").unlink()
+    with pytest.raises(UserError, match="has no mask of frame 1 any more; restore it, or move"):
+        film_of(movie)
+
+
 def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(movie: Path) -> None:
     film = film_of(movie)
     film.correct(correction((2, 2), tool="before"), film.revision)
     film.correct(correction((4, 2), tool="before"), film.revision)
     film.save()
-    journal = film.version / "corrections.jsonl"
-    first, second = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(first + b"{nonsense}\n" + second)
+    lines = film.version / "corrections.jsonl"
+    first, second = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(first + b"{nonsense}\n" + second)
     space = Workspace(movie)
     again = Films(space).film("01")
     assert again.corrections == 1 and again.tracks[4].end == 3
-    assert "2 lines could not be read; look at the tracks" in space.notes[-1] and journal.read_bytes() == first
+    assert "2 lines could not be read; look at the tracks" in space.notes[-1] and lines.read_bytes() == first
     again.save()
     assert "4 0 3 0" in written(space.path)[0]
 
@@ -135,8 +370,8 @@ def test_lines_of_the_journal_that_are_no_corrections_are_put_aside_and_told(mov
 def test_corrections_after_a_line_that_a_power_cut_left_unfinished_are_kept(movie: Path) -> None:
     film = film_of(movie)
     film.correct(correction((2, 2), tool="before"), film.revision)
-    journal = film.version / "corrections.jsonl"
-    journal.write_bytes(journal.read_bytes() + b'{"tool": "joi')
+    lines = film.version / "corrections.jsonl"
+    lines.write_bytes(lines.read_bytes() + b'{"tool": "joi')
     again = film_of(movie)
     again.correct(correction((4, 2), tool="before"), again.revision)
     last = film_of(movie)
@@ -233,8 +468,8 @@ def test_drawn_cells_are_followed_and_their_tracks_corrected_and_exported(
     wanted = {"tool": "before", "cells": [[3, 2]], "revision": film["revision"]}
     assert client.post("/api/films/01/corrections", json=wanted).status_code == 200
     client.get("/api/films/01/tracks.zip")
-    tracked = running.space.path / "tracked"
-    assert cli.main(["export", str(tracked), "--format", "ctc", "--out", str(tmp_path / "out")]) == 0
+    corrected = running.space.path / "tracked"
+    assert cli.main(["export", str(corrected), "--format", "ctc", "--out", str(tmp_path / "out")]) == 0
     (sequence,) = read_sequences(tmp_path / "out")
     tracks = read_tracks(next(iter(sequence.tracks.values())))
     assert [tuple(track) for track in tracks] == [(1, 0, 3, 0), (2, 0, 3, 0), (3, 2, 3, 0)]

@@ -214,6 +214,8 @@ def test_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_film(tmp_path / "rgb.mp4", colours)
     film = np.stack(list(Film(tmp_path / "rgb.mp4")))
     assert film.shape == (4, 3, 30, 44) and np.abs(film - np.stack(colours)[:, :, :30].astype(float)).mean() < 6
+    write_film(tmp_path / "flat.mp4", [np.full((1, 1, 45), 99, np.uint8)])
+    assert Film(tmp_path / "flat.mp4").shape == (1, 2, 44)
     with pytest.raises(ValueError, match="needs a frame"):
         write_film(tmp_path / "none.mp4", [])
     content = (tmp_path / "rgb.mp4").read_bytes()

@@ -105,10 +105,11 @@ def _pixels(frame: "av.VideoFrame") -> np.ndarray:
 
 
 def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None:
-    """Write frames uint8 (1 or 3, H, W) of one size as H.264 in mp4, one by one; odd sides lose a pixel.
+    """Write frames uint8 (1 or 3, H, W) of one size as H.264 in mp4, one by one.
 
-    `path` is the temporary file of an `OutputFolder.writing`. `rate` is in frames per second. Equal frames give equal
-    files. Needs the extra `movies`. Raises ValueError for no frames, OSError when the disk is full.
+    Odd sides lose a pixel, but a side of 1 px gains one. `path` is the temporary file of an `OutputFolder.writing`.
+    `rate` is in frames per second. Equal frames give equal files. Needs the extra `movies`. Raises ValueError for no
+    frames, OSError when the disk is full.
     """
     import av
 
@@ -116,12 +117,13 @@ def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None
     first = next(frames, None)
     if first is None:
         raise ValueError("a film needs a frame")
-    height, width = (side // 2 * 2 for side in first.shape[1:])
+    height, width = (max(side // 2 * 2, 2) for side in first.shape[1:])
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate), options={"threads": "1", "crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in chain([first], frames):
-            pixels = np.broadcast_to(frame, (3, *frame.shape[1:]))[:, :height, :width].transpose(1, 2, 0)
+            whole = np.pad(frame, [(0, 0), *((0, max(2 - side, 0)) for side in frame.shape[1:])], "edge")
+            pixels = np.broadcast_to(whole, (3, *whole.shape[1:]))[:, :height, :width].transpose(1, 2, 0)
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))

@@ -46,7 +46,7 @@ class Draft:
         """another one at each opening, so that no page of before edits what it has not seen"""
         self._undo: list[Change] = []
         self._redo: list[Change] = []
-        self._soon = Soon(self.save)
+        self._soon = Soon(self._save)
         self._closed = False
         if path.exists():
             stored = read_labels(path)
@@ -70,6 +70,11 @@ class Draft:
         """Number of cells."""
         with self.lock:
             return sum(area > 0 for cell, area in self._areas.items() if cell)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the mask file could not be written, until it is."""
+        return self._soon.trouble
 
     @property
     def undoable(self) -> tuple[bool, bool]:
@@ -108,17 +113,26 @@ class Draft:
         return change
 
     def save(self) -> None:
-        """Write the mask file if edits are not in it yet, and empty the journal."""
+        """Write the mask file if edits are not in it yet, and empty the journal.
+
+        Raises UserError, and tries again later, where that fails.
+        """
         with self.lock:
-            self._soon.stop()
-            if self.journal.exists():
+            self._soon.now()
+
+    def _save(self) -> None:
+        with self.lock:
+            if self.journal.exists() and not self._closed:
                 self._write()
 
     def close(self) -> None:
         """Write the mask file and take no more edits: whoever still has this draft opens the mask anew."""
         with self.lock:
-            self.save()
-            self._closed = True
+            try:
+                self.save()
+            finally:  # the journal has what could not be written
+                self._closed = True
+                self._soon.stop()
 
     def move(self, path: Path) -> None:
         """Keep the mask in another file from now on."""

@@ -3,12 +3,19 @@
 .studio/films/01/0007/   mask000.tif ...     the cells as they were followed, with the labels of their tracks then
                          tracks.txt          these tracks
                          places.json         the middle of each cell
+                         source.json         the sum of the files that they were taken from
                          corrections.jsonl   what was corrected since, one line each, undone corrections too
+.studio/films/01/        shown.json          which one of 0007, the number of a piece of work that followed, is shown
+                         written.json        up to which correction the movie folder `tracked` has these tracks
 tracked/                 01/  01_RES/        a movie folder with the corrected tracks, for all other commands
-The newest one of 0007, which has its number from the piece of work that followed the cells, is what is shown.
+The one that was taken last is shown.
 """
 
+import contextlib
+import hashlib
 import json
+import os
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -19,21 +26,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import boxes, dense, renumbered
-from cytoforge.data.files import make_folder, read_json, utf8, write_bytes, write_json
+from cytoforge.data.files import check_readable, digest, make_folder, read_json, utf8, write_bytes, write_json
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.data.movie import Sequence, Track, is_movie, read_sequences, read_tracks
-from cytoforge.data.tracks import movie_info, open_tracked, read_calibration
-from cytoforge.data.writer import INFO
+from cytoforge.data.tracks import open_tracked
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import outline
-from cytoforge.studio.journal import Outdated, Soon, append_line, put_aside, read_lines
-from cytoforge.studio.workspace import Workspace, link, safe_name
+from cytoforge.studio.journal import Outdated, Soon, append_line, call_all, put_aside, read_lines
+from cytoforge.studio.tracked import TABLE as RESULTS
+from cytoforge.studio.tracked import Tracked
+from cytoforge.studio.workspace import Workspace, safe_name
 from cytoforge.tracking import lineage
 from cytoforge.tracking.lineage import Cell, Correction, Renamed
 
-BY = "cytoforge studio tracks"
 TRACKED = "tracked"
-TABLE, PLACES, JOURNAL, WRITTEN = "tracks.txt", "places.json", "corrections.jsonl", "written.json"
+TABLE, PLACES, SOURCE, JOURNAL = "tracks.txt", "places.json", "source.json", "corrections.jsonl"
+SHOWN, WRITTEN = "shown.json", "written.json"
+MASK = re.compile(r"mask\d{3,}\.tif")
 GIVEN = 0  # number of the tracks that a movie had when it was opened
 
 
@@ -46,41 +55,57 @@ class Film:
     folder has no track file, so that nobody reads tracks that do not fit them.
     """
 
-    def __init__(self, folder: Path, out: Path, sequence: Sequence) -> None:
-        """`folder`: of the films of a studio; `out`: the movie folder to write; `sequence`: of it, for its frames.
+    def __init__(self, folder: Path, out: Tracked, sequence: Sequence) -> None:
+        """`folder`: of the films of a studio; `out`: the movie folder to write; `sequence`: for its frames.
 
         Raises UserError when what is there cannot be read.
         """
         self.name, self.frames = sequence.name, dict(sequence.frames)
-        self.folder, self.results = folder / sequence.name, out / f"{sequence.name}_RES"
+        self.folder, self.results = folder / sequence.name, out.results(sequence.name)
+        self._out = out
         self.lock = threading.RLock()
         self.notes: list[str] = []
-        self._soon = Soon(self.save)
+        self._soon = Soon(self._save)
         make_folder(self.folder)
         self._open()
 
     def _open(self) -> None:
-        """Read the newest tracks and repeat their corrections."""
+        """Read the tracks that were taken last and repeat their corrections."""
         self.revision = time.time_ns() // 10**6
         """another one at each opening, so that no page of before corrects what it has not seen"""
         self.tracks: dict[int, Track] = {}
         self._names: dict[int, dict[int, int]] = {}  # by frame, of each label now the one in the masks
         self._done: list[_Step] = []
         self._undone: list[dict[str, Any]] = []
-        self._lines = 0  # of the journal that are done
+        self._journal = hashlib.sha256()  # of the corrections that are done
         self._stale: set[int] = set()
         numbers = [int(path.parent.name) for path in self.folder.glob(f"*/{TABLE}") if path.parent.name.isdecimal()]
-        self.number = max(numbers, default=None)
+        shown = (_stored(self.folder / SHOWN) or {}).get("number")
+        self.number = shown if shown in numbers else max(numbers, default=None)
         if self.number is None:
             return
+        self._check_files()
         self.tracks = lineage.table(read_tracks(self.version / TABLE))
         for track in self.tracks.values():
             for frame in range(track.begin, track.end + 1):
                 self._names.setdefault(frame, {})[track.label] = track.label
         self._repeat()
-        if self._written() != self._lines:
+        if self._written() != self._state:
             self._stale = set(self._masks())
-            self._soon.start()
+        self._soon.start()
+
+    def _check_files(self) -> None:
+        """Make the places of the cells anew where they cannot be read; raises UserError where a mask is missing."""
+        masks = self._masks()
+        places = _stored(self.places())
+        if masks and not (places and all(frame.isdecimal() for frame in places)):
+            found = {frame: _middles(read_labels(mask)) for frame, mask in masks.items()}
+            write_bytes(self.places(), utf8(json.dumps(found)))
+        elif lacking := sorted(set(places or "0") - {str(frame) for frame in masks}):
+            raise UserError(
+                f"{self.version}: has no mask of frame {lacking[0]} any more; restore it, or move {self.folder} away "
+                "and follow the cells anew"
+            )
 
     @property
     def version(self) -> Path:
@@ -98,6 +123,11 @@ class Film:
     def corrections(self) -> int:
         """Number of corrections that hold."""
         return len(self._done)
+
+    @property
+    def trouble(self) -> str | None:
+        """What could not be written for other commands, and why, until it is."""
+        return self._soon.trouble
 
     def renamed(self) -> dict[int, dict[int, int]]:
         """Return by frame the labels of cells that have another one in the masks as they were followed, by that one."""
@@ -128,14 +158,16 @@ class Film:
         """Return the files of masks and tracks that `save` writes; raises KeyError when there are no tracks."""
         return [*(self.results / path.name for path in self._masks().values()), self._table_file]
 
-    def take(self, sequence: Sequence, number: int) -> None:
+    def take(self, sequence: Sequence, number: int) -> tuple[str, ...]:
         """Show the tracks of another folder from now on; they are known as `number`, and taken only once.
 
-        Raises UserError as `open_tracked`.
+        Returns what was mended in them. Raises UserError as `open_tracked`.
         """
         folder = self.folder / f"{number:04d}"
+        notes: tuple[str, ...] = ()
         if not (folder / TABLE).exists():
             followed = open_tracked(sequence)
+            notes = followed.notes
             places = {}
             for frame in followed.numbers:
                 labels = sequence.read_tracked(frame)
@@ -143,9 +175,17 @@ class Film:
                 write_labels(folder / f"mask{frame:03d}.tif", labels)
                 places[frame] = _middles(labels)
             write_bytes(folder / PLACES, utf8(json.dumps(places)))
+            write_json(folder / SOURCE, {"sha256": _sum(sequence)})
             write_bytes(folder / TABLE, _text(lineage.table(followed.tracks)))
         with self.lock:
+            write_json(self.folder / SHOWN, {"number": number})
             self._open()
+        return notes
+
+    def is_from(self, sequence: Sequence) -> bool:
+        """Tell whether the files of tracks are still as they were when they were taken; raises UserError."""
+        taken = _stored(self.version / SOURCE)
+        return taken is None or taken.get("sha256") == _sum(sequence)
 
     # corrections
 
@@ -199,7 +239,7 @@ class Film:
             self._names[frame][label] = old
             self._stale.add(frame)
         self.tracks = correction.tracks
-        self._lines += 1
+        self._journal.update(utf8(json.dumps(line) + "\n"))
 
     def _repeat(self) -> None:
         """Make the corrections of the journal; from one that cannot be made on, the rest is put aside."""
@@ -217,38 +257,51 @@ class Film:
     # what is written for other commands
 
     def save(self) -> None:
-        """Write the masks and tracks that corrections have changed."""
+        """Write the masks and tracks that corrections have changed, and those that are missing.
+
+        Raises UserError, and tries again later, where that fails or a file is in the way (`Tracked.write`).
+        """
         with self.lock:
-            self._soon.stop()
-            if self.number is None or self._written() == self._lines:
+            self._soon.now()
+
+    def _save(self) -> None:
+        with self.lock:
+            if self.number is None:
                 return
-            self._table_file.unlink(missing_ok=True)
             masks = self._masks()
-            if self.results.is_dir():
-                wanted = {path.name for path in masks.values()}
-                for path in self.results.glob("mask*.tif"):
-                    if path.name not in wanted:
-                        path.unlink()
-            for frame in sorted(self._stale & masks.keys()):
-                names = {old: label for label, old in self._names.get(frame, {}).items()}
-                labels = renumbered(read_labels(masks[frame]), names, keep=True)
-                write_labels(self.results / masks[frame].name, labels)
-            write_bytes(self._table_file, _text(self.tracks))
-            write_json(self.version / WRITTEN, {"lines": self._lines})
+            whole = os.path.lexists(self._table_file)
+            missing = {frame for frame, mask in masks.items() if not os.path.lexists(self.results / mask.name)}
+            stale = self._stale & masks.keys() | missing if whole else set(masks)
+            if not stale and self._written() == self._state:
+                return
+            frames = {mask.name: frame for frame, mask in masks.items()}
+            changed = [masks[frame].name for frame in sorted(stale)]
+
+            def labels(name: str) -> NDArray[np.integer[Any]]:
+                names = {old: label for label, old in self._names.get(frames[name], {}).items()}
+                return renumbered(read_labels(masks[frames[name]]), names, keep=True)
+
+            self._out.write(self.name, frames, changed, labels, _text(self.tracks))
+            write_json(self.folder / WRITTEN, self._state)
             self._stale.clear()
 
-    def _written(self) -> int | None:
-        """Return with how many lines of the journal the masks and tracks for other commands were written last."""
-        written = self.version / WRITTEN
-        return read_json(written).get("lines") if written.exists() and self._table_file.exists() else None
+    @property
+    def _state(self) -> dict[str, Any]:
+        """What tells these tracks from all others."""
+        return {"number": self.number, "journal": self._journal.hexdigest()}
+
+    def _written(self) -> dict[str, Any] | None:
+        """Return the state of the tracks that other commands find."""
+        return _stored(self.folder / WRITTEN) if self._table_file.exists() else None
 
     @property
     def _table_file(self) -> Path:
-        return self.results / "res_track.txt"
+        return self.results / RESULTS
 
     def _masks(self) -> dict[int, Path]:
         """Return the masks as they were followed, by frame."""
-        return {int(path.stem[4:]): path for path in sorted(self.version.glob("mask*.tif"))}
+        files = sorted(self.version.glob("mask*.tif"))
+        return {int(file.stem[4:]): file for file in files if MASK.fullmatch(file.name)}
 
 
 class _Step(NamedTuple):
@@ -261,8 +314,8 @@ class _Step(NamedTuple):
 class Films:
     """The movies of a studio: the sequences of the movie folder that it was opened on, if it is one. Thread-safe.
 
-    Their frames are linked to `tracked`, a movie folder into which the tracks are written. Raises UserError when that
-    is impossible.
+    Their frames are linked to `tracked`, a movie folder into which the tracks are written; where that is impossible,
+    `notes` says so as soon as there are tracks.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -271,17 +324,18 @@ class Films:
         self._lock = threading.Lock()
         self._films: dict[str, Film] = {}
         source = workspace.source
-        if source != workspace.path and is_movie(source):
-            self._link(source)
-        self.sequences = {sequence.name: sequence for sequence in read_sequences(self.path) if sequence.frames}
+        given = source if source != workspace.path and is_movie(source) else None
+        self._tracked, frames = Tracked(self.path, given), self.path
+        try:
+            self._tracked.prepare()
+        except UserError:
+            frames = given or self.path
+        self.sequences = {sequence.name: sequence for sequence in read_sequences(frames) if sequence.frames}
 
-    def _link(self, source: Path) -> None:
-        for sequence in read_sequences(source):
-            for frame in sequence.frames.values():
-                link(frame, self.path / sequence.name / frame.name)
-        if not (self.path / INFO).exists():
-            about = {"written_by": "cytoforge", "by": BY, "complete": True}
-            write_json(self.path / INFO, movie_info(source, read_calibration(source, None, None)) | about)
+    @property
+    def notes(self) -> list[str]:
+        """What could not be written, one sentence each, until it is."""
+        return list(dict.fromkeys(film.trouble for film in list(self._films.values()) if film.trouble))
 
     def listed(self) -> list[dict[str, Any]]:
         """Return name and number of frames of each film, and the revision of its tracks, None before it is opened."""
@@ -300,8 +354,8 @@ class Films:
         with self._lock:
             sequence = self.sequences[name]
             if name not in self._films:
-                film = Film(self.workspace.hidden / "films", self.path, sequence)
-                if film.number is None:
+                film = Film(self.workspace.hidden / "films", self._tracked, sequence)
+                if film.number in (None, GIVEN):
                     self._take_given(film)
                 self.workspace.notes += film.notes
                 self._films[name] = film
@@ -311,21 +365,29 @@ class Films:
         source = self.workspace.source
         if not is_movie(source) or film.name not in (given := {one.name: one for one in read_sequences(source)}):
             return
-        if given[film.name].track_source is None:
+        sequence = given[film.name]
+        if sequence.track_source is None:
             return
+        table = sequence.tracks[sequence.track_source]
         try:
-            film.take(given[film.name], GIVEN)
+            if film.number is None:
+                self.workspace.notes += [f"{table}: {note}" for note in film.take(sequence, GIVEN)]
+            elif not film.is_from(sequence):
+                self.workspace.notes.append(
+                    f"{table}: these tracks or their masks have changed since they were taken, and the studio goes on "
+                    f"with those of then; close it and move {film.folder} away to begin with the new ones"
+                )
         except UserError as error:
-            self.workspace.notes.append(f"{error} (the movie is here without its tracks)")
+            without = " (the movie is here without its tracks)" if film.number is None else ""
+            self.workspace.notes.append(f"{error}{without}")
 
     def picture(self, name: str, frame: int) -> str:
         """Return the name of the image of a frame in the workspace."""
         return safe_name(f"{name}_{self.sequences[name].frames[frame].stem}")
 
     def save(self) -> None:
-        """Write what corrections have changed."""
-        for film in list(self._films.values()):
-            film.save()
+        """Write what corrections have changed; raises UserError as `Film.save`, after all others are written."""
+        call_all([film.save for film in list(self._films.values())])
 
 
 def corrected(tracks: Mapping[int, Track], wanted: dict[str, Any]) -> Correction:
@@ -347,6 +409,25 @@ def corrected(tracks: Mapping[int, Track], wanted: dict[str, Any]) -> Correction
     if tool == "divide" and len(cells) == 3:
         return lineage.divide(tracks, cells[0], (cells[1], cells[2]))
     raise ValueError(f"there is no correction {tool!r:.40} of {len(cells)} cells")
+
+
+def _stored(file: Path) -> dict[str, Any] | None:
+    """Return a JSON object; None where it is missing or cannot be read."""
+    with contextlib.suppress(UserError):
+        return read_json(file)
+    return None
+
+
+def _sum(sequence: Sequence) -> str:
+    """Return a sum of the files of the tracks of a sequence; raises UserError where one cannot be read."""
+    used = dict.fromkeys(name for name in (sequence.track_source, sequence.source) if name)
+    files = [file for name in used for file in (*sequence.masks.get(name, {}).values(), sequence.tracks.get(name))]
+    sums = []
+    for file in files:
+        if file is not None:
+            check_readable(file, "restore it")
+            sums.append(digest(file))
+    return hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
 
 def _text(tracks: Mapping[int, Track]) -> bytes:

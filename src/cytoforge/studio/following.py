@@ -49,14 +49,16 @@ def followed(films: Films, job: Job, folder: Path) -> str:
     """Show the tracks that were found, and the cells in frames without some; return a sentence for the user."""
     name = job.asked["film"]
     (sequence,) = read_sequences(folder / "out", (name,))
-    films.film(name).take(sequence, job.number)
+    notes = films.film(name).take(sequence, job.number)
     if job.asked["model"] is not None:
         for frame in sequence.tracked_frames():
             mask = sequence.masks["RES"][frame]
             films.workspace.propose(films.picture(name, frame), mask, replace=False)
     facts: dict[str, Any] = read_json(folder / "out" / INFO)["sequences"][name]
     found = ", ".join(counted(facts[f"{noun}s"], noun) for noun in ("cell", "track", "division"))
-    return " ".join([f"{found} in {counted(facts['frames'], 'frame')}.", *(f"{one}." for one in facts["warnings"])])
+    return " ".join(
+        [f"{found} in {counted(facts['frames'], 'frame')}.", *(f"{one}." for one in (*facts["warnings"], *notes))]
+    )
 
 
 def is_drawn(films: Films, name: str) -> bool:

@@ -6,15 +6,17 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from cytoforge.data.files import check_readable, explained, utf8
+from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
 DAMAGED = ".damaged"  # ending of a copy of a journal of which lines could not be read
 WAIT = 0.8  # s without a change after which what the changes belong to is written
+AGAIN = 10.0  # s after which what could not be written is tried again
 
 
 class Outdated(Exception):
@@ -22,24 +24,55 @@ class Outdated(Exception):
 
 
 class Soon:
-    """Calls a function in a thread, WAIT seconds after the last `start`, unless `stop` comes before."""
+    """Calls a function that writes in a thread, WAIT seconds after the last `start`, unless `stop` comes before.
+
+    A call that fails is repeated every AGAIN seconds; until one succeeds, `trouble` says what could not be written.
+    """
 
     def __init__(self, function: Callable[[], object]) -> None:
         self.function = function
         self.timer: threading.Timer | None = None
+        self.trouble: str | None = None
 
-    def start(self) -> None:
+    def start(self, wait: float = WAIT) -> None:
         """Call the function a moment later, and not before."""
         self.stop()
-        self.timer = threading.Timer(WAIT, self.function)
+        self.timer = threading.Timer(wait, self._call)
         self.timer.daemon = True
         self.timer.start()
+
+    def now(self) -> None:
+        """Call the function; raises UserError and OSError as it does, and then calls it again later."""
+        self.stop()
+        try:
+            self.function()
+        except (UserError, OSError) as error:
+            self.trouble = str(error)
+            self.start(AGAIN)
+            raise
+        self.trouble = None
+
+    def _call(self) -> None:
+        with contextlib.suppress(UserError, OSError):
+            self.now()
 
     def stop(self) -> None:
         """Do not call it."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+
+def call_all(functions: Iterable[Callable[[], object]]) -> None:
+    """Call functions that write, each even if one before fails; raises the first of their UserErrors and OSErrors."""
+    errors: list[UserError | OSError] = []
+    for function in functions:
+        try:
+            function()
+        except (UserError, OSError) as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def append_line(journal: Path, line: dict[str, Any]) -> None:

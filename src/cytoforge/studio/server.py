@@ -18,11 +18,12 @@ from cytoforge.data.images import RowReader, strips
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.places import BASE
+from cytoforge.progress import tell_once
 from cytoforge.studio import outcomes
 from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told, zipped
 from cytoforge.studio.drafts import Draft
 from cytoforge.studio.film_server import film_routes
-from cytoforge.studio.journal import Outdated
+from cytoforge.studio.journal import Outdated, call_all
 from cytoforge.studio.pictures import COLOURS, Channel, label_tile
 from cytoforge.studio.results import plain
 from cytoforge.studio.tasks import Tasks, findings, suggestions
@@ -59,7 +60,7 @@ class Studio:
             "painted": [path.name for path in space.painted()],
             "base": BASE.is_dir(),
             "foreign": space.foreign,
-            "notes": [*space.notes, *self.tasks.queue.notes],
+            "notes": [*space.notes, *self.tasks.queue.notes, *space.troubles(), *self.tasks.films.notes],
             "jobs": self.tasks.queue.jobs(),
             "films": self.tasks.films.listed(),
         }
@@ -241,8 +242,10 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
     async def lifespan(app: Starlette) -> Any:
         yield
         await run_in_threadpool(tasks.queue.close)
-        await run_in_threadpool(workspace.save)
-        await run_in_threadpool(tasks.films.save)
+        try:
+            await run_in_threadpool(call_all, [workspace.save, tasks.films.save])
+        except (UserError, OSError) as error:
+            tell_once(f"{error}; what was drawn and corrected is kept, and written at the next opening")
 
     handlers: dict[Any, Any] = {
         Refused: lambda request, error: told(error.status, str(error)),

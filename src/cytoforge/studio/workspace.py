@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.files import is_too_long, make_folder, read_json, write_bytes, write_json
+from cytoforge.data.files import atomic, is_too_long, make_folder, read_json, write_bytes, write_json
 from cytoforge.data.formats import PICTURES, PRIMARY, SUFFIXES, image_files, image_name
 from cytoforge.data.images import read_header, read_image, read_labels, write_image, write_labels
 from cytoforge.data.interchange import other_format
@@ -36,7 +36,7 @@ from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 from cytoforge.studio.drafts import Draft
-from cytoforge.studio.journal import DAMAGED
+from cytoforge.studio.journal import DAMAGED, call_all
 from cytoforge.studio.pictures import Pyramid
 
 BY = "cytoforge studio"
@@ -297,10 +297,13 @@ class Workspace:
         return file.exists() and file.read_text() == _hash(read_labels(mask))
 
     def save(self) -> None:
-        """Write all drafts."""
+        """Write all drafts; raises UserError, after all others are written, where one cannot be."""
         with self._lock:
-            for draft in self._drafts.values():
-                draft.save()
+            call_all([draft.save for draft in self._drafts.values()])
+
+    def troubles(self) -> list[str]:
+        """Return what could not be written, one sentence each, until it is."""
+        return [draft.trouble for draft in list(self._drafts.values()) if draft.trouble]
 
     def done(self) -> list[str]:
         """Return the names of the images whose masks are finished."""
@@ -396,10 +399,10 @@ def safe_name(name: str) -> str:
 def link(source: Path, target: Path) -> None:
     """Give a file or zarr folder another name, as a hard link, or as a copy where the disk knows none.
 
-    Raises UserError when that fails.
+    Links are followed. Raises UserError when that fails.
     """
     make_folder(target.parent)
-    if target.exists():
+    if os.path.lexists(target):
         return
     if source.is_dir():
         shutil.copytree(source, target, copy_function=_link_file)
@@ -408,10 +411,12 @@ def link(source: Path, target: Path) -> None:
 
 
 def _link_file(source: Any, target: Any) -> None:
+    source = os.path.realpath(source)
     try:
         os.link(source, target)
     except OSError:
-        shutil.copyfile(source, target)
+        with atomic(Path(target)) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _hash(labels: NDArray[np.int32]) -> str:
