@@ -12,7 +12,7 @@ from psygnal.containers import EventedList
 
 from cytoforge.errors import UserError
 from cytoforge.napari import work
-from cytoforge.napari.layers import Planes
+from cytoforge.napari.layers import Planes, full_size
 from cytoforge.napari.panel import BAD, Panel
 from cytoforge.napari.work import Report
 from cytoforge.progress import counted
@@ -191,7 +191,8 @@ class _Images:
     def planes(self) -> Planes:
         """The planes of the chosen layers; raises UserError where they do not belong together."""
         others = [layer for layer in self.others.value if layer != self.layer]
-        return Planes.of([(_data(layer), bool(layer.rgb)) for layer in (self.layer, *others)])
+        layers = (self.layer, *others)
+        return Planes.of([(full_size(layer.data, layer.multiscale), bool(layer.rgb)) for layer in layers])
 
 
 class _Channels(Select):
@@ -246,14 +247,9 @@ def _chosen(choice: ComboBox, what: str) -> Any:
     return choice.value
 
 
-def _data(layer: Any) -> Any:
-    """Return the array of a layer, the largest one of a pyramid."""
-    return layer.data[0] if layer.multiscale else layer.data
-
-
 def _drawn(layer: Any) -> NDArray[Any]:
     """Return a copy of the array of a labels layer: who draws on does not change what a thread works on."""
-    return np.array(_data(layer))
+    return np.array(full_size(layer.data, layer.multiscale))
 
 
 def _place(layer: Any, axes: int) -> dict[str, Any]:
