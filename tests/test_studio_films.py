@@ -1,5 +1,6 @@
 """Movies in the studio: their tracks, followed and given, corrections that survive, and what other commands get."""
 
+import contextlib
 import io
 import json
 import shutil
@@ -20,7 +21,7 @@ from cytoforge.studio import drafts, journal, tracked
 from cytoforge.studio import films as films_module
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.workspace import Workspace
-from studio_server import Opened, wait
+from studio_server import Opened, studio, wait
 
 # rows of pixels, a frame each: cell 1 divides into 2 and 3, and cell 4 stays
 ROWS = ("111...44", "111...44", "2.3...44", "2.33..44")
