@@ -25,13 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.cells.labels import boxes, dense, renumbered
+from cytoforge.cells.labels import boxes, renumbered
 from cytoforge.data.files import check_readable, digest, make_folder, read_json, utf8, write_bytes, write_json
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.data.movie import Sequence, Track, is_movie, read_sequences, read_tracks
 from cytoforge.data.tracks import open_tracked
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import outline
+from cytoforge.metrics.deepsea import places
 from cytoforge.studio.journal import Outdated, Soon, append_line, call_all, put_aside, read_lines
 from cytoforge.studio.tracked import TABLE as RESULTS
 from cytoforge.studio.tracked import Tracked
@@ -436,8 +437,5 @@ def _text(tracks: Mapping[int, Track]) -> bytes:
 
 def _middles(labels: NDArray[np.integer[Any]]) -> dict[int, list[float]]:
     """Return the middle x, y of each cell of labels (H, W), in pixels from the top left corner of the image."""
-    ids, numbers = dense(labels)
-    y, x = np.indices(labels.shape, np.float32) + 0.5
-    area, *sums = (np.bincount(numbers.ravel(), weights)[1:] for weights in (None, x.ravel(), y.ravel()))
-    middles = np.round(np.stack(sums, axis=1) / area[:, None], 1)
-    return dict(zip(ids[1:].tolist(), middles.tolist(), strict=True))
+    ids, centroids = places(labels)
+    return dict(zip(ids.tolist(), np.round(centroids[:, ::-1] + 0.5, 1).tolist(), strict=True))
