@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,6 @@ from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.movie import inconsistencies, read_sequences, read_tracks
 from cytoforge.errors import UserError
 from cytoforge.studio import drafts, journal, tracked
-from cytoforge.studio import films as films_module
 from cytoforge.studio.films import Film, Films
 from cytoforge.studio.workspace import Workspace
 from studio_server import Opened, studio, wait
@@ -248,7 +248,7 @@ def notes_until(client: httpx.Client, wanted: bool) -> list[str]:
         notes: list[str] = client.get("/api/state").json()["notes"]
         if bool(notes) == wanted:
             break
-        films_module.time.sleep(0.1)
+        time.sleep(0.1)
     return notes
 
 
