@@ -218,7 +218,8 @@ def test_what_goes_wrong_on_the_way_is_made_good(
     }"""
     assert not page.evaluate(warned)
     page.route("**/corrections", lambda route: held.append(route))
-    page.keyboard.press("c")
+    with page.expect_request("**/corrections"):
+        page.keyboard.press("c")
     page.wait_for_selector("text=Saving…")
     assert page.evaluate(warned)
     held[0].continue_()
