@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, read_labels, write_image, write_labels
 from cytoforge.simulation.phantom import phantom
+from cytoforge.studio.drafts import Draft
 from studio_server import Opened, studio
 
 SIDE = 128  # px of the images
@@ -123,6 +125,58 @@ def test_cells_are_drawn_corrected_and_kept(
     page.get_by_role("button", name="This image is right").click()
     page.wait_for_selector("text=This image is finished")
     assert len(np.unique(read_labels(running.space.path / "masks" / "dish2.tif"))) == 4
+
+
+SAVED = "() => document.querySelector('.saving').textContent === 'All is saved'"
+
+
+def test_strokes_wait_for_a_slow_server_in_their_order(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = opened(cells)
+    page = page_of(running)
+    stage = Stage(page, "dish2")
+    edit = Draft.edit
+    monkeypatch.setattr(Draft, "edit", lambda draft, *what: (time.sleep(1), edit(draft, *what))[1])
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    keys = {"b": [(0.1, 0.2), (0.3, 0.2)], "o": [(0.5, 0.1), (0.9, 0.1), (0.9, 0.5), (0.5, 0.5)]}
+    for key, places in {**keys, "s": [(0.45, 0.3), (0.95, 0.3)], "d": [(0.15, 0.2), (0.2, 0.2)]}.items():
+        page.keyboard.press(key)  # and draws before the page is drawn anew
+        stage.drag(*places)
+        assert not page.evaluate(SAVED)
+    page.locator("button.image[title='dish3']").click()
+    page.wait_for_selector(".image.open[title='dish3']")
+    page.wait_for_function(SAVED)
+    stage.cells(0)
+    assert len(np.unique(running.space.draft("dish2").labels)) == 3
+
+
+def test_strokes_that_are_refused_are_counted_and_those_after_it_are_taken(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = opened(cells)
+    page = page_of(running)
+    stage = Stage(page, "dish2")
+    edit, asked = Draft.edit, []
+
+    def changed_elsewhere(draft: Draft, wanted: dict[str, Any], revision: int) -> Any:
+        asked.append(wanted)
+        if len(asked) == 1:
+            time.sleep(4)
+            edit(draft, {"tool": "brush", "points": [[64, 100]], "radius": 5}, revision)
+        return edit(draft, wanted, revision)
+
+    monkeypatch.setattr(Draft, "edit", changed_elsewhere)
+    stage.tool("b", "Brush")
+    for y in (0.2, 0.4, 0.6):
+        stage.drag((0.1, y), (0.3, y))
+    page.wait_for_selector("text=The last 3 strokes were not taken")
+    stage.cells(1)
+    assert len(asked) == 1
+    stage.drag((0.1, 0.2), (0.3, 0.2))
+    stage.drag((0.1, 0.4), (0.3, 0.4))
+    stage.cells(3)
+    page.wait_for_function("() => !document.querySelector('.toast')")  # as strokes are taken again
 
 
 def test_holes_are_filled_and_the_image_is_looked_at(
