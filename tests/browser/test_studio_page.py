@@ -367,7 +367,7 @@ def test_from_images_to_a_model_of_ones_own_and_its_masks(
     Stage(page, "dish2").cells(0)
     assert page.locator(".next").get_attribute("data-step") == "find"
     page.get_by_role("button", name="Find cells in this image").click()
-    page.wait_for_selector("text=found in 1 image", timeout=LONG)
+    page.wait_for_selector(r"text=/found in 1 image. Cells were taken to be \d+ px across/", timeout=LONG)
     page.wait_for_function("() => document.querySelector('.count strong').textContent !== '0'")
     assert page.locator(".next").get_attribute("data-step") == "correct"
     page.get_by_role("button", name="This image is right").click()
@@ -431,6 +431,7 @@ def test_cells_are_looked_at_in_a_table_and_taken_and_a_model_is_scored(
     page.get_by_role("button", name="Compare with my masks").click()
     rows.first.wait_for(timeout=LONG)
     page.wait_for_selector("text=on 2 images that it has not learned from", timeout=LONG)
+    assert page.get_by_role("columnheader").all_inner_texts()[2:4] == ["Your cells", "Model drew"]
     scores = [float(text) for text in page.locator("td.bar").all_inner_texts()]
     assert scores == sorted(scores) and len(scores) == 2
     rows.last.click()
@@ -451,7 +452,7 @@ def test_cells_are_simulated_and_painted_as_the_sliders_say(
     assert painting.evaluate("image => image.naturalWidth") == SIDE
     before = mask.get_attribute("src"), painting.get_attribute("src")
     page.get_by_label("Cells cover").fill("0.5")
-    page.wait_for_selector("text=/4[5-9] % covered|5[0-2] % covered/")
+    page.wait_for_selector(f"text=/(4[5-9]|5[0-2]) % covered, in {SIDE} × {SIDE} px. Your whole images have/")
     page.wait_for_function(
         "old => [...document.querySelectorAll('.made img')].every((image, k) => image.src !== old[k])", arg=before
     )
