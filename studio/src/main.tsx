@@ -228,7 +228,7 @@ function App() {
       while (!own.idle) await new Promise((resolve) => setTimeout(resolve, 50));
       const found = await api.mark(name, done);
       own.state = found;
-      setMask(found);
+      if (sync.current === own) setMask(found);
     });
   };
   const suggest = (job: Job) =>

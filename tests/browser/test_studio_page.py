@@ -3,7 +3,7 @@
 import io
 import json
 import re
-import time
+import threading
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -136,8 +136,8 @@ def test_strokes_wait_for_a_slow_server_in_their_order(
     running = opened(cells)
     page = page_of(running)
     stage = Stage(page, "dish2")
-    edit = Draft.edit
-    monkeypatch.setattr(Draft, "edit", lambda draft, *what: (time.sleep(1), edit(draft, *what))[1])
+    edit, drawn = Draft.edit, threading.Event()
+    monkeypatch.setattr(Draft, "edit", lambda draft, *what: drawn.wait(60) and edit(draft, *what))
     page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
     keys = {"b": [(0.1, 0.2), (0.3, 0.2)], "o": [(0.5, 0.1), (0.9, 0.1), (0.9, 0.5), (0.5, 0.5)]}
     for key, places in {**keys, "s": [(0.45, 0.3), (0.95, 0.3)], "d": [(0.15, 0.2), (0.2, 0.2)]}.items():
@@ -146,6 +146,7 @@ def test_strokes_wait_for_a_slow_server_in_their_order(
         assert not page.evaluate(SAVED)
     page.locator("button.image[title='dish3']").click()
     page.wait_for_selector(".image.open[title='dish3']")
+    drawn.set()
     page.wait_for_function(SAVED)
     stage.cells(0)
     assert len(np.unique(running.space.draft("dish2").labels)) == 3
@@ -157,12 +158,12 @@ def test_strokes_that_are_refused_are_counted_and_those_after_it_are_taken(
     running = opened(cells)
     page = page_of(running)
     stage = Stage(page, "dish2")
-    edit, asked = Draft.edit, []
+    edit, asked, drawn = Draft.edit, [], threading.Event()
 
     def changed_elsewhere(draft: Draft, wanted: dict[str, Any], revision: int) -> Any:
         asked.append(wanted)
         if len(asked) == 1:
-            time.sleep(4)
+            drawn.wait(60)
             edit(draft, {"tool": "brush", "points": [[64, 100]], "radius": 5}, revision)
         return edit(draft, wanted, revision)
 
@@ -170,6 +171,7 @@ def test_strokes_that_are_refused_are_counted_and_those_after_it_are_taken(
     stage.tool("b", "Brush")
     for y in (0.2, 0.4, 0.6):
         stage.drag((0.1, y), (0.3, y))
+    drawn.set()
     page.wait_for_selector("text=The last 3 strokes were not taken")
     stage.cells(1)
     assert len(asked) == 1
