@@ -360,6 +360,28 @@ def test_found_cells_are_a_proposal_that_spares_what_was_drawn(cells: Path) -> N
     space.save()
 
 
+def test_finding_cells_in_all_images_leaves_open_masks_and_their_history_alone(
+    cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "OPEN", 2)
+    space = Workspace(cells)
+    found = cells.parent / "found.tif"
+    write_labels(found, squares(side=8))
+    for number in range(3, 6):
+        space.add(cells / "images" / "a1.tif", f"a{number}")
+    draft = space.draft("a1")
+    draft.edit({"tool": "brush", "points": [[20, 30]], "radius": 3}, draft.revision)
+    before = draft.revision
+    names = space.names()
+    assert [space.propose(name, found, replace=False) for name in names] == [False, False, True, True, True, True]
+    assert space.draft("a1") is draft and draft.revision == before and draft.undoable == (True, False)
+    counts = [16, 1, *[squares(side=8).max()] * 4]
+    assert [space.known(name)[0] for name in names] == counts
+    for name in names:
+        space.draft(name)
+    assert [space.known(name)[0] for name in names] == counts
+
+
 def test_masks_that_are_as_a_model_found_them_are_told_beside_the_verdict(
     cells: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

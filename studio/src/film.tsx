@@ -64,10 +64,11 @@ export function FilmPage(props: {
           setFilm((former) => (former?.name === asked ? { ...former, ...tracks } : former));
           tell.current.saving(how);
         },
-        refused: (sentence, outdated) =>
+        refused: (sentence, outdated, count) =>
           tell.current.tell(
             outdated
-              ? "These tracks were changed elsewhere, in another tab or by work that has ended. They are shown as they are now; please correct the link again."
+              ? "These tracks were changed elsewhere, in another tab or by work that has ended. They are shown as they are now; please correct the " +
+                (count > 1 ? `last ${count} links again.` : "link again.")
               : `${sentence[0]!.toUpperCase()}${sentence.slice(1)}.`,
           ),
       });

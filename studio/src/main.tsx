@@ -20,6 +20,8 @@ import "./film.css";
 
 const BUSY = 1000; // ms between two looks at the state while something is at work
 const CALM = 3000;
+const READING = 6000; // ms that a message stays, and for each of its letters
+const READING_LETTER = 60;
 
 function stored<T>(key: string, otherwise: T): T {
   try {
@@ -39,7 +41,8 @@ function App() {
   const [look, setLook] = useState<Look | null>(null);
   const [tool, setTool] = useState<Tool>("move");
   const [radius, setRadius] = useState(stored("radius", 6));
-  const [percent, setPercent] = useState(100);
+  const [percent, setPercent] = useState<number | null>(null);
+  const [loading, setLoading] = useState(true);
   const [ready, setReady] = useState(false);
   const [message, setMessage] = useState<string | null>(null);
   const [help, setHelp] = useState(false);
@@ -68,6 +71,7 @@ function App() {
   const act = useCallback(
     (what: () => Promise<unknown>) => {
       what()
+        .then(() => setMessage(null))
         .catch((error: Error) => setMessage(error.message))
         .finally(refresh);
     },
@@ -87,6 +91,12 @@ function App() {
     localStorage.setItem("dark", JSON.stringify(dark));
   }, [dark]);
 
+  useEffect(() => {
+    if (!message) return;
+    const timer = setTimeout(() => setMessage(null), READING + READING_LETTER * message.length);
+    return () => clearTimeout(timer);
+  }, [message]);
+
   useEffect(() => localStorage.setItem("filming", JSON.stringify(filming)), [filming]);
   useEffect(() => localStorage.setItem("radius", JSON.stringify(radius)), [radius]);
 
@@ -98,19 +108,23 @@ function App() {
     if (state && !state.images.length) setName(null);
   }, [state, entry]);
 
+  const asked = useRef<string | null>(null); // what comes of another image comes too late
   const open = useCallback(async (wanted: string) => {
     try {
       const found = await api.image(wanted);
+      if (asked.current !== wanted) return;
       localStorage.setItem("open", JSON.stringify(wanted));
       setInfo(found);
       setMask(found);
       setLook((former) => ({ outlines: true, fill: former?.fill ?? 0.25, channels: found.channels }));
     } catch (error) {
+      setLoading(false);
       setMessage((error as Error).message);
     }
   }, []);
 
   useEffect(() => {
+    asked.current = name;
     setInfo(null);
     setMask(null);
     if (name) void open(name);
@@ -120,6 +134,7 @@ function App() {
     if (place.current && !viewer.current) {
       viewer.current = new CellViewer(place.current);
       viewer.current.onZoom = setPercent;
+      viewer.current.onLoading = setLoading;
       viewer.current.setRadius(radius);
       setReady(true);
     }
@@ -128,14 +143,22 @@ function App() {
   useEffect(() => {
     if (!info || !look || !viewer.current) return;
     const shown = viewer.current;
+    let refused = false;
     const changed = (found: Mask, how: Saving) => {
+      told(how);
+      if (how === "saved") {
+        if (!refused) setMessage(null);
+        refused = false;
+        void refresh();
+      }
+      if (sync.current !== own) return; // another image is shown by now
       setMask(found);
-      setSaving(how);
-      if (how === "saved") void refresh();
+      shown.settle(found.revision, own.strokes);
     };
     const own = new MaskSync(info, info, changed, (sentence) => {
-      setMessage(sentence);
-      shown.dropPending();
+      refused = true;
+      setMessage(sync.current === own ? sentence : `${info.name}: ${sentence}`);
+      if (sync.current === own) shown.drop(0);
     });
     sync.current = own;
     shown.onEdit = (edit) => own.send(edit);
@@ -148,7 +171,7 @@ function App() {
   }, [info, ready]); // the image may be there before the place to show it
 
   useEffect(() => {
-    if (info && look && mask && viewer.current) viewer.current.show(look, mask.revision);
+    if (info && look && mask && viewer.current) viewer.current.show(look, mask.revision, sync.current?.strokes);
   }, [look, mask?.revision]);
 
   // another tab, or work that has ended, has changed the mask
@@ -178,6 +201,11 @@ function App() {
     return () => window.removeEventListener("beforeunload", warn);
   }, []);
 
+  const told = (how: Saving) => setSaving(how === "saved" && EditSync.working ? "saving" : how);
+  const pick = (chosen: Tool) => {
+    viewer.current?.setTool(chosen); // at once: a stroke may begin before the page is drawn anew
+    setTool(chosen);
+  };
   const undo = () => sync.current?.send({ tool: "undo" });
   const redo = () => sync.current?.send({ tool: "redo" });
   const go = (by: number) => {
@@ -200,7 +228,7 @@ function App() {
       while (!own.idle) await new Promise((resolve) => setTimeout(resolve, 50));
       const found = await api.mark(name, done);
       own.state = found;
-      setMask(found);
+      if (sync.current === own) setMask(found);
     });
   };
   const suggest = (job: Job) =>
@@ -260,7 +288,7 @@ function App() {
       } else {
         const found = TOOLS.find((other) => other.key === key);
         if (!found) return;
-        setTool(found.tool);
+        pick(found.tool);
       }
       event.preventDefault();
     };
@@ -358,7 +386,7 @@ function App() {
           state={state}
           act={act}
           tell={setMessage}
-          saving={setSaving}
+          saving={told}
           openImage={(wanted) => {
             setName(wanted);
             setFilming(false);
@@ -368,7 +396,7 @@ function App() {
       <main hidden={film}>
         <ImageList images={state.images} open={name} choose={setName} add={(files) => void bring(chosen(files))} />
         <section class="stage" aria-label="Image">
-          {mask && <Toolbar {...{ tool, setTool, radius, setRadius, mask, undo, redo }} />}
+          {mask && <Toolbar {...{ tool, setTool: pick, radius, setRadius, mask, undo, redo }} />}
           <div ref={place} class={`viewer ${tool}`} tabIndex={-1}>
             {!state.images.length && (
               <div class="empty">
@@ -376,6 +404,7 @@ function App() {
                 <p>Files or a whole folder, PNG or TIFF. They are copied into the folder of this studio and nowhere else.</p>
               </div>
             )}
+            {state.images.length > 0 && loading && <p class="loading">Loading the image…</p>}
           </div>
           {info && mask && look && (
             <ViewBar

@@ -10,8 +10,8 @@ export interface Edited<E, S> {
   look: () => Promise<S>;
   edit: (edit: E, revision: number) => Promise<S>;
   told: (state: S, saving: Saving) => void;
-  /** an edit was refused; it and those after it are forgotten */
-  refused: (sentence: string, outdated: boolean) => void;
+  /** an edit was refused; it and those that were made before this was known, `count` in all, are forgotten */
+  refused: (sentence: string, outdated: boolean, count: number) => void;
 }
 
 export class EditSync<E, S extends { revision: number }> {
@@ -20,6 +20,7 @@ export class EditSync<E, S extends { revision: number }> {
 
   private queue: E[] = [];
   private busy = false;
+  private lost = false; // whether the state has to be asked for anew
 
   constructor(
     public state: S,
@@ -28,6 +29,11 @@ export class EditSync<E, S extends { revision: number }> {
 
   get idle(): boolean {
     return !this.busy && this.queue.length === 0;
+  }
+
+  /** Edits that are not confirmed, in order. */
+  get waiting(): readonly E[] {
+    return this.queue;
   }
 
   send(edit: E): void {
@@ -39,23 +45,25 @@ export class EditSync<E, S extends { revision: number }> {
     if (this.busy) return;
     this.busy = true;
     EditSync.working++;
-    let lost = false;
     const { look, edit, told, refused } = this.server;
     while (this.queue.length) {
       const next = this.queue[0]!;
-      told(this.state, lost ? "offline" : "saving");
+      told(this.state, this.lost ? "offline" : "saving");
       try {
-        if (lost) this.state = await look();
-        lost = false;
+        if (this.lost) this.state = await look();
+        this.lost = false;
         this.state = await edit(next, this.state.revision);
         this.queue.shift();
       } catch (error) {
         if (error instanceof Refusal) {
-          this.queue = [];
-          this.state = await look().catch(() => this.state);
-          refused(error.message, error.status === 409);
+          this.lost = true;
+          await look().then((state) => {
+            this.state = state;
+            this.lost = false;
+          }, () => {});
+          refused(error.message, error.status === 409, this.queue.splice(0).length);
         } else {
-          lost = true;
+          this.lost = true;
           told(this.state, "offline");
           await new Promise((resolve) => setTimeout(resolve, RETRY));
         }
@@ -69,6 +77,11 @@ export class EditSync<E, S extends { revision: number }> {
 
 /** The mask of the open image. */
 export class MaskSync extends EditSync<Edit, Mask> {
+  /** how many strokes are not confirmed */
+  get strokes(): number {
+    return this.waiting.filter(({ points }) => points).length;
+  }
+
   constructor(
     readonly info: ImageInfo,
     state: Mask,
@@ -79,11 +92,14 @@ export class MaskSync extends EditSync<Edit, Mask> {
       look: () => api.image(info.name),
       edit: (edit, revision) => api.edit(info.name, edit, revision),
       told,
-      refused: (sentence, outdated) =>
+      refused: (sentence, outdated, count) =>
         conflict(
-          outdated
-            ? "This mask was changed elsewhere, in another tab or by work that has ended. It is shown as it is now; please draw the last stroke again."
-            : sentence,
+          (outdated
+            ? "This mask was changed elsewhere, in another tab or by work that has ended. It is shown as it is now."
+            : sentence.replace(/\.?$/, ".")) +
+            (count > 1
+              ? ` The last ${count} strokes were not taken; please draw them again.`
+              : " The last stroke was not taken; please draw it again."),
         ),
     });
   }

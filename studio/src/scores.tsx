@@ -89,7 +89,7 @@ function Agreement({ job, state, look }: { job: Job; state: State; look: PanelPr
         <table>
           <thead>
             <tr>
-              {["Image", "F", "Cells", "Found", "Missed", "Wrong", ""].map((title) => (
+              {["Image", "F", "Your cells", "Model drew", "Missed", "Wrong", ""].map((title) => (
                 <th key={title} scope="col">
                   {title}
                 </th>

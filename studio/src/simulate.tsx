@@ -114,7 +114,7 @@ function Mask({ sliders, painter, facts }: { sliders: Sliders; painter: string |
     <figure class="made">
       {found && <img src={found.picture} alt="Simulated mask, a colour for each cell" />}
       <figcaption>
-        {error ?? (found && `${cells(found)}, ${Math.round(100 * found.coverage)} % covered.`)} Yours have{" "}
+        {error ?? (found && `${cells(found)}, ${Math.round(100 * found.coverage)} % covered, in ${found.width} × ${found.height} px.`)} Your whole images have{" "}
         {few === many ? few : `${few} to ${many}`}, {Math.round(100 * facts.yours.coverage)} % covered.
       </figcaption>
     </figure>

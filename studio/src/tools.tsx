@@ -88,7 +88,7 @@ export function ViewBar(props: {
   mask: Mask;
   look: Look;
   setLook: (look: Look) => void;
-  percent: number;
+  percent: number | null;
   zoom: (factor: number) => void;
   home: () => void;
 }) {
@@ -124,7 +124,7 @@ export function ViewBar(props: {
       <button class="small icon" title="Zoom out (-)" aria-label="Zoom out" onClick={() => props.zoom(1 / 1.5)}>
         <Minus size={16} />
       </button>
-      <span class="percent">{props.percent} %</span>
+      <span class="percent">{props.percent === null ? "" : `${props.percent} %`}</span>
       <button class="small icon" title="Zoom in (+)" aria-label="Zoom in" onClick={() => props.zoom(1.5)}>
         <Plus size={16} />
       </button>

@@ -33,6 +33,8 @@ export class CellViewer {
   onEdit: (edit: Edit) => void = () => {};
   /** called with the number of image pixels to a screen pixel's hundred, for the zoom shown */
   onZoom: (percent: number) => void = () => {};
+  /** called when an image is opened, and when it is there */
+  onLoading: (loading: boolean) => void = () => {};
 
   private readonly viewer: OpenSeadragon.Viewer;
   private readonly canvas: HTMLCanvasElement;
@@ -42,6 +44,8 @@ export class CellViewer {
   private shown: Partial<Record<Layer, string>> = {};
   private stroke: Point[] = [];
   private drawing = false;
+  private drawn: Tool = "move"; // the tool of the stroke, whatever is chosen before it ends
+  private loading = false; // whether outlines are to replace those that are shown
   private spoiled = false;
   private corners: Point[] = [];
   private pending: { tool: Tool; points: Point[]; radius: number }[] = [];
@@ -65,6 +69,8 @@ export class CellViewer {
     this.pending = [];
     this.mark = null;
     this.drawing = false;
+    this.loading = false;
+    this.onLoading(true);
     this.viewer.world.removeAll();
     this.layers = {};
     this.replaced = [];
@@ -72,13 +78,13 @@ export class CellViewer {
     this.show(look, info.revision);
   }
 
-  /** Show the image with other colours, or another state of its mask. */
-  show(look: Look, revision: number): void {
+  /** Show the image with other colours, or another state of its mask, without the last `waiting` strokes. */
+  show(look: Look, revision: number, waiting = 0): void {
     if (!this.info) return;
     const shown = look.channels.map((c) => `${c.number}:${c.low}:${c.high}:${c.colour}`).join(",");
-    this.layer("tiles", `channels=${encodeURIComponent(shown)}`, 1);
-    this.layer("fills", `r=${revision}`, look.fill);
-    this.layer("outlines", `r=${revision}`, look.outlines ? 1 : 0);
+    this.layer("tiles", `channels=${encodeURIComponent(shown)}`, 1, waiting);
+    this.layer("fills", `r=${revision}`, look.fill, waiting);
+    this.layer("outlines", `r=${revision}`, look.outlines ? 1 : 0, waiting);
   }
 
   /** Point out a part of the image, in its pixels. */
@@ -118,10 +124,8 @@ export class CellViewer {
   }
 
   setTool(tool: Tool): void {
+    if (tool !== this.tool) this.corners = [];
     this.tool = tool;
-    this.corners = [];
-    this.stroke = [];
-    this.drawing = false;
     this.paint();
   }
 
@@ -155,13 +159,18 @@ export class CellViewer {
     return something;
   }
 
-  /** Forget strokes that the server did not take. */
-  dropPending(): void {
-    this.pending = [];
+  /** Forget strokes that are confirmed or refused: all but the last `waiting` ones. */
+  drop(waiting: number): void {
+    this.pending = this.pending.slice(Math.max(this.pending.length - waiting, 0));
     this.paint();
   }
 
-  private layer(layer: Layer, query: string, opacity: number): void {
+  /** Forget strokes that have changed nothing: those that are confirmed while this state of the mask is shown. */
+  settle(revision: number, waiting: number): void {
+    if (!this.loading && this.shown.outlines === `r=${revision}`) this.drop(waiting);
+  }
+
+  private layer(layer: Layer, query: string, opacity: number, waiting: number): void {
     const info = this.info;
     this.layers[layer]?.setOpacity(opacity);
     if (!info || this.shown[layer] === query) return;
@@ -171,12 +180,13 @@ export class CellViewer {
       if (hidden) this.viewer.world.removeItem(hidden);
       delete this.layers[layer];
       delete this.shown[layer];
-      if (layer === "outlines") this.pending = [];
+      if (layer === "outlines") this.drop(waiting);
       return;
     }
     this.shown[layer] = query;
     const base = `${imagePath(info.name)}/${layer}`;
-    const count = this.pending.length;
+    const held = this.pending.slice(0, Math.max(this.pending.length - waiting, 0));
+    if (layer === "outlines") this.loading = true;
     this.viewer.addTiledImage({
       tileSource: {
         width: info.width,
@@ -204,7 +214,11 @@ export class CellViewer {
         }
         const replace = () => {
           this.removeReplaced(layer, item);
-          if (layer === "outlines") this.pending.splice(0, count);
+          if (layer === "outlines") {
+            this.pending = this.pending.filter((stroke) => !held.includes(stroke));
+            this.loading = this.shown.outlines !== query;
+          }
+          if (layer === "tiles") this.onLoading(false);
           this.paint();
         };
         item.whenFullyLoaded(replace);
@@ -234,12 +248,13 @@ export class CellViewer {
     viewer.addHandler("canvas-press", (event) => {
       if (!this.draws()) return;
       this.drawing = true;
+      this.drawn = this.tool;
       this.spoiled = false;
       this.stroke = [this.place(event.position)];
       this.paint();
     });
     viewer.addHandler("canvas-drag", (event) => {
-      if (!this.draws()) {
+      if (!this.drawing && !this.draws()) {
         this.whole = false;
         return;
       }
@@ -248,7 +263,7 @@ export class CellViewer {
       this.extend(this.place(event.position));
     });
     viewer.addHandler("canvas-drag-end", (event) => {
-      if (this.draws()) event.preventDefaultAction = true;
+      if (this.drawing || this.draws()) event.preventDefaultAction = true;
     });
     viewer.addHandler("canvas-pinch", () => {
       this.whole = false;
@@ -299,9 +314,9 @@ export class CellViewer {
     const points = this.stroke;
     this.stroke = [];
     if (!points.length) return;
-    if (this.tool !== "outline") this.commit(this.tool, points);
+    if (this.drawn !== "outline") this.commit(this.drawn, points);
     else if (points.length > 4) this.commit("outline", [...this.corners.splice(0), ...points]);
-    else this.addCorner(points[0]!);
+    else if (this.tool === "outline") this.addCorner(points[0]!);
     this.paint();
   }
 
@@ -362,7 +377,7 @@ export class CellViewer {
       pen.setLineDash([]);
     }
     for (const { tool, points, radius } of this.pending) this.line(pen, tool, points.map(to), radius * scale, 0.45);
-    if (this.stroke.length) this.line(pen, this.tool, this.stroke.map(to), this.radius * scale, 0.7);
+    if (this.stroke.length) this.line(pen, this.drawn, this.stroke.map(to), this.radius * scale, 0.7);
     if (this.tool === "outline" && this.corners.length) {
       const points = this.corners.map(to);
       if (this.pointer && !this.drawing) points.push(this.pointer);

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import threading
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from cytoforge.cli import main
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, read_labels, write_image, write_labels
 from cytoforge.simulation.phantom import phantom
+from cytoforge.studio.drafts import Draft
 from studio_server import Opened, studio
 
 SIDE = 128  # px of the images
@@ -123,6 +125,60 @@ def test_cells_are_drawn_corrected_and_kept(
     page.get_by_role("button", name="This image is right").click()
     page.wait_for_selector("text=This image is finished")
     assert len(np.unique(read_labels(running.space.path / "masks" / "dish2.tif"))) == 4
+
+
+SAVED = "() => document.querySelector('.saving').textContent === 'All is saved'"
+
+
+def test_strokes_wait_for_a_slow_server_in_their_order(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = opened(cells)
+    page = page_of(running)
+    stage = Stage(page, "dish2")
+    edit, drawn = Draft.edit, threading.Event()
+    monkeypatch.setattr(Draft, "edit", lambda draft, *what: drawn.wait(60) and edit(draft, *what))
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    keys = {"b": [(0.1, 0.2), (0.3, 0.2)], "o": [(0.5, 0.1), (0.9, 0.1), (0.9, 0.5), (0.5, 0.5)]}
+    for key, places in {**keys, "s": [(0.45, 0.3), (0.95, 0.3)], "d": [(0.15, 0.2), (0.2, 0.2)]}.items():
+        page.keyboard.press(key)  # and draws before the page is drawn anew
+        stage.drag(*places)
+        assert not page.evaluate(SAVED)
+    page.locator("button.image[title='dish3']").click()
+    page.wait_for_selector(".image.open[title='dish3']")
+    drawn.set()
+    page.wait_for_function(SAVED)
+    stage.cells(0)
+    assert len(np.unique(running.space.draft("dish2").labels)) == 3
+
+
+def test_strokes_that_are_refused_are_counted_and_those_after_it_are_taken(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = opened(cells)
+    page = page_of(running)
+    stage = Stage(page, "dish2")
+    edit, asked, drawn = Draft.edit, [], threading.Event()
+
+    def changed_elsewhere(draft: Draft, wanted: dict[str, Any], revision: int) -> Any:
+        asked.append(wanted)
+        if len(asked) == 1:
+            drawn.wait(60)
+            edit(draft, {"tool": "brush", "points": [[64, 100]], "radius": 5}, revision)
+        return edit(draft, wanted, revision)
+
+    monkeypatch.setattr(Draft, "edit", changed_elsewhere)
+    stage.tool("b", "Brush")
+    for y in (0.2, 0.4, 0.6):
+        stage.drag((0.1, y), (0.3, y))
+    drawn.set()
+    page.wait_for_selector("text=The last 3 strokes were not taken")
+    stage.cells(1)
+    assert len(asked) == 1
+    stage.drag((0.1, 0.2), (0.3, 0.2))
+    stage.drag((0.1, 0.4), (0.3, 0.4))
+    stage.cells(3)
+    page.wait_for_function("() => !document.querySelector('.toast')")  # as strokes are taken again
 
 
 def test_holes_are_filled_and_the_image_is_looked_at(
@@ -313,7 +369,7 @@ def test_from_images_to_a_model_of_ones_own_and_its_masks(
     Stage(page, "dish2").cells(0)
     assert page.locator(".next").get_attribute("data-step") == "find"
     page.get_by_role("button", name="Find cells in this image").click()
-    page.wait_for_selector("text=found in 1 image", timeout=LONG)
+    page.wait_for_selector(r"text=/found in 1 image. Cells were taken to be \d+ px across/", timeout=LONG)
     page.wait_for_function("() => document.querySelector('.count strong').textContent !== '0'")
     assert page.locator(".next").get_attribute("data-step") == "correct"
     page.get_by_role("button", name="This image is right").click()
@@ -377,6 +433,7 @@ def test_cells_are_looked_at_in_a_table_and_taken_and_a_model_is_scored(
     page.get_by_role("button", name="Compare with my masks").click()
     rows.first.wait_for(timeout=LONG)
     page.wait_for_selector("text=on 2 images that it has not learned from", timeout=LONG)
+    assert page.get_by_role("columnheader").all_inner_texts()[2:4] == ["Your cells", "Model drew"]
     scores = [float(text) for text in page.locator("td.bar").all_inner_texts()]
     assert scores == sorted(scores) and len(scores) == 2
     rows.last.click()
@@ -397,7 +454,7 @@ def test_cells_are_simulated_and_painted_as_the_sliders_say(
     assert painting.evaluate("image => image.naturalWidth") == SIDE
     before = mask.get_attribute("src"), painting.get_attribute("src")
     page.get_by_label("Cells cover").fill("0.5")
-    page.wait_for_selector("text=/4[5-9] % covered|5[0-2] % covered/")
+    page.wait_for_selector(f"text=/(4[5-9]|5[0-2]) % covered, in {SIDE} × {SIDE} px. Your whole images have/")
     page.wait_for_function(
         "old => [...document.querySelectorAll('.made img')].every((image, k) => image.src !== old[k])", arg=before
     )

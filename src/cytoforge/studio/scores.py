@@ -21,7 +21,7 @@ def write_scores(workspace: Workspace, folder: Path, learned: list[str]) -> str:
     """Compare FOLDER/out, what a model found, with FOLDER/in, the masks, as `cytoforge score segmentation` does.
 
     Writes FOLDER/scores.json: the images, the worst first, and the mean over those that the model has `learned` from
-    and over the others, with 95 % intervals. Returns a sentence for the user.
+    and over the others, with 95 % intervals. Returns a sentence or two for the user.
     """
     comparison = MaskComparison(prediction=folder / "out", truth=folder / "in", allow_synthetic=True)
     results = score_masks(comparison, open_masks(comparison))
@@ -49,12 +49,24 @@ def write_scores(workspace: Workspace, folder: Path, learned: list[str]) -> str:
     part = "new" if parts["new"] else "learned"
     mean = parts[part] or {"images": 0, "value": None}
     value = "no value" if mean["value"] is None else f"{mean['value']:.2f}"
-    return f"F is {value} on {counted(mean['images'], 'image')}{' it learned from' if part == 'learned' else ''}."
+    whose = " it learned from" if part == "learned" else ""
+    return f"F is {value} on {counted(mean['images'], 'image')}{whose}.{_flattered(images)}"
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
     """Return what `write_scores` wrote."""
     return read_json(folder / SCORES)
+
+
+def _flattered(images: list[dict[str, Any]]) -> str:
+    """Return what to say where masks are just as a model found them."""
+    repeated = sum(image["as_found"] for image in images)
+    if not repeated:
+        return ""
+    is_are = "is" if repeated == 1 else "are"
+    return (
+        f" {repeated} of {counted(len(images), 'mask')} {is_are} just as a model found them, which flatters the model."
+    )
 
 
 def _mean(images: dict[str, ImageScores]) -> dict[str, Any] | None:

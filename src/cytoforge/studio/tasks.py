@@ -244,10 +244,13 @@ class Tasks:
         masks = {path.stem: path for path in image_files(folder / "out" / "masks")}
         replace = bool(job.asked.get("replace"))
         taken = [name for name in job.asked["images"] if self._proposed(name, masks, replace=replace)]
-        cells = sum(entry["cells"] for entry in read_json(folder / "out" / "segment.json")["masks"].values())
+        record = read_json(folder / "out" / "segment.json")
+        cells = sum(entry["cells"] for entry in record["masks"].values())
         kept = len(job.asked["images"]) - len(taken)
         left = f"; {counted(kept, 'image')} kept the cells that you have drawn" if kept else ""
-        return f"{counted(cells, 'cell')} found in {counted(len(job.asked['images']), 'image')}{left}."
+        known = Run.open(self._model(job.asked["model"])).settings.diameter
+        taken_to_be = "" if known is None else f" Cells were taken to be {known / record['scale']:.0f} px across."
+        return f"{counted(cells, 'cell')} found in {counted(len(job.asked['images']), 'image')}{left}.{taken_to_be}"
 
     def _proposed(self, name: str, masks: dict[str, Path], *, replace: bool) -> bool:
         return name in masks and self.workspace.propose(name, masks[name], replace=replace)

@@ -239,17 +239,23 @@ class Workspace:
     def draft(self, name: str) -> Draft:
         """Return the mask of an image to work on; raises KeyError, and UserError as `Draft`."""
         with self._lock:
-            picture = self._pictures[name]
             if name not in self._drafts:
-                file = self._mask_of(name) or self.drafts / f"{name}.tif"
-                shape = picture.shape[1], picture.shape[2]
-                draft = self._drafts[name] = Draft(file, self._journal(name), shape)
-                self.notes += [draft.note] if draft.note else []
+                self._drafts[name] = self._opened(name)
                 for other in list(self._drafts)[:-OPEN]:
-                    self._drafts.pop(other).close()
+                    self._put_away(other, self._drafts.pop(other))
             self._drafts.move_to_end(name)
-            self._cells[name] = self._drafts[name].cells
             return self._drafts[name]
+
+    def _opened(self, name: str) -> Draft:
+        """Return the mask of an image, read anew."""
+        shape = self._pictures[name].shape[1:]
+        draft = Draft(self._mask_of(name) or self.drafts / f"{name}.tif", self._journal(name), shape)
+        self.notes += [draft.note] if draft.note else []
+        return draft
+
+    def _put_away(self, name: str, draft: Draft) -> None:
+        self._cells[name] = draft.cells
+        draft.close()
 
     def known(self, name: str) -> tuple[int | None, int | None]:
         """Return number of cells and revision of a mask, None where it has not been looked at of late."""
@@ -267,16 +273,21 @@ class Workspace:
     def propose(self, name: str, mask: Path, *, replace: bool) -> bool:
         """Put a found mask in the place of an image's; tell whether that was done.
 
-        Without `replace` only an image without a cell gets it. Taking it back is one step in the draft.
+        Without `replace` only an image without a cell gets it. Taking it back is one step in the draft. Drafts that are
+        open stay so, with all that can be taken back in them, however many images cells are found in.
         """
         with self._lock:
-            draft = self.draft(name)
-            if self.status(name) == "done" or (draft.cells and not replace):
-                return False
-            labels = read_labels(mask)
-            draft.replace(labels)
-            self._found(name, labels)
-            return True
+            draft = self._drafts.get(name) or self._opened(name)
+            taken = self.status(name) != "done" and (replace or not draft.cells)
+            if taken:
+                labels = read_labels(mask)
+                draft.replace(labels)
+                self._found(name, labels)
+            if taken and len(self._drafts) < OPEN:
+                self._drafts.setdefault(name, draft)
+            elif name not in self._drafts:
+                self._put_away(name, draft)
+            return taken
 
     def _found(self, name: str, labels: NDArray[np.int32]) -> None:
         """Note that a model has found these labels of an image."""
