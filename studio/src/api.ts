@@ -85,8 +85,8 @@ export interface Mask {
   status: Status;
 }
 
-export interface ImageInfo extends Mask {
-  name: string;
+/** An image as it is shown in tiles. */
+export interface Tiled {
   width: number;
   height: number;
   tile: number;
@@ -94,6 +94,10 @@ export interface ImageInfo extends Mask {
   channels: Channel[];
   extremes: [number, number][];
   colours: string[];
+}
+
+export interface ImageInfo extends Mask, Tiled {
+  name: string;
 }
 
 export interface Edit {

@@ -1,12 +1,12 @@
 // The page of a movie: its frames as a film with tracked cells, their lineage, and the correction of links.
 
-import { ChevronLeft, ChevronRight, Maximize, Minus, Pause, Play, Plus } from "lucide-preact";
+import { ChevronLeft, ChevronRight, Pause, Play } from "lucide-preact";
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { State } from "./api";
 import { CorrectLinks, FollowCells, TakeTracks, type Tool } from "./links";
 import { LineagePanel } from "./lineage";
 import { EditSync, type Saving } from "./mask";
-import { Brightness } from "./tools";
+import { Brightness, Fill, Zoom } from "./tools";
 import { films, Lineage, type Cell, type Correction, type Film, type Places, type Tracks } from "./tracks";
 import { FilmViewer, type FilmLook } from "./filmviewer";
 
@@ -296,32 +296,14 @@ export function FilmPage(props: {
               ))}
             </select>
           )}
-          <label class="slider">
-            Colour
-            <input
-              type="range"
-              min={0}
-              max={1}
-              step={0.05}
-              value={look.fill}
-              aria-label="Strength of the colour that fills the cells"
-              onInput={(event) => setLook({ ...look, fill: Number(event.currentTarget.value) })}
-            />
-          </label>
+          <Fill value={look.fill} set={(fill) => setLook({ ...look, fill })} />
           {film && <Brightness info={film} shown={look.channels} show={(channels) => setLook({ ...look, channels })} />}
           <span class="gap" />
-          <span class="zoom">
-            <button class="small icon" title="Zoom out (-)" aria-label="Zoom out" onClick={() => viewer.current?.zoom(1 / 1.5)}>
-              <Minus size={16} />
-            </button>
-            <span class="percent">{percent} %</span>
-            <button class="small icon" title="Zoom in (+)" aria-label="Zoom in" onClick={() => viewer.current?.zoom(1.5)}>
-              <Plus size={16} />
-            </button>
-            <button class="small icon" title="Whole image (0)" aria-label="Whole image" onClick={() => viewer.current?.home()}>
-              <Maximize size={16} />
-            </button>
-          </span>
+          <Zoom
+            percent={percent}
+            zoom={(factor) => viewer.current?.zoom(factor)}
+            home={() => viewer.current?.home()}
+          />
         </div>
       </section>
       <aside class="steps" aria-label="Steps">

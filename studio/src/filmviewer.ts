@@ -2,7 +2,7 @@
 
 import OpenSeadragon from "openseadragon";
 import { imagePath, type Channel } from "./api";
-import { strokesAbove, tiledViewer } from "./tiled";
+import { channelsQuery, TiledView, tileSource } from "./tiled";
 import { films, type Cell, type Film, type Lineage } from "./tracks";
 
 const HELD = 48; // frames that are kept ready to be shown
@@ -28,13 +28,11 @@ export interface Marks {
   picked: Cell[];
 }
 
-export class FilmViewer {
+export class FilmViewer extends TiledView {
   /** called when somebody clicks on a cell of the frame shown, or beside all cells */
   onPick: (cell: Cell | null) => void = () => {};
   onZoom: (percent: number) => void = () => {};
 
-  private readonly viewer: OpenSeadragon.Viewer;
-  private readonly canvas: HTMLCanvasElement;
   private film: Film | null = null;
   private lineage: Lineage | null = null;
   private look: FilmLook = { channels: [], outlines: true, fill: 0.25, trail: 0 };
@@ -48,11 +46,9 @@ export class FilmViewer {
   private sought: Cell | null = null;
   private frame = 0;
   private shown = "";
-  private whole = true;
 
   constructor(element: HTMLElement) {
-    this.viewer = tiledViewer(element, { maxImageCacheCount: TILES, imageLoaderLimit: 4 });
-    this.canvas = strokesAbove(element);
+    super(element, { maxImageCacheCount: TILES, imageLoaderLimit: 4 });
     const viewer = this.viewer;
     viewer.addHandler("canvas-click", (event) => {
       if (event.quick) this.onPick(this.at(event.position));
@@ -62,13 +58,6 @@ export class FilmViewer {
         this.whole = false;
       });
     }
-    viewer.addHandler("resize", () =>
-      requestAnimationFrame(() => {
-        if (this.whole) this.home(true);
-        this.paint();
-      }),
-    );
-    for (const name of ["animation", "open", "update-viewport"] as const) viewer.addHandler(name, () => this.paint());
   }
 
   destroy(): void {
@@ -89,7 +78,7 @@ export class FilmViewer {
 
   /** Show a frame, by its place in the movie, and have the next ones ready. */
   show(frame: number, look: FilmLook, lineage: Lineage | null, marks: Marks): void {
-    const shown = look.channels.map((c) => `${c.number}:${c.low}:${c.high}:${c.colour}`).join(",");
+    const shown = channelsQuery(look.channels);
     if (shown !== this.shown) this.clear();
     this.shown = shown;
     Object.assign(this, { frame, look, lineage, marks });
@@ -104,17 +93,6 @@ export class FilmViewer {
   ready(frame: number): boolean {
     const shapes = this.shapes.get(frame);
     return !!this.items.get(frame)?.getFullyLoaded() && !(shapes instanceof Promise);
-  }
-
-  zoom(factor: number): void {
-    this.whole = false;
-    this.viewer.viewport.zoomBy(factor);
-    this.viewer.viewport.applyConstraints();
-  }
-
-  home(immediately = false): void {
-    this.whole = true;
-    this.viewer.viewport.goHome(immediately);
   }
 
   /** Bring a cell into sight, if it is not, once its frame is shown and loaded. */
@@ -151,23 +129,15 @@ export class FilmViewer {
     if (this.asked.has(frame)) return;
     this.asked.add(frame);
     const base = `${imagePath(entry.image)}/tiles`;
-    const query = `channels=${encodeURIComponent(this.shown)}`;
+    const query = this.shown;
     const asked = this.asked;
     this.viewer.addTiledImage({
-      tileSource: {
-        width: film.width,
-        height: film.height,
-        tileSize: film.tile,
-        tileOverlap: 0,
-        minLevel: 0,
-        maxLevel: film.levels - 1,
-        getTileUrl: (level: number, x: number, y: number) => `${base}/${level}/${x}/${y}?${query}`,
-      } as unknown as OpenSeadragon.TileSourceOptions,
+      tileSource: tileSource(film, base, query),
       opacity: 0,
       preload: true,
       success: (event) => {
         const item = (event as unknown as { item: OpenSeadragon.TiledImage }).item;
-        if (film.name !== this.film?.name || !asked.has(frame) || query !== `channels=${encodeURIComponent(this.shown)}`) {
+        if (film.name !== this.film?.name || !asked.has(frame) || query !== this.shown) {
           this.viewer.world.removeItem(item);
           return;
         }
@@ -257,7 +227,7 @@ export class FilmViewer {
     return found ? { label: this.lineage.label(frame, found.masked), frame } : null;
   }
 
-  private paint(): void {
+  protected paint(): void {
     const canvas = this.canvas;
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];

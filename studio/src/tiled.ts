@@ -1,11 +1,12 @@
-// How OpenSeadragon is set up wherever the page shows an image in tiles.
+// How OpenSeadragon is set up wherever the page shows an image in tiles, with a canvas above it.
 
 import OpenSeadragon from "openseadragon";
+import type { Channel, Tiled } from "./api";
 
 const FINGERS = { clickToZoom: false, dblClickToZoom: false, flickEnabled: false };
 
 /** Return a viewer in an element, in which clicks and keys are left to the page. */
-export function tiledViewer(element: HTMLElement, options: Partial<OpenSeadragon.Options> = {}): OpenSeadragon.Viewer {
+function tiledViewer(element: HTMLElement, options: Partial<OpenSeadragon.Options>): OpenSeadragon.Viewer {
   if (!document.querySelector("[data-openseadragon-mobile-css]")) {
     // OpenSeadragon adds a style sheet to the page, which the page's policy forbids, unless it finds one: this is none
     const found = document.createElementNS("urn:none", "style");
@@ -36,10 +37,58 @@ export function tiledViewer(element: HTMLElement, options: Partial<OpenSeadragon
   return viewer;
 }
 
-/** Return a canvas that covers an element, to be drawn on above what a viewer shows in it. */
-export function strokesAbove(element: HTMLElement): HTMLCanvasElement {
-  const canvas = document.createElement("canvas");
-  canvas.className = "strokes";
-  element.append(canvas);
-  return canvas;
+/** Return the query of tiles that show channels as they are chosen. */
+export function channelsQuery(channels: Channel[]): string {
+  const shown = channels.map((c) => `${c.number}:${c.low}:${c.high}:${c.colour}`).join(",");
+  return `channels=${encodeURIComponent(shown)}`;
+}
+
+/** Return where OpenSeadragon finds the tiles of an image, below an address. */
+export function tileSource(image: Tiled, base: string, query: string): OpenSeadragon.TileSourceOptions {
+  return {
+    width: image.width,
+    height: image.height,
+    tileSize: image.tile,
+    tileOverlap: 0,
+    minLevel: 0,
+    maxLevel: image.levels - 1,
+    getTileUrl: (level: number, x: number, y: number) => `${base}/${level}/${x}/${y}?${query}`,
+  } as unknown as OpenSeadragon.TileSourceOptions;
+}
+
+/** An image in tiles, and a canvas above it on which `paint` draws. */
+export abstract class TiledView {
+  protected readonly viewer: OpenSeadragon.Viewer;
+  protected readonly canvas = document.createElement("canvas");
+  /** whether the whole image is shown, and is to be so when the window changes */
+  protected whole = true;
+
+  constructor(element: HTMLElement, options: Partial<OpenSeadragon.Options> = {}) {
+    this.viewer = tiledViewer(element, options);
+    this.canvas.className = "strokes";
+    element.append(this.canvas);
+    for (const name of ["animation", "open", "update-viewport"] as const) {
+      this.viewer.addHandler(name, () => this.paint());
+    }
+    this.viewer.addHandler("resize", () => {
+      // OpenSeadragon still moves the image after it has said so
+      requestAnimationFrame(() => {
+        if (this.whole) this.home(true);
+        this.paint();
+      });
+    });
+  }
+
+  zoom(factor: number): void {
+    this.whole = false;
+    this.viewer.viewport.zoomBy(factor);
+    this.viewer.viewport.applyConstraints();
+  }
+
+  home(immediately = false): void {
+    this.whole = true;
+    this.viewer.viewport.goHome(immediately);
+  }
+
+  protected abstract paint(): void;
 }

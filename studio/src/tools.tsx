@@ -106,21 +106,36 @@ export function ViewBar(props: {
         />
         Outlines
       </label>
-      <label class="slider">
-        Colour
-        <input
-          type="range"
-          min={0}
-          max={1}
-          step={0.05}
-          value={look.fill}
-          aria-label="Strength of the colour that fills the cells"
-          onInput={(event) => setLook({ ...look, fill: Number(event.currentTarget.value) })}
-        />
-      </label>
+      <Fill value={look.fill} set={(fill) => setLook({ ...look, fill })} />
       <Brightness {...props} shown={look.channels} show={(channels) => setLook({ ...look, channels })} />
       <span class="gap" />
-      <span class="zoom">
+      <Zoom percent={props.percent} zoom={props.zoom} home={props.home} />
+    </div>
+  );
+}
+
+/** How strongly colours fill the cells. */
+export function Fill(props: { value: number; set: (value: number) => void }) {
+  return (
+    <label class="slider">
+      Colour
+      <input
+        type="range"
+        min={0}
+        max={1}
+        step={0.05}
+        value={props.value}
+        aria-label="Strength of the colour that fills the cells"
+        onInput={(event) => props.set(Number(event.currentTarget.value))}
+      />
+    </label>
+  );
+}
+
+/** How large the image is shown, and the buttons for it. */
+export function Zoom(props: { percent: number | null; zoom: (factor: number) => void; home: () => void }) {
+  return (
+    <span class="zoom">
       <button class="small icon" title="Zoom out (-)" aria-label="Zoom out" onClick={() => props.zoom(1 / 1.5)}>
         <Minus size={16} />
       </button>
@@ -131,8 +146,7 @@ export function ViewBar(props: {
       <button class="small icon" title="Whole image (0)" aria-label="Whole image" onClick={props.home}>
         <Maximize size={16} />
       </button>
-      </span>
-    </div>
+    </span>
   );
 }
 

@@ -1,6 +1,6 @@
 // The tracks of a movie: what the server says of them, and which cell of a frame belongs to which.
 
-import { ask, send, type Channel } from "./api";
+import { ask, send, type Tiled } from "./api";
 
 export type Place = [number, number];
 
@@ -29,16 +29,9 @@ export interface Tracks {
   redo: boolean;
 }
 
-export interface Film extends Tracks {
+export interface Film extends Tracks, Tiled {
   name: string;
   frames: { number: number; image: string }[];
-  width: number;
-  height: number;
-  tile: number;
-  levels: number;
-  channels: Channel[];
-  extremes: [number, number][];
-  colours: string[];
   drawn: boolean;
   folder: string;
 }

@@ -2,7 +2,7 @@
 
 import OpenSeadragon from "openseadragon";
 import { imagePath, type Channel, type Edit, type ImageInfo } from "./api";
-import { strokesAbove, tiledViewer } from "./tiled";
+import { channelsQuery, TiledView, tileSource } from "./tiled";
 
 export type Tool = "move" | "brush" | "eraser" | "outline" | "split" | "merge" | "delete" | "fill";
 export type Point = [number, number];
@@ -26,7 +26,7 @@ type Layer = (typeof LAYERS)[number];
 const CLOSE = 10; // px on the screen within which a click on the first corner closes an outline
 const STEP = 1.5; // px on the screen between two points of a stroke
 
-export class CellViewer {
+export class CellViewer extends TiledView {
   tool: Tool = "move";
   radius = 6;
   /** called when a stroke, click or outline is finished */
@@ -36,8 +36,6 @@ export class CellViewer {
   /** called when an image is opened, and when it is there */
   onLoading: (loading: boolean) => void = () => {};
 
-  private readonly viewer: OpenSeadragon.Viewer;
-  private readonly canvas: HTMLCanvasElement;
   private info: ImageInfo | null = null;
   private layers: Partial<Record<Layer, OpenSeadragon.TiledImage>> = {};
   private replaced: (readonly [Layer, OpenSeadragon.TiledImage])[] = [];
@@ -52,12 +50,9 @@ export class CellViewer {
   private pointer: Point | null = null;
   private mark: Box | null = null;
   private panning = false;
-  /** whether the whole image is shown, and is to be so when the window changes */
-  private whole = true;
 
   constructor(element: HTMLElement) {
-    this.viewer = tiledViewer(element);
-    this.canvas = strokesAbove(element);
+    super(element);
     this.listen(element);
   }
 
@@ -81,8 +76,7 @@ export class CellViewer {
   /** Show the image with other colours, or another state of its mask, without the last `waiting` strokes. */
   show(look: Look, revision: number, waiting = 0): void {
     if (!this.info) return;
-    const shown = look.channels.map((c) => `${c.number}:${c.low}:${c.high}:${c.colour}`).join(",");
-    this.layer("tiles", `channels=${encodeURIComponent(shown)}`, 1, waiting);
+    this.layer("tiles", channelsQuery(look.channels), 1, waiting);
     this.layer("fills", `r=${revision}`, look.fill, waiting);
     this.layer("outlines", `r=${revision}`, look.outlines ? 1 : 0, waiting);
   }
@@ -103,17 +97,6 @@ export class CellViewer {
       if (item) this.viewer.viewport.fitBounds(item.imageToViewportRectangle(rect));
     }
     this.paint();
-  }
-
-  zoom(factor: number): void {
-    this.whole = false;
-    this.viewer.viewport.zoomBy(factor);
-    this.viewer.viewport.applyConstraints();
-  }
-
-  home(immediately = false): void {
-    this.whole = true;
-    this.viewer.viewport.goHome(immediately);
   }
 
   pan(x: number, y: number): void {
@@ -188,15 +171,7 @@ export class CellViewer {
     const held = this.pending.slice(0, Math.max(this.pending.length - waiting, 0));
     if (layer === "outlines") this.loading = true;
     this.viewer.addTiledImage({
-      tileSource: {
-        width: info.width,
-        height: info.height,
-        tileSize: info.tile,
-        tileOverlap: 0,
-        minLevel: 0,
-        maxLevel: info.levels - 1,
-        getTileUrl: (level: number, x: number, y: number) => `${base}/${level}/${x}/${y}?${query}`,
-      } as unknown as OpenSeadragon.TileSourceOptions,
+      tileSource: tileSource(info, base, query),
       opacity,
       success: (event) => {
         const item = (event as unknown as { item: OpenSeadragon.TiledImage }).item;
@@ -270,19 +245,9 @@ export class CellViewer {
       this.cancel();
     });
     viewer.addHandler("canvas-release", () => this.release());
-    viewer.addHandler("animation", () => this.paint());
-    viewer.addHandler("resize", () => {
-      // OpenSeadragon still moves the image after it has said so
-      requestAnimationFrame(() => {
-        if (this.whole) this.home(true);
-        this.paint();
-      });
-    });
     viewer.addHandler("canvas-scroll", () => {
       this.whole = false;
     });
-    viewer.addHandler("open", () => this.paint());
-    viewer.addHandler("update-viewport", () => this.paint());
     element.addEventListener("pointermove", (event) => {
       const box = element.getBoundingClientRect();
       this.pointer = [event.clientX - box.left, event.clientY - box.top];
@@ -347,7 +312,7 @@ export class CellViewer {
     return item ? item.viewportToImageZoom(this.viewer.viewport.getZoom(true)) : 1;
   }
 
-  private paint(): void {
+  protected paint(): void {
     const canvas = this.canvas;
     const ratio = window.devicePixelRatio || 1;
     const width = canvas.clientWidth;
