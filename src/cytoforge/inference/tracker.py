@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, channels_first, label_array
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.extras import require
 from cytoforge.inference.load import Loaded
+from cytoforge.places import BASE, run_folder
 from cytoforge.progress import counted
 from cytoforge.tracking.linking import (
     BTrackLinker,
@@ -47,7 +47,7 @@ class Tracker(Loaded):
     """A tracker: its linker, and the settings on which its links depend."""
 
     name: str
-    """overlap, laptrack, btrack, or the path of a run folder"""
+    """overlap, laptrack, btrack, base, or the path of a run folder"""
     linker: Linker
     origin: dict[str, Any]
     """settings and the checksum of the run's weights, as dataset.json tells them"""
@@ -64,7 +64,7 @@ class Tracker(Loaded):
         device: str = "auto",
         threads: int | None = None,
     ) -> Self:
-        """Open a tracker: overlap, laptrack, btrack, or the run folder of `train tracker`.
+        """Open a tracker: base, overlap, laptrack, btrack, or the run folder of `train tracker`.
 
         `gap`: frames that a cell may be missing; `distance`: pixels it may go in a frame; as of `cytoforge track`.
         Raises UserError where the tracker is not installed, or the run folder holds none, and for a gap or a distance
@@ -77,22 +77,22 @@ class Tracker(Loaded):
             linker = LINKERS[str(tracker)](**options)
             _check_installed(str(tracker))
             return cls(str(tracker), linker, origin)
-        run = Run.open(Path(tracker))
+        run = Run.open(run_folder(Path(tracker)))
         networks = run.settings.networks
         if "tracker" not in networks:
             raise UserError(
                 f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a "
                 "run of train tracker"
             )
+        name = "base" if run.path == BASE else run.path.resolve().name
+        origin |= {"tracker": name, "run": run.fingerprint("tracker", ("divisions", "darkest"))}
+        if run.network("tracker").network == "link-scorer":
+            from cytoforge.inference.track_links import GlobalLinker
+
+            return cls(str(tracker), GlobalLinker.open(run, threads), origin, run.path)
         from cytoforge.inference.track_deepsea import DeepSeaLinker
 
-        name = run.path.resolve().name
-        return cls(
-            str(tracker),
-            DeepSeaLinker.open(run, device, threads),
-            {**origin, "tracker": name, "run": digest(run.path / "weights")},
-            run.path,
-        )
+        return cls(str(tracker), DeepSeaLinker.open(run, device, threads), origin, run.path)
 
     def track(self, masks: Iterable[NDArray[np.integer[Any]]], images: Iterable[NDArray[Any]] | None = None) -> Tracked:
         """Track cells of labels (T, H, W), 0 background; numbers of cells in the labels do not matter.

@@ -121,6 +121,7 @@ NETWORKS: Mapping[str, Kind] = MappingProxyType(
         "super-resolution": Kind("movie:SuperResolution", "super-resolution", _super_resolution_sizes),
         "flow": Kind("flow:FlowNet", "flow", _flow_sizes),
         "tracker": Kind("tracker:Tracker", "tracker", _tracker_sizes),
+        "link-scorer": Kind("linker:LinkScorer", "tracker"),
     }
 )
 SEGMENTERS = tuple(name for name, kind in NETWORKS.items() if kind.role == "segmenter")

@@ -260,6 +260,16 @@ class Tracker(Hyperparameters):
     """highest learning rate (Adam) of the one-cycle schedule"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Linker(Hyperparameters):
+    """Training of the linker of whole movies."""
+
+    augmentation: Policy = "flip"
+    """of no effect: stretches of movies are varied in ways of their own"""
+    rate: Positive = 3e-3
+    """highest learning rate (AdamW) of the one-cycle schedule"""
+
+
 _TINY: dict[str, Any] = {"width": 8, "average": 0.98}
 _SMALL: dict[str, Any] = {"width": 16, "average": 0.99}
 _PAPER: dict[str, Any] = {"width": 64, "average": 0.999}
@@ -392,10 +402,15 @@ TRACKER = {
     "small": Tracker(**_SMALL, batch=4),
     "paper": Tracker(**_PAPER, batch=16),
 }
+LINKER = {
+    "tiny": Linker(width=24, average=0.9, batch=4),
+    "small": Linker(width=24, average=0.98, batch=8),
+    "paper": Linker(width=24, average=0.98, batch=16),
+}
 
 USUAL: tuple[Hyperparameters, ...] = tuple(
     presets["small"]
-    for presets in (SEGMENTATION, MEAN_TEACHER, CYCLE_GAN, GENERATOR, MOVIE, VID2VID, SUPER_RESOLUTION, TRACKER)
+    for presets in (SEGMENTATION, MEAN_TEACHER, CYCLE_GAN, GENERATOR, MOVIE, VID2VID, SUPER_RESOLUTION, TRACKER, LINKER)
 )
 """the hyperparameters of each kind of training in the preset that is taken without --preset"""
 WARM_START = 0.7  # share of a training in the cycle, if it starts warm, that learns from the annotated pairs alone

@@ -1,0 +1,46 @@
+"""Tracking with a trained linker: all links of a movie are decided at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+
+from cytoforge.data.run import Run
+from cytoforge.inference.load import load_network, use_threads
+from cytoforge.networks.linker import LinkScorer, described
+from cytoforge.tracking.candidates import GAP, Candidates, candidates
+from cytoforge.tracking.linking import Frame, Links
+from cytoforge.tracking.optimum import Choice, Scores, best_choice
+
+
+@dataclass(frozen=True)
+class GlobalLinker:
+    """Links cells by the scores of a small network and the best choice of them in the whole movie."""
+
+    scorer: LinkScorer
+    wants_images: ClassVar[bool] = False
+
+    @classmethod
+    def open(cls, run: Run, threads: int | None = None) -> Self:
+        """Return the linker of a run, which computes on the CPU; raises UserError as load_network and use_threads."""
+        use_threads(threads)
+        scorer = load_network(run, "tracker")
+        assert isinstance(scorer, LinkScorer)
+        return cls(scorer)
+
+    def __call__(self, frames: Iterator[Frame]) -> Links:
+        """Link the cells of a movie; the descriptions of all its cells are held, and the labels of GAP + 2 frames."""
+        found = candidates((frame.labels for frame in frames), GAP)
+        choice = linked(self.scorer, found)
+        settings = {"gap in frames": GAP, "cells taken for none": len(choice.false)}
+        return Links(found.counts, found.pairs(choice.links, choice.divisions), settings)
+
+
+def linked(scorer: LinkScorer, found: Candidates) -> Choice:
+    """Return the best choice by the scores of a network."""
+    device = next(scorer.parameters()).device
+    with torch.inference_mode():
+        scores = scorer(*(part.to(device) for part in described(found)))
+    return best_choice(found, Scores(*(np.asarray(score.cpu().numpy(), np.float64) for score in scores)))

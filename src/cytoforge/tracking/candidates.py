@@ -1,0 +1,332 @@
+"""What the cells of a movie may become: links and divisions that come into question, each described by numbers.
+
+Lengths are in median diameters of the movie's cells, so that the descriptions do not depend on the size of cells or
+pixels. They look at masks alone: places, areas, forms and overlaps, what else lies near, and how the cells around move.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from cytoforge.metrics.segmentation import overlap
+
+GAP = 1
+"""frames that a cell may be missing"""
+NEAR = 5
+"""cells of a later frame, at most, that a cell may become by being near"""
+REACH = 2.5
+"""diameters within which they lie"""
+APART, AWAY = 3.0, 1.5
+"""diameters, at most, between two daughters, and from their middle to where their mother would be"""
+AROUND = 8
+"""cells around, the median of whose steps is the drift of a cell"""
+STEADY, FEWEST = 1.5, 4
+"""diameters of a step, at most, that tells of drift, and the fewest of such steps in a frame"""
+FAR = 3.0
+"""diameters beyond which differences of distance do not count"""
+PIXEL = 1 / 12
+"""variance of a pixel's own extent along an axis"""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Labels = NDArray[np.integer[Any]]
+
+CELL = ("edge", "at the edge", "area", "area squared", "elongation")
+LINK = (
+    "distance",
+    "distance beyond drift",
+    "its square",
+    "IoU",
+    "nearer successors",
+    "nearer predecessors",
+    "lead on other successors",
+    "lead on other predecessors",
+    "difference of areas",
+    "growth",
+    "difference of elongations",
+    "turn",
+    "frames missed",
+    "edge",
+)
+DIVISION = (
+    "distance from mother to middle",
+    "distance of daughters",
+    "its square",
+    "growth",
+    "difference to the mother's area",
+    "difference of the daughters' areas",
+    "mother's area",
+    "daughters' area",
+    "mother's elongation",
+    "daughters' elongation",
+    "daughters along their axis",
+    "mother along their axis",
+    "lesser IoU",
+    "greater IoU",
+    "lesser distance",
+    "greater distance",
+    "fewer nearer predecessors",
+    "more nearer predecessors",
+    "lesser lead on other predecessors",
+    "greater lead on other predecessors",
+    "edge",
+)
+"""what the columns of the descriptions tell, areas as logarithms"""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The N cells of a movie, numbered from 0 through all frames, and what each may become."""
+
+    counts: Ints
+    """(T,) cells of each frame"""
+    links: Ints
+    """(K, 2) cell, and cell of a later frame that it may be"""
+    divisions: Ints
+    """(M, 3) mother, and two cells of the next frame that may be her daughters"""
+    of_cells: Floats
+    """(N, len(CELL))"""
+    of_links: Floats
+    """(K, len(LINK))"""
+    of_divisions: Floats
+    """(M, len(DIVISION))"""
+
+    @property
+    def frame(self) -> Ints:
+        """(N,) frame of each cell."""
+        return np.repeat(np.arange(self.counts.size), self.counts)
+
+    def pairs(self, links: Ints, divisions: Ints) -> Ints:
+        """Return links and divisions, given by their positions, as rows of `linking.Links`."""
+        mother, one, two = self.divisions[divisions].T
+        before = np.concatenate([self.links[links, 0], mother, mother])
+        after = np.concatenate([self.links[links, 1], one, two])
+        frame, first = self.frame, np.cumsum(self.counts) - self.counts
+        columns = [part for cell in (before, after) for part in (frame[cell], cell - first[frame[cell]] + 1)]
+        return np.stack(columns, axis=1)
+
+
+class _Cells(NamedTuple):
+    """Cells as ellipses."""
+
+    place: Floats  # (N, 2) y, x in pixels
+    area: Floats  # (N,) pixels
+    elongation: Floats  # (N,) logarithm of the ratio of the axes
+    angle: Floats  # (N,) of the long axis to the x axis
+    edge: Floats  # (N,) pixels from the centroid to the edge of the frame
+
+
+def candidates(frames: Iterable[Labels], gap: int) -> Candidates:
+    """Find what cells of labels (H, W), numbered 1..N in each frame, may become; `gap` + 2 frames are held.
+
+    A cell may be missing in `gap` frames. Raises ValueError if frames differ in size.
+    """
+    described: list[_Cells] = []
+    overlaps: dict[tuple[int, int], tuple[Ints, Floats]] = {}
+    earlier: deque[Labels] = deque(maxlen=gap + 1)
+    for time, labels in enumerate(frames):
+        described.append(_ellipses(labels))
+        for back, before in enumerate(reversed(earlier), 1):
+            overlaps[time - back, time] = _shared(before, labels)
+        earlier.append(labels)
+    counts = np.array([one.area.size for one in described], np.int64)
+    cells = _Cells(
+        *(np.concatenate([np.zeros((0, *part[0].shape[1:])), *part]) for part in zip(*described, strict=True))
+    )
+    diameter = 2 * np.sqrt(np.median(cells.area) / np.pi) if cells.area.size else 1.0
+    place, edge = cells.place / diameter, np.clip(cells.edge / diameter, 0, FAR)
+    size = np.log(cells.area / np.median(cells.area)) if cells.area.size else cells.area
+    links, steps, drift, iou = _near(place, counts, overlaps)
+    beyond = np.hypot(*(place[links[:, 1]] - place[links[:, 0]] - drift[links[:, 0]] * steps[:, None]).T)
+    described_links = _describe_links(cells, size, place, edge, links, steps, beyond, iou)
+    divisions, parts = _pairs_of_daughters(links, steps, beyond, place, drift)
+    return Candidates(
+        counts=counts,
+        links=links,
+        divisions=divisions,
+        of_cells=np.stack([edge, edge < 0.5, size, size**2, cells.elongation], axis=1),
+        of_links=described_links,
+        of_divisions=_describe_divisions(cells, size, place, edge, drift, divisions, described_links[parts]),
+    )
+
+
+def _ellipses(labels: Labels) -> _Cells:
+    count = int(labels.max(initial=0))
+    y, x = np.nonzero(labels)
+    cell = labels[y, x]
+    area = np.bincount(cell, minlength=count + 1)[1:].astype(np.float64)
+
+    def mean(values: NDArray[Any]) -> Floats:
+        means: Floats = np.bincount(cell, weights=values, minlength=count + 1)[1:] / area
+        return means
+
+    middle_y, middle_x = mean(y), mean(x)
+    along_y = mean(y * y) - middle_y**2 + PIXEL
+    along_x = mean(x * x) - middle_x**2 + PIXEL
+    across = mean(x * y) - middle_x * middle_y
+    half = np.hypot((along_y - along_x) / 2, across)
+    middle = (along_y + along_x) / 2
+    return _Cells(
+        place=np.stack([middle_y, middle_x], axis=1),
+        area=area,
+        elongation=np.log((middle + half) / np.maximum(middle - half, PIXEL)) / 2,
+        angle=np.arctan2(2 * across, along_x - along_y) / 2,
+        edge=np.minimum.reduce([middle_y, middle_x, labels.shape[0] - 1 - middle_y, labels.shape[1] - 1 - middle_x]),
+    )
+
+
+def _shared(before: Labels, after: Labels) -> tuple[Ints, Floats]:
+    """Return the cells (K, 2), from 0, of two frames that share pixels, and their IoU (K,)."""
+    table = overlap(before, after)
+    pairs = np.stack([table.truth_ids[table.pair_truth], table.prediction_ids[table.pair_prediction]], axis=1)
+    return pairs.astype(np.int64) - 1, table.iou()
+
+
+def _near(
+    place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Ints, Floats]]
+) -> tuple[Ints, Ints, Floats, Floats]:
+    """Return links (K, 2), frames that each takes (K,), the drift of cells (N, 2) to the next frame, and IoU (K,)."""
+    stop = np.cumsum(counts)
+    spans = [slice(int(b - n), int(b)) for b, n in zip(stop, counts, strict=True)]
+    drift = np.zeros_like(place)
+    links, steps, iou = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for (time, later), (shared, values) in sorted(overlaps.items()):
+        now, then = spans[time], spans[later]
+        if now.start == now.stop or then.start == then.stop:
+            continue
+        tree = KDTree(place[then])
+        if later == time + 1:
+            drift[now] = _drift(place[now], place[then], tree)
+        expected = place[now] + drift[now] * (later == time + 1)
+        near = min(NEAR, then.stop - then.start)
+        distance, cell = (part.reshape(-1, near) for part in tree.query(expected, near, distance_upper_bound=REACH))
+        one, rank = np.nonzero(np.isfinite(distance))
+        width = then.stop - then.start
+        code = one * width + cell[one, rank]
+        overlapping = shared[:, 0] * width + shared[:, 1]
+        code = np.union1d(code, overlapping) if later == time + 1 else np.sort(code)
+        value = np.zeros(code.size)
+        _, ours, theirs = np.intersect1d(code, overlapping, assume_unique=True, return_indices=True)
+        value[ours] = values[theirs]
+        links.append(np.stack([now.start + code // width, then.start + code % width], axis=1))
+        steps.append(np.full(code.size, later - time))
+        iou.append(value)
+    return np.concatenate(links), np.concatenate(steps), drift, np.concatenate(iou)
+
+
+def _drift(now: Floats, then: Floats, tree: KDTree) -> Floats:
+    """Return the median step (N, 2) of the cells around each, of those that are each other's nearest."""
+    distance, after = tree.query(now)
+    _, before = KDTree(now).query(then)
+    (steady,) = np.nonzero((before[after] == np.arange(len(now))) & (distance < STEADY))
+    if steady.size < FEWEST:
+        return np.zeros_like(now)
+    steps = then[after[steady]] - now[steady]
+    _, around = KDTree(now[steady]).query(now, min(AROUND + 1, steady.size))
+    itself = (steady[around] == np.arange(len(now))[:, None])[..., None]
+    drift: Floats = np.nanmedian(np.where(itself, np.nan, steps[around]), axis=1)
+    return drift
+
+
+def _ranked(group: Ints, value: Floats) -> tuple[Ints, Floats]:
+    """Return the place of each value in its group, from 0, and the least value of the others, FAR without others."""
+    order = np.lexsort((value, group))
+    ordered = value[order]
+    begins = np.ones(group.size, bool)
+    begins[1:] = group[order][1:] != group[order][:-1]
+    first = np.maximum.accumulate(np.where(begins, np.arange(group.size), 0))
+    second = np.full(group.size, FAR)
+    follows = np.append(~begins[1:], False)
+    second[follows] = ordered[1:][follows[:-1]]
+    rank, others = np.empty(group.size, np.int64), np.empty(group.size)
+    rank[order] = np.arange(group.size) - first
+    others[order] = np.where(begins, second, ordered[first])
+    return rank, others
+
+
+def _describe_links(
+    cells: _Cells, size: Floats, place: Floats, edge: Floats, links: Ints, steps: Ints, beyond: Floats, iou: Floats
+) -> Floats:
+    before, after = links.T
+    group = steps.max(initial=1) + 1
+    later_rank, later_other = _ranked(before * group + steps, beyond)
+    earlier_rank, earlier_other = _ranked(after * group + steps, beyond)
+    elongation, angle = cells.elongation, cells.angle
+    columns = [
+        np.hypot(*(place[after] - place[before]).T),
+        beyond,
+        beyond**2,
+        iou,
+        np.minimum(later_rank, 3),
+        np.minimum(earlier_rank, 3),
+        np.clip(beyond - later_other, -FAR, FAR),
+        np.clip(beyond - earlier_other, -FAR, FAR),
+        np.abs(size[after] - size[before]),
+        size[after] - size[before],
+        np.abs(elongation[after] - elongation[before]),
+        np.abs(np.sin(angle[before] - angle[after])) * np.minimum(elongation[before], elongation[after]),
+        steps - 1,
+        np.minimum(edge[before], edge[after]),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _pairs_of_daughters(links: Ints, steps: Ints, beyond: Floats, place: Floats, drift: Floats) -> tuple[Ints, Ints]:
+    """Return divisions (M, 3), and the positions (M, 2) of the links to both daughters."""
+    (single,) = np.nonzero(steps == 1)
+    order = single[np.lexsort((beyond[single], links[single, 0]))]
+    mother = links[order, 0]
+    begins = np.flatnonzero(np.append(True, mother[1:] != mother[:-1])) if mother.size else np.zeros(0, np.int64)
+    number = np.minimum(np.diff(begins, append=mother.size), NEAR)
+    parts = [np.zeros((0, 2), np.int64)]
+    for one, two in combinations(range(NEAR), 2):
+        at = begins[number > two]
+        parts.append(np.stack([order[at + one], order[at + two]], axis=1))
+    both = np.concatenate(parts)
+    divisions = np.column_stack([links[both[:, 0], 0], links[both[:, 0], 1], links[both[:, 1], 1]])
+    mothers, ones, twos = divisions.T
+    apart = np.hypot(*(place[ones] - place[twos]).T)
+    away = np.hypot(*((place[ones] + place[twos]) / 2 - place[mothers] - drift[mothers]).T)
+    kept = (apart < APART) & (away < AWAY)
+    return divisions[kept], both[kept]
+
+
+def _describe_divisions(
+    cells: _Cells, size: Floats, place: Floats, edge: Floats, drift: Floats, divisions: Ints, parts: Floats
+) -> Floats:
+    """Describe divisions; `parts` (M, 2, len(LINK)) are the descriptions of the links to both daughters."""
+    mother, one, two = divisions.T
+    apart = place[one] - place[two]
+    distance = np.hypot(*apart.T)
+    axis = np.arctan2(*apart.T)
+    growth = np.log((cells.area[one] + cells.area[two]) / cells.area[mother])
+    elongation = cells.elongation
+
+    def across(cell: Ints) -> Floats:
+        tilted: Floats = np.abs(np.sin(cells.angle[cell] - axis)) * elongation[cell]
+        return tilted
+
+    columns = [
+        np.hypot(*((place[one] + place[two]) / 2 - place[mother] - drift[mother]).T),
+        distance,
+        distance**2,
+        growth,
+        np.abs(growth),
+        np.abs(size[one] - size[two]),
+        size[mother],
+        (size[one] + size[two]) / 2,
+        elongation[mother],
+        (elongation[one] + elongation[two]) / 2,
+        across(one) + across(two),
+        across(mother),
+    ]
+    for name in ("IoU", "distance beyond drift", "nearer predecessors", "lead on other predecessors"):
+        both = parts[:, :, LINK.index(name)]
+        columns += [both.min(axis=1), both.max(axis=1)]
+    return np.stack([*columns, edge[mother]], axis=1)
