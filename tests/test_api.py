@@ -67,7 +67,7 @@ def filmer(film: Any) -> cytoforge.MovieGenerator:
 
 @pytest.fixture(scope="module")
 def tracker(film: Any) -> cytoforge.Tracker:
-    return cytoforge.train_tracker(film[0], film[1].labels, film[1].tracks, steps=2, **TINY)
+    return cytoforge.train_tracker(film[0], film[1].labels, film[1].tracks, method="deepsea", steps=2, **TINY)
 
 
 def weights(run: Path, name: str = "segmenter") -> bytes:

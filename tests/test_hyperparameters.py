@@ -19,6 +19,7 @@ from cytoforge.training import hyperparameters
 from cytoforge.training.hyperparameters import (
     CYCLE_GAN,
     GENERATOR,
+    LINKER,
     MEAN_TEACHER,
     MOVIE,
     SEGMENTATION,
@@ -360,7 +361,8 @@ def told(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, 
         ("movie --preset paper", MOVIE["paper"], {}),
         ("movie --method vid2vid", VID2VID["small"], {}),
         ("movie --stage super-resolution --factor 4", SUPER_RESOLUTION["small"], {"factor": 4}),
-        ("tracker", TRACKER["small"], {}),
+        ("tracker", LINKER["small"], {}),
+        ("tracker --method deepsea", TRACKER["small"], {}),
     ],
 )
 def test_help_tells_every_hyperparameter_of_the_training_that_the_flags_select(

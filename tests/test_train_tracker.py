@@ -76,7 +76,7 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(movie: Path, **options):
-    training = specified(TrainTracker(data=movie, out=Path("x"), preset="tiny", **options))
+    training = specified(TrainTracker(data=movie, out=Path("x"), preset="tiny", method="deepsea", **options))
     return open_data(training.data, training.seed, "tracks")
 
 
@@ -85,7 +85,20 @@ def sampler(moves: Moves, policy: str = "flip", synthetic: Synthetic | None = No
 
 
 def train(movie: Path, out: Path, *flags: str) -> int:
-    line = ["train", "tracker", str(movie), "--out", str(out), "--preset", "tiny", "--threads", "1", *flags]
+    line = [
+        "train",
+        "tracker",
+        str(movie),
+        "--out",
+        str(out),
+        "--method",
+        "deepsea",
+        "--preset",
+        "tiny",
+        "--threads",
+        "1",
+        *flags,
+    ]
     return main(line)
 
 

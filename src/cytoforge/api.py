@@ -39,6 +39,7 @@ from cytoforge.training.data import with_scale
 from cytoforge.training.hyperparameters import Count, Hyperparameters, Positive, altered, checked, suited
 from cytoforge.training.specification import DEFAULT_MINUTES, Budget, Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
+from cytoforge.training.tasks.linker import LINKER_STEPS, LinkerTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.task import Task, run_task
@@ -229,17 +230,30 @@ def train_tracker(
     masks: Sequence[Masks] | None = None,
     tracks: Rows | None = None,
     *,
+    method: Literal["global", "deepsea"] = "global",
+    start: Path | str | None = None,
     options: Options = DEFAULTS,
     **values: Any,
 ) -> Tracker:
     """Train a tracker on a movie whose cells have the numbers of their tracks.
 
-    `tracks` (N, 4) are label, first frame, last frame and label of the parent or 0; without them no cell divides. Other
-    arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Tracker`. A tracker sees
-    all cells at one size, so `scale` has no effect; it takes no `resize` and learns from no `unlabelled` images.
+    `tracks` (N, 4) are label, first frame, last frame and label of the parent or 0; without them no cell divides.
+    `method` and `start` are those of `cytoforge train tracker`; without minutes, steps or epochs global takes about a
+    minute. Other arguments and errors as of train_segmenter, with the hyperparameters of `hyperparameters.Linker` or,
+    by method deepsea, `Tracker`. All cells are seen at one size, so `scale` has no effect; `resize` and `unlabelled`
+    images are not taken, nor are `synthetic` ones by global.
     """
-    options, parameters = _settled(hyperparameters.TRACKER, options, values, "resize", "unlabelled")
-    return _trained(TrackerTask(parameters), _movie(frames, masks, tracks), options, Tracker.load)
+    method = checked(Literal["global", "deepsea"], method, f"method={method!r}")
+    movie = _movie(frames, masks, tracks)
+    if method == "deepsea":
+        options, tracker = _settled(hyperparameters.TRACKER, options, values, "resize", "unlabelled")
+        return _trained(TrackerTask(tracker), movie, options, Tracker.load)
+    options, linker = _settled(hyperparameters.LINKER, options, values, "resize", "unlabelled", "synthetic")
+    start = Path("base") if start is None else Path(start)
+    START.check(start)
+    if options.minutes is None and options.steps is None and options.epochs is None:
+        options = replace(options, steps=LINKER_STEPS)
+    return _trained(LinkerTask(linker, start), movie, options, Tracker.load)
 
 
 def score_segmentation(

@@ -38,11 +38,12 @@ from cytoforge.training.hyperparameters import (
     written,
 )
 from cytoforge.training.tasks.generator import GeneratorTask
+from cytoforge.training.tasks.linker import LINKER_STEPS, LinkerTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.staged import train_both_stages, train_two_stage
 from cytoforge.training.tasks.super_resolution import SuperResolutionTask
-from cytoforge.training.tasks.task import Trained, run_task
+from cytoforge.training.tasks.task import Task, Trained, run_task
 from cytoforge.training.tasks.tracker import TrackerTask
 
 Painter = TypeVar("Painter", bound=Adversarial)
@@ -107,6 +108,12 @@ def first_stage(settings: TrainMovie) -> tuple[Path, tuple[Path, ...]]:
 
 def train_tracker(settings: TrainTracker) -> Run:
     """Train a tracker and print its run folder; raises as `tasks.task.run_task`."""
+    if settings.method == "global":
+        training = specified(settings)
+        if settings.steps is None and settings.epochs is None and settings.minutes is None:
+            training = replace(training, budget=replace(training.budget, steps=LINKER_STEPS))
+        task: Task = LinkerTask(linker_parameters(settings), settings.start or Path("base"))
+        return _told(run_task(task, training), "tracker", "track {} MOVIE")
     trained = run_task(TrackerTask(tracker_parameters(settings)), specified(settings))
     return _told(trained, "tracker", "track {} MOVIE")
 
@@ -137,7 +144,7 @@ def _chosen(settings: Training) -> tuple[Hyperparameters, str]:
         note = ", of the low-resolution stage and not of super-resolution" if settings.stage == "both" else ""
         return movie_parameters(settings), note
     assert isinstance(settings, TrainTracker)
-    return tracker_parameters(settings), ""
+    return (linker_parameters if settings.method == "global" else tracker_parameters)(settings), ""
 
 
 def _told(trained: Trained, what: str, proceed: str) -> Run:
@@ -338,6 +345,11 @@ def tracker_parameters(settings: TrainTracker) -> hyperparameters.Tracker:
         replace(preset, norm=settings.norm, augmentation=settings.augmentation, p_vanilla=settings.p_vanilla),
         settings.set,
     )
+
+
+def linker_parameters(settings: TrainTracker) -> hyperparameters.Linker:
+    """Return the hyperparameters of `train tracker --method global`."""
+    return changed(hyperparameters.LINKER[settings.preset], settings.set)
 
 
 def _windows(parameters: Windowed, settings: Scaled, factor: int = 1) -> Windowed:

@@ -57,7 +57,7 @@ class Tracker(Loaded):
     @classmethod
     def load(
         cls,
-        tracker: Path | str = "laptrack",
+        tracker: Path | str = "base",
         *,
         gap: int | None = None,
         distance: float | None = None,
@@ -81,8 +81,8 @@ class Tracker(Loaded):
         networks = run.settings.networks
         if "tracker" not in networks:
             raise UserError(
-                f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take {', '.join(LINKERS)}, or a "
-                "run of train tracker"
+                f"{run.path}: holds no tracker but {', '.join(networks) or 'nothing'}; take base, "
+                f"{', '.join(LINKERS)}, or a run of train tracker"
             )
         name = "base" if run.path == BASE else run.path.resolve().name
         origin |= {"tracker": name, "run": run.fingerprint("tracker", ("divisions", "darkest"))}

@@ -37,7 +37,7 @@ class LinkScorer(nn.Module):
         return self.links(links)[:, 0], self.divisions(divisions)[:, 0], *self.cells(cells).unbind(1)
 
     def fit_scale(self, links: Tensor, divisions: Tensor, cells: Tensor) -> None:
-        """Shift and scale descriptions (K, .), (M, .) and (N, .) from now on as these have a mean of 0 and variance 1."""
+        """Shift and scale descriptions so that these, (K, .), (M, .) and (N, .), have mean 0 and variance 1."""
         for part, values in ((self.links, links), (self.divisions, divisions), (self.cells, cells)):
             if len(values) > 1:
                 standard = part[0]

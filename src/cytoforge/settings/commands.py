@@ -165,20 +165,21 @@ TRACKERS = ("overlap", "laptrack", "btrack")
 class Track(Reading):
     """Track the cells of a movie: masks with an id for each track, and who descends from whom, in OUT/01_RES.
 
-    TRACKER is overlap (cells that overlap from frame to frame), laptrack (nearest cells; extra tracking), btrack
-    (nearest to where a cell should be by its speed; extra btrack), or a run folder. MOVIE is a movie folder with masks,
-    or with frames that --segment has segmented first. The numbers of the cells in the masks do not matter.
+    TRACKER is base (learned from simulated cells; the whole movie is decided at once), the run folder of a training,
+    overlap (cells that overlap from frame to frame), laptrack (nearest cells; extra tracking), or btrack (nearest to
+    where a cell should be by its speed; extra btrack). MOVIE is a movie folder with masks, or with frames that
+    --segment has segmented first. The numbers of the cells in the masks do not matter.
     OUT/report.html shows the trajectories over the frames, a film of them (OUT/01.mp4) and the lineages. Interrupted
     work goes on when the same command is given again.
 
     Examples:
-      cytoforge track laptrack MOVIE --out OUT
-      cytoforge track laptrack MOVIE --out OUT --segment base
+      cytoforge track base MOVIE --out OUT
+      cytoforge track base MOVIE --out OUT --segment base
       cytoforge track overlap MOVIE --out OUT --segment RUN
     """
 
     tracker: Positional[str]
-    """overlap, laptrack, btrack, or run folder of train tracker"""
+    """base, run folder of train tracker, overlap, laptrack or btrack"""
     movie: Positional[Present]
     """movie folder to track"""
     out: ResultFolder
@@ -200,10 +201,10 @@ class Track(Reading):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Track":
-        if self.tracker not in TRACKERS and not Path(self.tracker).is_dir():
+        if self.tracker not in ("base", *TRACKERS) and not Path(self.tracker).is_dir():
             raise ValueError(
-                f"{self.tracker}: is neither a tracker nor a folder; take {', '.join(TRACKERS)}, or the run folder of "
-                "train tracker"
+                f"{self.tracker}: is neither a tracker nor a folder; take base, {', '.join(TRACKERS)}, or the run "
+                "folder of train tracker"
             )
         if self.distance is not None and self.tracker not in ("laptrack", "btrack"):
             raise ValueError(f"--distance: belongs to laptrack and btrack, not to {self.tracker}; leave it out")

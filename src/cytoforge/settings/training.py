@@ -329,22 +329,36 @@ def _replaced(start: tuple[Path, ...], out: Path) -> list[str]:
 
 @command
 class TrainTracker(Limited, WithSynthetic):
-    """Train a tracker on a tracked movie: it learns where a cell has gone in the next frame, and when it divides.
+    """Train a tracker on a tracked movie: it learns what cells become in later frames, and when they divide.
 
-    DATA is a movie folder with masks and man_track.txt or res_track.txt. Of every cell the network sees a window about
-    it, in its frame and in the next, at one size whatever that of the cell (DeepSea). Interrupted training goes on when
-    the same command is given again.
+    DATA is a movie folder with masks and man_track.txt or res_track.txt; some 5 frames are enough to begin with. By
+    --method global it learns from masks, real ones and simulated ones like these, to decide all links of a movie at
+    once; training takes about a minute. By --method deepsea a network sees a window about every cell, in its frame and
+    in the next, at one size whatever that of the cell. Interrupted training goes on when the same command is given
+    again.
 
     Examples:
-      cytoforge train tracker DATA --out RUN --minutes 10
+      cytoforge train tracker DATA --out RUN
       cytoforge train tracker DATA --out RUN --sequence 01 --validation DATA
-      cytoforge train tracker DATA --out RUN --limit 20 --with SYNTHETIC
+      cytoforge train tracker DATA --out RUN --method deepsea --limit 20 --with SYNTHETIC
     """
 
     data: Positional[Present]
     """movie folder with tracks"""
+    method: Literal["global", "deepsea"] = "global"
+    """global: the whole movie is decided at once, by places and forms; deepsea: from frame to frame, by images"""
+    start: StartFolder | None = None
+    """global: base, the default, a run of that method to go on from, or scratch for random weights"""
     augmentation: Augmentation | Literal["flip"] = "strong"
-    """as in train segmentation and train generator; both windows of a cell are varied alike"""
+    """deepsea: as in train segmentation and train generator; both windows of a cell are varied alike"""
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.method == "global" and self.synthetic is not None:
+            problems.append("--with belongs to --method deepsea; global learns from simulated cells anyway")
+        if self.method == "deepsea" and self.start is not None:
+            problems.append("--start belongs to --method global")
+        return problems
 
 
 RECIPES: dict[str, dict[str, dict[str, object]]] = {  # by command and name, the flags that a recipe sets

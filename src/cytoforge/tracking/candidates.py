@@ -136,9 +136,8 @@ def candidates(frames: Iterable[Labels], gap: int) -> Candidates:
             overlaps[time - back, time] = _shared(before, labels)
         earlier.append(labels)
     counts = np.array([one.area.size for one in described], np.int64)
-    cells = _Cells(
-        *(np.concatenate([np.zeros((0, *part[0].shape[1:])), *part]) for part in zip(*described, strict=True))
-    )
+    none = _ellipses(np.zeros((1, 1), np.int32))
+    cells = _Cells(*(np.concatenate(part) for part in zip(none, *described, strict=True)))
     diameter = 2 * np.sqrt(np.median(cells.area) / np.pi) if cells.area.size else 1.0
     place, edge = cells.place / diameter, np.clip(cells.edge / diameter, 0, FAR)
     size = np.log(cells.area / np.median(cells.area)) if cells.area.size else cells.area
@@ -242,8 +241,8 @@ def _ranked(group: Ints, value: Floats) -> tuple[Ints, Floats]:
     begins[1:] = group[order][1:] != group[order][:-1]
     first = np.maximum.accumulate(np.where(begins, np.arange(group.size), 0))
     second = np.full(group.size, FAR)
-    follows = np.append(~begins[1:], False)
-    second[follows] = ordered[1:][follows[:-1]]
+    (followed,) = np.nonzero(~begins[1:])
+    second[followed] = ordered[followed + 1]
     rank, others = np.empty(group.size, np.int64), np.empty(group.size)
     rank[order] = np.arange(group.size) - first
     others[order] = np.where(begins, second, ordered[first])

@@ -29,6 +29,8 @@ from cytoforge.training.tasks.judging import Followed, judge_tracker
 from cytoforge.training.tasks.start import Wanted, load_start
 from cytoforge.training.tasks.task import Outcome, Plan, Task, drawing_of
 
+LINKER_STEPS = 300
+"""steps of a training without a budget of its own: about a minute"""
 SCALED = 8
 """stretches by which descriptions are shifted and scaled, where no run to start from has done so"""
 
