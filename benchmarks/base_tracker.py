@@ -70,16 +70,26 @@ def movie(number: int) -> Tracked:
 
 
 def condensed(movie: Tracked, draw: np.random.Generator) -> Tracked:
-    """Let cells be small about their division, as nuclei are, in half of the movies."""
-    share = draw.uniform(*CONDENSED)
-    if draw.random() < 0.5:
+    """Let cells be small and thin about their division, as nuclei are, in most of the movies."""
+    share, thin = draw.uniform(*CONDENSED), draw.random() < 0.7
+    if draw.random() < 0.3:
         return movie
     labels = [frame.copy() for frame in movie.labels]
-    ends = {label: end for label, _, end, _ in movie.tracks}
-    for label, begin, end, parent in movie.tracks:
-        if parent in ends:
-            for time, cell in ((ends[parent], parent), (begin, label), (min(begin + 1, end), label)):
-                labels[time] = shrunk(labels[time], cell, share * draw.uniform(0.8, 1.2))
+    rows = {row[0]: row for row in movie.tracks}
+    kin: dict[int, list[int]] = {}
+    for label, _, _, parent in movie.tracks:
+        if parent in rows:
+            kin.setdefault(parent, []).append(label)
+    for mother, (one, two) in kin.items():
+        begin, end = rows[one][1], rows[mother][2]
+        first = [np.argwhere(movie.labels[begin] == label).mean(axis=0) for label in (one, two)]
+        axis = (first[0] - first[1]) if thin else None
+        stages = [(end, mother, draw.uniform(1.0, 1.6))]
+        stages += [
+            (min(begin + later, rows[label][2]), label, 1 + 0.3 * later) for label in (one, two) for later in (0, 1)
+        ]
+        for time, cell, by in stages:
+            labels[time] = shrunk(labels[time], cell, share * by * draw.uniform(0.8, 1.2), axis)
     return replace(movie, labels=tuple(labels))
 
 

@@ -281,6 +281,8 @@ class TestFaults:
         assert np.count_nonzero(small == 1) == pytest.approx(area / 2, rel=0.05)
         assert np.argwhere(small == 1).mean(axis=0) == pytest.approx([15, 15], abs=0.3)
         assert (small[labels != 1] == labels[labels != 1]).all()
+        thin = np.argwhere(shrunk(labels, 1, 0.5, np.array([0.0, 2.0])) == 1)
+        assert np.ptp(thin, axis=0)[1] < np.ptp(thin, axis=0)[0] / 1.5
 
 
 class TestExamples:

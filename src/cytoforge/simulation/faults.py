@@ -97,15 +97,23 @@ def unsteady(labels: NDArray[np.integer[Any]], amount: float, generator: np.rand
     return moved
 
 
-def shrunk(labels: NDArray[np.integer[Any]], cell: int, share: float) -> Labels:
-    """Return labels (H, W) in which a cell keeps this share of its pixels, those in the middle of its ellipse."""
+def shrunk(
+    labels: NDArray[np.integer[Any]], cell: int, share: float, axis: NDArray[np.floating[Any]] | None = None
+) -> Labels:
+    """Return labels (H, W) in which a cell keeps this share of its pixels, those in the middle of its ellipse.
+
+    With an `axis` (y, x) it becomes thin along that, as chromosomes are that part: those in the middle of it are kept.
+    """
     found = labels.astype(np.int32)
     y, x = np.nonzero(found == cell)
     if y.size < PIECE:
         return found
     offset = np.stack([y - y.mean(), x - x.mean()])
-    spread = np.linalg.inv(offset @ offset.T / y.size + np.eye(2) / 12)
-    distance = np.einsum("in,ij,jn->n", offset, spread, offset)
+    if axis is None:
+        spread = np.linalg.inv(offset @ offset.T / y.size + np.eye(2) / 12)
+        distance = np.einsum("in,ij,jn->n", offset, spread, offset)
+    else:
+        distance = np.abs(axis @ offset)
     outside = distance > np.quantile(distance, min(share, 1.0))
     found[y[outside], x[outside]] = 0
     return found
