@@ -353,8 +353,7 @@ class TestTrackers:
         movie, run = film(tmp_path / "movie", frames=8), tmp_path / "run"
         line = ["train", "tracker", str(movie), "--out", str(run), "--steps", "4", "--preset", "tiny", "--threads", "1"]
         assert main(line) == 0
-        told = capsys.readouterr().out
-        assert "of simulated cells like these" in told
+        assert "of simulated cells like these" in capsys.readouterr().err
         assert json.loads((run / "config.json").read_text())["networks"]["tracker"]["network"] == "link-scorer"
         assert main(["track", str(run), str(movie), "--out", str(tmp_path / "out")]) == 0
         rows = read_tracks(read_sequences(tmp_path / "out")[0].tracks["RES"])

@@ -204,6 +204,8 @@ def test_a_run_with_a_tracker_is_handed_the_images(
             return Links(np.array([labels.max() for labels, _ in seen]), np.zeros((0, 4), np.int64))
 
     run = write_run(tmp_path / "run", networks={"tracker": {"network": "tracker", "in_channels": 1}})
+    (run / "weights").mkdir(exist_ok=True)
+    (run / "weights" / "tracker.safetensors").write_bytes(b"")
     monkeypatch.setattr(DeepSeaLinker, "open", lambda run, device, threads: Looking())
     track(Track(str(run), tiny_movie, tmp_path / "out", sequence=("01",)))
     assert len(tracks(tmp_path / "out")) == 45
@@ -244,10 +246,13 @@ def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     only_masks = shutil.copytree(tiny_movie, tmp_path / "masks", ignore=shutil.ignore_patterns("t0*.tif"))
     run, linking = write_run(tmp_path / "run"), write_run(tmp_path / "linking", name="tracker")
     for line, sentence in (
-        (["magic", tiny_movie], "magic: is neither a tracker nor a folder; take overlap, laptrack, btrack, or the run"),
+        (
+            ["magic", tiny_movie],
+            "magic: is neither a tracker nor a folder; take base, overlap, laptrack, btrack, or the",
+        ),
         (
             [run, tiny_movie],
-            "holds no tracker but segmenter; take overlap, laptrack, btrack, or a run of train tracker",
+            "holds no tracker but segmenter; take base, overlap, laptrack, btrack, or a run of train tracker",
         ),
         ([tmp_path / "bare", tiny_movie], "is no run folder"),
         (["overlap", tmp_path], "is no movie folder"),

@@ -494,7 +494,7 @@ def test_what_is_no_tracked_movie_is_refused(
         (f"{torn}", "t002.tif: is of 1 x 70 x 72 pixels, others are of 1 x 24 x 72"),
         (f"{still}", "among the frames for training no two in a row show the same cell; give a longer movie"),
         (f"{movie} --limit 3", "among the frames for training no two in a row"),
-        (f"{movie} --with {still}", "does not say that these images are synthetic"),
+        (f"{movie} --method deepsea --with {still}", "does not say that these images are synthetic"),
         (f"{movie} --scale 0.5", "--scale: is no option of cytoforge train tracker"),
     ):
         capsys.readouterr()
