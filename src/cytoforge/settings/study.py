@@ -331,7 +331,9 @@ class StudyTracking(StudyMovies):
 
     methods: Annotated[tuple[Literal["tgan", "vid2vid"], ...], Field(min_length=1)] = ("tgan", "vid2vid")
     """generators whose movies are tracked; the first paints what a tracker is trained on"""
-    trackers: Annotated[tuple[Literal["overlap", "laptrack", "btrack", "deepsea"], ...], Field(min_length=1)] = (
+    trackers: Annotated[
+        tuple[Literal["base", "overlap", "laptrack", "btrack", "deepsea"], ...], Field(min_length=1)
+    ] = (
         "overlap",
         "laptrack",
         "btrack",

@@ -164,7 +164,7 @@ class MovieStudy(SequenceStudy):
 class TrackingStudy(SequenceStudy):
     """Trackers on real and painted movies, and trained on either."""
 
-    trackers: tuple[Literal["overlap", "laptrack", "btrack", "deepsea"], ...]
+    trackers: tuple[Literal["base", "overlap", "laptrack", "btrack", "deepsea"], ...]
     frames: tuple[int, ...]
     """numbers of real frames that tracker and generator learn from"""
     tune: bool = False
