@@ -299,7 +299,8 @@ class TestExamples:
     def test_every_second_frame_bridges_tracks_that_are_left_out(self) -> None:
         first, second, third = (np.where(AFTER == 1, label, 0).astype(np.int32) for label in (5, 6, 7))
         movie = Tracked.of([first, second, third], {6: 5, 7: 6})
-        assert movie.part(0, 2, 2).tracks == ((5, 0, 0, 0), (7, 1, 1, 5))
+        assert movie.part(0, 2, 2, np.s_[:, :]).tracks == ((5, 0, 0, 0), (7, 1, 1, 5))
+        assert movie.part(0, 3, 1, np.s_[2:, 3:]).tracks == ()
 
     def test_cells_that_masks_invent_are_none(self) -> None:
         wrong = [np.where(BEFORE == 0, 0, BEFORE), np.where(AFTER == 2, 0, AFTER)]

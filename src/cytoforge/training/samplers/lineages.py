@@ -1,7 +1,9 @@
 """Stretches of tracked movies as what their cells may become and what is true of it, to learn linking from."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +27,8 @@ from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler
 
 LONGEST = 8
 """frames of a drawn stretch"""
+WIDE = 16
+"""side of their window in median diameters"""
 LEAPS = (1, 1, 2, 3)
 """of how many frames one is taken, each as likely"""
 UNSTEADY, AMOUNTS = 0.6, (0.03, 0.25)
@@ -64,10 +68,17 @@ class Tracked:
         rows = tuple((label, begin, end, parent(label)) for label, (begin, end) in sorted(seen.items()))
         return cls(tuple(labels), rows)
 
-    def part(self, first: int, length: int, leap: int) -> "Tracked":
-        """Return every `leap`-th of the frames from the first one on, so many at most."""
+    @cached_property
+    def diameter(self) -> float:
+        """Median diameter of the cells in pixels, of all frames; 1 without cells."""
+        areas = [np.unique(labels[labels > 0], return_counts=True)[1] for labels in self.labels]
+        every = np.concatenate(areas)
+        return float(2 * np.sqrt(np.median(every) / np.pi)) if every.size else 1.0
+
+    def part(self, first: int, length: int, leap: int, window: tuple[slice, slice]) -> "Tracked":
+        """Return a window of every `leap`-th of the frames from the first one on, so many at most."""
         parents = {row[0]: row[3] for row in self.tracks}
-        return self.of(self.labels[first::leap][:length], parents)
+        return self.of([labels[window] for labels in self.labels[first::leap][:length]], parents)
 
     def example(self, masks: Sequence[Labels] | None = None) -> "Example":
         """Return what the cells may become, and what is true of it; `masks` with faults are of the same frames."""
@@ -182,7 +193,10 @@ class LineageSampler(Sampler):
         frames = len(movie.labels)
         leap = min(int(draw.choice(LEAPS)), frames - 1)
         length = min(LONGEST, (frames - 1) // leap + 1)
-        part = movie.part(int(draw.integers(frames - (length - 1) * leap)), length, leap)
+        first = int(draw.integers(frames - (length - 1) * leap))
+        side = math.ceil(WIDE * movie.diameter)
+        corner = [int(draw.integers(max(full - side, 0) + 1)) for full in movie.labels[0].shape]
+        part = movie.part(first, length, leap, (slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side)))
         if draw.random() < UNSTEADY:
             amount = float(np.exp(draw.uniform(*np.log(AMOUNTS))))
             parents = {row[0]: row[3] for row in part.tracks}
