@@ -288,7 +288,7 @@ class TestTracking:
         for number, (image, labels) in enumerate(zip(film[0], film[1].labels, strict=True)):
             write_image(tmp_path / "m" / "01" / f"t{number:03d}.tif", image[None])
             write_labels(tmp_path / "m" / "01_ST" / "SEG" / f"man_seg{number:03d}.tif", labels)
-        for model, name in ((tracker, str(tracker.run)), (cytoforge.Tracker.load(), "laptrack")):
+        for model, name in ((tracker, str(tracker.run)), (cytoforge.Tracker.load(), "base")):
             out = tmp_path / f"out-{len(name)}"
             assert main(["track", name, str(tmp_path / "m"), "--out", str(out), "--threads", "1"]) == 0
             found = model.track(film[1].labels, film[0])
@@ -323,7 +323,7 @@ class TestTracking:
                 tracker.track(given, frames)
             assert sentence in str(caught.value) and "--" not in str(caught.value)
         with pytest.raises(UserError, match="laptrack: was not trained, so there is nothing to save"):
-            cytoforge.Tracker.load().save(tmp_path / "x")
+            cytoforge.Tracker.load("laptrack").save(tmp_path / "x")
 
 
 class TestTraining:
