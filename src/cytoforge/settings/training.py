@@ -58,7 +58,11 @@ class Training(Reading):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     devices: Count = 1
-    """number of GPUs, or of processes on a CPU"""
+    """number of GPUs, or of processes on a CPU, that share each batch; with --nodes on each computer"""
+    nodes: Count = 1
+    """number of computers that train together, started by torchrun or srun"""
+    accumulate: Count = 1
+    """compute each batch in so many parts, one after the other, which needs less memory and a third more time"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor computes in it, float32 otherwise"""
     threads: Count | None = None

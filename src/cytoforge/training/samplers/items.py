@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cytoforge.cells.augment import Policy, augment
+from cytoforge.training.shares import everywhere
 
 MEMORY = 2**32  # bytes of decoded images kept between steps
 Pair = tuple[np.ndarray, np.ndarray]
@@ -42,10 +43,16 @@ class Batch:
     """labels (B, h, w) of simulated cells, if a recipe paints on these, too"""
     unlabelled: "Batch | None" = None
     """as many windows of images without masks, if the training has any; their labels are 0"""
+    processes: int = 1
+    """processes that share the step's whole batch, each with as many of its items"""
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """Return one generator per window for draws of the named purpose."""
         return [item_generator(self.seed, self.step, item, purpose) for item in self.items]
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Return sums over the whole batch, of which these are sums over the items here; gradients pass."""
+        return sums if self.processes == 1 else everywhere(sums).sum(dim=0)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; the draws stay on the CPU, so that they are the same everywhere."""
@@ -75,7 +82,7 @@ class Drawing:
     size: tuple[int, int]
     """height and width of a window in pixels"""
     count: int
-    """items of a step for each process"""
+    """items of a step's whole batch, of which every process draws as many; a multiple of the number of processes"""
     policy: Policy
     """their augmentation"""
     p_vanilla: float = 0.2
@@ -90,12 +97,12 @@ class Drawing:
     def places(self) -> tuple[int, ...]:
         """Places of this process's items in the step's whole batch."""
         rank, world = self.ranks
-        return tuple(range(self.first + rank, self.first + self.count * world, world))
+        return tuple(range(self.first + rank, self.first + self.count, world))
 
     @property
     def following(self) -> "Drawing":
         """The drawing of as many further items, with draws of their own."""
-        return replace(self, first=self.first + self.count * self.ranks[1])
+        return replace(self, first=self.first + self.count)
 
     def augment(self, image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Cut a window out of an image (C, H, W) with labels (H, W), and vary it."""

@@ -1,0 +1,78 @@
+"""A batch in shares: what depends on all of its items is the same for any number of processes.
+
+Every process computes the losses of its own items, and the mean over the processes is what is learned from. That is
+the loss of the whole batch if each has as many items and if whatever is computed over several of them is computed over
+all: batch norm's statistics, and the sums of the segmentation losses (`Batch.total`). Process k of n has the items k,
+k + n, k + 2n ... of a batch.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class _Everywhere(torch.autograd.Function):
+    """Gathers a tensor from all processes; its gradient is the sum of what all of them made of it."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, own.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradients: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradients.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total[torch.distributed.get_rank()]
+
+
+def everywhere(own: Tensor) -> Tensor:
+    """Return the tensors (processes, ...) that all processes call this with, in the order of their ranks."""
+    return cast(Tensor, _Everywhere.apply(own))
+
+
+def share(network: nn.Module) -> None:
+    """Let batch norm and dropout of a network do to this process's items what they would do in the whole batch."""
+    if next(network.parameters()).is_cuda:
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for layer in network.modules():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__ = SharedBatchNorm
+        elif type(layer) is nn.Dropout:
+            layer.__class__ = SharedDropout
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm by the statistics of the whole batch; torch's `SyncBatchNorm` is faster, but computes on GPUs only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        found = everywhere(torch.stack(torch.var_mean(values, dim=(0, 2, 3), correction=0)))
+        variances, means = found.unbind(dim=1)
+        mean = means.mean(dim=0)
+        variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
+        with torch.no_grad():
+            number = len(means) * values[:, 0].numel()
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * number / (number - 1), self.momentum)
+            self.num_batches_tracked += 1
+        gain = self.weight * (variance + self.eps).rsqrt()
+        normed = (values - mean[:, None, None]) * gain[:, None, None] + self.bias[:, None, None]
+        return normed.to(x.dtype)
+
+
+class SharedDropout(nn.Dropout):
+    """Dropout by the draws of the whole batch, which all processes make alike from torch's global generator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop a share p of the elements of (B, ...), and divide the others by 1 - p."""
+        if not self.training:
+            return x
+        rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        kept = x.new_empty((processes * len(x), *x.shape[1:])).bernoulli_(1 - self.p)
+        return x * kept[rank::processes].div_(1 - self.p)
