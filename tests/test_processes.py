@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import picture, squares
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from cytoforge.cells.crops import SIDE
 from cytoforge.data.dataset import Item
@@ -118,6 +119,9 @@ def baseline(norm: str) -> Recipe:
 
 def tracking(norm: str) -> Recipe:
     tracker = build(Tracker, 0, "tracker", {"in_channels": 1, "width": 2, "norm": norm})
+    for layer in tracker.modules():
+        if isinstance(layer, nn.Dropout) and norm == "group":
+            layer.p = 0.0
     return Tracking(tracker, hyperparameters.TRACKER["tiny"].rate)
 
 
@@ -162,8 +166,10 @@ def doubled(batch: Batch) -> Batch:
     return replace(batch, **changed)
 
 
-def losses(name: str, fabric: Fabric, norm: str = "batch", parts: int = 1) -> list[dict[str, float]]:
-    """Losses of STEPS steps, of which the last tell of all weights before."""
+def losses(
+    name: str, fabric: Fabric, norm: str = "batch", parts: int = 1, steps: int = STEPS
+) -> list[dict[str, float]]:
+    """Losses of some steps, of which the last tell of all weights before."""
     case, found = CASES[name], []
     drawing = Drawing(
         size=case.size, count=4, policy=case.policy, seed=3, ranks=(fabric.global_rank, fabric.world_size)
@@ -171,11 +177,11 @@ def losses(name: str, fabric: Fabric, norm: str = "batch", parts: int = 1) -> li
     sampler = case.sampler(drawing)
     with exactly():
         trainer = Trainer(case.recipe(norm), fabric, decay=0.9, parts=parts)
-    for step in range(STEPS):
-        batch = doubled(sampler(step, step / STEPS))
+    for step in range(steps):
+        batch = doubled(sampler(step, step / steps))
         with exactly():
             torch.manual_seed(step)  # of dropout
-            found.append(trainer.step(batch, step / STEPS))
+            found.append(trainer.step(batch, step / steps))
     return found
 
 
@@ -194,7 +200,7 @@ def shared() -> dict[str, list[dict[str, float]]]:
 
 
 def close(found: list[dict[str, float]], expected: list[dict[str, float]], tolerance: float = 1e-9) -> None:
-    assert len(found) == len(expected) == STEPS
+    assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=tolerance, abs=tolerance)
 
@@ -204,3 +210,36 @@ def test_two_processes_learn_what_one_does(name: str, shared: dict[str, list[dic
     expected = losses(name, alone())
     close(shared[name], expected)
     assert expected[-1] != pytest.approx(expected[0], rel=1e-3)  # something is learned
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "dropout" not in name])
+def test_a_batch_in_parts_teaches_what_the_whole_does(name: str) -> None:
+    """And no layer sees more than a part of it."""
+    whole, seen = losses(name, alone(), "group", steps=4), list[int]()
+
+    def look(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if isinstance(layer, nn.Conv2d):
+            seen.append(len(given[0]))
+
+    with register_module_forward_pre_hook(look):
+        close(losses(name, alone(), "group", parts=2, steps=4), whole)
+    assert max(seen) == (4 if name == "cycle_gan" else 2)  # which paints on unlabelled windows, too
+
+
+def test_parts_need_the_memory_of_one() -> None:
+    """What the graph of a batch keeps are its inputs, until gradients pass; layers see one part at a time."""
+    batch, kept, seen = windows(Drawing(size=(32, 32), count=4, policy="flip", seed=0))(0), [0, 0], set[int]()
+    for place, parts in enumerate((1, 4)):
+        recipe = conventional("group")
+        trainer = Trainer(recipe, alone(), decay=0.9, parts=parts)
+
+        def keep(tensor: Tensor, place: int = place) -> Tensor:
+            kept[place] += tensor.nbytes
+            return tensor
+
+        if parts > 1:
+            recipe.networks["segmenter"].outputs.register_forward_pre_hook(lambda layer, given: seen.add(len(given[0])))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits = recipe.networks["segmenter"](batch.images)
+        trainer.update("segmenter", logits.square().mean())
+    assert kept[1] < 0.1 * kept[0] and seen == {1}

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,9 +21,10 @@ def compute_in_parts(network: nn.Module, parts: int) -> None:
     Losses see the outputs of the whole batch, so their gradients are those of the whole, of several updates in a step,
     too. Only batch norm, which normalises each part by its own statistics, and dropout differ.
     """
-    for name in CALLED:
-        if (call := getattr(network, name, None)) is not None:
-            setattr(network, name, partial(_in_parts, network, call, parts))
+    for each in network if isinstance(network, nn.ModuleList) else (network,):
+        for name in CALLED:
+            if (call := getattr(each, name, None)) is not None:
+                setattr(each, name, partial(_in_parts, each, call, parts))
 
 
 def _in_parts(network: nn.Module, call: Callable[..., Any], parts: int, *inputs: Tensor) -> Any:
@@ -30,10 +32,17 @@ def _in_parts(network: nn.Module, call: Callable[..., Any], parts: int, *inputs:
     if not torch.is_grad_enabled():
         return _joined([call(*piece) for piece in pieces])
 
-    def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-        return contextlib.nullcontext(), frozen_statistics(network)
+    def again() -> Callable[..., Any]:
+        """Return `call` for one part, of which batch norm notes the statistics only the first time."""
+        times = count()
 
-    return _joined([checkpoint(call, *piece, use_reentrant=False, context_fn=contexts) for piece in pieces])
+        def compute(*piece: Tensor) -> Any:
+            with frozen_statistics(network) if next(times) else contextlib.nullcontext():
+                return call(*piece)
+
+        return compute
+
+    return _joined([checkpoint(again(), *piece, use_reentrant=False) for piece in pieces])
 
 
 def _joined(outputs: list[Any]) -> Any:
