@@ -1,26 +1,29 @@
 """Several processes, and several parts of a batch, learn what one does from the whole."""
 
 import contextlib
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from conftest import picture, squares
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from conftest import picture, squares
 from cytoforge.cells.crops import SIDE
 from cytoforge.data.dataset import Item
+from cytoforge.errors import Interrupted, UserError
+from cytoforge.networks.tracker import Tracker
 from cytoforge.training import hyperparameters
 from cytoforge.training.loop import Trainer
-from cytoforge.training.processes import together
 from cytoforge.training.recipes import vid2vid
 from cytoforge.training.recipes.conventional import Conventional
 from cytoforge.training.recipes.cycle_gan import CycleGAN
@@ -39,11 +42,13 @@ from cytoforge.training.samplers.pairs import Pairs
 from cytoforge.training.samplers.simulated import SimulatedMasks
 from cytoforge.training.samplers.synthetic import Synthetic
 from cytoforge.training.samplers.windows import Windows
-from cytoforge.training.specification import Compute
+from cytoforge.training.specification import Budget, Compute, Data, Output, Training
 from cytoforge.training.tasks import movie, super_resolution
-from cytoforge.networks.tracker import Tracker
+from cytoforge.training.tasks.processes import check_devices, found, together
+from cytoforge.training.tasks.segmentation import SegmentationTask
+from cytoforge.training.tasks.task import run_task
 
-FRAMES, STEPS = 8, 10
+FRAMES, STEPS = 8, 8
 TINY = {"width": 4, "batch": 4, "average": 0.9}
 PAINTING = {**TINY, "depth": 2, "discriminator_width": 4, "heads": 1, "head_width": 4, "zero_scores": False}
 TINY_TWO = Compute(device="cpu", devices=2, threads=1)
@@ -170,7 +175,7 @@ def losses(
     name: str, fabric: Fabric, norm: str = "batch", parts: int = 1, steps: int = STEPS
 ) -> list[dict[str, float]]:
     """Losses of some steps, of which the last tell of all weights before."""
-    case, found = CASES[name], []
+    case, told = CASES[name], []
     drawing = Drawing(
         size=case.size, count=4, policy=case.policy, seed=3, ranks=(fabric.global_rank, fabric.world_size)
     )
@@ -181,8 +186,8 @@ def losses(
         batch = doubled(sampler(step, step / steps))
         with exactly():
             torch.manual_seed(step)  # of dropout
-            found.append(trainer.step(batch, step / steps))
-    return found
+            told.append(trainer.step(batch, step / steps))
+    return told
 
 
 def all_together() -> dict[str, list[dict[str, float]]]:
@@ -243,3 +248,90 @@ def test_parts_need_the_memory_of_one() -> None:
             logits = recipe.networks["segmenter"](batch.images)
         trainer.update("segmenter", logits.square().mean())
     assert kept[1] < 0.1 * kept[0] and seen == {1}
+
+
+def training(out: Path, devices: int, data: Path, steps: int = 8) -> Training:
+    return Training(
+        data=Data(path=data, split_by="image"),
+        output=Output(path=out),
+        budget=Budget(steps=steps),
+        compute=replace(TINY_TWO, devices=devices, precision="float32"),
+    )
+
+
+def test_a_training_goes_on_with_another_number_of_processes(tiny_dataset: Path, tmp_path: Path) -> None:
+    """It is stopped when one computes, killed when two do, and goes on alone: rounding is all that differs."""
+    task = SegmentationTask(replace(hyperparameters.SEGMENTATION["tiny"], **TINY, depth=2, crop=(32, 32), rate=1e-4))
+
+    def stop(share: float, note: str) -> None:
+        if note == "step 2":
+            raise Interrupted("enough")
+
+    def kill(share: float, note: str) -> None:
+        if note == "step 5":
+            (child,) = multiprocessing.active_children()
+            child.kill()
+
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted, match="stopped at step 2"):
+        run_task(task, training(out, 1, tiny_dataset), stop)
+    with pytest.raises(UserError, match="process 2 of 2 was ended by signal 9; the same command goes on"):
+        run_task(task, training(out, 2, tiny_dataset), kill)
+    assert multiprocessing.active_children() == []
+    run = run_task(task, training(out, 1, tiny_dataset)).run
+    assert run.provenance["processes"] == 1 and "RANK" not in os.environ
+    whole = run_task(task, training(tmp_path / "whole", 1, tiny_dataset)).run
+    one, other = ([row["segmentation"] for row in found.metrics()] for found in (whole, run))
+    assert len(one) == 8 and other == pytest.approx(one, abs=1e-5)
+    assert other[5:] != one[5:]  # two have computed some of the steps
+
+
+def test_a_batch_that_does_not_divide_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
+    task = SegmentationTask(replace(hyperparameters.SEGMENTATION["tiny"], batch=4))
+    with pytest.raises(UserError, match="a batch of 4 does not divide among 3 processes; give --set batch=6"):
+        run_task(task, training(tmp_path / "run", 3, tiny_dataset))
+
+
+TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "gpu1", "MASTER_PORT": "29400"}
+SLURM = {
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_NODELIST": "gpu[1-2]",
+    "SLURM_JOB_ID": "1234567",
+}
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "variables", "expected"),
+    [
+        (2, 1, {}, None),
+        (4, 2, {**TORCHRUN, "HOME": "/"}, TORCHRUN),
+        (4, 2, SLURM, {**TORCHRUN, "MASTER_PORT": "19567"}),
+        (4, 2, {**SLURM, **TORCHRUN}, TORCHRUN),  # torchrun inside of a job
+        (2, 1, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, None),  # a plain command in a job starts its processes itself
+        (1, 1, SLURM, None),  # eight trainings that have nothing to do with each other
+        (4, 2, {}, "--nodes 2: start a process for each device by torchrun or srun"),
+        (1, 1, TORCHRUN, "--devices 1 --nodes 1 are 1 processes, and 8 were started"),
+        (2, 1, SLURM, "--devices 2 --nodes 1 are 2 processes, and 8 were started"),
+        (1, 8, TORCHRUN, "start one for each device"),
+    ],
+)
+def test_processes_are_found_where_others_have_started_them(
+    devices: int, nodes: int, variables: dict[str, str], expected: dict[str, str] | str | None
+) -> None:
+    compute = Compute(device="cpu", devices=devices, nodes=nodes)
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            found(compute, variables)
+    else:
+        assert found(compute, variables) == expected
+
+
+def test_gpus_that_are_not_there_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_devices("cuda", 2)
+    check_devices("cpu", 64)
+    for device, count, have in (("cuda", 4, 2), ("mps", 2, 1)):
+        with pytest.raises(UserError, match=f"--devices {count}: there are fewer .* give --devices {have}"):
+            check_devices(device, count)

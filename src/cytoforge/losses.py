@@ -170,9 +170,7 @@ def of_all(sums: Tensor) -> Tensor:
     return sums
 
 
-def cross_entropy_dice(
-    logits: Tensor, target: Tensor, *, background: bool = False, total: Total = of_all
-) -> Tensor:
+def cross_entropy_dice(logits: Tensor, target: Tensor, *, background: bool = False, total: Total = of_all) -> Tensor:
     """Mean cross entropy over all classes plus `dice_loss` (cGAN-Seg, Eq. 9 and 11).
 
     Eq. 9 with logits = Seg(Gen(real mask)), Eq. 11 with logits = Seg(real image). Logits (B,K,H,W), target (B,H,W)

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from cytoforge.data.run import Run, flatten_state, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.training.course import LEARNED, State
-from cytoforge.training.parts import compute_in_parts
+from cytoforge.training.recipes.parts import compute_in_parts
 from cytoforge.training.recipes.recipe import Recipe
+from cytoforge.training.recipes.shared import share
 from cytoforge.training.samplers.items import Batch, item_generator
-from cytoforge.training.shares import share
 from cytoforge.training.specification import Budget
 
 PATIENCE_WITH_FAULTS = 5  # times that a training goes back to its last state before it gives up

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cytoforge.cells.augment import Policy, augment
-from cytoforge.training.shares import everywhere
+from cytoforge.training.samplers.shares import everywhere
 
 MEMORY = 2**32  # bytes of decoded images kept between steps
 Pair = tuple[np.ndarray, np.ndarray]

@@ -28,13 +28,13 @@ from cytoforge.training.course import State, course
 from cytoforge.training.data import TrainingData
 from cytoforge.training.hyperparameters import USUAL, Adversarial, Hyperparameters, Vid2Vid
 from cytoforge.training.loop import Networks, Trainer, Validation, fit
-from cytoforge.training.processes import together
 from cytoforge.training.recipes.networks import Described
 from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
 from cytoforge.training.specification import Data, Training
+from cytoforge.training.tasks.processes import together
 
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report

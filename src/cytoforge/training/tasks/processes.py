@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ def found(compute: Compute, variables: Variables) -> Variables | None:
 
 
 def check_devices(device: str, count: int) -> None:
-    """Raise UserError where this computer has fewer than `count` GPUs of a kind; any number of processes share a CPU."""
+    """Raise UserError where this computer has fewer GPUs than `count`; a CPU serves any number of processes."""
     have = torch.cuda.device_count() if device == "cuda" else 1
     if device != "cpu" and count > have:
         raise UserError(f"--devices {count}: there are fewer GPUs ({device}) here; give --devices {have}")
@@ -144,7 +145,8 @@ def _environment(variables: Variables) -> Iterator[None]:
 def _started(count: int, work: Callable[[], object]) -> Iterator[Variables]:
     """Start all processes but the first, which this is, and give its variables; in the end none of them is left."""
     context = multiprocessing.get_context("spawn")
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(LightningEnvironment().main_port)}
+    port = LightningEnvironment().main_port  # one that is free
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     children: list[Child] = []
     over = threading.Event()
     try:
@@ -182,7 +184,7 @@ def _take_part(work: Callable[[], object], variables: Variables, sender: Connect
 
     threading.Thread(target=end, daemon=True).start()
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
             work()
     except Interrupted:
         return
