@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 from zlib import crc32
 
@@ -133,6 +134,12 @@ class Sampler(ABC):
 
 
 def cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
-    """Return `read` with a memory: what it has read is kept, up to MEMORY."""
+    """Return `read` with a memory: what it has read is kept, up to MEMORY; one thread reads at a time."""
+    reading = Lock()
+
+    def alone(i: int) -> Pair:
+        with reading:
+            return read(i)
+
     bytes_each = max(read(0)[0].nbytes * 2, 1)
-    return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read)
+    return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(alone)

@@ -22,6 +22,7 @@ from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.load import load_network
 from cytoforge.networks.features import VGG19Features
+from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted, say
 from cytoforge.report import run_report
 from cytoforge.training.course import State, course
@@ -33,11 +34,12 @@ from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
-from cytoforge.training.specification import Data, Training
+from cytoforge.training.specification import Compute, Data, Training
 from cytoforge.training.tasks.processes import together
 
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report
+AHEAD = 8  # batches made ahead at most
 ELSEWHERE = ("weights_dir", "devices", "nodes", "accumulate")  # may be others when a training goes on
 
 
@@ -135,7 +137,7 @@ def _run(task: Task, training: Training, data: TrainingData, fabric: Fabric, rep
     progress = report or Progress(task.name)
     state = fit(
         Trainer(plan.recipe, fabric, decay=parameters.average, parts=training.compute.accumulate),
-        Prefetched(plan.sampler) if fabric.device.type == "cuda" else plan.sampler,
+        _ahead(plan.sampler, training.compute) if fabric.device.type == "cuda" else plan.sampler,
         plan.validation,
         run,
         training.budget.in_steps(len(data.names), parameters.batch),
@@ -151,6 +153,11 @@ def _run(task: Task, training: Training, data: TrainingData, fabric: Fabric, rep
         outcome = plan.outcome(kept, state)
         _finish(run, task, training, state, outcome)
     return Trained(run, state, main)
+
+
+def _ahead(sampler: Sampler, compute: Compute) -> Prefetched:
+    """Return a sampler that keeps a GPU busy, by as many processors as this process may use, if need be."""
+    return Prefetched(sampler, min(usable_threads(compute.devices), AHEAD))
 
 
 def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fabric: Fabric) -> Run:
