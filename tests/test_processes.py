@@ -51,7 +51,7 @@ from cytoforge.training.tasks.task import run_task
 FRAMES, STEPS = 8, 8
 TINY = {"width": 4, "batch": 4, "average": 0.9}
 PAINTING = {**TINY, "depth": 2, "discriminator_width": 4, "heads": 1, "head_width": 4, "zero_scores": False}
-TINY_TWO = Compute(device="cpu", devices=2, threads=1)
+TINY_TWO = Compute(device="cpu", devices=2, threads=1, precision="float32")
 
 
 def read(i: int) -> Pair:
@@ -255,7 +255,7 @@ def training(out: Path, devices: int, data: Path, steps: int = 8) -> Training:
         data=Data(path=data, split_by="image"),
         output=Output(path=out),
         budget=Budget(steps=steps),
-        compute=replace(TINY_TWO, devices=devices, precision="float32"),
+        compute=replace(TINY_TWO, devices=devices),
     )
 
 

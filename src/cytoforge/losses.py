@@ -177,7 +177,7 @@ def cross_entropy_dice(logits: Tensor, target: Tensor, *, background: bool = Fal
     int64 classes, or IGNORED.
     """
     entropy = F.cross_entropy(logits.float(), target, ignore_index=IGNORED, reduction="sum")
-    entropy, known = total(torch.stack([entropy, (target != IGNORED).sum().to(entropy.dtype)]))
+    entropy, known = total(torch.stack([entropy, (target != IGNORED).sum().to(entropy.dtype)])).unbind()
     return entropy / known + dice_loss(logits, target, background=background, total=total)
 
 
@@ -193,7 +193,7 @@ def dice_loss(logits: Tensor, target: Tensor, *, background: bool = False, total
     probabilities = logits.float().softmax(dim=1)[:, first:] * known
     truth = (F.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, first:] * known).to(probabilities.dtype)
     areas = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
-    overlap, areas = total(torch.stack([(probabilities * truth).sum(dim=(0, 2, 3)), areas]))
+    overlap, areas = total(torch.stack([(probabilities * truth).sum(dim=(0, 2, 3)), areas])).unbind()
     return (1 - (2 * overlap + DICE_SMOOTHING) / (areas + DICE_SMOOTHING)).mean()
 
 

@@ -1,5 +1,7 @@
 """Layers of networks that compute a share of a batch as they would compute the whole (`samplers.shares`)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +32,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
         mean = means.mean(dim=0)
         variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
         with torch.no_grad():
-            number = len(means) * values[:, 0].numel()
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * number / (number - 1), self.momentum)
-            self.num_batches_tracked += 1
+            number, momentum = len(means) * values[:, 0].numel(), cast(float, self.momentum)
+            cast(Tensor, self.running_mean).lerp_(mean, momentum)
+            cast(Tensor, self.running_var).lerp_(variance * number / (number - 1), momentum)
+            cast(Tensor, self.num_batches_tracked).add_(1)
         gain = self.weight * (variance + self.eps).rsqrt()
         normed = (values - mean[:, None, None]) * gain[:, None, None] + self.bias[:, None, None]
         return normed.to(x.dtype)

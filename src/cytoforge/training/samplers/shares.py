@@ -22,7 +22,7 @@ class _Everywhere(torch.autograd.Function):
         return torch.stack(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradients: Tensor) -> Tensor:
         total = gradients.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(total)
         return total[torch.distributed.get_rank()]
@@ -30,4 +30,4 @@ class _Everywhere(torch.autograd.Function):
 
 def everywhere(own: Tensor) -> Tensor:
     """Return the tensors (processes, ...) that all processes call this with, in the order of their ranks."""
-    return cast(Tensor, _Everywhere.apply(own))
+    return cast(Tensor, _Everywhere.apply(own))  # type: ignore[no-untyped-call]

@@ -11,12 +11,14 @@ from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.inference.load import choose_device, choose_precision
@@ -27,6 +29,7 @@ from cytoforge.training.specification import Compute
 PATIENCE = timedelta(hours=12)  # for which the others wait while the first validates or judges
 GRACE = 10.0  # seconds that all have to end once one has ended
 GOES_ON = "the same command goes on from the last state that was saved"
+Precision = Literal["bf16-mixed", "32-true"]
 Variables = Mapping[str, str]
 Child = tuple[BaseProcess, Connection]
 """a process, and what tells of its failure"""
@@ -44,7 +47,7 @@ def together(compute: Compute, work: Callable[[], object]) -> Iterator[Fabric]:
     if device == "cpu":
         torch.set_num_threads(compute.threads or usable_threads(compute.devices))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.json tells the precision
-    precision = "bf16-mixed" if choose_precision(compute.precision, device) == "bfloat16" else "32-true"
+    precision: Precision = "bf16-mixed" if choose_precision(compute.precision, device) == "bfloat16" else "32-true"
     variables = found(compute, os.environ)
     if compute.processes == 1:
         alone = Fabric(accelerator=device, devices=1, precision=precision, plugins=[LightningEnvironment()])
@@ -95,7 +98,7 @@ def check_devices(device: str, count: int) -> None:
 
 
 @contextlib.contextmanager
-def _group(device: str, precision: Any, compute: Compute) -> Iterator[Fabric]:
+def _group(device: str, precision: Precision, compute: Compute) -> Iterator[Fabric]:
     """Give a Fabric whose process belongs to the group of all, which they leave together."""
     places = [torch.device(device)] * compute.devices
     if device == "cuda" and torch.cuda.device_count() > 1:  # else the scheduler shows each process a GPU of its own
@@ -153,10 +156,10 @@ def _started(count: int, work: Callable[[], object]) -> Iterator[Variables]:
         for rank in range(1, count):
             receiver, sender = context.Pipe(duplex=False)
             variables = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            child = context.Process(target=_take_part, args=(work, variables, sender), daemon=True)
-            child.start()
+            process = context.Process(target=_take_part, args=(work, variables, sender), daemon=True)
+            process.start()
             sender.close()
-            children.append((child, receiver))
+            children.append((process, receiver))
         threading.Thread(target=_watch, args=(children, over), daemon=True).start()
         yield {**shared, "RANK": "0", "LOCAL_RANK": "0"}
         _leave(children)

@@ -184,7 +184,8 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
         run = Run.start(training.output.path, content, overwrite=training.output.overwrite)
         learned, held = data.fingerprints
         run.record(training_data=learned, validation_data=held, data_notes=list(data.notes), **plan.provenance)
-        run.record(device=str(fabric.device), processes=fabric.world_size)
+        compute = training.compute
+        run.record(device=str(fabric.device), processes=compute.processes, accumulate=compute.accumulate)
         for name, tensors in plan.weights.items():
             run.save_weights(name, tensors)
     fabric.barrier()
