@@ -17,7 +17,7 @@ from cytoforge.inference.tracker import Tracker
 from cytoforge.metrics.comparison import compare
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.metrics.tracking import tracking_counts, tracking_measures
-from cytoforge.networks.linker import LinkScorer, described
+from cytoforge.networks.linker import LinkScorer
 from cytoforge.simulation.dynamics import Dynamics
 from cytoforge.simulation.faults import Faults, shrunk, unsteady
 from cytoforge.simulation.lineage import simulate_lineage
@@ -227,7 +227,7 @@ class TestLikelihood:
         optimiser = torch.optim.Adam(scorer.parameters(), 0.05)
         losses = []
         for _ in range(30):
-            loss = surprise(example.found, scorer(*described(example.found)), example.truth)
+            loss = surprise(example.found, scorer.scores(example.found), example.truth)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -312,12 +312,12 @@ class TestExamples:
         labels = disc_movie()
         movie = Tracked.of([labels] * 5, {})
 
-        def drawn(count: int, rank: int, world: int) -> list[list[list[float]]]:
-            drawing = Drawing(size=(1, 1), count=count, policy="flip", seed=3, ranks=(rank, world))
+        def drawn(rank: int, world: int) -> list[list[list[float]]]:
+            drawing = Drawing(size=(1, 1), count=4, policy="flip", seed=3, ranks=(rank, world))
             return [one.found.of_links.tolist() for one in LineageSampler([movie], [], drawing)(2).examples]
 
-        whole = drawn(4, 0, 1)
-        assert drawn(2, 0, 2) + drawn(2, 1, 2) == [whole[0], whole[2], whole[1], whole[3]]
+        whole = drawn(0, 1)
+        assert drawn(0, 2) + drawn(1, 2) == [whole[0], whole[2], whole[1], whole[3]]
 
     def test_simulated_cells_are_like_those_of_the_movie(self) -> None:
         movie = Tracked.of([disc_movie()] * 3, {})
@@ -377,6 +377,7 @@ class TestTrackers:
         [
             ("--with masks", "--with belongs to --method deepsea"),
             ("--method deepsea --start base", "--start belongs to --method global"),
+            ("--accumulate 2", "--accumulate belongs to --method deepsea"),
         ],
     )
     def test_what_does_not_fit(

@@ -104,10 +104,11 @@ def assert_equal(one: Batch, other: Batch) -> None:
 
 @pytest.mark.parametrize("build", SAMPLERS)
 @pytest.mark.parametrize("asked", [EXPECTED, WRONG, ELSEWHERE], ids=["expected", "wrong", "elsewhere"])
+@pytest.mark.parametrize("threads", [1, 3])
 def test_what_is_made_ahead_equals_what_is_made_in_time(
-    build: Callable[[Path], Sampler], asked: Sequence[tuple[int, float]], tmp_path: Path
+    build: Callable[[Path], Sampler], threads: int, asked: Sequence[tuple[int, float]], tmp_path: Path
 ) -> None:
-    plain, ahead = build(tmp_path), Prefetched(build(tmp_path))
+    plain, ahead = build(tmp_path), Prefetched(build(tmp_path), threads)
     for step, progress in asked:
         assert_equal(ahead(step, progress), plain(step, progress))
 
@@ -118,16 +119,13 @@ class Counting(Sampler):
     def __init__(self) -> None:
         self.cuts: list[tuple[int, bool]] = []
         self.threads: list[str] = []
-        self.free = threading.Lock()
 
     def plan(self, step: int, progress: float) -> bool:
         return progress > 0.5
 
     def cut(self, step: int, plan: bool) -> Batch:
-        assert self.free.acquire(blocking=False), "two threads cut at once"
         self.cuts.append((step, plan))
         self.threads.append(threading.current_thread().name)
-        self.free.release()
         image = torch.full((1, 1, 2, 2), float(step + 100 * plan))
         return Batch(image, image[:, 0].long(), 0, step, (0,), ("a",))
 
@@ -136,7 +134,7 @@ def test_a_right_guess_is_cut_once_and_by_the_other_thread() -> None:
     sampler = Counting()
     ahead = Prefetched(sampler)
     values = [float(ahead(step, 0.2).images.max()) for step in range(4)]
-    ahead._thread.shutdown()
+    ahead._pool.shutdown()
     assert values == [0, 1, 2, 3]
     assert sampler.cuts == [(step, False) for step in range(5)]
     assert sampler.threads[0] == "MainThread" and all(name.startswith("prefetch") for name in sampler.threads[1:])
@@ -150,8 +148,35 @@ def test_a_wrong_guess_is_cut_anew() -> None:
         101,
         102,
     ]
-    ahead._thread.shutdown()
-    assert sampler.cuts == [(0, False), (1, False), (1, True), (2, True), (3, True)]
+    ahead._pool.shutdown()
+    assert sorted(sampler.cuts) == [(0, False), (1, False), (1, True), (2, True), (3, True)]
+
+
+def test_several_batches_are_made_at_once() -> None:
+    """The second waits for the third: one thread alone would never end."""
+    met = threading.Barrier(2, timeout=20)
+
+    class Meeting(Counting):
+        def cut(self, step: int, plan: bool) -> Batch:
+            if step in (1, 2):
+                met.wait()
+            return super().cut(step, plan)
+
+    ahead = Prefetched(Meeting(), threads=2)
+    assert [ahead(step, 0.2).step for step in range(3)] == [0, 1, 2]
+
+
+def test_files_are_read_by_one_thread_at_a_time() -> None:
+    busy = threading.Lock()
+
+    def guarded(i: int) -> tuple[np.ndarray, np.ndarray]:
+        assert busy.acquire(blocking=False), "two threads read at once"
+        pair = read(i)
+        busy.release()
+        return pair
+
+    ahead = Prefetched(Windows([str(i) for i in range(8)], guarded, drawing()), threads=4)
+    assert [ahead(step).step for step in range(4)] == [0, 1, 2, 3]
 
 
 def test_a_fault_in_the_other_thread_is_told_at_its_step() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -132,7 +133,7 @@ def test_what_a_run_tells_of_its_training(tiny_dataset: Path, tmp_path: Path) ->
     assert stored["training"] == {
         "data": {k: v for k, v in json.loads(json.dumps(asdict(given.data), default=str)).items() if k != "arrays"},
         "budget": asdict(given.budget),
-        "compute": {"device": "cpu", "devices": 1, "precision": "float32", "threads": 1},  # no place of weights
+        "compute": {"device": "cpu", "precision": "float32", "threads": 1},  # no place of weights, no processes
         "seed": 5,
     }
     assert set(stored["training_images"]).isdisjoint(stored["validation_images"])
@@ -213,7 +214,7 @@ def test_a_gpu_gets_its_batches_made_ahead_and_a_cpu_in_time(
         barrier=lambda: None,
         _precision=SimpleNamespace(precision="32-true"),
     )
-    monkeypatch.setattr(module, "launch", lambda compute: fabric)
+    monkeypatch.setattr(module, "together", lambda compute, work: nullcontext(fabric))
     monkeypatch.setattr(module, "Trainer", lambda *arguments, **options: None)
     monkeypatch.setattr(module, "fit", fit)
     with pytest.raises(Interrupted, match="before anything is computed"):

@@ -20,28 +20,22 @@ import torch
 from cytoforge.cells.augment import augment
 from cytoforge.cells.labels import connected
 from cytoforge.cli import main
-from cytoforge.commands.train import segmentation_parameters, specified
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import write_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
-from cytoforge.data.run import Run, unflatten_state
+from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.load import load_network
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
-from cytoforge.losses import cross_entropy_dice
 from cytoforge.networks.registry import NETWORKS
-from cytoforge.settings import TrainSegmentation
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training.data import Masks, _proposed_scale, open_data
 from cytoforge.training.hyperparameters import WARM_START
 from cytoforge.training.recipes.conventional import Conventional
-from cytoforge.training.recipes.networks import build_generator, build_segmenter, describe_segmenter
-from cytoforge.training.recipes.recipe import cosine
+from cytoforge.training.recipes.networks import build_generator, build_segmenter
 from cytoforge.training.samplers import items
-from cytoforge.training.samplers.items import Drawing
-from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.specification import Data
 from cytoforge.training.tasks import task
 from cytoforge.training.tasks.start import start_differences
@@ -335,54 +329,34 @@ def test_the_first_of_two_stages_proposes_a_scale_for_both(
     assert len(said) == 2 and said[0] == said[1] and "(median) at scale 2: --scale" in said[0]
 
 
-def test_two_processes_train_together(phantoms: Path, tmp_path: Path) -> None:
-    """Each step of both is one with the mean of the gradients of their windows; an epoch is one for both together."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cytoforge"]
-    flags = [
+def test_processes_that_torchrun_has_started_train_as_one(phantoms: Path, tmp_path: Path) -> None:
+    flags = [*TINY, "--precision", "float32", "--device", "cpu", "--steps", "3", "--set", "batch=2"]
+    started = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "cytoforge",
         "train",
         "segmentation",
-        str(phantoms),
-        "--out",
-        str(tmp_path / "run"),
-        *TINY,
-        "--norm",
-        "group",
-        "--precision",
-        "float32",
     ]
     done = subprocess.run(
-        [sys.executable, *launch, *flags, "--epochs", "1", "--devices", "2", "--device", "cpu"],
+        [sys.executable, *started, str(phantoms), "--out", str(tmp_path / "two"), *flags, "--devices", "2"],
         capture_output=True,
         text=True,
         check=False,
         timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("segmenter trained in 2 steps") == 1
-    run = Run.open(tmp_path / "run")
-    assert run.provenance["processes"] == 2 and [row["step"] for row in run.metrics()] == [1, 2]
-    tensors, meta = run.load_state()
-    found = unflatten_state(tensors, meta["structure"])["networks"]["segmenter"]
-
-    settings = TrainSegmentation(data=phantoms, out=tmp_path / "run", preset="tiny", norm="group")
-    data, parameters = open_data(specified(settings).data, 0), segmentation_parameters(settings)
-    assert list(data.names) == run.config["training_images"] and len(data.names) == 3
-    recipe = Conventional.build(parameters, describe_segmenter(parameters, 1), 0)
-    first = {name: value.clone() for name, value in recipe.segmenter.state_dict().items()}
-    whole = Windows(data.names, data.read, Drawing(size=parameters.crop, count=2, policy="strong", seed=0))
-    (optimiser,) = recipe.optimisers.values()
-    recipe.segmenter.train()
-    for step in range(2):
-        batch = whole(step)
-        optimiser.param_groups[0]["lr"] = parameters.rate * cosine(step / 2)
-        optimiser.zero_grad()
-        for place in (0, 1):
-            logits, labels = recipe.segmenter(batch.images[[place]]), batch.labels[[place]]
-            (cross_entropy_dice(logits, recipe.target.encode(labels)) / 2).backward()
-        optimiser.step()
-    for name, expected in recipe.segmenter.state_dict().items():
-        far, way = (float((found[name] - other[name]).abs().mean()) for other in ({name: expected}, first))
-        assert far < 0.1 * way, name  # other windows, or those of one process alone, go elsewhere
+    assert done.stdout.count("segmenter trained in 3 steps") == 1
+    assert train(phantoms, tmp_path / "one", *flags) == 0
+    one, two = (Run.open(tmp_path / name) for name in ("one", "two"))
+    assert two.provenance["processes"] == 2
+    losses = [[row["segmentation"] for row in run.metrics()] for run in (one, two)]
+    assert len(losses[0]) == 3 and losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -201,9 +201,9 @@ def test_commands_of_the_tables_are_understood(monkeypatch: pytest.MonkeyPatch) 
 
 
 def own_lines(block: re.Match[str]) -> str:
-    """A block, and of one that is not run for want of a network the lines of cytoforge alone; others have own flags."""
-    lines = block[0].splitlines()
-    return "\n".join(line for line in lines if block[1] != "network" or line.startswith("cytoforge "))
+    """A block, and of one that other programs start or need a network the lines of cytoforge alone."""
+    lines, foreign = block[0].splitlines(), block[1] in ("network", "several processes")
+    return "\n".join(line for line in lines if not foreign or line.startswith("cytoforge "))
 
 
 def flag(kind: type, field: str) -> str:

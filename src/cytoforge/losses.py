@@ -4,7 +4,7 @@ All compute in float32 whatever precision the networks ran in, and return a scal
 image domain (generator and D1), "mask" for the mask domain (segmenter and D2).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -16,6 +16,8 @@ from cytoforge.networks.flow import warp
 DICE_SMOOTHING = 1e-6
 IGNORED = -100
 """Class of pixels that the segmentation losses leave out."""
+Total = Callable[[Tensor], Tensor]
+"""Makes sums over the items that are here into sums over the whole batch, of which other processes hold a part."""
 
 
 @dataclass(frozen=True)
@@ -163,18 +165,23 @@ def image_loss(image: Tensor, target: Tensor, perceptual_term: Tensor) -> Tensor
     return mean_difference(image, target) + perceptual_term
 
 
-def cross_entropy_dice(logits: Tensor, target: Tensor, *, background: bool = False) -> Tensor:
+def of_all(sums: Tensor) -> Tensor:
+    """Return sums over a batch that is here as a whole, unchanged."""
+    return sums
+
+
+def cross_entropy_dice(logits: Tensor, target: Tensor, *, background: bool = False, total: Total = of_all) -> Tensor:
     """Mean cross entropy over all classes plus `dice_loss` (cGAN-Seg, Eq. 9 and 11).
 
     Eq. 9 with logits = Seg(Gen(real mask)), Eq. 11 with logits = Seg(real image). Logits (B,K,H,W), target (B,H,W)
     int64 classes, or IGNORED.
     """
-    return F.cross_entropy(logits.float(), target, ignore_index=IGNORED) + dice_loss(
-        logits, target, background=background
-    )
+    entropy = F.cross_entropy(logits.float(), target, ignore_index=IGNORED, reduction="sum")
+    entropy, known = total(torch.stack([entropy, (target != IGNORED).sum().to(entropy.dtype)])).unbind()
+    return entropy / known + dice_loss(logits, target, background=background, total=total)
 
 
-def dice_loss(logits: Tensor, target: Tensor, *, background: bool = False) -> Tensor:
+def dice_loss(logits: Tensor, target: Tensor, *, background: bool = False, total: Total = of_all) -> Tensor:
     """One minus the soft Dice score, averaged over all classes except background (cGAN-Seg, Eq. 9 and 11).
 
     With `background` that class is included, as in DeepSea.
@@ -185,9 +192,9 @@ def dice_loss(logits: Tensor, target: Tensor, *, background: bool = False) -> Te
     first, known = 0 if background else 1, (target != IGNORED)[:, None]
     probabilities = logits.float().softmax(dim=1)[:, first:] * known
     truth = (F.one_hot(target.clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, first:] * known).to(probabilities.dtype)
-    overlap = (probabilities * truth).sum(dim=(0, 2, 3))
-    total = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
-    return (1 - (2 * overlap + DICE_SMOOTHING) / (total + DICE_SMOOTHING)).mean()
+    areas = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    overlap, areas = total(torch.stack([(probabilities * truth).sum(dim=(0, 2, 3)), areas])).unbind()
+    return (1 - (2 * overlap + DICE_SMOOTHING) / (areas + DICE_SMOOTHING)).mean()
 
 
 def foreground_probability(logits: Tensor) -> Tensor:

@@ -71,7 +71,6 @@ def crop_images(
     Cells have values between `darkest` and 1. Window n shows only cell `cells[n]` of labels (H, W), or all cells
     without `cells`. Interpolation is bilinear, with averaging where windows shrink.
     """
-    bright = (image + 1) / 2 * (1 - darkest) + darkest
     shown = np.zeros((len(windows), image.shape[0], SIDE, SIDE), np.float32)
     crops = torch.from_numpy(shown)
     for number, (top, left, side) in enumerate(windows.tolist()):  # windows differ in size
@@ -81,6 +80,7 @@ def crop_images(
         kept = part > 0 if cells is None else part == cells[number]
         window = torch.zeros(1, image.shape[0], side, side)
         inside = window[:, :, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        inside += torch.from_numpy((bright[:, rows, columns] - BACKGROUND) * kept)
+        bright = (image[:, rows, columns] + 1) / 2 * (1 - darkest) + darkest
+        inside += torch.from_numpy((bright - BACKGROUND) * kept)
         crops[number] = F.interpolate(window, (SIDE, SIDE), mode="bilinear", antialias=True)[0]
     return crops + BACKGROUND

@@ -190,6 +190,8 @@ def specified(settings: Training) -> specification.Training:
         compute=specification.Compute(
             device=settings.device,
             devices=settings.devices,
+            nodes=settings.nodes,
+            accumulate=settings.accumulate,
             precision=settings.precision,
             threads=settings.threads,
             weights_dir=getattr(settings, "weights_dir", None),

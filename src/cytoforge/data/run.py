@@ -34,6 +34,7 @@ from cytoforge.networks.registry import ROLES
 from cytoforge.places import RUN, run_folder
 
 ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that determine the others
+FREE = ("threads",)  # keys of config.json that may be others when a run goes on
 WORDS = {"path": "data", "arrays": "data", "synthetic": "synthetic images"}  # names of settings in messages
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 WRITTEN = (
@@ -342,6 +343,7 @@ def _load(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _different(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Name the settings that differ between two config.json: those that the user set, else those derived from them."""
+    former, wanted = ({key: config[key] for key in config if key not in FREE} for config in (former, wanted))
     for keys in ASKED:
         there, here = ({key: config.get(key) for key in keys} for config in (former, wanted))
         if found := differences(there, here, WORDS):

@@ -9,7 +9,7 @@ import torch
 
 from cytoforge.data.run import Run
 from cytoforge.inference.load import load_network, use_threads
-from cytoforge.networks.linker import LinkScorer, described
+from cytoforge.networks.linker import LinkScorer
 from cytoforge.tracking.candidates import GAP, Candidates, candidates
 from cytoforge.tracking.linking import Frame, Links
 from cytoforge.tracking.optimum import Choice, Scores, best_choice
@@ -40,7 +40,6 @@ class GlobalLinker:
 
 def linked(scorer: LinkScorer, found: Candidates) -> Choice:
     """Return the best choice by the scores of a network."""
-    device = next(scorer.parameters()).device
     with torch.inference_mode():
-        scores = scorer(*(part.to(device) for part in described(found)))
-    return best_choice(found, Scores(*(np.asarray(score.cpu().numpy(), np.float64) for score in scores)))
+        scores = scorer.scores(found)
+    return best_choice(found, Scores(*(score.numpy().astype(np.float64) for score in scores)))

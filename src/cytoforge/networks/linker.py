@@ -36,6 +36,13 @@ class LinkScorer(nn.Module):
         """Return scores of links (K,) and divisions (M,), and that cells (N,) begin, end, and are none."""
         return self.links(links)[:, 0], self.divisions(divisions)[:, 0], *self.cells(cells).unbind(1)
 
+    def scores(self, found: Candidates) -> list[Tensor]:
+        """Return these scores of all that the cells of a movie may become, on the CPU."""
+        weight = next(self.parameters())
+        links, divisions, cells = (part.to(weight) for part in described(found))
+        scores = self.links(links)[:, 0], self.divisions(divisions)[:, 0], *self.cells(cells).unbind(1)
+        return [score.cpu() for score in scores]
+
     def fit_scale(self, links: Tensor, divisions: Tensor, cells: Tensor) -> None:
         """Shift and scale descriptions so that these, (K, .), (M, .) and (N, .), have mean 0 and variance 1."""
         for part, values in ((self.links, links), (self.divisions, divisions), (self.cells, cells)):

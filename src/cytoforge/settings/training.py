@@ -58,7 +58,11 @@ class Training(Reading):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     devices: Count = 1
-    """number of GPUs, or of processes on a CPU"""
+    """number of GPUs, or of processes on a CPU, that share each batch; with --nodes on each computer"""
+    nodes: Count = 1
+    """number of computers that train together, started by torchrun or srun"""
+    accumulate: Count = 1
+    """compute each batch in so many parts, one after the other, which needs less memory and a third more time"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the processor computes in it, float32 otherwise"""
     threads: Count | None = None
@@ -172,6 +176,7 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
       cytoforge train segmentation DATA --out RUN
       cytoforge train segmentation DATA --out RUN --limit 5 --minutes 4 --scale 0.333
       cytoforge train segmentation DATA --out RUN --with SYNTHETIC
+      cytoforge train segmentation DATA --out RUN --devices 4 --set batch=8
       cytoforge train segmentation DATA --out RUN --method cyclegan --warm-start
       cytoforge train segmentation DATA --out RUN --method cyclegan --unlabelled IMAGES
       cytoforge train segmentation DATA --out RUN --recipe cgan-seg --preset small --minutes 60
@@ -220,8 +225,8 @@ class TrainSegmentation(Limited, Scaled, WithSynthetic, PainterTraining):
             problems.append("--unlabelled belongs to --method cyclegan or mean-teacher")
         if self.unlabelled is None and self.method == "mean-teacher" and not self.help_settings:
             problems.append("--method mean-teacher needs --unlabelled IMAGES")
-        if self.method == "two-stage" and self.devices > 1:
-            problems.append("--method two-stage trains on one device; leave --devices out")
+        if self.method == "two-stage" and self.devices * self.nodes > 1:
+            problems.append("--method two-stage trains on one device; leave --devices and --nodes out")
         return problems
 
 
@@ -316,7 +321,7 @@ class TrainMovie(Scaled, PainterTraining):
         if self.start and self.method == "vid2vid":
             problems.append("--start belongs to --method tgan")
         problems += _replaced(self.start, self.out)
-        if self.stage == "both" and self.devices > 1:
+        if self.stage == "both" and self.devices * self.nodes > 1:
             problems.append("--stage both trains on one device; leave --devices out, or train the stages one by one")
         return problems
 
@@ -356,6 +361,8 @@ class TrainTracker(Limited, WithSynthetic):
         problems = super()._problems()
         if self.method == "global" and self.synthetic is not None:
             problems.append("--with belongs to --method deepsea; global learns from simulated cells anyway")
+        if self.method == "global" and self.accumulate > 1:
+            problems.append("--accumulate belongs to --method deepsea; batches of global need little memory")
         if self.method == "deepsea" and self.start is not None:
             problems.append("--start belongs to --method global")
         return problems

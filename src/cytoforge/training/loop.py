@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from cytoforge.data.run import Run, flatten_state, unflatten_state
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.training.course import LEARNED, State
+from cytoforge.training.recipes.parts import compute_in_parts
 from cytoforge.training.recipes.recipe import Recipe
+from cytoforge.training.recipes.shared import share
 from cytoforge.training.samplers.items import Batch, item_generator
 from cytoforge.training.specification import Budget
 
@@ -34,13 +36,18 @@ class NotFinite(Exception):
 class Trainer:
     """A recipe with the moving average of its weights and everything that must be saved to go on exactly."""
 
-    def __init__(self, recipe: Recipe, fabric: Fabric, *, decay: float) -> None:
-        """`decay` of the moving average per step."""
+    def __init__(self, recipe: Recipe, fabric: Fabric, *, decay: float, parts: int = 1) -> None:
+        """`decay` of the moving average per step; networks compute a batch in so many `parts`."""
         self.recipe, self.fabric, self.decay = recipe, fabric, decay
         for network in recipe.networks.values():
             network.to(fabric.device)
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in recipe.optimisers.items()}
         self.average = {name: copy.deepcopy(recipe.networks[name]).requires_grad_(False) for name in recipe.averaged}
+        for network in recipe.networks.values():
+            if fabric.world_size > 1:
+                share(network)
+            if parts > 1:
+                compute_in_parts(network, parts)
 
     def update(
         self, name: str, loss: Tensor, *, given: tuple[tuple[Tensor, Tensor], ...] = (), max_norm: float | None = None
@@ -48,8 +55,8 @@ class Trainer:
         """Step the named optimiser down the gradient of `loss`; only its own parameters receive gradients.
 
         `given` are pairs (tensor, gradient), of further losses whose backward pass has already reached the tensor.
-        Gradients are averaged over processes, then clipped, as one vector, to a norm of `max_norm`. Raises NotFinite
-        before any weight is touched.
+        Gradients are averaged over processes, then clipped, as one vector, to a norm of `max_norm`. Raises NotFinite,
+        in all processes, before any weight is touched.
         """
         optimiser = self.recipe.optimisers[name]
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -58,10 +65,11 @@ class Trainer:
         with torch.autocast(self.fabric.device.type, enabled=False):
             torch.autograd.backward(roots, seeds, inputs=parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        self._mean_over_processes(gradients)
+        mean = loss.detach().clone()
+        self._mean_over_processes([mean, *gradients])
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm + loss.detach()):
-            what = "loss" if not torch.isfinite(loss) else "gradient"
+        if not torch.isfinite(norm + mean):
+            what = "loss" if not torch.isfinite(mean) else "gradient"
             raise NotFinite(f"the {what} of the {name} is not a finite number")
         if max_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
@@ -79,13 +87,30 @@ class Trainer:
             network.train()
         with self.fabric.autocast():
             losses = self.recipe.step(batch, progress, self.update)
-        # each process has seen other windows, and a network may normalise by their statistics: all shall save the same
-        statistics = [b for network in self.recipe.networks.values() for b in network.buffers()]
-        self._mean_over_processes([b for b in statistics if b.is_floating_point()])
         decay = min(self.decay, (1 + batch.step) / (10 + batch.step))
         for name, average in self.average.items():
             _follow(average, self.recipe.networks[name], decay)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        means = {name: loss.detach().clone() for name, loss in losses.items()}
+        self._mean_over_processes(list(means.values()))
+        return {name: float(mean) for name, mean in means.items()}
+
+    def agree(self, progress: float, stop: bool = False) -> tuple[float, bool]:
+        """Return the progress that the first process gives, and whether any process is to stop."""
+        if self.fabric.world_size == 1:
+            return progress, stop
+        said = progress if self.fabric.global_rank == 0 else 0.0
+        device = self.fabric.device
+        found = self.fabric.all_reduce(torch.tensor([said, stop], dtype=torch.float64, device=device), reduce_op="max")
+        share, stopping = cast(Tensor, found).tolist()
+        return share, bool(stopping)
+
+    def names(self, batch: Batch) -> list[str]:
+        """Return the source images of a step's whole batch."""
+        if self.fabric.world_size == 1:
+            return list(batch.names)
+        found: list[tuple[str, ...]] = [()] * self.fabric.world_size
+        torch.distributed.all_gather_object(found, batch.names)
+        return [name for names in found for name in names]
 
     def _mean_over_processes(self, tensors: list[Tensor]) -> None:
         """Replace tensors by their means over all processes."""
@@ -149,10 +174,13 @@ def fit(
 
     `batches(step, progress)` gives the batch of a step; `seed` is that of dropout; `announce(progress, state)` is
     called after every step, and may raise Interrupted, which acts as a signal does.
-    Raises Interrupted after SIGINT or SIGTERM, with everything saved, and UserError when training keeps failing.
+    Several processes call this together, each with its share of the batches: the first validates and writes.
+    Raises Interrupted after SIGINT or SIGTERM to any of them, with everything saved, and UserError when training keeps
+    failing.
     """
     main = trainer.fabric.global_rank == 0
     state = _restore(trainer, run)
+    trainer.fabric.barrier()  # all have read the state that the first is about to write
     fresh = trainer.fabric.broadcast(not run.has_state)
     if main:
         run.truncate_metrics(-1 if fresh else state.step)
@@ -164,10 +192,9 @@ def fit(
     now = budget.now
     saved = clock = now()
     next_validation = _next_validation(state.history, budget)
+    progress, _ = trainer.agree(budget.progress(state.step, state.seconds))
     with _signals() as received:
-        while (
-            progress := trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
-        ) < 1 and not state.finished:
+        while progress < 1 and not state.finished:
             if state.step not in state.skipped:
                 batch = batches(state.step, progress).to(trainer.fabric.device)
                 torch.manual_seed(item_generator(seed, state.step, 0, "dropout").initial_seed())
@@ -176,33 +203,36 @@ def fit(
                 except NotFinite as fault:
                     state = _roll_back(trainer, run, state, fault, batch)
                     next_validation = _next_validation(state.history, budget)
+                    progress, _ = trainer.agree(budget.progress(state.step, state.seconds))
                     continue
                 for name, value in losses.items():
                     total, number = state.sums.get(name, (0.0, 0))
                     state.sums[name] = [total + value, number + 1]
             state.step += 1
             state.seconds, clock = state.seconds + now() - clock, now()
-            progress = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
+            progress = budget.progress(state.step, state.seconds)
             try:
                 announce(progress, state)
             except Interrupted:
                 received.append(signal.SIGINT)
+            progress, interrupted = trainer.agree(progress, bool(received))
             if validated := progress >= next_validation:
+                begun = progress
                 _evaluate(trainer, validation, run, state, progress, budget)
                 if main and validation.picture is not None:
                     run.save_sample(state.step, validation.picture(trainer.average))
                 spent = now() - clock
                 state.seconds, clock = state.seconds + spent, now()
                 # the time of a validation counts, and may end the training
-                state.history[-1][0] = trainer.fabric.broadcast(budget.progress(state.step, state.seconds))
+                progress, _ = trainer.agree(budget.progress(state.step, state.seconds))
+                state.history[-1][0] = progress
                 next_validation = _next_validation(state.history, budget)
                 if budget.steps is None and budget.seconds is not None:
-                    next_validation = min(max(next_validation, progress + wait(spent / budget.seconds)), 1.0)
-            stop = bool(received) or state.finished
-            if main and (stop or validated or clock - saved > SAVE_EVERY):
+                    next_validation = min(max(next_validation, begun + wait(spent / budget.seconds)), 1.0)
+            if main and (interrupted or state.finished or validated or clock - saved > SAVE_EVERY):
                 _save(trainer, run, state)
                 saved = now()
-            if received:
+            if interrupted:
                 raise Interrupted(f"stopped at step {state.step}, all is saved; the same command goes on from there")
     state.finished = True
     if main:
@@ -271,17 +301,18 @@ def _restore(trainer: Trainer, run: Run) -> State:
 
 
 def _roll_back(trainer: Trainer, run: Run, state: State, fault: NotFinite, batch: Batch) -> State:
-    skipped = [*state.skipped, state.step]
+    skipped, names = [*state.skipped, state.step], ", ".join(trainer.names(batch))
     if len(skipped) > PATIENCE_WITH_FAULTS:
         raise UserError(
             f"{run.path}: training failed {len(skipped)} times, last at step {state.step}: {fault} "
-            f"(images {', '.join(batch.names)}); run cytoforge check on the data"
+            f"(images {names}); run cytoforge check on the data"
         )
     seconds, step = state.seconds, state.step
     state = _restore(trainer, run)
+    trainer.fabric.barrier()
     state.skipped, state.seconds = skipped, seconds
     if trainer.fabric.global_rank == 0:
-        run.note(f"step {step}: {fault}; went back to step {state.step} and left out {', '.join(batch.names)}")
+        run.note(f"step {step}: {fault}; went back to step {state.step} and left out {names}")
         run.truncate_metrics(state.step)
         _save(trainer, run, state)
     return state

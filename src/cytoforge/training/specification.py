@@ -96,12 +96,21 @@ class Compute:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
-    """number of GPUs, or of processes on a CPU"""
+    """number of GPUs of each computer, or of processes on its CPU, that share every batch"""
+    nodes: int = 1
+    """number of computers"""
+    accumulate: int = 1
+    """number of parts in which each of them computes its share of a batch, to need less memory"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | None = None
     """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
     weights_dir: Path | None = None
     """folder with pretrained feature networks; without it that of CYTOFORGE_WEIGHTS"""
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that train together."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ class Conventional:
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Update the segmenter from images (B, C, h, w) in [-1, 1] and labels (B, h, w)."""
-        loss = cross_entropy_dice(self.segmenter(batch.images), classes(batch, self.target))
+        loss = cross_entropy_dice(self.segmenter(batch.images), classes(batch, self.target), total=batch.total)
         update("segmenter", loss)
         return {"segmentation": loss}
 

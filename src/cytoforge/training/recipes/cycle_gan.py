@@ -126,9 +126,9 @@ class CycleGAN:
             "adversarial_image": image_adversarial,  # Eq. 6
             "adversarial_mask": mask_adversarial,  # Eq. 7
             "cycle_image": compare_whole(cycle_image),  # Eq. 8
-            "cycle_mask": cross_entropy_dice(fake_logits, fake_target),  # Eq. 9
+            "cycle_mask": cross_entropy_dice(fake_logits, fake_target, total=batch.total),  # Eq. 9
             "identity_image": compare(own_image),  # Eq. 10
-            "identity_mask": cross_entropy_dice(logits[: len(image)], target),  # Eq. 11
+            "identity_mask": cross_entropy_dice(logits[: len(image)], target, total=batch.total),  # Eq. 11
         }
         w = self.weights
         total = total_generator_loss(**terms, weights=w)
@@ -145,7 +145,8 @@ class CycleGAN:
 
     def _pairs(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         """Let generator and segmenter learn from the annotated pairs alone (the identity terms, Eq. 10 and 11)."""
-        losses = {"identity_mask": cross_entropy_dice(self.segmenter(batch.images), self.target.encode(batch.labels))}
+        logits, target = self.segmenter(batch.images), self.target.encode(batch.labels)
+        losses = {"identity_mask": cross_entropy_dice(logits, target, total=batch.total)}
         total = self.weights.identity_mask * losses["identity_mask"]
         if batch.step % GENERATOR_EVERY == 0:
             painted = self.paint(condition(batch.labels, self.paint.condition), batch, "forward")

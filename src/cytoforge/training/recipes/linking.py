@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from cytoforge.networks.linker import LinkScorer, described
+from cytoforge.networks.linker import LinkScorer
 from cytoforge.tracking.likelihood import surprise
 from cytoforge.training.recipes.recipe import Course, Update, one_cycle
 from cytoforge.training.samplers.items import Batch
@@ -29,11 +29,7 @@ class Linking:
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Update the network from the examples of a batch."""
         assert isinstance(batch, ExampleBatch)
-        device = next(self.tracker.parameters()).device
-        losses = []
-        for example in batch.examples:
-            scores = [score.cpu() for score in self.tracker(*(part.to(device) for part in described(example.found)))]
-            losses.append(surprise(example.found, scores, example.truth))
+        losses = [surprise(one.found, self.tracker.scores(one.found), one.truth) for one in batch.examples]
         loss = torch.stack(losses).mean()
         update("tracker", loss)
         return {"surprise": loss}

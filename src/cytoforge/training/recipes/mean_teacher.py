@@ -54,7 +54,7 @@ class MeanTeacher:
         """
         if batch.unlabelled is None:
             raise ValueError("a mean teacher needs unlabelled windows")
-        supervised = cross_entropy_dice(self.segmenter(batch.images), classes(batch, self.target))
+        supervised = cross_entropy_dice(self.segmenter(batch.images), classes(batch, self.target), total=batch.total)
         consistency = self._consistency(batch.unlabelled)
         update("segmenter", supervised + self.weight * risen(batch.step / self.ramp) * consistency)
         self._follow(min(self.decay, (1 + batch.step) / (10 + batch.step)))

@@ -4,7 +4,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,11 +106,10 @@ def comparison(kind: Perceptual, discriminator: nn.Module, vgg: VGG19Features | 
 
 def discriminator_features(discriminator: nn.Module) -> Callable[[Tensor], list[Tensor]]:
     """Return the function from images to a discriminator's activations at 1/2, 1/4 and 1/8 of their size."""
-    activations: Any = discriminator.activations
 
     def features(images: Tensor) -> list[Tensor]:
         with frozen_statistics(discriminator):
-            return list(activations(images)[:3])
+            return list(cast(Any, discriminator).activations(images)[:3])
 
     return features
 

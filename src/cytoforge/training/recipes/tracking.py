@@ -22,6 +22,7 @@ class Tracking:
 
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Update the tracker from crops (B, 2 C, h, w), of the cell and of the next frame, and 0 or 1 (B, h, w)."""
-        loss = cross_entropy_dice(self.tracker(*batch.images.chunk(2, dim=1)), batch.labels, background=True)
+        logits = self.tracker(*batch.images.chunk(2, dim=1))
+        loss = cross_entropy_dice(logits, batch.labels, background=True, total=batch.total)
         update("tracker", loss)
         return {"tracking": loss}

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 from zlib import crc32
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cytoforge.cells.augment import Policy, augment
+from cytoforge.training.samplers.shares import everywhere
 
 MEMORY = 2**32  # bytes of decoded images kept between steps
 Pair = tuple[np.ndarray, np.ndarray]
@@ -42,10 +44,16 @@ class Batch:
     """labels (B, h, w) of simulated cells, if a recipe paints on these, too"""
     unlabelled: "Batch | None" = None
     """as many windows of images without masks, if the training has any; their labels are 0"""
+    processes: int = 1
+    """processes that share the step's whole batch, each with as many of its items"""
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """Return one generator per window for draws of the named purpose."""
         return [item_generator(self.seed, self.step, item, purpose) for item in self.items]
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Return sums over the whole batch, of which these are sums over the items here; gradients pass."""
+        return sums if self.processes == 1 else everywhere(sums).sum(dim=0)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; the draws stay on the CPU, so that they are the same everywhere."""
@@ -75,7 +83,7 @@ class Drawing:
     size: tuple[int, int]
     """height and width of a window in pixels"""
     count: int
-    """items of a step for each process"""
+    """items of a step's whole batch, of which every process draws as many; a multiple of the number of processes"""
     policy: Policy
     """their augmentation"""
     p_vanilla: float = 0.2
@@ -90,12 +98,12 @@ class Drawing:
     def places(self) -> tuple[int, ...]:
         """Places of this process's items in the step's whole batch."""
         rank, world = self.ranks
-        return tuple(range(self.first + rank, self.first + self.count * world, world))
+        return tuple(range(self.first + rank, self.first + self.count, world))
 
     @property
     def following(self) -> "Drawing":
         """The drawing of as many further items, with draws of their own."""
-        return replace(self, first=self.first + self.count * self.ranks[1])
+        return replace(self, first=self.first + self.count)
 
     def augment(self, image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Cut a window out of an image (C, H, W) with labels (H, W), and vary it."""
@@ -126,6 +134,12 @@ class Sampler(ABC):
 
 
 def cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
-    """Return `read` with a memory: what it has read is kept, up to MEMORY."""
+    """Return `read` with a memory: what it has read is kept, up to MEMORY; one thread reads at a time."""
+    reading = Lock()
+
+    def alone(i: int) -> Pair:
+        with reading:
+            return read(i)
+
     bytes_each = max(read(0)[0].nbytes * 2, 1)
-    return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read)
+    return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(alone)

@@ -184,7 +184,9 @@ class LineageSampler(Sampler):
         drawing = self.drawing
         examples = tuple(self._draw(step, place) for place in drawing.places)
         names = tuple(f"step {step}, stretch {place}" for place in drawing.places)
-        return ExampleBatch(NONE, NONE, drawing.seed, step, drawing.places, names, examples=examples)
+        return ExampleBatch(
+            NONE, NONE, drawing.seed, step, drawing.places, names, processes=drawing.ranks[1], examples=examples
+        )
 
     def _draw(self, step: int, place: int) -> Example:
         draw = np.random.default_rng(self.drawing.generator(step, place, "stretch").initial_seed())

@@ -109,7 +109,14 @@ class MoveSampler(Sampler):
             targets.append(target)
             names.append(moves.items[move.place].name)
         return Batch(
-            torch.stack(images), torch.stack(targets), self.drawing.seed, step, self.drawing.places, tuple(names), plan
+            torch.stack(images),
+            torch.stack(targets),
+            self.drawing.seed,
+            step,
+            self.drawing.places,
+            tuple(names),
+            plan,
+            processes=self.drawing.ranks[1],
         )
 
     def _varied(self, crops: Tensor, target: Tensor, step: int, place: int) -> tuple[Tensor, Tensor]:

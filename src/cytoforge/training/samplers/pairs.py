@@ -66,7 +66,15 @@ class Pairs(Sampler):
         images, labels, small, names, painted = zip(*(self._window(step, place) for place in places), strict=True)
         stacked = torch.stack(labels).long()
         return PairBatch(
-            torch.stack(images), stacked, self.drawing.seed, step, places, names, painted, small=torch.stack(small)
+            torch.stack(images),
+            stacked,
+            self.drawing.seed,
+            step,
+            places,
+            names,
+            painted,
+            processes=self.drawing.ranks[1],
+            small=torch.stack(small),
         )
 
     def _window(self, step: int, place: int) -> tuple[Tensor, Tensor, Tensor, str, bool]:

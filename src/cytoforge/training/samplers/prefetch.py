@@ -2,21 +2,25 @@
 
 from collections.abc import Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import torch
 
 from cytoforge.training.samplers.items import Batch, Sampler
 
 
 class Prefetched(Sampler):
-    """A sampler that makes the next step's batch in a thread of its own, bit for bit that which it would make then.
+    """A sampler that makes the next steps' batches in threads, one in each, bit for bit those that it would make then.
 
-    The progress of the next step is not known yet where the budget is a time; if its plan turns out otherwise than
-    expected, the batch is made anew.
+    The progress of later steps is not known yet where the budget is a time; if the plan of one turns out otherwise than
+    expected, its batch is made anew.
     """
 
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
-        self._ahead: tuple[tuple[int, Hashable], Future[Batch]] | None = None
+    def __init__(self, sampler: Sampler, threads: int = 1) -> None:
+        self.sampler, self.threads = sampler, threads
+        alone = partial(torch.set_num_threads, 1)  # a thread computes an item by itself
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch", initializer=alone)
+        self._ahead: dict[int, tuple[Hashable, Future[Batch]]] = {}
 
     def plan(self, step: int, progress: float) -> Hashable:
         """Return the plan of the sampler."""
@@ -24,15 +28,16 @@ class Prefetched(Sampler):
 
     def cut(self, step: int, plan: Hashable) -> Batch:
         """Return the batch of a step, made ahead if it was foreseen."""
-        if self._ahead is not None and self._ahead[0] == (step, plan):
-            return self._ahead[1].result()
-        if self._ahead is not None:
-            self._ahead[1].exception()  # the sampler serves one thread at a time
-        return self.sampler.cut(step, plan)
+        foreseen, made = self._ahead.pop(step, (None, None))
+        return made.result() if made is not None and foreseen == plan else self.sampler.cut(step, plan)
 
     def __call__(self, step: int, progress: float = 0.0) -> Batch:
-        """Return the batch of a step, and begin with that of the next."""
+        """Return the batch of a step, and begin with those of the next."""
         batch = self.cut(step, self.plan(step, progress))
-        following = self.plan(step + 1, progress)
-        self._ahead = (step + 1, following), self._thread.submit(self.sampler.cut, step + 1, following)
+        following = range(step + 1, step + 1 + self.threads)
+        self._ahead = {later: made for later, made in self._ahead.items() if later in following}
+        for later in following:
+            if later not in self._ahead:
+                plan = self.plan(later, progress)
+                self._ahead[later] = plan, self._pool.submit(self.sampler.cut, later, plan)
         return batch

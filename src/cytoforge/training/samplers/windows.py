@@ -42,7 +42,7 @@ class Windows(Sampler):
     def plan(self, step: int, progress: float) -> Plan:
         """Return which windows of a step are synthetic."""
         if self.synthetic is None:
-            return (None,) * self.drawing.count
+            return (None,) * len(self.drawing.places)
         return tuple(
             self.synthetic.draw(progress, self.drawing.generator(step, place, "synthetic"))
             for place in self.drawing.places
@@ -50,13 +50,13 @@ class Windows(Sampler):
 
     def cut(self, step: int, plan: Plan) -> Batch:
         """Return this process's share of the windows of a step."""
-        places, world = self.drawing.places, self.drawing.ranks[1]
+        places = self.drawing.places
         windows, names = [], []
         for place, drawn in zip(places, plan, strict=True):
             if self.synthetic is not None and drawn is not None:
                 pair, name = self.synthetic.read(drawn), self.synthetic.items[drawn].name
             else:
-                source = self._source(step * self.drawing.count * world + place - self.drawing.first)
+                source = self._source(step * self.drawing.count + place - self.drawing.first)
                 pair, name = self._read(source), self.names[source]
             image, labels = map(torch.from_numpy, pair)
             generator = self.drawing.generator(step, place, "augment")
@@ -74,6 +74,7 @@ class Windows(Sampler):
             synthetic,
             simulated=self._simulated(step),
             unlabelled=None if self.unlabelled is None else self.unlabelled.cut(step, (None,) * len(places)),
+            processes=self.drawing.ranks[1],
         )
 
     def _simulated(self, step: int) -> Tensor | None:

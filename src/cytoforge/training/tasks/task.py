@@ -1,10 +1,10 @@
 """One function for every task: launch, open the data, build, train, validate, report."""
 
-import logging
-import os
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
-from cytoforge.inference.load import choose_device, choose_precision, load_network
+from cytoforge.inference.load import load_network
 from cytoforge.networks.features import VGG19Features
 from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted, say
@@ -35,9 +35,12 @@ from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
 from cytoforge.training.specification import Compute, Data, Training
+from cytoforge.training.tasks.processes import together
 
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report
+AHEAD = 8  # batches made ahead at most
+ELSEWHERE = ("weights_dir", "devices", "nodes", "accumulate")  # may be others when a training goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +113,21 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
     `report(share, note)` is called after every step; without it a progress bar is shown.
     Raises UserError on unusable data or settings and Interrupted after a signal, with everything saved.
     """
-    fabric = launch(training.compute)
-    main = fabric.global_rank == 0
+    _check_batch(task.parameters.batch, training.compute.processes)
     data = task.open(training)
+    with together(training.compute, partial(run_task, task, training)) as fabric:
+        return _run(task, training, data, fabric, report)
+
+
+def _check_batch(batch: int, processes: int) -> None:
+    """Raise UserError unless every process gets as many items of a batch."""
+    if batch % processes:
+        more = math.ceil(batch / processes) * processes
+        raise UserError(f"a batch of {batch} does not divide among {processes} processes; give --set batch={more}")
+
+
+def _run(task: Task, training: Training, data: TrainingData, fabric: Fabric, report: Report | None) -> Trained:
+    main, parameters = fabric.global_rank == 0, task.parameters
     plan = task.plan(training, data, fabric)
     run = _open_run(task, training, data, plan, fabric)
     if main:
@@ -121,11 +136,11 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         say([*notes, f"{counts}, {counted(data.cells, 'cell')}"])
     progress = report or Progress(task.name)
     state = fit(
-        Trainer(plan.recipe, fabric, decay=task.parameters.average),
-        Prefetched(plan.sampler) if fabric.device.type == "cuda" else plan.sampler,
+        Trainer(plan.recipe, fabric, decay=parameters.average, parts=training.compute.accumulate),
+        _ahead(plan.sampler, training.compute) if fabric.device.type == "cuda" else plan.sampler,
         plan.validation,
         run,
-        training.budget.in_steps(len(data.names), task.parameters.batch * fabric.world_size),
+        training.budget.in_steps(len(data.names), parameters.batch),
         seed=training.seed,
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
     )
@@ -137,31 +152,12 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
         kept = {name: load_network(run, name, fabric.device) for name in plan.recipe.averaged}
         outcome = plan.outcome(kept, state)
         _finish(run, task, training, state, outcome)
-    if fabric.world_size > 1:  # a process that ends while its threads still listen to the others is aborted
-        fabric.barrier()
-        torch.distributed.destroy_process_group()
     return Trained(run, state, main)
 
 
-def launch(compute: Compute) -> Fabric:
-    """Start the processes that train together and return this one's Fabric, which knows device and precision.
-
-    The precision follows from what the processor can do, never from a timing, so that a resumed run repeats. Raises
-    UserError as `choose_device`.
-    """
-    device = choose_device(compute.device)
-    if device == "cpu":
-        torch.set_num_threads(compute.threads or usable_threads(compute.devices))
-    precision = choose_precision(compute.precision, device)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # config.json tells the precision
-    fabric = Fabric(
-        accelerator=device,
-        devices=compute.devices,
-        strategy="ddp" if compute.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-    )
-    fabric.launch()
-    return fabric
+def _ahead(sampler: Sampler, compute: Compute) -> Prefetched:
+    """Return a sampler that keeps a GPU busy, by as many processors as this process may use, if need be."""
+    return Prefetched(sampler, min(usable_threads(compute.devices), AHEAD))
 
 
 def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fabric: Fabric) -> Run:
@@ -188,7 +184,8 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
         run = Run.start(training.output.path, content, overwrite=training.output.overwrite)
         learned, held = data.fingerprints
         run.record(training_data=learned, validation_data=held, data_notes=list(data.notes), **plan.provenance)
-        run.record(device=str(fabric.device), processes=fabric.world_size)
+        compute = training.compute
+        run.record(device=str(fabric.device), processes=compute.processes, accumulate=compute.accumulate)
         for name, tensors in plan.weights.items():
             run.save_weights(name, tensors)
     fabric.barrier()
@@ -201,7 +198,7 @@ def described(training: Training) -> dict[str, Any]:
     del data[
         "arrays" if training.data.arrays is None else "path"
     ]  # the temporary folder of arrays is another each time
-    compute = {key: value for key, value in asdict(training.compute).items() if key != "weights_dir"}
+    compute = {key: value for key, value in asdict(training.compute).items() if key not in ELSEWHERE}
     parts = {"data": data, "budget": asdict(training.budget), "compute": compute, "seed": training.seed}
     plain: dict[str, Any] = _plain(parts)
     return plain
