@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cytoforge.data.judgement import Judgement
 from cytoforge.data.run import BACKGROUNDS, Run
 from cytoforge.errors import UserError, explain
+from cytoforge.networks.layers import DoubleConv
 from cytoforge.networks.registry import NETWORKS, ROLES
 from cytoforge.processors import usable_threads
 from cytoforge.progress import counted, say
@@ -45,18 +47,29 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     build = NETWORKS[described.network].load()
     try:
         with torch.device("meta"):  # impossible sizes in config.json cost neither time nor memory
-            expected = build(**described.options()).state_dict()
+            network: nn.Module = build(**described.options())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{config_path}: describes no valid {name} ({error}); restore the file or train again"
         ) from error
+    expected = network.state_dict()
     if problem := misfit(expected, weights) or _mistyped(expected, weights):
         raise UserError(
             f"{run.path}: the weights of the {name} do not fit config.json ({problem}); restore or train again"
         )
-    network: nn.Module = build(**described.options())
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, assign=True)
     return network.requires_grad_(False).eval().to(device)
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Put batch norms into the convolutions before them, in place: the same function in eval mode, a tenth faster.
+
+    Those that come before a convolution stay, as in CellPose, and so do group norms, which depend on the image.
+    """
+    for block in network.modules():
+        if isinstance(block, DoubleConv) and isinstance(block.bn1, nn.BatchNorm2d):
+            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()
+            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()
 
 
 def over_channels(network: nn.Module, channels: int) -> nn.Module:
