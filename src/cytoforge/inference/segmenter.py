@@ -25,15 +25,7 @@ from cytoforge.data.images import (
 )
 from cytoforge.errors import UserError
 from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter
-from cytoforge.inference.load import (
-    InBfloat16,
-    Loaded,
-    choose_device,
-    choose_precision,
-    fold_norms,
-    open_network,
-    over_channels,
-)
+from cytoforge.inference.load import InBfloat16, Loaded, choose_device, choose_precision, open_network, over_channels
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
@@ -47,6 +39,7 @@ from cytoforge.inference.tiling import (
     tile_disagreement,
 )
 from cytoforge.inference.turns import TurnDisagreement, joined, no_cells, turn_disagreement
+from cytoforge.networks.layers import fold_norms
 from cytoforge.progress import counted
 
 VIEWS = 4
