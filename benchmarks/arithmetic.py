@@ -3,9 +3,10 @@
     python benchmarks/arithmetic.py --data usiigaci/val --images 5
 
 Segmentation: the base model's network at a window of 288 x 288 pixels, by each way in turn, and F at IoU 0.5 on real
-images, whose cells are 63 pixels across, when the whole segmenter uses that way. Training: one bare step of the `small` preset. Calls of all ways
-alternate, so that a change of the machine's speed hits all; times are CPU times of one thread, as ratios to float32 in
-the order (N, C, H, W). Compiling and quantising are not counted. Writes arithmetic.json beside this file.
+images, whose cells are 63 pixels across, when the whole segmenter uses that way. Training: one bare step of the `small`
+preset. Calls of all ways alternate, so that a change of the machine's speed hits all; times are CPU times of one
+thread, as ratios to float32 in the order (N, C, H, W). Compiling and quantising are not counted. Writes arithmetic.json
+beside this file.
 """
 
 import argparse

@@ -57,8 +57,9 @@ def measure(side: int, precision: str, repeats: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=REPEATS)
-    repeats = parser.parse_args().repeats
-    found = [measure(side, precision, repeats) for precision in ("float32", "bfloat16") for side in SIDES]
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES)
+    asked = parser.parse_args()
+    found = [measure(side, kind, asked.repeats) for kind in ("float32", "bfloat16") for side in asked.sides]
     result = {
         "provenance": provenance("python benchmarks/segment_speed.py"),
         "results": found,

@@ -142,7 +142,8 @@ def _mean_of_views(network: nn.Module, tiles: Tensor, views: int) -> Tensor:
     """Return class probabilities (B, classes, h, w) of tiles (B, C, h, w), averaged over mirror images."""
     height, width = tiles.shape[2:]
     whole = pad_to_multiple(tiles, _reach(network)[1])  # so that the mirrored network's coarse pixels are the same
-    seen = (network(whole.flip(axes)).float().softmax(dim=1).flip(axes) for axes in MIRRORED[:views])
+    logits = (network(whole.flip(axes)).float().contiguous() for axes in MIRRORED[:views])  # softmax is slow over last
+    seen = (one.softmax(dim=1).flip(axes) for one, axes in zip(logits, MIRRORED, strict=False))
     mean: Tensor = sum(seen) / views
     return mean[:, :, :height, :width]
 
