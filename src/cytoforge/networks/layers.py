@@ -90,7 +90,9 @@ def fold_norms(network: nn.Module) -> None:
     Those that come before a convolution stay, as in CellPose, and so do group norms, which depend on the image.
     """
     for block in network.modules():
-        if isinstance(block, DoubleConv) and isinstance(block.bn1, nn.BatchNorm2d):
+        if not isinstance(block, DoubleConv):
+            continue
+        if isinstance(block.bn1, nn.BatchNorm2d) and isinstance(block.bn2, nn.BatchNorm2d):
             block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()
             block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()
 
