@@ -2,12 +2,11 @@ PY ?= python3
 BIN := .venv/bin
 # uv does not read pip's settings: hand it the wheel folder that pip was told of, if any
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
-export UV_COMPILE_BYTECODE = 1
 
 # the extras that tests run; the others are named by their sentences only
 TESTED := movies,tracking,studio,export,napari
 
-.PHONY: setup demo test fuzz stress lint docs dist constraints clean
+.PHONY: setup demo test test-all pytest fuzz stress lint docs dist constraints clean
 
 setup: .venv/ready
 
@@ -26,8 +25,16 @@ setup: .venv/ready
 demo: .venv/core
 	$(BIN)/cytoforge demo
 
-test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+# the tests beside mypy, which keeps a core busy for a minute
+test: setup
+	$(MAKE) -j 2 lint pytest
+
+# the slow ones too, which everyday changes do not break
+test-all: setup
+	$(MAKE) -j 2 lint pytest MARKED='-m ""'
+
+pytest: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
 
 # A minute for each reader; make fuzz SECONDS=600 READERS="tiff COCO" for some of them, and longer.
 fuzz: setup

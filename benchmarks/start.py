@@ -1,17 +1,22 @@
-"""How long `cytoforge --help` takes, as a whole process.
+"""How long `cytoforge --help` takes, and a first `cytoforge segment base IMAGE`, as whole processes.
 
     python benchmarks/start.py
 
-Writes start.json beside this file.
+The image is of phantom cells, 512 x 512 pixels; the size of its cells is estimated. Starting and importing torch takes
+most of the time, so a process that does nothing else stands beside it. Writes start.json beside this file.
 """
 
 import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+
+from cytoforge.data.images import write_image
+from cytoforge.simulation.phantom import phantom
 
 
 def seconds(command: list[str], repeats: int = 11) -> float:
@@ -19,19 +24,27 @@ def seconds(command: list[str], repeats: int = 11) -> float:
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         times.append(time.perf_counter() - started)
     return round(statistics.median(times[1:]), 3)
 
 
 if __name__ == "__main__":
-    result = {
-        "command": "python benchmarks/start.py",
-        "cytoforge": version("cytoforge"),
-        "help_s": seconds([sys.executable, "-m", "cytoforge", "--help"]),
-        "goal_help_s": 0.7,
-        "train_help_s": seconds([sys.executable, "-m", "cytoforge", "train", "segmentation", "--help"]),
-        "bare_python_s": seconds([sys.executable, "-c", "pass"]),
-    }
+    cytoforge = [sys.executable, "-m", "cytoforge"]
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder, "image.tif")
+        write_image(image, phantom(0, (512, 512), 300)[0][None])
+        segment = ["segment", "base", str(image), "--out", str(Path(folder, "out")), "--threads", "1", "--overwrite"]
+        result = {
+            "command": "python benchmarks/start.py",
+            "cytoforge": version("cytoforge"),
+            "help_s": seconds([*cytoforge, "--help"]),
+            "goal_help_s": 0.7,
+            "train_help_s": seconds([*cytoforge, "train", "segmentation", "--help"]),
+            "segment_s": seconds([*cytoforge, *segment]),
+            "goal_segment_s": 2.0,
+            "import_torch_s": seconds([sys.executable, "-c", "import torch"]),
+            "bare_python_s": seconds([sys.executable, "-c", "pass"]),
+        }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

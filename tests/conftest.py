@@ -1,8 +1,9 @@
 """Fixtures that several test files share: tiny datasets and movies, and the real data where they exist."""
 
+import gc
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,17 @@ def _folder(variable: str, default: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no {path}: set {variable} to run the tests that need it")
     return path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Keep what all tests import out of the collections of garbage to come, which would take a tenth of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import ast
 import contextlib
 import errno
+import gc
 import importlib
 import itertools
 import os
@@ -526,3 +527,18 @@ def test_without_arguments_a_command_says_what_it_lacks(words: str, capsys: pyte
     with contextlib.suppress(SystemExit):
         assert cli.main(words.split()) == 2
     assert "fault of cytoforge" not in capsys.readouterr().err
+
+
+def test_garbage_is_collected_while_a_command_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not while the command is imported, and what is there at the end is left to the system."""
+    seen: list[object] = []
+    monkeypatch.setattr("sys.argv", ["cytoforge", "cite"])
+    monkeypatch.setattr("atexit.register", seen.append)
+    monkeypatch.setattr(cli, "_parse", lambda words, rest: seen.append(gc.isenabled()))
+    monkeypatch.setattr("cytoforge.commands.cite.cite", lambda settings: seen.append(gc.isenabled()))
+    try:
+        assert cli.main() == 0
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert seen == [gc.freeze, False, True]

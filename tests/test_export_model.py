@@ -211,6 +211,7 @@ def test_the_description_says_how_to_use_the_network(package: Path) -> None:
     assert description["config"]["cytoforge"] == json.loads((package / "model.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROKEN, reason="bioimageio.spec 0.5.12 does not run under pydantic 2.14; install pydantic<2.14")
 def test_bioimage_io_takes_the_package(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIOIMAGEIO_CACHE_PATH", str(tmp_path / "cache"))

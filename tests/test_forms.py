@@ -1,5 +1,6 @@
 """Forms of cells: what their labels promise, their sizes and shapes, and the guards."""
 
+from functools import cache
 from typing import get_args
 
 import numpy as np
@@ -27,8 +28,11 @@ def inner_cells(labels: NDArray[np.int32]) -> list[int]:
     return sorted(set(range(1, int(labels.max()) + 1)) - set(edge.tolist()))
 
 
-def scenes(form: Form, diameter: float, count: int = 30) -> list[NDArray[np.int32]]:
-    return [draw_cells(form, (256, 256), diameter, rng(seed)) for seed in range(count)]
+@cache
+def scenes(form: Form, diameter: float) -> list[NDArray[np.int32]]:
+    """Thirty scenes with room for equally many cells of any diameter."""
+    side = round(diameter * 256 / 24)
+    return [draw_cells(form, (side, side), diameter, rng(seed)) for seed in range(30)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,7 +79,7 @@ def test_median_diameter_is_near_the_one_asked_for(form: Form, diameter: float) 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_scenes_are_sparse_and_dense_and_cells_cross_the_frame(form: Form) -> None:
-    drawn = scenes(form, 20.0)
+    drawn = scenes(form, 24.0)
     coverage = [(labels > 0).mean() for labels in drawn]
     assert min(coverage) < (0.6 if form == "epithelium" else 0.1)
     assert max(coverage) > 0.5
@@ -85,7 +89,7 @@ def test_scenes_are_sparse_and_dense_and_cells_cross_the_frame(form: Form) -> No
 def aspects(form: Form) -> NDArray[np.float64]:
     """Ratios of the axes of the cells of some scenes."""
     ratios = []
-    for labels in scenes(form, 24.0, 15):
+    for labels in scenes(form, 24.0)[:15]:
         inside = set(inner_cells(labels))
         ratios += [
             region.axis_major_length / region.axis_minor_length
@@ -104,7 +108,7 @@ def test_rods_and_spindles_are_long_and_round_cells_are_not() -> None:
 
 
 def test_confluent_epithelium_covers_the_frame_but_for_its_borders() -> None:
-    coverage = np.array([(labels > 0).mean() for labels in scenes("epithelium", 30.0, 40)])
+    coverage = np.array([(labels > 0).mean() for labels in scenes("epithelium", 24.0)])
     assert np.median(coverage) > 0.8
     assert (coverage > 0.97).any()
     assert (coverage < 0.7).any()
@@ -112,10 +116,10 @@ def test_confluent_epithelium_covers_the_frame_but_for_its_borders() -> None:
 
 def test_buds_are_smaller_than_their_mothers_and_touch_them() -> None:
     touching, small = 0, 0
-    for labels in scenes("yeast", 20.0, 10):
+    for labels in scenes("yeast", 24.0)[:15]:
         areas = np.bincount(labels.ravel())
         for cell in inner_cells(labels):
-            if areas[cell] < 0.4 * np.pi * 100:
+            if areas[cell] < 0.4 * np.pi * 12**2:
                 small += 1
                 ring = ndimage.binary_dilation(labels == cell)
                 touching += bool(np.setdiff1d(labels[ring], [0, cell]).size)

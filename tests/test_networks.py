@@ -18,6 +18,7 @@ from cytoforge.networks.layers import (
     ModulatedConv,
     ScaledLinear,
     UNetEncoder,
+    fold_norms,
     initialise,
     norm_layer,
     pad_to_multiple,
@@ -485,3 +486,18 @@ def test_encoders_tell_their_depth_and_stride() -> None:
     skips, bottom = network.encode(torch.rand(1, 1, 16, 24))
     assert [tuple(skip.shape[1:]) for skip in skips] == [(4, 16, 24), (8, 8, 12), (16, 4, 6)]
     assert bottom.shape == (1, 32, 2, 3)
+
+
+@pytest.mark.parametrize(("kind", "norm", "left"), [(UNet, "batch", 0), (UNet, "group", 0), (CellPose, "batch", 1)])
+def test_folded_norms_leave_the_function_as_it_is(kind: Any, norm: str, left: int) -> None:
+    network = built(kind, in_channels=2, classes=3, width=4, depth=2, norm=norm)
+    with torch.no_grad():
+        for step in range(3):  # statistics of its own
+            network(torch.rand(2, 2, 32, 32, generator=seeded(step)) + step)
+    network.eval()
+    folded = copy.deepcopy(network)
+    fold_norms(folded)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == bool(left)
+    assert folded.state_dict().keys() <= network.state_dict().keys()
+    image = torch.rand(1, 2, 19, 24, generator=seeded(1))
+    torch.testing.assert_close(folded(image), network(image), rtol=1e-4, atol=1e-5)

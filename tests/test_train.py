@@ -31,6 +31,7 @@ from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.networks.registry import NETWORKS
 from cytoforge.simulation.phantom import phantom
+from cytoforge.training import loop
 from cytoforge.training.data import Masks, _proposed_scale, open_data
 from cytoforge.training.hyperparameters import WARM_START
 from cytoforge.training.recipes.conventional import Conventional
@@ -195,10 +196,22 @@ def test_an_epoch_is_a_pass_over_the_training_images(phantoms: Path, tmp_path: P
         assert stored.config["training"]["budget"]["steps"] is stored.config["training"]["budget"]["seconds"] is None
 
 
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert rows_without_time(one) == rows_without_time(other)
+    names = {path.stem for path in (one / "weights").iterdir()}
+    assert names == {path.stem for path in (other / "weights").iterdir()} != set()
+    for name in names:
+        whole, parts = (Run.open(run).load_weights(name) for run in (one, other))
+        assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        "segmentation --network deepsea",
         "segmentation --network deepsea --method cyclegan",
         "segmentation --network deepsea --method cyclegan --condition instances",
         "segmentation --method cyclegan --unlabelled {more} --masks simulated",
@@ -206,11 +219,33 @@ def test_an_epoch_is_a_pass_over_the_training_images(phantoms: Path, tmp_path: P
         "generator --condition instances",
     ],
 )
-def test_a_killed_run_continued_equals_the_uninterrupted_one(words: str, phantoms: Path, tmp_path: Path) -> None:
+def test_a_run_cut_short_and_continued_equals_the_uninterrupted_one(
+    words: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends at the worst moment: the row and the weights of a validation are written, the state is not."""
     for seed in (20, 21):
         write_image(tmp_path / "more" / f"u{seed}.png", phantom(seed, (96, 96), 12)[0][None])
     kind, *flags = words.format(more=tmp_path / "more").split()
-    line = ["train", kind, str(phantoms), *TINY, *flags, "--steps", "12", "--out"]
+    line = ["train", kind, str(phantoms), *TINY, *flags, "--steps", "6", "--out"]
+    assert main([*line, str(tmp_path / "whole")]) == 0
+
+    def save(trainer: loop.Trainer, run: Run, state: loop.State) -> None:
+        if state.step == 4:
+            raise Killed
+        save_state(trainer, run, state)
+
+    save_state = loop._save
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_save", save)
+        with pytest.raises(Killed):
+            main([*line, str(tmp_path / "parts")])
+    assert (tmp_path / "parts" / "metrics.csv").read_text().count("\n") == 5
+    assert main([*line, str(tmp_path / "parts")]) == 0
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_run_continued_equals_the_uninterrupted_one(phantoms: Path, tmp_path: Path) -> None:
+    line = ["train", "segmentation", str(phantoms), *TINY, "--network", "deepsea", "--steps", "12", "--out"]
     assert main([*line, str(tmp_path / "whole")]) == 0
     command = [sys.executable, "-m", "cytoforge", *line, str(tmp_path / "parts")]
     child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -221,12 +256,7 @@ def test_a_killed_run_continued_equals_the_uninterrupted_one(words: str, phantom
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     assert main([*line, str(tmp_path / "parts")]) == 0
-    assert rows_without_time(tmp_path / "whole") == rows_without_time(tmp_path / "parts")
-    names = {path.stem for path in (tmp_path / "whole" / "weights").iterdir()}
-    assert names == {path.stem for path in (tmp_path / "parts" / "weights").iterdir()} != set()
-    for name in names:
-        whole, parts = (Run.open(tmp_path / part).load_weights(name) for part in ("whole", "parts"))
-        assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_run_that_was_interrupted_before_its_report_goes_on(
@@ -447,7 +477,7 @@ def test_what_segment_finds_is_what_validation_found(tmp_path: Path, capsys: pyt
             write_image(tmp_path / part / "images" / f"c{seed}.png", image[None])
             write_labels(tmp_path / part / "masks" / f"c{seed}.png", labels)
         write_json(tmp_path / part / "dataset.json", {"limits": [1500, 5000]})
-    val, flags = tmp_path / "val", ["--steps", "300", "--scale", "1", "--precision", "float32"]
+    val, flags = tmp_path / "val", ["--steps", "150", "--scale", "1", "--precision", "float32"]
     assert train(tmp_path / "train", tmp_path / "run", *flags, "--validation", str(val)) == 0
     rows = csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines())
     best = max(float(row["validation"]) for row in rows)

@@ -1,6 +1,8 @@
 """The command line: a table from words to (settings, function). Parses, calls, prints; imports no torch."""
 
+import atexit
 import difflib
+import gc
 import importlib
 import inspect
 import io
@@ -239,6 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in {sys.__stdout__, sys.__stderr__} & {sys.stdout, sys.stderr}:
         if isinstance(stream, io.TextIOWrapper):  # \\u03b6 for what the console cannot show
             stream.reconfigure(errors="backslashreplace")
+    if arguments is None:  # The process is this command, and keeps all that it imports: there is no garbage to find.
+        gc.disable()
+        atexit.register(gc.freeze)
     try:
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -306,7 +311,11 @@ def _run(given: list[str]) -> int:
         settings = _parse(words, rest)
         told = getattr(settings, "help_settings", False)
         module, function = ("commands.train:tell_settings" if told else COMMANDS[words][1]).split(":")
-        status = getattr(importlib.import_module(f"cytoforge.{module}"), function)(settings)
+        command = getattr(importlib.import_module(f"cytoforge.{module}"), function)
+        if not gc.isenabled():  # What is imported by now stays out of all collections to come.
+            gc.freeze()
+            gc.enable()
+        status = command(settings)
     except (Interrupted, KeyboardInterrupt) as error:
         say([f"cytoforge: {str(error) or 'interrupted; what is done is kept'}"])
         return 130

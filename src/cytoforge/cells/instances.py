@@ -180,17 +180,18 @@ def potential(labels: Tensor) -> Tensor:
     """
     _check_batch(labels)
     height, width = labels.shape[1:]
-    cell = (labels != 0).float()
+    push = RELAXATION / 4 * (labels != 0)  # relaxed values are a quarter of the neighbours' in the cell, and of one
     distance = _distance_to_edge(labels)
     around = ((0, 1), (2, 1), (1, 0), (1, 2))
     padded = _repeated(labels)
-    same = [(padded[:, y : y + height, x : x + width] == labels) * cell for y, x in around]
+    same = [(padded[:, y : y + height, x : x + width] == labels) * push for y, x in around]
     level = former = distance * distance.clamp(max=DEEPEST / 2)
     for _ in range(RELAXATIONS):
         padded = _repeated(level)
-        total = sum(padded[:, y : y + height, x : x + width] * own for (y, x), own in zip(around, same, strict=True))
-        relaxed = (total + 1) / 4 * cell
-        level, former = level + RELAXATION * (relaxed - level) + MOMENTUM * (level - former), level
+        following = torch.add(push, level, alpha=1 - RELAXATION + MOMENTUM).sub_(former, alpha=MOMENTUM)
+        for (y, x), own in zip(around, same, strict=True):
+            following.addcmul_(padded[:, y : y + height, x : x + width], own)
+        level, former = following, level
     items = torch.arange(len(labels), device=labels.device)[:, None, None]
     _, owner = torch.unique(labels.long() + (items << 33), return_inverse=True)
     summit = torch.zeros(int(owner.max()) + 1, device=labels.device).scatter_reduce(

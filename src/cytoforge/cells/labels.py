@@ -67,6 +67,19 @@ def boxes(labels: Labels) -> dict[int, Box]:
     return dict(zip(ids[1:].tolist(), found, strict=True))
 
 
+def label_at(labels: Ints, points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Return the label (N,) of the pixel in which each point y, x (N, 2) lies; -1 outside the image.
+
+    Pixel (0, 0) extends from -0.5 to 0.5. Points are rounded to a millionth of a pixel, so that a point that was
+    written in micrometers and read back lies in the same pixel.
+    """
+    pixels = np.floor(np.round(points, 6) + 0.5).astype(np.int64)
+    inside = ((pixels >= 0) & (pixels < labels.shape)).all(axis=1)
+    found = np.full(len(points), -1, np.int64)
+    found[inside] = labels[pixels[inside, 0], pixels[inside, 1]]
+    return found
+
+
 def renumbered(labels: Ints, names: Mapping[int, int], *, keep: bool) -> Ints:
     """Give cells of labels, of any shape, the ids in `names`, up to 2**31 - 1; others keep theirs, or become 0."""
     if keep and not names:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.cells.labels import renumbered, unused
+from cytoforge.cells.labels import label_at, renumbered, unused
 from cytoforge.data.files import is_number
 from cytoforge.data.images import read_header, read_image, read_labels
 from cytoforge.data.metadata import MICROMETERS, MINUTES, stated
 from cytoforge.data.movie import Sequence, Track, inconsistencies, read_sequences, read_tracks, tracks_of
 from cytoforge.data.writer import INFO, read_info
 from cytoforge.errors import UserError
-from cytoforge.metrics.cells import label_at
 from cytoforge.progress import counted
 
 PIXELS = {None, "", "pixel", "pixels", "px"}

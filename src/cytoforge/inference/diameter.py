@@ -21,8 +21,6 @@ LOOK = 320
 """px at the network's scale: side of the middle of an image that is looked at"""
 FEWEST = 3
 """cells without which a scale says nothing"""
-REFINEMENTS = 2
-"""times that the size is set to that of the cells found at the size before"""
 
 
 def estimate_diameter(
@@ -30,6 +28,7 @@ def estimate_diameter(
 ) -> float | None:
     """Estimate the diameter (px, of the circle of equal area) of the cells of images (C, H, W) in [-1, 1].
 
+    It is that of the cells found at the best scale, and then of those found at the scale that follows from it.
     `known` is the diameter that the network knows best, in pixels. None where too few cells are found at any scale. The
     images are taken as of one microscope: the estimate is one for all. Half of the cells' area lies in larger cells;
     the median of the cells themselves would follow the specks that a network finds at a wrong scale.
@@ -40,12 +39,9 @@ def estimate_diameter(
     if not seen:
         return None
     size = max(seen, key=lambda size: _evidence(*seen[size], known))
-    for _ in range(REFINEMENTS):
-        found, _ = _look(network, target, images, known / size, tile)
-        if found.size < FEWEST:
-            break
-        size *= _typical(found) / known
-    return size
+    size *= _typical(seen[size][0]) / known
+    found, _ = _look(network, target, images, known / size, tile)
+    return size * _typical(found) / known if found.size >= FEWEST else size
 
 
 def _evidence(found: NDArray[np.float64], sureness: float, known: float) -> float:

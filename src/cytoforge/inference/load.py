@@ -45,17 +45,17 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
     build = NETWORKS[described.network].load()
     try:
         with torch.device("meta"):  # impossible sizes in config.json cost neither time nor memory
-            expected = build(**described.options()).state_dict()
+            network: nn.Module = build(**described.options())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{config_path}: describes no valid {name} ({error}); restore the file or train again"
         ) from error
+    expected = network.state_dict()
     if problem := misfit(expected, weights) or _mistyped(expected, weights):
         raise UserError(
             f"{run.path}: the weights of the {name} do not fit config.json ({problem}); restore or train again"
         )
-    network: nn.Module = build(**described.options())
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, assign=True)
     return network.requires_grad_(False).eval().to(device)
 
 

@@ -39,6 +39,7 @@ from cytoforge.inference.tiling import (
     tile_disagreement,
 )
 from cytoforge.inference.turns import TurnDisagreement, joined, no_cells, turn_disagreement
+from cytoforge.networks.layers import fold_norms
 from cytoforge.progress import counted
 
 VIEWS = 4
@@ -125,6 +126,7 @@ class Segmenter(Loaded):
         serve.
         """
         opened, network = open_network(Path(run), "segmenter", device, threads)
+        fold_norms(network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
         stored = opened.settings
         assert stored.normalisation is not None  # of a segmenter it is never missing

@@ -142,7 +142,10 @@ def _mean_of_views(network: nn.Module, tiles: Tensor, views: int) -> Tensor:
     """Return class probabilities (B, classes, h, w) of tiles (B, C, h, w), averaged over mirror images."""
     height, width = tiles.shape[2:]
     whole = pad_to_multiple(tiles, _reach(network)[1])  # so that the mirrored network's coarse pixels are the same
-    seen = (network(whole.flip(axes)).float().softmax(dim=1).flip(axes) for axes in MIRRORED[:views])
+    seen = (
+        network(whole.flip(axes)).float().contiguous().softmax(dim=1).flip(axes)  # softmax over a last axis is slow
+        for axes in MIRRORED[:views]
+    )
     mean: Tensor = sum(seen) / views
     return mean[:, :, :height, :width]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours, regionprops_table
 
-from cytoforge.cells.labels import dense
+from cytoforge.cells.labels import dense, label_at
 from cytoforge.metrics.motion import Row
 
 Labels = NDArray[np.integer[Any]]
@@ -106,19 +106,6 @@ def _inside(labels: Labels, ids: NDArray[np.int64], centroids: Floats) -> Floats
         own = np.argwhere(labels == ids[k])
         places[k] = own[np.argmin(((own - places[k]) ** 2).sum(axis=1))]
     return places
-
-
-def label_at(labels: Labels, points: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Return the label (N,) of the pixel in which each point y, x (N, 2) lies; -1 outside the image.
-
-    Pixel (0, 0) extends from -0.5 to 0.5. Points are rounded to a millionth of a pixel, so that a point that was
-    written in micrometers and read back lies in the same pixel.
-    """
-    pixels = np.floor(np.round(points, 6) + 0.5).astype(np.int64)
-    inside = ((pixels >= 0) & (pixels < labels.shape)).all(axis=1)
-    found = np.full(len(points), -1, np.int64)
-    found[inside] = labels[pixels[inside, 0], pixels[inside, 1]]
-    return found
 
 
 def outline(cell: NDArray[np.bool_]) -> Floats:

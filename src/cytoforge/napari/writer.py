@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.cells.labels import Ints, renumbered
+from cytoforge.cells.labels import Ints, label_at, renumbered
 from cytoforge.data.files import is_number
 from cytoforge.data.movie import MovieWriter, Track
 from cytoforge.data.tracks import Spots, mended, place
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
-from cytoforge.metrics.cells import label_at
 from cytoforge.napari.layers import (
     OWN,
     Labels,

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass, rebuild_dataclass
 from pydantic.fields import FieldInfo
 from tyro.conf import Positional, Suppress, arg
 
@@ -57,11 +57,13 @@ def command(kind: type) -> Any:
             kind.__annotations__[field] = Annotated[hint, arg(metavar=f"{name} [{name} ...]" if several else name)]
         elif (value := _optional(hint)) is not None:  # Help then shows --steps INT instead of {None}|INT.
             kind.__annotations__[field] = Annotated[hint, arg(metavar=value, help_behavior_hint=_default)]
-    checked = dataclass(frozen=True, config=ConfigDict(extra="forbid"))(kind)
+    checked = dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))(kind)
     build: Callable[..., None] = checked.__init__
 
     @wraps(build)
     def __init__(self: object, *args: object, **values: object) -> None:
+        if rebuild_dataclass(checked):  # at the first use: of all commands' settings a process uses one
+            checked.__init__ = __init__  # type: ignore[method-assign]  # which the former has replaced
         try:
             build(self, *args, **values)
         except ValidationError as error:
