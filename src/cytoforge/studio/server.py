@@ -22,8 +22,8 @@ from cytoforge.progress import tell_once
 from cytoforge.studio import outcomes
 from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told, zipped
 from cytoforge.studio.drafts import Draft
-from cytoforge.studio.film_server import film_routes
 from cytoforge.studio.journal import Outdated, call_all
+from cytoforge.studio.movie_server import movie_routes
 from cytoforge.studio.pictures import COLOURS, Channel, label_tile
 from cytoforge.studio.results import plain
 from cytoforge.studio.tasks import Tasks, findings, suggestions
@@ -60,9 +60,9 @@ class Studio:
             "painted": [path.name for path in space.painted()],
             "base": BASE.is_dir(),
             "foreign": space.foreign,
-            "notes": [*space.notes, *self.tasks.queue.notes, *space.troubles(), *self.tasks.films.notes],
+            "notes": [*space.notes, *self.tasks.queue.notes, *space.troubles(), *self.tasks.movies.notes],
             "jobs": self.tasks.queue.jobs(),
-            "films": self.tasks.films.listed(),
+            "movies": self.tasks.movies.listed(),
         }
 
     def _run(self, path: Path) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Studio:
             job = tasks.check()
         elif kind == "track":
             cells = wanted.get("cells")
-            job = tasks.track(str(wanted.get("film")), str(wanted.get("tracker")), None if cells == "drawn" else model)
+            job = tasks.track(str(wanted.get("movie")), str(wanted.get("tracker")), None if cells == "drawn" else model)
         else:
             raise ValueError(f"there is no work {kind!r:.40}")
         return {"number": job.number}
@@ -233,7 +233,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         Route("/api/runs/{run}/samples/{sample}", get(sample)),
         Route("/api/runs/{run}/report", get(report)),
         Route("/api/masks.zip", get(lambda request: studio.masks())),
-        *film_routes(tasks.films),
+        *movie_routes(tasks.movies),
         *outcomes.routes(tasks),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
@@ -243,7 +243,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         yield
         await run_in_threadpool(tasks.queue.close)
         try:
-            await run_in_threadpool(call_all, [workspace.save, tasks.films.save])
+            await run_in_threadpool(call_all, [workspace.save, tasks.movies.save])
         except (UserError, OSError) as error:
             tell_once(f"{error}; what was drawn and corrected is kept, and written at the next opening")
 

@@ -10,8 +10,8 @@ from cytoforge.data.formats import image_files
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
-from cytoforge.studio.films import Films
 from cytoforge.studio.following import follow, followed
+from cytoforge.studio.movies import Movies
 from cytoforge.studio.queue import Job, Queue
 from cytoforge.studio.results import CELL_FILES, TABLE, pack, told_of_table
 from cytoforge.studio.scores import write_scores
@@ -29,7 +29,7 @@ class Tasks:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.films = Films(workspace)
+        self.movies = Movies(workspace)
         self.queue = Queue(workspace.path / HIDDEN / "jobs", self._finish)
 
     def segment(self, names: list[str], model: str, diameter: float | None, *, replace: bool) -> Job:
@@ -89,9 +89,9 @@ class Tasks:
         """Look through the finished images for what would spoil training."""
         return self.queue.add("check", lambda folder: ["check", str(self.workspace.path), "--json"], {})
 
-    def track(self, film: str, tracker: str, model: str | None) -> Job:
+    def track(self, movie: str, tracker: str, model: str | None) -> Job:
         """Follow the cells of a movie: those that are drawn in its frames, or that a model finds (`follow`)."""
-        return follow(self.films, self.queue, film, tracker, None if model is None else self._model(model))
+        return follow(self.movies, self.queue, movie, tracker, None if model is None else self._model(model))
 
     def measure(self, pixel_size: float | None, *, drafts: bool) -> Job:
         """Measure the cells of the finished images, with `drafts` of all that have cells; `pixel_size` in um."""
@@ -224,7 +224,7 @@ class Tasks:
             added = self.workspace.take(folder / "out")
             return f"{counted(added, 'image')} brought in."
         if job.kind == "track":
-            return followed(self.films, job, folder)
+            return followed(self.movies, job, folder)
         if job.kind == "measure":
             return told_of_table(folder / TABLE)
         if job.kind == "export":
