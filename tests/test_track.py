@@ -167,6 +167,21 @@ def test_frames_are_segmented_first(tiny_movie: Path, tmp_path: Path, monkeypatc
     assert "run" in json.loads((out / "dataset.json").read_text())["sequences"]["01"]["source"]
 
 
+def test_cells_that_the_base_model_finds_have_the_size_that_is_given(
+    tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def facts(name: str, **flags: Any) -> dict[str, Any]:
+        out = tmp_path / name
+        track(Track("overlap", tiny_movie, out, segment=Path("base"), sequence=("01",), threads=1, **flags))
+        return json.loads((out / "dataset.json").read_text())["sequences"]["01"]
+
+    own = facts("own")
+    assert f"cells seem to be {own['diameter']:.0f} px across; if not, give --diameter" in capsys.readouterr().out
+    given = facts("given", diameter=3 * own["diameter"])
+    assert given["diameter"] == 3 * own["diameter"] and given["cells"] != own["cells"]
+    assert "across" not in capsys.readouterr().out
+
+
 def test_an_interrupted_call_goes_on(tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     track(Track("overlap", tiny_movie, tmp_path / "whole"))
     config, add = Track("overlap", tiny_movie, tmp_path / "out"), movie.MovieWriter.add_masks
@@ -262,6 +277,8 @@ def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
             "holds no segmenter, only tracker; give a run that was trained",
         ),
         (["overlap", tiny_movie, "--distance", "4"], "--distance: belongs to laptrack and btrack, not to overlap"),
+        (["overlap", tiny_movie, "--diameter", "9"], "--diameter: is that of the cells that --segment base is to find"),
+        (["overlap", tiny_movie, "--segment", run, "--diameter", "9"], "all resized alike, as in its training; leave"),
         ([run, tiny_movie, "--gap", "2"], "--gap: belongs to overlap, laptrack, btrack; leave it out"),
         (["overlap", tiny_movie, "--gap", "11"], "--gap 11: must be at least 0 and at most 10"),
         (["overlap", tiny_movie, "--sequence", "07"], "has no sequence 07"),

@@ -3,6 +3,7 @@
 import { ArrowLeftRight, Download, Footprints, Link2, PencilLine, Redo2, Scissors, Split, Undo2, X } from "lucide-preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type State } from "./api";
+import { CellSize } from "./models";
 import { movies, type Cell, type Movie, type Lineage } from "./tracks";
 import { isBusy, Progress } from "./work";
 
@@ -15,6 +16,7 @@ export function FollowCells(props: { state: State; movie: Movie; act: (what: () 
   const runs = state.runs.filter(({ finished }) => finished).map(({ name }) => name);
   const choices = [...(movie.drawn ? [DRAWN] : []), ...runs, ...(state.base ? ["base"] : [])];
   const [cells, setCells] = useState(choices[0] ?? "");
+  const [diameter, setDiameter] = useState("");
   const [tracker, setTracker] = useState("overlap");
   useEffect(() => {
     if (!choices.includes(cells)) setCells(choices[0] ?? "");
@@ -23,7 +25,7 @@ export function FollowCells(props: { state: State; movie: Movie; act: (what: () 
   const busy = isBusy(job);
   const begun = movie.tracked !== null;
   const follow = () =>
-    props.act(() => api.work({ kind: "track", movie: movie.name, tracker, ...(cells === DRAWN ? { cells } : { model: cells }) }));
+    props.act(() => api.work({ kind: "track", movie: movie.name, tracker, ...(cells === DRAWN ? { cells } : { model: cells, ...(diameter ? { diameter: Number(diameter) } : {}) }) }));
   return (
     <section class={begun ? "card" : "card next"} data-step="follow">
       <h2>
@@ -39,6 +41,7 @@ export function FollowCells(props: { state: State; movie: Movie; act: (what: () 
           ))}
         </select>
       </label>
+      {cells === "base" && <CellSize value={diameter} set={setDiameter} />}
       <label class="field">
         By
         <select value={tracker} onChange={(event) => setTracker(event.currentTarget.value)}>

@@ -1,5 +1,6 @@
 """The work of following cells through a movie, as a command of the queue, and what becomes of its tracks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from cytoforge.studio.workspace import link
 TRACKERS = ("overlap", "laptrack")
 
 
-def follow(movies: Movies, queue: Queue, name: str, tracker: str, model: Path | None) -> Job:
+def follow(
+    movies: Movies, queue: Queue, name: str, tracker: str, model: Path | None, flags: Sequence[str] = ()
+) -> Job:
     """Follow the cells of a movie, as `cytoforge track` does: those drawn in its frames, or those that `model` finds.
 
-    Raises KeyError when there is no such movie, and UserError when there is no such tracker, or cells are not drawn in
+    `flags` say how it finds them. Raises KeyError when there is no such movie, and UserError when there is no such tracker, or cells are not drawn in
     every frame.
     """
     frames = movies.movie(name).frames
@@ -37,7 +40,7 @@ def follow(movies: Movies, queue: Queue, name: str, tracker: str, model: Path | 
             if model is None:
                 mask = movies.workspace.mask(movies.picture(name, frame))
                 write_labels(folder / "in" / f"{name}_ST" / "SEG" / f"man_seg{frame:03d}.tif", read_labels(mask))
-        found = [] if model is None else ["--segment", str(model)]
+        found = [] if model is None else ["--segment", str(model), *flags]
         return ["track", tracker, str(folder / "in"), "--out", str(folder / "out"), *found]
 
     movies.workspace.save()
@@ -56,9 +59,9 @@ def followed(movies: Movies, job: Job, folder: Path) -> str:
             movies.workspace.propose(movies.picture(name, frame), mask, replace=False)
     facts: dict[str, Any] = read_json(folder / "out" / INFO)["sequences"][name]
     found = ", ".join(counted(facts[f"{noun}s"], noun) for noun in ("cell", "track", "division"))
-    return " ".join(
-        [f"{found} in {counted(facts['frames'], 'frame')}.", *(f"{one}." for one in (*facts["warnings"], *notes))]
-    )
+    taken_to_be = [f"cells were taken to be {facts['diameter']:.0f} px across"] if "diameter" in facts else []
+    told = (f"{one[0].upper()}{one[1:]}." for one in (*taken_to_be, *facts["warnings"], *notes))
+    return " ".join([f"{found} in {counted(facts['frames'], 'frame')}.", *told])
 
 
 def is_drawn(movies: Movies, name: str) -> bool:

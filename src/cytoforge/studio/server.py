@@ -139,13 +139,12 @@ class Studio:
         """Queue a piece of work."""
         kind, model = wanted.get("kind"), str(wanted.get("model", "base"))
         tasks = self.tasks
+        diameter = None if wanted.get("diameter") is None else numeric(wanted.get("diameter"))
         if kind == "segment":
             names = wanted.get("images")
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ValueError("images is a list of names")
-            diameter = wanted.get("diameter")
-            replace = wanted.get("replace") is True
-            job = tasks.segment(names, model, None if diameter is None else numeric(diameter), replace=replace)
+            job = tasks.segment(names, model, diameter, replace=wanted.get("replace") is True)
         elif kind == "train":
             painted = wanted.get("painted")
             job = tasks.train(numeric(wanted.get("minutes")), model, None if painted is None else str(painted))
@@ -157,7 +156,8 @@ class Studio:
             job = tasks.check()
         elif kind == "track":
             cells = wanted.get("cells")
-            job = tasks.track(str(wanted.get("movie")), str(wanted.get("tracker")), None if cells == "drawn" else model)
+            found_by = None if cells == "drawn" else model
+            job = tasks.track(str(wanted.get("movie")), str(wanted.get("tracker")), found_by, diameter)
         else:
             raise ValueError(f"there is no work {kind!r:.40}")
         return {"number": job.number}
