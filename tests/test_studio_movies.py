@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from cytoforge import cli
-from cytoforge.data.images import read_labels, write_image, write_labels
+from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import inconsistencies, read_sequences, read_tracks
 from cytoforge.errors import UserError
 from cytoforge.studio import drafts, journal, tracked
+from cytoforge.studio.frames import in_sequence
 from cytoforge.studio.movies import Movie, Movies
+from cytoforge.studio.tasks import Tasks
 from cytoforge.studio.workspace import Workspace
 from studio_server import Opened, studio, wait
 
@@ -444,6 +446,85 @@ def test_images_are_no_movie(tmp_path: Path, opened: Callable[[Path], Opened]) -
     running = opened(tmp_path / "cells")
     assert running.client.get("/api/state").json()["movies"] == []
     assert not (running.space.path / "tracked").exists()
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """A folder of images that are numbered one after another: the frames of a movie, as PNG."""
+    for number, image in enumerate(np.random.default_rng(1).integers(0, 255, (4, 1, 20, 30), np.uint8)):
+        write_image(tmp_path / "flat" / f"dish_{number + 3}.png", image)
+    return tmp_path / "flat"
+
+
+def test_numbered_images_are_opened_as_a_movie_and_go_on_as_one(
+    frames: Path, opened: Callable[[Path], Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = opened(frames)
+    client, tracked = running.client, running.space.path / "tracked"
+    state = client.get("/api/state").json()
+    assert state["frames"] == 4 and state["movies"] == [] and not tracked.exists()
+    assert client.post("/api/movies", json={}).json() == [{"name": "01", "frames": 4, "revision": None}]
+    state = client.get("/api/state").json()
+    assert state["frames"] == 0 and state["movies"][0]["frames"] == 4
+    assert "not of one size and numbered" in client.post("/api/movies", json={}).json()["error"]
+    images = [frame["image"] for frame in client.get("/api/movies/01").json()["frames"]]
+    assert images == ["dish_3", "dish_4", "dish_5", "dish_6"]
+    for number, name in enumerate(images):
+        assert np.array_equal(
+            read_image(tracked / "01" / f"t{number:03d}.tif"), read_image(running.space.picture(name).path)
+        )
+        labels = np.zeros((20, 30), np.int32)
+        labels[5:12, 3 + number : 11 + number] = 1
+        write_labels(frames.parent / "m.tif", labels)
+        assert running.space.propose(name, frames.parent / "m.tif", replace=False)
+    asked = {"kind": "track", "movie": "01", "tracker": "overlap", "cells": "drawn"}
+    job = wait(client, client.post("/api/jobs", json=asked).json()["number"])
+    assert job["message"].startswith("4 cells, 1 track, 0 divisions in 4 frames.")
+    write_image(frames / "dish_7.png", np.zeros((1, 20, 30), np.uint8))  # the movie goes on
+    longer = Movies(Workspace(frames))
+    assert len(longer.movie("01").frames) == 4 and longer.offered() == [*images, "dish_7"]
+    longer.open_images()
+    assert list(longer.movie("01").frames) == [0, 1, 2, 3, 4] and longer.picture("01", 4) == "dish_7"
+    assert [row.end for row in longer.movie("01").tracks.values()] == [3] and longer.offered() == []
+
+
+@pytest.mark.parametrize(
+    ("names", "are"),
+    [
+        (["t000", "t001", "t002"], True),
+        (["a 9 of 3", "a 10 of 3"], False),  # the last number is that of a frame
+        (["f9", "f10", "f11"], True),
+        (["f9", "f11"], False),
+        (["f1x", "f2y"], False),
+        (["f1"], False),
+        (["a", "b"], False),
+        ([], False),
+    ],
+)
+def test_names_of_frames(names: list[str], are: bool) -> None:
+    assert in_sequence(names) == are
+
+
+def test_images_of_several_sizes_are_no_frames(frames: Path) -> None:
+    write_image(frames / "dish_7.png", np.zeros((1, 9, 9), np.uint8))
+    assert Movies(Workspace(frames)).offered() == []
+
+
+def test_frames_that_were_renamed_are_there_once(dish: Path) -> None:
+    movie_of(dish).save()
+    for frame in sorted((dish / "01").iterdir()):
+        frame.rename(frame.with_name(frame.name.replace("t0", "t00")))
+    again = Workspace(dish)
+    assert again.names() == ["01_t000", "01_t001", "01_t002", "01_t003"]
+    assert "4 images had another name before (01_t0000, which was 01_t000; " in again.notes[-1]
+
+
+def test_the_size_of_cells_is_given_to_the_base_model_alone(dish: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = Tasks(Workspace(dish))
+    monkeypatch.setattr(tasks.queue, "add", lambda kind, command, asked: command(dish.parent / "job"))
+    assert tasks.track("01", "overlap", "base", 24)[-4:] == ["--segment", "base", "--diameter", "24"]
+    assert tasks.track("01", "overlap", "base")[-2:] == ["--segment", "base"]
+    assert "--diameter" not in tasks.track("01", "overlap", None, 24)
 
 
 def test_drawn_cells_are_followed_and_their_tracks_corrected_and_exported(

@@ -68,6 +68,8 @@ export interface State {
   notes: string[];
   jobs: Job[];
   movies: MovieEntry[];
+  /** how many images can be opened as a movie, or as a longer one than before; 0 where they are none */
+  frames: number;
 }
 
 export interface Channel {

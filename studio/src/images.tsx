@@ -1,6 +1,6 @@
 // The list of images: what they look like, how far each is, and how to add more.
 
-import { Check, CircleDashed, ImagePlus, PencilLine } from "lucide-preact";
+import { Check, CircleDashed, Film, ImagePlus, PencilLine } from "lucide-preact";
 import { imagePath, type ImageEntry } from "./api";
 
 const STATES = {
@@ -14,6 +14,8 @@ export function ImageList(props: {
   open: string | null;
   choose: (name: string) => void;
   add: (files: FileList) => void;
+  /** opens the images as a movie, where they may be its frames */
+  asMovie: { words: string; open: () => void } | null;
 }) {
   const done = props.images.filter((image) => image.status === "done").length;
   return (
@@ -50,6 +52,11 @@ export function ImageList(props: {
           );
         })}
       </ul>
+      {props.asMovie && (
+        <button class="frames" title="The images are numbered one after another; in a movie the cells can be followed" onClick={props.asMovie.open}>
+          <Film size={17} aria-hidden="true" /> {props.asMovie.words}
+        </button>
+      )}
       <label class="button add" title="PNG or TIFF; you can also drop files or a folder on the page">
         <ImagePlus size={17} aria-hidden="true" /> Add images
         <input

@@ -12,6 +12,7 @@ import { outcomes, type Panel } from "./outcomes";
 import { Panels } from "./panel";
 import { Steps } from "./steps";
 import { Toolbar, TOOLS, ViewBar } from "./tools";
+import { movies } from "./tracks";
 import { CellViewer, type Box, type Look, type Tool } from "./viewer";
 import { Work } from "./work";
 import "./styles/index.css";
@@ -242,6 +243,12 @@ function App() {
   const lookAt = (image: string, cell?: number) =>
     cell === undefined ? setName(image) : act(async () => pointOut(image, await outcomes.cell(image, cell)));
 
+  const frames = state?.frames
+    ? {
+        words: state.movies.length ? `Add ${state.frames - state.movies[0]!.frames} frames to the movie` : "Open as a movie",
+        open: () => act(() => movies.open().then(() => setAsMovie(true))),
+      }
+    : null;
   const movie = asMovie && (state?.movies.length ?? 0) > 0;
 
   // keys
@@ -392,7 +399,7 @@ function App() {
         />
       )}
       <main hidden={movie}>
-        <ImageList images={state.images} open={name} choose={setName} add={(files) => void bring(chosen(files))} />
+        <ImageList images={state.images} open={name} choose={setName} add={(files) => void bring(chosen(files))} asMovie={frames} />
         <section class="stage" aria-label="Image">
           {mask && <Toolbar {...{ tool, setTool: pick, radius, setRadius, mask, undo, redo }} />}
           <div ref={place} class={`viewer ${tool}`} tabIndex={-1}>

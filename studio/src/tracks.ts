@@ -48,6 +48,7 @@ export type Outlines = [number, number[]][];
 const path = (name: string): string => `/api/movies/${encodeURIComponent(name)}`;
 
 export const movies = {
+  open: () => send("/api/movies", {}),
   movie: (name: string) => ask<Movie>(path(name)),
   places: (name: string) => ask<Places>(`${path(name)}/places`),
   outlines: (name: string, frame: number) => ask<Outlines>(`${path(name)}/outlines/${frame}`),

@@ -182,6 +182,20 @@ def test_cells_are_followed_a_link_corrected_and_the_tracks_taken(
     assert [int(labels[25, 100]) for _, labels in sequence.tracked()] == [2, 2, 6, 6, 6, 6]
 
 
+def test_numbered_images_become_a_movie_whose_cells_have_the_size_that_is_given(
+    dish: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    page = page_of(opened((dish / "01").rename(dish.parent / "frames")))
+    page.get_by_role("button", name="Open as a movie").click()
+    page.locator("main.movie").get_by_label("Size of a cell").fill("30")
+    page.get_by_role("button", name="Follow the cells").click()
+    page.get_by_text("Cells were taken to be 30 px across.").wait_for(timeout=LONG)
+    page.get_by_text(re.compile(r"\d tracks, \d division")).first.wait_for()
+    page.get_by_role("button", name="Frames", exact=True).click()
+    page.locator("button.image", has_text="t005").wait_for()
+    assert page.get_by_role("button", name="Open as a movie").count() == 0
+
+
 def test_what_goes_wrong_on_the_way_is_made_good(
     tracked: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
 ) -> None:

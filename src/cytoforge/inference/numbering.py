@@ -80,7 +80,7 @@ class _Pieces:
 
     def add(self, labels: Labels) -> Labels:
         """Take the next rows (h, W); return the numbers of their pieces, in the order of their first pixels."""
-        pieces = label(labels, connectivity=2, background=0).astype(np.int32)
+        pieces: Labels = label(labels, connectivity=2, background=0).astype(np.int32)
         areas = np.bincount(pieces.ravel())
         cells = np.zeros(areas.size, np.int32)
         cells[pieces.ravel()] = labels.ravel()  # all pixels of a piece write the same id

@@ -272,11 +272,14 @@ class Segmenter(Loaded):
                 announce(0.9 * labels.height / scaled[0])
             table = decoder.table()
 
+            def seen(top: int, bottom: int) -> tuple[NDArray[np.int32], Floats]:
+                return table[labels.rows(top, bottom)], cell.rows(top, bottom)
+
             def cells(top: int, bottom: int) -> NDArray[np.int32]:
-                if scaled == shape:
-                    return table[labels.rows(top, bottom)]
-                read = lambda a, b: (table[labels.rows(a, b)], cell.rows(a, b))  # noqa: E731
-                return restored_rows(read, scaled, shape, (top, bottom))
+                if scaled != shape:
+                    return restored_rows(seen, scaled, shape, (top, bottom))
+                part: NDArray[np.int32] = table[labels.rows(top, bottom)]
+                return part
 
             least = self.target.minimum_area * math.prod(shape) / math.prod(scaled)
             return numbered(cells, shape, least, folder)

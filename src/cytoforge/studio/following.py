@@ -17,13 +17,11 @@ from cytoforge.studio.workspace import link
 TRACKERS = ("overlap", "laptrack")
 
 
-def follow(
-    movies: Movies, queue: Queue, name: str, tracker: str, model: Path | None, flags: Sequence[str] = ()
-) -> Job:
+def follow(movies: Movies, queue: Queue, name: str, tracker: str, model: Path | None, flags: Sequence[str] = ()) -> Job:
     """Follow the cells of a movie, as `cytoforge track` does: those drawn in its frames, or those that `model` finds.
 
-    `flags` say how it finds them. Raises KeyError when there is no such movie, and UserError when there is no such tracker, or cells are not drawn in
-    every frame.
+    `flags` say how it finds them. Raises KeyError when there is no such movie, and UserError when there is no such
+    tracker, or cells are not drawn in every frame.
     """
     frames = movies.movie(name).frames
     if tracker not in TRACKERS:

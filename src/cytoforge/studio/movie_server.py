@@ -42,8 +42,13 @@ def movie_routes(movies: Movies) -> list[Route]:
             movie.save()
             return zipped(title, [(file, f"{file.parent.name}/{file.name}") for file in movie.written()])
 
+    def open_images(request: Request, wanted: dict[str, Any]) -> list[Any]:
+        movies.open_images()
+        return movies.listed()
+
     name = "/api/movies/{movie}"
     return [
+        Route("/api/movies", post(open_images), methods=["POST"]),
         Route(name, get(whole)),
         Route(f"{name}/places", get(places)),
         Route(f"{name}/outlines/{{frame:int}}", get(outlines)),

@@ -29,10 +29,12 @@ from cytoforge.cells.labels import boxes, renumbered
 from cytoforge.data.files import check_readable, digest, make_folder, read_json, utf8, write_bytes, write_json
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.data.movie import Sequence, Track, is_movie, read_sequences, read_tracks
-from cytoforge.data.tracks import open_tracked
+from cytoforge.data.tracks import calibration_of, open_tracked
+from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import outline
 from cytoforge.metrics.deepsea import places
+from cytoforge.studio.frames import SEQUENCE, chosen_frames, frames_among, keep_frames
 from cytoforge.studio.journal import Outdated, Soon, append_line, call_all, put_aside, read_lines
 from cytoforge.studio.tracked import TABLE as RESULTS
 from cytoforge.studio.tracked import Tracked
@@ -313,7 +315,7 @@ class _Step(NamedTuple):
 
 
 class Movies:
-    """The movies of a studio: the sequences of the movie folder that it was opened on, if it is one. Thread-safe.
+    """The movies of a studio: the sequences of the movie folder that it was opened on, or its images. Thread-safe.
 
     Their frames are linked to `tracked`, a movie folder into which the tracks are written; where that is impossible,
     `notes` says so as soon as there are tracks.
@@ -331,7 +333,30 @@ class Movies:
             self._tracked.prepare()
         except UserError:
             frames = given or self.path
-        self.sequences = {sequence.name: sequence for sequence in read_sequences(frames) if sequence.frames}
+        self._frames = frames
+        self._look()
+
+    def _look(self) -> None:
+        self.chosen = chosen_frames(self.workspace)
+        self.sequences = {sequence.name: sequence for sequence in read_sequences(self._frames) if sequence.frames}
+
+    def offered(self) -> list[str]:
+        """Return the names of the images that can be opened as a movie, or from which the one of before goes on."""
+        names = frames_among(self.workspace) if self.chosen or not self.sequences else []
+        return names if len(names) > len(self.chosen) and names[: len(self.chosen)] == self.chosen else []
+
+    def open_images(self) -> None:
+        """Make the images that are offered a movie; raises UserError when there are none, and as `Tracked.prepare`."""
+        with self._lock:
+            names = self.offered()
+            if not names:
+                raise UserError(f"{self.workspace.path}: its images are not of one size and numbered one after another")
+            self.save()
+            files = [self.workspace.picture(name).path for name in names]
+            self._tracked.add_frames(SEQUENCE, files, calibration_of(self.path, read_info(self.workspace.path), files))
+            keep_frames(self.workspace, names)
+            self._movies.clear()
+            self._look()
 
     @property
     def notes(self) -> list[str]:
@@ -384,7 +409,7 @@ class Movies:
 
     def picture(self, name: str, frame: int) -> str:
         """Return the name of the image of a frame in the workspace."""
-        return safe_name(f"{name}_{self.sequences[name].frames[frame].stem}")
+        return self.chosen[frame] if self.chosen else safe_name(f"{name}_{self.sequences[name].frames[frame].stem}")
 
     def save(self) -> None:
         """Write what corrections have changed; raises UserError as `Movie.save`, after all others are written."""

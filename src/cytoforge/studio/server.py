@@ -63,6 +63,7 @@ class Studio:
             "notes": [*space.notes, *self.tasks.queue.notes, *space.troubles(), *self.tasks.movies.notes],
             "jobs": self.tasks.queue.jobs(),
             "movies": self.tasks.movies.listed(),
+            "frames": len(self.tasks.movies.offered()),
         }
 
     def _run(self, path: Path) -> dict[str, Any]:
