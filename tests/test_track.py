@@ -22,7 +22,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_deepsea import DeepSeaLinker
 from cytoforge.settings import Segment, SimulateMovie, Track
-from cytoforge.tracking.linking import Frame, Links, OverlapLinker
+from cytoforge.tracking.linking import Announce, Frame, Links, OverlapLinker, silent
 from test_segment import Toy, painted, write_run
 
 FIRST = draw("""
@@ -212,7 +212,7 @@ def test_a_run_with_a_tracker_is_handed_the_images(
     class Looking:
         wants_images = True
 
-        def __call__(self, frames: Iterator[Frame]) -> Links:
+        def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
             seen = list(frames)
             assert all(image is not None and image.shape == (1, *labels.shape) for labels, image in seen)
             extremes.update((float(image.min()), float(image.max())) for _, image in seen if image is not None)

@@ -29,6 +29,7 @@ from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
 from cytoforge.tracking.plausibility import implausible
 
 BY = "cytoforge track"
+READ, LINKED = 0.4, 0.7  # share of the work when all frames are read, and when their cells are linked
 SEGMENTATION = "segmentation"  # masks of a segmenter before they are tracked; goes when all is done
 
 
@@ -230,20 +231,23 @@ def _info(
 
 def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> dict[str, Any]:
     """Link the cells of a sequence and write its masks and tracks; returns what dataset.json says of it."""
-    progress, total = Progress(f"track {masks.name}"), 2 * len(masks.files)
+    progress, total = Progress(f"track {masks.name}"), len(masks.files)
 
     def frames() -> Iterator[Frame]:
         for done, (number, labels) in enumerate(masks.read()):
             yield Frame(labels, _image(masks, number) if linker.wants_images else None)
-            progress((done + 1) / total, f"linked frame {number}")
+            progress(READ * (done + 1) / total, f"looked at frame {number}")
 
-    links = linker(frames())
+    def linking(share: float, what: str) -> None:
+        progress(READ + (LINKED - READ) * share, what)
+
+    links = linker(frames(), linking)
     tracking, first = assemble(links), min(masks.files)
     writer.announce(masks.name, tracking.tracks[:, 0].tolist())  # fails at once if there are too many
     for index, (number, labels) in enumerate(masks.read()):
         if not writer.has(masks.name, "RES", number):
             writer.add_masks(masks.name, "RES", number, tracking.relabelled(index, labels))
-        progress((len(masks.files) + index + 1) / total, f"wrote frame {number}")
+        progress(LINKED + (1 - LINKED) * (index + 1) / total, f"wrote frame {number}")
     rows = [movie.Track(label, begin + first, end + first, parent) for label, begin, end, parent in tracking.tracks]
     writer.add_tracks(masks.name, "RES", rows)
     return {
