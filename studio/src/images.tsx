@@ -2,6 +2,7 @@
 
 import { Check, CircleDashed, Film, ImagePlus, PencilLine } from "lucide-preact";
 import { imagePath, type ImageEntry } from "./api";
+import { READ } from "./drop";
 
 const STATES = {
   empty: { words: "no cells yet", icon: CircleDashed },
@@ -57,12 +58,12 @@ export function ImageList(props: {
           <Film size={17} aria-hidden="true" /> {props.asMovie.words}
         </button>
       )}
-      <label class="button add" title="PNG or TIFF; you can also drop files or a folder on the page">
+      <label class="button add" title="PNG, TIFF, JPEG, BMP, WebP, NPY; you can also drop files or a folder on the page">
         <ImagePlus size={17} aria-hidden="true" /> Add images
         <input
           type="file"
           multiple
-          accept=".png,.tif,.tiff"
+          accept={READ.join()}
           onChange={(event) => {
             if (event.currentTarget.files) props.add(event.currentTarget.files);
             event.currentTarget.value = "";

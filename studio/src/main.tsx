@@ -317,7 +317,7 @@ function App() {
       }
     }
     setComing(null);
-    if (!files.length) setMessage("There is no image among these files: PNG and TIFF can be brought in this way.");
+    if (!files.length) setMessage("There is no image among these files: PNG, TIFF, JPEG, BMP, WebP and NPY can be brought in this way.");
     else if (failed.length) setMessage(failed.slice(0, 3).join(" ") + (failed.length > 3 ? ` (${failed.length} in all)` : ""));
     await refresh();
   };
@@ -406,7 +406,7 @@ function App() {
             {!state.images.length && (
               <div class="empty">
                 <h2>Drop your images here</h2>
-                <p>Files or a whole folder, PNG or TIFF. They are copied into the folder of this studio and nowhere else.</p>
+                <p>Files or a whole folder: PNG, TIFF, JPEG, BMP, WebP or NPY. They are copied into the folder of this studio and nowhere else.</p>
               </div>
             )}
             {state.images.length > 0 && loading && <p class="loading">Loading the image…</p>}

@@ -264,7 +264,8 @@ async def _upload(request: Request, workspace: Workspace) -> dict[str, Any]:
     given = Path(request.query_params.get("name", "").replace("\\", "/")).name
     suffix = Path(given).suffix.lower()
     if suffix not in SUFFIXES or suffix == ".zarr":
-        raise Refused(415, f"{given[:80]}: PNG and TIFF images can be brought in this way; convert it to one of these.")
+        kinds = "PNG, TIFF, JPEG, BMP, WebP and NPY images"
+        raise Refused(415, f"{given[:80]}: {kinds} can be brought in this way; convert it to one of these.")
     incoming = workspace.path / HIDDEN / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=incoming) as folder:
