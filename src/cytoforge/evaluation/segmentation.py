@@ -43,7 +43,8 @@ def open_masks(comparison: MaskComparison) -> MaskPairs:
     notes = [f"{side}: {note}" for side, data in (("truth", truth), ("prediction", prediction)) for note in data.notes]
     scored, predicted = _pairs(truth, prediction, comparison)
     if len(scored) < len(truth.items):
-        lost = [item.name for item in truth.items if item not in scored]
+        names = {item.name for item in scored}
+        lost = [item.name for item in truth.items if item.name not in names]
         notes.append(f"truth: {counted(len(lost), 'mask')} without a prediction ({_some(lost)}), not scored")
     truth = replace(truth, items=scored)
     if len(predicted) < len(prediction.items):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from cytoforge.errors import UserError
-from cytoforge.inference.strips import Groups, strip_height
+from cytoforge.inference.strips import Pieces, strip_height
 
 Labels = NDArray[np.int32]
 
@@ -56,7 +56,7 @@ def numbered(
     is full.
     """
     step, height = strip_height(shape[1]), shape[0]
-    found = _Pieces()
+    found = _Parts()
     # rows are written to files: on a full disk a memory map would end the program instead of raising an error
     with RowFile(folder / "pieces", shape[1], np.int32) as pieces:
         for top in range(0, height, step):
@@ -70,11 +70,11 @@ def numbered(
     return np.memmap(folder / "mask", dtype, "r", shape=shape), count
 
 
-class _Pieces:
-    """The connected pieces of the cells of an image, strip by strip."""
+class _Parts:
+    """The connected pieces of the cells of an image, found strip by strip."""
 
     def __init__(self) -> None:
-        self._groups = Groups()
+        self._pieces = Pieces()
         self._areas, self._cells = [np.zeros(1, np.int64)], [np.zeros(1, np.int32)]
         self._last: tuple[Labels, Labels] | None = None
 
@@ -86,7 +86,7 @@ class _Pieces:
         cells[pieces.ravel()] = labels.ravel()  # all pixels of a piece write the same id
         self._areas.append(areas[1:])
         self._cells.append(cells[1:])
-        pieces[pieces > 0] += np.int32(self._groups.give(areas.size - 1))
+        pieces[pieces > 0] += np.int32(self._pieces.add(areas.size - 1))
         if self._last is not None:
             self._join(*self._last, labels[0], pieces[0])
         self._last = labels[-1].copy(), pieces[-1].copy()
@@ -94,7 +94,7 @@ class _Pieces:
 
     def numbers(self, least: float) -> Labels:
         """Return the table from pieces to cells 1..N, in the order of their first pixels, or to 0."""
-        first = self._groups.table()
+        first = self._pieces.table()
         area = np.bincount(first, np.concatenate(self._areas))
         (whole,) = np.nonzero(area)  # pieces that are no part of an earlier one
         cell = np.concatenate(self._cells)[whole]
@@ -113,4 +113,4 @@ class _Pieces:
             there = slice(max(0, shift), width - max(0, -shift))
             same = (above[here] == below[there]) & (above[here] > 0)
             for pair in set(zip(pieces_above[here][same].tolist(), pieces_below[there][same].tolist(), strict=True)):
-                self._groups.join(*pair)
+                self._pieces.join(*pair)
