@@ -288,6 +288,28 @@ def test_the_best_pair_does_not_spoil_the_rest() -> None:
     assert pairs(links) == [(0, 1, 1, 1), (0, 2, 1, 2)]
 
 
+def test_long_movies_are_linked_in_parts_that_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    movie = []
+    for _ in range(23):
+        labels = np.zeros((60, 60), np.int32)
+        for number, (y, x) in enumerate(rng.permutation(np.argwhere(np.ones((14, 14))))[:60], 1):
+            labels[4 * y : 4 * y + 3, 4 * x : 4 * x + 3] = number
+        movie.append(labels)
+    told: list[tuple[float, str]] = []
+    whole = LapTrackLinker(distance=6)(frames(*movie))
+    monkeypatch.setattr(LapTrackLinker, "BLOCK", 5)
+    parts = LapTrackLinker(distance=6)(frames(*movie), lambda share, what: told.append((round(share, 3), what)))
+    assert pairs(parts) == pairs(whole) and len(whole.pairs) > 500
+    assert [what for _, what in told[::2]] == [
+        "linking frame 0 of 23 to the next",
+        "linking frame 10 of 23 to the next",
+        "linking frame 20 of 23 to the next",
+    ]
+    assert told[-1] == (0.6, "closing gaps and looking for divisions")
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+
+
 def test_distances_scale_with_the_cells() -> None:
     small, large = (LapTrackLinker()(frames(*[p.repeat(k, 0).repeat(k, 1) for p in MOVING])) for k in (1, 3))
     assert pairs(small) == pairs(large)

@@ -165,6 +165,28 @@ def test_missing_predictions_are_named(prediction: Path, truth: Path, tmp_path: 
         score_segmentation(ScoreSegmentation(prediction, truth))
 
 
+def test_masks_that_both_sides_have_are_scored_alone_if_allowed(
+    prediction: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = score_segmentation(ScoreSegmentation(prediction, truth))
+    (prediction / "masks" / "b.tif").unlink()
+    line = ["score", "segmentation", str(prediction), str(truth)]
+    assert main(line) == 2
+    assert "give --allow-missing to score the others" in capsys.readouterr().err
+    assert main([*line, "--allow-missing", "--json", str(tmp_path / "scores.json")]) == 0
+    assert "truth: 1 mask without a prediction (b), not scored\n" in capsys.readouterr().out
+    record = json.loads((tmp_path / "scores.json").read_text())
+    assert record["notes"] == ["truth: 1 mask without a prediction (b), not scored"]
+    part = score_segmentation(ScoreSegmentation(prediction, truth, allow_missing=True))
+    for name in ("a", "c"):
+        assert repr(part.images[name]) == repr(whole.images[name])  # nan is not equal to itself
+    assert len(part.images) == 2
+    for name in ("a", "c"):
+        (prediction / "masks" / f"{name}.tif").rename(prediction / "masks" / f"x{name}.tif")
+    with pytest.raises(UserError, match=r"has no mask with the name of a true one \(a, b, c in .*\); name predictions"):
+        score_segmentation(ScoreSegmentation(prediction, truth, allow_missing=True))
+
+
 def test_sizes_must_agree(prediction: Path, truth: Path) -> None:
     write_labels(prediction / "masks" / "b.tif", SPLIT[:, :-1])
     with pytest.raises(UserError, match=r"b\.tif: is 5 x 11 pixels, the true mask .*b\.png 5 x 12"):

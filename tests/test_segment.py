@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import nn
 
 import cytoforge
 from cells import draw
 from cytoforge.cells.instances import TARGETS
+from cytoforge.cells.labels import pieces_apart
 from cytoforge.commands.segment import segment
 from cytoforge.data.images import (
     Normalisation,
@@ -28,10 +31,11 @@ from cytoforge.data.images import (
 )
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
+from cytoforge.inference import numbering, standalone, strips
 from cytoforge.inference import segment as module
-from cytoforge.inference import strips
 from cytoforge.inference.load import InBfloat16, choose_precision, load_network
-from cytoforge.inference.segmenter import RowFile, Segmenter, segment_array
+from cytoforge.inference.numbering import RowFile, numbered
+from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.inference.strips import Decode, StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
 from cytoforge.networks.registry import NETWORKS, SEGMENTERS
@@ -352,6 +356,52 @@ def test_restored_outlines_are_smooth_and_touching_cells_stay_apart() -> None:
 
     for cell in (1, 2):
         assert iou(restored, cell) > 0.985 > 0.975 > iou(blocky, cell)
+
+
+PIECES = draw("""
+    AAA..BB.
+    AA.....B
+    ..AA.B..
+    C.......
+    ..CCC.AA
+    ......AA
+    D.D.D.AA
+    """)
+IN_ONE_PIECE = draw("""
+    AAA..BB.
+    AA.....B
+    ..AA....
+    ........
+    ..CCC.DD
+    ......DD
+    E.....DD
+    """)
+
+
+@pytest.mark.parametrize("strip", [1, 2, 3, 7])
+def test_cells_in_pieces_become_one_or_several(strip: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corners join. Of cell 1 the second piece is large enough to be a cell; of others, and of equal ones, the first
+    largest stays, however small."""
+    monkeypatch.setattr(numbering, "strip_height", lambda width: strip)
+    found, count = numbered(lambda top, bottom: PIECES[top:bottom], PIECES.shape, 4, tmp_path)
+    np.testing.assert_array_equal(found, IN_ONE_PIECE)
+    assert count == 5
+
+
+@given(seed=st.integers(0, 2**32 - 1), strip=st.integers(1, 41), least=st.floats(0, 30), ids=st.integers(1, 20))
+@settings(deadline=None, max_examples=60)
+def test_pieces_do_not_depend_on_the_strip(seed: int, strip: int, least: float, ids: int) -> None:
+    """The same as by whole cells, one after another."""
+    rng = np.random.default_rng(seed)
+    near = ndimage.gaussian_filter(rng.random((40, 33)), rng.choice([0, 1, 2]))
+    torn = (rng.permutation(ids + 1)[(near.argsort(axis=None).argsort() * (ids + 1) // near.size)]).reshape(near.shape)
+    torn = torn.astype(np.int32)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numbering, "strip_height", lambda width: strip)
+        found, count = numbered(lambda top, bottom: torn[top:bottom], torn.shape, least, Path(folder))
+        np.testing.assert_array_equal(found, standalone.in_one_piece(torn, least))
+        assert count == found.max()
+        assert not any(pieces_apart(np.asarray(found), 0)[1:])
 
 
 # ---- networks of a run

@@ -600,6 +600,60 @@ def test_a_file_that_was_cut_off_is_refused(cells: Path, opened: Callable[[Path]
     assert answer.status_code == 422 and space.names() == ["a0", "a1", "a2"]
 
 
+# what images state
+
+
+def stated(folder: Path) -> dict[str, Any]:
+    info = json.loads((folder / "dataset.json").read_text())
+    return {key: info[key] for key in ("pixel_size", "frame_interval") if key in info}
+
+
+def imagej(size: float, **metadata: float) -> bytes:
+    """A TIFF of ImageJ with pixels of `size` micrometers."""
+    content, said = io.BytesIO(), {"unit": "um", **metadata}
+    tifffile.imwrite(content, picture(squares())[0], imagej=True, resolution=(1 / size, 1 / size), metadata=said)
+    return content.getvalue()
+
+
+def test_what_dropped_images_state_is_kept_and_used(
+    cells: Path, opened: Callable[[Path], Opened], tmp_path: Path
+) -> None:
+    client, space, *_ = opened(cells)
+    assert stated(space.path) == {}
+    for name, content in {"b": imagej(0.5, finterval=90), "c": imagej(0.5, finterval=120), "d": imagej(0.25)}.items():
+        assert client.post(f"/api/images?name={name}.tif", content=content).status_code == 200
+        if name == "b":
+            assert stated(space.path) == {"pixel_size": 0.5, "frame_interval": 1.5}
+            space.snapshot(tmp_path / "taken", ["a0", "b"])
+            assert stated(tmp_path / "taken") == {"pixel_size": 0.5, "frame_interval": 1.5}
+    assert stated(space.path) == {"pixel_size": None, "frame_interval": None}
+    assert client.get("/api/state").json()["notes"] == [
+        "c: states frames 2 minutes apart, other images frames 1.5 minutes apart",
+        "d: states pixels of 0.25 micrometers, other images pixels of 0.5 micrometers",
+    ]
+    assert stated(Workspace(cells).path) == {"pixel_size": None, "frame_interval": None}
+
+
+def test_what_a_dataset_says_of_its_images_counts_more_than_what_they_state(cells: Path) -> None:
+    (cells / "images" / "b.tif").write_bytes(imagej(0.5))
+    (cells / "dataset.json").write_text(json.dumps({"pixel_size": 0.65}))
+    space = Workspace(cells)
+    assert stated(space.path) == {"pixel_size": 0.65} and space.notes == []
+
+
+def test_images_that_were_renamed_are_there_once_with_their_masks(cells: Path, tmp_path: Path) -> None:
+    space = Workspace(cells)
+    space.mark("a1", done=True)
+    (cells / "images" / "a1.tif").rename(cells / "images" / "b1.tif")
+    copied = (cells / "images" / "a2.tif").read_bytes()
+    (cells / "images" / "a2.tif").unlink()
+    (cells / "images" / "b2.tif").write_bytes(copied)  # as from another disk
+    (cells / "images" / "b3.tif").write_bytes(copied)  # a second one of the same is another image
+    again = Workspace(cells)
+    assert again.names() == ["a0", "a1", "a2", "b3"] and again.done() == ["a0", "a1"]
+    assert "2 images had another name before (b1, which was a1; b2, which was a2)" in again.notes[-1]
+
+
 # pictures
 
 

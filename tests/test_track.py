@@ -22,7 +22,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_deepsea import DeepSeaLinker
 from cytoforge.settings import Segment, SimulateMovie, Track
-from cytoforge.tracking.linking import Frame, Links, OverlapLinker
+from cytoforge.tracking.linking import Announce, Frame, Links, OverlapLinker, silent
 from test_segment import Toy, painted, write_run
 
 FIRST = draw("""
@@ -167,6 +167,21 @@ def test_frames_are_segmented_first(tiny_movie: Path, tmp_path: Path, monkeypatc
     assert "run" in json.loads((out / "dataset.json").read_text())["sequences"]["01"]["source"]
 
 
+def test_cells_that_the_base_model_finds_have_the_size_that_is_given(
+    tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def facts(name: str, **flags: Any) -> dict[str, Any]:
+        out = tmp_path / name
+        track(Track("overlap", tiny_movie, out, segment=Path("base"), sequence=("01",), threads=1, **flags))
+        return json.loads((out / "dataset.json").read_text())["sequences"]["01"]
+
+    own = facts("own")
+    assert f"cells seem to be {own['diameter']:.0f} px across; if not, give --diameter" in capsys.readouterr().out
+    given = facts("given", diameter=3 * own["diameter"])
+    assert given["diameter"] == 3 * own["diameter"] and given["cells"] != own["cells"]
+    assert "across" not in capsys.readouterr().out
+
+
 def test_an_interrupted_call_goes_on(tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     track(Track("overlap", tiny_movie, tmp_path / "whole"))
     config, add = Track("overlap", tiny_movie, tmp_path / "out"), movie.MovieWriter.add_masks
@@ -197,7 +212,7 @@ def test_a_run_with_a_tracker_is_handed_the_images(
     class Looking:
         wants_images = True
 
-        def __call__(self, frames: Iterator[Frame]) -> Links:
+        def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
             seen = list(frames)
             assert all(image is not None and image.shape == (1, *labels.shape) for labels, image in seen)
             extremes.update((float(image.min()), float(image.max())) for _, image in seen if image is not None)
@@ -267,6 +282,8 @@ def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
             "holds no segmenter, only tracker; give a run that was trained",
         ),
         (["overlap", tiny_movie, "--distance", "4"], "--distance: belongs to laptrack and btrack, not to overlap"),
+        (["overlap", tiny_movie, "--diameter", "9"], "--diameter: is that of the cells that --segment base is to find"),
+        (["overlap", tiny_movie, "--segment", run, "--diameter", "9"], "all resized alike, as in its training; leave"),
         ([run, tiny_movie, "--gap", "2"], "--gap: belongs to overlap, laptrack, btrack; leave it out"),
         (["overlap", tiny_movie, "--gap", "11"], "--gap 11: must be at least 0 and at most 10"),
         (["overlap", tiny_movie, "--sequence", "07"], "has no sequence 07"),

@@ -36,7 +36,7 @@ export interface Job {
     format?: "roi" | "geojson" | "coco";
     out?: string;
     painter?: string | null;
-    film?: string;
+    movie?: string;
   };
   seconds: number;
   share: number;
@@ -50,7 +50,7 @@ export interface RunEntry {
   judged: { verdict?: "poor" | "usable" | "good" };
 }
 
-export interface FilmEntry {
+export interface MovieEntry {
   name: string;
   frames: number;
   /** of its tracks; null before somebody has looked at them */
@@ -67,7 +67,9 @@ export interface State {
   foreign: string | null;
   notes: string[];
   jobs: Job[];
-  films: FilmEntry[];
+  movies: MovieEntry[];
+  /** how many images can be opened as a movie, or as a longer one than before; 0 where they are none */
+  frames: number;
 }
 
 export interface Channel {

@@ -5,13 +5,13 @@ export interface Given {
   part: "images" | "masks";
 }
 
-const IMAGE = /\.(png|tiff?)$/i;
+export const READ = [".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp", ".npy", ".nd2", ".czi", ".lif"];
 const MASKS = /^(masks?|labels?|annotations?|gt)$/i;
 const MOST = 5000;
 
 function sorted(files: { file: File; folder: string }[]): Given[] {
   return files
-    .filter(({ file }) => IMAGE.test(file.name) && !file.name.startsWith("."))
+    .filter(({ file: { name } }) => READ.some((ending) => name.toLowerCase().endsWith(ending)) && !name.startsWith("."))
     .map(({ file, folder }): Given => ({ file, part: MASKS.test(folder) ? "masks" : "images" }))
     .sort((one, other) => one.part.localeCompare(other.part) || one.file.name.localeCompare(other.file.name))
     .slice(0, MOST);

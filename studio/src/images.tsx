@@ -1,7 +1,8 @@
 // The list of images: what they look like, how far each is, and how to add more.
 
-import { Check, CircleDashed, ImagePlus, PencilLine } from "lucide-preact";
+import { Check, CircleDashed, Film, ImagePlus, PencilLine } from "lucide-preact";
 import { imagePath, type ImageEntry } from "./api";
+import { READ } from "./drop";
 
 const STATES = {
   empty: { words: "no cells yet", icon: CircleDashed },
@@ -14,6 +15,8 @@ export function ImageList(props: {
   open: string | null;
   choose: (name: string) => void;
   add: (files: FileList) => void;
+  /** opens the images as a movie, where they may be its frames */
+  asMovie: { words: string; open: () => void } | null;
 }) {
   const done = props.images.filter((image) => image.status === "done").length;
   return (
@@ -50,12 +53,17 @@ export function ImageList(props: {
           );
         })}
       </ul>
-      <label class="button add" title="PNG or TIFF; you can also drop files or a folder on the page">
+      {props.asMovie && (
+        <button class="frames" title="The images are numbered one after another; in a movie the cells can be followed" onClick={props.asMovie.open}>
+          <Film size={17} aria-hidden="true" /> {props.asMovie.words}
+        </button>
+      )}
+      <label class="button add" title="PNG, TIFF, JPEG, BMP, WebP, NPY; you can also drop files or a folder on the page">
         <ImagePlus size={17} aria-hidden="true" /> Add images
         <input
           type="file"
           multiple
-          accept=".png,.tif,.tiff"
+          accept={READ.join()}
           onChange={(event) => {
             if (event.currentTarget.files) props.add(event.currentTarget.files);
             event.currentTarget.value = "";

@@ -3,27 +3,29 @@
 import { ArrowLeftRight, Download, Footprints, Link2, PencilLine, Redo2, Scissors, Split, Undo2, X } from "lucide-preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type State } from "./api";
-import { films, type Cell, type Film, type Lineage } from "./tracks";
+import { CellSize } from "./models";
+import { movies, type Cell, type Movie, type Lineage } from "./tracks";
 import { isBusy, Progress } from "./work";
 
 export type Tool = "join" | "divide" | "swap";
 
 const DRAWN = "drawn";
 
-export function FollowCells(props: { state: State; film: Film; act: (what: () => Promise<unknown>) => void }) {
-  const { state, film } = props;
+export function FollowCells(props: { state: State; movie: Movie; act: (what: () => Promise<unknown>) => void }) {
+  const { state, movie } = props;
   const runs = state.runs.filter(({ finished }) => finished).map(({ name }) => name);
-  const choices = [...(film.drawn ? [DRAWN] : []), ...runs, ...(state.base ? ["base"] : [])];
+  const choices = [...(movie.drawn ? [DRAWN] : []), ...runs, ...(state.base ? ["base"] : [])];
   const [cells, setCells] = useState(choices[0] ?? "");
+  const [diameter, setDiameter] = useState("");
   const [tracker, setTracker] = useState("overlap");
   useEffect(() => {
     if (!choices.includes(cells)) setCells(choices[0] ?? "");
   }, [choices.join()]);
-  const job = state.jobs.find(({ kind, asked }) => kind === "track" && asked.film === film.name);
+  const job = state.jobs.find(({ kind, asked }) => kind === "track" && asked.movie === movie.name);
   const busy = isBusy(job);
-  const begun = film.tracked !== null;
+  const begun = movie.tracked !== null;
   const follow = () =>
-    props.act(() => api.work({ kind: "track", film: film.name, tracker, ...(cells === DRAWN ? { cells } : { model: cells }) }));
+    props.act(() => api.work({ kind: "track", movie: movie.name, tracker, ...(cells === DRAWN ? { cells } : { model: cells, ...(diameter ? { diameter: Number(diameter) } : {}) }) }));
   return (
     <section class={begun ? "card" : "card next"} data-step="follow">
       <h2>
@@ -39,6 +41,7 @@ export function FollowCells(props: { state: State; film: Film; act: (what: () =>
           ))}
         </select>
       </label>
+      {cells === "base" && <CellSize value={diameter} set={setDiameter} />}
       <label class="field">
         By
         <select value={tracker} onChange={(event) => setTracker(event.currentTarget.value)}>
@@ -49,9 +52,9 @@ export function FollowCells(props: { state: State; film: Film; act: (what: () =>
       <button class="main" disabled={busy || !cells} onClick={follow}>
         <Footprints size={16} aria-hidden="true" /> {begun ? "Follow them again" : "Follow the cells"}
       </button>
-      {begun && film.corrections > 0 && !busy && (
+      {begun && movie.corrections > 0 && !busy && (
         <p class="quiet">
-          Your {film.corrections} {film.corrections === 1 ? "correction goes" : "corrections go"} with the tracks of now, which
+          Your {movie.corrections} {movie.corrections === 1 ? "correction goes" : "corrections go"} with the tracks of now, which
           new ones replace.
         </p>
       )}
@@ -67,7 +70,7 @@ const ASKS: Record<Tool, string[]> = {
 };
 
 export function CorrectLinks(props: {
-  film: Film;
+  movie: Movie;
   lineage: Lineage;
   cell: Cell | null;
   tool: Tool | null;
@@ -81,10 +84,10 @@ export function CorrectLinks(props: {
   redo: () => void;
   openImage: (() => void) | undefined;
 }) {
-  const { film, lineage, cell, tool } = props;
+  const { movie, lineage, cell, tool } = props;
   const track = cell && lineage.tracks.get(cell.label);
   const here = !!cell && lineage.has(cell);
-  const last = film.frames[film.frames.length - 1]?.number;
+  const last = movie.frames[movie.frames.length - 1]?.number;
   const leads = here && (cell.frame > track!.begin || track!.parent > 0);
   const follows = here && (cell.frame < track!.end || lineage.daughters.has(cell.label));
   return (
@@ -144,14 +147,14 @@ export function CorrectLinks(props: {
         </>
       )}
       <div class="row">
-        <button class="small" disabled={!film.undo} title="Ctrl+Z" onClick={props.undo}>
+        <button class="small" disabled={!movie.undo} title="Ctrl+Z" onClick={props.undo}>
           <Undo2 size={15} aria-hidden="true" /> Undo
         </button>
-        <button class="small" disabled={!film.redo} title="Ctrl+Shift+Z" onClick={props.redo}>
+        <button class="small" disabled={!movie.redo} title="Ctrl+Shift+Z" onClick={props.redo}>
           <Redo2 size={15} aria-hidden="true" /> Redo
         </button>
         <span class="quiet">
-          {film.corrections} {film.corrections === 1 ? "correction" : "corrections"}
+          {movie.corrections} {movie.corrections === 1 ? "correction" : "corrections"}
         </span>
       </div>
       {props.openImage && (
@@ -163,17 +166,17 @@ export function CorrectLinks(props: {
   );
 }
 
-export function TakeTracks({ film }: { film: Film }) {
+export function TakeTracks({ movie }: { movie: Movie }) {
   return (
     <section class="card" data-step="take">
       <h2>
         <span class="number">3</span> Take the tracks
       </h2>
-      <a class="button" href={films.zip(film.name)} download>
+      <a class="button" href={movies.zip(movie.name)} download>
         <Download size={16} aria-hidden="true" /> Download tracks
       </a>
       <p class="quiet">
-        They are also in <code>{film.folder}</code>, a movie folder with your corrections. In a terminal,{" "}
+        They are also in <code>{movie.folder}</code>, a movie folder with your corrections. In a terminal,{" "}
         <code>cytoforge export</code> makes a table of it, or a file for TrackMate, and <code>cytoforge score tracking</code> compares it.
       </p>
     </section>

@@ -5,18 +5,17 @@ import { render } from "preact";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { api, Refusal, type ImageInfo, type Job, type Mask, type State } from "./api";
 import { chosen, dropped, type Given } from "./drop";
-import { FILM_KEYS, FilmPage } from "./film";
+import { MOVIE_KEYS, MoviePage } from "./movie";
 import { ImageList } from "./images";
 import { EditSync, MaskSync, type Saving } from "./mask";
 import { outcomes, type Panel } from "./outcomes";
 import { Panels } from "./panel";
 import { Steps } from "./steps";
 import { Toolbar, TOOLS, ViewBar } from "./tools";
+import { movies } from "./tracks";
 import { CellViewer, type Box, type Look, type Tool } from "./viewer";
 import { Work } from "./work";
-import "./styles.css";
-import "./outcomes.css";
-import "./film.css";
+import "./styles/index.css";
 
 const BUSY = 1000; // ms between two looks at the state while something is at work
 const CALM = 3000;
@@ -52,7 +51,7 @@ function App() {
   const [dark, setDark] = useState(
     stored<boolean>("dark", window.matchMedia("(prefers-color-scheme: dark)").matches),
   );
-  const [filming, setFilming] = useState(stored("filming", true));
+  const [asMovie, setAsMovie] = useState(stored("as-movie", true));
   const place = useRef<HTMLDivElement>(null);
   const viewer = useRef<CellViewer | null>(null);
   const sync = useRef<MaskSync | null>(null);
@@ -97,7 +96,7 @@ function App() {
     return () => clearTimeout(timer);
   }, [message]);
 
-  useEffect(() => localStorage.setItem("filming", JSON.stringify(filming)), [filming]);
+  useEffect(() => localStorage.setItem("as-movie", JSON.stringify(asMovie)), [asMovie]);
   useEffect(() => localStorage.setItem("radius", JSON.stringify(radius)), [radius]);
 
   // the open image
@@ -244,7 +243,13 @@ function App() {
   const lookAt = (image: string, cell?: number) =>
     cell === undefined ? setName(image) : act(async () => pointOut(image, await outcomes.cell(image, cell)));
 
-  const film = filming && (state?.films.length ?? 0) > 0;
+  const frames = state?.frames
+    ? {
+        words: state.movies.length ? `Add ${state.frames - state.movies[0]!.frames} frames to the movie` : "Open as a movie",
+        open: () => act(() => movies.open().then(() => setAsMovie(true))),
+      }
+    : null;
+  const movie = asMovie && (state?.movies.length ?? 0) > 0;
 
   // keys
   useEffect(() => {
@@ -255,7 +260,7 @@ function App() {
       }
     };
     const press = (event: KeyboardEvent) => {
-      if (film) {
+      if (movie) {
         if (event.key === "?") setHelp(true);
         else if (event.key === "Escape") setHelp(false);
         return;
@@ -312,7 +317,7 @@ function App() {
       }
     }
     setComing(null);
-    if (!files.length) setMessage("There is no image among these files: PNG and TIFF can be brought in this way.");
+    if (!files.length) setMessage("There is no image among these files: PNG, TIFF, JPEG, BMP, WebP and NPY can be brought in this way.");
     else if (failed.length) setMessage(failed.slice(0, 3).join(" ") + (failed.length > 3 ? ` (${failed.length} in all)` : ""));
     await refresh();
   };
@@ -340,12 +345,12 @@ function App() {
         <span class="folder" title={state.folder}>
           {state.folder.split("/").pop()}
         </span>
-        {state.films.length > 0 && (
+        {state.movies.length > 0 && (
           <span class="views" role="group" aria-label="What is shown">
-            <button class="small" aria-pressed={film} onClick={() => setFilming(true)}>
+            <button class="small" aria-pressed={movie} onClick={() => setAsMovie(true)}>
               Movie
             </button>
-            <button class="small" aria-pressed={!film} onClick={() => setFilming(false)}>
+            <button class="small" aria-pressed={!movie} onClick={() => setAsMovie(false)}>
               Frames
             </button>
           </span>
@@ -381,27 +386,27 @@ function App() {
           </button>
         </div>
       )}
-      {film && (
-        <FilmPage
+      {movie && (
+        <MoviePage
           state={state}
           act={act}
           tell={setMessage}
           saving={told}
           openImage={(wanted) => {
             setName(wanted);
-            setFilming(false);
+            setAsMovie(false);
           }}
         />
       )}
-      <main hidden={film}>
-        <ImageList images={state.images} open={name} choose={setName} add={(files) => void bring(chosen(files))} />
+      <main hidden={movie}>
+        <ImageList images={state.images} open={name} choose={setName} add={(files) => void bring(chosen(files))} asMovie={frames} />
         <section class="stage" aria-label="Image">
           {mask && <Toolbar {...{ tool, setTool: pick, radius, setRadius, mask, undo, redo }} />}
           <div ref={place} class={`viewer ${tool}`} tabIndex={-1}>
             {!state.images.length && (
               <div class="empty">
                 <h2>Drop your images here</h2>
-                <p>Files or a whole folder, PNG or TIFF. They are copied into the folder of this studio and nowhere else.</p>
+                <p>Files or a whole folder: PNG, TIFF, JPEG, BMP, WebP or NPY. They are copied into the folder of this studio and nowhere else.</p>
               </div>
             )}
             {state.images.length > 0 && loading && <p class="loading">Loading the image…</p>}
@@ -427,7 +432,7 @@ function App() {
           )}
         </div>
       )}
-      {help && <Help film={film} close={() => setHelp(false)} />}
+      {help && <Help movie={movie} close={() => setHelp(false)} />}
     </>
   );
 }
@@ -438,15 +443,15 @@ const STEPS = [
   "After three to five images, train your own model. It finds cells in the others much better.",
   "Correct those, train again if need be, and take the masks.",
 ];
-const FILM_STEPS = [
+const MOVIE_STEPS = [
   "Let the cells be followed: those of the frames, or those that a model finds.",
   "Play the movie. A cell keeps its colour, and daughters get new ones.",
   "Where that is wrong, click on the cell and say what it becomes.",
   "Take the tracks. Shapes of cells are corrected under Frames.",
 ];
 
-function Help({ film, close }: { film: boolean; close: () => void }) {
-  const keys = film ? FILM_KEYS : [
+function Help({ movie, close }: { movie: boolean; close: () => void }) {
+  const keys = movie ? MOVIE_KEYS : [
     ...TOOLS.map(({ key, name, how }) => [key.toUpperCase(), name, how]),
     ["[  ]", "Size", "of brush and eraser"],
     ["Ctrl+Z", "Undo", "Ctrl+Shift+Z repeats"],
@@ -461,11 +466,11 @@ function Help({ film, close }: { film: boolean; close: () => void }) {
       <div class="help" role="dialog" aria-label="Help" onClick={(event) => event.stopPropagation()}>
         <h2>How it works</h2>
         <ol>
-          {(film ? FILM_STEPS : STEPS).map((step) => (
+          {(movie ? MOVIE_STEPS : STEPS).map((step) => (
             <li key={step}>{step}</li>
           ))}
         </ol>
-        <p>Every {film ? "correction" : "stroke"} is saved at once. You can close this page, or the computer, at any time.</p>
+        <p>Every {movie ? "correction" : "stroke"} is saved at once. You can close this page, or the computer, at any time.</p>
         <table>
           <tbody>
             {keys.map(([key, name, how]) => (

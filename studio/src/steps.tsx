@@ -16,7 +16,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, type ImageEntry, type Job, type Mask, type RunDetails, type State } from "./api";
 import { Curve } from "./curve";
-import { ModelChoice } from "./models";
+import { CellSize, ModelChoice } from "./models";
 import { outcomes, type Panel } from "./outcomes";
 import { Enlarging } from "./panel";
 import { ScoreCard } from "./scores";
@@ -169,20 +169,7 @@ function FindCells(
   return (
     <>
       <ModelChoice label="With" model={model} models={props.models} choose={props.setModel} />
-      {model === "base" && (
-        <label class="field">
-          Size of a cell
-          <input
-            type="number"
-            min={4}
-            max={500}
-            placeholder="auto"
-            value={diameter}
-            onInput={(event) => setDiameter(event.currentTarget.value)}
-          />
-          pixels
-        </label>
-      )}
+      {model === "base" && <CellSize value={diameter} set={setDiameter} />}
       <div class="row">
         {image && image.status !== "done" && (
           <button class={begun ? "" : "main"} disabled={!!busy} onClick={() => find([image.name], true)}>

@@ -29,7 +29,7 @@ export interface Tracks {
   redo: boolean;
 }
 
-export interface Film extends Tracks, Tiled {
+export interface Movie extends Tracks, Tiled {
   name: string;
   frames: { number: number; image: string }[];
   drawn: boolean;
@@ -45,10 +45,11 @@ export interface Correction {
 export type Places = Record<string, Record<string, Place>>;
 export type Outlines = [number, number[]][];
 
-const path = (name: string): string => `/api/films/${encodeURIComponent(name)}`;
+const path = (name: string): string => `/api/movies/${encodeURIComponent(name)}`;
 
-export const films = {
-  film: (name: string) => ask<Film>(path(name)),
+export const movies = {
+  open: () => send("/api/movies", {}),
+  movie: (name: string) => ask<Movie>(path(name)),
   places: (name: string) => ask<Places>(`${path(name)}/places`),
   outlines: (name: string, frame: number) => ask<Outlines>(`${path(name)}/outlines/${frame}`),
   correct: (name: string, correction: Correction, revision: number) =>

@@ -350,14 +350,17 @@ def test_images_are_added_and_annotations_of_other_programs_brought_in(
     page.get_by_role("button", name="Bring them in").click()
     page.locator("button.image", has_text="b").wait_for(timeout=LONG)
     Stage(page, "b").cells(1)
+    jpeg = io.BytesIO()
+    Image.fromarray(image).save(jpeg, "JPEG")
     files = [
         {"name": "c.png", "mimeType": "image/png", "buffer": encode_image(Path("c.png"), image[None])},
+        {"name": "d.jpg", "mimeType": "image/jpeg", "buffer": jpeg.getvalue()},
         {"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG"},
     ]
     page.locator("input[type=file]").set_input_files(files)
     page.wait_for_selector("text=broken.png: cannot be read")
     Stage(page, "c").cells(0)
-    assert running.space.names() == ["b", "c"]
+    assert running.space.names() == ["b", "c", "d"]
 
 
 def test_from_images_to_a_model_of_ones_own_and_its_masks(
@@ -379,6 +382,17 @@ def test_from_images_to_a_model_of_ones_own_and_its_masks(
     page.reload()  # the queue does not mind
     page.locator("[data-step=train] .verdict").wait_for(timeout=LONG)
     assert len(page.locator("[data-step=train] .verdict").inner_text()) > 20
+
+    def poor(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(json={**answer.json(), "judged": {"verdict": "poor"}})
+
+    page.route("**/api/runs/run-1", poor)
+    page.reload()
+    page.locator("[data-step=train] .verdict.poor", has_text="Poor. ").wait_for()
+    colour = "element => getComputedStyle(element).borderLeftColor"
+    assert page.locator("[data-step=train] .verdict.poor").evaluate(colour) == "rgb(179, 38, 30)"  # red
+    page.unroute("**/api/runs/run-1")
     page.wait_for_selector(".sample img")
     with page.expect_popup() as report:
         page.get_by_role("link", name="Whole report").click()

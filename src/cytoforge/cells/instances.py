@@ -42,6 +42,10 @@ class Target(Protocol):
     def protocol(self) -> Literal["instances", "paper"]:
         """How its cells are scored: each by itself, or, where touching cells are one, connected components."""
 
+    @property
+    def minimum_area(self) -> int:
+        """Pixels below which a cell is dropped as a speck."""
+
     def encode(self, labels: Tensor) -> Tensor:
         """Labels (B,H,W), any integers with 0 for background -> classes (B,H,W) int64."""
 

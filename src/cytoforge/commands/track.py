@@ -22,6 +22,7 @@ def track(settings: Track) -> Path:
         settings.out,
         sequences=settings.sequence,
         segmenter=segmenter,
+        diameter=settings.diameter,
         view=view_of(settings),
         overwrite=settings.overwrite,
     )

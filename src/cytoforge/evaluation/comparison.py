@@ -24,6 +24,8 @@ class MaskComparison(Comparison):
     """Predicted and true masks."""
 
     protocol: Literal["instances", "paper"] = "instances"
+    allow_missing: bool = False
+    """whether true masks without a prediction may be left out"""
 
 
 @dataclass(frozen=True, kw_only=True)

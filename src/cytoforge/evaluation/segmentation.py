@@ -30,7 +30,7 @@ class MaskPairs:
 def open_masks(comparison: MaskComparison) -> MaskPairs:
     """Find the predicted mask of every true one, by its name.
 
-    Raises UserError when a path holds no masks, a true mask has no prediction, the truth is synthetic and that is not
+    Raises UserError when a path holds no masks, a true mask has no prediction or the truth is synthetic and that is not
     allowed, or a file is truth and prediction at once.
     """
     prediction = Dataset.open(comparison.prediction, holds="masks").masks()
@@ -41,7 +41,12 @@ def open_masks(comparison: MaskComparison) -> MaskPairs:
             "score on annotated images, or give --allow-synthetic"
         )
     notes = [f"{side}: {note}" for side, data in (("truth", truth), ("prediction", prediction)) for note in data.notes]
-    predicted = _predictions_for(truth, prediction)
+    scored, predicted = _pairs(truth, prediction, comparison)
+    if len(scored) < len(truth.items):
+        names = {item.name for item in scored}
+        lost = [item.name for item in truth.items if item.name not in names]
+        notes.append(f"truth: {counted(len(lost), 'mask')} without a prediction ({_some(lost)}), not scored")
+    truth = replace(truth, items=scored)
     if len(predicted) < len(prediction.items):
         extra = len(prediction.items) - len(predicted)
         notes.append(f"prediction: {counted(extra, 'mask')} without a true mask, not scored")
@@ -58,19 +63,33 @@ def open_masks(comparison: MaskComparison) -> MaskPairs:
     return MaskPairs(_of_masks(prediction, predicted), _of_masks(truth, truth.items), tuple(notes))
 
 
-def _predictions_for(truth: Dataset, prediction: Dataset) -> tuple[Item, ...]:
-    """Find the prediction of each true mask by its name; two single files are matched regardless of their names."""
+def _pairs(
+    truth: Dataset, prediction: Dataset, comparison: MaskComparison
+) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Return the true masks that are scored, and the prediction of each, which has its name.
+
+    Two single files are matched regardless of their names.
+    """
     if prediction.path.is_file() and truth.path.is_file():
-        return prediction.items
+        return truth.items, prediction.items
     named = {item.name: item for item in prediction.items}
+    scored = tuple(item for item in truth.items if item.name in named)
     missing = [item.name for item in truth.items if item.name not in named]
-    if missing:
-        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+    if missing and not scored:
+        raise UserError(
+            f"{prediction.path}: has no mask with the name of a true one ({_some(missing)} in {truth.path}); name "
+            "predictions as the true masks are"
+        )
+    if missing and not comparison.allow_missing:
         raise UserError(
             f"{prediction.path}: has no prediction for {len(missing)} of {counted(len(truth.items), 'true mask')} "
-            f"({shown}); segment these images too, or take their masks out of {truth.path}"
+            f"({_some(missing)}); segment these images too, or give --allow-missing to score the others"
         )
-    return tuple(named[item.name] for item in truth.items)
+    return scored, tuple(named[item.name] for item in scored)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 def _of_masks(dataset: Dataset, items: Sequence[Item]) -> Dataset:

@@ -31,7 +31,7 @@ SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channel
 """entries in which masks of one record agree"""
 OWNER = "segment"  # name under which masks are listed
 UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
-ROWS = ("labels", "cell", "mask")  # the files there
+ROWS = ("labels", "cell", "pieces", "mask")  # the files there
 EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 One = TypeVar("One")

@@ -1,5 +1,6 @@
 """The segmenter of a run: images of any size to label images of the same size, in bounded memory."""
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from cytoforge.data.images import (
 from cytoforge.errors import UserError
 from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter
 from cytoforge.inference.load import InBfloat16, Loaded, choose_device, choose_precision, open_network, over_channels
+from cytoforge.inference.numbering import RowFile, numbered
 from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
@@ -270,7 +272,19 @@ class Segmenter(Loaded):
                 if scaled != shape:
                     cell.append(probability)
                 announce(0.9 * labels.height / scaled[0])
-            return _number(labels, cell, decoder.table(), scaled, shape)
+            table = decoder.table()
+
+            def seen(top: int, bottom: int) -> tuple[NDArray[np.int32], Floats]:
+                return table[labels.rows(top, bottom)], cell.rows(top, bottom)
+
+            def cells(top: int, bottom: int) -> NDArray[np.int32]:
+                if scaled != shape:
+                    return restored_rows(seen, scaled, shape, (top, bottom))
+                part: NDArray[np.int32] = table[labels.rows(top, bottom)]
+                return part
+
+            least = self.target.minimum_area * math.prod(shape) / math.prod(scaled)
+            return numbered(cells, shape, least, folder)
 
     def disagreement_rows(self, source: RowSource, limits: NDArray[np.float64]) -> TurnDisagreement:
         """Return the cells of an image that is read by rows, places and diameters in its own pixels.
@@ -317,61 +331,3 @@ def _cuts(length: int) -> list[int]:
     """Return the borders of the parts, of equal length, in which an axis is turned."""
     count = -(-length // BLOCK)
     return [length * k // count for k in range(count + 1)]
-
-
-class RowFile:
-    """Rows of one width on disk: appended from top to bottom, read by ranges; a context manager."""
-
-    def __init__(self, path: Path, width: int, dtype: type[np.generic]) -> None:
-        self.path, self.width, self.dtype, self.height = path, width, np.dtype(dtype), 0
-        self._file = path.open("w+b")
-
-    def append(self, rows: NDArray[Any]) -> None:
-        """Add rows (h, width) below the others; raises UserError when the disk is full."""
-        try:
-            self._file.write(np.ascontiguousarray(rows, self.dtype).data)
-            self._file.flush()
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room, or give another --out"
-            ) from error
-        self.height += rows.shape[0]
-
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Return rows top..bottom as (bottom - top, width)."""
-        self._file.seek(top * self.width * self.dtype.itemsize)
-        count = (bottom - top) * self.width
-        return np.frombuffer(self._file.read(count * self.dtype.itemsize), self.dtype).reshape(-1, self.width)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._file.close()
-
-
-def _number(
-    labels: RowFile, cell: RowFile, table: NDArray[np.int32], scaled: tuple[int, int], shape: tuple[int, int]
-) -> tuple[NDArray[np.integer[Any]], int]:
-    """Bring provisional labels to `shape` and number the cells 1..N from the top; return labels (on disk) and N."""
-    number = np.zeros(table.size, np.int32)
-    count = 0
-    dtype = np.uint32 if np.unique(table).size - 1 > np.iinfo(np.uint16).max else np.uint16
-    path = labels.path.with_name("mask")
-    step = strip_height(shape[1])
-    # rows are written to a file: on a full disk a memory map would end the program instead of raising an error
-    with RowFile(path, shape[1], dtype) as result:
-        for top in range(0, shape[0], step):
-            rows = (top, min(top + step, shape[0]))
-            if scaled == shape:
-                part = table[labels.rows(*rows)]
-            else:
-                part = restored_rows(lambda a, b: (table[labels.rows(a, b)], cell.rows(a, b)), scaled, shape, rows)
-            seen = np.zeros(table.size, bool)
-            seen[part] = True
-            (new,) = np.nonzero(seen & (number == 0))
-            new = new[new > 0]
-            number[new] = np.arange(count + 1, count + 1 + new.size)
-            count += new.size
-            result.append(number[part])
-    return np.memmap(path, dtype, "r", shape=shape), count

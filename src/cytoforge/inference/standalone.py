@@ -87,7 +87,7 @@ def segment(image: NDArray[Any], settings: Settings, network: Network, diameter:
     labels = decode(probabilities, settings)
     if scaled != shape:
         labels = restored(labels, probabilities[1:].sum(axis=0), (shape[0], shape[1]))
-    return kept(labels, np.bincount(labels.ravel()) > 0)
+    return in_one_piece(labels, settings["target"]["minimum_area"] * math.prod(shape) / math.prod(scaled))
 
 
 def scaled_shape(shape: tuple[int, int], settings: Settings, diameter: float | None) -> tuple[int, int]:
@@ -240,6 +240,28 @@ def kept(labels: NDArray[Any], keep: NDArray[np.bool_]) -> Labels:
     table = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     found: Labels = table[labels]
     return found
+
+
+def in_one_piece(labels: Labels, least: float) -> Labels:
+    """Number the cells of labels (H, W) 1..N from the top, each in one piece, whose pixels touch by sides or corners.
+
+    The largest piece of a cell stays, another becomes a cell of its own if it has at least `least` pixels.
+    """
+    pieces, keep = np.zeros(labels.shape, np.int32), [False]
+    for cell, box in enumerate(ndimage.find_objects(labels), 1):
+        if box is None:
+            continue
+        own, count = ndimage.label(labels[box] == cell, CORNERS)
+        areas = np.bincount(own.ravel())[1:]
+        pieces[box][own > 0] = own[own > 0] + len(keep) - 1
+        keep.extend((areas >= least) | (np.arange(count) == areas.argmax()))
+    pieces = kept(pieces, np.array(keep))
+    ids, first = np.unique(pieces, return_index=True)
+    number = np.zeros(len(keep), np.int32)
+    by_place = ids[np.argsort(first)]
+    by_place = by_place[by_place > 0]
+    number[by_place] = np.arange(1, len(by_place) + 1)
+    return number[pieces]
 
 
 def joined(basins: Labels, depth: Floats, share: float) -> Labels:

@@ -29,6 +29,7 @@ from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
 from cytoforge.tracking.plausibility import implausible
 
 BY = "cytoforge track"
+READ, LINKED = 0.4, 0.7  # share of the work when all frames are read, and when their cells are linked
 SEGMENTATION = "segmentation"  # masks of a segmenter before they are tracked; goes when all is done
 
 
@@ -41,6 +42,8 @@ class Masks:
     files: Mapping[int, Path]
     frames: Mapping[int, Path]
     movie: Dataset
+    diameter: float | None = None
+    """pixels across that cells were taken to have, where the base model found them"""
 
     def read(self) -> Iterator[tuple[int, Labels]]:
         """Read number and labels of each frame, cells 1..N by place; raises UserError where sizes differ."""
@@ -88,13 +91,15 @@ def track_movie(
     *,
     sequences: Sequence[str] = (),
     segmenter: Segmenter | None = None,
+    diameter: float | None = None,
     view: View = ALL,
     overwrite: bool = False,
 ) -> Result:
     """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html with
     a film OUT/NN.mp4 of the frames, if there are some.
 
-    With a segmenter frames are segmented first; `view` chooses channels of the frames. Every mask is read twice: to
+    With a segmenter frames are segmented first, with the base model for cells of a `diameter` in pixels, or else an
+    estimate; `view` chooses channels of the frames. Every mask is read twice: to
     link its cells, and to give them the ids of their tracks; no more frames are in memory than the tracker holds.
     Interrupted work goes on: frames that are segmented or written are not done again. Raises UserError when the movie
     has no masks for all frames, or OUT holds anything but an unfinished result of the same work.
@@ -110,7 +115,7 @@ def track_movie(
             notes.append(f"{path}: {note}")
     writer = movie.MovieWriter(
         out,
-        _info(tracker, segmenter, chosen, given) | view.told,
+        _info(tracker, segmenter, diameter, chosen, given) | view.told,
         overwrite=overwrite,
         sources=[(sequence.name, "RES") for sequence in chosen],
         beside=[PAGE, *(movie.film(out, sequence.name).name for sequence in chosen)],
@@ -118,10 +123,14 @@ def track_movie(
     facts: dict[str, Any] = {}
     found: dict[str, str] = {}
     whole = [
-        masks or _segmented(segmenter, dataset, sequence, writer) for masks, sequence in zip(given, chosen, strict=True)
+        masks or _segmented(segmenter, diameter, dataset, sequence, writer)
+        for masks, sequence in zip(given, chosen, strict=True)
     ]
     for masks in whole:
         facts[masks.name] = _track_sequence(masks, tracker.linker, writer)
+        if masks.diameter is not None and diameter is None:
+            across = f"cells seem to be {masks.diameter:.0f} px across"
+            notes.append(f"{path}: sequence {masks.name}: {across}; if not, give --diameter")
         if not facts[masks.name]["cells"]:
             notes.append(f"{path}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
         notes += [f"{path}: sequence {masks.name}: {warning}" for warning in facts[masks.name]["warnings"]]
@@ -179,7 +188,11 @@ def _unbroken(path: Path, sequence: movie.Sequence, files: Mapping[int, Path]) -
 
 
 def _segmented(
-    segmenter: Segmenter | None, dataset: Dataset, sequence: movie.Sequence, writer: movie.MovieWriter
+    segmenter: Segmenter | None,
+    diameter: float | None,
+    dataset: Dataset,
+    sequence: movie.Sequence,
+    writer: movie.MovieWriter,
 ) -> Masks:
     """Segment the frames of a sequence in OUT/segmentation, or what is missing there."""
     assert segmenter is not None
@@ -187,14 +200,19 @@ def _segmented(
         raise UserError(f"{dataset.path}: sequence {sequence.name} has no frames for --segment; leave the flag out")
     _unbroken(dataset.path, sequence, sequence.frames)
     out = writer.folder.inside(f"{SEGMENTATION}/{sequence.name}")
-    segment_dataset(segmenter, Dataset.open(dataset.path, (sequence.name,), view=dataset.view), out)
+    frames = Dataset.open(dataset.path, (sequence.name,), view=dataset.view)
+    done = segment_dataset(segmenter, frames, out, diameter=diameter)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
     source = "the base model" if segmenter.run == BASE else f"{segmenter.run}"
-    return Masks(sequence.name, source, files, sequence.frames, dataset)
+    return Masks(sequence.name, source, files, sequence.frames, dataset, done.diameter)
 
 
 def _info(
-    tracker: Tracker, segmenter: Segmenter | None, sequences: Sequence[movie.Sequence], given: Sequence[Masks | None]
+    tracker: Tracker,
+    segmenter: Segmenter | None,
+    diameter: float | None,
+    sequences: Sequence[movie.Sequence],
+    given: Sequence[Masks | None],
 ) -> dict[str, Any]:
     """Return what the result depends on; a folder that was begun with something else is not gone on with."""
     files = {
@@ -206,30 +224,35 @@ def _info(
         "version": version("cytoforge"),
         **tracker.origin,
         "segmenter": None if segmenter is None else segmenter.fingerprint,
+        **({} if diameter is None else {"diameter": diameter}),
         "masks": {name: [digest(file) for file in one] for name, one in files.items()},
     }
 
 
 def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> dict[str, Any]:
     """Link the cells of a sequence and write its masks and tracks; returns what dataset.json says of it."""
-    progress, total = Progress(f"track {masks.name}"), 2 * len(masks.files)
+    progress, total = Progress(f"track {masks.name}"), len(masks.files)
 
     def frames() -> Iterator[Frame]:
         for done, (number, labels) in enumerate(masks.read()):
             yield Frame(labels, _image(masks, number) if linker.wants_images else None)
-            progress((done + 1) / total, f"linked frame {number}")
+            progress(READ * (done + 1) / total, f"looked at frame {number}")
 
-    links = linker(frames())
+    def linking(share: float, what: str) -> None:
+        progress(READ + (LINKED - READ) * share, what)
+
+    links = linker(frames(), linking)
     tracking, first = assemble(links), min(masks.files)
     writer.announce(masks.name, tracking.tracks[:, 0].tolist())  # fails at once if there are too many
     for index, (number, labels) in enumerate(masks.read()):
         if not writer.has(masks.name, "RES", number):
             writer.add_masks(masks.name, "RES", number, tracking.relabelled(index, labels))
-        progress((len(masks.files) + index + 1) / total, f"wrote frame {number}")
+        progress(LINKED + (1 - LINKED) * (index + 1) / total, f"wrote frame {number}")
     rows = [movie.Track(label, begin + first, end + first, parent) for label, begin, end, parent in tracking.tracks]
     writer.add_tracks(masks.name, "RES", rows)
     return {
         "source": masks.source,
+        **({} if masks.diameter is None else {"diameter": masks.diameter}),
         "frames": len(masks.files),
         "cells": int(links.cells.sum()),
         "tracks": len(rows),

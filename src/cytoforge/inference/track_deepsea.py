@@ -15,7 +15,7 @@ from cytoforge.errors import UserError
 from cytoforge.inference.load import choose_device, load_network, use_threads
 from cytoforge.progress import counted
 from cytoforge.tracking.deepsea import COVERAGE, REFRACTORY, Ints, link_movie
-from cytoforge.tracking.linking import Frame, Links
+from cytoforge.tracking.linking import Announce, Frame, Links, silent
 
 TOGETHER = 32  # crops that go through the network at once, to save memory
 
@@ -34,7 +34,7 @@ class DeepSeaLinker:
         use_threads(threads)
         return cls(run, choose_device(device))
 
-    def __call__(self, frames: Iterator[Frame]) -> Links:
+    def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
         """Link the cells of a movie, with two frames in memory; raises UserError as `deepsea_links`."""
         given = ((frame.labels, frame.image) for frame in frames if frame.image is not None)
         cells, pairs = deepsea_links(self.run, given, device=self.device)

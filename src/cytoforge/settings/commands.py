@@ -186,6 +186,8 @@ class Track(Reading):
     """movie folder to write"""
     segment: RunFolder | None = None
     """run folder of train segmentation or import, to segment the frames with; without it MOVIE's masks are taken"""
+    diameter: Annotated[float, Field(gt=0, examples=[30])] | None = None
+    """--segment base: median diameter of the cells in pixels; without it it is estimated from the frames"""
     sequence: UseAppendAction[tuple[str, ...]] = ()
     """sequence of MOVIE to track, such as 01 (repeatable); all without it"""
     gap: Annotated[int, Field(ge=0, le=10)] | None = None
@@ -210,6 +212,8 @@ class Track(Reading):
             raise ValueError(f"--distance: belongs to laptrack and btrack, not to {self.tracker}; leave it out")
         if self.gap is not None and self.tracker not in TRACKERS:
             raise ValueError(f"--gap: belongs to {', '.join(TRACKERS)}; leave it out")
+        if self.diameter is not None and self.segment is None:
+            raise ValueError("--diameter: is that of the cells that --segment base is to find; add --segment base")
         return self
 
 

@@ -33,6 +33,7 @@ class ScoreSegmentation(Score):
     Examples:
       cytoforge score segmentation OUT DATA
       cytoforge score segmentation OUT DATA --protocol paper --json scores.json
+      cytoforge score segmentation OUT DATA --allow-missing
     """
 
     prediction: Positional[Present]
@@ -41,6 +42,8 @@ class ScoreSegmentation(Score):
     """the same, with the true masks"""
     protocol: Literal["instances", "paper"] = "instances"
     """instances: true cells, optimally matched; paper: connected components of at least 15 px, as cGAN-Seg scores"""
+    allow_missing: bool = False
+    """score the masks that both sides have, where some true ones have no prediction; says how many are left out"""
 
 
 @command

@@ -22,8 +22,8 @@ from cytoforge.progress import tell_once
 from cytoforge.studio import outcomes
 from cytoforge.studio.answers import REPORT_POLICY, Refused, get, numeric, post, told, zipped
 from cytoforge.studio.drafts import Draft
-from cytoforge.studio.film_server import film_routes
 from cytoforge.studio.journal import Outdated, call_all
+from cytoforge.studio.movie_server import movie_routes
 from cytoforge.studio.pictures import COLOURS, Channel, label_tile
 from cytoforge.studio.results import plain
 from cytoforge.studio.tasks import Tasks, findings, suggestions
@@ -60,9 +60,10 @@ class Studio:
             "painted": [path.name for path in space.painted()],
             "base": BASE.is_dir(),
             "foreign": space.foreign,
-            "notes": [*space.notes, *self.tasks.queue.notes, *space.troubles(), *self.tasks.films.notes],
+            "notes": [*space.notes, *self.tasks.queue.notes, *space.troubles(), *self.tasks.movies.notes],
             "jobs": self.tasks.queue.jobs(),
-            "films": self.tasks.films.listed(),
+            "movies": self.tasks.movies.listed(),
+            "frames": len(self.tasks.movies.offered()),
         }
 
     def _run(self, path: Path) -> dict[str, Any]:
@@ -139,13 +140,12 @@ class Studio:
         """Queue a piece of work."""
         kind, model = wanted.get("kind"), str(wanted.get("model", "base"))
         tasks = self.tasks
+        diameter = None if wanted.get("diameter") is None else numeric(wanted.get("diameter"))
         if kind == "segment":
             names = wanted.get("images")
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ValueError("images is a list of names")
-            diameter = wanted.get("diameter")
-            replace = wanted.get("replace") is True
-            job = tasks.segment(names, model, None if diameter is None else numeric(diameter), replace=replace)
+            job = tasks.segment(names, model, diameter, replace=wanted.get("replace") is True)
         elif kind == "train":
             painted = wanted.get("painted")
             job = tasks.train(numeric(wanted.get("minutes")), model, None if painted is None else str(painted))
@@ -157,7 +157,8 @@ class Studio:
             job = tasks.check()
         elif kind == "track":
             cells = wanted.get("cells")
-            job = tasks.track(str(wanted.get("film")), str(wanted.get("tracker")), None if cells == "drawn" else model)
+            found_by = None if cells == "drawn" else model
+            job = tasks.track(str(wanted.get("movie")), str(wanted.get("tracker")), found_by, diameter)
         else:
             raise ValueError(f"there is no work {kind!r:.40}")
         return {"number": job.number}
@@ -233,7 +234,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         Route("/api/runs/{run}/samples/{sample}", get(sample)),
         Route("/api/runs/{run}/report", get(report)),
         Route("/api/masks.zip", get(lambda request: studio.masks())),
-        *film_routes(tasks.films),
+        *movie_routes(tasks.movies),
         *outcomes.routes(tasks),
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
@@ -243,7 +244,7 @@ def application(workspace: Workspace, tasks: Tasks) -> Starlette:
         yield
         await run_in_threadpool(tasks.queue.close)
         try:
-            await run_in_threadpool(call_all, [workspace.save, tasks.films.save])
+            await run_in_threadpool(call_all, [workspace.save, tasks.movies.save])
         except (UserError, OSError) as error:
             tell_once(f"{error}; what was drawn and corrected is kept, and written at the next opening")
 
@@ -263,7 +264,8 @@ async def _upload(request: Request, workspace: Workspace) -> dict[str, Any]:
     given = Path(request.query_params.get("name", "").replace("\\", "/")).name
     suffix = Path(given).suffix.lower()
     if suffix not in SUFFIXES or suffix == ".zarr":
-        raise Refused(415, f"{given[:80]}: PNG and TIFF images can be brought in this way; convert it to one of these.")
+        kinds = "PNG, TIFF, JPEG, BMP, WebP and NPY images"
+        raise Refused(415, f"{given[:80]}: {kinds} can be brought in this way; convert it to one of these.")
     incoming = workspace.path / HIDDEN / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=incoming) as folder:

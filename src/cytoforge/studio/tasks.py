@@ -10,8 +10,8 @@ from cytoforge.data.formats import image_files
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
-from cytoforge.studio.films import Films
 from cytoforge.studio.following import follow, followed
+from cytoforge.studio.movies import Movies
 from cytoforge.studio.queue import Job, Queue
 from cytoforge.studio.results import CELL_FILES, TABLE, pack, told_of_table
 from cytoforge.studio.scores import write_scores
@@ -29,7 +29,7 @@ class Tasks:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.films = Films(workspace)
+        self.movies = Movies(workspace)
         self.queue = Queue(workspace.path / HIDDEN / "jobs", self._finish)
 
     def segment(self, names: list[str], model: str, diameter: float | None, *, replace: bool) -> Job:
@@ -41,11 +41,11 @@ class Tasks:
         if not left:
             raise UserError("all of these images are finished; take one back to work to find its cells anew")
         run = self._model(model)
-        given = [] if diameter is None or model != "base" else ["--diameter", f"{diameter:g}"]
 
         def command(folder: Path) -> list[str]:
             self._put(folder / "in", left)
-            return ["segment", str(run), str(folder / "in"), "--out", str(folder / "out"), *given]
+            flags = size_flags(model, diameter)
+            return ["segment", str(run), str(folder / "in"), "--out", str(folder / "out"), *flags]
 
         return self.queue.add("segment", command, {"images": left, "model": model, "replace": replace})
 
@@ -89,9 +89,10 @@ class Tasks:
         """Look through the finished images for what would spoil training."""
         return self.queue.add("check", lambda folder: ["check", str(self.workspace.path), "--json"], {})
 
-    def track(self, film: str, tracker: str, model: str | None) -> Job:
+    def track(self, movie: str, tracker: str, model: str | None, diameter: float | None = None) -> Job:
         """Follow the cells of a movie: those that are drawn in its frames, or that a model finds (`follow`)."""
-        return follow(self.films, self.queue, film, tracker, None if model is None else self._model(model))
+        run = None if model is None else self._model(model)
+        return follow(self.movies, self.queue, movie, tracker, run, size_flags(model, diameter))
 
     def measure(self, pixel_size: float | None, *, drafts: bool) -> Job:
         """Measure the cells of the finished images, with `drafts` of all that have cells; `pixel_size` in um."""
@@ -224,7 +225,7 @@ class Tasks:
             added = self.workspace.take(folder / "out")
             return f"{counted(added, 'image')} brought in."
         if job.kind == "track":
-            return followed(self.films, job, folder)
+            return followed(self.movies, job, folder)
         if job.kind == "measure":
             return told_of_table(folder / TABLE)
         if job.kind == "export":
@@ -254,6 +255,11 @@ class Tasks:
 
     def _proposed(self, name: str, masks: dict[str, Path], *, replace: bool) -> bool:
         return name in masks and self.workspace.propose(name, masks[name], replace=replace)
+
+
+def size_flags(model: str | None, diameter: float | None) -> list[str]:
+    """Return the flags that tell the base model how many pixels cells are across; runs need none."""
+    return [] if diameter is None or model != "base" else ["--diameter", f"{diameter:g}"]
 
 
 def _repeated(found: int, images: int) -> str:

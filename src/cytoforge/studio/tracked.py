@@ -2,17 +2,17 @@
 
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.data.images import encode_labels
+from cytoforge.data.images import encode_labels, read_image, write_image
 from cytoforge.data.movie import read_sequences
 from cytoforge.data.ownership import OutputFolder
-from cytoforge.data.tracks import movie_info, read_calibration
+from cytoforge.data.tracks import Calibration, movie_info, read_calibration
 from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.studio.workspace import link
@@ -47,15 +47,28 @@ class Tracked:
             )
         if self._source is None:
             return
-        if not (self.path / INFO).exists():
-            about = {"written_by": "cytoforge", "by": BY, "complete": True}
-            calibration = read_calibration(self._source, None, None)
-            self._output.write_json(INFO, movie_info(self._source, calibration) | about)
+        self._begin(movie_info(self._source, read_calibration(self._source, None, None)))
         linked = {sequence.name: sequence.frames for sequence in read_sequences(self.path)}
         for sequence in read_sequences(self._source):
             for number, frame in sequence.frames.items():
                 if number not in linked.get(sequence.name, {}):
                     link(frame, self.path / sequence.name / frame.name)
+
+    def _begin(self, info: Mapping[str, Any]) -> None:
+        if not (self.path / INFO).exists():
+            self._output.write_json(INFO, {**info, "written_by": "cytoforge", "by": BY, "complete": True})
+
+    def add_frames(self, name: str, images: Sequence[Path], calibration: Calibration) -> None:
+        """Make images the frames 0, 1, 2 ... of a sequence, those that are not there yet; raises as `prepare`."""
+        with self._lock:
+            self._prepare()
+            self._begin(calibration.info)
+            for number, image in enumerate(images):
+                frame = self.path / name / f"t{number:03d}.tif"
+                if image.suffix.lower() in (".tif", ".tiff"):
+                    link(image, frame)
+                elif not frame.exists():
+                    write_image(frame, read_image(image))
 
     def _is_own(self) -> bool:
         return self._output.known or made_by(read_info(self.path)) == BY

@@ -16,7 +16,7 @@ import shutil
 import threading
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,10 +31,12 @@ from cytoforge.data.images import read_header, read_image, read_labels, write_im
 from cytoforge.data.interchange import other_format
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import left_out
+from cytoforge.data.metadata import common, read_metadata
 from cytoforge.data.pairing import BESIDE
 from cytoforge.data.writer import INFO, made_by, read_info
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
+from cytoforge.studio.contents import Contents
 from cytoforge.studio.drafts import Draft
 from cytoforge.studio.journal import DAMAGED, call_all
 from cytoforge.studio.pictures import Pyramid
@@ -43,6 +45,8 @@ BY = "cytoforge studio"
 ENDING = "-studio"
 HIDDEN = ".studio"
 PROPOSALS = {"cytoforge suggest", "segment"}  # that wrote masks to be corrected
+STATED = {"pixel_size": "pixels of {:g} micrometers", "frame_interval": "frames {:g} minutes apart"}
+TAKEN = (*STATED, "limits", "channels")  # entries of the dataset.json of a dataset that hold in a studio, too
 OPEN = 4  # drafts that are kept in memory
 LOOKED_AT = 8  # images that are kept in memory, so that the next frames of a movie are there before they are shown
 MAX_IMAGES = 5000
@@ -118,9 +122,10 @@ class Workspace:
             self._pyramids.move_to_end(name)
             return self._pyramids[name]
 
-    def add(self, file: Path, name: str) -> Picture:
+    def add(self, file: Path, name: str, known: Collection[str] = ()) -> Picture:
         """Link or copy an image into the studio under a name made of `name`, or convert it to TIFF; return it.
 
+        What it states of its pixels and of time is noted, except what is `known` better: keys of STATED.
         What a folder of images does not list beside PNG and TIFF is converted. Raises UserError when it is no image.
         """
         with self._lock:
@@ -138,7 +143,21 @@ class Workspace:
                 target = target.with_suffix(".tif")
                 write_image(target, read_image(file))
             self._pictures[stem] = Picture(stem, target, shape)
+            self._keep_stated(stem, file, known)
             return self._pictures[stem]
+
+    def _keep_stated(self, name: str, file: Path, known: Collection[str]) -> None:
+        """Note in dataset.json what an image states, which holds for all; null where others state otherwise."""
+        found, info = read_metadata(file), read_info(self.path)
+        for key, what in STATED.items():
+            value, before = getattr(found, key), info.get(key)
+            if value is None or key in known or (key in info and before is None):
+                continue
+            info[key] = value if before is None else common([before, value])
+            if info[key] is None:
+                self.notes.append(f"{name}: states {what.format(value)}, other images {what.format(before)}")
+            if info[key] != before:
+                write_json(self.path / INFO, info)
 
     def add_mask(self, file: Path, name: str) -> Picture:
         """Take a mask for the image of the same name, finished, or to correct where it is no label image.
@@ -173,25 +192,34 @@ class Workspace:
             self.foreign = told
             return 0
         self.notes += dataset.left_out
-        info = {key: value for key, value in dataset.info.items() if key in ("pixel_size", "limits", "channels")}
+        info = {key: value for key, value in dataset.info.items() if key in TAKEN}
         if info:
             write_json(self.path / INFO, {**info, **read_info(self.path)})
         found = _is_found(dataset)
         proposed, note = _proposed(dataset)
         self.notes += [note] if note else []
-        added = 0
+        listed = {safe_name(item.name) for item in dataset.items}
+        gone = Contents({name: one.path for name, one in self._pictures.items() if name not in listed})
+        added, renamed = 0, []
         for item in dataset.items:
             name = safe_name(item.name)
             if item.image is None or name in self._pictures:
                 continue
+            if former := gone.pop(item.image):
+                renamed.append(f"{name}, which was {former}")
+                continue
             try:
-                picture = self.add(item.image, name)
+                picture = self.add(item.image, name, info)
             except UserError as error:
                 self.notes.append(str(error))
                 continue
             added += 1
             if item.mask is not None:
                 self._take_mask(picture, item.mask, proposed, found=found)
+        if renamed:
+            some = "; ".join(renamed[:3]) + ("; ..." if len(renamed) > 3 else "")
+            what = f"{counted(len(renamed), 'image')} had another name before ({some})"
+            self.notes.append(f"{data}: {what}; here images and masks keep the names under which they came")
         return added
 
     def _take_mask(self, picture: Picture, mask: Path, proposed: bool, *, found: bool = False) -> None:
@@ -332,7 +360,7 @@ class Workspace:
             link(picture.path, folder / "images" / picture.path.name)
             if file := self._mask_of(name):
                 link(file, folder / "masks" / file.name)
-        kept = {key: value for key, value in read_info(self.path).items() if key in ("pixel_size", "limits")}
+        kept = {key: value for key, value in read_info(self.path).items() if key in (*STATED, "limits")}
         if kept:
             write_json(folder / INFO, kept)
 

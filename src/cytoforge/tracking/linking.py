@@ -9,7 +9,7 @@ import importlib
 import logging
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -25,6 +25,14 @@ from cytoforge.tracking.assignment import first_come, maximum_weight
 Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 Cells = NDArray[np.integer[Any]]
+
+
+Announce = Callable[[float, str], None]
+"""Told the share done, 0 to 1, of what is left when all frames are read, and what goes on"""
+
+
+def silent(share: float, what: str) -> None:
+    """Announce nothing."""
 
 
 class Frame(NamedTuple):
@@ -55,7 +63,7 @@ class Linker(Protocol):
     wants_images: ClassVar[bool]
     """whether the linker uses images besides the labels"""
 
-    def __call__(self, frames: Iterator[Frame]) -> Links:
+    def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
         """Link the cells of a movie; take one frame after the other and hold no more of them than needed."""
 
 
@@ -164,7 +172,7 @@ class OverlapLinker:
     """upper limit of the area of each daughter as a share of the mother's, itself excluded"""
     wants_images: ClassVar[bool] = False
 
-    def __call__(self, frames: Iterator[Frame]) -> Links:
+    def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
         """Link the cells of a movie; raises ValueError if frames that are compared differ in size."""
         cells: list[int] = []
         pairs = [np.zeros((0, 4), np.int64)]
@@ -253,13 +261,22 @@ class LapTrackLinker:
     wants_images: ClassVar[bool] = False
     REACH: ClassVar[float] = 1.0
     """diameters that a cell may move from frame to frame"""
+    BLOCK: ClassVar[int] = 50
+    """frames that are linked between two reports"""
 
-    def __call__(self, frames: Iterator[Frame]) -> Links:
+    def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
         """Link the cells of a movie."""
         middles, diameter, _ = _places(frames)
         reach = self.distance or self.REACH * diameter
         cells = np.array([len(one) for one in middles], np.int64)
-        steps = _laptrack_pairs(middles, cutoff=reach**2, gap_closing_cutoff=False)
+        steps = np.zeros((0, 4), np.int64)
+        for first in range(0, len(middles) - 1, self.BLOCK):  # each pair of frames is linked by itself
+            block = middles[first : first + self.BLOCK + 1]
+            announce(0.6 * first / len(middles), f"linking frame {first} of {len(middles)} to the next")
+            found = _laptrack_pairs(block, cutoff=reach**2, gap_closing_cutoff=False)
+            found[:, [0, 2]] += first
+            steps = np.concatenate([steps, found])
+        announce(0.6, "closing gaps and looking for divisions")
         later = self._gaps_and_divisions(middles, Links(cells, steps), reach)
         return Links(cells, np.concatenate([steps, later]), _settings(diameter, reach, self.gap))
 
@@ -337,9 +354,10 @@ class BTrackLinker:
     DIAMETER: ClassVar[float] = 30.0
     """median diameter in pixels at which btrack sees the cells"""
 
-    def __call__(self, frames: Iterator[Frame]) -> Links:
+    def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
         """Link the cells of a movie; raises RuntimeError if the optimisation finds no solution within a minute."""
         middles, diameter, size = _places(frames)
+        announce(0.5, "following the cells, then closing gaps and looking for divisions")
         reach = self.distance or self.REACH * diameter
         cells = np.array([len(one) for one in middles], np.int64)
         time = np.repeat(np.arange(len(middles)), cells)

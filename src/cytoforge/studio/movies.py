@@ -1,11 +1,11 @@
 """The tracks of movies in work: every correction of a link is on disk before it is confirmed, and can be taken back.
 
-.studio/films/01/0007/   mask000.tif ...     the cells as they were followed, with the labels of their tracks then
+.studio/movies/01/0007/  mask000.tif ...     the cells as they were followed, with the labels of their tracks then
                          tracks.txt          these tracks
                          places.json         the middle of each cell
                          source.json         the sum of the files that they were taken from
                          corrections.jsonl   what was corrected since, one line each, undone corrections too
-.studio/films/01/        shown.json          which one of 0007, the number of a piece of work that followed, is shown
+.studio/movies/01/       shown.json          which one of 0007, the number of a piece of work that followed, is shown
                          written.json        up to which correction the movie folder `tracked` has these tracks
 tracked/                 01/  01_RES/        a movie folder with the corrected tracks, for all other commands
 The one that was taken last is shown.
@@ -29,10 +29,12 @@ from cytoforge.cells.labels import boxes, renumbered
 from cytoforge.data.files import check_readable, digest, make_folder, read_json, utf8, write_bytes, write_json
 from cytoforge.data.images import read_labels, write_labels
 from cytoforge.data.movie import Sequence, Track, is_movie, read_sequences, read_tracks
-from cytoforge.data.tracks import open_tracked
+from cytoforge.data.tracks import calibration_of, open_tracked
+from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.metrics.cells import outline
 from cytoforge.metrics.deepsea import places
+from cytoforge.studio.frames import SEQUENCE, chosen_frames, frames_among, keep_frames
 from cytoforge.studio.journal import Outdated, Soon, append_line, call_all, put_aside, read_lines
 from cytoforge.studio.tracked import TABLE as RESULTS
 from cytoforge.studio.tracked import Tracked
@@ -47,7 +49,7 @@ MASK = re.compile(r"mask\d{3,}\.tif")
 GIVEN = 0  # number of the tracks that a movie had when it was opened
 
 
-class Film:
+class Movie:
     """The tracks of one sequence. Thread-safe.
 
     A correction names cells by their labels at that time. It is appended to a journal and synchronised to disk; masks
@@ -57,7 +59,7 @@ class Film:
     """
 
     def __init__(self, folder: Path, out: Tracked, sequence: Sequence) -> None:
-        """`folder`: of the films of a studio; `out`: the movie folder to write; `sequence`: for its frames.
+        """`folder`: of the movies of a studio; `out`: the movie folder to write; `sequence`: for its frames.
 
         Raises UserError when what is there cannot be read.
         """
@@ -312,8 +314,8 @@ class _Step(NamedTuple):
     back: Correction
 
 
-class Films:
-    """The movies of a studio: the sequences of the movie folder that it was opened on, if it is one. Thread-safe.
+class Movies:
+    """The movies of a studio: the sequences of the movie folder that it was opened on, or its images. Thread-safe.
 
     Their frames are linked to `tracked`, a movie folder into which the tracks are written; where that is impossible,
     `notes` says so as soon as there are tracks.
@@ -323,7 +325,7 @@ class Films:
         self.workspace = workspace
         self.path = workspace.path / TRACKED
         self._lock = threading.Lock()
-        self._films: dict[str, Film] = {}
+        self._movies: dict[str, Movie] = {}
         source = workspace.source
         given = source if source != workspace.path and is_movie(source) else None
         self._tracked, frames = Tracked(self.path, given), self.path
@@ -331,16 +333,39 @@ class Films:
             self._tracked.prepare()
         except UserError:
             frames = given or self.path
-        self.sequences = {sequence.name: sequence for sequence in read_sequences(frames) if sequence.frames}
+        self._frames = frames
+        self._look()
+
+    def _look(self) -> None:
+        self.chosen = chosen_frames(self.workspace)
+        self.sequences = {sequence.name: sequence for sequence in read_sequences(self._frames) if sequence.frames}
+
+    def offered(self) -> list[str]:
+        """Return the names of the images that can be opened as a movie, or from which the one of before goes on."""
+        names = frames_among(self.workspace) if self.chosen or not self.sequences else []
+        return names if len(names) > len(self.chosen) and names[: len(self.chosen)] == self.chosen else []
+
+    def open_images(self) -> None:
+        """Make the images that are offered a movie; raises UserError when there are none, and as `Tracked.prepare`."""
+        with self._lock:
+            names = self.offered()
+            if not names:
+                raise UserError(f"{self.workspace.path}: its images are not of one size and numbered one after another")
+            self.save()
+            files = [self.workspace.picture(name).path for name in names]
+            self._tracked.add_frames(SEQUENCE, files, calibration_of(self.path, read_info(self.workspace.path), files))
+            keep_frames(self.workspace, names)
+            self._movies.clear()
+            self._look()
 
     @property
     def notes(self) -> list[str]:
         """What could not be written, one sentence each, until it is."""
-        return list(dict.fromkeys(film.trouble for film in list(self._films.values()) if film.trouble))
+        return list(dict.fromkeys(movie.trouble for movie in list(self._movies.values()) if movie.trouble))
 
     def listed(self) -> list[dict[str, Any]]:
-        """Return name and number of frames of each film, and the revision of its tracks, None before it is opened."""
-        opened = self._films
+        """Return name and number of frames of each movie, and the revision of its tracks, None before it is opened."""
+        opened = self._movies
         return [
             {
                 "name": name,
@@ -350,49 +375,49 @@ class Films:
             for name, sequence in self.sequences.items()
         ]
 
-    def film(self, name: str) -> Film:
-        """Return a film; at first with the tracks of the movie, if it has some. Raises KeyError, and UserError."""
+    def movie(self, name: str) -> Movie:
+        """Return a movie; at first with the tracks that it has, if any. Raises KeyError, and UserError."""
         with self._lock:
             sequence = self.sequences[name]
-            if name not in self._films:
-                film = Film(self.workspace.hidden / "films", self._tracked, sequence)
-                if film.number in (None, GIVEN):
-                    self._take_given(film)
-                self.workspace.notes += film.notes
-                self._films[name] = film
-            return self._films[name]
+            if name not in self._movies:
+                movie = Movie(self.workspace.hidden / "movies", self._tracked, sequence)
+                if movie.number in (None, GIVEN):
+                    self._take_given(movie)
+                self.workspace.notes += movie.notes
+                self._movies[name] = movie
+            return self._movies[name]
 
-    def _take_given(self, film: Film) -> None:
+    def _take_given(self, movie: Movie) -> None:
         source = self.workspace.source
-        if not is_movie(source) or film.name not in (given := {one.name: one for one in read_sequences(source)}):
+        if not is_movie(source) or movie.name not in (given := {one.name: one for one in read_sequences(source)}):
             return
-        sequence = given[film.name]
+        sequence = given[movie.name]
         if sequence.track_source is None:
             return
         table = sequence.tracks[sequence.track_source]
         try:
-            if film.number is None:
-                self.workspace.notes += [f"{table}: {note}" for note in film.take(sequence, GIVEN)]
-            elif not film.is_from(sequence):
+            if movie.number is None:
+                self.workspace.notes += [f"{table}: {note}" for note in movie.take(sequence, GIVEN)]
+            elif not movie.is_from(sequence):
                 self.workspace.notes.append(
                     f"{table}: these tracks or their masks have changed since they were taken, and the studio goes on "
-                    f"with those of then; close it and move {film.folder} away to begin with the new ones"
+                    f"with those of then; close it and move {movie.folder} away to begin with the new ones"
                 )
         except UserError as error:
-            without = " (the movie is here without its tracks)" if film.number is None else ""
+            without = " (the movie is here without its tracks)" if movie.number is None else ""
             self.workspace.notes.append(f"{error}{without}")
 
     def picture(self, name: str, frame: int) -> str:
         """Return the name of the image of a frame in the workspace."""
-        return safe_name(f"{name}_{self.sequences[name].frames[frame].stem}")
+        return self.chosen[frame] if self.chosen else safe_name(f"{name}_{self.sequences[name].frames[frame].stem}")
 
     def save(self) -> None:
-        """Write what corrections have changed; raises UserError as `Film.save`, after all others are written."""
-        call_all([film.save for film in list(self._films.values())])
+        """Write what corrections have changed; raises UserError as `Movie.save`, after all others are written."""
+        call_all([movie.save for movie in list(self._movies.values())])
 
 
 def corrected(tracks: Mapping[int, Track], wanted: dict[str, Any]) -> Correction:
-    """Return the correction that a line of a journal describes (`Film.correct`); raises ValueError if it is none."""
+    """Return the correction that a line of a journal describes (`Movie.correct`); raises ValueError if it is none."""
     tool, given = wanted.get("tool"), wanted.get("cells")
     if not isinstance(given, list) or not 0 < len(given) <= 3:
         raise ValueError("a correction names one to three cells")

@@ -3,7 +3,7 @@
 import OpenSeadragon from "openseadragon";
 import { imagePath, type Channel } from "./api";
 import { channelsQuery, TiledView, tileSource } from "./tiled";
-import { films, type Cell, type Film, type Lineage } from "./tracks";
+import { movies, type Cell, type Movie, type Lineage } from "./tracks";
 
 const HELD = 48; // frames that are kept ready to be shown
 const AHEAD = 4; // frames that are fetched before they are shown
@@ -14,7 +14,7 @@ interface Shape {
   path: Path2D;
 }
 
-export interface FilmLook {
+export interface MovieLook {
   channels: Channel[];
   outlines: boolean;
   fill: number;
@@ -28,14 +28,14 @@ export interface Marks {
   picked: Cell[];
 }
 
-export class FilmViewer extends TiledView {
+export class MovieViewer extends TiledView {
   /** called when somebody clicks on a cell of the frame shown, or beside all cells */
   onPick: (cell: Cell | null) => void = () => {};
   onZoom: (percent: number) => void = () => {};
 
-  private film: Film | null = null;
+  private movie: Movie | null = null;
   private lineage: Lineage | null = null;
-  private look: FilmLook = { channels: [], outlines: true, fill: 0.25, trail: 0 };
+  private look: MovieLook = { channels: [], outlines: true, fill: 0.25, trail: 0 };
   private marks: Marks = { chosen: null, picked: [] };
   private items = new Map<number, OpenSeadragon.TiledImage>();
   private asked = new Set<number>();
@@ -65,19 +65,19 @@ export class FilmViewer extends TiledView {
   }
 
   /** Show another movie, or the same one with other tracks of other cells. */
-  open(film: Film): void {
-    const other = this.film?.name !== film.name;
+  open(movie: Movie): void {
+    const other = this.movie?.name !== movie.name;
     if (other) {
       this.clear();
       this.whole = true;
       this.sought = null;
     }
-    if (other || this.film?.tracked !== film.tracked) this.shapes.clear();
-    this.film = film;
+    if (other || this.movie?.tracked !== movie.tracked) this.shapes.clear();
+    this.movie = movie;
   }
 
   /** Show a frame, by its place in the movie, and have the next ones ready. */
-  show(frame: number, look: FilmLook, lineage: Lineage | null, marks: Marks): void {
+  show(frame: number, look: MovieLook, lineage: Lineage | null, marks: Marks): void {
     const shown = channelsQuery(look.channels);
     if (shown !== this.shown) this.clear();
     this.shown = shown;
@@ -122,9 +122,9 @@ export class FilmViewer extends TiledView {
   }
 
   private fetch(frame: number): void {
-    const film = this.film;
-    const entry = film?.frames[frame];
-    if (!film || !entry) return;
+    const movie = this.movie;
+    const entry = movie?.frames[frame];
+    if (!movie || !entry) return;
     this.outline(frame);
     if (this.asked.has(frame)) return;
     this.asked.add(frame);
@@ -132,12 +132,12 @@ export class FilmViewer extends TiledView {
     const query = this.shown;
     const asked = this.asked;
     this.viewer.addTiledImage({
-      tileSource: tileSource(film, base, query),
+      tileSource: tileSource(movie, base, query),
       opacity: 0,
       preload: true,
       success: (event) => {
         const item = (event as unknown as { item: OpenSeadragon.TiledImage }).item;
-        if (film.name !== this.film?.name || !asked.has(frame) || query !== this.shown) {
+        if (movie.name !== this.movie?.name || !asked.has(frame) || query !== this.shown) {
           this.viewer.world.removeItem(item);
           return;
         }
@@ -158,10 +158,10 @@ export class FilmViewer extends TiledView {
 
   /** Fetch the outlines of the cells of a frame, once; anew if that fails. */
   private outline(frame: number): void {
-    const film = this.film;
-    const entry = film?.frames[frame];
-    if (!film || !entry || film.tracked === null || this.shapes.has(frame)) return;
-    const coming = films.outlines(film.name, entry.number).then((outlines) =>
+    const movie = this.movie;
+    const entry = movie?.frames[frame];
+    if (!movie || !entry || movie.tracked === null || this.shapes.has(frame)) return;
+    const coming = movies.outlines(movie.name, entry.number).then((outlines) =>
       outlines.map(([masked, points]): Shape => {
         const path = new Path2D();
         for (let k = 0; k < points.length; k += 2) path.lineTo(points[k]!, points[k + 1]!);
@@ -185,7 +185,7 @@ export class FilmViewer extends TiledView {
 
   /** Show the frame wanted, and fetch the next ones; until it is loaded the one before stays. Forget frames far away. */
   private arrange(): void {
-    const count = this.film?.frames.length ?? 0;
+    const count = this.movie?.frames.length ?? 0;
     const world = this.viewer.world;
     const wanted = this.items.get(this.frame);
     if (wanted) {
@@ -208,7 +208,7 @@ export class FilmViewer extends TiledView {
   }
 
   private number(): number {
-    return this.film?.frames[this.frame]?.number ?? 0;
+    return this.movie?.frames[this.frame]?.number ?? 0;
   }
 
   private there(): Shape[] {

@@ -41,7 +41,7 @@ def labels_of(frame: int) -> NDArray[np.int32]:
 
 
 @pytest.fixture
-def movie(tmp_path: Path) -> Path:
+def dish(tmp_path: Path) -> Path:
     """A phantom movie with masks and no tracks, in which cell 3 divides."""
     for frame in range(FRAMES):
         labels = labels_of(frame)
@@ -52,11 +52,11 @@ def movie(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tracked(movie: Path) -> Path:
+def tracked(dish: Path) -> Path:
     for frame in range(FRAMES):
-        write_labels(movie / "01_GT" / "TRA" / f"man_track{frame:03d}.tif", labels_of(frame))
-    (movie / "01_GT" / "TRA" / "man_track.txt").write_text(TRACKS)
-    return movie
+        write_labels(dish / "01_GT" / "TRA" / f"man_track{frame:03d}.tif", labels_of(frame))
+    (dish / "01_GT" / "TRA" / "man_track.txt").write_text(TRACKS)
+    return dish
 
 
 class Player:
@@ -64,7 +64,7 @@ class Player:
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        self.viewer = page.locator(".film .viewer")
+        self.viewer = page.locator(".movie .viewer")
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         box = self.viewer.bounding_box()
@@ -79,7 +79,7 @@ class Player:
         """What is drawn above a pixel of the frame."""
         return list(
             self.page.evaluate(
-                """([x, y]) => [...document.querySelector(".film canvas.strokes").getContext("2d")
+                """([x, y]) => [...document.querySelector(".movie canvas.strokes").getContext("2d")
                     .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data]""",
                 list(self.at(x, y)),
             )
@@ -87,10 +87,10 @@ class Player:
 
     def shows(self, frame: int) -> None:
         self.page.wait_for_function(
-            "n => document.querySelector('.filmbar .count strong').textContent === String(n)", arg=frame
+            "n => document.querySelector('.moviebar .count strong').textContent === String(n)", arg=frame
         )
         self.page.wait_for_function(  # the outlines of its cells
-            """([x, y]) => document.querySelector(".film canvas.strokes").getContext("2d")
+            """([x, y]) => document.querySelector(".movie canvas.strokes").getContext("2d")
                 .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data[3] > 0""",
             arg=list(self.at(100, 25)),
         )
@@ -111,7 +111,7 @@ def test_a_movie_is_played_and_its_lineage_looked_at(
     assert first[3] > 0 and first != other and player.colour(64, 64)[3] == 0
     page.get_by_label("Speed").select_option("20")
     page.get_by_label("Play", exact=True).click()
-    page.wait_for_function("() => Number(document.querySelector('.filmbar .count strong').textContent) > 2")
+    page.wait_for_function("() => Number(document.querySelector('.moviebar .count strong').textContent) > 2")
     page.get_by_label("Pause").click()
     page.keyboard.press("Home")
     player.shows(0)
@@ -141,9 +141,9 @@ def test_a_movie_is_played_and_its_lineage_looked_at(
 
 
 def test_cells_are_followed_a_link_corrected_and_the_tracks_taken(
-    movie: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], tmp_path: Path
+    dish: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], tmp_path: Path
 ) -> None:
-    running = opened(movie)
+    running = opened(dish)
     page = page_of(running)
     player = Player(page)
     page.get_by_role("button", name="Follow the cells").click()
@@ -162,7 +162,7 @@ def test_cells_are_followed_a_link_corrected_and_the_tracks_taken(
     player.shows(2)
     player.click(60, 86)
     page.get_by_text("2 corrections", exact=True).wait_for()
-    assert [2, 0, 2, 0] in [row[:4] for row in running.client.get("/api/films/01").json()["tracks"]]
+    assert [2, 0, 2, 0] in [row[:4] for row in running.client.get("/api/movies/01").json()["tracks"]]
     page.keyboard.press("Control+z")
     page.get_by_text("1 correction", exact=True).wait_for()
     player.tracks("6 tracks, 1 division")
@@ -180,6 +180,20 @@ def test_cells_are_followed_a_link_corrected_and_the_tracks_taken(
     tracks = {track.label: track for track in read_tracks(next(iter(sequence.tracks.values())))}
     assert (tracks[2].end, tracks[6].begin, tracks[6].parent) == (1, 2, 0)
     assert [int(labels[25, 100]) for _, labels in sequence.tracked()] == [2, 2, 6, 6, 6, 6]
+
+
+def test_numbered_images_become_a_movie_whose_cells_have_the_size_that_is_given(
+    dish: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    page = page_of(opened((dish / "01").rename(dish.parent / "frames")))
+    page.get_by_role("button", name="Open as a movie").click()
+    page.locator("main.movie").get_by_label("Size of a cell").fill("30")
+    page.get_by_role("button", name="Follow the cells").click()
+    page.get_by_text("Cells were taken to be 30 px across.").wait_for(timeout=LONG)
+    page.get_by_text(re.compile(r"\d tracks, \d division")).first.wait_for()
+    page.get_by_role("button", name="Frames", exact=True).click()
+    page.locator("button.image", has_text="t005").wait_for()
+    assert page.get_by_role("button", name="Open as a movie").count() == 0
 
 
 def test_what_goes_wrong_on_the_way_is_made_good(
@@ -200,7 +214,7 @@ def test_what_goes_wrong_on_the_way_is_made_good(
     page.reload()
     player = Player(page)
     player.tracks("5 tracks, 1 division")
-    page.wait_for_function("() => document.querySelector('.filmbar .count strong').textContent === '0'")
+    page.wait_for_function("() => document.querySelector('.moviebar .count strong').textContent === '0'")
     page.wait_for_timeout(300)
     page.get_by_label("Frame", exact=True).focus()  # after which keys have to work
     page.keyboard.press("ArrowRight")
@@ -230,7 +244,7 @@ def test_what_goes_wrong_on_the_way_is_made_good(
     page.get_by_role("button", name="List").click()
     page.locator(".kin button.link", has_text="5").click()  # which is out of sight
     page.wait_for_function(
-        """() => { const canvas = document.querySelector(".film canvas.strokes");
+        """() => { const canvas = document.querySelector(".movie canvas.strokes");
             return canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[3] > 0; }"""
     )
 
@@ -242,8 +256,8 @@ def test_an_answer_for_another_movie_comes_too_late(
     page = page_of(opened(tracked))
     Player(page).tracks("5 tracks, 1 division")
     held: list[Any] = []
-    page.route("**/api/films/01/places", lambda route: held.append(route))
-    with page.expect_request("**/api/films/01/places"):
+    page.route("**/api/movies/01/places", lambda route: held.append(route))
+    with page.expect_request("**/api/movies/01/places"):
         page.reload()
     page.get_by_label("Sequence").select_option("02")
     page.get_by_text("Here the tracks of the cells will be").wait_for()
@@ -265,16 +279,16 @@ def test_other_tracks_begin_without_a_chosen_cell_and_a_large_family_is_shown_in
     lines = [(1, 0, 0, 0), (2, 2, 2, 1), (3, 4, 5, 2), (4, 0, 0, 0), *((k, 1, 5, 4) for k in range(5, 505))]
 
     def followed_anew(route: Any) -> None:
-        film = route.fetch().json()
-        wanted = {"tracked": 7, "revision": film["revision"] + 1, "tracks": [[*line, "#ff8800"] for line in lines]}
-        route.fulfill(json={**film, **wanted})
+        movie = route.fetch().json()
+        wanted = {"tracked": 7, "revision": movie["revision"] + 1, "tracks": [[*line, "#ff8800"] for line in lines]}
+        route.fulfill(json={**movie, **wanted})
 
     def state(route: Any) -> None:
         told = route.fetch().json()
-        told["films"][0]["revision"] += 1
+        told["movies"][0]["revision"] += 1
         route.fulfill(json=told)
 
-    page.route("**/api/films/01", followed_anew)
+    page.route("**/api/movies/01", followed_anew)
     page.route("**/api/state", state)
     page.get_by_text("504 tracks, 1 division").wait_for()
     page.get_by_text("Play the movie. Where a colour jumps").wait_for()
@@ -298,7 +312,7 @@ def test_nothing_of_a_movie_is_cut_off_on_a_small_screen_or_a_tablet(
     player.click(100, 25)
     page.get_by_text("Cell 2, frames 0 to 5").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    parts = page.locator(".film button:visible, .film select:visible, .filmbar input").all()
+    parts = page.locator(".movie button:visible, .movie select:visible, .moviebar input").all()
     assert len(parts) > 15
     for part in parts:
         box = part.bounding_box()

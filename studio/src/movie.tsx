@@ -1,4 +1,4 @@
-// The page of a movie: its frames as a film with tracked cells, their lineage, and the correction of links.
+// The page of a movie: its frames with tracked cells, their lineage, and the correction of links.
 
 import { ChevronLeft, ChevronRight, Pause, Play } from "lucide-preact";
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -7,13 +7,13 @@ import { CorrectLinks, FollowCells, TakeTracks, type Tool } from "./links";
 import { LineagePanel } from "./lineage";
 import { EditSync, type Saving } from "./mask";
 import { Brightness, Fill, Zoom } from "./tools";
-import { films, Lineage, type Cell, type Correction, type Film, type Places, type Tracks } from "./tracks";
-import { FilmViewer, type FilmLook } from "./filmviewer";
+import { movies, Lineage, type Cell, type Correction, type Movie, type Places, type Tracks } from "./tracks";
+import { MovieViewer, type MovieLook } from "./movieviewer";
 
 const SPEEDS = [2, 5, 10, 20]; // frames a second
 const TRAIL = 10; // frames
 
-export const FILM_KEYS = [
+export const MOVIE_KEYS = [
   ["Space", "Play", "the movie, and stop it"],
   ["← →", "Step", "to the frame before or after; with Shift ten frames"],
   ["J", "Join", "the chosen cell with one of the next frame"],
@@ -24,7 +24,7 @@ export const FILM_KEYS = [
   ["Ctrl+Z", "Undo", "Ctrl+Shift+Z repeats"],
 ];
 
-export function FilmPage(props: {
+export function MoviePage(props: {
   state: State;
   act: (what: () => Promise<unknown>) => void;
   tell: (sentence: string) => void;
@@ -32,20 +32,20 @@ export function FilmPage(props: {
   openImage: (name: string) => void;
 }) {
   const { state } = props;
-  const [name, setName] = useState(state.films[0]!.name);
-  const [film, setFilm] = useState<Film | null>(null);
+  const [name, setName] = useState(state.movies[0]!.name);
+  const [movie, setMovie] = useState<Movie | null>(null);
   const [places, setPlaces] = useState<Places>({});
   const [place, setPlace] = useState(0); // of the frame shown
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(5);
-  const [look, setLook] = useState<FilmLook>({ channels: [], outlines: true, fill: 0.25, trail: TRAIL });
+  const [look, setLook] = useState<MovieLook>({ channels: [], outlines: true, fill: 0.25, trail: TRAIL });
   const [chosen, setChosen] = useState<{ frame: number; masked: number } | null>(null);
   const [tool, setTool] = useState<Tool | null>(null);
   const [picked, setPicked] = useState<Cell[]>([]);
   const [gap, setGap] = useState(false);
   const [percent, setPercent] = useState(100);
   const element = useRef<HTMLDivElement>(null);
-  const viewer = useRef<FilmViewer | null>(null);
+  const viewer = useRef<MovieViewer | null>(null);
   const sync = useRef<EditSync<Correction, Tracks> | null>(null);
   const tell = useRef(props);
   tell.current = props;
@@ -54,14 +54,14 @@ export function FilmPage(props: {
 
   const load = useCallback(async (asked: string) => {
     try {
-      const found = await films.film(asked);
-      const there = found.tracked === null ? {} : await films.places(asked);
+      const found = await movies.movie(asked);
+      const there = found.tracked === null ? {} : await movies.places(asked);
       if (asked !== wanted.current) return;
       sync.current = new EditSync<Correction, Tracks>(found, {
-        look: () => films.film(asked),
-        edit: (correction, revision) => films.correct(asked, correction, revision),
+        look: () => movies.movie(asked),
+        edit: (correction, revision) => movies.correct(asked, correction, revision),
         told: (tracks, how) => {
-          setFilm((former) => (former?.name === asked ? { ...former, ...tracks } : former));
+          setMovie((former) => (former?.name === asked ? { ...former, ...tracks } : former));
           tell.current.saving(how);
         },
         refused: (sentence, outdated, count) =>
@@ -73,7 +73,7 @@ export function FilmPage(props: {
           ),
       });
       setPlaces(there);
-      setFilm(found);
+      setMovie(found);
       setLook((former) => (former.channels.length ? former : { ...former, channels: found.channels }));
     } catch (error) {
       if (asked === wanted.current) tell.current.tell((error as Error).message);
@@ -81,29 +81,29 @@ export function FilmPage(props: {
   }, []);
 
   useEffect(() => {
-    setFilm(null);
+    setMovie(null);
     setPlace(0);
     setLook((former) => ({ ...former, channels: [] }));
     void load(name);
   }, [name, load]);
 
   // another tab, or work that has ended, has changed the tracks
-  const revision = state.films.find((other) => other.name === name)?.revision;
+  const revision = state.movies.find((other) => other.name === name)?.revision;
   useEffect(() => {
-    if (film && revision && revision !== film.revision && sync.current?.idle) void load(name);
+    if (movie && revision && revision !== movie.revision && sync.current?.idle) void load(name);
   }, [revision]);
 
   // other cells, or the same ones followed anew
   useEffect(() => {
     setChosen(null);
     stop();
-  }, [film?.name, film?.tracked]);
+  }, [movie?.name, movie?.tracked]);
 
   const lineage = useMemo(
-    () => (film && film.tracked !== null ? new Lineage(film, places) : null),
-    [film?.revision, film?.tracked, places],
+    () => (movie && movie.tracked !== null ? new Lineage(movie, places) : null),
+    [movie?.revision, movie?.tracked, places],
   );
-  const number = film?.frames[place]?.number ?? 0;
+  const number = movie?.frames[place]?.number ?? 0;
   const cell = useMemo((): Cell | null => {
     if (!lineage || !chosen) return null;
     const label = lineage.label(chosen.frame, chosen.masked);
@@ -112,19 +112,19 @@ export function FilmPage(props: {
 
   useEffect(() => {
     if (!element.current) return;
-    const shown = new FilmViewer(element.current);
+    const shown = new MovieViewer(element.current);
     shown.onZoom = setPercent;
     viewer.current = shown;
     return () => shown.destroy();
   }, []);
   useEffect(() => {
-    if (film) viewer.current?.open(film);
-  }, [film?.name, film?.tracked]);
+    if (movie) viewer.current?.open(movie);
+  }, [movie?.name, movie?.tracked]);
   useEffect(() => {
-    if (film && look.channels.length) viewer.current?.show(place, look, lineage, { chosen: cell, picked });
-  }, [film?.name, film?.tracked, place, look, lineage, cell, picked]);
+    if (movie && look.channels.length) viewer.current?.show(place, look, lineage, { chosen: cell, picked });
+  }, [movie?.name, movie?.tracked, place, look, lineage, cell, picked]);
 
-  const count = film?.frames.length ?? 0;
+  const count = movie?.frames.length ?? 0;
   const step = (by: number) => {
     setPlaying(false);
     setPlace((former) => Math.min(Math.max(former + by, 0), Math.max(count - 1, 0)));
@@ -140,7 +140,7 @@ export function FilmPage(props: {
 
   const choose = (wanted: Cell | null) => setChosen(wanted && lineage ? { frame: wanted.frame, masked: lineage.masked(wanted) } : null);
   const go = (wanted: Cell) => {
-    const there = film?.frames.findIndex((frame) => frame.number === wanted.frame) ?? -1;
+    const there = movie?.frames.findIndex((frame) => frame.number === wanted.frame) ?? -1;
     if (there < 0) return;
     setPlaying(false);
     stop();
@@ -216,27 +216,27 @@ export function FilmPage(props: {
     return () => window.removeEventListener("keydown", press);
   });
 
-  const entry = film?.frames[place];
+  const entry = movie?.frames[place];
   return (
-    <main class="film">
+    <main class="movie">
       {lineage ? (
         <LineagePanel
-          key={`${film!.name} ${film!.tracked}`}
+          key={`${movie!.name} ${movie!.tracked}`}
           {...{ lineage, go, frame: number, chosen: cell?.label ?? null }}
-          first={film!.frames[0]!.number}
-          last={film!.frames[count - 1]!.number}
+          first={movie!.frames[0]!.number}
+          last={movie!.frames[count - 1]!.number}
         />
       ) : (
         <section class="lineage" aria-label="Lineage">
           <header>
             <h2>Lineage</h2>
           </header>
-          <p class="quiet">{film ? "Here the tracks of the cells will be, once they are followed." : "Reading the tracks…"}</p>
+          <p class="quiet">{movie ? "Here the tracks of the cells will be, once they are followed." : "Reading the tracks…"}</p>
         </section>
       )}
       <section class="stage" aria-label="Movie">
         <div ref={element} class={tool ? "viewer picking" : "viewer"} tabIndex={-1} />
-        <div class="filmbar" role="group" aria-label="Player">
+        <div class="moviebar" role="group" aria-label="Player">
           <button class="small icon" aria-label="Frame before" title="Frame before (←)" onClick={() => step(-1)}>
             <ChevronLeft size={18} />
           </button>
@@ -259,7 +259,7 @@ export function FilmPage(props: {
             }}
           />
           <span class="count">
-            <strong>{number}</strong> of {film?.frames[count - 1]?.number ?? 0}
+            <strong>{number}</strong> of {movie?.frames[count - 1]?.number ?? 0}
           </span>
           <select value={speed} aria-label="Speed" onChange={(event) => setSpeed(Number(event.currentTarget.value))}>
             {SPEEDS.map((value) => (
@@ -270,9 +270,9 @@ export function FilmPage(props: {
           </select>
         </div>
         <div class="viewbar">
-          {state.films.length > 1 && (
+          {state.movies.length > 1 && (
             <select value={name} aria-label="Sequence" onChange={(event) => setName(event.currentTarget.value)}>
-              {state.films.map((other) => (
+              {state.movies.map((other) => (
                 <option key={other.name} value={other.name}>
                   Movie {other.name}
                 </option>
@@ -297,7 +297,7 @@ export function FilmPage(props: {
             </select>
           )}
           <Fill value={look.fill} set={(fill) => setLook({ ...look, fill })} />
-          {film && <Brightness info={film} shown={look.channels} show={(channels) => setLook({ ...look, channels })} />}
+          {movie && <Brightness info={movie} shown={look.channels} show={(channels) => setLook({ ...look, channels })} />}
           <span class="gap" />
           <Zoom
             percent={percent}
@@ -307,16 +307,16 @@ export function FilmPage(props: {
         </div>
       </section>
       <aside class="steps" aria-label="Steps">
-        {film && <FollowCells state={state} film={film} act={props.act} />}
-        {film && lineage && (
+        {movie && <FollowCells state={state} movie={movie} act={props.act} />}
+        {movie && lineage && (
           <CorrectLinks
-            {...{ film, lineage, cell, tool, picked, gap, setGap, begin, cut, stop }}
+            {...{ movie, lineage, cell, tool, picked, gap, setGap, begin, cut, stop }}
             undo={() => correct({ tool: "undo" })}
             redo={() => correct({ tool: "redo" })}
             openImage={entry ? () => props.openImage(entry.image) : undefined}
           />
         )}
-        {film && lineage && <TakeTracks film={film} />}
+        {movie && lineage && <TakeTracks movie={movie} />}
       </aside>
     </main>
   );

@@ -1,0 +1,116 @@
+"""Labels that come by rows to cells numbered 1..N from the top, each in one piece, on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label
+
+from cytoforge.errors import UserError
+from cytoforge.inference.strips import Pieces, strip_height
+
+Labels = NDArray[np.int32]
+
+
+class RowFile:
+    """Rows of one width on disk: appended from top to bottom, read by ranges; a context manager."""
+
+    def __init__(self, path: Path, width: int, dtype: type[np.generic]) -> None:
+        self.path, self.width, self.dtype, self.height = path, width, np.dtype(dtype), 0
+        self._file = path.open("w+b")
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows (h, width) below the others; raises UserError when the disk is full."""
+        try:
+            self._file.write(np.ascontiguousarray(rows, self.dtype).data)
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); make room, or give another --out"
+            ) from error
+        self.height += rows.shape[0]
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """Return rows top..bottom as (bottom - top, width)."""
+        self._file.seek(top * self.width * self.dtype.itemsize)
+        count = (bottom - top) * self.width
+        return np.frombuffer(self._file.read(count * self.dtype.itemsize), self.dtype).reshape(-1, self.width)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._file.close()
+
+
+def numbered(
+    read: Callable[[int, int], Labels], shape: tuple[int, int], least: float, folder: Path
+) -> tuple[NDArray[np.integer[Any]], int]:
+    """Number the cells of labels of size `shape` (H, W) from the top; return labels, on disk in `folder`, and N.
+
+    `read(top, bottom)` gives rows of the labels, with any ids. Resizing and seams leave some cells in pieces, whose
+    pixels touch neither by sides nor by corners. The largest piece of a cell (the first of equal ones) is the cell;
+    another is a cell of its own if it has at least `least` pixels, and else background. Raises UserError when the disk
+    is full.
+    """
+    step, height = strip_height(shape[1]), shape[0]
+    found = _Parts()
+    # rows are written to files: on a full disk a memory map would end the program instead of raising an error
+    with RowFile(folder / "pieces", shape[1], np.int32) as pieces:
+        for top in range(0, height, step):
+            pieces.append(found.add(read(top, min(top + step, height))))
+        number = found.numbers(least)
+        count = int(number.max())
+        dtype = np.uint32 if count > np.iinfo(np.uint16).max else np.uint16
+        with RowFile(folder / "mask", shape[1], dtype) as result:
+            for top in range(0, height, step):
+                result.append(number[pieces.rows(top, min(top + step, height))])
+    return np.memmap(folder / "mask", dtype, "r", shape=shape), count
+
+
+class _Parts:
+    """The connected pieces of the cells of an image, found strip by strip."""
+
+    def __init__(self) -> None:
+        self._pieces = Pieces()
+        self._areas, self._cells = [np.zeros(1, np.int64)], [np.zeros(1, np.int32)]
+        self._last: tuple[Labels, Labels] | None = None
+
+    def add(self, labels: Labels) -> Labels:
+        """Take the next rows (h, W); return the numbers of their pieces, in the order of their first pixels."""
+        pieces: Labels = label(labels, connectivity=2, background=0).astype(np.int32)
+        areas = np.bincount(pieces.ravel())
+        cells = np.zeros(areas.size, np.int32)
+        cells[pieces.ravel()] = labels.ravel()  # all pixels of a piece write the same id
+        self._areas.append(areas[1:])
+        self._cells.append(cells[1:])
+        pieces[pieces > 0] += np.int32(self._pieces.add(areas.size - 1))
+        if self._last is not None:
+            self._join(*self._last, labels[0], pieces[0])
+        self._last = labels[-1].copy(), pieces[-1].copy()
+        return pieces
+
+    def numbers(self, least: float) -> Labels:
+        """Return the table from pieces to cells 1..N, in the order of their first pixels, or to 0."""
+        first = self._pieces.table()
+        area = np.bincount(first, np.concatenate(self._areas))
+        (whole,) = np.nonzero(area)  # pieces that are no part of an earlier one
+        cell = np.concatenate(self._cells)[whole]
+        order = np.lexsort((whole, -area[whole], cell))
+        _, largest = np.unique(cell[order], return_index=True)
+        keep = (area > 0) & (area >= least)
+        keep[whole[order[largest]]] = True
+        table: Labels = np.where(keep, np.cumsum(keep), 0).astype(np.int32)[first]
+        return table
+
+    def _join(self, above: Labels, pieces_above: Labels, below: Labels, pieces_below: Labels) -> None:
+        """Make pieces one that touch across a seam, given the rows (W,) on both sides of it."""
+        width = above.size
+        for shift in (-1, 0, 1):
+            here = slice(max(0, -shift), width - max(0, shift))
+            there = slice(max(0, shift), width - max(0, -shift))
+            same = (above[here] == below[there]) & (above[here] > 0)
+            for pair in set(zip(pieces_above[here][same].tolist(), pieces_below[there][same].tolist(), strict=True)):
+                self._pieces.join(*pair)
