@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
@@ -149,7 +148,6 @@ class Segmenting:
         segmenter, folder = self.segmenter.seated(seat), OutputFolder(self.out, OWNER, seat.writer)
 
         def segment(item: Item, announce: Announce) -> dict[str, Any]:
-            started = monotonic()
             told: dict[str, Any] = {}
 
             def note(disagreement: Disagreement) -> None:
@@ -169,7 +167,6 @@ class Segmenting:
                 _sweep(folder.scratch)
             folder.write(f"masks/{name}", content)
             facts = {"file": name, "image": digest(image_of(item)), "cells": cells, **told}
-            facts["seconds"] = round(monotonic() - started, 3)
             folder.note(item.name, facts)
             return facts
 
@@ -211,7 +208,6 @@ class Listed(Settings):
     file: Annotated[str, Field(min_length=1)]
     image: str
     cells: Annotated[int, Field(ge=0)]
-    seconds: float = 0.0
 
 
 class Stored(Settings):
@@ -232,7 +228,7 @@ class Record:
     head: dict[str, Any]
     """what made the masks: run, its fingerprint, tile, limits of dataset.json"""
     masks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """by image name: file, SHA-256 of the image, cells, seconds"""
+    """by image name: file, SHA-256 of the image, cells"""
     disagreement: dict[str, float] | None = None
     finished: bool = False
     anew: bool = False
