@@ -5,7 +5,7 @@ export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get g
 export UV_COMPILE_BYTECODE = 1
 
 # the extras that tests run; the others are named by their sentences only
-TESTED := movies,tracking,studio,export,napari
+TESTED := movies,tracking,studio,export,napari,dask
 
 .PHONY: setup demo test fuzz stress lint docs dist constraints clean
 

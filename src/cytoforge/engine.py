@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from logging import CRITICAL, ERROR, getLogger
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, Self, TypeVar
@@ -209,6 +210,7 @@ def _client(engine: Engine) -> Iterator[tuple[Any, int | None]]:
     import dask
     from distributed import Client, LocalCluster
 
+    getLogger("distributed.client").setLevel(CRITICAL)  # a sentence says what goes wrong
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.admin.large-graph-warning-threshold": "1GB",
@@ -219,9 +221,8 @@ def _client(engine: Engine) -> Iterator[tuple[Any, int | None]]:
             count = int(rest or usable_threads())
             threads = threads or usable_threads(count)
             # workers are not ended for the memory that they take, which bounds of images would not fit
-            address = stack.enter_context(
-                LocalCluster(n_workers=count, threads_per_worker=1, memory_limit=0, dashboard_address=None)
-            )
+            options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+            address = stack.enter_context(LocalCluster(n_workers=count, silence_logs=ERROR, **options))
         elif kind == "slurm":
             address = stack.enter_context(_slurm(int(rest or 1)))
         try:
@@ -235,7 +236,7 @@ def _client(engine: Engine) -> Iterator[tuple[Any, int | None]]:
 
 
 def _slurm(jobs: int) -> Any:
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMCluster
 
     try:
         cluster = SLURMCluster()

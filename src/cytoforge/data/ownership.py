@@ -218,7 +218,7 @@ class OutputFolder:
         if self._read is None:
             return
         for writer, lines in self._others.items():
-            for name in (name for name, sums in _sums(lines, self.by).items() if not sums):  # begun, and killed
+            for name in _sums(lines, self.by):  # what a killed writer has left
                 (self.path / _temporary(name, writer)).unlink(missing_ok=True)
         self._lines = [*self._foreign(), *self._lines]
         lines = [line for line in self._compact() if line.get("by") != self.by or self._remains(line)]
@@ -381,7 +381,7 @@ class OutputFolder:
 
     def _read_others(self) -> None:
         """Read the lists of the other writers; lines that one of them is about to write are left out."""
-        files = {None: self.path / MANIFEST}
+        files: dict[str | None, Path] = {None: self.path / MANIFEST}
         files |= {file.stem: file for file in sorted(self.path.joinpath(WRITERS).glob("*.jsonl"))}
         self._others = {}
         for writer, file in files.items():

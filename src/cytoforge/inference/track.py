@@ -156,8 +156,8 @@ class Tracking:
 
     tracker: Tracker
     segmenter: Segmenter | None
-    movie: Dataset
-    """as it is read, without its items"""
+    dataset: Dataset
+    """the movie as it is read, without its items"""
     writer: movie.MovieWriter
 
     def start(self, seat: Seat) -> Callable[[tuple[movie.Sequence, Masks | None], Announce], None]:
@@ -167,7 +167,7 @@ class Tracking:
 
         def track(job: tuple[movie.Sequence, Masks | None], announce: Announce) -> None:
             sequence, given = job
-            masks = given or _segmented(segmenter, self.movie, sequence, writer)
+            masks = given or _segmented(segmenter, self.dataset, sequence, writer)
             facts = _track_sequence(masks, tracker.linker, writer, announce)
             writer.folder.note(sequence.name, facts | {"found": "\n".join(_said(tracker, masks, facts))})
 
