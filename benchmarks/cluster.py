@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distributed import LocalCluster
+
 from cytoforge.commands.generate import generate
 from cytoforge.commands.segment import segment
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.data.images import write_image
 from cytoforge.settings import GenerateImages, Segment, SimulateMasks
-from distributed import LocalCluster
 from generate import random_run, write_masks
 from segment_large import provenance, stained
 
@@ -81,9 +82,7 @@ def main() -> None:
             return simulate_masks(SimulateMasks(out, count=given.images, size="512x512", cluster=cluster))
 
         work = {"segment": segmenting, "generate_images": painting, "simulate_masks": simulating}
-        results = {
-            name: measured(make, folder / name, given.images, given.repeats) for name, make in work.items()
-        }
+        results = {name: measured(make, folder / name, given.images, given.repeats) for name, make in work.items()}
     about = {**provenance("python benchmarks/cluster.py"), "load_average": round(load, 1)}
     sizes = {"segment": SHAPE, "generate_images": PAINTED, "simulate_masks": (512, 512)}
     content = {"provenance": about, "sizes": sizes, "goal": GOAL, "results": results}

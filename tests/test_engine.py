@@ -1,13 +1,10 @@
 """Work divided into parts, and among the workers of a cluster, gives the bytes of undivided work."""
 
 import importlib.util
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +18,12 @@ from cytoforge.commands.simulate import simulate_masks, simulate_movie
 from cytoforge.data.images import read_labels
 from cytoforge.data.ownership import WRITERS, OutputFolder
 from cytoforge.data.sharing import at_work
-from cytoforge.engine import ALONE, Announce, Engine, Part, Seat
+from cytoforge.engine import ALONE, Engine, Part
 from cytoforge.errors import UserError
 from cytoforge.inference.track import track_movie
 from cytoforge.inference.tracker import Tracker
 from cytoforge.settings import Segment, SimulateMasks, SimulateMovie
+from doubling import Doubling
 from test_segment import write_run
 
 SMALL = ("--size", "96x96", "--diameter", "16", "--seed", "3", "--count", "6")
@@ -204,26 +202,6 @@ def test_what_one_writer_lists_others_may_replace(tmp_path: Path) -> None:
 
 
 # the engine
-
-
-@dataclass(frozen=True)
-class Doubling:
-    """Doubles numbers; a worker is killed by its first item, unless one was before."""
-
-    killed: Path | None = None
-    wrong: int | None = None
-
-    def start(self, seat: Seat) -> Callable[[int, Announce], int]:
-        def double(number: int, announce: Announce) -> int:
-            if self.killed is not None and number == 3 and not self.killed.exists():
-                self.killed.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            if number == self.wrong:
-                raise UserError(f"{number}: is wrong")
-            announce(0.5)
-            return 2 * number
-
-        return double
 
 
 def test_items_are_done_in_order_without_a_cluster() -> None:

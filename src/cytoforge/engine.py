@@ -239,11 +239,11 @@ def _slurm(jobs: int) -> Any:
     from dask_jobqueue.slurm import SLURMCluster
 
     try:
-        cluster = SLURMCluster()
+        cluster = SLURMCluster(scheduler_options={"dashboard_address": None})
     except ValueError as error:
         raise UserError(
-            f"--cluster slurm: dask-jobqueue does not know the jobs ({error}); describe them in "
-            "~/.config/dask/jobqueue.yaml"
+            "--cluster slurm: nothing says how many cores and how much memory a job has; describe it in "
+            "~/.config/dask/jobqueue.yaml, as the documentation of dask-jobqueue says"
         ) from error
     cluster.scale(jobs=jobs)
     return cluster
