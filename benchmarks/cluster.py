@@ -1,4 +1,4 @@
-"""How well work is divided: the same work alone, by one and by two workers of a cluster, and what a million images cost.
+"""How well work is divided: the same work alone, by one and by two workers; and what a million images cost.
 
     python benchmarks/cluster.py [--images 60] [--json FILE]
 

@@ -26,7 +26,7 @@ from cytoforge.settings import Segment, SimulateMasks, SimulateMovie
 from doubling import Doubling
 from test_segment import write_run
 
-SMALL = ("--size", "96x96", "--diameter", "16", "--seed", "3", "--count", "6")
+SMALL = ("--size", "96x96", "--diameter", "16", "--seed", "3", "--count", "5")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -36,6 +36,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def masks(out: Path, **given: object) -> SimulateMasks:
     return SimulateMasks(out, size="96x96", diameter=16, seed=3, **{"count": 5, **given})
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Masks that one call has made."""
+    out = tmp_path_factory.mktemp("undivided") / "one"
+    simulate_masks(masks(out))
+    return out
 
 
 # parts
@@ -66,15 +74,14 @@ def test_flags_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
             masks(tmp_path, cluster=cluster)
 
 
-def test_parts_of_masks_give_what_one_call_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    simulate_masks(masks(tmp_path / "one"))
+def test_parts_of_masks_give_what_one_call_gives(one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for part in ("2/3", "3/3"):
         simulate_masks(masks(tmp_path / "parts", part=part))
     assert "3 masks; 2 of other parts still to come" in capsys.readouterr().out
     assert not (tmp_path / "parts" / "report.html").exists()
     simulate_masks(masks(tmp_path / "parts", part="1/3"))
-    assert files(tmp_path / "parts") == files(tmp_path / "one")
-    assert f"{counted_cells(tmp_path / 'one')} cells" in capsys.readouterr().out
+    assert files(tmp_path / "parts") == files(one)
+    assert f"{counted_cells(one)} cells" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds results already"):
         simulate_masks(masks(tmp_path / "parts", part="1/3"))
 
@@ -83,26 +90,14 @@ def counted_cells(out: Path) -> int:
     return sum(int(read_labels(file).max()) for file in (out / "masks").iterdir())
 
 
-def test_the_whole_goes_on_with_what_parts_have_done(tmp_path: Path) -> None:
-    simulate_masks(masks(tmp_path / "one"))
-    simulate_masks(masks(tmp_path / "rest", part="2/4"))
-    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "rest" / "masks").iterdir()}
-    assert [file.name for file in made] == ["simulated0001.png"]
-    simulate_masks(masks(tmp_path / "rest"))
-    assert files(tmp_path / "rest") == files(tmp_path / "one")
-    assert made == {file: file.stat().st_mtime_ns for file in made}
-
-
-def test_parts_in_processes_at_once_give_what_one_call_gives(tmp_path: Path) -> None:
-    simulate_masks(masks(tmp_path / "one", count=6))
+def test_parts_in_processes_at_once_give_what_one_call_gives(one: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cytoforge", "simulate", "masks", "--out", str(tmp_path / "parts"), *SMALL]
     together = [subprocess.Popen([*command, "--part", f"{number}/2"]) for number in (1, 2)]
     assert [process.wait() for process in together] == [0, 0]
-    assert files(tmp_path / "parts") == files(tmp_path / "one")
+    assert files(tmp_path / "parts") == files(one)
 
 
-def test_a_killed_part_goes_on_and_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    simulate_masks(masks(tmp_path / "one"))
+def test_a_killed_part_goes_on_and_leaves_no_trace(one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "parts"
     with monkeypatch.context() as patch:
         replace = Path.replace
@@ -118,8 +113,10 @@ def test_a_killed_part_goes_on_and_leaves_no_trace(tmp_path: Path, monkeypatch: 
             simulate_masks(masks(out, part="1/2"))
     assert (out / "masks" / ".simulated0002.png.1-of-2.part").exists()
     simulate_masks(masks(out, part="2/2"))
-    simulate_masks(masks(out))  # another writer does what the dead one was at
-    assert files(out) == files(tmp_path / "one")
+    made = {file: file.stat().st_mtime_ns for file in out.glob("masks/sim*.png")}
+    simulate_masks(masks(out))  # the whole goes on, and does what the dead one was at
+    assert len(made) == 3 and made == {file: file.stat().st_mtime_ns for file in made}
+    assert files(out) == files(one)
 
 
 class Death(BaseException):
@@ -236,8 +233,7 @@ def test_a_killed_worker_costs_nothing(cluster: str, tmp_path: Path) -> None:
         list(Engine(cluster=cluster).run(Doubling(wrong=4), range(12), "double"))
 
 
-def test_a_killed_client_goes_on_and_workers_write_the_same_bytes(cluster: str, tmp_path: Path) -> None:
-    simulate_masks(masks(tmp_path / "one", count=6))
+def test_a_killed_client_goes_on_and_workers_write_the_same_bytes(cluster: str, one: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cytoforge", "simulate", "masks", "--out", str(out), *SMALL, "--cluster", cluster]
     client = subprocess.Popen(command)
@@ -246,8 +242,8 @@ def test_a_killed_client_goes_on_and_workers_write_the_same_bytes(cluster: str, 
     client.kill()
     client.wait()
     made = {file: file.stat().st_mtime_ns for file in out.glob("masks/sim*.png")}
-    simulate_masks(masks(out, count=6, cluster=cluster))
-    assert files(out) == files(tmp_path / "one")
+    simulate_masks(masks(out, cluster=cluster))
+    assert files(out) == files(one)
     assert made and made == {file: file.stat().st_mtime_ns for file in made}
 
 

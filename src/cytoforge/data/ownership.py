@@ -57,6 +57,8 @@ class OutputFolder:
         self._lines: list[dict[str, Any]] = []
         self._others: dict[str | None, list[dict[str, Any]]] = {}
         """lines of the other lists, by writer"""
+        self._seen: dict[str | None, tuple[int, ...]] = {}
+        """and how their files were when they were read"""
         self._sums: dict[str, set[tuple[int, str]]] = {}
         """by name, the (size, SHA-256) that a file of `by` may have: several after a kill, none if it was removed"""
         self._inside: set[str] = set()
@@ -365,8 +367,9 @@ class OutputFolder:
         try:
             state = _state(file.stat())
         except (FileNotFoundError, NotADirectoryError):
-            self._read = None
-            self._take([])
+            if self._read is not None:
+                self._read = None
+                self._take([])
             return
         if state == self._read:
             return
@@ -380,13 +383,17 @@ class OutputFolder:
             self._rewrite(self._compact())
 
     def _read_others(self) -> None:
-        """Read the lists of the other writers; lines that one of them is about to write are left out."""
+        """Read the lists of the other writers, unless they are as they were, but for a line that is being written."""
         files: dict[str | None, Path] = {None: self.path / MANIFEST}
         files |= {file.stem: file for file in sorted(self.path.joinpath(WRITERS).glob("*.jsonl"))}
-        self._others = {}
-        for writer, file in files.items():
-            if writer != self.writer and file.is_file():
-                self._others[writer] = _listed(file, _content(file))
+        found: dict[str | None, tuple[int, ...]] = {}
+        for writer in files.keys() - {self.writer}:
+            with contextlib.suppress(OSError):  # another process has just joined it to its own
+                found[writer] = _state(files[writer].stat())
+        if found == self._seen:
+            return
+        self._seen = found
+        self._others = {writer: _listed(files[writer], _content(files[writer])) for writer in found}
         self._take(self._lines)
 
     def _take(self, lines: list[dict[str, Any]]) -> None:
