@@ -36,7 +36,7 @@ GOAL, REPEATS, MILLION = 0.85, 3, 1_000_000
 def measured(make: Callable[[Path, str | None], object], folder: Path, images: int, repeats: int) -> dict[str, Any]:
     """Seconds of `make(out, cluster)` alone, with one worker and with two; the first round is not counted."""
     spent: dict[str, list[float]] = {"alone": [], "one": [], "two": []}
-    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(n_workers=1, **options) as one, LocalCluster(n_workers=2, **options) as two:
         clusters = {"alone": None, "one": one.scheduler_address, "two": two.scheduler_address}
         for repeat in range(repeats + 1):

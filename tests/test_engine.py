@@ -219,7 +219,7 @@ def cluster() -> Iterator[str]:
         pytest.skip("no distributed: install the extra dask to run the tests that need it")
     from distributed import LocalCluster
 
-    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None, "silence_logs": 50}
+    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
     with LocalCluster(n_workers=2, **options) as cluster:
         yield cluster.scheduler_address
 

@@ -221,7 +221,7 @@ def _client(engine: Engine) -> Iterator[tuple[Any, int | None]]:
             count = int(rest or usable_threads())
             threads = threads or usable_threads(count)
             # workers are not ended for the memory that they take, which bounds of images would not fit
-            options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+            options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
             address = stack.enter_context(LocalCluster(n_workers=count, silence_logs=ERROR, **options))
         elif kind == "slurm":
             address = stack.enter_context(_slurm(int(rest or 1)))
@@ -239,7 +239,7 @@ def _slurm(jobs: int) -> Any:
     from dask_jobqueue.slurm import SLURMCluster
 
     try:
-        cluster = SLURMCluster(scheduler_options={"dashboard_address": None})
+        cluster = SLURMCluster(scheduler_options={"dashboard_address": ":0"})
     except ValueError as error:
         raise UserError(
             "--cluster slurm: nothing says how many cores and how much memory a job has; describe it in "
