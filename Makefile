@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get global.find-links 2>/dev/null))
 
 # the extras that tests run; the others are named by their sentences only
-TESTED := movies,tracking,studio,export,napari
+TESTED := movies,tracking,studio,export,napari,dask
 
 .PHONY: setup demo test test-all pytest fuzz stress lint docs dist constraints clean
 

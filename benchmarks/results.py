@@ -1,4 +1,4 @@
-"""Write docs/results.md from the JSON files in benchmarks/, and fill the tables of docs/papers.md from them.
+"""Write docs/results.md from the JSON files in benchmarks/, and fill docs/papers.md and docs/scale.md from them.
 
     python benchmarks/results.py
 
@@ -542,7 +542,8 @@ def page() -> str:
 
 
 def main() -> None:
-    for name, text in {"results": page(), "papers": papers.page()}.items():
+    scale = papers.filled((HERE / "scale.md").read_text())
+    for name, text in {"results": page(), "papers": papers.page(), "scale": scale}.items():
         (DOCS / f"{name}.md").write_text(text)
         print(f"docs/{name}.md: written")
 

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [  # from the top; a package may import from lower laye
     {"data"},
     SCIENCE,
     {"settings"},
-    {"progress", "places", "processors", "extras"},
+    {"progress", "places", "processors", "extras", "engine"},
     {"errors"},
 ]
 LEAVES = set().union(*LAYERS[LAYERS.index(SCIENCE) + 1 :])

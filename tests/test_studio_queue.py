@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cytoforge.data.files import locked
 from cytoforge.data.images import write_image
 from cytoforge.errors import UserError
 from cytoforge.studio import queue as queues
 from cytoforge.studio.queue import Job, Queue
-from cytoforge.studio.worker import ended_with, locked
+from cytoforge.studio.worker import ended_with
 
 # Stands for the process of a command: the word it is given says how that goes. It notes each start, ends like a worker.
 PRETENDED = """

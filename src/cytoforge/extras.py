@@ -17,6 +17,8 @@ EXTRAS = {  # package, as it is imported: extra of pyproject.toml that brings it
     "uvicorn": "studio",
     "onnx": "export",
     "onnxscript": "export",
+    "distributed": "dask",
+    "dask_jobqueue": "dask",
     "magicgui": "napari",
     "psygnal": "napari",
     "qtpy": "napari",

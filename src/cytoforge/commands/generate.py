@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cytoforge.commands.narrowed import engine_of
 from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.run import Run
@@ -33,10 +34,12 @@ def generate(settings: GenerateImages) -> Path:
         style_mixing=settings.style_mixing,
         keeping=keeping,
         overwrite=settings.overwrite,
+        engine=engine_of(settings),
     )
     facts = f", {done.kept} of them made before" if done.kept else ""
+    facts += f"; {counted(done.missing, 'image')} of other parts still to come" if done.missing else ""
     facts += "" if done.dropped is None else f", {done.dropped} of them dropped"
-    made, on = counted(done.images, "image"), counted(len(masks.items), "mask")
+    made, on = counted(done.images - done.missing, "image"), counted(len(masks.items), "mask")
     print("\n".join([*masks.left_out, f"{settings.out}: {made} painted on {on}{facts}"]))
     return settings.out
 
@@ -54,7 +57,7 @@ def generate_movie(settings: GenerateMovie) -> Path:
     check_target(settings.out, BY_MOVIE, overwrite=settings.overwrite)  # before networks are loaded
     generator = MovieGenerator.load(settings.run, device=settings.device, threads=settings.threads)
     print("".join(f"{note}\n" for note in movie.left_out(settings.masks, settings.sequence)), end="")
-    frames = film_masks(
+    done = film_masks(
         generator,
         settings.masks,
         sequences,
@@ -63,6 +66,9 @@ def generate_movie(settings: GenerateMovie) -> Path:
         seed=settings.seed,
         style_mixing=settings.style_mixing,
         overwrite=settings.overwrite,
+        engine=engine_of(settings),
     )
-    print(f"{settings.out}: {counted(frames, 'frame')} painted in {counted(len(sequences), 'sequence')}")
+    made = counted(len(engine_of(settings).share(sequences)), "sequence")
+    others = f"; {counted(done.missing, 'sequence')} of other parts still to come" if done.missing else ""
+    print("\n".join([*done.notes, f"{settings.out}: {counted(done.frames, 'frame')} painted in {made}{others}"]))
     return settings.out

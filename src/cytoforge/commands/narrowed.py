@@ -4,7 +4,8 @@ import dataclasses
 from typing import Any, TypeVar
 
 from cytoforge.data.view import View
-from cytoforge.settings import Reading
+from cytoforge.engine import Engine, Part
+from cytoforge.settings import Division, Reading
 
 Specification = TypeVar("Specification")
 
@@ -13,6 +14,13 @@ def view_of(settings: Reading) -> View:
     """Return what is read of image files."""
     given = settings.channels.split(",") if settings.channels else [settings.channel] if settings.channel else []
     return View(tuple(name.strip() for name in given if name.strip()), settings.project)
+
+
+def engine_of(settings: Division) -> Engine:
+    """Return how the work of a command is divided, and on what it computes."""
+    part = None if settings.part is None else Part.parse(settings.part)
+    device, threads = (getattr(settings, name, None) for name in ("device", "threads"))
+    return Engine(part, settings.cluster, device or "auto", threads)
 
 
 def size(written: str | None) -> tuple[int, int] | None:

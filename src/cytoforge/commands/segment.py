@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cytoforge.commands.narrowed import view_of
+from cytoforge.commands.narrowed import engine_of, view_of
 from cytoforge.data.dataset import Dataset
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
@@ -21,8 +21,16 @@ def segment(settings: Segment) -> Path:
         precision=settings.precision,
     )
     images = Dataset.open(settings.images, settings.sequence, view=view_of(settings)).images()
-    done = segment_dataset(segmenter, images, settings.out, overwrite=settings.overwrite, diameter=settings.diameter)
+    done = segment_dataset(
+        segmenter,
+        images,
+        settings.out,
+        overwrite=settings.overwrite,
+        diameter=settings.diameter,
+        engine=engine_of(settings),
+    )
     kept = f", {done.kept} of them made before" if done.kept else ""
+    kept += f"; {counted(done.missing, 'mask')} of other parts still to come" if done.missing else ""
     print("".join(f"{note}\n" for note in images.left_out), end="")
     if done.diameter is not None and settings.diameter is None:
         print(f"{settings.images}: cells seem to be {done.diameter:.0f} px across; if not, give --diameter")

@@ -5,7 +5,7 @@ import socket
 import webbrowser
 from pathlib import Path
 
-from cytoforge.data.files import make_folder
+from cytoforge.data.files import locked, make_folder
 from cytoforge.errors import UserError
 from cytoforge.extras import require
 from cytoforge.progress import say
@@ -25,7 +25,6 @@ def studio(settings: Studio) -> Path:
     from cytoforge.studio.guard import Guard, hosts_of, token_of
     from cytoforge.studio.server import application
     from cytoforge.studio.tasks import Tasks
-    from cytoforge.studio.worker import locked
     from cytoforge.studio.workspace import HIDDEN, Workspace, studio_of
 
     path = studio_of(settings.folder)

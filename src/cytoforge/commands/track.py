@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from cytoforge.commands.narrowed import view_of
+from cytoforge.commands.narrowed import engine_of, view_of
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track import check_movie, track_movie
 from cytoforge.inference.tracker import Tracker
+from cytoforge.progress import counted
 from cytoforge.settings import Track
 
 
@@ -25,11 +26,15 @@ def track(settings: Track) -> Path:
         diameter=settings.diameter,
         view=view_of(settings),
         overwrite=settings.overwrite,
+        engine=engine_of(settings),
     )
     for note in result.notes:
         print(note)
     for name, text in result.found.items():
         print(f"{settings.out / name}_RES: " + text.replace("\n", "\n    "))
+    if result.page is None:
+        print(f"{settings.out}: {counted(result.missing, 'sequence')} of other parts still to come")
+        return settings.out
     print(
         f"{result.page}: tracks over the frames, and lineages; cytoforge score tracking {settings.out} TRUTH, or "
         f"cytoforge export {settings.out} --format trackmate --out FILE"

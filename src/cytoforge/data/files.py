@@ -12,19 +12,21 @@ from typing import Any
 from cytoforge.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 LONGEST = 255  # bytes of a file name that common file systems allow
 MAX_JSON = 2**28  # bytes
 LARGEST = 1e30  # largest absolute value of a number in JSON
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, writer: str | None = None) -> Iterator[Path]:
     """Give a temporary name in the folder of `path` to write to; it becomes `path` when the block ends without error.
 
-    A block that fails leaves neither a temporary file nor a changed `path`. Missing folders are made.
-    Raises UserError when the disk is full or the folder may not be written to.
+    A block that fails leaves neither a temporary file nor a changed `path`. Missing folders are made. `writer` tells
+    processes apart that may write the same file at once. Raises UserError when the disk is full or the folder may not
+    be written to.
     """
-    temporary = path.with_name(temporary_name(path.name))
+    temporary = path.with_name(temporary_name(path.name, writer))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -37,10 +39,48 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
 
 
-def temporary_name(name: str) -> str:
+def temporary_name(name: str, writer: str | None = None) -> str:
     """Return the name under which a file is written: the same after a kill, so that nothing piles up."""
-    temporary = f".{name}.part"
-    return f".{hashlib.sha256(utf8(name)).hexdigest()}.part" if is_too_long(temporary) else temporary
+    temporary = f".{name}.part" if writer is None else f".{name}.{writer}.part"
+    return f".{hashlib.sha256(utf8(temporary)).hexdigest()}.part" if is_too_long(temporary) else temporary
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock on a file, which the system releases with the process; the file is gone afterwards.
+
+    Without `wait` it raises BlockingIOError where another process holds it. On Windows, and on disks that know no
+    locks, none is held. Raises UserError when the file cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    while True:
+        current = False
+        make_folder(path.parent)
+        try:
+            file = path.open("a+b")
+        except FileNotFoundError:  # whoever has left its folder last has removed it
+            continue
+        except OSError as error:
+            raise explained(path, error) or error from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            with contextlib.suppress(FileNotFoundError):
+                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if not current:  # whoever held it has removed it
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def is_too_long(name: str) -> bool:

@@ -477,11 +477,6 @@ class MovieWriter(ReplacingWriter):
         text = "".join(f"{row.label} {row.begin} {row.end} {row.parent}\n" for row in rows)
         self.folder.write(self._name(file), text.encode())
 
-    def finish(self, facts: Mapping[str, Any] | None = None) -> Path:
-        """Mark the movie as complete, with final entries `facts` in dataset.json; return the folder."""
-        self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
-        return self.path
-
     def _name(self, file: Path) -> str:
         return file.relative_to(self.path).as_posix()
 

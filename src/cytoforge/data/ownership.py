@@ -1,12 +1,14 @@
 """A record of the files that a command wrote into an output folder; only these are ever replaced or removed.
 
 OUT/manifest.jsonl gets a line with name, size and SHA-256 for each write, before the file gets its final name. Files
-that are not listed there, or have changed since, belong to the user.
+that are not listed there, or have changed since, belong to the user. Where several processes write into OUT, each has
+such a list of its own in OUT/.writers, until the work is complete.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,8 @@ from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
 MANIFEST = "manifest.jsonl"
+WRITERS = ".writers"  # folder of the lists of other writers
+UNFINISHED = ".unfinished"  # folder of what a process that works alone has in work
 FORMAT = 1
 HEAD = {"manifest": "cytoforge", "format": FORMAT}  # first line of the file, which a user's own manifest.jsonl lacks
 
@@ -43,14 +47,24 @@ class OutputFolder:
     `segment`, which writes masks beside the images of `simulate`; each command owns only the files that it wrote.
     """
 
-    def __init__(self, path: Path, by: str | None = "cytoforge") -> None:
-        """`by`: the command that writes; None, for surveying or removing, counts the files of all commands as own."""
-        self.path, self.by = path, by
+    def __init__(self, path: Path, by: str | None = "cytoforge", writer: str | None = None) -> None:
+        """`by`: the command that writes; None, for surveying or removing, counts the files of all commands as own.
+
+        `writer`: the name of a process that writes into the folder at the same time as others of the same command.
+        """
+        self.path, self.by, self.writer = path, by, writer
+        self.manifest = path / (MANIFEST if writer is None else f"{WRITERS}/{writer}.jsonl")
         self._lines: list[dict[str, Any]] = []
+        self._others: dict[str | None, list[dict[str, Any]]] = {}
+        """lines of the other lists, by writer"""
+        self._seen: dict[str | None, tuple[int, ...]] = {}
+        """and how their files were when they were read"""
         self._sums: dict[str, set[tuple[int, str]]] = {}
         """by name, the (size, SHA-256) that a file of `by` may have: several after a kill, none if it was removed"""
         self._inside: set[str] = set()
+        self._notes: dict[str, Any] = {}
         self._read: tuple[int, ...] | None = None
+        self._opened = False
 
     # what is ours
 
@@ -58,7 +72,7 @@ class OutputFolder:
     def known(self) -> bool:
         """Whether this command has written here before; raises UserError when the manifest is not cytoforge's."""
         self._load()
-        return any(line.get("by") == self.by for line in self._lines)
+        return any(line.get("by") == self.by for line in (*self._lines, *self._foreign()))
 
     def require(self) -> None:
         """Raise UserError if no written files are listed, so that results cannot be told from the user's files."""
@@ -81,17 +95,23 @@ class OutputFolder:
 
     def lists(self, name: str) -> bool:
         """Tell whether a file is listed as written by this command, even if it has changed since."""
+        return bool(self._known_sums(name))
+
+    def _known_sums(self, name: str) -> set[tuple[int, str]]:
+        """Return the (size, SHA-256) that a file may have, also by what other writers have listed by now."""
         self._load()
-        return bool(self._sums.get(name))
+        if not self._sums.get(name) and self._shared():
+            self.reread()
+        return self._sums.get(name, set())
 
     def owns(self, name: str) -> bool:
         """Tell whether a file is unchanged since this command wrote it: same content, no link, not write-protected."""
-        self._load()
-        path, sums = self.path / name, self._sums.get(name, set())
+        path = self.path / name
         try:
             state = path.lstat()
         except OSError:
             return False
+        sums = self._known_sums(name)
         regular = stat.S_ISREG(state.st_mode) and state.st_mode & stat.S_IWUSR
         return bool(regular) and any(size == state.st_size for size, _ in sums) and _sum(path) in sums
 
@@ -127,11 +147,11 @@ class OutputFolder:
         """
         self._load()
         self.refuse_foreign([name])
-        temporary = _temporary(name)
+        temporary = _temporary(name, self.writer)
         if name not in self._sums or (self.path / temporary).is_symlink():
             self.refuse_foreign([temporary])
             self._append({"name": name})  # lists the name, so that the temporary file is known
-        with atomic(self.path / name) as file:
+        with atomic(self.path / name, self.writer) as file:
             yield file
             self.refuse_foreign([name])  # a file may have appeared in the meantime
             self._append({"name": name, "size": file.stat().st_size, "sha256": digest(file)})
@@ -152,6 +172,16 @@ class OutputFolder:
         self._delete([name])
         self._append({"name": name})
 
+    def note(self, item: str, facts: Any) -> None:
+        """Keep facts, plain values, about an item that is done; they are there until the work is complete."""
+        self._append({"item": item, "facts": facts})
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was noted by item, by all writers of this command."""
+        self._load()
+        return dict(self._notes)
+
     def inside(self, name: str) -> Path:
         """Return the path of a subfolder in which other commands work for this one, with manifests of their own.
 
@@ -169,6 +199,58 @@ class OutputFolder:
             path = self.path / name
             self._append({"name": name, "size": path.stat().st_size, "sha256": digest(path)})
 
+    # several writers
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what this writer has in work."""
+        return self.path / (UNFINISHED if self.writer is None else f"{WRITERS}/{self.writer}")
+
+    def reread(self) -> None:
+        """Read again what the other writers have listed."""
+        self._opened = False
+        self._load()
+
+    def settle(self) -> None:
+        """End the work: one list, a line for each file of this command in the order of names, and no notes.
+
+        So it is the same whichever processes wrote the files, in whatever order.
+        """
+        self.reread()
+        if self._read is None:
+            return
+        for writer, lines in self._others.items():
+            for name in _sums(lines, self.by):  # what a killed writer has left
+                (self.path / _temporary(name, writer)).unlink(missing_ok=True)
+        self._lines = [*self._foreign(), *self._lines]
+        lines = [line for line in self._compact() if line.get("by") != self.by or self._remains(line)]
+        own = [line for line in lines if line.get("by") == self.by]
+        unique = {json.dumps(line, sort_keys=True): line for line in own}.values()
+        ordered = sorted(unique, key=lambda line: (line.get("folder", ""), line.get("name", "")))
+        self._rewrite([*(line for line in lines if line.get("by") != self.by), *(ordered or [{"by": self.by}])])
+        self._forget_writers()
+
+    def _remains(self, line: dict[str, Any]) -> bool:
+        return "folder" in line or ("sha256" in line and os.path.lexists(self.path / line["name"]))
+
+    def _shared(self) -> bool:
+        return self.writer is not None or (self.path / WRITERS).is_dir()
+
+    def _foreign(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the other lists."""
+        return (line for lines in self._others.values() for line in lines)
+
+    def _forget_writers(self) -> None:
+        """Remove the lists of the other writers, and what they had in work."""
+        for entry in sorted(self.path.joinpath(WRITERS).glob("*")):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.suffix == ".jsonl":
+                entry.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: somebody holds a lock there
+            self.path.joinpath(WRITERS).rmdir()
+        self.reread()
+
     # replacing
 
     def survey(self, beside: str | None = None) -> Found:
@@ -177,7 +259,11 @@ class OutputFolder:
         own: list[str] = []
         changed: list[str] = []
         kept: list[str] = []
-        temporary = {_temporary(name) for name in self._sums}
+        temporary = {
+            _temporary(name, writer)
+            for writer, lines in ((self.writer, self._lines), *self._others.items())
+            for name in _sums(lines, self.by)
+        }
         skipped = {MANIFEST, _temporary(MANIFEST)} if self._read else set()
         for root, folders, files in os.walk(self.path):
             place = Path(root).relative_to(self.path)
@@ -191,7 +277,7 @@ class OutputFolder:
                         here += [f"{name}/{file}" for file in there]
                     if (self.path / name / MANIFEST).is_file() and not inner.changed + inner.kept:
                         own.append(f"{name}/{MANIFEST}")
-                elif name != beside:
+                elif name not in (beside, WRITERS):
                     continue
                 folders.remove(folder)
             for file in sorted(files):
@@ -222,8 +308,10 @@ class OutputFolder:
         self._load()
         if self._read:
             gone = set(found.own)
-            stay = [line for line in self._lines if line.get("by") != self.by or self._stays(line, gone, beside)]
+            every = (*self._foreign(), *self._lines)
+            stay = [line for line in every if line.get("by") != self.by or self._stays(line, gone, beside)]
             self._rewrite([*stay, {"by": self.by}])  # the folder stays known, even if it is empty
+            self._forget_writers()
         tell_kept(self.path, found.kept)
 
     def discard(self, name: str) -> None:
@@ -272,38 +360,51 @@ class OutputFolder:
 
     def _load(self) -> None:
         """Read the manifest, unless it is unchanged since the last reading or writing; raises UserError if invalid."""
-        file = self.path / MANIFEST
+        if not self._opened:
+            self._opened = True
+            self._read_others()
+        file = self.manifest
         try:
             state = _state(file.stat())
         except (FileNotFoundError, NotADirectoryError):
-            self._lines, self._sums, self._inside, self._read = [], {}, set(), None
+            if self._read is not None:
+                self._read = None
+                self._take([])
             return
         if state == self._read:
             return
         opened = self._read is None
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror or error}); restore its permissions") from error
-        lines = [line for line in map(_parsed, content.split(b"\n")) if line is not None]
-        if not lines or lines[0].get("manifest") != HEAD["manifest"]:
-            raise UserError(
-                f"{file}: is not a list that cytoforge wrote, which it would keep under this name; choose another "
-                "folder"
-            )
-        if lines[0].get("format") != FORMAT:
-            raise UserError(f"{file}: is of another version of cytoforge; use that version, or choose another folder")
-        self._take(lines[1:])
+        content = _content(file)
+        self._take(_listed(file, content))
         self._read = state
         if not content.endswith(b"\n"):  # cut off by a kill, before its file got its final name
             self._rewrite(self._lines)
         elif opened and len(self._lines) > 2 * len({json.dumps(_key(line)) for line in self._lines}) + 16:
             self._rewrite(self._compact())
 
+    def _read_others(self) -> None:
+        """Read the lists of the other writers, unless they are as they were, but for a line that is being written."""
+        files: dict[str | None, Path] = {None: self.path / MANIFEST}
+        files |= {file.stem: file for file in sorted(self.path.joinpath(WRITERS).glob("*.jsonl"))}
+        found: dict[str | None, tuple[int, ...]] = {}
+        for writer in files.keys() - {self.writer}:
+            with contextlib.suppress(OSError):  # another process has just joined it to its own
+                found[writer] = _state(files[writer].stat())
+        if found == self._seen:
+            return
+        self._seen = found
+        self._others = {writer: _listed(files[writer], _content(files[writer])) for writer in found}
+        self._take(self._lines)
+
     def _take(self, lines: list[dict[str, Any]]) -> None:
         self._lines = lines
-        self._sums = _sums(lines, self.by)
-        self._inside = {line["folder"] for line in lines if "folder" in line and self.by in (None, line.get("by"))}
+        self._sums, self._inside, self._notes = {}, set(), {}
+        for some in (*self._others.values(), lines):
+            for name, sums in _sums(some, self.by).items():
+                self._sums[name] = self._sums.get(name, set()) | sums
+            own = [line for line in some if self.by in (None, line.get("by"))]
+            self._inside |= {line["folder"] for line in own if "folder" in line}
+            self._notes |= {line["item"]: line.get("facts") for line in own if "item" in line}
 
     def _compact(self) -> list[dict[str, Any]]:
         """Return the last line of each name, and the line that matches the file, if the last write was interrupted."""
@@ -320,10 +421,10 @@ class OutputFolder:
     def _append(self, line: dict[str, Any]) -> None:
         self._load()
         if self._read is None:
-            make_folder(self.path)
+            make_folder(self.manifest.parent)
             self._rewrite([])
         line = {**line, "by": self.by}
-        file = self.path / MANIFEST
+        file = self.manifest
         try:
             with file.open("ab") as stream:
                 stream.write(_encoded(line))
@@ -332,6 +433,8 @@ class OutputFolder:
         self._lines.append(line)
         if "folder" in line:
             self._inside.add(line["folder"])
+        elif "item" in line:
+            self._notes[line["item"]] = line["facts"]
         elif "sha256" in line:
             self._sums.setdefault(line["name"], set()).add((line["size"], line["sha256"]))
         else:
@@ -339,7 +442,7 @@ class OutputFolder:
         self._read = _state(file.stat())
 
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
-        file = self.path / MANIFEST
+        file = self.manifest
         with atomic(file) as temporary:
             temporary.write_bytes(b"".join(map(_encoded, [HEAD, *lines])))
         self._take(list(lines))
@@ -380,7 +483,26 @@ def _sum(path: Path) -> tuple[int, str] | None:
 
 
 def _key(line: dict[str, Any]) -> list[Any]:
-    return [line.get("by"), line.get("name"), line.get("folder")]
+    return [line.get("by"), line.get("name"), line.get("folder"), line.get("item")]
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}); restore its permissions") from error
+
+
+def _listed(file: Path, content: bytes) -> list[dict[str, Any]]:
+    """Return the valid lines of a list without its head; raises UserError where it is not cytoforge's."""
+    lines = [line for line in map(_parsed, content.split(b"\n")) if line is not None]
+    if not lines or lines[0].get("manifest") != HEAD["manifest"]:
+        raise UserError(
+            f"{file}: is not a list that cytoforge wrote, which it would keep under this name; choose another folder"
+        )
+    if lines[0].get("format") != FORMAT:
+        raise UserError(f"{file}: is of another version of cytoforge; use that version, or choose another folder")
+    return lines[1:]
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
@@ -392,6 +514,8 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
     if not isinstance(line, dict):
         return None
     name = line.get("name", line.get("folder", "x"))
+    if not isinstance(line.get("item", "x"), str):
+        return None
     if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return None
     if "sha256" in line and not (isinstance(line["sha256"], str) and isinstance(line.get("size"), int)):
@@ -403,9 +527,9 @@ def _encoded(line: dict[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _temporary(name: str) -> str:
+def _temporary(name: str, writer: str | None = None) -> str:
     path = PurePosixPath(name)
-    return path.with_name(temporary_name(path.name)).as_posix()
+    return path.with_name(temporary_name(path.name, writer)).as_posix()
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Writing a dataset folder, file by file: images/, masks/ and the dataset.json that describes them."""
 
 import contextlib
+import copy
 import dataclasses
 import json
 import os
@@ -38,8 +39,31 @@ WORDS = {  # entries of dataset.json that are compared as a whole, and their nam
 class ReplacingWriter:
     """What the writers of datasets and movies share: the replacement of a whole folder at once."""
 
+    path: Path
     folder: OutputFolder
     _info: dict[str, Any]
+
+    def seated(self, writer: str | None) -> Self:
+        """Return this writer in a process that writes at the same time as others."""
+        other = copy.copy(self)
+        other.folder = OutputFolder(self.path, self.folder.by, writer)
+        return other
+
+    def noted(self) -> dict[str, Any]:
+        """Return what is noted by now of the sequences or items that are done, whichever process wrote them."""
+        self.folder.reread()
+        return self.folder.notes
+
+    @property
+    def complete(self) -> bool:
+        """Whether the work is complete by now, as another process may have ended it."""
+        return bool(read_info(self.path).get("complete"))
+
+    def finish(self, facts: Mapping[str, Any] | None = None) -> Path:
+        """Mark the work as complete, with final entries `facts` in dataset.json; return the folder."""
+        self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
+        self.folder.settle()
+        return self.path
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[Self]:
@@ -114,8 +138,7 @@ class DatasetWriter(ReplacingWriter):
         self.done: frozenset[str] = frozenset()
         former = check_target(path, made_by(self._info), overwrite=overwrite)
         self.folder = output_folder(path, self._info)
-        files = {part: [f"{part}/{file.name}" for file in image_files(path / part)] for part in PARTS}
-        own = {part: [name for name in files[part] if self.folder.lists(name)] for part in PARTS}
+        files, own = self._files()
         goes = goes_on(path, former, {**self._info, "complete": False}, begun=any(own.values()), overwrite=overwrite)
         taken = [name for part in parts for name in files[part] if _stem(name) in {*names} and name not in own[part]]
         self.folder.refuse_unlisted([*taken, *beside, INFO])
@@ -123,12 +146,23 @@ class DatasetWriter(ReplacingWriter):
             self.folder.refuse_foreign(self.folder.survey().changed)
             return
         if goes:
-            begun = [part for part in parts if own[part] or ((path / part).is_dir() and not files[part])]
-            started = [frozenset(map(_stem, own[part])) for part in begun]
-            self.done = frozenset.intersection(*started) if started else frozenset()
+            self.done = self.made(parts)
         else:
             self.folder.clear(self.folder.survey())
         self.folder.write_json(INFO, {**self._info, "complete": False})
+
+    def _files(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """Return by part the files that are there, and those of them that are listed."""
+        files = {part: [f"{part}/{file.name}" for file in image_files(self.path / part)] for part in PARTS}
+        return files, {part: [name for name in files[part] if self.folder.lists(name)] for part in PARTS}
+
+    def made(self, parts: Collection[str] = PARTS) -> frozenset[str]:
+        """Return the names of the items that are there by now, whichever process wrote them."""
+        self.folder.reread()
+        files, own = self._files()
+        begun = [part for part in parts if own[part] or ((self.path / part).is_dir() and not files[part])]
+        started = [frozenset(map(_stem, own[part])) for part in begun]
+        return frozenset.intersection(*started) if started else frozenset()
 
     def add(
         self, name: str, image: np.ndarray | None = None, labels: np.ndarray | None = None, mark: Mark | None = None
@@ -153,10 +187,6 @@ class DatasetWriter(ReplacingWriter):
         """Delete the image and mask NAME; raises UserError when a file was changed since it was written."""
         for part in PARTS:
             self.folder.remove(f"{part}/{name}{self.suffix}")
-
-    def finish(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Mark the dataset as complete, with final entries `facts` in dataset.json."""
-        self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
 
 
 def copied_name(name: str, file: Path) -> str:

@@ -1,5 +1,6 @@
 """Masks to synthetic datasets: annotated images that say that they are synthetic."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -9,13 +10,14 @@ from cytoforge.cells.instances import relabel
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest, is_too_long
 from cytoforge.data.images import remaining
+from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.writer import DatasetWriter
+from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
 from cytoforge.inference.curation import curate
 from cytoforge.inference.image_generator import ImageGenerator, item_draw
 from cytoforge.inference.painting import WHITE, grey
 from cytoforge.inference.segmenter import Segmenter
-from cytoforge.progress import Progress
 
 BY = "cytoforge generate images"
 
@@ -31,11 +33,13 @@ class Keeping:
 
 @dataclass(frozen=True)
 class Generated:
-    """How many images were asked for, how many were kept, and how many were dropped (None without curation)."""
+    """How many images were asked for, were made before, and were dropped (None without curation)."""
 
     images: int
     kept: int
     dropped: int | None
+    missing: int = 0
+    """images of other parts that are not painted yet"""
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,12 @@ def generate_images(
     style_mixing: float = 0.9,
     keeping: Keeping | None = None,
     overwrite: bool = False,
+    engine: Engine = ALONE,
 ) -> Generated:
     """Write OUT/images/NAME.png and OUT/masks/NAME.png for every mask and variant, and OUT/dataset.json.
 
-    Interrupted work goes on. Raises UserError when the masks do not serve, or OUT holds anything but an unfinished
-    result of the same work.
+    Interrupted work goes on. `engine` says which part of the images is painted, and where; the last part completes OUT.
+    Raises UserError when the masks do not serve, or OUT holds anything but an unfinished result of the same work.
     """
     refuse_own_masks(masks, out)
     masks = masks.numbered(binary=generator.condition == "mask")
@@ -77,28 +82,55 @@ def generate_images(
     # what PNG cannot hold goes into TIFF
     suffix = ".png" if generator.channels in (1, 3) else ".tif"
     names = [painting.name for painting in paintings]
-    writer = DatasetWriter(out, info, overwrite=overwrite, suffix=suffix, names=names)
-    waiting = [painting for painting in paintings if painting.name not in writer.done]
-    progress = Progress("generate")
-    for position, painting in enumerate(waiting, 1):
-        mask = replace(painting.item, image=None)
-        labels = relabel(masks.read_labels(mask, remaining(generator.scaling, masks.scale)))
-        if labels.min() > 0:
-            raise UserError(f"{mask.mask}: has no background; is it an image? give masks, 0 outside the cells")
-        draw = item_draw(seed, painting.item.name, painting.variant)
-        image = generator.paint_drawn(labels, draw, style_mixing)
-        writer.add(painting.name, grey(image), labels, painting.mark)
-        progress(position / len(waiting), painting.name)
-    if keeping is None:
-        writer.finish()
-        return Generated(len(paintings), len(writer.done), None)
-    written = Dataset.open(out)
-    own = tuple(item for item in written.items if item.name in names)  # the user may have others there
-    curation = curate(replace(written, items=own), keeping.segmenter, keeping.share)
-    for name in curation.dropped:
-        writer.remove(name)
-    writer.finish({"curation": {**info["curation"], **asdict(curation)}})
-    return Generated(len(paintings), len(writer.done), len(curation.dropped))
+    with at_work(out, engine.part):
+        with in_turn(out):
+            writer = DatasetWriter(out, info, overwrite=overwrite, suffix=suffix, names=names)
+        mine = [painting for painting in engine.share(paintings) if painting.name not in writer.done]
+        work = Paint(generator, replace(masks, items=()), writer, seed, style_mixing)
+        for _ in engine.run(work, mine, "generate", lambda painting: painting.name):
+            pass
+        with in_turn(out):
+            missing = set() if writer.complete else {*names} - writer.made()
+            before = len(names) - len(missing) - len(mine)
+            if missing:
+                return Generated(len(names), before, None, len(missing))
+            if writer.complete or keeping is None:
+                writer.finish()
+                return Generated(len(names), before, None)
+            written = Dataset.open(out)
+            own = tuple(item for item in written.items if item.name in names)  # the user may have others there
+            curation = curate(replace(written, items=own), keeping.segmenter, keeping.share)
+            for name in curation.dropped:
+                writer.remove(name)
+            writer.finish({"curation": {**info["curation"], **asdict(curation)}})
+            return Generated(len(names), before, len(curation.dropped))
+
+
+@dataclass(frozen=True)
+class Paint:
+    """Paints an image on a mask, and writes both."""
+
+    generator: ImageGenerator
+    masks: Dataset
+    """as they are read, without the items"""
+    writer: DatasetWriter
+    seed: int
+    style_mixing: float
+
+    def start(self, seat: Seat) -> Callable[[Painting, Announce], None]:
+        """Return the function that paints and writes an image."""
+        generator, writer = self.generator.seated(seat), self.writer.seated(seat.writer)
+
+        def paint(painting: Painting, announce: Announce) -> None:
+            mask = replace(painting.item, image=None)
+            labels = relabel(self.masks.read_labels(mask, remaining(generator.scaling, self.masks.scale)))
+            if labels.min() > 0:
+                raise UserError(f"{mask.mask}: has no background; is it an image? give masks, 0 outside the cells")
+            draw = item_draw(self.seed, painting.item.name, painting.variant)
+            image = generator.paint_drawn(labels, draw, self.style_mixing)
+            writer.add(painting.name, grey(image), labels, painting.mark)
+
+        return paint
 
 
 def _plan(

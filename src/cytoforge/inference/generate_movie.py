@@ -1,6 +1,6 @@
 """Masks of a movie folder to a synthetic movie folder, frame by frame; interrupted work goes on with the next frame."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,8 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.film import write_film
 from cytoforge.data.images import read_image, read_labels
+from cytoforge.data.sharing import at_work, in_turn
+from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
 from cytoforge.extras import lacking
 from cytoforge.inference.enlarge import Enlarger
@@ -23,7 +25,7 @@ from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.painting import WHITE, from_grey
 from cytoforge.inference.tiling import Floats
-from cytoforge.progress import Progress, tell_once
+from cytoforge.progress import tell_once
 
 BY = "cytoforge generate movie"
 FILM = 768  # longest side of a film in pixels
@@ -44,6 +46,16 @@ class Look:
         if self.background is None:
             return generator.drawn_background(self.seed, sequence, size)
         return generator.read_background(self.background, self.seed, sequence, size)
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """How many frames were painted, and what the user should know."""
+
+    frames: int
+    notes: list[str]
+    missing: int = 0
+    """sequences of other parts that are not painted yet"""
 
 
 def maskful(masks: Path, names: Sequence[str], out: Path) -> list[movie.Sequence]:
@@ -71,12 +83,14 @@ def film_masks(
     seed: int = 0,
     style_mixing: float = 0.9,
     overwrite: bool = False,
-) -> int:
+    engine: Engine = ALONE,
+) -> Filmed:
     """Write OUT/01/t000.tif, OUT/01_GT/TRA/man_track000.tif ... and OUT/dataset.json for sequences of `masks`.
 
     With a second stage OUT/01_LOW has the frames before they were enlarged; OUT/01.mp4 is for looking at, and left out
-    without the extra `movies`. One frame is in memory at a time. Returns the number of frames. Raises UserError when
-    masks or background do not serve, or OUT holds anything but an unfinished result of the same work.
+    without the extra `movies`. One frame is in memory at a time. `engine` says which part of the sequences is painted,
+    and where; the last part completes OUT. Raises UserError when masks or background do not serve, or OUT holds
+    anything but an unfinished result of the same work.
     """
     generator.check_background(given=background is not None)
     for sequence in sequences:
@@ -93,34 +107,65 @@ def film_masks(
     }
     info = {"synthetic": mark, "scale": generator.scale, "limits": [0, WHITE]}
     painted = [layout[0] for layout in (movie.FRAMES, *([movie.FIRST_STAGE] if generator.enlarging else []))]
-    writer = movie.MovieWriter(
-        out,
-        info,
-        overwrite=overwrite,
-        sources=[(one.name, source) for one in sequences for source in (*painted, _masks_as(one))],
-        beside=[movie.film(out, one.name).name for one in sequences],
-    )
-    if sentence := lacking("av"):
-        tell_once(f"{out}: films to look at are left out; writing them {sentence}")
-    look = Look(seed, style_mixing, background, {**mark, "synthetic": True})
-    total, done, progress = sum(len(numbers(s)) for s in sequences), 0, Progress("generate movie")
-    for sequence in sequences:
-        cells = {cell for _, labels in _masks(sequence) for cell in dense(labels)[0].tolist()} - {0}
-        if not cells:
-            print(f"{masks}: no mask of sequence {sequence.name} holds a cell; its frames are painted without")
-        kin = {label for row in _tracks(sequence) for label in (row.label, row.parent)}
-        if short := writer.announce(sequence.name, cells | kin):
-            print(short)
-        for number in _paint_sequence(generator, masks, sequence, writer, look):
-            done += 1
-            progress(done / total, f"{sequence.name} frame {number}")
-        if sequence.track_source is not None:
-            _write_tracks(masks, sequence, writer)
-        if not sentence and not (film := movie.film(out, sequence.name)).exists():
-            with writer.folder.writing(film.name) as file:
-                write_film(file, _filmed(writer, sequence))
-    writer.finish()
-    return total
+    names = [sequence.name for sequence in sequences]
+    with at_work(out, engine.part):
+        with in_turn(out):
+            writer = movie.MovieWriter(
+                out,
+                info,
+                overwrite=overwrite,
+                sources=[(one.name, source) for one in sequences for source in (*painted, _masks_as(one))],
+                beside=[movie.film(out, name).name for name in names],
+            )
+        if sentence := lacking("av"):
+            tell_once(f"{out}: films to look at are left out; writing them {sentence}")
+        look = Look(seed, style_mixing, background, {**mark, "synthetic": True})
+        work = Filming(generator, masks, writer, look)
+        frames, notes = 0, list[str]()
+        for _, told in engine.run(work, engine.share(sequences), "generate movie", lambda sequence: sequence.name):
+            frames += told.frames
+            notes += told.notes
+        with in_turn(out):
+            missing = 0 if writer.complete else len({*names} - {*writer.noted()})
+            if not missing:
+                writer.finish()
+    return Filmed(frames, notes, missing)
+
+
+@dataclass(frozen=True)
+class Filming:
+    """Paints the frames of a sequence, or what is missing of them, and writes the movie."""
+
+    generator: MovieGenerator
+    masks: Path
+    writer: movie.MovieWriter
+    look: Look
+
+    def start(self, seat: Seat) -> Callable[[movie.Sequence, Announce], Filmed]:
+        """Return the function that paints a sequence."""
+        generator, writer = self.generator.seated(seat), self.writer.seated(seat.writer)
+
+        def film(sequence: movie.Sequence, announce: Announce) -> Filmed:
+            notes, total = [], len(numbers(sequence))
+            cells = {cell for _, labels in _masks(sequence) for cell in dense(labels)[0].tolist()} - {0}
+            if not cells:
+                notes.append(
+                    f"{self.masks}: no mask of sequence {sequence.name} holds a cell; its frames are painted without"
+                )
+            kin = {label for row in _tracks(sequence) for label in (row.label, row.parent)}
+            if short := writer.announce(sequence.name, cells | kin):
+                notes.append(short)
+            for done, _ in enumerate(_paint_sequence(generator, self.masks, sequence, writer, self.look), 1):
+                announce(done / total)
+            if sequence.track_source is not None:
+                _write_tracks(self.masks, sequence, writer)
+            if not lacking("av") and not (file := movie.film(writer.path, sequence.name)).exists():
+                with writer.folder.writing(file.name) as temporary:
+                    write_film(temporary, _filmed(writer, sequence))
+            writer.folder.note(sequence.name, total)
+            return Filmed(total, notes)
+
+        return film
 
 
 def _fingerprint(sequence: movie.Sequence) -> list[str]:

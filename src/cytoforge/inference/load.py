@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cytoforge.data.judgement import Judgement
 from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.engine import Seat
 from cytoforge.errors import UserError, explain
 from cytoforge.networks.registry import NETWORKS, ROLES
 from cytoforge.processors import usable_threads
@@ -170,6 +171,22 @@ class Loaded:
 
     run: Path
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs, which may have no GPU, or another one."""
+        return {name: _on_cpu(value) for name, value in vars(self).items()}
+
+    def seated(self, seat: Seat) -> Self:
+        """Return this model as it computes in a process: where it has come from another one, on a device there.
+
+        Raises UserError as choose_device and use_threads.
+        """
+        if seat.away:
+            use_threads(seat.threads)
+            for value in vars(self).values():
+                if isinstance(value, nn.Module):
+                    value.to(choose_device(seat.device))
+        return self
+
     def save(self, path: Path | str) -> Path:
         """Copy the run folder, so that it stays when this program ends.
 
@@ -222,6 +239,12 @@ def use_threads(threads: int | None) -> None:
     if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
         raise UserError(f"threads={threads!r}: takes a whole number of at least 1 or none")
     torch.set_num_threads(int(threads or usable_threads()))
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, nn.Module) and any(tensor.device.type != "cpu" for tensor in value.state_dict().values()):
+        return copy.deepcopy(value).cpu()
+    return value
 
 
 def _list(names: Iterable[str]) -> str:

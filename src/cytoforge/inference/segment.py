@@ -1,12 +1,11 @@
 """Datasets to label images on disk: what is segmented already is kept, and no annotation is ever replaced."""
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
@@ -16,21 +15,21 @@ from pydantic import Field
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json
 from cytoforge.data.formats import SUFFIXES
-from cytoforge.data.images import RowReader, encode_labels, is_blank
-from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.images import RowReader, encode_labels, is_blank, scaled_shape
+from cytoforge.data.ownership import UNFINISHED, OutputFolder
 from cytoforge.data.run_config import Settings, parse
+from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.tracks import calibration_of
+from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
 from cytoforge.inference.segmenter import RowSource, Segmenter
-from cytoforge.inference.tiling import Disagreement, Floats
-from cytoforge.progress import Progress
+from cytoforge.inference.tiling import Disagreement, Floats, margin
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
 SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channels", "project")
 """entries in which masks of one record agree"""
 OWNER = "segment"  # name under which masks are listed
-UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
 ROWS = ("labels", "cell", "pieces", "mask")  # the files there
 EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
@@ -39,13 +38,15 @@ One = TypeVar("One")
 
 @dataclass(frozen=True)
 class Segmented:
-    """How many images there are, how many had their masks already, and how many cells all masks hold."""
+    """How many images have masks, how many of them had them already, and how many cells all masks hold."""
 
     images: int
     kept: int
     cells: int
     diameter: float | None = None
     """pixels across that cells were taken to have, by the base model"""
+    missing: int = 0
+    """images of other parts that have no mask yet"""
 
 
 def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None) -> Segmenter:
@@ -87,45 +88,97 @@ def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> Floats:
 
 
 def segment_dataset(
-    segmenter: Segmenter, images: Dataset, out: Path, *, overwrite: bool = False, diameter: float | None = None
+    segmenter: Segmenter,
+    images: Dataset,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    diameter: float | None = None,
+    engine: Engine = ALONE,
 ) -> Segmented:
     """Write OUT/masks/NAME.tif (.png for a PNG) for every image, and OUT/segment.json, which says what made them.
 
     The base model brings images to the size that it knows, from the `diameter` of their cells in pixels or, without it,
     an estimate (`fitted`).
 
-    Masks that the same segmenter made of the same images are kept, so interrupted work goes on. Raises UserError when
+    Masks that the same segmenter made of the same images are kept, so interrupted work goes on. `engine` says which
+    part of the images is segmented, and where; segment.json is finished with the last part. Raises UserError when
     images do not suit the segmenter, or masks of another origin would be replaced.
     """
     images = images.images().alike(segmenter.fixed_channels)
     items, known = images.items, segmenter.diameter
     segmenter = fitted(segmenter, images, diameter)
     cells_across = None if known is None else known / segmenter.scale
-    record = Record.open(out, images, segmenter, overwrite)
-    waiting = record.waiting(items, overwrite)
-    record.save()
-    progress = Progress("segment")
-    try:
-        for position, item in enumerate(waiting):
+    with at_work(out, engine.part):
+        with in_turn(out):
+            record = Record.open(out, images, segmenter, overwrite)
+            waiting = record.waiting(items, overwrite)
+            record.save()
+        todo = {item.name for item in waiting}
+        mine = [item for item in engine.share(items) if item.name in todo]
+        tiled = _first_tiled(segmenter, images) if mine else None
+        work = Segmenting(segmenter, replace(images, items=()), out, tiled)
+        try:
+            for item, facts in engine.run(work, mine, "segment", lambda item: item.name):
+                record.take(item.name, facts)
+        finally:
+            _sweep(out / UNFINISHED)
+        with in_turn(out):
+            missing = record.missing(items)
+            if not missing:
+                record.finish(items)
+    made = [item for item in items if item.name in record.masks]
+    cells = sum(record.masks[item.name]["cells"] for item in made)
+    return Segmented(len(made), len(made) - len(mine), cells, cells_across, len(missing))
 
-            def announce(share: float, done: int = position, name: str = item.name) -> None:
-                progress((done + share) / len(waiting), name)
 
-            started = monotonic()
-            with images.reader(item) as reader:
-                segmenter.check_channels(image_of(item), reader.shape[0])
-                limits = limits_of(segmenter, images, reader)
-                make_folder(out / UNFINISHED)
-                labels, cells = segmenter.segment_rows(
-                    reader, limits, out / UNFINISHED, announce, record.note_disagreement
-                )
-                record.add(item, labels, cells, monotonic() - started)
-            announce(1.0)
-    finally:
-        _sweep(out / UNFINISHED)
-    record.finish()
-    cells = sum(record.masks[item.name]["cells"] for item in items)
-    return Segmented(len(items), len(items) - len(waiting), cells, cells_across)
+@dataclass(frozen=True)
+class Segmenting:
+    """Segments an image and writes its mask."""
+
+    segmenter: Segmenter
+    images: Dataset
+    """as it is read, without its items"""
+    out: Path
+    tiled: str | None
+    """name of the image of which it is measured what tiling changes"""
+
+    def start(self, seat: Seat) -> Callable[[Item, Announce], dict[str, Any]]:
+        """Return the function that makes the mask of an image, and gives what segment.json says of it."""
+        segmenter, folder = self.segmenter.seated(seat), OutputFolder(self.out, OWNER, seat.writer)
+
+        def segment(item: Item, announce: Announce) -> dict[str, Any]:
+            told: dict[str, Any] = {}
+
+            def note(disagreement: Disagreement) -> None:
+                told["tile_disagreement"] = disagreement._asdict()
+
+            try:
+                with self.images.reader(item) as reader:
+                    segmenter.check_channels(image_of(item), reader.shape[0])
+                    limits = limits_of(segmenter, self.images, reader)
+                    make_folder(folder.scratch)
+                    measured = note if item.name == self.tiled else None
+                    labels, cells = segmenter.segment_rows(reader, limits, folder.scratch, announce, measured)
+                    small = image_of(item).suffix.lower() == ".png" and cells <= np.iinfo(np.uint16).max
+                    name = f"{item.name}.png" if small else f"{item.name}.tif"
+                    content = encode_labels(Path(name), labels)
+            finally:
+                _sweep(folder.scratch)
+            folder.write(f"masks/{name}", content)
+            facts = {"file": name, "image": digest(image_of(item)), "cells": cells, **told}
+            folder.note(item.name, facts)
+            return facts
+
+        return segment
+
+
+def _first_tiled(segmenter: Segmenter, images: Dataset) -> str | None:
+    """Return the first image that takes several tiles, whose borders show with this network; None without."""
+    if margin(segmenter.network) is not None:
+        return None
+    sizes = ((item.name, scaled_shape(images.shape(item), segmenter.scaling)) for item in images.items)
+    return next((name for name, size in sizes if max(size) > segmenter.tile), None)
 
 
 def limits_of(segmenter: Segmenter, images: Dataset, reader: RowReader) -> NDArray[np.float64]:
@@ -155,7 +208,6 @@ class Listed(Settings):
     file: Annotated[str, Field(min_length=1)]
     image: str
     cells: Annotated[int, Field(ge=0)]
-    seconds: float = 0.0
 
 
 class Stored(Settings):
@@ -176,7 +228,7 @@ class Record:
     head: dict[str, Any]
     """what made the masks: run, its fingerprint, tile, limits of dataset.json"""
     masks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """by image name: file, SHA-256 of the image, cells, seconds"""
+    """by image name: file, SHA-256 of the image, cells"""
     disagreement: dict[str, float] | None = None
     finished: bool = False
     anew: bool = False
@@ -221,12 +273,36 @@ class Record:
                 f"{path}: another run, other flags or other limits of dataset.json made these masks; give another "
                 "--out, or --overwrite"
             )
-        return cls(out, head, stored["masks"], stored.get("tile_disagreement"))
+        record = cls(out, head, stored["masks"], stored.get("tile_disagreement"))
+        record._take_notes()
+        return record
 
     @cached_property
     def folder(self) -> OutputFolder:
         """OUT as it is written to, which knows what of it is this command's own."""
         return OutputFolder(self.out, OWNER)
+
+    def take(self, name: str, facts: Mapping[str, Any]) -> None:
+        """List a mask that was made."""
+        disagreement = facts.get("tile_disagreement")
+        self.disagreement = disagreement or self.disagreement
+        self.masks[name] = {key: value for key, value in facts.items() if key != "tile_disagreement"}
+
+    def _take_notes(self) -> None:
+        """List the masks that were made, by whatever process, since segment.json was written."""
+        for name, facts in self.folder.notes.items():
+            if isinstance(facts, dict):
+                parse(Listed, facts, self.folder.manifest, "remove its line")
+                self.take(name, facts)
+
+    def missing(self, items: Sequence[Item]) -> list[Item]:
+        """Return the images that have no mask by now."""
+        self.folder.reread()
+        self._take_notes()
+        return [item for item in items if not self._has(item.name)]
+
+    def _has(self, name: str) -> bool:
+        return name in self.masks and (self.out / "masks" / self.masks[name]["file"]).exists()
 
     def waiting(self, items: Sequence[Item], overwrite: bool) -> list[Item]:
         """Return the images that have no mask of this run yet; masks of another run go, if told to overwrite.
@@ -236,16 +312,18 @@ class Record:
         """
         todo = []
         for item in items:
-            mask = self.masks.get(item.name)
-            if mask is None or not (self.out / "masks" / mask["file"]).exists():
+            if not self._has(item.name):
                 todo.append(item)
-            elif mask["image"] != digest(image_of(item)):
+            elif self.masks[item.name]["image"] != digest(image_of(item)):
                 if not overwrite:
                     raise UserError(f"{item.image}: has changed since its mask was made; give --overwrite")
                 todo.append(item)
         self._spare_annotations(todo)
         if self.anew:
             self.folder.clear(self.folder.survey())
+        for item in todo:
+            if self._has(item.name):  # the new one may get another name
+                self.folder.remove(f"masks/{self.masks[item.name]['file']}")
         return todo
 
     def _spare_annotations(self, todo: Sequence[Item]) -> None:
@@ -271,39 +349,12 @@ class Record:
                     raise UserError(f"{file}: {what}")
                 raise UserError(f"{file}: {what}; give another --out")
 
-    def add(self, item: Item, labels: NDArray[np.integer[Any]], cells: int, seconds: float) -> None:
-        """List a mask and then write it, in this order, so that a kill in between leaves no file that is not listed."""
-        folder, small = self.folder, cells <= np.iinfo(np.uint16).max
-        name = f"{item.name}.png" if image_of(item).suffix.lower() == ".png" and small else f"{item.name}.tif"
-        content = encode_labels(Path(name), labels)
-        former = self.masks.get(item.name, {}).get("file", name)
-        if former != name and (self.out / "masks" / former).exists():
-            folder.remove(f"masks/{former}")
-        folder.refuse_foreign([f"masks/{name}"])
-        self.masks[item.name] = {
-            "file": name,
-            "image": digest(image_of(item)),
-            "cells": cells,
-            "seconds": round(seconds, 3),
-        }
+    def finish(self, items: Sequence[Item]) -> None:
+        """Note that all images have been done, in their order."""
+        names = dict.fromkeys((*(item.name for item in items), *self.masks))
+        self.finished, self.masks = True, {name: self.masks[name] for name in names}
         self.save()
-        folder.write(f"masks/{name}", content)
-
-    @property
-    def note_disagreement(self) -> Callable[[Disagreement], None] | None:
-        """A function that notes what tiling changes; None once that is known, as one image is enough."""
-        if self.disagreement is not None:
-            return None
-
-        def note(disagreement: Disagreement) -> None:
-            self.disagreement = disagreement._asdict()
-
-        return note
-
-    def finish(self) -> None:
-        """Note that all images have been done."""
-        self.finished = True
-        self.save()
+        self.folder.settle()
 
     def save(self) -> None:
         """Write segment.json."""

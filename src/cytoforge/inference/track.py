@@ -1,7 +1,7 @@
 """Movie folders to tracks in the layout of the Cell Tracking Challenge."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,18 @@ from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import Normalisation, read_header, read_image, read_labels
 from cytoforge.data.label_check import check_label_files
+from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.tracks import read_calibration
 from cytoforge.data.view import ALL, View
 from cytoforge.data.writer import check_target
+from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
 from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_report import write_report
 from cytoforge.inference.tracker import Tracker
 from cytoforge.places import BASE
-from cytoforge.progress import Progress, counted
+from cytoforge.progress import counted
 from cytoforge.report import PAGE
 from cytoforge.tracking.lineage import divisions
 from cytoforge.tracking.linking import Frame, Labels, Linker, assemble, numbered
@@ -68,11 +70,14 @@ class Masks:
 class Result:
     """What tracking wrote and found."""
 
-    page: Path
+    page: Path | None
+    """None as long as sequences are missing"""
     found: dict[str, str]
     """by sequence, a line with what was found, and one with the tracker and its settings"""
     notes: list[str] = field(default_factory=list)
     """what the user should know, a sentence each"""
+    missing: int = 0
+    """sequences of other parts that are not tracked yet"""
 
 
 def check_movie(path: Path, out: Path, *, overwrite: bool) -> None:
@@ -94,6 +99,7 @@ def track_movie(
     diameter: float | None = None,
     view: View = ALL,
     overwrite: bool = False,
+    engine: Engine = ALONE,
 ) -> Result:
     """Write OUT/NN_RES/mask000.tif ..., OUT/NN_RES/res_track.txt for every sequence, and OUT/report.html with
     a film OUT/NN.mp4 of the frames, if there are some.
@@ -101,8 +107,9 @@ def track_movie(
     With a segmenter frames are segmented first, with the base model for cells of a `diameter` in pixels, or else an
     estimate; `view` chooses channels of the frames. Every mask is read twice: to
     link its cells, and to give them the ids of their tracks; no more frames are in memory than the tracker holds.
-    Interrupted work goes on: frames that are segmented or written are not done again. Raises UserError when the movie
-    has no masks for all frames, or OUT holds anything but an unfinished result of the same work.
+    Interrupted work goes on: frames that are segmented or written are not done again. `engine` says which part of the
+    sequences is tracked, and where; the last part writes the page. Raises UserError when the movie has no masks for all
+    frames, or OUT holds anything but an unfinished result of the same work.
     """
     check_movie(path, out, overwrite=overwrite)
     chosen = movie.read_sequences(path, sequences)
@@ -113,34 +120,70 @@ def track_movie(
     for masks, sequence in zip(given, chosen, strict=True):
         if masks and (note := _passed_over(masks, sequence)):
             notes.append(f"{path}: {note}")
-    writer = movie.MovieWriter(
-        out,
-        _info(tracker, segmenter, diameter, chosen, given) | view.told,
-        overwrite=overwrite,
-        sources=[(sequence.name, "RES") for sequence in chosen],
-        beside=[PAGE, *(movie.film(out, sequence.name).name for sequence in chosen)],
-    )
-    facts: dict[str, Any] = {}
-    found: dict[str, str] = {}
-    whole = [
-        masks or _segmented(segmenter, diameter, dataset, sequence, writer)
-        for masks, sequence in zip(given, chosen, strict=True)
-    ]
-    for masks in whole:
-        facts[masks.name] = _track_sequence(masks, tracker.linker, writer)
-        if masks.diameter is not None and diameter is None:
-            across = f"cells seem to be {masks.diameter:.0f} px across"
-            notes.append(f"{path}: sequence {masks.name}: {across}; if not, give --diameter")
-        if not facts[masks.name]["cells"]:
-            notes.append(f"{path}: no mask of sequence {masks.name} holds a cell, so there is nothing to track")
-        notes += [f"{path}: sequence {masks.name}: {warning}" for warning in facts[masks.name]["warnings"]]
-        found[masks.name] = "\n".join(_said(tracker, masks, facts[masks.name]))
-    texts = {name: text.replace("\n", "; ") for name, text in found.items()}
-    page = write_report(writer.folder, path, texts, {name: facts[name]["warnings"] for name in texts})
-    for sequence in chosen:
-        writer.folder.discard(f"{SEGMENTATION}/{sequence.name}")
-    writer.finish({"sequences": facts, **read_calibration(path, None, None).info})
+    jobs = list(zip(chosen, given, strict=True))
+    with at_work(out, engine.part):
+        with in_turn(out):
+            writer = movie.MovieWriter(
+                out,
+                _info(tracker, segmenter, diameter, chosen, given) | view.told,
+                overwrite=overwrite,
+                sources=[(sequence.name, "RES") for sequence in chosen],
+                beside=[PAGE, *(movie.film(out, sequence.name).name for sequence in chosen)],
+            )
+        work = Tracking(tracker, segmenter, diameter, replace(dataset, items=()), writer)
+        mine = [job[0].name for job in engine.share(jobs)]
+        for _ in engine.run(work, engine.share(jobs), "track", lambda job: job[0].name):
+            pass
+        with in_turn(out):
+            if writer.complete:
+                return Result(out / PAGE, {}, notes)
+            noted = writer.noted()
+            missing = [sequence.name for sequence in chosen if sequence.name not in noted]
+            facts = {sequence.name: noted[sequence.name] for sequence in chosen if sequence.name in noted}
+            found = {name: one.pop("found") for name, one in facts.items()}
+            across = {name: one.pop("diameter") for name, one in facts.items()}
+            for name in (name for name in facts if name in mine or not missing):
+                if across[name] is not None and diameter is None:
+                    seem = f"cells seem to be {across[name]:.0f} px across"
+                    notes.append(f"{path}: sequence {name}: {seem}; if not, give --diameter")
+                if not facts[name]["cells"]:
+                    notes.append(f"{path}: no mask of sequence {name} holds a cell, so there is nothing to track")
+                notes += [f"{path}: sequence {name}: {warning}" for warning in facts[name]["warnings"]]
+            if missing:
+                return Result(None, {name: found[name] for name in mine}, notes, len(missing))
+            texts = {name: text.replace("\n", "; ") for name, text in found.items()}
+            page = write_report(writer.folder, path, texts, {name: facts[name]["warnings"] for name in texts})
+            for sequence in chosen:
+                writer.folder.discard(f"{SEGMENTATION}/{sequence.name}")
+            writer.finish({"sequences": facts, **read_calibration(path, None, None).info})
     return Result(page, found, notes)
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Tracks a sequence, the frames of which are segmented first unless there are masks, and writes it."""
+
+    tracker: Tracker
+    segmenter: Segmenter | None
+    diameter: float | None
+    """of cells in pixels, for the base model"""
+    dataset: Dataset
+    """the movie as it is read, without its items"""
+    writer: movie.MovieWriter
+
+    def start(self, seat: Seat) -> Callable[[tuple[movie.Sequence, Masks | None], Announce], None]:
+        """Return the function that tracks a sequence, by its masks if there are any."""
+        tracker, writer = self.tracker.seated(seat), self.writer.seated(seat.writer)
+        segmenter = None if self.segmenter is None else self.segmenter.seated(seat)
+
+        def track(job: tuple[movie.Sequence, Masks | None], announce: Announce) -> None:
+            sequence, given = job
+            masks = given or _segmented(segmenter, self.diameter, self.dataset, sequence, writer)
+            facts = _track_sequence(masks, tracker.linker, writer, announce)
+            said = {"found": "\n".join(_said(tracker, masks, facts)), "diameter": masks.diameter}
+            writer.folder.note(sequence.name, facts | said)
+
+        return track
 
 
 def _given(dataset: Dataset, sequence: movie.Sequence) -> Masks:
@@ -159,7 +202,7 @@ def _given(dataset: Dataset, sequence: movie.Sequence) -> Masks:
         )
     files = sequence.masks[source]
     check_label_files(list(files.values()))
-    return Masks(sequence.name, source, _unbroken(path, sequence, files), sequence.frames, dataset)
+    return Masks(sequence.name, source, _unbroken(path, sequence, files), sequence.frames, replace(dataset, items=()))
 
 
 def _passed_over(masks: Masks, sequence: movie.Sequence) -> str | None:
@@ -204,7 +247,7 @@ def _segmented(
     done = segment_dataset(segmenter, frames, out, diameter=diameter)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
     source = "the base model" if segmenter.run == BASE else f"{segmenter.run}"
-    return Masks(sequence.name, source, files, sequence.frames, dataset, done.diameter)
+    return Masks(sequence.name, source, files, sequence.frames, replace(dataset, items=()), done.diameter)
 
 
 def _info(
@@ -229,17 +272,17 @@ def _info(
     }
 
 
-def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> dict[str, Any]:
+def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter, announce: Announce) -> dict[str, Any]:
     """Link the cells of a sequence and write its masks and tracks; returns what dataset.json says of it."""
-    progress, total = Progress(f"track {masks.name}"), len(masks.files)
+    total = len(masks.files)
 
     def frames() -> Iterator[Frame]:
         for done, (number, labels) in enumerate(masks.read()):
             yield Frame(labels, _image(masks, number) if linker.wants_images else None)
-            progress(READ * (done + 1) / total, f"looked at frame {number}")
+            announce(READ * (done + 1) / total)
 
     def linking(share: float, what: str) -> None:
-        progress(READ + (LINKED - READ) * share, what)
+        announce(READ + (LINKED - READ) * share)
 
     links = linker(frames(), linking)
     tracking, first = assemble(links), min(masks.files)
@@ -247,7 +290,7 @@ def _track_sequence(masks: Masks, linker: Linker, writer: movie.MovieWriter) -> 
     for index, (number, labels) in enumerate(masks.read()):
         if not writer.has(masks.name, "RES", number):
             writer.add_masks(masks.name, "RES", number, tracking.relabelled(index, labels))
-        progress(LINKED + (1 - LINKED) * (index + 1) / total, f"wrote frame {number}")
+        announce(LINKED + (1 - LINKED) * (index + 1) / total)
     rows = [movie.Track(label, begin + first, end + first, parent) for label, begin, end, parent in tracking.tracks]
     writer.add_tracks(masks.name, "RES", rows)
     return {

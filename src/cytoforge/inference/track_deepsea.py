@@ -32,12 +32,13 @@ class DeepSeaLinker:
     def open(cls, run: Run, device: str = "auto", threads: int | None = None) -> Self:
         """Return the linker of a run on a device; raises UserError as choose_device and use_threads."""
         use_threads(threads)
-        return cls(run, choose_device(device))
+        choose_device(device)
+        return cls(run, device)
 
     def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
         """Link the cells of a movie, with two frames in memory; raises UserError as `deepsea_links`."""
         given = ((frame.labels, frame.image) for frame in frames if frame.image is not None)
-        cells, pairs = deepsea_links(self.run, given, device=self.device)
+        cells, pairs = deepsea_links(self.run, given, device=choose_device(self.device))
         rule = {"frames between divisions": REFRACTORY} if learned(self.run) else {"divisions": "none were learned"}
         return Links(cells, pairs, {"coverage": COVERAGE, **rule})
 

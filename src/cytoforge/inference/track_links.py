@@ -11,7 +11,7 @@ from cytoforge.data.run import Run
 from cytoforge.inference.load import load_network, use_threads
 from cytoforge.networks.linker import LinkScorer
 from cytoforge.tracking.candidates import GAP, Candidates, candidates
-from cytoforge.tracking.linking import Frame, Links
+from cytoforge.tracking.linking import Announce, Frame, Links, silent
 from cytoforge.tracking.optimum import Choice, Scores, best_choice
 
 
@@ -30,9 +30,10 @@ class GlobalLinker:
         assert isinstance(scorer, LinkScorer)
         return cls(scorer)
 
-    def __call__(self, frames: Iterator[Frame]) -> Links:
+    def __call__(self, frames: Iterator[Frame], announce: Announce = silent) -> Links:
         """Link the cells of a movie; the descriptions of all its cells are held, and the labels of GAP + 2 frames."""
         found = candidates((frame.labels for frame in frames), GAP)
+        announce(0.0, "decide all links")
         choice = linked(self.scorer, found)
         settings = {"gap in frames": GAP, "cells taken for none": len(choice.false)}
         return Links(found.counts, found.pairs(choice.links, choice.divisions), settings)

@@ -22,6 +22,7 @@ from cytoforge.settings.commands import (
     Suggest,
     Track,
 )
+from cytoforge.settings.division import Division
 from cytoforge.settings.measure import Measure
 from cytoforge.settings.reading import Reading
 from cytoforge.settings.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
@@ -59,6 +60,7 @@ __all__ = [
     "Check",
     "Cite",
     "Demo",
+    "Division",
     "Export",
     "ExportModel",
     "GenerateImages",

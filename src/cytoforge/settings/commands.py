@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.settings.base import Count, Fraction, Interval, Length, Present, ResultFolder, RunFolder, command
+from cytoforge.settings.division import Division
 from cytoforge.settings.reading import Reading
 
 
 @command
-class Segment(Reading):
+class Segment(Reading, Division):
     """Segment images with the base model or a trained run: label images of the original size in OUT/masks.
 
     IMAGES is a dataset, a folder of images, one file or a movie folder, of any size.
@@ -22,6 +23,8 @@ class Segment(Reading):
       cytoforge segment base IMAGES --out OUT --diameter 30
       cytoforge segment RUN IMAGES --out OUT
       cytoforge segment base IMAGES --out OUT --channel DAPI --project max
+      cytoforge segment base IMAGES --out OUT --diameter 30 --part 3/16
+      cytoforge segment base IMAGES --out OUT --cluster local:4
     """
 
     run: Positional[RunFolder]
@@ -82,7 +85,7 @@ class Suggest(Reading):
 
 
 @command
-class GenerateImages:
+class GenerateImages(Division):
     """Paint images on masks with a trained generator: an annotated synthetic dataset in OUT.
 
     MASKS is a dataset, a folder of masks or one mask, of any size; its own images, if any, are not looked at. Masks
@@ -91,6 +94,7 @@ class GenerateImages:
     Examples:
       cytoforge generate images RUN MASKS --out OUT
       cytoforge generate images RUN MASKS --out OUT --variants 3 --keep 0.9
+      cytoforge generate images RUN MASKS --out OUT --cluster local:4
     """
 
     run: Positional[RunFolder]
@@ -124,7 +128,7 @@ class GenerateImages:
 
 
 @command
-class GenerateMovie:
+class GenerateMovie(Division):
     """Paint a movie on masks with a trained movie generator: a movie folder with frames, masks and tracks in OUT.
 
     MASKS is a movie folder with masks, and tracks if there are any, of any size and length; its own frames are not
@@ -162,7 +166,7 @@ TRACKERS = ("overlap", "laptrack", "btrack")
 
 
 @command
-class Track(Reading):
+class Track(Reading, Division):
     """Track the cells of a movie: masks with an id for each track, and who descends from whom, in OUT/01_RES.
 
     TRACKER is base (learned from simulated cells; the whole movie is decided at once), the run folder of a training,
@@ -422,7 +426,7 @@ class ExportModel:
 
 
 @command
-class Simulation:
+class Simulation(Division):
     """Settings that all simulations of cells share."""
 
     out: ResultFolder

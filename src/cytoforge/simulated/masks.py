@@ -1,11 +1,11 @@
 """Simulate label images of cells that resemble the user's own, and compare the two."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from cytoforge.cells.labels import dense
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.writer import DatasetWriter, check_target
+from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
 from cytoforge.metrics.morphology import FITTING_DIAMETER, PER_CELL, Morphology, distances, morphology, pooled, summary
 from cytoforge.progress import Progress, counted
@@ -113,10 +115,11 @@ def _parametric(diameter: float, generator: np.random.Generator) -> Model:
     return Model(None, shapes, diameter / MODEL_DIAMETER, SIZE, DENSITY, TOUCHING)
 
 
-def simulate_masks(wanted: MaskSimulation) -> list[str]:
+def simulate_masks(wanted: MaskSimulation, engine: Engine = ALONE) -> list[str]:
     """Write OUT/masks, OUT/dataset.json, OUT/statistics.json and OUT/report.html; return summary lines.
 
-    An interrupted run is continued. Raises UserError when --like holds no cells with a usable shape, or OUT lies in
+    An interrupted run is continued. `engine` says which part of the masks is made, and where; the last part writes
+    statistics and report. Raises UserError when --like holds no cells with a usable shape, or OUT lies in
     --like or holds anything that an unfinished run of the same command has not written.
     """
     keep_apart(wanted)
@@ -126,35 +129,71 @@ def simulate_masks(wanted: MaskSimulation) -> list[str]:
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
     content = {"synthetic": {**info, "source": source}, "scale": wanted.scale}
     names = [mask_name(index) for index in range(wanted.count)]
-    writer = DatasetWriter(
-        wanted.out,
-        content,
-        overwrite=wanted.overwrite,
-        names=names,
-        parts=("masks",),
-        beside=(STATISTICS, PAGE),
-    )
     notes = list(data.dataset.notes) if data else []
-    files: dict[str, dict[str, Any]] = {}
-    measures: list[Morphology] = []
-    progress = Progress("simulate")
-    for index, name in enumerate(names):
-        model, generator = _plan(wanted, data, index)
-        if name not in writer.done:
-            writer.add(name, labels=_simulated(wanted, model, generator))
-        measures.append(morphology(_written(wanted.out, name)))
-        count, coverage = measures[-1].count, measures[-1].coverage
-        files[name] = {"seed": [wanted.seed, index], "model": model.name, "density": model.density}
-        files[name] |= {"cells": count, "coverage": coverage}
-        if lacks(model.density, count, coverage):
-            notes.append(f"{name}: no more room; {_reached(model.density, count, coverage)}")
-        progress((index + 1) / wanted.count, name)
-    real = list(data.measures) if data else []
-    writer.folder.write_json(STATISTICS, _statistics(wanted, measures, real))
-    _write_report(writer, wanted, data, measures, files, notes)
-    writer.finish({"files": files})
+    with at_work(wanted.out, engine.part):
+        with in_turn(wanted.out):
+            writer = DatasetWriter(
+                wanted.out,
+                content,
+                overwrite=wanted.overwrite,
+                names=names,
+                parts=("masks",),
+                beside=(STATISTICS, PAGE),
+            )
+        work = Simulate(wanted, data, writer)
+        every = dict(engine.run(work, engine.share(range(wanted.count)), "simulate", mask_name))
+        with in_turn(wanted.out):
+            missing = {*names} - writer.made(("masks",))
+            if missing:
+                made = counted(wanted.count - len(missing), "mask")
+                return [f"{wanted.out / 'masks'}: {made}; {len(missing)} of other parts still to come"]
+            others = [index for index in range(wanted.count) if index not in every]
+            every |= engine.run(work, others, "measure", mask_name)
+            measures: list[Morphology] = []
+            files: dict[str, dict[str, Any]] = {}
+            for index, name in enumerate(names):
+                measure, model, density = every[index]
+                measures.append(measure)
+                files[name] = {"seed": [wanted.seed, index], "model": model, "density": density}
+                files[name] |= {"cells": measure.count, "coverage": measure.coverage}
+                if lacks(density, measure.count, measure.coverage):
+                    notes.append(f"{name}: no more room; {_reached(density, measure.count, measure.coverage)}")
+            real = list(data.measures) if data else []
+            writer.folder.write_json(STATISTICS, _statistics(wanted, measures, real))
+            _write_report(writer, wanted, data, measures, files, notes)
+            writer.finish({"files": files})
     cells = sum(measure.count for measure in measures)
     return [*notes, f"{wanted.out / 'masks'}: {counted(wanted.count, 'mask')} with {counted(cells, 'cell')}"]
+
+
+class Simulated(NamedTuple):
+    """A mask that was simulated: its measures, the name of its model, and the density that was wanted."""
+
+    measures: Morphology
+    model: str | None
+    density: float
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Simulates a mask, unless it is there, and measures it."""
+
+    wanted: MaskSimulation
+    data: Annotated | None
+    writer: DatasetWriter
+
+    def start(self, seat: Seat) -> Callable[[int, Announce], Simulated]:
+        """Return the function that makes and measures mask number k, from 0."""
+        writer = self.writer.seated(seat.writer)
+
+        def simulate(index: int, announce: Announce) -> Simulated:
+            model, generator = _plan(self.wanted, self.data, index)
+            name = mask_name(index)
+            if not (writer.path / "masks" / f"{name}.png").exists():
+                writer.add(name, labels=_simulated(self.wanted, model, generator))
+            return Simulated(morphology(_written(writer.path, name)), model.name, model.density)
+
+        return simulate
 
 
 def mask_name(index: int) -> str:

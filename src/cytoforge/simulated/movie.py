@@ -1,10 +1,10 @@
 """Simulate movies of cells that move, grow and divide like the user's own, and compare the two."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from cytoforge.data import movie
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import resize_labels, scaled_shape
+from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.tracks import check_sizes
 from cytoforge.data.writer import check_target
+from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
 from cytoforge.metrics import morphology, motion
 from cytoforge.metrics.morphology import FITTING_DIAMETER, Morphology
@@ -192,11 +194,12 @@ def measure(frames: Iterator[tuple[int, NDArray[Any]]], tracks: Sequence[movie.T
     return Measures(motion.motion(watched(), tracks), tuple(shapes))
 
 
-def simulate_movie(wanted: MovieSimulation) -> list[str]:
+def simulate_movie(wanted: MovieSimulation, engine: Engine = ALONE) -> list[str]:
     """Write OUT/NN_GT, OUT/dataset.json, OUT/statistics.json, OUT/report.html and films; return summary lines.
 
-    An interrupted run is continued by whole sequences. Raises UserError when --like is no movie with tracks, or OUT
-    lies in --like or holds anything that an unfinished run of the same command has not written.
+    An interrupted run is continued by whole sequences. `engine` says which part of the sequences is made, and where;
+    the last part writes statistics and report. Raises UserError when --like is no movie with tracks, or OUT lies in
+    --like or holds anything that an unfinished run of the same command has not written.
     """
     keep_apart(wanted)
     check_target(wanted.out, BY, overwrite=wanted.overwrite)  # before much is read
@@ -206,40 +209,84 @@ def simulate_movie(wanted: MovieSimulation) -> list[str]:
         dynamics = replace(dynamics, division_rate=wanted.division_rate)
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
     content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": wanted.scale}
-    names = [f"{index + 1:02d}" for index in range(wanted.count)]
-    writer = movie.MovieWriter(
-        wanted.out,
-        content,
-        overwrite=wanted.overwrite,
-        sources=[(name, source) for name in names for source in ("GT/SEG", "GT/TRA")],
-        beside=(*(f"{name}.gif" for name in names), STATISTICS, PAGE),
-    )
+    names = [sequence_name(index) for index in range(wanted.count)]
     notes = list(data.notes) if data else []
-    sequences: dict[str, dict[str, Any]] = {}
-    measures: list[Measures] = []
-    progress = Progress("simulate")
-    for index, name in enumerate(names):
-        model, generator = _plan(wanted, data, index)
-        if not writer.has_tracks(name, "GT/TRA"):
-            _write(writer, name, model, dynamics, wanted, generator)
-        one = _measured(wanted.out, name)
-        measures.append(one)
-        first, rows = one.frames[0], movie.read_tracks(_read(wanted.out, name).tracks["GT/TRA"])
-        sequences[name] = {"seed": [wanted.seed, index], "model": model.name, "density": model.density}
-        sequences[name] |= {"frames": len(one.frames), "cells": first.count, "coverage": first.coverage}
-        sequences[name] |= {"tracks": len(rows), "divisions": one.motion.divisions}
-        if lacks(REACHED * model.density, first.count, first.coverage):
-            reached = f"{first.count} cells, coverage {first.coverage:.3f}"
-            notes.append(f"{name}: its first frame has only {reached}; asked for was {model.density:.3g}")
-        writer.folder.write(f"{name}.gif", _film(wanted.out, name))
-        progress((index + 1) / wanted.count, name)
-    statistics = _statistics(wanted, dynamics, measures, data.measures if data else ())
-    writer.folder.write_json(STATISTICS, statistics)
-    _write_report(writer, wanted, data, dynamics, measures, sequences, notes)
-    writer.finish({"sequences": sequences})
+    with at_work(wanted.out, engine.part):
+        with in_turn(wanted.out):
+            writer = movie.MovieWriter(
+                wanted.out,
+                content,
+                overwrite=wanted.overwrite,
+                sources=[(name, source) for name in names for source in ("GT/SEG", "GT/TRA")],
+                beside=(*(f"{name}.gif" for name in names), STATISTICS, PAGE),
+            )
+        work = Simulate(wanted, data, dynamics, writer)
+        every = dict(engine.run(work, engine.share(range(wanted.count)), "simulate", sequence_name))
+        with in_turn(wanted.out):
+            missing = 0 if writer.complete else len({*names} - {*writer.noted()})
+            if missing:
+                made = counted(wanted.count - missing, "sequence")
+                return [f"{wanted.out}: {made}; {missing} of other parts still to come"]
+            others = [index for index in range(wanted.count) if index not in every]
+            every |= engine.run(work, others, "measure", sequence_name)
+            sequences: dict[str, dict[str, Any]] = {}
+            for index, name in enumerate(names):
+                sequences[name] = every[index].facts
+                density, count, coverage = (sequences[name][key] for key in ("density", "cells", "coverage"))
+                if lacks(REACHED * density, count, coverage):
+                    reached = f"{count} cells, coverage {coverage:.3f}"
+                    notes.append(f"{name}: its first frame has only {reached}; asked for was {density:.3g}")
+            measures = [every[index].measures for index in range(wanted.count)]
+            statistics = _statistics(wanted, dynamics, measures, data.measures if data else ())
+            writer.folder.write_json(STATISTICS, statistics)
+            _write_report(writer, wanted, data, dynamics, measures, sequences, notes)
+            writer.finish({"sequences": sequences})
     tracks, divisions = (sum(one[key] for one in sequences.values()) for key in ("tracks", "divisions"))
     said = f"{counted(wanted.count, 'sequence')} with {counted(tracks, 'track')} and {counted(divisions, 'division')}"
     return [*notes, f"{wanted.out}: {said}"]
+
+
+def sequence_name(index: int) -> str:
+    """Return the name of a simulated sequence."""
+    return f"{index + 1:02d}"
+
+
+class Simulated(NamedTuple):
+    """A sequence that was simulated: what dataset.json says of it, and its measures."""
+
+    facts: dict[str, Any]
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Simulates a sequence, unless it is there, measures it and writes its film."""
+
+    wanted: MovieSimulation
+    data: Filmed | None
+    dynamics: Dynamics
+    writer: movie.MovieWriter
+
+    def start(self, seat: Seat) -> Callable[[int, Announce], Simulated]:
+        """Return the function that makes and measures sequence number k, from 0."""
+        writer = self.writer.seated(seat.writer)
+
+        def simulate(index: int, announce: Announce) -> Simulated:
+            name = sequence_name(index)
+            model, generator = _plan(self.wanted, self.data, index)
+            if not writer.has_tracks(name, "GT/TRA"):
+                _write(writer, name, model, self.dynamics, self.wanted, generator)
+            measures = _measured(writer.path, name)
+            first, rows = measures.frames[0], movie.read_tracks(_read(writer.path, name).tracks["GT/TRA"])
+            facts = {"seed": [self.wanted.seed, index], "model": model.name, "density": model.density}
+            facts |= {"frames": len(measures.frames), "cells": first.count, "coverage": first.coverage}
+            facts |= {"tracks": len(rows), "divisions": measures.motion.divisions}
+            if not (writer.path / f"{name}.gif").exists():
+                writer.folder.write(f"{name}.gif", _film(writer.path, name))
+            writer.folder.note(name, facts)
+            return Simulated(facts, measures)
+
+        return simulate
 
 
 def _plan(wanted: MovieSimulation, data: Filmed | None, index: int) -> tuple[MovieModel, np.random.Generator]:

@@ -5,16 +5,14 @@ studio is gone, however that came about. FOLDER/status holds the exit status of 
 """
 
 import _thread
-import contextlib
 import os
 import runpy
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-from cytoforge.data.files import read_json, write_bytes
+from cytoforge.data.files import locked, read_json, write_bytes
 
 STATUS = "status"
 LOCK = "lock"
@@ -58,22 +56,6 @@ def _stop_at_end_of_input() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:  # Windows
         _thread.interrupt_main(signal.SIGINT)
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock on a file, which the system releases with the process; on Windows none is held.
-
-    Without `wait` it raises BlockingIOError where another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
 
 
 if __name__ == "__main__":
