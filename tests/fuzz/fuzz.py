@@ -9,6 +9,7 @@ writes how many files were tried, read and refused. It needs `atheris` (Linux an
 """
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 FOUND = HERE / "found"
 MEMORY = 16 * 2**30  # bytes of addresses
-SLOW = 20  # seconds for one file
+SLOW = 60  # seconds for one file; the timeout of libFuzzer does not end a loop of Python
 
 
 def main() -> int:
@@ -114,10 +115,12 @@ def child(folder: Path, seconds: int, seed: int) -> None:
         if counts["files"] == 1 or time.monotonic() - saved > 0.5:
             (folder / "counts.json").write_text(json.dumps(counts))
             saved = time.monotonic()
+        faulthandler.dump_traceback_later(SLOW, exit=True)
         counts[tried(reader, inside, content)] += 1
+        faulthandler.cancel_dump_traceback_later()
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    limits = [f"-max_total_time={seconds}", f"-timeout={SLOW}", "-rss_limit_mb=0", f"-seed={seed + 1}", "-verbosity=0"]
+    limits = [f"-max_total_time={seconds}", "-timeout=0", "-rss_limit_mb=0", f"-seed={seed + 1}", "-verbosity=0"]
     atheris.Setup([sys.argv[0], *limits, "-max_len=20000", f"-artifact_prefix={folder}/", str(corpus)], one)
     atheris.Fuzz()
 
