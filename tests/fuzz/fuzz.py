@@ -71,13 +71,14 @@ def searched(name: str, folder: Path, seconds: int, seed: int) -> dict[str, floa
     while (left := end - time.monotonic()) > 1:
         log = folder / "counts.json"
         log.unlink(missing_ok=True)
+        (folder / "last").unlink(missing_ok=True)
         command = [sys.executable, str(Path(__file__)), name]
         told = {"CYTOFORGE_FUZZ": json.dumps([str(folder), max(int(left), 1), seed + int(total["faults"])])}
         ended = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)
         if not log.exists():
             raise SystemExit(f"{name}: the search did not begin\n{ended.stderr[-3000:]}")
         total.update(json.loads(log.read_text()))
-        if ended.returncode:
+        if (folder / "last").exists():  # it was being read
             total["faults"] += 1
             kept(name, folder / "last", ended.stderr)
     return {key: total[key] for key in ("files", "read", "refused", "faults")}
@@ -118,6 +119,7 @@ def child(folder: Path, seconds: int, seed: int) -> None:
         faulthandler.dump_traceback_later(SLOW, exit=True)
         counts[tried(reader, inside, content)] += 1
         faulthandler.cancel_dump_traceback_later()
+        (folder / "last").unlink()
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     limits = [f"-max_total_time={seconds}", "-timeout=0", "-rss_limit_mb=0", f"-seed={seed + 1}", "-verbosity=0"]

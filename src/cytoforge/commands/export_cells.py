@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.interchange import cellpose, imagej, qupath, yolo
 from cytoforge.data.interchange.coco import CocoFile
+from cytoforge.data.lock import alone
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.writer import copied_name, copy_image
 from cytoforge.errors import UserError
@@ -38,6 +39,7 @@ LAYOUTS = {
 }
 
 
+@alone
 def export_cells(config: Export) -> Path:
     """Write a copy of the images and the cells of each to OUT; print what is left out or not exact; return OUT.
 

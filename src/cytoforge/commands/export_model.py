@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cytoforge.data.lock import alone
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.inference import exported
 from cytoforge.inference.bioimageio import package, zipped
@@ -13,6 +14,7 @@ OWNER = "export-model"
 PACKAGE = "package.zip"
 
 
+@alone
 def export_model(config: ExportModel) -> Path:
     """Write the model, model.json, README.md and segment_cells.py to OUT, print what for, and return OUT.
 

@@ -37,7 +37,7 @@ from cytoforge.training.tasks.generator import GeneratorTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.super_resolution import SuperResolutionTask
-from cytoforge.training.tasks.task import Trained, described, run_task
+from cytoforge.training.tasks.task import Trained, described, holding, run_task
 
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
 LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
@@ -50,6 +50,7 @@ RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
 
 
+@holding
 def train_two_stage(
     parameters: Segmentation, generator: Generator, training: Training, images: int, start: Path = SCRATCH
 ) -> Trained:
@@ -90,6 +91,7 @@ def train_two_stage(
     return trained
 
 
+@holding
 def train_both_stages(
     parameters: Movie, enlarging: SuperResolution, training: Training, start: tuple[Path, ...] = ()
 ) -> Trained:

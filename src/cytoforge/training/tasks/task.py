@@ -1,21 +1,26 @@
 """One function for every task: launch, open the data, build, train, validate, report."""
 
+import contextlib
+import functools
+import inspect
 import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from cytoforge.data.files import is_number
 from cytoforge.data.images import Normalisation
 from cytoforge.data.judgement import Judgement
+from cytoforge.data.lock import held
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.data.writer import read_info
@@ -36,6 +41,7 @@ from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
 from cytoforge.training.specification import Compute, Data, Training
 
+Given = ParamSpec("Given")
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report
 
@@ -104,6 +110,20 @@ class Trained:
     """whether this is the process that writes and prints for all that have trained together"""
 
 
+def holding(train: Callable[Given, Trained]) -> Callable[Given, Trained]:
+    """Let a training hold its run folder, in the first of the processes that train together; raises as `held`."""
+    told = inspect.signature(train)
+
+    @functools.wraps(train)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Trained:
+        training: Training = told.bind(*args, **kwargs).arguments["training"]
+        with contextlib.nullcontext() if getattr(rank_zero_only, "rank", 0) else held(training.output.path):
+            return train(*args, **kwargs)
+
+    return run
+
+
+@holding
 def run_task(task: Task, training: Training, report: Report | None = None) -> Trained:
     """Train and write the run folder; go on with it if an earlier call was interrupted.
 
