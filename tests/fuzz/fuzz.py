@@ -122,7 +122,7 @@ def child(folder: Path, seconds: int, seed: int) -> None:
         (folder / "last").unlink()
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    limits = [f"-max_total_time={seconds}", "-timeout=0", "-rss_limit_mb=0", f"-seed={seed + 1}", "-verbosity=0"]
+    limits = [f"-max_total_time={seconds}", "-timeout=600", "-rss_limit_mb=0", f"-seed={seed + 1}", "-verbosity=0"]
     atheris.Setup([sys.argv[0], *limits, "-max_len=20000", f"-artifact_prefix={folder}/", str(corpus)], one)
     atheris.Fuzz()
 
