@@ -79,7 +79,7 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
         content["mask_value"] = MASK_VALUE
     if kind == "tracker":
         content["darkest"] = DARKEST
-    run = Run.create(config.out, content, overwrite=config.overwrite)
+    run = Run.start(config.out, content, overwrite=config.overwrite)
     expected = _expected(kind, sizes)
     run.save_weights(role, {name: tensor.to(expected[name].dtype) for name, tensor in state.items()})
     run.finish({"checkpoint_sha256": digest(config.checkpoint)})
