@@ -4,7 +4,7 @@ import itertools
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -275,21 +275,20 @@ def test_a_killed_export_goes_on_with_the_same_command_only(
     whole = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     shutil.rmtree(tmp_path / "out")
     written = OutputFolder.writing
-    steps = itertools.count()
     for kill in itertools.count():  # at every write in turn
+        steps = iter(range(kill))
 
-        def killed(folder: OutputFolder, name: str) -> object:
-            if next(steps) == kill:
+        def killed(folder: OutputFolder, name: str, steps: Iterator[int] = steps) -> object:
+            if next(steps, None) is None:
                 raise KeyboardInterrupt
             return written(folder, name)
 
         monkeypatch.setattr(OutputFolder, "writing", killed)
-        steps = itertools.count()
         if (status := main([*line, "geojson"])) == 0:
             break
         assert status == 130
         monkeypatch.setattr(OutputFolder, "writing", written)
-        if kill:
+        if kill > 1:
             assert main([*line, "roi"]) == 2
             assert "exists already; choose another name or give --overwrite" in capsys.readouterr().err
     assert kill > 3
