@@ -123,6 +123,7 @@ class DatasetWriter(ReplacingWriter):
             self.folder.refuse_foreign(self.folder.survey().changed)
             return
         if goes:
+            self.folder.refuse_foreign(self.folder.survey().changed)  # they would be taken as done
             begun = [part for part in parts if own[part] or ((path / part).is_dir() and not files[part])]
             started = [frozenset(map(_stem, own[part])) for part in begun]
             self.done = frozenset.intersection(*started) if started else frozenset()
