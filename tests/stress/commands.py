@@ -6,6 +6,7 @@ are in the order of writes, and of pages, which state times, it counts only that
 an operating system that can fork.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -123,7 +124,13 @@ def facts(folder: Path) -> dict[str, str]:
 
 
 def timeless(file: Path) -> bytes:
-    """Return the content of a file without what differs between two runs of the same command."""
+    """Return the content of a file without what differs between two runs of the same command; all if it is damaged."""
+    with contextlib.suppress(ValueError, KeyError):
+        return _timeless(file)
+    return file.read_bytes()
+
+
+def _timeless(file: Path) -> bytes:
     if file.name == "manifest.jsonl" or file.suffix == ".html":  # order of writes; pages that state the time
         return b"written" if file.stat().st_size else b""
     if file.suffix == ".json":
