@@ -131,6 +131,11 @@ class OutputFolder:
         Raises UserError when a file exists there that this command did not write, and as `files.atomic`.
         """
         self._load()
+        if _linked(self.path, name):
+            where = (self.path / name).parent
+            raise UserError(
+                f"{where}: is a link to another folder, where nothing is written; remove it, or choose another folder"
+            )
         self.refuse_foreign([name])
         temporary = _temporary(name)
         if name not in self._sums or (self.path / temporary).is_symlink():

@@ -210,9 +210,13 @@ class Run:
         self.folder.write(f"samples/{name}", encode_image(Path(name), picture.transpose(2, 0, 1)))
 
     def save_weights(self, name: str, state_dict: Mapping[str, Tensor]) -> None:
-        """Write weights/NAME.safetensors; raises UserError when the disk is full."""
+        """Write weights/NAME.safetensors, which also tells what was learned from, as far as provenance.json does.
+
+        Raises UserError when the disk is full.
+        """
+        learned_from = self.provenance.get("learned_from")
         with self.folder.writing(f"weights/{name}.safetensors") as temporary:
-            _save(state_dict, temporary, {})
+            _save(state_dict, temporary, {"learned_from": json.dumps(learned_from)} if learned_from else {})
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Read weights/NAME.safetensors to the CPU.

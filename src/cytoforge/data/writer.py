@@ -230,6 +230,8 @@ class Info(Settings):
     """The checked entries of dataset.json; other entries are not checked and are kept."""
 
     complete: bool = True
+    licence: str | None = None
+    learned_from: list[str] = Field(default_factory=list)
     files: dict[str, dict[str, Any]] = Field(default_factory=dict)
     sequences: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

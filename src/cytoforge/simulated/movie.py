@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells.labels import dense
 from cytoforge.data import movie
+from cytoforge.data.credits import credits_of, stored
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import resize_labels, scaled_shape
@@ -206,6 +207,7 @@ def simulate_movie(wanted: MovieSimulation) -> list[str]:
         dynamics = replace(dynamics, division_rate=wanted.division_rate)
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
     content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": wanted.scale}
+    content |= stored(credits_of(wanted.like) if wanted.like else [])
     names = [f"{index + 1:02d}" for index in range(wanted.count)]
     writer = movie.MovieWriter(
         wanted.out,

@@ -43,6 +43,7 @@ BY = "cytoforge studio"
 ENDING = "-studio"
 HIDDEN = ".studio"
 PROPOSALS = {"cytoforge suggest", "segment"}  # that wrote masks to be corrected
+TAKEN = {"pixel_size", "limits", "channels", "licence", "learned_from"}  # from dataset.json
 OPEN = 4  # drafts that are kept in memory
 LOOKED_AT = 8  # images that are kept in memory, so that the next frames of a movie are there before they are shown
 MAX_IMAGES = 5000
@@ -173,7 +174,7 @@ class Workspace:
             self.foreign = told
             return 0
         self.notes += dataset.left_out
-        info = {key: value for key, value in dataset.info.items() if key in ("pixel_size", "limits", "channels")}
+        info = {key: value for key, value in dataset.info.items() if key in TAKEN}
         if info:
             write_json(self.path / INFO, {**info, **read_info(self.path)})
         found = _is_found(dataset)

@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
+from cytoforge.data import credits
 from cytoforge.data.files import is_number
 from cytoforge.data.images import Normalisation
 from cytoforge.data.judgement import Judgement
@@ -208,11 +209,23 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
         run = Run.start(training.output.path, content, overwrite=training.output.overwrite)
         learned, held = data.fingerprints
         run.record(training_data=learned, validation_data=held, data_notes=list(data.notes), **plan.provenance)
-        run.record(device=str(fabric.device), processes=fabric.world_size)
+        run.record(device=str(fabric.device), processes=fabric.world_size, **credits.stored(_credits(training, plan)))
         for name, tensors in plan.weights.items():
             run.save_weights(name, tensors)
     fabric.barrier()
     return Run.open(training.output.path)
+
+
+def _credits(training: Training, plan: Plan) -> list[str]:
+    """Return the credits of all that is learned from: images, synthetic ones, and runs to start from."""
+    data, start = training.data, plan.stored.get("start") or []
+    synthetic = data.synthetic.path if data.synthetic else None
+    folders = [None if data.arrays else data.path, synthetic, data.unlabelled]
+    runs = [start] if isinstance(start, str) else start
+    return credits.merged(
+        *(credits.credits_of(folder) for folder in folders if folder is not None),
+        *(credits.credits_of_run(Path(run)) for run in runs),
+    )
 
 
 def described(training: Training) -> dict[str, Any]:
