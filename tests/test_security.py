@@ -15,8 +15,6 @@ from conftest import content, picture, squares
 from cytoforge.cli import main
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.interchange.imagej import region_set
-from cytoforge.data.ownership import OutputFolder
-from cytoforge.errors import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows takes no such names")
 HTML = "<img src=x onerror=alert(1)>"
@@ -85,19 +83,6 @@ def test_nothing_is_written_through_links_in_the_output(
         main([*line.split()])
         capsys.readouterr()
         assert content(elsewhere) == before
-
-
-def test_a_link_to_another_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "masks").symlink_to(tmp_path / "elsewhere")
-    folder = OutputFolder(tmp_path / "out")
-    with pytest.raises(UserError, match=r"out/masks: is a link to another folder, .*; remove it, or choose another"):
-        folder.write("masks/a.tif", b"")
-    folder.path.joinpath("inside").symlink_to(tmp_path / "out")
-    assert folder.write("b.tif", b"b").read_bytes() == b"b"
-    (tmp_path / "link").symlink_to(tmp_path / "out")
-    assert OutputFolder(tmp_path / "link").write("c.tif", b"c").read_bytes() == b"c"  # OUT itself may be one
 
 
 def test_links_in_data_that_lead_nowhere_or_in_circles_end_with_a_sentence(
