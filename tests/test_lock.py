@@ -71,6 +71,22 @@ def test_a_folder_is_made_and_is_gone_where_nothing_was_written(tmp_path: Path) 
     assert (tmp_path / "c" / "file").exists()
 
 
+def test_a_folder_that_is_moved_away_is_missed_at_the_end(tmp_path: Path) -> None:
+    for again in (False, True):
+        with (
+            pytest.raises(
+                UserError, match=r"out: was moved or removed while it was written to; put it back, and repeat"
+            ),
+            held(tmp_path / "out"),
+        ):
+            (tmp_path / "out").rename(tmp_path / f"away-{again}")
+            if again:  # what is written later makes a folder of the same name
+                (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt), held(tmp_path / "other"):
+        (tmp_path / "other").rmdir()
+        raise KeyboardInterrupt
+
+
 def test_commands_hold_their_folders(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     lines = [f"import movie {tiny_dataset}/images", f"export {tiny_dataset} --format roi"]

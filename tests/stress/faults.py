@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def kept_from_writing(trial: Trial) -> list[int]:
     """A folder of the output cannot be written any more from a random moment on."""
 
     process = started([*trial.line, "--out", str(trial.out)], trial.said, without_privileges)
-    process.join(trial.moment())
+    _begun(process, trial)
     folders = [trial.work, *(path for path in trial.work.rglob("*") if path.is_dir())]
     chosen = folders[int(trial.rng.integers(len(folders)))]
     with contextlib.suppress(OSError):
@@ -101,10 +102,17 @@ def without_privileges() -> None:
     libc.capset(head, sets)
 
 
+def _begun(process: ForkProcess, trial: Trial) -> None:
+    """Wait until a command has begun to write, and for a random part of its time."""
+    while process.is_alive() and not trial.out.exists():
+        process.join(0.001)
+    process.join(trial.moment() / 2)
+
+
 def vanishing(trial: Trial) -> list[int]:
     """The output is moved away at a random moment, and brought back."""
     process = started([*trial.line, "--out", str(trial.out)], trial.said)
-    process.join(trial.moment())
+    _begun(process, trial)
     away = trial.work.with_name("away")
     with contextlib.suppress(OSError):
         trial.out.rename(away)

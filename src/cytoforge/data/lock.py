@@ -31,8 +31,8 @@ def held(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; a missing one is made, and is gone afterwards where nothing was written.
 
     It may be held more than once, and the system releases it with the process, however that ends. On Windows, and on
-    disks that know no such locks, it is not held. Raises UserError where another process holds it, and where it cannot
-    be made.
+    disks that know no such locks, it is not held. Raises UserError where another process holds it, where it cannot be
+    made, and at the end where it is no longer there.
     """
     try:
         import fcntl
@@ -61,6 +61,11 @@ def held(folder: Path) -> Iterator[None]:
                     ) from error
             _held.add(key)
         yield
+        if not _is(folder, state):
+            raise UserError(
+                f"{folder}: was moved or removed while it was written to; put it back, and repeat the command, which "
+                "goes on"
+            )
     finally:
         if made:
             with contextlib.suppress(OSError):  # not empty
@@ -68,6 +73,13 @@ def held(folder: Path) -> Iterator[None]:
         if not again:
             _held.discard(key)
         os.close(descriptor)
+
+
+def _is(folder: Path, state: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), state)
+    except OSError:
+        return False
 
 
 def alone(command: Callable[[Given], Result]) -> Callable[[Given], Result]:
