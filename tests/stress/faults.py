@@ -43,6 +43,8 @@ class Trial:
 
     line: list[str]
     work: Path
+    said: Path
+    """a file on another disk, for what the command prints"""
     lasted: float
     """s, undisturbed"""
     needed: int
@@ -52,10 +54,6 @@ class Trial:
     @property
     def out(self) -> Path:
         return self.work / "out"
-
-    @property
-    def said(self) -> Path:
-        return self.work.with_name("said")
 
     def run(self, **how: Any) -> int:
         return ended([*self.line, "--out", str(self.out)], said=self.said, **how)
@@ -177,12 +175,12 @@ def main() -> int:
     given = parser.parse_args()
     chosen = [name for name in FAULTS if name.startswith(tuple(given.faults or [""]))]
     counts: dict[str, dict[str, Any]] = {fault: {} for fault in chosen}
-    with disk() as folder:
+    with disk() as folder, tempfile.NamedTemporaryFile() as said:
         places = prepared(folder)
         for number, (command, line) in enumerate(COMMANDS.items()):
             if not command.startswith(tuple(given.commands)):
                 continue
-            expected, trial = undisturbed(line.format(**places).split(), folder / "work")
+            expected, trial = undisturbed(line.format(**places).split(), folder / "work", Path(said.name))
             for fault in chosen:
                 rng = np.random.default_rng([given.seed, number, *fault.encode()])
                 tried = Trial(*trial, rng)
@@ -205,14 +203,16 @@ def disk() -> Iterator[Path]:
             subprocess.run(["umount", name], check=True)
 
 
-def undisturbed(line: list[str], work: Path) -> tuple[dict[str, str], tuple[list[str], Path, float, int]]:
+def undisturbed(
+    line: list[str], work: Path, said: Path
+) -> tuple[dict[str, str], tuple[list[str], Path, Path, float, int]]:
     """Run a command; return what it wrote, and what a trial needs."""
     anew(work)
     before, began = used(work), time.monotonic()
     if ended([*line, "--out", str(work / "out")]) != 0:
         raise SystemExit(f"{' '.join(line)} failed")
     lasted, needed = time.monotonic() - began, used(work) - before
-    return facts(work), (line, work, lasted, needed)
+    return facts(work), (line, work, said, lasted, needed)
 
 
 def disturbed(
