@@ -238,3 +238,22 @@ def test_no_package_defines_the_name_of_one_of_its_modules() -> None:
         modules = {path.stem for path in init.parent.iterdir()}
         defined = {node.name for node in ast.parse(init.read_text()).body if isinstance(node, ast.FunctionDef)}
         assert not defined & modules, init
+
+
+def wall_clocks(source: str) -> set[str]:
+    """Calls of clocks that may go back: time.time and the like, and datetime.now."""
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = {ast.unparse(call) for call in calls}
+    return {name for name in names if name.rpartition(".")[2] in ("time", "time_ns", "now", "utcnow", "today")}
+
+
+def test_no_duration_is_measured_by_the_wall_clock() -> None:
+    allowed = {"data/run.py": {"datetime.now"}}  # when a run was started and finished, to be read by people
+    for path in MODULES:
+        found = {name for name in wall_clocks(path.read_text()) if name not in ("budget.now", "now")}
+        assert found <= allowed.get(path.relative_to(PACKAGE).as_posix(), set()), path
+    assert wall_clocks("from time import time\nx = time()\ny = time.time_ns()\nz = datetime.now(UTC)") == {
+        "time",
+        "time.time_ns",
+        "datetime.now",
+    }
