@@ -60,8 +60,9 @@ def refuse_taken(folder: OutputFolder, settings: Mapping[str, Any], *, overwrite
 
 @contextlib.contextmanager
 def written_anew(folder: OutputFolder, settings: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
-    """Make room for all that the block writes to a folder. Raises UserError as `refuse_taken`, and before anything is
-    removed where a file was changed since it was written.
+    """Make room for all that the block writes to a folder.
+
+    Raises UserError as `refuse_taken`, and, before anything is removed, where a file was changed since it was written.
     """
     refuse_taken(folder, settings, overwrite=overwrite)
     found = folder.survey()

@@ -207,8 +207,8 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
     }
     if fabric.global_rank == 0:
         run = Run.start(training.output.path, content, overwrite=training.output.overwrite)
-        learned, held = data.fingerprints
-        run.record(training_data=learned, validation_data=held, data_notes=list(data.notes), **plan.provenance)
+        learned, validated = data.fingerprints
+        run.record(training_data=learned, validation_data=validated, data_notes=list(data.notes), **plan.provenance)
         run.record(device=str(fabric.device), processes=fabric.world_size, **credits.stored(_credits(training, plan)))
         for name, tensors in plan.weights.items():
             run.save_weights(name, tensors)
