@@ -245,6 +245,13 @@ def test_damaged_weights_do_not_become_those_of_a_finished_run(run: Run) -> None
         Run.start(run.path, {key: value for key, value in run.config.items() if key != "format"})
 
 
+def test_a_changed_table_is_named_before_work_goes_on(run: Run) -> None:
+    run.append_metrics({"step": 1, "validation": 0.5})
+    (run.path / "metrics.csv").write_text("step,validation\n1,0.7\n")
+    with pytest.raises(UserError, match=r"metrics\.csv: has been changed since this command wrote it; move it away"):
+        Run.start(run.path, {key: value for key, value in run.config.items() if key != "format"})
+
+
 def test_a_changed_description_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Run.open(run.path)
     assert not capsys.readouterr().err

@@ -145,6 +145,7 @@ class Run:
         refuse_other(path, "a run", _different(former, wanted))
         run.folder.require()
         refuse_finished(path, "this run", run.finished)
+        run.folder.refuse_foreign(["metrics.csv"])
         run._check_weights()
         return run
 
