@@ -6,7 +6,7 @@ export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PY) -m pip config get g
 # the extras that tests run; the others are named by their sentences only
 TESTED := movies,tracking,studio,export,napari,dask
 
-.PHONY: setup demo test test-all pytest fuzz stress lint docs dist constraints clean
+.PHONY: setup demo test test-all pytest fuzz stress lint docs dist audit constraints clean
 
 setup: .venv/ready
 
@@ -41,8 +41,11 @@ fuzz: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group fuzz
 	$(BIN)/python tests/fuzz/fuzz.py $(READERS) --seconds $(or $(SECONDS),60)
 
+# Kills and damaged files; full disks and the other faults of the system, which need root.
 stress: setup
 	$(BIN)/python tests/stress/kills.py --kills $(or $(KILLS),200)
+	$(BIN)/python tests/stress/damage.py
+	test "$$(id -u)" != 0 || $(BIN)/python tests/stress/faults.py
 
 lint: setup
 	$(BIN)/ruff check .
@@ -57,6 +60,11 @@ dist: .venv/core
 	rm -rf dist
 	$(BIN)/uv build --quiet
 	$(BIN)/python tests/dist.py dist
+
+# Known weaknesses and licences of what is needed, and dist/sbom.json; asks PyPI.
+audit: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group audit
+	$(BIN)/python tests/audit.py dist
 
 # Resolve anew, naming no host and no path; torch stays where it was tested.
 constraints: setup

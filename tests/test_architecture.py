@@ -38,6 +38,7 @@ TRAINING: dict[str, set[str]] = {  # package: those of training that it may impo
     "course": set(),
 }
 FILE_OPENERS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "imread", "imwrite", "load_file"}
+WALL_CLOCKS = {"time", "time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -238,3 +239,21 @@ def test_no_package_defines_the_name_of_one_of_its_modules() -> None:
         modules = {path.stem for path in init.parent.iterdir()}
         defined = {node.name for node in ast.parse(init.read_text()).body if isinstance(node, ast.FunctionDef)}
         assert not defined & modules, init
+
+
+def wall_clocks(source: str) -> set[str]:
+    """Calls of clocks that may go back: time.time and the like, and datetime.now."""
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return {call for call in calls if call in WALL_CLOCKS}
+
+
+def test_no_duration_is_measured_by_the_wall_clock() -> None:
+    allowed = {
+        "data/run.py": {"datetime.now"},  # when a run was started and finished, to be read by people
+        "studio/drafts.py": {"time.time_ns"},  # numbers that pages of former studios do not have
+        "studio/films.py": {"time.time_ns"},
+    }
+    for path in MODULES:
+        assert wall_clocks(path.read_text()) <= allowed.get(path.relative_to(PACKAGE).as_posix(), set()), path
+    found = wall_clocks("from time import time\nx = time()\ny = time.time_ns()\nz = datetime.now(UTC)")
+    assert found == {"time", "time.time_ns", "datetime.now"}

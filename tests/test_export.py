@@ -195,7 +195,11 @@ def test_trackmate_finds_the_frames_beside(movie: Path, tmp_path: Path, capsys: 
     for number in (0, 1, 3):
         assert np.array_equal(stack[number], read_image(movie / "01" / f"t{number:03d}.tif")[0])
     assert not stack[2].any()
-    assert main([*line, "--overwrite"]) == 0
+    (tmp_path / "x.xml").unlink()
+    assert main(line) == 2 and "x.tif: is there already" in capsys.readouterr().err  # of other settings
+    assert main([*line, "--frame-interval", "2", "--overwrite"]) == 0
+    (tmp_path / "x.xml").unlink()
+    assert main([*line, "--frame-interval", "2"]) == 0  # as after a kill between both files
     tifffile.imwrite(tmp_path / "x.tif", stack, imagej=True)  # a stack of the user's
     (tmp_path / "x.xml").unlink()
     for more in ([], ["--overwrite"]):

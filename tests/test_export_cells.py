@@ -1,9 +1,10 @@
 """Cells go out as outlines and masks of other programs: exact for independent readers, and back through `import`."""
 
+import itertools
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from cytoforge.data.interchange.imagej import region_set
 from cytoforge.data.interchange.numpy_dict import read_dict
 from cytoforge.data.interchange.qupath import features
 from cytoforge.data.interchange.yolo import segments
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
 
 FORMATS = ("roi", "geojson", "coco", "yolo", "seg-npy")
@@ -263,6 +265,37 @@ def test_what_belongs_to_the_user_stays(data: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert main([*line, "--overwrite"]) == 2
     assert "holds files that export did not write" in capsys.readouterr().err
+
+
+def test_a_killed_export_goes_on_with_the_same_command_only(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["export", str(data), "--out", str(tmp_path / "out"), "--format"]
+    assert main([*line, "geojson"]) == 0
+    whole = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    shutil.rmtree(tmp_path / "out")
+    written = OutputFolder.writing
+    for kill in itertools.count():  # at every write in turn
+        steps = iter(range(kill))
+
+        def killed(folder: OutputFolder, name: str, steps: Iterator[int] = steps) -> object:
+            if next(steps, None) is None:
+                raise KeyboardInterrupt
+            return written(folder, name)
+
+        monkeypatch.setattr(OutputFolder, "writing", killed)
+        if (status := main([*line, "geojson"])) == 0:
+            break
+        assert status == 130
+        monkeypatch.setattr(OutputFolder, "writing", written)
+        if kill > 1:
+            assert main([*line, "roi"]) == 2
+            assert "exists already; choose another name or give --overwrite" in capsys.readouterr().err
+    assert kill > 3
+    assert {file.name for file in (tmp_path / "out").iterdir()} == whole.keys()
+    assert all((tmp_path / "out" / name).read_bytes() == whole[name] for name in whole if name != "manifest.jsonl")
+    monkeypatch.undo()
+    assert main([*line, "geojson"]) == 2  # it is finished
 
 
 def test_binary_masks_and_needless_flags_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

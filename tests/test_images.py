@@ -2,6 +2,7 @@
 
 import errno
 import io
+import struct
 from pathlib import Path
 
 import imagecodecs
@@ -232,6 +233,23 @@ def _write_pages(path: Path, pages: list[np.ndarray], options: list[dict[str, ob
     with tifffile.TiffWriter(path) as writer:
         for page, given in zip(pages, options or [{}] * len(pages), strict=True):
             writer.write(page, **{"metadata": None, "contiguous": False, **given})
+
+
+@pytest.mark.parametrize("pages", [1, 3, 200])
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_that_lead_back_to_earlier_ones_are_refused(pages: int, big: bool, tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=big) as writer:
+        for _ in range(pages):
+            writer.write(noise(4, 5), contiguous=False, photometric="minisblack", metadata=None)
+    assert read_stack(tmp_path / "a.tif").shape[0] == pages
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        last, form = file.pages[-1].offset, file.tiff
+        size = struct.unpack_from(form.tagnoformat, content, last)[0] * form.tagsize
+    struct.pack_into(form.offsetformat, content, last + form.tagnosize + size, last)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.tif: cannot be read \(the last of its pages leads back to an earlier one"):
+        read_stack(tmp_path / "a.tif")
 
 
 def test_pages_that_were_appended_are_one_stack(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def mistakes(folder: Path) -> dict[str, str]:
     """Write files that hold no tracks; what is said of each, by its name."""
     texts = {
         "cut.xml": (TRACKMATE[:600], "is no whole XML"),
+        "encoding.xml": (TRACKMATE.replace("?>", ' encoding="UTF-2"?>', 1), "read (unknown encoding: UTF-2)"),
         "bomb.xml": ('<!DOCTYPE a [<!ENTITY b "c">]><TrackMate>&b;</TrackMate>', "has a DOCTYPE"),
         "other.xml": ("<html></html>", "is XML of html, not of TrackMate"),
         "empty.xml": ("<TrackMate><ImageData pixelwidth='1' pixelheight='1'/></TrackMate>", "holds no spots"),

@@ -1,11 +1,11 @@
-"""What `stress/kills.py` compares: everything but times, and all that lies in the folder of a command."""
+"""What the scripts of `stress` compare: everything but times, and all that lies in the folder of a command."""
 
 import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "stress"))
-from kills import facts
+from commands import facts
 
 
 def written(folder: Path, **changes: object) -> dict[str, str]:

@@ -63,6 +63,14 @@ def test_the_page_is_what_the_script_writes(name: str) -> None:
     assert (ROOT / "docs" / f"{name}.md").read_text() == written, "run python benchmarks/results.py"
 
 
+def test_counts_of_faults_are_what_the_script_writes() -> None:
+    import reliability
+
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    assert reliability.filled(page) == page, "run python benchmarks/reliability.py"
+    assert {slot[1] for slot in reliability.SLOT.findall(page)} == reliability.TABLES.keys()
+
+
 def test_what_is_not_measured_is_not_told(folder: Path) -> None:
     import papers
     import results

@@ -197,10 +197,70 @@ def test_damaged_state(run: Run) -> None:
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"state.safetensors: is damaged .*--overwrite"):
         run.load_state()
+    file.unlink()
     run.save_weights("stray", {"a": torch.zeros(1)})
-    (run.path / "weights" / "stray.safetensors").replace(file)
+    run.folder.write("state/state.safetensors", (run.path / "weights" / "stray.safetensors").read_bytes())
     with pytest.raises(UserError, match=r"state.safetensors: lacks its header"):
         run.load_state()
+
+
+@pytest.mark.parametrize("flip", [0, 20, -1])
+def test_a_damaged_state_is_left_for_the_one_before(flip: int, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in range(3):
+        run.save_state({"a": torch.full((9,), step)}, {"step": step})
+    file, earlier = (run.path / "state" / f"{name}.safetensors" for name in ("state", "earlier"))
+    damaged = bytearray(file.read_bytes())
+    damaged[flip] ^= 1
+    file.write_bytes(damaged)
+    tensors, meta = run.load_state()
+    assert (tensors["a"].tolist(), meta) == ([1] * 9, {"step": 1})
+    assert f"{file}: is damaged; training goes on from the state before" in capsys.readouterr().err
+    run.save_state({"a": torch.full((9,), 5)}, {"step": 5})
+    assert run.load_state()[1] == {"step": 5}
+    assert (run.path / "state" / "damaged.safetensors").read_bytes() == damaged
+    file.unlink()
+    assert run.load_state()[1] == {"step": 1}
+    earlier.write_bytes(b"")
+    with pytest.raises(UserError, match=r"earlier\.safetensors: is damaged .*; remove it, and start again with"):
+        run.load_state()
+
+
+def test_one_state_is_left_of_a_finished_run(run: Run) -> None:
+    for step in range(2):
+        run.save_state({"a": torch.zeros(3)}, {"step": step})
+    assert len([*(run.path / "state").iterdir()]) == 2
+    run.finish()
+    assert [file.name for file in (run.path / "state").iterdir()] == ["state.safetensors"]
+
+
+def test_damaged_weights_do_not_become_those_of_a_finished_run(run: Run) -> None:
+    run.save_weights("segmenter", {"a": torch.zeros(3)})
+    file = run.path / "weights" / "segmenter.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"segmenter\.safetensors: is damaged \(its checksum is not that in .*manifest"):
+        run.finish()
+    with pytest.raises(UserError, match=r"segmenter\.safetensors: is damaged .*; move it away, and start again with"):
+        Run.start(run.path, {key: value for key, value in run.config.items() if key != "format"})
+
+
+def test_a_changed_table_is_named_before_work_goes_on(run: Run) -> None:
+    run.append_metrics({"step": 1, "validation": 0.5})
+    (run.path / "metrics.csv").write_text("step,validation\n1,0.7\n")
+    with pytest.raises(UserError, match=r"metrics\.csv: has been changed since this command wrote it; move it away"):
+        Run.start(run.path, {key: value for key, value in run.config.items() if key != "format"})
+
+
+def test_a_changed_description_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Run.open(run.path)
+    assert not capsys.readouterr().err
+    path = run.path / "provenance.json"
+    path.write_text(path.read_text().replace(" ", ""))
+    Run.open(run.path)
+    assert f"{path}: has been changed since it was written; restore it" in capsys.readouterr().err
+    (run.path / "manifest.jsonl").write_text("")
+    Run.open(run.path)  # whoever reads a run needs no list
 
 
 def test_a_full_disk_keeps_the_former_state(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

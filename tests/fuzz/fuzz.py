@@ -9,6 +9,7 @@ writes how many files were tried, read and refused. It needs `atheris` (Linux an
 """
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 FOUND = HERE / "found"
 MEMORY = 16 * 2**30  # bytes of addresses
-SLOW = 20  # seconds for one file
+SLOW = 60  # seconds for one file; the timeout of libFuzzer does not end a loop of Python
 
 
 def main() -> int:
@@ -70,13 +71,14 @@ def searched(name: str, folder: Path, seconds: int, seed: int) -> dict[str, floa
     while (left := end - time.monotonic()) > 1:
         log = folder / "counts.json"
         log.unlink(missing_ok=True)
+        (folder / "last").unlink(missing_ok=True)
         command = [sys.executable, str(Path(__file__)), name]
         told = {"CYTOFORGE_FUZZ": json.dumps([str(folder), max(int(left), 1), seed + int(total["faults"])])}
         ended = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)
         if not log.exists():
             raise SystemExit(f"{name}: the search did not begin\n{ended.stderr[-3000:]}")
         total.update(json.loads(log.read_text()))
-        if ended.returncode:
+        if (folder / "last").exists():  # it was being read
             total["faults"] += 1
             kept(name, folder / "last", ended.stderr)
     return {key: total[key] for key in ("files", "read", "refused", "faults")}
@@ -114,10 +116,13 @@ def child(folder: Path, seconds: int, seed: int) -> None:
         if counts["files"] == 1 or time.monotonic() - saved > 0.5:
             (folder / "counts.json").write_text(json.dumps(counts))
             saved = time.monotonic()
+        faulthandler.dump_traceback_later(SLOW, exit=True)
         counts[tried(reader, inside, content)] += 1
+        faulthandler.cancel_dump_traceback_later()
+        (folder / "last").unlink()
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    limits = [f"-max_total_time={seconds}", f"-timeout={SLOW}", "-rss_limit_mb=0", f"-seed={seed + 1}", "-verbosity=0"]
+    limits = [f"-max_total_time={seconds}", "-timeout=600", "-rss_limit_mb=0", f"-seed={seed + 1}", "-verbosity=0"]
     atheris.Setup([sys.argv[0], *limits, "-max_len=20000", f"-artifact_prefix={folder}/", str(corpus)], one)
     atheris.Fuzz()
 

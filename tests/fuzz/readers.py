@@ -121,6 +121,11 @@ def channels_first(image: np.ndarray) -> np.ndarray:
     return np.moveaxis(image, -1, 0) if image.ndim == 3 else image
 
 
+def colours_last(array: np.ndarray) -> np.ndarray:
+    """Take the last axis of a plain array for that of channels where only it is short enough."""
+    return channels_first(array) if array.shape[-1] <= 4 < array.shape[0] else array
+
+
 PIXELS = np.random.default_rng(0).integers(0, 60_000, (9, 13), np.uint16)
 COLOURS = np.random.default_rng(1).integers(0, 255, (9, 13, 3), np.uint8)
 GREY = (PIXELS // 256).astype(np.uint8)
@@ -332,7 +337,7 @@ READERS: dict[str, Reader] = {
     "jpeg": Reader("cells.jpg", pillow("L", "RGB", format="jpeg"), image("cells.jpg")),
     "bmp": Reader("cells.bmp", pillow("L", "RGB", format="bmp"), image("cells.bmp")),
     "webp": Reader("cells.webp", pillow("RGB", format="webp", lossless=True), image("cells.webp")),
-    "npy": Reader("cells.npy", arrays, image("cells.npy"), lambda path: channels_first(np.load(path))),
+    "npy": Reader("cells.npy", arrays, image("cells.npy"), lambda path: colours_last(np.load(path))),
     "zarr 2, group": Reader("cells.zarr/.zattrs", zarrs(".zattrs", 2), image("cells.zarr")),
     "zarr 2, array": Reader("cells.zarr/0/.zarray", zarrs("0/.zarray", 2), image("cells.zarr")),
     "zarr 3, group": Reader("cells.zarr/zarr.json", zarrs("zarr.json", 3), image("cells.zarr")),

@@ -9,6 +9,7 @@ from cytoforge.data.dataset import Dataset, parts
 from cytoforge.data.formats import read_mark
 from cytoforge.data.images import encode_labels, read_header, read_labels
 from cytoforge.data.interchange.annotated import told
+from cytoforge.data.lock import held
 from cytoforge.data.tracks import OWN
 from cytoforge.data.writer import DatasetWriter, copied_name, copy_image
 from cytoforge.errors import UserError
@@ -60,9 +61,11 @@ def mended(path: Path, out: Path, *, overwrite: bool = False) -> list[str]:
         if movie.is_movie(each):
             raise UserError(f"{each}: is a movie, in which tracks name the cells; mend its masks by hand")
     sentences = []
-    for each in inside or [path]:
-        copy = out / each.name if inside else out
-        sentences += [f"{copy}: {sentence}" for sentence in _mended(Dataset.open(each, holds="masks"), copy, overwrite)]
+    with held(out):
+        for each in inside or [path]:
+            copy = out / each.name if inside else out
+            told = _mended(Dataset.open(each, holds="masks"), copy, overwrite)
+            sentences += [f"{copy}: {sentence}" for sentence in told]
     return sentences
 
 

@@ -11,6 +11,7 @@ from cytoforge.commands.segment import segment
 from cytoforge.commands.train import specified, train_segmentation
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
+from cytoforge.data.lock import alone
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run import Run
 from cytoforge.data.writer import DatasetWriter
@@ -46,6 +47,7 @@ class Result:
     predictions: dict[str, np.ndarray]
 
 
+@alone
 def demo(config: Demo) -> Path:
     """Make phantoms, train on four of them in three ways, score on twelve others, and write OUT/report.html.
 

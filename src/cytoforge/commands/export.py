@@ -14,6 +14,7 @@ from cytoforge.data.images import read_image
 from cytoforge.data.interchange.hyperstack import fits, write_hyperstack
 from cytoforge.data.interchange.tables import write_features, write_napari
 from cytoforge.data.interchange.trackmate import write_trackmate
+from cytoforge.data.lock import held
 from cytoforge.data.movie import MovieWriter, left_out, no_movie, read_sequences, some
 from cytoforge.data.tracks import Calibration, TrackedMovie, movie_info, open_tracked, read_calibration
 from cytoforge.errors import UserError
@@ -58,7 +59,8 @@ def export(config: Export) -> Path:
         if config.format in ("ctc", "features") and (note := _without_frames(movie, config.format)):
             print(f"sequence {movie.sequence.name}: {note}")
     if config.format == "ctc":
-        _write_ctc(config, movies, calibration)
+        with held(config.out):
+            _write_ctc(config, movies, calibration)
     else:
         _write(config, movies[0], calibration)
     print(f"{config.out}: {_contents(movies)}; {_units(config.format, calibration)}")

@@ -1,7 +1,8 @@
 """`cytoforge export` of a dataset, or of the frames of a movie: images and their cells as other programs take them."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.interchange import cellpose, imagej, qupath, yolo
 from cytoforge.data.interchange.coco import CocoFile
+from cytoforge.data.lock import alone
 from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.resume import written_anew
 from cytoforge.data.writer import copied_name, copy_image
 from cytoforge.errors import UserError
 from cytoforge.progress import Progress, counted
@@ -38,6 +41,7 @@ LAYOUTS = {
 }
 
 
+@alone
 def export_cells(config: Export) -> Path:
     """Write a copy of the images and the cells of each to OUT; print what is left out or not exact; return OUT.
 
@@ -50,24 +54,25 @@ def export_cells(config: Export) -> Path:
     coco = CocoFile()
     cells = joined = 0
     progress = Progress(config.format)
-    for done, item in enumerate(data.items, 1):
-        labels, image = data.read_labels(item), _image_name(item)
-        cells += np.unique(labels[labels > 0]).size
-        if item.image:
-            copy_image(item.image, folder, layout.images + item.name)
+    with written_anew(folder, _settings(config), overwrite=config.overwrite):
+        for done, item in enumerate(data.items, 1):
+            labels, image = data.read_labels(item), _image_name(item)
+            cells += np.unique(labels[labels > 0]).size
+            if item.image:
+                copy_image(item.image, folder, layout.images + item.name)
+            if config.format == "coco":
+                coco.add(image, labels)
+            elif config.format == "yolo":
+                lines = yolo.segments(labels)
+                joined += lines.joined
+                folder.write(layout.file.replace("NAME", item.name), lines.lines)
+            else:
+                folder.write(layout.file.replace("NAME", item.name), _encoded(config.format, labels, image))
+            progress(done / len(data.items))
         if config.format == "coco":
-            coco.add(image, labels)
+            folder.write(layout.file, coco.content())
         elif config.format == "yolo":
-            lines = yolo.segments(labels)
-            joined += lines.joined
-            folder.write(layout.file.replace("NAME", item.name), lines.lines)
-        else:
-            folder.write(layout.file.replace("NAME", item.name), _encoded(config.format, labels, image))
-        progress(done / len(data.items))
-    if config.format == "coco":
-        folder.write(layout.file, coco.content())
-    elif config.format == "yolo":
-        folder.write("data.yaml", yolo.DESCRIPTION)
+            folder.write("data.yaml", yolo.DESCRIPTION)
     print("".join(f"{note}\n" for note in (*data.notes, *_told(data, layout, joined))), end="")
     print(f"{config.out}: {counted(len(data.items), 'image')}, {counted(cells, 'cell')}, as {layout.program}")
     return config.out
@@ -84,14 +89,16 @@ def _encoded(title: str, labels: Labels, image: str) -> bytes:
 
 
 def _opened(config: Export, data: Dataset) -> OutputFolder:
-    """Return OUT, empty but for files of the user's; raises UserError as `export_cells`."""
+    """Return OUT; raises UserError where it lies in the data to export."""
     out = config.out.resolve()
     if out == config.data.resolve() or any(out.is_relative_to((data.path / part).resolve()) for part in PARTS):
         raise UserError(f"{config.out}: lies in the data to export; choose a folder outside of it")
-    folder = OutputFolder(config.out, OWNER)
-    folder.refuse_taken(config.overwrite)
-    folder.clear(folder.survey())
-    return folder
+    return OutputFolder(config.out, OWNER)
+
+
+def _settings(config: Export) -> dict[str, Any]:
+    """Return what the result follows from."""
+    return {name: value for name, value in asdict(config).items() if name not in ("out", "overwrite")}
 
 
 def _image_name(item: Item) -> str:

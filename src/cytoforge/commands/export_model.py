@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from cytoforge.data.lock import alone
 from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.resume import refuse_taken, written_anew
 from cytoforge.inference import exported
 from cytoforge.inference.bioimageio import package, zipped
 from cytoforge.inference.segmenter import Segmenter
@@ -13,6 +15,7 @@ OWNER = "export-model"
 PACKAGE = "package.zip"
 
 
+@alone
 def export_model(config: ExportModel) -> Path:
     """Write the model, model.json, README.md and segment_cells.py to OUT, print what for, and return OUT.
 
@@ -20,7 +23,8 @@ def export_model(config: ExportModel) -> Path:
     command did not write, or a model already, unless told to overwrite.
     """
     folder = OutputFolder(config.out, OWNER)
-    folder.refuse_taken(config.overwrite)
+    settings = {"run": config.run, "format": config.format, "licence": config.licence}
+    refuse_taken(folder, settings, overwrite=config.overwrite)  # before the network is loaded
     segmenter = Segmenter.load(config.run, device="cpu", precision="float32")
     base = segmenter.run == BASE
     name = "cytoforge base" if base else f"cytoforge {config.run.resolve().name}"
@@ -34,9 +38,9 @@ def export_model(config: ExportModel) -> Path:
     if config.format == "bioimageio":
         files = package(segmenter, name, "BSD-3-Clause" if base else config.licence, weights, beside)
         files[PACKAGE] = zipped(files)
-    folder.clear(folder.survey())
-    for file, content in files.items():
-        folder.write(file, content)
+    with written_anew(folder, settings, overwrite=config.overwrite):
+        for file, content in files.items():
+            folder.write(file, content)
     main = {"onnx": "model.onnx", "torchscript": "model.pt", "bioimageio": PACKAGE}[config.format]
     print(f"{config.out / main}: {name}; {exported.SCRIPT} beside it makes cells, README.md says how")
     return config.out

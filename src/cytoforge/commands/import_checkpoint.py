@@ -12,6 +12,7 @@ from torch import Tensor
 from cytoforge.cells.instances import TARGETS
 from cytoforge.data.files import check_readable, digest
 from cytoforge.data.images import Normalisation
+from cytoforge.data.lock import alone
 from cytoforge.data.run import Run
 from cytoforge.data.run_config import NetworkSettings, problems
 from cytoforge.errors import UserError, explain
@@ -39,6 +40,7 @@ BLOCKS = {  # of DeepSea's tracker: published name, own name
 BOTTLENECKS = {"eb": "b", "pb": "previous.b", "bb": "background.b"}  # of the movie generator: published name, own name
 
 
+@alone
 def import_checkpoint(config: ImportCheckpoint) -> Path:
     """Write a run folder with the network of a .pth checkpoint, and return its path.
 
@@ -77,7 +79,7 @@ def import_checkpoint(config: ImportCheckpoint) -> Path:
         content["mask_value"] = MASK_VALUE
     if kind == "tracker":
         content["darkest"] = DARKEST
-    run = Run.create(config.out, content, overwrite=config.overwrite)
+    run = Run.start(config.out, content, overwrite=config.overwrite)
     expected = _expected(kind, sizes)
     run.save_weights(role, {name: tensor.to(expected[name].dtype) for name, tensor in state.items()})
     run.finish({"checkpoint_sha256": digest(config.checkpoint)})

@@ -19,6 +19,7 @@ from cytoforge.data.interchange.annotated import (
 )
 from cytoforge.data.interchange.deepsea import DEEPSEA, Recording, components, recordings, tracked
 from cytoforge.data.interchange.foreign import FORMATS, recognised
+from cytoforge.data.lock import alone
 from cytoforge.data.metadata import stated
 from cytoforge.data.movie import MovieWriter
 from cytoforge.data.writer import DatasetWriter
@@ -30,6 +31,7 @@ BY = "cytoforge import dataset"
 NUMBERED = "with one value for all cells: connected components were numbered, so cells that touch are one"
 
 
+@alone
 def import_dataset(config: ImportDataset) -> Path:
     """Write OUT/images and OUT/masks, or OUT/01 ... of tracked data; print what is left out, and why; return OUT.
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from cytoforge.commands.narrowed import view_of
 from cytoforge.data.label_check import check_label_stack
+from cytoforge.data.lock import alone
 from cytoforge.data.movie import GREATEST, MovieWriter, tracks_of
 from cytoforge.data.stack import open_stack
 from cytoforge.data.tracks import calibration_of
@@ -16,6 +17,7 @@ from cytoforge.settings import ImportMovie
 SEQUENCE = "01"
 
 
+@alone
 def import_movie(config: ImportMovie) -> Path:
     """Write OUT/01 and, with masks, OUT/01_RES and its tracks; return OUT. Only one frame is in memory at a time.
 

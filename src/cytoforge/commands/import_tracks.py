@@ -7,6 +7,7 @@ from cytoforge.data.formats import read_mark
 from cytoforge.data.images import read_image, read_labels
 from cytoforge.data.interchange.tables import read_napari
 from cytoforge.data.interchange.trackmate import read_trackmate
+from cytoforge.data.lock import alone
 from cytoforge.data.movie import MovieWriter, left_out, read_sequences
 from cytoforge.data.tracks import (
     Calibration,
@@ -22,6 +23,7 @@ from cytoforge.progress import counted
 from cytoforge.settings import ImportTracks
 
 
+@alone
 def import_tracks(config: ImportTracks) -> Path:
     """Write frames, masks and tracks to OUT/NN and OUT/NN_RES; print which spots and cells have no match; return OUT.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cytoforge.commands.narrowed import view_of
 from cytoforge.data.dataset import Dataset
+from cytoforge.data.lock import alone
 from cytoforge.data.writer import check_target
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.suggest import BY, suggest_crops
@@ -13,6 +14,7 @@ from cytoforge.settings import Suggest
 HEADER = ("rank", "crop", "disagreement", "cells")
 
 
+@alone
 def suggest(settings: Suggest) -> Path:
     """Write crops to label into the dataset OUT and print their ranks; returns OUT. Raises as `suggest_crops`."""
     images = Dataset.open(settings.images, settings.sequence, view=view_of(settings)).images()

@@ -399,7 +399,9 @@ class MovieWriter(ReplacingWriter):
         if whole:
             self.folder.refuse_foreign(self.folder.survey().changed)
             return
-        if not goes:
+        if goes:
+            self.folder.refuse_foreign(self.folder.survey().changed)  # they would be taken as done
+        else:
             self.folder.clear(self.folder.survey())
         self.folder.write_json(INFO, wanted)
 

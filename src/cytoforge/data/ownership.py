@@ -115,6 +115,11 @@ class OutputFolder:
         regular = stat.S_ISREG(state.st_mode) and state.st_mode & stat.S_IWUSR
         return bool(regular) and any(size == state.st_size for size, _ in sums) and _sum(path) in sums
 
+    def intact(self, name: str) -> bool:
+        """Tell whether a file is as this command wrote it, or nothing is known of it, or it is not there."""
+        sums = self._sums.get(name) if self.known else None
+        return not sums or (found := _sum(self.path / name)) is None or found in sums
+
     def refuse_foreign(self, names: Iterable[str]) -> None:
         """Raise UserError when one of `names` exists and this command may not replace it."""
         for name in names:
@@ -146,6 +151,11 @@ class OutputFolder:
         Raises UserError when a file exists there that this command did not write, and as `files.atomic`.
         """
         self._load()
+        if _linked(self.path, name):
+            where = (self.path / name).parent
+            raise UserError(
+                f"{where}: is a link to another folder, where nothing is written; remove it, or choose another folder"
+            )
         self.refuse_foreign([name])
         temporary = _temporary(name, self.writer)
         if name not in self._sums or (self.path / temporary).is_symlink():
@@ -181,6 +191,17 @@ class OutputFolder:
         """What was noted by item, by all writers of this command."""
         self._load()
         return dict(self._notes)
+
+    def move(self, name: str, new: str) -> None:
+        """Give a file that this command wrote another name, also in place of one of its own; raises as `remove`."""
+        self.refuse_foreign([name, new])
+        path = self.path / name
+        self._append({"name": new, "size": path.stat().st_size, "sha256": digest(path)})
+        try:
+            path.replace(self.path / new)
+        except OSError as error:
+            raise explained(path, error) or error from error
+        self._append({"name": name})
 
     def inside(self, name: str) -> Path:
         """Return the path of a subfolder in which other commands work for this one, with manifests of their own.

@@ -1,13 +1,21 @@
 """Checks whether unfinished work can be continued, which requires the settings with which it was begun.
 
-Runs, stages, datasets, movies and studies use them; each records itself when it is finished.
+Runs, stages, datasets, movies and studies use them; each records itself when it is finished. What is written in one go,
+such as files for other programs, has a record for as long as it is not finished.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cytoforge.data.files import read_json
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
+
+BEGUN = ".begun.json"
 
 
 def differences(former: Any, wanted: Any, words: Mapping[str, str] | None = None, name: str = "") -> list[str]:
@@ -37,3 +45,33 @@ def refuse_finished(path: Path, holds: str, finished: bool) -> None:
     """Raise UserError where a folder holds work that is finished."""
     if finished:
         raise UserError(f"{path}: holds {holds}, finished; choose another folder or give --overwrite")
+
+
+def refuse_taken(folder: OutputFolder, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Raise UserError where a folder holds files of others, or this command's, unless told to overwrite.
+
+    What the same work, by its `settings`, left when it was killed in `written_anew` may be replaced.
+    """
+    own = folder.survey().own if folder.known else ("",)
+    bare = all(BEGUN in name for name in own)
+    same = folder.owns(BEGUN) and read_json(folder.path / BEGUN) == _plain(settings)
+    folder.refuse_taken(overwrite or bare or same)
+
+
+@contextlib.contextmanager
+def written_anew(folder: OutputFolder, settings: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
+    """Make room for all that the block writes to a folder.
+
+    Raises UserError as `refuse_taken`, and, before anything is removed, where a file was changed since it was written.
+    """
+    refuse_taken(folder, settings, overwrite=overwrite)
+    found = folder.survey()
+    folder.refuse_foreign(found.changed)
+    folder.write_json(BEGUN, _plain(settings))
+    folder.clear(dataclasses.replace(found, own=tuple(name for name in found.own if name != BEGUN)))
+    yield
+    folder.remove(BEGUN)
+
+
+def _plain(settings: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(dict(settings), default=str))

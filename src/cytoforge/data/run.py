@@ -3,6 +3,7 @@
 config.json  provenance.json  metrics.csv  weights/NAME.safetensors  state/state.safetensors  samples/  report.html
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -32,6 +33,7 @@ from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunCo
 from cytoforge.errors import UserError
 from cytoforge.networks.registry import ROLES
 from cytoforge.places import RUN, run_folder
+from cytoforge.progress import tell_once
 
 ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that determine the others
 FREE = ("threads",)  # keys of config.json that may be others when a run goes on
@@ -39,13 +41,16 @@ WORDS = {"path": "data", "arrays": "data", "synthetic": "synthetic images"}  # n
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 WRITTEN = (
     ("weights", "*.safetensors"),
-    ("state", "state.safetensors"),
+    ("state", "*.safetensors"),
     ("samples", "step-*.png"),
 )  # folder, files in it
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 OWNER = "train"  # name under which trainings and imports list what they write
 STAGES = "stages"  # folder of the runs and datasets of earlier stages
 AGAIN = "start again with --overwrite"
+STATE = "state/state.safetensors"
+EARLIER = "state/earlier.safetensors"  # the state before, in case the last one is damaged
+DAMAGED = "damaged.safetensors"
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,18 @@ class Run:
         RUN.check(path)
         run = cls(run_folder(path))
         _ = run.settings, run.provenance
+        run._tell_changed()
         return run
+
+    def _tell_changed(self) -> None:
+        """Say which descriptions of the run are not as the training wrote them, as far as that is known."""
+        with contextlib.suppress(UserError):  # no list that can be read: reading a run needs none
+            for name in ("config.json", "provenance.json"):
+                if not self.folder.intact(name):
+                    tell_once(
+                        f"{self.path / name}: has been changed since it was written; restore it, unless you have "
+                        "edited it yourself"
+                    )
 
     @classmethod
     def start(cls, path: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> "Run":
@@ -130,6 +146,8 @@ class Run:
         refuse_other(path, "a run", _different(former, wanted))
         run.folder.require()
         refuse_finished(path, "this run", run.finished)
+        run.folder.refuse_foreign(["metrics.csv"])
+        run._check_weights()
         return run
 
     @property
@@ -178,7 +196,13 @@ class Run:
         self.record(notes=[*self.provenance.get("notes", []), text])
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Record the end of the run, with final `facts` and the SHA-256 of each of its weights files."""
+        """Record the end of the run, with final `facts` and the SHA-256 of each of its weights files.
+
+        Raises UserError where such a file is not as it was written.
+        """
+        self._check_weights()
+        if self.folder.owns(EARLIER):
+            self.folder.remove(EARLIER)
         weights = {file.stem: digest(file) for file in sorted((self.path / "weights").glob("*.safetensors"))}
         self.record(**(facts or {}), weights=weights, finished=_now())
 
@@ -188,8 +212,13 @@ class Run:
         self.folder.write(f"samples/{name}", encode_image(Path(name), picture.transpose(2, 0, 1)))
 
     def save_weights(self, name: str, state_dict: Mapping[str, Tensor]) -> None:
-        """Write weights/NAME.safetensors; raises UserError when the disk is full."""
-        self._save(self.path / "weights" / f"{name}.safetensors", state_dict, {})
+        """Write weights/NAME.safetensors, which also tells what was learned from, as far as provenance.json does.
+
+        Raises UserError when the disk is full.
+        """
+        learned_from = self.provenance.get("learned_from")
+        with self.folder.writing(f"weights/{name}.safetensors") as temporary:
+            _save(state_dict, temporary, {"learned_from": json.dumps(learned_from)} if learned_from else {})
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Read weights/NAME.safetensors to the CPU.
@@ -213,6 +242,14 @@ class Run:
             if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
                 raise UserError(f"{file}: {key} holds NaN or infinite numbers; {remedy}")
         return tensors
+
+    def _check_weights(self) -> None:
+        for file in sorted((self.path / "weights").glob("*.safetensors")):
+            self._check(file, f"move it away, and {AGAIN}")
+
+    def _check(self, file: Path, remedy: str) -> None:
+        if not self.folder.intact(file.relative_to(self.path).as_posix()):
+            raise UserError(f"{file}: is damaged (its checksum is not that in {self.path / MANIFEST}); {remedy}")
 
     def network(self, name: str) -> NetworkSettings:
         """Return kind and options of a network from config.json; raises UserError when the run does not hold it."""
@@ -240,27 +277,54 @@ class Run:
     @property
     def has_state(self) -> bool:
         """Whether there is a state from which training can continue."""
-        return self._state.exists()
+        return any((self.path / name).exists() for name in (STATE, EARLIER))
 
     @property
     def _state(self) -> Path:
-        return self.path / "state" / "state.safetensors"
+        return self.path / STATE
 
     def save_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Write tensors and JSON-serialisable `meta` as one file; raises UserError when the disk is full."""
-        self._save(self._state, tensors, {"meta": json.dumps(meta)})
+        """Write tensors and JSON-serialisable `meta` as one file; raises UserError when the disk is full.
+
+        The state before stays until the run is finished. One that is damaged is put aside.
+        """
+        aside = self._state.with_name(DAMAGED)
+        if self.folder.lists(STATE) and not self.folder.intact(STATE) and not aside.exists():
+            self._state.rename(aside)
+        with self.folder.writing(STATE) as temporary:
+            _save(tensors, temporary, {"meta": json.dumps(meta)})
+            if self.folder.owns(STATE):
+                self.folder.move(STATE, EARLIER)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read what save_state wrote; raises UserError when it is missing or damaged."""
-        if not self.has_state:
-            raise UserError(f"{self.path}: has no state to go on from; {AGAIN}")
-        tensors, header = _load(self._state, f"remove it, and {AGAIN}")
+        """Read what save_state wrote last, or the time before where that is damaged.
+
+        Raises UserError when it is missing, or there is none that is not damaged.
+        """
+        damage: UserError | None = None
+        for file in (self.path / name for name in (STATE, EARLIER)):
+            if not file.exists():
+                continue
+            try:
+                state = self._read_state(file)
+            except UserError as error:
+                damage = damage or error
+                continue
+            if damage:
+                tell_once(f"{self._state}: is damaged; training goes on from the state before, {file.name}")
+            return state
+        raise damage or UserError(f"{self.path}: has no state to go on from; {AGAIN}")
+
+    def _read_state(self, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        remedy = f"remove it, and {AGAIN}"
+        tensors, header = _load(file, remedy)
+        self._check(file, remedy)
         try:
             meta = json.loads(header["meta"])
         except (KeyError, ValueError, RecursionError) as error:
-            raise UserError(f"{self._state}: lacks its header ({error}); remove it, and {AGAIN}") from error
+            raise UserError(f"{file}: lacks its header ({error}); {remedy}") from error
         if not isinstance(meta, dict):
-            raise UserError(f"{self._state}: lacks its header ({type(meta).__name__}); remove it, and {AGAIN}")
+            raise UserError(f"{file}: lacks its header ({type(meta).__name__}); {remedy}")
         return tensors, meta
 
     def foreign_state(self, error: Exception) -> UserError:
@@ -302,11 +366,11 @@ class Run:
         writer.writerows(rows)
         self.folder.write("metrics.csv", text.getvalue().encode())
 
-    def _save(self, file: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
-        # copies: safetensors refuses tensors that share storage, such as tied weights
-        owned = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        with self.folder.writing(file.relative_to(self.path).as_posix()) as temporary:
-            save_file(owned, temporary, metadata={"format": "pt", **header})
+
+def _save(tensors: Mapping[str, Tensor], file: Path, header: dict[str, str]) -> None:
+    # copies: safetensors refuses tensors that share storage, such as tied weights
+    owned = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    save_file(owned, file, metadata={"format": "pt", **header})
 
 
 def _number(cell: str) -> float:

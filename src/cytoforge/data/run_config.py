@@ -144,6 +144,7 @@ class Provenance(Settings):
     finished: str | None = None
     judgement: Judgement | None = None
     weights: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+    learned_from: list[str] = []
 
 
 def problems(error: ValidationError) -> str:

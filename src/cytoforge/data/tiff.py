@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,6 +49,7 @@ class TiffPages:
         with listening() as said:
             self._open(movie)
             try:
+                _refuse_circles(self._file)
                 self._choose(self._series(), labels)
                 refuse_damage(said if not self._others else [line for line in said if ZEROED not in line])
             except BaseException:
@@ -304,6 +306,20 @@ class _Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._mine:
             self.said.append(record.getMessage())
+
+
+def _refuse_circles(file: tifffile.TiffFile) -> None:
+    """Raise ValueError where a page says that an earlier one follows, around which tifffile may go for ever."""
+    form, stream, seen = file.tiff, file.filehandle, set()
+    place = file.pages.first.offset
+    while place:
+        if place in seen:
+            raise ValueError("the last of its pages leads back to an earlier one")
+        seen.add(place)
+        stream.seek(place)
+        (tags,) = struct.unpack(form.tagnoformat, stream.read(form.tagnosize).ljust(form.tagnosize, b"\0"))
+        stream.seek(place + form.tagnosize + tags * form.tagsize)
+        (place,) = struct.unpack(form.offsetformat, stream.read(form.offsetsize).ljust(form.offsetsize, b"\0"))
 
 
 @contextlib.contextmanager

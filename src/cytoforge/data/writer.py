@@ -146,6 +146,7 @@ class DatasetWriter(ReplacingWriter):
             self.folder.refuse_foreign(self.folder.survey().changed)
             return
         if goes:
+            self.folder.refuse_foreign(self.folder.survey().changed)  # they would be taken as done
             self.done = self.made(parts)
         else:
             self.folder.clear(self.folder.survey())
@@ -259,6 +260,8 @@ class Info(Settings):
     """The checked entries of dataset.json; other entries are not checked and are kept."""
 
     complete: bool = True
+    licence: str | None = None
+    learned_from: list[str] = Field(default_factory=list)
     files: dict[str, dict[str, Any]] = Field(default_factory=dict)
     sequences: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

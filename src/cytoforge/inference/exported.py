@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cytoforge.cells.instances import HEIGHTS, Depth, Target
+from cytoforge.data.credits import credits_of_run, stored
 from cytoforge.data.files import utf8
 from cytoforge.data.run import Run
 from cytoforge.extras import require
@@ -142,6 +143,7 @@ def described(segmenter: Segmenter) -> dict[str, Any]:
     return {
         "written_by": f"cytoforge {version('cytoforge')}",
         "fingerprint": segmenter.fingerprint,
+        **stored(credits_of_run(segmenter.run)),
         "channels": segmenter.channels,
         "mean_of_channels": segmenter.diameter is not None,
         "normalisation": segmenter.normalisation.to_json(),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoforge.cells.instances import relabel
+from cytoforge.data.credits import credits_of, credits_of_run, merged, stored
 from cytoforge.data.dataset import PARTS, Dataset, Item
 from cytoforge.data.files import digest, is_too_long
 from cytoforge.data.images import remaining
@@ -162,6 +163,7 @@ def _plan(
             files[name] = {**source, "variant": variant}
             paintings.append(Painting(name, item, variant, {"synthetic": True, **origin, **files[name]}))
     info = {"synthetic": origin, "scale": generator.scale, "limits": [0, WHITE], "files": files}
+    info |= stored(merged(credits_of_run(generator.run), credits_of(masks.path)))
     if keeping is not None:
         segmenter = keeping.segmenter
         run = segmenter.run.resolve().name

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells.labels import dense
 from cytoforge.data import movie
+from cytoforge.data.credits import credits_of, credits_of_run, merged, stored
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.film import write_film
@@ -106,6 +107,7 @@ def film_masks(
         "masks": {sequence.name: _fingerprint(sequence) for sequence in sequences},
     }
     info = {"synthetic": mark, "scale": generator.scale, "limits": [0, WHITE]}
+    info |= stored(merged(credits_of_run(generator.run), credits_of(masks)))
     painted = [layout[0] for layout in (movie.FRAMES, *([movie.FIRST_STAGE] if generator.enlarging else []))]
     names = [sequence.name for sequence in sequences]
     with at_work(out, engine.part):

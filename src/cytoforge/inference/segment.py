@@ -24,6 +24,7 @@ from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
 from cytoforge.inference.segmenter import RowSource, Segmenter
 from cytoforge.inference.tiling import Disagreement, Floats, margin
+from cytoforge.progress import counted, say
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
@@ -318,6 +319,10 @@ class Record:
                 if not overwrite:
                     raise UserError(f"{item.image}: has changed since its mask was made; give --overwrite")
                 todo.append(item)
+        kept = [mask["file"] for item in items if item not in todo and (mask := self.masks.get(item.name))]
+        if changed := [file for file in kept if not self.folder.intact(f"masks/{file}")]:
+            what = f"kept {counted(len(changed), 'mask')} that were changed since segment wrote them"
+            say([f"{self.out / 'masks'}: {what}: {', '.join(changed[:3])}{' ...' * (len(changed) > 3)}"])
         self._spare_annotations(todo)
         if self.anew:
             self.folder.clear(self.folder.survey())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cytoforge.cells.instances import relabel
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, is_too_long, read_json, utf8
+from cytoforge.data.interchange.tables import harmless
 from cytoforge.data.tracks import calibration_of
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
@@ -235,7 +236,9 @@ def _table(chosen: Sequence[Suggestion]) -> bytes:
     rows, text = list(_rows(chosen)), io.StringIO()
     table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows(
+        {key: harmless(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows
+    )
     return utf8(text.getvalue())
 
 

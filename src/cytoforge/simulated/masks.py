@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import dense
+from cytoforge.data.credits import credits_of, stored
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import resize_labels, scaled_shape
 from cytoforge.data.sharing import at_work, in_turn
@@ -128,6 +129,7 @@ def simulate_masks(wanted: MaskSimulation, engine: Engine = ALONE) -> list[str]:
     source = data.dataset.fingerprint() if data else None
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
     content = {"synthetic": {**info, "source": source}, "scale": wanted.scale}
+    content |= stored(credits_of(wanted.like) if wanted.like else [])
     names = [mask_name(index) for index in range(wanted.count)]
     notes = list(data.dataset.notes) if data else []
     with at_work(wanted.out, engine.part):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cytoforge.cells.labels import dense
 from cytoforge.data import movie
+from cytoforge.data.credits import credits_of, stored
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import digest
 from cytoforge.data.images import resize_labels, scaled_shape
@@ -209,6 +210,7 @@ def simulate_movie(wanted: MovieSimulation, engine: Engine = ALONE) -> list[str]
         dynamics = replace(dynamics, division_rate=wanted.division_rate)
     info = {"by": BY, "version": version("cytoforge"), "settings": settings_of(wanted)}
     content = {"synthetic": {**info, "source": data.source() if data else None}, "scale": wanted.scale}
+    content |= stored(credits_of(wanted.like) if wanted.like else [])
     names = [sequence_name(index) for index in range(wanted.count)]
     notes = list(data.notes) if data else []
     with at_work(wanted.out, engine.part):

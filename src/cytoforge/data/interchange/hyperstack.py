@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from cytoforge.data.files import atomic
+from cytoforge.data.files import atomic, digest
 from cytoforge.data.formats import reading
 from cytoforge.data.images import read_header, read_image
 from cytoforge.data.tracks import Calibration
@@ -28,11 +28,12 @@ def fits(frames: Mapping[int, Path]) -> bool:
 def write_hyperstack(path: Path, frames: Mapping[int, Path], calibration: Calibration, *, overwrite: bool) -> None:
     """Write images of one size and type as (T, C, H, W), each at the place of its number; missing ones are 0.
 
-    Only one frame is in memory. Raises UserError when a file is there which this function did not write, or not told to
-    `overwrite`, and as read_image.
+    Only one frame is in memory. Raises UserError when a file is there which this function did not write, or one that
+    differs and it is not told to `overwrite`, and as read_image.
     """
-    if path.exists() and not (overwrite and _own(path)):
-        raise UserError(f"{path}: is there already, and the frames would be written to it; choose another --out")
+    taken = UserError(f"{path}: is there already, and the frames would be written to it; choose another --out")
+    if path.exists() and not _own(path):
+        raise taken
     shape, stored = read_header(frames[max(frames)])
     kind = _kind(stored)
 
@@ -56,6 +57,8 @@ def write_hyperstack(path: Path, frames: Mapping[int, Path], calibration: Calibr
             resolution=(1 / size, 1 / size) if size else None,
             metadata=metadata,
         )
+        if path.exists() and not overwrite and digest(path) != digest(temporary):  # equal after a kill
+            raise taken
 
 
 def _kind(stored: np.dtype[np.generic]) -> np.dtype[np.generic]:

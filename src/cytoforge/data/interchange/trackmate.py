@@ -315,6 +315,8 @@ def read_trackmate(path: Path, calibration: Calibration) -> Spots:
         raise UserError(
             f"{path}, line {parser.CurrentLineNumber}: lacks or mistells {error}; save it anew from TrackMate"
         ) from error
+    except LookupError as error:
+        raise UserError(f"{path}: is no XML that can be read ({error}); save it anew from TrackMate") from error
     except ValueError as error:
         raise UserError(f"{path}, line {parser.CurrentLineNumber}: {error}; save it anew from TrackMate") from error
     return _linked(path, found, calibration)

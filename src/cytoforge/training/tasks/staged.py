@@ -4,18 +4,24 @@ Runs and datasets that come before the last stage lie in folders of RUN/stages: 
 synthetic/ of the two-stage segmenter, low-resolution/ of movies.
 """
 
+import contextlib
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 
 from cytoforge.cells.instances import CONDITIONS, TARGETS
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json
 from cytoforge.data.images import before_enlarging
+from cytoforge.data.lock import held
 from cytoforge.data.resume import differences, refuse_finished, refuse_other
 from cytoforge.data.run import STAGES, Run
 from cytoforge.data.writer import INFO, DatasetWriter, read_info
@@ -39,6 +45,7 @@ from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.super_resolution import SuperResolutionTask
 from cytoforge.training.tasks.task import Trained, described, run_task
 
+Given = ParamSpec("Given")
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
 LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
 VARIANTS = 2  # images painted on each simulated mask
@@ -50,6 +57,20 @@ RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
 
 
+def holding(train: Callable[Given, Trained]) -> Callable[Given, Trained]:
+    """Let a training in stages hold its run folder, in the first of the processes that train together."""
+    told = inspect.signature(train)
+
+    @functools.wraps(train)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Trained:
+        training: Training = told.bind(*args, **kwargs).arguments["training"]
+        with contextlib.nullcontext() if getattr(rank_zero_only, "rank", 0) else held(training.output.path):
+            return train(*args, **kwargs)
+
+    return run
+
+
+@holding
 def train_two_stage(
     parameters: Segmentation, generator: Generator, training: Training, images: int, start: Path = SCRATCH
 ) -> Trained:
@@ -90,6 +111,7 @@ def train_two_stage(
     return trained
 
 
+@holding
 def train_both_stages(
     parameters: Movie, enlarging: SuperResolution, training: Training, start: tuple[Path, ...] = ()
 ) -> Trained:

@@ -1,5 +1,6 @@
 """One function for every task: launch, open the data, build, train, validate, report."""
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from cytoforge.data import credits
 from cytoforge.data.files import is_number
 from cytoforge.data.images import Normalisation
 from cytoforge.data.judgement import Judgement
+from cytoforge.data.lock import held
 from cytoforge.data.run import Run
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.data.writer import read_info
@@ -115,7 +118,9 @@ def run_task(task: Task, training: Training, report: Report | None = None) -> Tr
     """
     _check_batch(task.parameters.batch, training.compute.processes)
     data = task.open(training)
-    with together(training.compute, partial(run_task, task, training)) as fabric:
+    with together(training.compute, partial(run_task, task, training)) as fabric, contextlib.ExitStack() as stack:
+        if fabric.global_rank == 0:
+            stack.enter_context(held(training.output.path))
         return _run(task, training, data, fabric, report)
 
 
@@ -182,14 +187,27 @@ def _open_run(task: Task, training: Training, data: TrainingData, plan: Plan, fa
     }
     if fabric.global_rank == 0:
         run = Run.start(training.output.path, content, overwrite=training.output.overwrite)
-        learned, held = data.fingerprints
-        run.record(training_data=learned, validation_data=held, data_notes=list(data.notes), **plan.provenance)
+        learned, validated = data.fingerprints
+        run.record(training_data=learned, validation_data=validated, data_notes=list(data.notes), **plan.provenance)
         compute = training.compute
         run.record(device=str(fabric.device), processes=compute.processes, accumulate=compute.accumulate)
+        run.record(**credits.stored(_credits(training, plan)))
         for name, tensors in plan.weights.items():
             run.save_weights(name, tensors)
     fabric.barrier()
     return Run.open(training.output.path)
+
+
+def _credits(training: Training, plan: Plan) -> list[str]:
+    """Return the credits of all that is learned from: images, synthetic ones, and runs to start from."""
+    data, start = training.data, plan.stored.get("start") or []
+    synthetic = data.synthetic.path if data.synthetic else None
+    folders = [None if data.arrays else data.path, synthetic, data.unlabelled]
+    runs = [start] if isinstance(start, str) else start
+    return credits.merged(
+        *(credits.credits_of(folder) for folder in folders if folder is not None),
+        *(credits.credits_of_run(Path(run)) for run in runs),
+    )
 
 
 def described(training: Training) -> dict[str, Any]:

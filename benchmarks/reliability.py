@@ -1,0 +1,102 @@
+"""Fill the tables of docs/reliability.md from the JSON files in benchmarks/faults/.
+
+    python benchmarks/reliability.py
+
+Each table stands between two comments that name it. Several files of one kind, such as kills-1.json and kills-2.json,
+are counted together.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import measured
+from measured import DOCS, table
+
+PAGE = DOCS / "reliability.md"
+SLOT = re.compile(r"(<!-- (\w+): from benchmarks/faults -->\n).*?(<!-- end -->)", re.DOTALL)
+Counts = dict[str, Any]
+
+
+def main() -> None:
+    PAGE.write_text(filled(PAGE.read_text()))
+
+
+def filled(page: str) -> str:
+    """Replace what stands between the comments of every table."""
+    return SLOT.sub(lambda slot: f"{slot[1]}\n{chr(10).join(TABLES[slot[2]]())}\n{slot[3]}", page)
+
+
+def records(kind: str) -> Iterable[tuple[str, Any]]:
+    """Yield names and what is told of them, from all files of a kind."""
+    for one in measured.load(f"faults/{kind}*.json"):
+        yield from one.items()
+
+
+def fuzz() -> list[str]:
+    rows = [
+        [name, *(f"{counts[key]:,}" for key in ("files", "read", "refused", "faults"))]
+        for name, counts in records("fuzz")
+    ]
+    total = [f"{sum(counts[key] for _, counts in records('fuzz')):,}" for key in ("files", "read", "refused", "faults")]
+    return table(["reader", "files", "read", "refused", "faults"], [*rows, ["all", *total]])
+
+
+def kills() -> list[str]:
+    return _by_command("kills", ["kills", "in time", "results"], "differences", "lost")
+
+
+def damage() -> list[str]:
+    return _by_command("damage", ["tries", "mended", "told", "refused"], "unnoticed", "unnoticed")
+
+
+def _by_command(kind: str, columns: list[str], wrong: str, title: str) -> list[str]:
+    """Counts by command, of all files of a kind together, and their sum; `wrong` is a list of what went wrong."""
+    found: dict[str, Counter[str]] = {}
+    for name, counts in records(kind):
+        own = found.setdefault(name, Counter())
+        own.update({key: counts.get(key, 0) for key in columns} | {wrong: len(counts[wrong])})
+    found["all"] = sum(found.values(), Counter())
+    return table(
+        ["command", *columns, title],
+        [[name, *(str(own[key]) for key in (*columns, wrong))] for name, own in found.items()],
+    )
+
+
+def faults() -> list[str]:
+    rows: dict[str, Counter[str]] = {}
+    for fault, by_command in records("faults"):
+        for counts in by_command.values():
+            differences = len(counts["differences"])
+            rows.setdefault(fault, Counter()).update(
+                {"commands": 1, "tries": counts["tries"], "ended": counts["ended"], "differences": differences}
+            )
+    columns = ("commands", "tries", "ended", "differences")
+    told = ["commands", "tries", "ended by it", "lost or not told"]
+    return table(["fault", *told], [[fault, *(str(own[key]) for key in columns)] for fault, own in rows.items()])
+
+
+def repeats() -> list[str]:
+    ways = ["again", "another order of sets", "2 threads"]
+    rows = [[name, *(_same(found.get(way)) for way in ways)] for name, found in records("repeats")]
+    return table(["command", *ways], rows)
+
+
+def _same(differ: list[str] | None) -> str:
+    if differ is None:
+        return "-"
+    return f"{len(differ)} files differ" if differ else "same bytes"
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "fuzz": fuzz,
+    "kills": kills,
+    "faults": faults,
+    "damage": damage,
+    "repeats": repeats,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Folders that one process writes into: a second one is turned away before it writes anything."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from cytoforge.data.files import make_folder
+from cytoforge.errors import UserError
+
+
+class Settings(Protocol):
+    """The settings of a command that writes into a folder."""
+
+    @property
+    def out(self) -> Path:
+        """The folder."""
+
+
+_held: set[tuple[int, int]] = set()
+"""device and inode of the folders that this process holds"""
+
+Given = TypeVar("Given", bound=Settings)
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; a missing one is made, and is gone afterwards where nothing was written.
+
+    It may be held more than once, and the system releases it with the process, however that ends. On Windows, and on
+    disks that know no such locks, it is not held. Raises UserError where another process holds it, where it cannot be
+    made, and at the end where it is no longer there.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    made = not os.path.lexists(folder)
+    if made:
+        make_folder(folder)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # the command says what is wrong with it
+        yield
+        return
+    state = os.fstat(descriptor)
+    key = state.st_dev, state.st_ino
+    again = key in _held
+    try:
+        if not again:
+            with contextlib.suppress(OSError):  # a disk without locks
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise UserError(
+                        f"{folder}: another process writes into it; wait until that has ended, or choose another folder"
+                    ) from error
+            _held.add(key)
+        yield
+        if not _is(folder, state):
+            raise UserError(
+                f"{folder}: was moved or removed while it was written to; put it back, and repeat the command, which "
+                "goes on"
+            )
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+        if not again:
+            _held.discard(key)
+        os.close(descriptor)
+
+
+def _is(folder: Path, state: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), state)
+    except OSError:
+        return False
+
+
+def alone(command: Callable[[Given], Result]) -> Callable[[Given], Result]:
+    """Let a command hold its OUT while it runs; it raises UserError as `held`."""
+
+    @functools.wraps(command)
+    def run(settings: Given) -> Result:
+        with held(settings.out):
+            return command(settings)
+
+    return run
