@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cells import FAMILY, FAMILY_TRACKS, draw
-from cytoforge.metrics.cells import Descent, descent, follow, gathered, label_at, measure, outline
+from cytoforge.cells.labels import label_at
+from cytoforge.metrics.cells import Descent, descent, follow, gathered, measure, outline
 
 
 def test_shape_and_grey_values_of_a_rectangle() -> None:
