@@ -320,6 +320,12 @@ SLURM = {
         (2, 1, {}, None),
         (4, 2, {**TORCHRUN, "HOME": "/"}, TORCHRUN),
         (4, 2, SLURM, {**TORCHRUN, "MASTER_PORT": "19567"}),
+        (
+            4,
+            2,
+            {**SLURM, "MASTER_ADDR": "other", "MASTER_PORT": "1"},
+            {**TORCHRUN, "MASTER_ADDR": "other", "MASTER_PORT": "1"},
+        ),
         (4, 2, {**SLURM, **TORCHRUN}, TORCHRUN),  # torchrun inside of a job
         (2, 1, {**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, None),  # a plain command in a job starts its processes itself
         (1, 1, SLURM, None),  # eight trainings that have nothing to do with each other

@@ -71,12 +71,13 @@ def found(compute: Compute, variables: Variables) -> Variables | None:
     own = {name: variables[name] for name in wanted if name in variables}
     if compute.processes > 1 and len(own) < len(wanted) and int(variables.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         hosts = variables.get("SLURM_STEP_NODELIST", variables.get("SLURM_NODELIST", "127.0.0.1"))
+        port = str(15000 + int(variables.get("SLURM_JOB_ID", "0")) % 10000)
         own = {
             "RANK": variables["SLURM_PROCID"],
             "LOCAL_RANK": variables["SLURM_LOCALID"],
             "WORLD_SIZE": variables["SLURM_STEP_NUM_TASKS"],
-            "MASTER_ADDR": SLURMEnvironment.resolve_root_node_address(hosts),
-            "MASTER_PORT": str(15000 + int(variables.get("SLURM_JOB_ID", "0")) % 10000),
+            "MASTER_ADDR": variables.get("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(hosts)),
+            "MASTER_PORT": variables.get("MASTER_PORT", port),
         }
     if len(own) == len(wanted):
         if int(own["WORLD_SIZE"]) != compute.processes or int(own["LOCAL_RANK"]) >= compute.devices:
