@@ -10,6 +10,7 @@ import pytest
 
 from cytoforge.cli import main
 from cytoforge.data.lock import held
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such locks")
@@ -82,6 +83,19 @@ def moved(out: Path, away: Path, again: bool) -> None:
 def test_a_folder_that_is_moved_away_is_missed_at_the_end(again: bool, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"out: was moved or removed while it was written to; put it back, and repeat"):
         moved(tmp_path / "out", tmp_path / "away", again)
+
+
+def test_nothing_is_written_once_a_folder_was_moved_away(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path / "out")
+    with contextlib.suppress(UserError), held(tmp_path / "out"):
+        folder.write("a", b"a")
+        (tmp_path / "out").rename(tmp_path / "away")
+        with pytest.raises(UserError, match=r"out: was moved or removed while it was written to; put it back"):
+            folder.write("b", b"b")
+    assert not (tmp_path / "out").exists() and (tmp_path / "away" / "a").exists()
+    (tmp_path / "away").rename(tmp_path / "out")
+    with held(tmp_path / "out"):
+        folder.write("b", b"b")
 
 
 def test_commands_hold_their_folders(tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,10 +115,9 @@ def vanishing(trial: Trial) -> list[int]:
     with contextlib.suppress(OSError):
         trial.out.rename(away)
     process.join()
-    if away.exists() and not trial.out.exists():
+    if away.exists():
+        shutil.rmtree(trial.out, ignore_errors=True)
         away.rename(trial.out)
-    elif away.exists():  # it has begun anew in a folder of the same name
-        shutil.rmtree(away)
     return [int(process.exitcode or 0)]
 
 

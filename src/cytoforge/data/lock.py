@@ -19,8 +19,8 @@ class Settings(Protocol):
         """The folder."""
 
 
-_held: set[tuple[int, int]] = set()
-"""device and inode of the folders that this process holds"""
+_held: dict[Path, os.stat_result] = {}
+"""the folders that this process holds, by absolute path, as they were when it began"""
 
 Given = TypeVar("Given", bound=Settings)
 Result = TypeVar("Result")
@@ -47,9 +47,8 @@ def held(folder: Path) -> Iterator[None]:
     except OSError:  # the command says what is wrong with it
         yield
         return
-    state = os.fstat(descriptor)
-    key = state.st_dev, state.st_ino
-    again = key in _held
+    place, state = folder.absolute(), os.fstat(descriptor)
+    again = any(os.path.samestat(state, other) for other in _held.values())
     try:
         if not again:
             with contextlib.suppress(OSError):  # a disk without locks
@@ -59,27 +58,30 @@ def held(folder: Path) -> Iterator[None]:
                     raise UserError(
                         f"{folder}: another process writes into it; wait until that has ended, or choose another folder"
                     ) from error
-            _held.add(key)
+            _held[place] = state
         yield
-        if not _is(folder, state):
-            raise UserError(
-                f"{folder}: was moved or removed while it was written to; put it back, and repeat the command, which "
-                "goes on"
-            )
+        refuse_moved(folder)
     finally:
         if made:
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
         if not again:
-            _held.discard(key)
+            _held.pop(place, None)
         os.close(descriptor)
 
 
-def _is(folder: Path, state: os.stat_result) -> bool:
+def refuse_moved(folder: Path) -> None:
+    """Raise UserError where a folder that this process holds is no longer where it was."""
+    state = _held.get(folder.absolute())
+    if state is None:
+        return
     try:
-        return os.path.samestat(folder.stat(), state)
+        there = os.path.samestat(folder.stat(), state)
     except OSError:
-        return False
+        there = False
+    if not there:
+        what = "was moved or removed while it was written to"
+        raise UserError(f"{folder}: {what}; put it back, and repeat the command, which goes on")
 
 
 def alone(command: Callable[[Given], Result]) -> Callable[[Given], Result]:

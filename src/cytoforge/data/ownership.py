@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cytoforge.data.files import atomic, digest, explained, make_folder, temporary_name, utf8
+from cytoforge.data.lock import refuse_moved
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
@@ -150,6 +151,7 @@ class OutputFolder:
 
         Raises UserError when a file exists there that this command did not write, and as `files.atomic`.
         """
+        refuse_moved(self.path)
         self._load()
         if _linked(self.path, name):
             where = (self.path / name).parent
