@@ -141,10 +141,9 @@ def track_movie(
             missing = [sequence.name for sequence in chosen if sequence.name not in noted]
             facts = {sequence.name: noted[sequence.name] for sequence in chosen if sequence.name in noted}
             found = {name: one.pop("found") for name, one in facts.items()}
-            across = {name: one.pop("diameter") for name, one in facts.items()}
             for name in (name for name in facts if name in mine or not missing):
-                if across[name] is not None and diameter is None:
-                    seem = f"cells seem to be {across[name]:.0f} px across"
+                if diameter is None and (across := facts[name].get("diameter")) is not None:
+                    seem = f"cells seem to be {across:.0f} px across"
                     notes.append(f"{path}: sequence {name}: {seem}; if not, give --diameter")
                 if not facts[name]["cells"]:
                     notes.append(f"{path}: no mask of sequence {name} holds a cell, so there is nothing to track")
@@ -180,8 +179,7 @@ class Tracking:
             sequence, given = job
             masks = given or _segmented(segmenter, self.diameter, self.dataset, sequence, writer)
             facts = _track_sequence(masks, tracker.linker, writer, announce)
-            said = {"found": "\n".join(_said(tracker, masks, facts)), "diameter": masks.diameter}
-            writer.folder.note(sequence.name, facts | said)
+            writer.folder.note(sequence.name, facts | {"found": "\n".join(_said(tracker, masks, facts))})
 
         return track
 

@@ -97,7 +97,7 @@ class LinkerTask(Task):
             sampler=sampler,
             validation=Validation(score, keep_last=True),
             outcome=outcome,
-            stored={"divisions": divisions, "start": str(self.start)},
+            stored={"divisions": divisions, "start": None if self.start == SCRATCH else str(self.start)},
             provenance={"started_from": start},
             notes=[counts, *([] if divisions else [lacking])],
         )
