@@ -260,7 +260,7 @@ def test_a_movie_is_tracked_with_its_divisions() -> None:
     panel.cells.value = viewer.layers["film"]
     panel.press()
     said = settle(panel)
-    found = cytoforge.Tracker.load("laptrack").track(movie.labels)
+    found = cytoforge.Tracker.load("base").track(movie.labels)
     tracks = viewer.layers["film tracks"]
     assert np.array_equal(viewer.layers["film tracked"].data, found.labels)
     assert tracks.graph == {row[0]: [row[3]] for row in found.tracks.tolist() if row[3]} and len(tracks.graph) > 0

@@ -17,7 +17,7 @@ export function FollowCells(props: { state: State; movie: Movie; act: (what: () 
   const choices = [...(movie.drawn ? [DRAWN] : []), ...runs, ...(state.base ? ["base"] : [])];
   const [cells, setCells] = useState(choices[0] ?? "");
   const [diameter, setDiameter] = useState("");
-  const [tracker, setTracker] = useState("overlap");
+  const [tracker, setTracker] = useState("base");
   useEffect(() => {
     if (!choices.includes(cells)) setCells(choices[0] ?? "");
   }, [choices.join()]);
@@ -45,6 +45,7 @@ export function FollowCells(props: { state: State; movie: Movie; act: (what: () 
       <label class="field">
         By
         <select value={tracker} onChange={(event) => setTracker(event.currentTarget.value)}>
+          <option value="base">base</option>
           <option value="overlap">overlap</option>
           <option value="laptrack">nearness</option>
         </select>

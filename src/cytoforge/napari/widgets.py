@@ -138,7 +138,7 @@ class TrackPanel(Panel):
         self.images = _Images(napari_viewer, nullable=True)
         self.cells = _labels(napari_viewer, "labels", nullable=True)
         self.model = _Model("segment by")
-        self.tracker = ComboBox(choices=["laptrack", "overlap", "btrack"], value="laptrack", label="tracker")
+        self.tracker = ComboBox(choices=["base", "laptrack", "overlap", "btrack"], value="base", label="tracker")
         self.trained = _folder("or run folder", "of `cytoforge train tracker`")
         inputs = [*self.images.widgets, self.cells, *self.model.widgets, self.tracker, self.trained]
         about = "Layers have the axes time, height, width. Without labels the images are segmented first."

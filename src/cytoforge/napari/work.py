@@ -169,8 +169,8 @@ class Followed:
     divisions: int
 
 
-def track(planes: Planes | None, labels: Any, tracker: Path | str = "laptrack", report: Report = quiet) -> Followed:
-    """Track the cells of labels (T, H, W), by overlap, laptrack, btrack or the tracker of a run folder.
+def track(planes: Planes | None, labels: Any, tracker: Path | str = "base", report: Report = quiet) -> Followed:
+    """Track the cells of labels (T, H, W), by base, overlap, laptrack, btrack or the tracker of a run folder.
 
     `planes` are the frames, which a trained tracker needs. Raises UserError where the axes are others, and as Tracker.
     """

@@ -14,7 +14,7 @@ from cytoforge.studio.movies import Movies
 from cytoforge.studio.queue import Job, Queue
 from cytoforge.studio.workspace import link
 
-TRACKERS = ("overlap", "laptrack")
+TRACKERS = ("base", "overlap", "laptrack")
 
 
 def follow(movies: Movies, queue: Queue, name: str, tracker: str, model: Path | None, flags: Sequence[str] = ()) -> Job:
