@@ -51,7 +51,7 @@ from cytoforge.training.tasks.processes import check_devices, found, together
 from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.task import run_task
 
-FRAMES, STEPS = 8, 8
+FRAMES, STEPS = 6, 8
 TINY = {"width": 4, "batch": 4, "average": 0.9}
 PAINTING = {**TINY, "depth": 2, "discriminator_width": 4, "heads": 1, "head_width": 4, "zero_scores": False}
 TINY_TWO = Compute(device="cpu", devices=2, threads=1, precision="float32")
@@ -232,14 +232,14 @@ def test_two_processes_learn_what_one_does(name: str, shared: dict[str, list[dic
 @pytest.mark.parametrize("name", [name for name in CASES if "dropout" not in name and name != "linking"])
 def test_a_batch_in_parts_teaches_what_the_whole_does(name: str) -> None:
     """And no layer sees more than a part of it."""
-    whole, seen = losses(name, alone(), "group", steps=4), list[int]()
+    whole, seen = losses(name, alone(), "group", steps=3), list[int]()
 
     def look(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
         if isinstance(layer, nn.Conv2d):
             seen.append(len(given[0]))
 
     with register_module_forward_pre_hook(look):
-        close(losses(name, alone(), "group", parts=2, steps=4), whole)
+        close(losses(name, alone(), "group", parts=2, steps=3), whole)
     assert max(seen) == (4 if name == "cycle_gan" else 2)  # which paints on unlabelled windows, too
 
 

@@ -43,7 +43,7 @@ from cytoforge.training.tasks.processes import together
 PICTURE = 256  # px, side of pictures of validation
 REPORTED = 4  # validation images in the report
 AHEAD = 8  # batches made ahead at most
-ELSEWHERE = ("weights_dir", "devices", "nodes", "accumulate")  # may be others when a training goes on
+FREE = ("weights_dir", "devices", "nodes", "accumulate")  # may be others when a training goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ def described(training: Training) -> dict[str, Any]:
     del data[
         "arrays" if training.data.arrays is None else "path"
     ]  # the temporary folder of arrays is another each time
-    compute = {key: value for key, value in asdict(training.compute).items() if key not in ELSEWHERE}
+    compute = {key: value for key, value in asdict(training.compute).items() if key not in FREE}
     parts = {"data": data, "budget": asdict(training.budget), "compute": compute, "seed": training.seed}
     plain: dict[str, Any] = _plain(parts)
     return plain
