@@ -82,6 +82,8 @@ class TestImport:
         assert run.config["networks"][role].items() >= {"network": name, **SIZES[name]}.items()
         restored = load_network(run, role).state_dict()
         assert all(torch.equal(tensor, restored[key]) for key, tensor in original.state_dict().items())
+        # matrix products of tensors at other places round differently, here and on a worker of a cluster
+        assert all(tensor.data_ptr() % 64 == 0 for tensor in restored.values() if tensor.numel() > 1)
 
     @pytest.mark.parametrize("name", PUBLISHED)
     def test_published_checkpoints_fit_their_network_and_no_other(self, name: str) -> None:

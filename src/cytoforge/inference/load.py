@@ -56,7 +56,8 @@ def load_network(run: Path | str | Run, name: str | None = None, device: str | t
         raise UserError(
             f"{run.path}: the weights of the {name} do not fit config.json ({problem}); restore or train again"
         )
-    network.load_state_dict(weights, assign=True)
+    # copies lie where matrix products round alike everywhere; the file's own bytes lie at any place
+    network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
     return network.requires_grad_(False).eval().to(device)
 
 
