@@ -1,4 +1,4 @@
-"""Trackers on real movies: none of their frames annotated, 5, 10 or 30, with true masks and with wrong ones.
+"""Trackers on real movies: none of their frames annotated, 5 or 30, with true masks and with wrong ones.
 
     python benchmarks/trackers.py
     python benchmarks/results.py          # writes docs/results.md from the JSON
@@ -57,9 +57,9 @@ class Movie(NamedTuple):
 
 
 MOVIES = {
-    "hela": Movie("hela", "01", "01", 30, (5, 10, 30)),
-    "u373": Movie("u373", "01", "02", 0, (5, 10, 30, 100)),
-    "usiigaci_movie": Movie("usiigaci_movie", "01", "01", 19, (5, 10)),
+    "hela": Movie("hela", "01", "01", 30, (5, 30)),
+    "u373": Movie("u373", "01", "02", 0, (5, 30)),
+    "usiigaci_movie": Movie("usiigaci_movie", "01", "01", 19, (5,)),
     "yeast": Movie("pretrain/yeastvision_phc_movie", "", "", 0, ()),
 }
 NAMED = ("overlap", "laptrack", "base")
