@@ -31,7 +31,8 @@ from cytoforge.errors import UserError
 from cytoforge.inference import segment as module
 from cytoforge.inference import strips
 from cytoforge.inference.load import InBfloat16, choose_precision, load_network
-from cytoforge.inference.segmenter import RowFile, Segmenter, segment_array
+from cytoforge.inference.panels import RowFile
+from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.inference.strips import Decode, StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
 from cytoforge.networks.registry import NETWORKS, SEGMENTERS
@@ -646,6 +647,9 @@ def test_a_foreign_record_is_refused(toy: Toy, run: Path, images: Path, tmp_path
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
+        def seek(self, place: int) -> None:
+            assert place
+
         def write(self, content: object) -> None:
             raise OSError(28, "No space left on device")
 

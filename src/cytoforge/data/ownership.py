@@ -7,6 +7,7 @@ that are not listed there, or have changed since, belong to the user.
 import contextlib
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -80,13 +81,27 @@ class OutputFolder:
                 raise UserError(f"{self.path}: exists already; choose another name or give --overwrite")
 
     def lists(self, name: str) -> bool:
-        """Tell whether a file is listed as written by this command, even if it has changed since."""
+        """Tell whether a file, or one in a folder, is listed as written by this command, even if changed since."""
         self._load()
-        return bool(self._sums.get(name))
+        return any(self._sums.get(file) for file in self._files(name))
 
     def owns(self, name: str) -> bool:
-        """Tell whether a file is unchanged since this command wrote it: same content, no link, not write-protected."""
+        """Tell whether a file is unchanged since this command wrote it: same content, no link, not write-protected.
+
+        Of a folder, such as a zarr, tells whether all its files are.
+        """
         self._load()
+        return all(map(self._owns, self._files(name)))
+
+    def _files(self, name: str) -> list[str]:
+        """Return the names of the files in a folder; of anything else, an empty folder too, its own."""
+        path = self.path / name
+        if path.is_symlink() or not path.is_dir():
+            return [name]
+        inside = (file for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
+        return sorted(file.relative_to(self.path).as_posix() for file in inside) or [name]
+
+    def _owns(self, name: str) -> bool:
         path, sums = self.path / name, self._sums.get(name, set())
         try:
             state = path.lstat()
@@ -136,6 +151,29 @@ class OutputFolder:
             self.refuse_foreign([name])  # a file may have appeared in the meantime
             self._append({"name": name, "size": file.stat().st_size, "sha256": digest(file)})
 
+    @contextlib.contextmanager
+    def writing_folder(self, name: str, part: Path) -> Iterator[Path]:
+        """Give an empty folder `part`, which is removed if it exists, to write files into; becomes `name` at the end.
+
+        `part` lies on the same disk, and is gone when the block ends. Raises UserError as `writing`.
+        """
+        self.refuse_foreign([name])
+        shutil.rmtree(part, ignore_errors=True)
+        make_folder(part)
+        try:
+            yield part
+            if os.path.lexists(self.path / name):
+                self.remove(name)
+            for file in sorted(file for file in part.rglob("*") if file.is_file()):
+                inside = f"{name}/{file.relative_to(part).as_posix()}"
+                self._append({"name": inside, "size": file.stat().st_size, "sha256": digest(file)})
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            part.rename(self.path / name)
+        except OSError as error:
+            raise explained(self.path / name, error) or error from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
     def write(self, name: str, content: bytes | bytearray | memoryview) -> Path:
         """Write a file and return its path; raises UserError as `writing`."""
         with self.writing(name) as file:
@@ -147,10 +185,12 @@ class OutputFolder:
         return self.write(name, utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
     def remove(self, name: str) -> None:
-        """Delete a file that this command wrote; raises UserError when it did not, or the file has changed."""
+        """Delete a file or folder that this command wrote; raises UserError when it did not, or it has changed."""
         self.refuse_foreign([name])
-        self._delete([name])
-        self._append({"name": name})
+        files = self._files(name)
+        self._delete(files)
+        for file in files:
+            self._append({"name": file})
 
     def inside(self, name: str) -> Path:
         """Return the path of a subfolder in which other commands work for this one, with manifests of their own.

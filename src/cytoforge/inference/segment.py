@@ -1,6 +1,8 @@
 """Datasets to label images on disk: what is segmented already is kept, and no annotation is ever replaced."""
 
 import contextlib
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +19,14 @@ from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, make_folder, read_json
 from cytoforge.data.formats import SUFFIXES
 from cytoforge.data.images import RowReader, encode_labels, is_blank
+from cytoforge.data.label_files import write_label_tiff, write_label_zarr
+from cytoforge.data.metadata import read_metadata
+from cytoforge.data.ngff import is_multiscale, is_zarr, zarr_format
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.data.tracks import calibration_of
 from cytoforge.errors import UserError
+from cytoforge.inference.panels import RowFile
 from cytoforge.inference.segmenter import RowSource, Segmenter
 from cytoforge.inference.tiling import Disagreement, Floats
 from cytoforge.progress import Progress
@@ -31,7 +37,9 @@ SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channel
 """entries in which masks of one record agree"""
 OWNER = "segment"  # name under which masks are listed
 UNFINISHED = ".unfinished"  # folder of the rows of the image in work; after a kill the next call removes it
-ROWS = ("labels", "cell", "mask")  # the files there
+ROWS = ("labels-*", "cell-*", "mask")  # the files there
+ZARR = "mask.zarr"  # and the folder
+LARGE = 2**27  # px from which a TIFF is written by rows
 EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 One = TypeVar("One")
@@ -143,8 +151,9 @@ def image_of(item: Item) -> Path:
 
 def _sweep(folder: Path) -> None:
     """Remove the folder of the image in work, but for files of the user's."""
-    for name in ROWS:
-        (folder / name).unlink(missing_ok=True)
+    for file in [file for name in ROWS for file in folder.glob(name)]:
+        file.unlink(missing_ok=True)
+    shutil.rmtree(folder / ZARR, ignore_errors=True)
     with contextlib.suppress(OSError):  # absent, or the user has something there
         folder.rmdir()
 
@@ -271,11 +280,21 @@ class Record:
                     raise UserError(f"{file}: {what}")
                 raise UserError(f"{file}: {what}; give another --out")
 
-    def add(self, item: Item, labels: NDArray[np.integer[Any]], cells: int, seconds: float) -> None:
-        """List a mask and then write it, in this order, so that a kill in between leaves no file that is not listed."""
+    def add(self, item: Item, labels: RowFile, cells: int, seconds: float) -> None:
+        """List a mask and then write it, in this order, so that a kill in between leaves no file that is not listed.
+
+        A mask is a zarr of the same version where the image is one, a PNG where that is one and can hold the ids, else
+        a TIFF.
+        """
         folder, small = self.folder, cells <= np.iinfo(np.uint16).max
-        name = f"{item.name}.png" if image_of(item).suffix.lower() == ".png" and small else f"{item.name}.tif"
-        content = encode_labels(Path(name), labels)
+        suffix = (
+            ".zarr"
+            if is_zarr(image_of(item))
+            else ".png"
+            if image_of(item).suffix.lower() == ".png" and small
+            else ".tif"
+        )
+        name = f"{item.name}{suffix}"
         former = self.masks.get(item.name, {}).get("file", name)
         if former != name and (self.out / "masks" / former).exists():
             folder.remove(f"masks/{former}")
@@ -287,7 +306,27 @@ class Record:
             "seconds": round(seconds, 3),
         }
         self.save()
-        folder.write(f"masks/{name}", content)
+        with labels:
+            self._write(f"masks/{name}", labels, item)
+
+    def _write(self, name: str, labels: RowFile, item: Item) -> None:
+        height, width = labels.shape
+        if name.endswith(".zarr"):
+            image = image_of(item)
+            with self.folder.writing_folder(name, self.out / UNFINISHED / ZARR) as part:
+                write_label_zarr(
+                    part,
+                    labels,
+                    zarr_format=zarr_format(image),
+                    pixel_size=read_metadata(image).pixel_size,
+                    image=os.path.relpath(image, self.out / name) if is_multiscale(image) else None,
+                    name=item.name,
+                )
+        elif name.endswith(".tif") and height * width > LARGE:
+            with self.folder.writing(name) as file:
+                write_label_tiff(file, labels)
+        else:
+            self.folder.write(name, encode_labels(Path(name), labels.rows(0, height)))
 
     @property
     def note_disagreement(self) -> Callable[[Disagreement], None] | None:

@@ -24,6 +24,33 @@ def strip_height(width: int) -> int:
     return max(STRIP_PIXELS // width, LEAST_STRIP)
 
 
+class Pieces:
+    """Ids of pieces, 1 to `count` and more, and which of them are one cell."""
+
+    def __init__(self, count: int = 0) -> None:
+        self._parent = list(range(count + 1))
+
+    def add(self, count: int) -> int:
+        """Add `count` pieces; returns the id before the first of them."""
+        before = len(self._parent) - 1
+        self._parent.extend(range(before + 1, before + 1 + count))
+        return before
+
+    def join(self, first: int, second: int) -> None:
+        """Note that two pieces are one cell."""
+        low, high = sorted((self._root(first), self._root(second)))
+        self._parent[high] = low
+
+    def table(self) -> Labels:
+        """Return the array that maps the ids of pieces to one id per cell, 0 to 0; ids are not consecutive."""
+        return np.array([self._root(i) for i in range(len(self._parent))], np.int32)
+
+    def _root(self, i: int) -> int:
+        while self._parent[i] != i:
+            self._parent[i] = i = self._parent[self._parent[i]]
+        return i
+
+
 class StripDecoder:
     """Decodes consecutive rows of probabilities; which pieces are one cell is known after the last row.
 
@@ -35,7 +62,7 @@ class StripDecoder:
         if not 4 <= margin <= height:
             raise ValueError(f"strips of {height} rows cannot have a margin of {margin}: 4 <= margin <= height")
         self.decode, self.height, self.margin = decode, height, margin
-        self._parent = [0]
+        self._pieces = Pieces()
 
     def rows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Labels, Floats]]:
         """Turn blocks (classes, h, W), from top to bottom, into labels and foreground probability, both (h', W).
@@ -45,19 +72,18 @@ class StripDecoder:
         former: Labels | None = None
         for window, above, below in self._windows(blocks):
             labels = self.decode(window)
-            offset = len(self._parent) - 1
-            self._parent.extend(range(offset + 1, offset + 1 + int(labels.max(initial=0))))
+            offset = self._pieces.add(int(labels.max(initial=0)))
             labels = np.where(labels > 0, labels + np.int32(offset), np.int32(0))
             if former is not None:
                 for pair in same_cells(former[-2 * self.margin :], labels[: 2 * self.margin]):
-                    self._join(*pair)
+                    self._pieces.join(*pair)
             former = labels
             core = slice(above, labels.shape[0] - below)
             yield labels[core], window[1:, core].sum(axis=0)
 
     def table(self) -> Labels:
-        """Return the array that maps provisional ids to one id per cell, 0 to 0; ids are not consecutive."""
-        return np.array([self._root(i) for i in range(len(self._parent))], np.int32)
+        """Return the array that maps provisional ids to one id per cell, as `Pieces.table`."""
+        return self._pieces.table()
 
     def _windows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Floats, int, int]]:
         """Yield overlapping windows with their rows above and below the strip."""
@@ -69,17 +95,10 @@ class StripDecoder:
                 yield buffer[:, :end], above, self.margin
                 buffer = buffer[:, end - 2 * self.margin :]
                 above = self.margin
+            buffer = buffer.copy()  # the rows that are done need not stay in memory
+            del block
         if buffer is not None:
             yield buffer, above, 0
-
-    def _root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = i = self._parent[self._parent[i]]
-        return i
-
-    def _join(self, first: int, second: int) -> None:
-        low, high = sorted((self._root(first), self._root(second)))
-        self._parent[high] = low
 
 
 def same_cells(upper: Labels, lower: Labels) -> list[tuple[int, int]]:

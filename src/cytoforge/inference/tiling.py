@@ -128,6 +128,7 @@ def tiled_rows(
         pending = strip[:, done:].copy()
         if done:
             yield strip[:, :done]
+        del strip  # before the next one is made
 
 
 def tile_disagreement(network: nn.Module, image: Floats, side: int) -> Disagreement:
