@@ -45,6 +45,7 @@ from cytoforge.progress import counted
 VIEWS = 4
 """mirror images of which a run's cells are the mean. A minute of training from five images of phase contrast gains 0.06
 in F at IoU 0.5 by it, and 2 views half as much (`benchmarks/few_labels/trials.md`)"""
+DECODERS = 4  # most threads that decode beside the network, each in some 0.5 GiB
 EMPTY = 256  # rows of background written at a time
 BLOCK = 2048  # px at the run's scale: larger images are turned in parts of at most this side
 
@@ -267,6 +268,8 @@ class Segmenter(Loaded):
         if disagreement is not None and margin(self.network) is None and max(scaled) > self.tile:
             disagreement(self._central_disagreement(read, scaled))
         cut = panels(scaled[1], *self._surroundings)
+        threads = torch.get_num_threads()
+        spare = min(threads, DECODERS) if threads > 1 else 0
         with ExitStack() as files:
             parts = []
             for number, panel in enumerate(cut):
@@ -275,7 +278,7 @@ class Segmenter(Loaded):
                 cell = None
                 if scaled != shape:
                     cell = files.enter_context(RowFile(folder / f"cell-{number}", width, np.float32))
-                decoder = StripDecoder(self.target.decode, strip_height(width))
+                decoder = StripDecoder(self.target.decode, strip_height(width), threads=spare)
                 for part, probability in decoder.rows(self._blocks(read, scaled[0], panel)):
                     labels.append(part)
                     if cell is not None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.processors import ahead
+
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
 Decode = Callable[[Floats], Labels]
@@ -54,14 +56,14 @@ class Pieces:
 class StripDecoder:
     """Decodes consecutive rows of probabilities; which pieces are one cell is known after the last row.
 
-    `height` rows are decided at a time, looking `margin` rows further on both sides. Raises ValueError unless
-    4 <= margin <= height.
+    `height` rows are decided at a time, looking `margin` rows further on both sides, and `threads` threads decode
+    strips while the rows of the following ones are made. Raises ValueError unless 4 <= margin <= height.
     """
 
-    def __init__(self, decode: Decode, height: int, margin: int = MARGIN) -> None:
+    def __init__(self, decode: Decode, height: int, margin: int = MARGIN, threads: int = 0) -> None:
         if not 4 <= margin <= height:
             raise ValueError(f"strips of {height} rows cannot have a margin of {margin}: 4 <= margin <= height")
-        self.decode, self.height, self.margin = decode, height, margin
+        self.decode, self.height, self.margin, self.threads = decode, height, margin, threads
         self._pieces = Pieces()
 
     def rows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Labels, Floats]]:
@@ -70,8 +72,8 @@ class StripDecoder:
         Ids are provisional: `table()` maps them to cells once all rows have been taken.
         """
         former: Labels | None = None
-        for window, above, below in self._windows(blocks):
-            labels = self.decode(window)
+        found = ahead(lambda window: self.decode(window[0]), self._windows(blocks), self.threads)
+        for (window, above, below), labels in found:
             offset = self._pieces.add(int(labels.max(initial=0)))
             labels = np.where(labels > 0, labels + np.int32(offset), np.int32(0))
             if former is not None:
