@@ -414,7 +414,7 @@ def test_the_remedy_for_large_images_depends_on_how_they_are_stored(
 ) -> None:
     monkeypatch.setattr(formats, "MAX_BYTES", 2000)
     tifffile.imwrite(tmp_path / "a.tif", noise(40, 40))
-    with pytest.raises(UserError, match=r"crop it into parts; segment alone reads it as it is"):
+    with pytest.raises(UserError, match=r"crop it into parts; segment and score segmentation read it as it is"):
         read_image(tmp_path / "a.tif")
     with RowReader(tmp_path / "a.tif") as reader:
         assert reader.rows(0, 20).shape == (1, 20, 40)

@@ -65,11 +65,21 @@ def read_labels(path: Path | str) -> np.ndarray:
 
 def frame_labels(pixels: Pixels, frame: int) -> np.ndarray:
     """Read one frame of an open file of label images as int32 (H, W); raises as read_labels."""
-    path, stored = pixels.path, pixels.shape[1]
-    channels = pixels.read(frame=frame)[0] if stored in (1, 3) else np.empty((stored, 1, 1))
+    _check_count(pixels)
+    return _ids(pixels.path, pixels.read(frame=frame)[0])
+
+
+def _check_count(pixels: Pixels) -> None:
+    """Raise UserError where a file has so many channels that it cannot hold labels, before they are read."""
+    if pixels.shape[1] not in (1, 3):
+        _ids(pixels.path, np.empty((pixels.shape[1], 1, 1)))
+
+
+def _ids(path: Path, channels: np.ndarray) -> np.ndarray:
+    """Return channels (C, h, W) of a label image as int32 (h, W); raises as read_labels."""
     if not is_grey(channels):
         raise UserError(
-            f"{path}: a mask has one channel of cell ids, this has {stored} (a colour picture of the "
+            f"{path}: a mask has one channel of cell ids, this has {len(channels)} (a colour picture of the "
             "labels?); save the label image itself, as 16-bit grey"
         )
     labels: np.ndarray = channels[0]
@@ -88,8 +98,8 @@ class RowReader:
     as a single block, are decoded once and kept in memory as a whole. Raises as read_image.
     """
 
-    def __init__(self, path: Path, view: View = ALL) -> None:
-        self._pixels = _single(open_pixels(path, view=view))
+    def __init__(self, path: Path, view: View = ALL, *, labels: bool = False) -> None:
+        self.path, self._pixels = path, _single(open_pixels(path, labels=labels, view=view))
         self.shape = self._pixels.shape[1:]
         self.dtype = self._pixels.dtype
         self._held: np.ndarray | None = None
@@ -111,6 +121,22 @@ class RowReader:
     ) -> None:
         self._pixels.close()
         self._held = None
+
+
+class LabelReader(RowReader):
+    """A reader of ranges of rows of a label image in bounded memory, as `RowReader`; raises as read_labels."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, labels=True)
+        try:
+            _check_count(self._pixels)
+        except UserError:
+            self._pixels.close()
+            raise
+
+    def labels(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> np.ndarray:
+        """Return rows start..stop, or their columns (left, right), as int32 (h, W)."""
+        return _ids(self.path, self.rows(start, stop, columns))
 
 
 Mark = Mapping[str, Any]

@@ -172,6 +172,28 @@ def overlap(truth: Labels, prediction: Labels) -> Overlap:
     )
 
 
+def merged(tables: Iterable[Overlap]) -> Overlap:
+    """Return the overlap table of label images whose parts, such as ranges of rows, have the given tables.
+
+    An id stands for one cell in all parts. Raises ValueError without a table.
+    """
+    parts = list(tables)
+    if not parts:
+        raise ValueError("there are no tables to merge")
+    sides = [
+        (compact(np.concatenate([getattr(part, f"{side}_ids") for part in parts])), f"{side}_areas")
+        for side in ("truth", "prediction")
+    ]
+    areas = [_sums(place, np.concatenate([getattr(p, name) for p in parts]), len(ids)) for (ids, place), name in sides]
+    (truth_ids, _), (prediction_ids, _) = (found for found, _ in sides)
+    row = np.concatenate([np.searchsorted(truth_ids, p.truth_ids[p.pair_truth]) for p in parts])
+    column = np.concatenate([np.searchsorted(prediction_ids, p.prediction_ids[p.pair_prediction]) for p in parts])
+    codes, pair = np.unique(row * max(len(prediction_ids), 1) + column, return_inverse=True)
+    pair_truth, pair_prediction = np.divmod(codes, max(len(prediction_ids), 1))
+    shared = _sums(pair, np.concatenate([part.intersection for part in parts]), len(codes))
+    return Overlap(truth_ids, prediction_ids, *areas, pair_truth, pair_prediction, shared)
+
+
 def match(truth: Labels, prediction: Labels, threshold: float = 0.5) -> Matches:
     """Match true and predicted cells one to one: the most pairs of IoU >= threshold, then the largest sum of IoU.
 
