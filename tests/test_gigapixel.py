@@ -120,6 +120,7 @@ def test_panels_strips_and_tiles_give_what_the_whole_image_gives(
         patch.setattr(strips, "STRIP_PIXELS", 1)
         patch.setattr(strips, "LEAST_STRIP", strip)
         patch.setattr(panels_module, "STRIP_PIXELS", 50 * shape[1])
+        patch.setattr(segmenter_module, "READ", 20 * shape[1])
         patch.setattr(torch, "get_num_threads", lambda: 3)  # with threads that read and decode
         small = Segmenter(folder, network, TARGETS[target], Normalisation(), scale, tile, 1, "")
         np.testing.assert_array_equal(found(small, image, folder / "parts"), whole)

@@ -205,7 +205,11 @@ class Pixels:
             raise UserError(
                 f"{self.path}: {self.stored} pixels of {self.dtype} make {size / 2**30:.1f} GiB at once, more than "
                 f"{MAX_BYTES / 2**30:.0f} GiB; crop it into parts"
-                + ("; segment and score segmentation read it as it is" if by_rows else ", or for segment save it as a tiled TIFF")
+                + (
+                    "; segment and score segmentation read it as it is"
+                    if by_rows
+                    else ", or for segment save it as a tiled TIFF"
+                )
             )
         if self.height * self.width > MAX_PIXELS or max(self.height, self.width) > MAX_SIDE:
             raise UserError(

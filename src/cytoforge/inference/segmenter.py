@@ -46,6 +46,7 @@ VIEWS = 4
 """mirror images of which a run's cells are the mean. A minute of training from five images of phase contrast gains 0.06
 in F at IoU 0.5 by it, and 2 views half as much (`benchmarks/few_labels/trials.md`)"""
 DECODERS = 4  # most threads that decode beside the network, each in some 0.5 GiB
+READ = 2**25  # px of the image's own that are read at a time
 EMPTY = 256  # rows of background written at a time
 BLOCK = 2048  # px at the run's scale: larger images are turned in parts of at most this side
 
@@ -337,7 +338,14 @@ class Segmenter(Loaded):
         def read(rows: tuple[int, int], columns: tuple[int, int]) -> Floats:
             return self.normalisation.apply(source.rows(*rows, columns), limits)
 
-        return lambda rows, columns: resize_part(read, (height, width), shape, rows, columns), shape
+        def resized(rows: tuple[int, int], columns: tuple[int, int]) -> Floats:
+            pixels = source.shape[0] * (columns[1] - columns[0]) * (height / shape[0]) * (width / shape[1])  # of a row
+            step = max(int(READ / pixels), 1)
+            cuts = [*range(rows[0], rows[1], step), rows[1]]
+            parts = [resize_part(read, (height, width), shape, part, columns) for part in pairwise(cuts)]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+        return resized, shape
 
     def _central_disagreement(self, read: Reader, shape: tuple[int, int]) -> Disagreement:
         """Measure what tiling changes, in the middle of an image of size (H, W), on two by two tiles."""
