@@ -38,7 +38,7 @@ class RowFile:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows (h, width) below the others; raises UserError when the disk is full."""
-        content = imagecodecs.zstd_encode(np.ascontiguousarray(rows, self.dtype), level=1)
+        content = imagecodecs.zstd_encode(np.ascontiguousarray(rows, self.dtype).tobytes(), level=1)
         place = sum(self._blocks[-1][1:]) if self._blocks else 0
         try:
             self._file.seek(place)

@@ -180,18 +180,25 @@ def merged(tables: Iterable[Overlap]) -> Overlap:
     parts = list(tables)
     if not parts:
         raise ValueError("there are no tables to merge")
-    sides = [
-        (compact(np.concatenate([getattr(part, f"{side}_ids") for part in parts])), f"{side}_areas")
-        for side in ("truth", "prediction")
-    ]
-    areas = [_sums(place, np.concatenate([getattr(p, name) for p in parts]), len(ids)) for (ids, place), name in sides]
-    (truth_ids, _), (prediction_ids, _) = (found for found, _ in sides)
-    row = np.concatenate([np.searchsorted(truth_ids, p.truth_ids[p.pair_truth]) for p in parts])
-    column = np.concatenate([np.searchsorted(prediction_ids, p.prediction_ids[p.pair_prediction]) for p in parts])
+    truth_ids, truth_place = compact(np.concatenate([part.truth_ids for part in parts]))
+    prediction_ids, prediction_place = compact(np.concatenate([part.prediction_ids for part in parts]))
+    row = np.concatenate([np.searchsorted(truth_ids, part.truth_ids[part.pair_truth]) for part in parts])
+    column = np.concatenate(
+        [np.searchsorted(prediction_ids, part.prediction_ids[part.pair_prediction]) for part in parts]
+    )
     codes, pair = np.unique(row * max(len(prediction_ids), 1) + column, return_inverse=True)
     pair_truth, pair_prediction = np.divmod(codes, max(len(prediction_ids), 1))
-    shared = _sums(pair, np.concatenate([part.intersection for part in parts]), len(codes))
-    return Overlap(truth_ids, prediction_ids, *areas, pair_truth, pair_prediction, shared)
+    return Overlap(
+        truth_ids=truth_ids,
+        prediction_ids=prediction_ids,
+        truth_areas=_sums(truth_place, np.concatenate([part.truth_areas for part in parts]), len(truth_ids)),
+        prediction_areas=_sums(
+            prediction_place, np.concatenate([part.prediction_areas for part in parts]), len(prediction_ids)
+        ),
+        pair_truth=pair_truth,
+        pair_prediction=pair_prediction,
+        intersection=_sums(pair, np.concatenate([part.intersection for part in parts]), len(codes)),
+    )
 
 
 def match(truth: Labels, prediction: Labels, threshold: float = 0.5) -> Matches:
