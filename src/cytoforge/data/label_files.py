@@ -10,6 +10,14 @@ from numpy.typing import NDArray
 
 TILE = 512  # px, side of a tile of a TIFF
 CHUNK = 1024  # px, side of a chunk of a zarr; larger images get copies of half their size until one is no larger
+BLOSC: dict[int, dict[str, Any]] = {
+    2: {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1, "blocksize": 0},
+    3: {
+        "name": "blosc",
+        "configuration": {"cname": "zstd", "clevel": 3, "shuffle": "shuffle", "typesize": 4, "blocksize": 0},
+    },
+}
+"""How chunks are compressed, as each version of zarr describes it"""
 CLASSIC = 2**32 - 2**25  # bytes of pixels that a TIFF holds which is no BigTIFF
 
 
@@ -90,21 +98,13 @@ def write_label_zarr(
 
 
 def _array(group: Any, level: int, shape: tuple[int, ...], zarr_format: int) -> Any:
-    from numcodecs import Blosc
-    from zarr.codecs import BloscCodec
-
-    compressors = (
-        Blosc("zstd", 3, Blosc.SHUFFLE)
-        if zarr_format == 2
-        else BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=4)
-    )
     return group.create_array(
         str(level),
         shape=shape,
         chunks=tuple(min(CHUNK, side) for side in shape),
         dtype=np.uint32,
         fill_value=0,
-        compressors=compressors,
+        compressors=BLOSC[zarr_format],
         chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
         **({} if zarr_format == 2 else {"dimension_names": ("y", "x")}),
     )
