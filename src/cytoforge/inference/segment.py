@@ -286,14 +286,11 @@ class Record:
         A mask is a zarr of the same version where the image is one, a PNG where that is one and can hold the ids, else
         a TIFF.
         """
-        folder, small = self.folder, cells <= np.iinfo(np.uint16).max
-        suffix = (
-            ".zarr"
-            if is_zarr(image_of(item))
-            else ".png"
-            if image_of(item).suffix.lower() == ".png" and small
-            else ".tif"
-        )
+        folder, image, suffix = self.folder, image_of(item), ".tif"
+        if is_zarr(image):
+            suffix = ".zarr"
+        elif image.suffix.lower() == ".png" and cells <= np.iinfo(np.uint16).max:
+            suffix = ".png"
         name = f"{item.name}{suffix}"
         former = self.masks.get(item.name, {}).get("file", name)
         if former != name and (self.out / "masks" / former).exists():
@@ -319,7 +316,7 @@ class Record:
                     labels,
                     zarr_format=zarr_format(image),
                     pixel_size=read_metadata(image).pixel_size,
-                    image=os.path.relpath(image, self.out / name) if is_multiscale(image) else None,
+                    image=Path(os.path.relpath(image, self.out / name)).as_posix() if is_multiscale(image) else None,
                     name=item.name,
                 )
         elif name.endswith(".tif") and height * width > LARGE:

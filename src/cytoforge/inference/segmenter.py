@@ -260,7 +260,7 @@ class Segmenter(Loaded):
         Cells are numbered 1..N in the order in which rows of pixels, from top to bottom, meet them. `limits` (C, 2) are
         the grey values of -1 and 1. `announce` is called with the share done, and `disagreement` with what tiling
         changes, if the network's tiles are not exact. Memory does not grow with the size of the image, but for some
-        20 bytes a cell. Raises UserError when the disk is full.
+        100 bytes a cell. Raises UserError when the disk is full.
         """
         shape = (source.shape[1], source.shape[2])
         if is_blank(limits):
