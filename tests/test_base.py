@@ -88,7 +88,7 @@ def test_the_model_is_small_and_says_how_it_is_used() -> None:
     assert {value.dtype for value in shipped.load_weights("segmenter").values()} <= {torch.float16, torch.int64}
     described = shipped.settings.networks["segmenter"]
     assert (described.in_channels, described.classes) == (1, TARGETS[shipped.settings.target].classes)
-    assert shipped.provenance["weights"].keys() == {"segmenter"} and shipped.provenance["learned_from"]
+    assert shipped.provenance["weights"].keys() == {"segmenter", "tracker"} and shipped.provenance["learned_from"]
 
 
 def test_half_precision_is_widened_on_loading(run: Path) -> None:

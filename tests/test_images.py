@@ -26,7 +26,7 @@ from cytoforge.data.images import (
     read_labels,
     resize_image,
     resize_labels,
-    resize_rows,
+    resize_part,
     scaled_shape,
     units_agree,
     widened,
@@ -432,7 +432,7 @@ def test_the_remedy_for_large_images_depends_on_how_they_are_stored(
 ) -> None:
     monkeypatch.setattr(formats, "MAX_BYTES", 2000)
     tifffile.imwrite(tmp_path / "a.tif", noise(40, 40))
-    with pytest.raises(UserError, match=r"crop it into parts; segment alone reads it as it is"):
+    with pytest.raises(UserError, match=r"crop it into parts; segment and score segmentation read it as it is"):
         read_image(tmp_path / "a.tif")
     with RowReader(tmp_path / "a.tif") as reader:
         assert reader.rows(0, 20).shape == (1, 20, 40)
@@ -965,23 +965,27 @@ def test_shrinking_by_hand() -> None:
 @given(
     source=st.tuples(st.integers(1, 60), st.integers(1, 9)),
     target=st.tuples(st.integers(1, 60), st.integers(1, 9)),
-    cut=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    cuts=st.tuples(*[st.floats(0, 1)] * 4),
 )
-def test_strips_equal_the_whole(source: tuple[int, int], target: tuple[int, int], cut: tuple[float, float]) -> None:
+def test_parts_equal_the_whole(
+    source: tuple[int, int], target: tuple[int, int], cuts: tuple[float, float, float, float]
+) -> None:
     image = noise(2, *source, dtype=np.float32)
-    start = int(min(cut) * (target[0] - 1))
-    stop = max(start + 1, int(max(cut) * target[0]))
+    (start, stop), (left, right) = parts = [
+        (first := int(min(cut) * (n - 1)), max(first + 1, int(max(cut) * n)))
+        for cut, n in zip((cuts[:2], cuts[2:]), target, strict=True)
+    ]
     asked: list[tuple[int, int]] = []
 
-    def read(first: int, last: int) -> np.ndarray:
-        asked.append((first, last))
-        assert 0 <= first < last <= source[0]
-        return image[:, first:last]
+    def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        asked.extend((rows, columns))
+        assert all(0 <= first < last <= n for (first, last), n in zip((rows, columns), source, strict=True))
+        return image[:, slice(*rows), slice(*columns)]
 
-    part = resize_rows(read, source, target, (start, stop))
-    np.testing.assert_array_equal(part, resize_image(image, target)[:, start:stop])
-    scale = source[0] / target[0]
-    assert asked[0][1] - asked[0][0] <= (stop - start) * scale + 2 * max(scale, 1) + 2
+    part = resize_part(read, source, target, *parts)
+    np.testing.assert_array_equal(part, resize_image(image, target)[:, start:stop, left:right])
+    for (first, last), (begin, end), n, m in zip(asked, parts, source, target, strict=True):
+        assert last - first <= (end - begin) * n / m + 2 * max(n / m, 1) + 2
     labels = np.arange(source[0] * source[1], dtype=np.int32).reshape(source)
     np.testing.assert_array_equal(
         resize_labels(labels, target, (start, stop)), resize_labels(labels, target)[start:stop]

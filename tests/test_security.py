@@ -68,7 +68,7 @@ def test_no_table_holds_a_formula(written: Path) -> None:
                 assert cell[0] not in "=+@\t\r" and (cell[0] != "-" or float(cell) < 0), table
 
 
-@pytest.mark.parametrize("linked", ["masks", "images", "masks/a.tif", "dataset.json", "manifest.jsonl"])
+@pytest.mark.parametrize("linked", ["masks", "images", "masks/a.tif", "dataset.json", "manifest.jsonl", ".unfinished"])
 def test_nothing_is_written_through_links_in_the_output(
     linked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

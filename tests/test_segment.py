@@ -382,9 +382,10 @@ IN_ONE_PIECE = draw("""
 def test_cells_in_pieces_become_one_or_several(strip: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Corners join. Of cell 1 the second piece is large enough to be a cell; of others, and of equal ones, the first
     largest stays, however small."""
-    monkeypatch.setattr(numbering, "strip_height", lambda width: strip)
+    monkeypatch.setattr(numbering, "STRIP_PIXELS", strip * PIECES.shape[1])
     found, count = numbered(lambda top, bottom: PIECES[top:bottom], PIECES.shape, 4, tmp_path)
-    np.testing.assert_array_equal(found, IN_ONE_PIECE)
+    with found:
+        np.testing.assert_array_equal(found.rows(0, found.height), IN_ONE_PIECE)
     assert count == 5
 
 
@@ -397,11 +398,13 @@ def test_pieces_do_not_depend_on_the_strip(seed: int, strip: int, least: float, 
     torn = (rng.permutation(ids + 1)[(near.argsort(axis=None).argsort() * (ids + 1) // near.size)]).reshape(near.shape)
     torn = torn.astype(np.int32)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numbering, "strip_height", lambda width: strip)
-        found, count = numbered(lambda top, bottom: torn[top:bottom], torn.shape, least, Path(folder))
+        patch.setattr(numbering, "STRIP_PIXELS", strip * torn.shape[1])
+        rows, count = numbered(lambda top, bottom: torn[top:bottom], torn.shape, least, Path(folder))
+        with rows:
+            found = rows.rows(0, rows.height)
         np.testing.assert_array_equal(found, standalone.in_one_piece(torn, least))
         assert count == found.max()
-        assert not any(pieces_apart(np.asarray(found), 0)[1:])
+        assert not any(pieces_apart(found, 0)[1:])
 
 
 # ---- networks of a run
@@ -696,6 +699,9 @@ def test_a_foreign_record_is_refused(toy: Toy, run: Path, images: Path, tmp_path
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
+        def seek(self, place: int) -> None:
+            assert place
+
         def write(self, content: object) -> None:
             raise OSError(28, "No space left on device")
 

@@ -1,11 +1,17 @@
-"""How many threads a computation may use: what the user, the scheduler and the container allow."""
+"""How many threads a computation may use, what the user, the scheduler and the container allow, and work done ahead."""
 
 import math
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def usable_threads(processes: int = 1) -> int:
@@ -21,6 +27,30 @@ def usable_threads(processes: int = 1) -> int:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     granted = container_processors()
     return max(min(cores, cores if granted is None else math.ceil(granted)) // processes, 1)
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[tuple[Item, Result]]:
+    """Yield each item with the result of `work`, in order, while `threads` threads work on those that follow.
+
+    Items are taken in the thread of the caller, at most one more than `threads` before their results are. With 0
+    threads all is done one after another.
+    """
+    if not threads:
+        yield from ((item, work(item)) for item in items)
+        return
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) > threads:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            while waiting:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def container_processors(groups: Path = GROUPS, own: Path = OWN_GROUPS) -> float | None:

@@ -179,15 +179,24 @@ class Pixels:
         """Return the names of the channels, as far as the file states them."""
         return read_metadata(self.path).channels
 
-    def read(self, start: int = 0, stop: int | None = None, frame: int | None = None) -> np.ndarray:
+    def read(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        frame: int | None = None,
+        columns: tuple[int, int] | None = None,
+    ) -> np.ndarray:
         """Return rows start..stop of all frames, or of one, as (T, C, stop - start, W) in the file's own type.
 
-        Raises UserError when the file is damaged, the decoded data would exceed MAX_BYTES, a plane is larger than
-        MAX_PIXELS or a side longer than MAX_SIDE; ValueError when the rows are not in the image.
+        `columns` (left, right) makes them shorter, and chunks beside these are not decoded. Raises UserError when the
+        file is damaged, the decoded data would exceed MAX_BYTES, a plane is larger than MAX_PIXELS or a side longer
+        than MAX_SIDE; ValueError when the rows or columns are not in the image.
         """
         stop = self.height if stop is None else stop
-        if not 0 <= start < stop <= self.height:
-            raise ValueError(f"rows {start}..{stop} are not in an image of {self.height} rows")
+        left, right = columns or (0, self.width)
+        for name, first, last, length in (("rows", start, stop, self.height), ("columns", left, right, self.width)):
+            if not 0 <= first < last <= length:
+                raise ValueError(f"{name} {first}..{last} are not in an image of {length} {name}")
         frames = self.frames if frame is None else 1
         planes = frames * self.channels * (self.stored[self._deep or 0] if self._projected else 1)
         size = planes * max(stop - start, self.chunk_rows) * self.width * self.dtype.itemsize
@@ -196,33 +205,36 @@ class Pixels:
             raise UserError(
                 f"{self.path}: {self.stored} pixels of {self.dtype} make {size / 2**30:.1f} GiB at once, more than "
                 f"{MAX_BYTES / 2**30:.0f} GiB; crop it into parts"
-                + ("; segment alone reads it as it is" if by_rows else ", or for segment save it as a tiled TIFF")
+                + (
+                    "; segment and score segmentation read it as it is"
+                    if by_rows
+                    else ", or for segment save it as a tiled TIFF"
+                )
             )
         if self.height * self.width > MAX_PIXELS or max(self.height, self.width) > MAX_SIDE:
             raise UserError(
                 f"{self.path}: {self.height} x {self.width} pixels are more than any image has; look whether its axes "
                 "and sizes are right"
             )
-        picks: dict[int, int] = {}
+        picks = {self.axes.index("X"): slice(left, right)} if right - left < self.width else {}
         for axis, place in ((self._along, frame), (self._deep, self._slice)):
             if axis is not None and place is not None:
-                picks[axis] = place
+                picks[axis] = slice(place, place + 1)
         with reading(self.path):
             array = self._load(start, stop, picks)
         if self._projected:
             array = self._view.projected(array, self._deep or 0)
-        array = array.transpose(self._order).reshape(frames, self.channels, stop - start, self.width)
+        array = array.transpose(self._order).reshape(frames, self.channels, stop - start, right - left)
         array = array[:, : self.channels - self._alpha] if self._chosen is None else array[:, self._chosen]
         return np.ascontiguousarray(self._view.counted(array, 1), dtype=self.dtype)
 
-    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
-        """Return the rows in the file's order of axes; those in `picks` have length 1, at the index given there."""
+    def _load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
+        """Return the rows in the file's order of axes, along those in `picks` only the entries given there."""
         raise TypeError("use open_pixels")
 
-    def _slices(self, start: int, stop: int, picks: Mapping[int, int]) -> tuple[slice, ...]:
-        """Return the index of rows, and of the one place along each of the axes in `picks`."""
-        wanted = {axis: slice(place, place + 1) for axis, place in picks.items()}
-        wanted[self.axes.index("Y")] = slice(start, stop)
+    def _slices(self, start: int, stop: int, picks: Mapping[int, slice]) -> tuple[slice, ...]:
+        """Return the index of rows, and of the entries along the axes in `picks`."""
+        wanted = {**picks, self.axes.index("Y"): slice(start, stop)}
         return tuple(wanted.get(axis, slice(None)) for axis in range(len(self.axes)))
 
     def close(self) -> None:
@@ -307,7 +319,7 @@ class _Png(Pixels):
         shape = (height, width, 1 if flat else PNG_COLOURS[colour])
         super().__init__(path, "YXS", shape, dtype, height, view=view)
 
-    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+    def _load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
         content = self.path.read_bytes()
         if self._indexed:
             with PngImageFile(io.BytesIO(content)) as image:
@@ -316,7 +328,7 @@ class _Png(Pixels):
             array = imagecodecs.png_decode(content)
             if self._depth < 8:
                 array //= 255 // (2**self._depth - 1)
-        return array.reshape(self.height, self.width, -1)[start:stop, :, : self.channels]
+        return array.reshape(self.height, self.width, -1)[*self._slices(start, stop, picks)[:2], : self.channels]
 
     def _coloured(self, indices: np.ndarray) -> np.ndarray:
         """Return the colours of palette indices, or the ids if this is a label image."""
@@ -409,7 +421,7 @@ class _Tiff(Pixels):
             pages.close()
             raise
 
-    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+    def _load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
         return self._pages.load(start, stop, picks)
 
     def close(self) -> None:
@@ -428,7 +440,7 @@ class _Zarr(Pixels):
         rows = dict(zip(axes, chunks, strict=True)).get("Y", 1)
         super().__init__(path, axes, stored, self._array.dtype, rows, chunk_bytes, movie, view)
 
-    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+    def _load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
         return np.asarray(self._array[self._slices(start, stop, picks)])
 
 
@@ -448,10 +460,10 @@ class _Picture(Pixels):
             shape = (image.height, image.width, 1 if flat else 3)
         super().__init__(path, "YXS", shape, np.uint8, shape[0], view=view)
 
-    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+    def _load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
         with Image.open(self.path, formats=("JPEG", "BMP", "WEBP")) as image:
             array = np.asarray(image if image.mode == self._mode else image.convert(self._mode))
-        return array.reshape(self.height, self.width, -1)[start:stop]
+        return array.reshape(self.height, self.width, -1)[self._slices(start, stop, picks)]
 
 
 class _Array(Pixels):
@@ -472,7 +484,7 @@ class _Array(Pixels):
         axes = "YXC" if last else "CYX"[-count:] if count < 3 or shape[-3] <= self.MANY else "IYX"
         super().__init__(path, axes if count < 4 else f"T{axes}", shape, self._array.dtype, 1, movie=movie, view=view)
 
-    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+    def _load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
         return np.asarray(self._array[self._slices(start, stop, picks)])
 
 
@@ -486,5 +498,5 @@ class _Microscope(Pixels):
     def _names(self) -> tuple[str, ...]:
         return tuple(map(str, self._image.channel_names or ()))
 
-    def _load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
+    def _load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
         return np.asarray(self._image.dask_data[self._slices(start, stop, picks)])

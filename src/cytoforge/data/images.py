@@ -65,11 +65,21 @@ def read_labels(path: Path | str) -> np.ndarray:
 
 def frame_labels(pixels: Pixels, frame: int) -> np.ndarray:
     """Read one frame of an open file of label images as int32 (H, W); raises as read_labels."""
-    path, stored = pixels.path, pixels.shape[1]
-    channels = pixels.read(frame=frame)[0] if stored in (1, 3) else np.empty((stored, 1, 1))
+    _check_count(pixels)
+    return _ids(pixels.path, pixels.read(frame=frame)[0])
+
+
+def _check_count(pixels: Pixels) -> None:
+    """Raise UserError where a file has so many channels that it cannot hold labels, before they are read."""
+    if pixels.shape[1] not in (1, 3):
+        _ids(pixels.path, np.empty((pixels.shape[1], 1, 1)))
+
+
+def _ids(path: Path, channels: np.ndarray) -> np.ndarray:
+    """Return channels (C, h, W) of a label image as int32 (h, W); raises as read_labels."""
     if not is_grey(channels):
         raise UserError(
-            f"{path}: a mask has one channel of cell ids, this has {stored} (a colour picture of the "
+            f"{path}: a mask has one channel of cell ids, this has {len(channels)} (a colour picture of the "
             "labels?); save the label image itself, as 16-bit grey"
         )
     labels: np.ndarray = channels[0]
@@ -88,19 +98,19 @@ class RowReader:
     as a single block, are decoded once and kept in memory as a whole. Raises as read_image.
     """
 
-    def __init__(self, path: Path, view: View = ALL) -> None:
-        self._pixels = _single(open_pixels(path, view=view))
+    def __init__(self, path: Path, view: View = ALL, *, labels: bool = False) -> None:
+        self.path, self._pixels = path, _single(open_pixels(path, labels=labels, view=view))
         self.shape = self._pixels.shape[1:]
         self.dtype = self._pixels.dtype
         self._held: np.ndarray | None = None
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return rows start..stop as (C, stop - start, W) in the file's own type."""
+    def rows(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> np.ndarray:
+        """Return rows start..stop, or their columns (left, right), as (C, stop - start, W) in the file's own type."""
         if self._pixels.chunk_rows < self.shape[1]:
-            return np.asarray(self._pixels.read(start, stop)[0])
+            return np.asarray(self._pixels.read(start, stop, columns=columns)[0])
         if self._held is None:
             self._held = self._pixels.read()[0]
-        held: np.ndarray = self._held[:, start:stop]
+        held: np.ndarray = self._held[:, start:stop, slice(*columns or (None,))]
         return held
 
     def __enter__(self) -> Self:
@@ -111,6 +121,22 @@ class RowReader:
     ) -> None:
         self._pixels.close()
         self._held = None
+
+
+class LabelReader(RowReader):
+    """A reader of ranges of rows of a label image in bounded memory, as `RowReader`; raises as read_labels."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, labels=True)
+        try:
+            _check_count(self._pixels)
+        except UserError:
+            self._pixels.close()
+            raise
+
+    def labels(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> np.ndarray:
+        """Return rows start..stop, or their columns (left, right), as int32 (h, W)."""
+        return _ids(self.path, self.rows(start, stop, columns))
 
 
 Mark = Mapping[str, Any]
@@ -393,29 +419,42 @@ def scaled_shape(shape: tuple[int, ...], scaling: Scaling, whole: tuple[int, ...
 
 def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resize float32 (C, H, W) to (C, *shape): linear interpolation, with averaging where the image shrinks."""
-    return resize_rows(lambda start, stop: image[:, start:stop], image.shape[-2:], shape, (0, shape[0]))
+
+    def read(rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        return image[:, slice(*rows), slice(*columns)]
+
+    return resize_part(read, image.shape[-2:], shape, (0, shape[0]), (0, shape[1]))
 
 
-def resize_rows(
-    read: Callable[[int, int], np.ndarray], source: tuple[int, int], shape: tuple[int, int], rows: tuple[int, int]
+def resize_part(
+    read: Callable[[tuple[int, int], tuple[int, int]], np.ndarray],
+    source: tuple[int, int],
+    shape: tuple[int, int],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
 ) -> np.ndarray:
-    """Return rows[0]..rows[1] of an image resized to `shape`, exactly as resize_image does, reading only a part of it.
+    """Return a part of an image resized to `shape`, exactly as resize_image does, reading only a part of it.
 
-    `read(y0, y1)` returns float32 (C, y1 - y0, W) of the source, whose (height, width) is `source`; only the rows
-    needed are asked for. The kernel is a triangle of half-width max(1, source / target) pixels, cut and renormalised
-    at the borders, as Pillow's BILINEAR.
+    `read((y0, y1), (x0, x1))` returns float32 (C, y1 - y0, x1 - x0) of the source, whose (height, width) is `source`;
+    only what is needed is asked for. The kernel is a triangle of half-width max(1, source / target) pixels, cut and
+    renormalised at the borders, as Pillow's BILINEAR.
     """
     if source == shape:
-        return read(*rows)
-    down = _weights(source[0], shape[0])[rows[0] : rows[1]]
-    across = _weights(source[1], shape[1])
-    start, stop = int(down.indices.min()), int(down.indices.max()) + 1
-    down = down[:, start:stop]
-    image = read(start, stop)
-    result = np.empty((image.shape[0], rows[1] - rows[0], shape[1]), np.float32)
+        return read(rows, columns)
+    down, reach = _part(source[0], shape[0], rows)
+    across, width = _part(source[1], shape[1], columns)
+    image = read(reach, width)
+    result = np.empty((image.shape[0], rows[1] - rows[0], columns[1] - columns[0]), np.float32)
     for channel, out in zip(image, result, strict=True):
         out[...] = (across @ (down @ channel).T).T
     return result
+
+
+def _part(source: int, target: int, places: tuple[int, int]) -> tuple[sparse.csr_matrix, tuple[int, int]]:
+    """Return the rows of `_weights` for some places of an axis, and the range of the source that they weigh."""
+    weights = _weights(source, target)[slice(*places)]
+    start, stop = int(weights.indices.min()), int(weights.indices.max()) + 1
+    return weights[:, start:stop], (start, stop)
 
 
 @lru_cache(maxsize=16)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.data.files import read_json
-from cytoforge.data.images import read_header, read_labels
+from cytoforge.data.images import LabelReader, read_header
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Labels, Traits, judge, traits
 
@@ -30,9 +30,17 @@ def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise:
     (_, height, width), _ = read_header(files[0])
     count = min(len(files), max(FEWEST, min(JUDGED, PIXELS // (height * width))))
     chosen = [files[k] for k in _spread(len(files), count)]
-    return _refuse(
-        chosen, [traits(middle(read_labels(file)), read_header(file)[1]) for file in chosen], binary, otherwise
-    )
+    return _refuse(chosen, [traits(_middle_of(file), read_header(file)[1]) for file in chosen], binary, otherwise)
+
+
+def _middle_of(file: Path) -> Labels:
+    """Return the `middle` of a label image, without reading the rest."""
+    with LabelReader(file) as reader:
+        (top, bottom), columns = (
+            (max(0, (side - WINDOW) // 2), min(side, max(0, (side - WINDOW) // 2) + WINDOW))
+            for side in reader.shape[1:]
+        )
+        return reader.labels(top, bottom, columns)
 
 
 def _found_by_cytoforge(file: Path) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cytoforge.errors import UserError
 
@@ -40,6 +40,20 @@ def find_image(path: Path) -> tuple[Any, str]:
         array = image[multiscale["datasets"][0]["path"]]
         return array, _letters(multiscale, array.ndim)
     return image, _named(image) or _axes_by_parent(where, image) or "CYX"[-image.ndim :]
+
+
+def zarr_format(path: Path) -> Literal[2, 3]:
+    """Return the version of zarr in which the one image at `path` is stored; raises UserError as `find_image`."""
+    array, _ = find_image(path)
+    return 3 if array.metadata.zarr_format == 3 else 2
+
+
+def is_multiscale(path: Path) -> bool:
+    """Tell whether `path` itself, and not a folder in it or around it, is an OME-Zarr image."""
+    import zarr
+
+    node = zarr.open(str(path), mode="r") if _is_node(path) else None
+    return node is not None and not hasattr(node, "ndim") and len(_multiscales(node)) == 1
 
 
 def find_described(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -95,8 +95,8 @@ class OutputFolder:
                 raise UserError(f"{self.path}: exists already; choose another name or give --overwrite")
 
     def lists(self, name: str) -> bool:
-        """Tell whether a file is listed as written by this command, even if it has changed since."""
-        return bool(self._known_sums(name))
+        """Tell whether a file, or one in a folder, is listed as written by this command, even if changed since."""
+        return any(map(self._known_sums, self._files(name)))
 
     def _known_sums(self, name: str) -> set[tuple[int, str]]:
         """Return the (size, SHA-256) that a file may have, also by what other writers have listed by now."""
@@ -105,8 +105,22 @@ class OutputFolder:
             self.reread()
         return self._sums.get(name, set())
 
+    def _files(self, name: str) -> list[str]:
+        """Return the names of the files in a folder; of anything else, an empty folder too, its own."""
+        path = self.path / name
+        if path.is_symlink() or not path.is_dir():
+            return [name]
+        inside = (file for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
+        return sorted(file.relative_to(self.path).as_posix() for file in inside) or [name]
+
     def owns(self, name: str) -> bool:
-        """Tell whether a file is unchanged since this command wrote it: same content, no link, not write-protected."""
+        """Tell whether a file is unchanged since this command wrote it: same content, no link, not write-protected.
+
+        Of a folder, such as a zarr, tells whether all its files are.
+        """
+        return all(map(self._owns, self._files(name)))
+
+    def _owns(self, name: str) -> bool:
         path = self.path / name
         try:
             state = path.lstat()
@@ -117,8 +131,14 @@ class OutputFolder:
         return bool(regular) and any(size == state.st_size for size, _ in sums) and _sum(path) in sums
 
     def intact(self, name: str) -> bool:
-        """Tell whether a file is as this command wrote it, or nothing is known of it, or it is not there."""
-        sums = self._sums.get(name) if self.known else None
+        """Tell whether a file is as this command wrote it, or nothing is known of it, or it is not there.
+
+        Of a folder, tells whether all its files are.
+        """
+        return not self.known or all(map(self._intact, self._files(name)))
+
+    def _intact(self, name: str) -> bool:
+        sums = self._sums.get(name)
         return not sums or (found := _sum(self.path / name)) is None or found in sums
 
     def refuse_foreign(self, names: Iterable[str]) -> None:
@@ -145,20 +165,28 @@ class OutputFolder:
 
     # writing
 
+    def _refuse_place(self, name: str) -> None:
+        """Raise UserError where `name` may not be written."""
+        refuse_moved(self.path)
+        self._load()
+        self._refuse_links(name)
+        self.refuse_foreign([name])
+
+    def _refuse_links(self, name: str) -> None:
+        """Raise UserError where a folder in which `name` lies is a link."""
+        if _linked(self.path, name):
+            where = (self.path / name).parent
+            raise UserError(
+                f"{where}: is a link to another folder, where nothing is written; remove it, or choose another folder"
+            )
+
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Give a temporary file to write to; it becomes the file `name` when the block ends without error.
 
         Raises UserError when a file exists there that this command did not write, and as `files.atomic`.
         """
-        refuse_moved(self.path)
-        self._load()
-        if _linked(self.path, name):
-            where = (self.path / name).parent
-            raise UserError(
-                f"{where}: is a link to another folder, where nothing is written; remove it, or choose another folder"
-            )
-        self.refuse_foreign([name])
+        self._refuse_place(name)
         temporary = _temporary(name, self.writer)
         if name not in self._sums or (self.path / temporary).is_symlink():
             self.refuse_foreign([temporary])
@@ -167,6 +195,29 @@ class OutputFolder:
             yield file
             self.refuse_foreign([name])  # a file may have appeared in the meantime
             self._append({"name": name, "size": file.stat().st_size, "sha256": digest(file)})
+
+    @contextlib.contextmanager
+    def writing_folder(self, name: str, part: Path) -> Iterator[Path]:
+        """Give an empty folder `part`, which is removed if it exists, to write files into; becomes `name` at the end.
+
+        `part` lies on the same disk, and is gone when the block ends. Raises UserError as `writing`.
+        """
+        self._refuse_place(name)
+        shutil.rmtree(part, ignore_errors=True)
+        make_folder(part)
+        try:
+            yield part
+            if os.path.lexists(self.path / name):
+                self.remove(name)
+            for file in sorted(file for file in part.rglob("*") if file.is_file()):
+                inside = f"{name}/{file.relative_to(part).as_posix()}"
+                self._append({"name": inside, "size": file.stat().st_size, "sha256": digest(file)})
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            part.rename(self.path / name)
+        except OSError as error:
+            raise explained(self.path / name, error) or error from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def write(self, name: str, content: bytes | bytearray | memoryview) -> Path:
         """Write a file and return its path; raises UserError as `writing`."""
@@ -179,10 +230,12 @@ class OutputFolder:
         return self.write(name, utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n"))
 
     def remove(self, name: str) -> None:
-        """Delete a file that this command wrote; raises UserError when it did not, or the file has changed."""
+        """Delete a file or folder that this command wrote; raises UserError when it did not, or it has changed."""
         self.refuse_foreign([name])
-        self._delete([name])
-        self._append({"name": name})
+        files = self._files(name)
+        self._delete(files)
+        for file in files:
+            self._append({"name": file})
 
     def note(self, item: str, facts: Any) -> None:
         """Keep facts, plain values, about an item that is done; they are there until the work is complete."""
@@ -228,6 +281,12 @@ class OutputFolder:
     def scratch(self) -> Path:
         """A folder for what this writer has in work."""
         return self.path / (UNFINISHED if self.writer is None else f"{WRITERS}/{self.writer}")
+
+    def make_scratch(self) -> Path:
+        """Make the folder `scratch` and return it; raises UserError where a link is in its place."""
+        self._refuse_links((self.scratch / MANIFEST).relative_to(self.path).as_posix())
+        make_folder(self.scratch)
+        return self.scratch
 
     def reread(self) -> None:
         """Read again what the other writers have listed."""

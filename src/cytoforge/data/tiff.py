@@ -204,30 +204,25 @@ class TiffPages:
             self.axes, self.stored = "I" + self.axes[inner:], (len(own), *self.stored[inner:])
         self._planes = [self._planes[number] for number in own]
 
-    def load(self, start: int, stop: int, picks: Mapping[int, int]) -> np.ndarray:
-        """Return rows start..stop in the order of `axes`; axes in `picks` have length 1, at the index given there.
+    def load(self, start: int, stop: int, picks: Mapping[int, slice]) -> np.ndarray:
+        """Return rows start..stop in the order of `axes`, along axes in `picks` only the entries given there.
 
         Raises ValueError for damage.
         """
-        lead, shape = self.stored[: self._inner], self.stored[self._inner :]
-        numbers = np.arange(len(self._planes)).reshape(lead)
-        for axis, place in picks.items():
-            numbers = numbers.take([place], axis) if axis < self._inner else numbers
-        height = self.stored[self.axes.index("Y")]
-        rows = (slice(None),) * (self.axes.index("Y") - self._inner) + (slice(start, stop),)
-        if stop - start < height:
-            shape = tuple(stop - start if a == "Y" else n for a, n in zip(self.axes[self._inner :], shape, strict=True))
+        lead, inner = self.stored[: self._inner], self.stored[self._inner :]
+        wanted = {**picks, self.axes.index("Y"): slice(start, stop)}
+        places = [wanted.get(axis, slice(0, size)) for axis, size in enumerate(self.stored)]
+        numbers = np.arange(len(self._planes)).reshape(lead)[tuple(places[: self._inner])]
+        part = tuple(places[self._inner :])
+        shape = tuple(place.stop - place.start for place in part)
         result = np.empty((numbers.size, *shape), self.dtype)
         with listening() as said:
             for number, out in zip(numbers.ravel(), result, strict=True):
-                out[...] = self._plane(self._planes[number], rows, stop - start == height).reshape(shape)
+                out[...] = self._plane(self._planes[number], part, shape == inner)
             refuse_damage(said)
-        result = result.reshape(*numbers.shape, *shape)
-        for axis, place in picks.items():
-            result = result if axis < self._inner else result.take([place], axis)
-        return result
+        return result.reshape(*numbers.shape, *shape)
 
-    def _plane(self, plane: Plane, rows: tuple[slice, ...], whole: bool) -> np.ndarray:
+    def _plane(self, plane: Plane, part: tuple[slice, ...], whole: bool) -> np.ndarray:
         shape = self.stored[self._inner :]
         page = plane.page
         if page is None:
@@ -236,14 +231,14 @@ class TiffPages:
             # mapped again for each part, so that pixels already used do not stay in memory
             dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
             mapped = np.memmap(page.parent.filehandle.path, dtype, "r", plane.offset, shape)
-            return np.asarray(mapped[rows])
+            return np.asarray(mapped[part])
         if whole:
             return np.asarray(page.asarray()).reshape(shape)
         import zarr  # takes half a second
 
         with page.aszarr() as store:
             array = zarr.open_array(store, mode="r")
-            return np.asarray(array[rows]) if array.shape == shape else np.asarray(array).reshape(shape)[rows]
+            return np.asarray(array[part]) if array.shape == shape else np.asarray(array).reshape(shape)[part]
 
     def close(self) -> None:
         """Close the file."""

@@ -6,16 +6,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cytoforge.data.dataset import Dataset, Item
+from cytoforge.data.images import LabelReader
 from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import MaskComparison
 from cytoforge.metrics.segmentation import (
+    THRESHOLDS,
     ImageScores,
-    Labels,
+    Protocol,
     SegmentationResults,
+    merged,
+    overlap,
+    score_overlap,
     segmentation_scores,
     summarise,
 )
 from cytoforge.progress import counted
+
+STRIP = 2**24  # px of a mask that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -99,19 +106,30 @@ def _of_masks(dataset: Dataset, items: Sequence[Item]) -> Dataset:
 def score_masks(comparison: MaskComparison, pairs: MaskPairs) -> SegmentationResults:
     """Score every true mask against the predicted one; raises UserError when their sizes differ."""
     images = {
-        true.name: _scored(pairs.truth.read_labels(true), pairs.prediction.read_labels(found), true, found, comparison)
+        true.name: _scored(pairs, true, found, comparison.protocol)
         for true, found in zip(pairs.truth.items, pairs.prediction.items, strict=True)
     }
     return summarise(images, np.random.default_rng(comparison.seed))
 
 
-def _scored(truth: Labels, prediction: Labels, true: Item, found: Item, comparison: MaskComparison) -> ImageScores:
-    if truth.shape != prediction.shape:
-        raise UserError(
-            f"{found.mask}: is {prediction.shape[0]} x {prediction.shape[1]} pixels, the true mask {true.mask} "
-            f"{truth.shape[0]} x {truth.shape[1]}; bring the prediction to the size of the original image"
-        )
-    return segmentation_scores(truth, prediction, protocol=comparison.protocol)
+def _scored(pairs: MaskPairs, true: Item, found: Item, protocol: Protocol) -> ImageScores:
+    """Score one mask, by ranges of rows where its cells are scored as they are numbered."""
+    assert true.mask and found.mask
+    with LabelReader(true.mask) as truth, LabelReader(found.mask) as prediction:
+        (_, height, width), (_, *other) = truth.shape, prediction.shape
+        if [height, width] != other:
+            raise UserError(
+                f"{found.mask}: is {other[0]} x {other[1]} pixels, the true mask {true.mask} "
+                f"{height} x {width}; bring the prediction to the size of the original image"
+            )
+        if protocol == "paper":
+            return segmentation_scores(
+                pairs.truth.read_labels(true), pairs.prediction.read_labels(found), protocol=protocol
+            )
+        step = max(STRIP // width, 1)
+        rows = ((top, min(top + step, height)) for top in range(0, height, step))
+        table = merged(overlap(truth.labels(*part), prediction.labels(*part)) for part in rows)
+    return score_overlap(table, THRESHOLDS, protocol, dice=table.dice())
 
 
 def remarks(results: SegmentationResults) -> list[str]:

@@ -1,73 +1,104 @@
 """Labels that come by rows to cells numbered 1..N from the top, each in one piece, on disk."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label
 
 from cytoforge.errors import UserError
-from cytoforge.inference.strips import Pieces, strip_height
-
-Labels = NDArray[np.int32]
+from cytoforge.inference.strips import STRIP_PIXELS, Labels, Pieces
 
 
 class RowFile:
-    """Rows of one width on disk: appended from top to bottom, read by ranges; a context manager."""
+    """Rows of one width on disk, compressed: appended from top to bottom, read by ranges; a context manager."""
 
-    def __init__(self, path: Path, width: int, dtype: type[np.generic]) -> None:
+    def __init__(self, path: Path, width: int, dtype: Any) -> None:
         self.path, self.width, self.dtype, self.height = path, width, np.dtype(dtype), 0
         self._file = path.open("w+b")
+        self._blocks: list[tuple[int, int, int]] = []  # first row, place in the file, bytes
+        self._held: dict[int, NDArray[Any]] = {}  # the blocks read last, by number
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows (h, width) below the others; raises UserError when the disk is full."""
+        content = imagecodecs.zstd_encode(np.ascontiguousarray(rows, self.dtype).tobytes(), level=1)
+        place = sum(self._blocks[-1][1:]) if self._blocks else 0
         try:
-            self._file.write(np.ascontiguousarray(rows, self.dtype).data)
+            self._file.seek(place)
+            self._file.write(content)
             self._file.flush()
         except OSError as error:
             raise UserError(
                 f"{self.path}: cannot be written ({error.strerror}); make room, or give another --out"
             ) from error
+        self._blocks.append((self.height, place, len(content)))
         self.height += rows.shape[0]
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
         """Return rows top..bottom as (bottom - top, width)."""
-        self._file.seek(top * self.width * self.dtype.itemsize)
-        count = (bottom - top) * self.width
-        return np.frombuffer(self._file.read(count * self.dtype.itemsize), self.dtype).reshape(-1, self.width)
+        first, last = (bisect_right(self._blocks, (row, np.inf)) - 1 for row in (top, bottom - 1))
+        parts = []
+        for number in range(first, last + 1):
+            start = self._blocks[number][0]
+            parts.append(self._block(number)[max(top - start, 0) : bottom - start])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _block(self, number: int) -> NDArray[Any]:
+        if number not in self._held:
+            _, place, size = self._blocks[number]
+            self._file.seek(place)
+            block = np.frombuffer(imagecodecs.zstd_decode(self._file.read(size)), self.dtype).reshape(-1, self.width)
+            self._held = {**dict(list(self._held.items())[-1:]), number: block}
+        return self._held[number]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
         self._file.close()
+        self._held = {}
 
 
 def numbered(
-    read: Callable[[int, int], Labels], shape: tuple[int, int], least: float, folder: Path
-) -> tuple[NDArray[np.integer[Any]], int]:
-    """Number the cells of labels of size `shape` (H, W) from the top; return labels, on disk in `folder`, and N.
+    read: Callable[[int, int], Labels],
+    shape: tuple[int, int],
+    least: float,
+    folder: Path,
+    announce: Callable[[float], None] = lambda share: None,
+) -> tuple[RowFile, int]:
+    """Number the cells of labels of size `shape` (H, W) 1..N in the order in which rows of pixels meet them.
 
-    `read(top, bottom)` gives rows of the labels, with any ids. Resizing and seams leave some cells in pieces, whose
-    pixels touch neither by sides nor by corners. The largest piece of a cell (the first of equal ones) is the cell;
-    another is a cell of its own if it has at least `least` pixels, and else background. Raises UserError when the disk
-    is full.
+    Returns rows of uint16, or of uint32 if the ids need it, on disk in `folder`, and N. `read(top, bottom)` gives rows
+    of the labels, with any ids. Resizing and seams leave some cells in pieces, whose pixels touch neither by sides nor
+    by corners. The largest piece of a cell (the first of equal ones) is the cell; another is a cell of its own if it
+    has at least `least` pixels, and else background. `announce` is called with the share done. Raises UserError when
+    the disk is full.
     """
-    step, height = strip_height(shape[1]), shape[0]
+    height, width = shape
+    step = max(STRIP_PIXELS // width, 1)
+    strips = [(top, min(top + step, height)) for top in range(0, height, step)]
     found = _Parts()
     # rows are written to files: on a full disk a memory map would end the program instead of raising an error
-    with RowFile(folder / "pieces", shape[1], np.int32) as pieces:
-        for top in range(0, height, step):
-            pieces.append(found.add(read(top, min(top + step, height))))
+    with RowFile(folder / "pieces", width, np.int32) as pieces:
+        for top, bottom in strips:
+            pieces.append(found.add(read(top, bottom)))
+            announce(0.8 * bottom / height)
         number = found.numbers(least)
         count = int(number.max())
-        dtype = np.uint32 if count > np.iinfo(np.uint16).max else np.uint16
-        with RowFile(folder / "mask", shape[1], dtype) as result:
-            for top in range(0, height, step):
-                result.append(number[pieces.rows(top, min(top + step, height))])
-    return np.memmap(folder / "mask", dtype, "r", shape=shape), count
+        result = RowFile(folder / "mask", width, np.uint32 if count > np.iinfo(np.uint16).max else np.uint16)
+        for top, bottom in strips:
+            result.append(number[pieces.rows(top, bottom)])
+            announce(0.8 + 0.2 * bottom / height)
+    return result, count
 
 
 class _Parts:
@@ -112,5 +143,8 @@ class _Parts:
             here = slice(max(0, -shift), width - max(0, shift))
             there = slice(max(0, shift), width - max(0, -shift))
             same = (above[here] == below[there]) & (above[here] > 0)
-            for pair in set(zip(pieces_above[here][same].tolist(), pieces_below[there][same].tolist(), strict=True)):
+            pairs = np.stack([pieces_above[here][same], pieces_below[there][same]], axis=1)
+            changed = np.ones(len(pairs), bool)
+            changed[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+            for pair in set(map(tuple, pairs[changed].tolist())):
                 self._pieces.join(*pair)

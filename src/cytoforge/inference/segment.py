@@ -1,6 +1,8 @@
 """Datasets to label images on disk: what is segmented already is kept, and no annotation is ever replaced."""
 
 import contextlib
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,15 +15,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cytoforge.data.dataset import Dataset, Item
-from cytoforge.data.files import digest, make_folder, read_json
+from cytoforge.data.files import digest, read_json
 from cytoforge.data.formats import SUFFIXES
 from cytoforge.data.images import RowReader, encode_labels, is_blank, scaled_shape
+from cytoforge.data.label_files import write_label_tiff, write_label_zarr
+from cytoforge.data.metadata import read_metadata
+from cytoforge.data.ngff import is_multiscale, is_zarr, zarr_format
 from cytoforge.data.ownership import UNFINISHED, OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.tracks import calibration_of
 from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
+from cytoforge.inference.numbering import RowFile
 from cytoforge.inference.segmenter import RowSource, Segmenter
 from cytoforge.inference.tiling import Disagreement, Floats, margin
 from cytoforge.progress import counted, say
@@ -31,7 +37,9 @@ RECORD = "segment.json"
 SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channels", "project")
 """entries in which masks of one record agree"""
 OWNER = "segment"  # name under which masks are listed
-ROWS = ("labels", "cell", "pieces", "mask")  # the files there
+ROWS = ("labels-*", "cell-*", "pieces", "mask")  # the files there
+ZARR = "mask.zarr"  # and the folder
+LARGE = 2**27  # px from which a TIFF is written by rows
 EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 One = TypeVar("One")
@@ -97,7 +105,7 @@ def segment_dataset(
     diameter: float | None = None,
     engine: Engine = ALONE,
 ) -> Segmented:
-    """Write OUT/masks/NAME.tif (.png for a PNG) for every image, and OUT/segment.json, which says what made them.
+    """Write OUT/masks/NAME.tif (.png for a PNG, .zarr for a zarr) for every image, and OUT/segment.json about them.
 
     The base model brings images to the size that it knows, from the `diameter` of their cells in pixels or, without it,
     an estimate (`fitted`).
@@ -158,20 +166,48 @@ class Segmenting:
                 with self.images.reader(item) as reader:
                     segmenter.check_channels(image_of(item), reader.shape[0])
                     limits = limits_of(segmenter, self.images, reader)
-                    make_folder(folder.scratch)
                     measured = note if item.name == self.tiled else None
-                    labels, cells = segmenter.segment_rows(reader, limits, folder.scratch, announce, measured)
-                    small = image_of(item).suffix.lower() == ".png" and cells <= np.iinfo(np.uint16).max
-                    name = f"{item.name}.png" if small else f"{item.name}.tif"
-                    content = encode_labels(Path(name), labels)
+                    labels, cells = segmenter.segment_rows(reader, limits, folder.make_scratch(), announce, measured)
+                with labels:
+                    name = _mask_name(item, cells)
+                    _write_mask(folder, f"masks/{name}", labels, item)
             finally:
                 _sweep(folder.scratch)
-            folder.write(f"masks/{name}", content)
             facts = {"file": name, "image": digest(image_of(item)), "cells": cells, **told}
             folder.note(item.name, facts)
             return facts
 
         return segment
+
+
+def _mask_name(item: Item, cells: int) -> str:
+    """Return the name of a mask: a zarr where the image is one, a PNG where that is one and can hold the ids."""
+    image, suffix = image_of(item), ".tif"
+    if is_zarr(image):
+        suffix = ".zarr"
+    elif image.suffix.lower() == ".png" and cells <= np.iinfo(np.uint16).max:
+        suffix = ".png"
+    return f"{item.name}{suffix}"
+
+
+def _write_mask(folder: OutputFolder, name: str, labels: RowFile, item: Item) -> None:
+    """Write a mask, by rows where it may be large; a zarr is of the same version as the image."""
+    (height, width), image = labels.shape, image_of(item)
+    if name.endswith(".zarr"):
+        with folder.writing_folder(name, folder.scratch / ZARR) as part:
+            write_label_zarr(
+                part,
+                labels,
+                zarr_format=zarr_format(image),
+                pixel_size=read_metadata(image).pixel_size,
+                image=Path(os.path.relpath(image, folder.path / name)).as_posix() if is_multiscale(image) else None,
+                name=item.name,
+            )
+    elif name.endswith(".tif") and height * width > LARGE:
+        with folder.writing(name) as file:
+            write_label_tiff(file, labels)
+    else:
+        folder.write(name, encode_labels(Path(name), labels.rows(0, height)))
 
 
 def _first_tiled(segmenter: Segmenter, images: Dataset) -> str | None:
@@ -197,8 +233,11 @@ def image_of(item: Item) -> Path:
 
 def _sweep(folder: Path) -> None:
     """Remove the folder of the image in work, but for files of the user's."""
-    for name in ROWS:
-        (folder / name).unlink(missing_ok=True)
+    if folder.is_symlink():
+        return
+    for file in [file for name in ROWS for file in folder.glob(name)]:
+        file.unlink(missing_ok=True)
+    shutil.rmtree(folder / ZARR, ignore_errors=True)
     with contextlib.suppress(OSError):  # absent, or the user has something there
         folder.rmdir()
 

@@ -2,7 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,18 +22,18 @@ from cytoforge.data.images import (
     factor_of,
     is_blank,
     remaining,
-    resize_rows,
+    resize_part,
     scaled_shape,
 )
 from cytoforge.errors import UserError
 from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter
 from cytoforge.inference.load import InBfloat16, Loaded, choose_device, choose_precision, open_network, over_channels
 from cytoforge.inference.numbering import RowFile, numbered
-from cytoforge.inference.strips import StripDecoder, restored_rows, strip_height
+from cytoforge.inference.panels import Decoded, JoinedPanels, Panel, panels
+from cytoforge.inference.strips import StripDecoder, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
     Floats,
-    Rows,
     default_tile,
     margin,
     probabilities,
@@ -47,7 +48,13 @@ from cytoforge.progress import counted
 VIEWS = 4
 """mirror images of which a run's cells are the mean. A minute of training from five images of phase contrast gains 0.06
 in F at IoU 0.5 by it, and 2 views half as much (`benchmarks/few_labels/trials.md`)"""
+DECODERS = 4  # most threads that decode beside the network, each in some 0.5 GiB
+READ = 2**25  # px of the image's own that are read at a time
+EMPTY = 256  # rows of background written at a time
 BLOCK = 2048  # px at the run's scale: larger images are turned in parts of at most this side
+
+Reader = Callable[[tuple[int, int], tuple[int, int]], Floats]
+"""`read((top, bottom), (left, right))` gives this part of an image as float32 (C, h, w) in [-1, 1]"""
 
 
 class RowSource(Protocol):
@@ -57,8 +64,8 @@ class RowSource(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Channels, height, width."""
 
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows start..stop as (C, stop - start, W)."""
+    def rows(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> NDArray[Any]:
+        """Return rows start..stop as (C, stop - start, W), or `columns` (left, right) of them."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,9 @@ class InMemory:
         """Channels, height, width."""
         return self.pixels.shape
 
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows start..stop."""
-        return self.pixels[:, start:stop]
+    def rows(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> NDArray[Any]:
+        """Return rows start..stop, or `columns` of them."""
+        return self.pixels[:, start:stop, slice(*columns or (None,))]
 
 
 def segment_array(network: nn.Module, image: Floats, target: Target, tile: int) -> NDArray[np.int32]:
@@ -176,7 +183,8 @@ class Segmenter(Loaded):
         pixels, limits, segmenter = self._fitted(image, axes, diameter)
         with tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
             labels, _ = segmenter.segment_rows(InMemory(pixels), limits, Path(folder))
-            return np.array(labels, np.int32)
+            with labels:
+                return np.array(labels.rows(0, labels.height), np.int32)
 
     def estimate_diameter(self, images: Sequence[Floats]) -> float:
         """Estimate the median diameter in pixels of the cells of images float32 (C, H, W) in [-1, 1].
@@ -250,41 +258,65 @@ class Segmenter(Loaded):
         folder: Path,
         announce: Callable[[float], None] = lambda share: None,
         disagreement: Callable[[Disagreement], None] | None = None,
-    ) -> tuple[NDArray[np.integer[Any]], int]:
-        """Return the labels of an image at its own size, on disk in `folder`, and the number of cells.
+    ) -> tuple[RowFile, int]:
+        """Return the labels of an image at its own size, rows on disk in `folder` to be closed, and how many cells.
 
-        `limits` (C, 2) are the grey values of -1 and 1. `announce` is called with the share done, and `disagreement`
-        with what tiling changes, if the network's tiles are not exact. Raises UserError when the disk is full.
+        Cells are numbered 1..N in the order in which rows of pixels, from top to bottom, meet them. `limits` (C, 2) are
+        the grey values of -1 and 1. `announce` is called with the share done, and `disagreement` with what tiling
+        changes, if the network's tiles are not exact. Memory does not grow with the size of the image, but for some
+        100 bytes a cell. Raises UserError when the disk is full.
         """
         shape = (source.shape[1], source.shape[2])
         if is_blank(limits):
-            return np.zeros(shape, np.uint16), 0
-        rows, scaled = self._rows(source, limits)
+            return _background(folder / "mask", shape), 0
+        read, scaled = self._reader(source, limits)
         if disagreement is not None and margin(self.network) is None and max(scaled) > self.tile:
-            disagreement(self._central_disagreement(rows, scaled))
-        decoder = StripDecoder(self.target.decode, strip_height(scaled[1]))
-        with (
-            RowFile(folder / "labels", scaled[1], np.int32) as labels,
-            RowFile(folder / "cell", scaled[1], np.float32) as cell,
-        ):
-            for part, probability in decoder.rows(probability_rows(self.network, rows, scaled, self.tile, self.views)):
-                labels.append(part)
+            disagreement(self._central_disagreement(read, scaled))
+        cut = panels(scaled[1], *self._surroundings)
+        threads = torch.get_num_threads()
+        spare = min(threads, DECODERS) if threads > 1 else 0
+        with ExitStack() as files:
+            parts = []
+            for number, panel in enumerate(cut):
+                width = panel.decoded[1] - panel.decoded[0]
+                labels = files.enter_context(RowFile(folder / f"labels-{number}", width, np.int32))
+                cell = None
                 if scaled != shape:
-                    cell.append(probability)
-                announce(0.9 * labels.height / scaled[0])
-            table = decoder.table()
-
-            def seen(top: int, bottom: int) -> tuple[NDArray[np.int32], Floats]:
-                return table[labels.rows(top, bottom)], cell.rows(top, bottom)
-
-            def cells(top: int, bottom: int) -> NDArray[np.int32]:
-                if scaled != shape:
-                    return restored_rows(seen, scaled, shape, (top, bottom))
-                part: NDArray[np.int32] = table[labels.rows(top, bottom)]
-                return part
-
+                    cell = files.enter_context(RowFile(folder / f"cell-{number}", width, np.float32))
+                decoder = StripDecoder(self.target.decode, strip_height(width), threads=spare)
+                for part, probability in decoder.rows(self._blocks(read, scaled[0], panel)):
+                    labels.append(part)
+                    if cell is not None:
+                        cell.append(probability)
+                    announce(0.9 * (number + labels.height / scaled[0]) / len(cut))
+                parts.append(Decoded(panel, labels, cell, decoder.table()))
+            found = JoinedPanels(parts)
             least = self.target.minimum_area * math.prod(shape) / math.prod(scaled)
-            return numbered(cells, shape, least, folder)
+            return numbered(
+                lambda top, bottom: found.restored(shape, (top, bottom)),
+                shape,
+                least,
+                folder,
+                lambda share: announce(0.9 + 0.1 * share),
+            )
+
+    @property
+    def _surroundings(self) -> tuple[int, int]:
+        """How many columns beside those that are decoded the network is to see, and what they are multiples of."""
+        edge = margin(self.network)
+        return self.tile // 4 if edge is None else edge, self.network.stride  # type: ignore[return-value]
+
+    def _blocks(self, read: Reader, height: int, panel: Panel) -> Iterator[Floats]:
+        """Yield the probabilities (classes, h, w) of the columns of a panel that are decoded, from top to bottom."""
+        (left, right), (first, last) = panel.decoded, panel.seen
+
+        def rows(top: int, bottom: int) -> Floats:
+            return read((top, bottom), panel.seen)
+
+        def decoded(block: Floats) -> Floats:
+            return block[:, :, left - first : right - first]
+
+        return map(decoded, probability_rows(self.network, rows, (height, last - first), self.tile, self.views))
 
     def disagreement_rows(self, source: RowSource, limits: NDArray[np.float64]) -> TurnDisagreement:
         """Return the cells of an image that is read by rows, places and diameters in its own pixels.
@@ -294,11 +326,11 @@ class Segmenter(Loaded):
         """
         if is_blank(limits):
             return no_cells()
-        rows, scaled = self._rows(source, limits)
+        read, scaled = self._reader(source, limits)
         down, across = (size / n for size, n in zip(source.shape[1:], scaled, strict=True))
         parts = []
         for top, bottom in pairwise(_cuts(scaled[0])):
-            band = rows(top, bottom)
+            band = read((top, bottom), (0, scaled[1]))
             for left, right in pairwise(_cuts(scaled[1])):
                 part = turn_disagreement(
                     np.ascontiguousarray(band[:, :, left:right]),
@@ -309,25 +341,38 @@ class Segmenter(Loaded):
                 parts.append(TurnDisagreement(*place, diameter, part.disagreement, part.own))
         return joined(parts)
 
-    def _rows(self, source: RowSource, limits: NDArray[np.float64]) -> tuple[Rows, tuple[int, int]]:
-        """Return a function that reads rows of the image as the network takes them, and its size at the run's scale."""
+    def _reader(self, source: RowSource, limits: NDArray[np.float64]) -> tuple[Reader, tuple[int, int]]:
+        """Return a function that reads parts of the image as the network takes them, and its size for that."""
         height, width = source.shape[1:]
         shape = scaled_shape(source.shape, self.scaling)
 
-        def read(top: int, bottom: int) -> Floats:
-            return self.normalisation.apply(source.rows(top, bottom), limits)
+        def read(rows: tuple[int, int], columns: tuple[int, int]) -> Floats:
+            return self.normalisation.apply(source.rows(*rows, columns), limits)
 
-        return lambda top, bottom: resize_rows(read, (height, width), shape, (top, bottom)), shape
+        def resized(rows: tuple[int, int], columns: tuple[int, int]) -> Floats:
+            pixels = source.shape[0] * (columns[1] - columns[0]) * (height / shape[0]) * (width / shape[1])  # of a row
+            step = max(int(READ / pixels), 1)
+            cuts = [*range(rows[0], rows[1], step), rows[1]]
+            parts = [resize_part(read, (height, width), shape, part, columns) for part in pairwise(cuts)]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    def _central_disagreement(self, rows: Rows, shape: tuple[int, int]) -> Disagreement:
+        return resized, shape
+
+    def _central_disagreement(self, read: Reader, shape: tuple[int, int]) -> Disagreement:
         """Measure what tiling changes, in the middle of an image of size (H, W), on two by two tiles."""
-        (top, bottom), (left, right) = (
-            ((n - min(n, 2 * self.tile)) // 2, (n + min(n, 2 * self.tile)) // 2) for n in shape
-        )
-        return tile_disagreement(self.network, rows(top, bottom)[:, :, left:right], self.tile)
+        rows, columns = (((n - min(n, 2 * self.tile)) // 2, (n + min(n, 2 * self.tile)) // 2) for n in shape)
+        return tile_disagreement(self.network, read(rows, columns), self.tile)
 
 
 def _cuts(length: int) -> list[int]:
     """Return the borders of the parts, of equal length, in which an axis is turned."""
     count = -(-length // BLOCK)
     return [length * k // count for k in range(count + 1)]
+
+
+def _background(path: Path, shape: tuple[int, int]) -> RowFile:
+    """Return rows of `shape` (H, W) without a cell."""
+    rows = RowFile(path, shape[1], np.uint16)
+    for top in range(0, shape[0], EMPTY):
+        rows.append(np.zeros((min(EMPTY, shape[0] - top), shape[1]), np.uint16))
+    return rows

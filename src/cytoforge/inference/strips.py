@@ -4,10 +4,13 @@ Each strip is decoded with a margin of rows above and below, so the rows around 
 results are compared, and pieces of one cell are joined, whatever its size.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cytoforge.processors import ahead
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -28,7 +31,7 @@ class Pieces:
     """Ids of pieces, 1 to `count` and more, and which of them are one cell."""
 
     def __init__(self, count: int = 0) -> None:
-        self._parent = list(range(count + 1))
+        self._parent = array("i", range(count + 1))
 
     def add(self, count: int) -> int:
         """Add `count` pieces; returns the id before the first of them."""
@@ -43,7 +46,7 @@ class Pieces:
 
     def table(self) -> Labels:
         """Return the array that maps the ids of pieces to one id per cell, 0 to 0; ids are not consecutive."""
-        return np.array([self._root(i) for i in range(len(self._parent))], np.int32)
+        return np.fromiter(map(self._root, range(len(self._parent))), np.int32, len(self._parent))
 
     def _root(self, i: int) -> int:
         while self._parent[i] != i:
@@ -54,14 +57,14 @@ class Pieces:
 class StripDecoder:
     """Decodes consecutive rows of probabilities; which pieces are one cell is known after the last row.
 
-    `height` rows are decided at a time, looking `margin` rows further on both sides. Raises ValueError unless
-    4 <= margin <= height.
+    `height` rows are decided at a time, looking `margin` rows further on both sides, and `threads` threads decode
+    strips while the rows of the following ones are made. Raises ValueError unless 4 <= margin <= height.
     """
 
-    def __init__(self, decode: Decode, height: int, margin: int = MARGIN) -> None:
+    def __init__(self, decode: Decode, height: int, margin: int = MARGIN, threads: int = 0) -> None:
         if not 4 <= margin <= height:
             raise ValueError(f"strips of {height} rows cannot have a margin of {margin}: 4 <= margin <= height")
-        self.decode, self.height, self.margin = decode, height, margin
+        self.decode, self.height, self.margin, self.threads = decode, height, margin, threads
         self._pieces = Pieces()
 
     def rows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Labels, Floats]]:
@@ -70,8 +73,8 @@ class StripDecoder:
         Ids are provisional: `table()` maps them to cells once all rows have been taken.
         """
         former: Labels | None = None
-        for window, above, below in self._windows(blocks):
-            labels = self.decode(window)
+        found = ahead(lambda window: self.decode(window[0]), self._windows(blocks), self.threads)
+        for (window, above, below), labels in found:
             offset = self._pieces.add(int(labels.max(initial=0)))
             labels = np.where(labels > 0, labels + np.int32(offset), np.int32(0))
             if former is not None:
@@ -95,6 +98,8 @@ class StripDecoder:
                 yield buffer[:, :end], above, self.margin
                 buffer = buffer[:, end - 2 * self.margin :]
                 above = self.margin
+            buffer = buffer.copy()  # the rows that are done need not stay in memory
+            del block
         if buffer is not None:
             yield buffer, above, 0
 

@@ -215,15 +215,16 @@ def _write_crops(
         with images.reader(item) as reader, tempfile.TemporaryDirectory(prefix="cytoforge-") as folder:
             limits = limits_of(segmenter, images, reader)
             labels, _ = segmenter.segment_rows(reader, limits, Path(folder))
-            for suggestion in (other for other in chosen if other.item == item):
-                window = suggestion.window
-                rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
-                image = np.ascontiguousarray(reader.rows(rows.start, rows.stop)[:, :, columns])
-                cells = relabel(labels[rows, columns])
-                if suggestion.name not in writer.done:
-                    writer.add(suggestion.name, image, cells)
-                shown = segmenter.normalisation.apply(image, limits)
-                pictures[suggestion.name] = [to_rgb(shown), overlay(shown, cells)]
+            with labels:
+                for suggestion in (other for other in chosen if other.item == item):
+                    window = suggestion.window
+                    rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
+                    image = np.ascontiguousarray(reader.rows(rows.start, rows.stop)[:, :, columns])
+                    cells = relabel(labels.rows(rows.start, rows.stop)[:, columns])
+                    if suggestion.name not in writer.done:
+                        writer.add(suggestion.name, image, cells)
+                    shown = segmenter.normalisation.apply(image, limits)
+                    pictures[suggestion.name] = [to_rgb(shown), overlay(shown, cells)]
     return pictures
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.networks.layers import pad_to_multiple
+from cytoforge.processors import ahead
 
 EXACT_TILE = 1024  # px: the paper's U-Net, with margins of 112 px, takes 1.6 times the work of one pass, and 2.1 GiB
 BATCH_PIXELS = EXACT_TILE**2  # smaller tiles go through the network together
@@ -107,8 +108,8 @@ def tiled_rows(
 ) -> Iterator[Floats]:
     """Run any function of tiles that calls the network, as `probability_rows` runs the network itself.
 
-    Yields float32 (K, f h, f W), f being the factor by which the network enlarges. Raises ValueError as
-    `probability_rows`.
+    Yields float32 (K, f h, f W), f being the factor by which the network enlarges. Where there are threads to spare,
+    `rows` is called in another one, a band ahead of the network. Raises ValueError as `probability_rows`.
     """
     if network.training:
         raise ValueError("the network is in training mode: call eval() first")
@@ -117,10 +118,10 @@ def tiled_rows(
     horizontal = axis_tiles(network, shape[1], side)
     bands = axis_tiles(network, shape[0], side)
     pending: Floats | None = None
-    for band, following in zip(bands, [*bands[1:], None], strict=True):
-        strip = _run_band(
-            lambda t, c: evaluate(t.to(device), c), rows(band.start, band.stop), band.start, horizontal, factor
-        )
+    spare = min(torch.get_num_threads() - 1, 1)
+    read = ahead(lambda band: rows(band.start, band.stop), bands, spare)
+    for (band, image), following in zip(read, [*bands[1:], None], strict=True):
+        strip = _run_band(lambda t, c: evaluate(t.to(device), c), image, band.start, horizontal, factor)
         strip *= band.weight.repeat(factor)[:, None]
         if pending is not None:
             strip[:, : pending.shape[1]] += pending
@@ -128,6 +129,7 @@ def tiled_rows(
         pending = strip[:, done:].copy()
         if done:
             yield strip[:, :done]
+        del strip  # before the next one is made
 
 
 def tile_disagreement(network: nn.Module, image: Floats, side: int) -> Disagreement:

@@ -172,6 +172,35 @@ def overlap(truth: Labels, prediction: Labels) -> Overlap:
     )
 
 
+def merged(tables: Iterable[Overlap]) -> Overlap:
+    """Return the overlap table of label images whose parts, such as ranges of rows, have the given tables.
+
+    An id stands for one cell in all parts. Raises ValueError without a table.
+    """
+    parts = list(tables)
+    if not parts:
+        raise ValueError("there are no tables to merge")
+    truth_ids, truth_place = compact(np.concatenate([part.truth_ids for part in parts]))
+    prediction_ids, prediction_place = compact(np.concatenate([part.prediction_ids for part in parts]))
+    row = np.concatenate([np.searchsorted(truth_ids, part.truth_ids[part.pair_truth]) for part in parts])
+    column = np.concatenate(
+        [np.searchsorted(prediction_ids, part.prediction_ids[part.pair_prediction]) for part in parts]
+    )
+    codes, pair = np.unique(row * max(len(prediction_ids), 1) + column, return_inverse=True)
+    pair_truth, pair_prediction = np.divmod(codes, max(len(prediction_ids), 1))
+    return Overlap(
+        truth_ids=truth_ids,
+        prediction_ids=prediction_ids,
+        truth_areas=_sums(truth_place, np.concatenate([part.truth_areas for part in parts]), len(truth_ids)),
+        prediction_areas=_sums(
+            prediction_place, np.concatenate([part.prediction_areas for part in parts]), len(prediction_ids)
+        ),
+        pair_truth=pair_truth,
+        pair_prediction=pair_prediction,
+        intersection=_sums(pair, np.concatenate([part.intersection for part in parts]), len(codes)),
+    )
+
+
 def match(truth: Labels, prediction: Labels, threshold: float = 0.5) -> Matches:
     """Match true and predicted cells one to one: the most pairs of IoU >= threshold, then the largest sum of IoU.
 

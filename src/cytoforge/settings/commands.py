@@ -16,7 +16,8 @@ from cytoforge.settings.reading import Reading
 class Segment(Reading, Division):
     """Segment images with the base model or a trained run: label images of the original size in OUT/masks.
 
-    IMAGES is a dataset, a folder of images, one file or a movie folder, of any size.
+    IMAGES is a dataset, a folder of images, one file or a movie folder, of any size. Masks of zarr images are OME-Zarr
+    label images with smaller copies, those of PNG images are PNG, all others TIFF.
 
     Examples:
       cytoforge segment base IMAGES --out OUT
@@ -25,6 +26,7 @@ class Segment(Reading, Division):
       cytoforge segment base IMAGES --out OUT --channel DAPI --project max
       cytoforge segment base IMAGES --out OUT --diameter 30 --part 3/16
       cytoforge segment base IMAGES --out OUT --cluster local:4
+      cytoforge segment base SLIDE.zarr --out OUT
     """
 
     run: Positional[RunFolder]
