@@ -124,6 +124,7 @@ class DatasetWriter(ReplacingWriter):
         *,
         overwrite: bool = False,
         whole: bool = False,
+        corrected: bool = False,
         suffix: str = ".png",
         names: Collection[str] = (),
         parts: Collection[str] = PARTS,
@@ -131,6 +132,7 @@ class DatasetWriter(ReplacingWriter):
     ) -> None:
         """`suffix`: .png or .tif, the format of all files.
 
+        Where unfinished work goes on, files that have changed are refused, or kept if they may be `corrected` by hand.
         The files to be written, as far as known, are the items `names` in the folders `parts`, and the files `beside`.
         """
         self.path, self.suffix = path, suffix
@@ -146,7 +148,8 @@ class DatasetWriter(ReplacingWriter):
             self.folder.refuse_foreign(self.folder.survey().changed)
             return
         if goes:
-            self.folder.refuse_foreign(self.folder.survey().changed)  # they would be taken as done
+            if not corrected:
+                self.folder.refuse_foreign(self.folder.survey().changed)  # they would be taken as done
             self.done = self.made(parts)
         else:
             self.folder.clear(self.folder.survey())

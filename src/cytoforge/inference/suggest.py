@@ -89,7 +89,7 @@ def suggest_crops(
     segmenter = fitted(segmenter, images)
     suffix = ".png" if all(image_of(item).suffix.lower() == ".png" for item in items) else ".tif"
     info = _info(segmenter, images, items, count)
-    writer = DatasetWriter(out, info, overwrite=overwrite, suffix=suffix, beside=(TABLE, RECORD, PAGE))
+    writer = DatasetWriter(out, info, overwrite=overwrite, corrected=True, suffix=suffix, beside=(TABLE, RECORD, PAGE))
     windows = _all_windows(segmenter, images, items, count, writer)
     chosen = tuple(in_turn({item: windows[item.name] for item in items}, count))
     pictures = _write_crops(segmenter, images, chosen, writer)
