@@ -351,7 +351,7 @@ class TestTraining:
         rows = "".join(f"{' '.join(map(str, row))}\n" for row in film[1].tracks)
         (tmp_path / "01_GT" / "TRA" / "man_track.txt").write_text(rows)
         assert any(row[3] for row in film[1].tracks), "a division is part of it"
-        other = cytoforge.train_tracker(tmp_path, steps=2, **TINY)
+        other = cytoforge.train_tracker(tmp_path, method="deepsea", steps=2, **TINY)
         assert weights(other.run, "tracker") == weights(tracker.run, "tracker")
         filming = cytoforge.train_movie_generator(tmp_path, steps=2, **TINY)
         assert weights(filming.run, "low-resolution") == weights(filmer.run, "low-resolution")

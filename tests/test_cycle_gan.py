@@ -257,7 +257,7 @@ def test_simulated_masks_belong_to_items_and_are_as_dense_as_images_or_denser() 
     assert 288 / 4096 < coverage.mean() < 2 * 288 / 4096 and coverage.std() > 0
     assert len({one.numpy().tobytes() for one in drawn}) == 80
     for rank in (0, 1):
-        part = windows(2, rank, 2)(7)
+        part = windows(4, rank, 2)(7)
         assert torch.equal(part.simulated, whole(7).simulated[rank::2])
     assert (
         torch.equal(whole(7).images, windows(4, simulated=None)(7).images)

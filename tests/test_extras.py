@@ -91,7 +91,7 @@ def test_the_core_works_where_nothing_else_is_installed(tmp_path: Path) -> None:
 def test_only_packages_that_the_project_names_are_imported() -> None:
     named = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
     named |= set(map(canonicalize_name, EXTRAS))
-    named |= {"pydantic-core", "geff-spec"}  # parts of pydantic and geff
+    named |= {"pydantic-core", "geff-spec", "dask"}  # parts of pydantic, geff and distributed
     named |= {"onnxruntime", "napari"}  # of the script beside a model; where the plugin is used, it is there
     owners = packages_distributions()
     for path in (ROOT / "src").rglob("*.py"):

@@ -121,7 +121,7 @@ def test_further_items_have_places_and_draws_of_their_own() -> None:
     whole = drawing(3)
     assert (whole.places, whole.following.places, whole.following.following.places) == ((0, 1, 2), (3, 4, 5), (6, 7, 8))
     assert replace(whole.following, first=0) == whole
-    shared = [drawing(2, rank, 2) for rank in (0, 1)]
+    shared = [drawing(4, rank, 2) for rank in (0, 1)]
     assert [one.places for one in shared] == [(0, 2), (1, 3)]
     assert [one.following.places for one in shared] == [(4, 6), (5, 7)]
     seeds = {
@@ -149,7 +149,7 @@ def test_a_batch_has_as_many_windows_without_masks() -> None:
 
 
 def test_windows_without_masks_are_shared_by_processes_and_leave_the_others_as_they_are() -> None:
-    whole, parts = windows(4, policy="strong")(5), [windows(2, rank, 2, "strong")(5) for rank in (0, 1)]
+    whole, parts = windows(4, policy="strong")(5), [windows(4, rank, 2, "strong")(5) for rank in (0, 1)]
     for rank, part in enumerate(parts):
         assert part.unlabelled.items == whole.unlabelled.items[rank::2]
         assert part.unlabelled.names == whole.unlabelled.names[rank::2]

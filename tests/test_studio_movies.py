@@ -540,7 +540,7 @@ def test_drawn_cells_are_followed_and_their_tracks_corrected_and_exported(
     assert movie["tracks"] == [] and movie["tracked"] is None and movie["drawn"]
     assert client.get("/api/movies/01/places").status_code == 404
     told = client.post("/api/jobs", json={"kind": "track", "movie": "01", "tracker": "none", "cells": "drawn"})
-    assert told.status_code == 422 and "take one of overlap" in told.json()["error"]
+    assert told.status_code == 422 and "take one of base, overlap" in told.json()["error"]
     asked = {"kind": "track", "movie": "01", "tracker": "overlap", "cells": "drawn"}
     job = wait(client, client.post("/api/jobs", json=asked).json()["number"])
     assert job["state"] == "done" and job["message"].startswith("10 cells, 4 tracks, 1 division in 4 frames.")

@@ -70,7 +70,7 @@ def test_pretraining_sees_synthetic_windows_first_and_as_many() -> None:
 
 
 def test_a_window_depends_on_its_own_seed_only() -> None:
-    whole, halves = batches(), [batches(count=2, ranks=(rank, 2)) for rank in range(2)]
+    whole, halves = batches(), [batches(ranks=(rank, 2)) for rank in range(2)]
     for step in range(30):
         together, parts = whole(step, 0.2), [half(step, 0.2) for half in halves]
         assert together.names[0::2] == parts[0].names and together.names[1::2] == parts[1].names

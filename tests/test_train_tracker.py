@@ -319,7 +319,7 @@ def test_batches_repeat_and_know_nothing_of_each_other(movie: Path) -> None:
     one, two = (sampler(Moves(data.items, data.read), "strong", count=count, seed=5)(3, 0.5) for count in (1, 3))
     assert torch.equal(one.images[0], two.images[0]) and torch.equal(one.labels[0], two.labels[0])
     assert two.images.shape == (3, 2, SIDE, SIDE) and two.synthetic == (False,) * 3
-    shares = [sampler(Moves(data.items, data.read), "strong", count=2, seed=5, ranks=(rank, 2))(3) for rank in (0, 1)]
+    shares = [sampler(Moves(data.items, data.read), "strong", count=4, seed=5, ranks=(rank, 2))(3) for rank in (0, 1)]
     assert [share.items for share in shares] == [(0, 2), (1, 3)]
 
 

@@ -18,8 +18,10 @@ TURN = "turn"  # lock of the process whose turn it is to begin or to end the wor
 def at_work(out: Path, part: Part | None) -> Iterator[None]:
     """Hold a folder for this process: for all of the work, or for a part of it.
 
-    Raises UserError where another process is at it, and as `locked`. Leaves nothing but what was written.
+    Raises UserError where another process is at it, for a file, and as `locked`. Leaves nothing but what was written.
     """
+    if out.is_file():
+        raise UserError(f"{out}: is a file; give a folder to write into")
     made, place = not out.exists(), out / WRITERS
     mine = place / (WHOLE if part is None else f"{part}{ENDING}")
     try:

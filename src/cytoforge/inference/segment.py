@@ -114,6 +114,8 @@ def segment_dataset(
     part of the images is segmented, and where; segment.json is finished with the last part. Raises UserError when
     images do not suit the segmenter, or masks of another origin would be replaced.
     """
+    if out.is_file():
+        raise UserError(f"{out}: is a file; give a folder to write masks/ into")
     images = images.images().alike(segmenter.fixed_channels)
     items, known = images.items, segmenter.diameter
     segmenter = fitted(segmenter, images, diameter)
@@ -280,8 +282,6 @@ class Record:
 
         Raises UserError when OUT holds masks of another run, tile or limits, unless told to overwrite.
         """
-        if out.is_file():
-            raise UserError(f"{out}: is a file; give a folder to write masks/ into")
         for part in ("images", "masks"):
             if out.resolve().is_relative_to((images.path / part).resolve()):
                 raise UserError(f"{out}: lies among the {part} of {images.path}; give another --out")
