@@ -252,7 +252,7 @@ def test_trackers(
     verdict: str,
     reasons: list[str],
 ) -> None:
-    found = Followed(single=single, divisions=divisions, staying=staying, training=single)
+    found = Followed(single=single, divisions=divisions, staying=staying, training=single, over=f"{len(single)} moves")
     judgement = judge_tracker(found, CONVERGED)
     assert (judgement.verdict, judgement.reasons) == (verdict, reasons)
 

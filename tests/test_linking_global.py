@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,8 @@ from cytoforge.tracking.likelihood import surprise, truth_of
 from cytoforge.tracking.linking import Frame, OverlapLinker, assemble, numbered
 from cytoforge.tracking.optimum import Scores, best_choice
 from cytoforge.training.samplers.items import Drawing
-from cytoforge.training.samplers.lineages import LineageSampler, Tracked, simulated_like
+from cytoforge.training.samplers.lineages import Example, ExampleBatch, LineageSampler, Tracked, simulated_like
+from cytoforge.training.tasks.linker import _scores
 from test_train_tracker import film
 
 # A and B go one to the right; C divides into C and D
@@ -195,6 +198,10 @@ class TestBestChoice:
         ]
 
 
+def test_the_network_has_as_many_parameters_as_is_told() -> None:
+    assert sum(parameter.numel() for parameter in LinkScorer().parameters()) == 2957
+
+
 class TestLikelihood:
     def test_surprise_by_hand(self) -> None:
         # one cell, two that it may be: its fate is asked, their origins, each a softmax of three or four
@@ -302,6 +309,14 @@ class TestExamples:
         assert movie.part(0, 2, 2, np.s_[:, :]).tracks == ((5, 0, 0, 0), (7, 1, 1, 5))
         assert movie.part(0, 3, 1, np.s_[2:, 3:]).tracks == ()
 
+    def test_daughters_that_are_not_both_seen_next_are_not_asked_for(self) -> None:
+        late = np.where(AFTER == 4, 0, AFTER)
+        movie = Tracked.of([np.where(BEFORE == 3, 9, BEFORE), np.where(late == 3, 3, late), AFTER], {3: 9, 4: 9})
+        truth = movie.example().truth
+        assert not truth.divisions.any()
+        assert not truth.fate_known[2]
+        assert not truth.origin_known[5]
+
     def test_cells_that_masks_invent_are_none(self) -> None:
         wrong = [np.where(BEFORE == 0, 0, BEFORE), np.where(AFTER == 2, 0, AFTER)]
         wrong[1][0, 6:] = 9
@@ -323,6 +338,7 @@ class TestExamples:
         movie = Tracked.of([disc_movie()] * 3, {})
         like = simulated_like([movie], np.random.default_rng(0))
         assert len(like) == 4
+        assert any(row[3] for one in like for row in one.tracks)  # though no cell of the movie divides
         area = np.median(np.unique(like[0].labels[0], return_counts=True)[1][1:])
         assert area == pytest.approx(np.count_nonzero(disc_movie() == 1), rel=0.2)
 
@@ -359,18 +375,35 @@ class TestTrackers:
         assert main(["track", str(run), str(movie), "--out", str(tmp_path / "out")]) == 0
         rows = read_tracks(read_sequences(tmp_path / "out")[0].tracks["RES"])
         assert len([row for row in rows if row.parent]) == 2  # A has divided
-        assert "cells taken for none" in capsys.readouterr().out
+        assert "false cells, kept as tracks of a frame" in capsys.readouterr().out
 
-    def test_a_training_goes_on_bit_by_bit(self, tmp_path: Path) -> None:
-        movie = film(tmp_path / "movie", frames=6)
+    def test_a_training_goes_on_bit_by_bit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        movie, cut = film(tmp_path / "movie", frames=6), LineageSampler.cut
 
-        def train(out: Path, steps: int) -> bytes:
-            line = ["train", "tracker", str(movie), "--out", str(out), "--preset", "tiny", "--threads", "1"]
-            assert main([*line, "--start", "scratch", "--steps", str(steps)]) == 0
-            return (out / "weights" / "tracker.safetensors").read_bytes()
+        def train(name: str) -> int:
+            line = ["train", "tracker", str(movie), "--out", str(tmp_path / name), "--preset", "tiny", "--threads", "1"]
+            return main([*line, "--start", "scratch", "--steps", "4"])
 
-        assert train(tmp_path / "one", 3) == train(tmp_path / "two", 3)
-        assert train(tmp_path / "three", 2) != train(tmp_path / "one-more", 3)
+        def interrupted(sampler: LineageSampler, step: int, plan: None) -> ExampleBatch:
+            if step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return cut(sampler, step, plan)
+
+        assert train("whole") == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(LineageSampler, "cut", interrupted)
+            assert train("parts") == 130
+        assert train("parts") == 0
+        one, other = (tmp_path / name / "weights" / "tracker.safetensors" for name in ("whole", "parts"))
+        assert one.read_bytes() == other.read_bytes()
+
+    def test_wrong_links_count_as_wrong(self) -> None:
+        found = graph([2, 2], [(0, 2), (1, 3), (0, 3), (1, 2)], [])
+        example = Example(found, truth_of(found, {0: (2,), 1: (3,)}, np.zeros(4, bool)))
+        none = np.zeros(0, np.int64)
+        assert _scores(example, True, True, (np.array([0, 1]), none)).f_score == (1.0,)
+        assert _scores(example, True, True, (np.array([2, 3]), none)).f_score == (0.0,)
+        assert _scores(example, True, True, (np.array([0]), none)).f_score == (pytest.approx(2 / 3),)
 
     @pytest.mark.parametrize(
         ("flags", "problem"),
@@ -378,6 +411,7 @@ class TestTrackers:
             ("--with masks", "--with belongs to --method deepsea"),
             ("--method deepsea --start base", "--start belongs to --method global"),
             ("--accumulate 2", "--accumulate belongs to --method deepsea"),
+            ("--norm group", "--norm belongs to --method deepsea"),
         ],
     )
     def test_what_does_not_fit(

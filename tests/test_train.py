@@ -165,7 +165,9 @@ def test_other_choices_train(
         assert load_network(run, "segmenter")(torch.zeros(1, 1, 32, 48)).shape == (1, channels["classes"], 32, 48)
 
 
-@pytest.mark.parametrize("words", ["segmentation", "segmentation --method cyclegan", "generator", "tracker --method deepsea"])
+@pytest.mark.parametrize(
+    "words", ["segmentation", "segmentation --method cyclegan", "generator", "tracker --method deepsea"]
+)
 def test_the_share_of_windows_that_are_varied_reaches_every_training(
     words: str, phantoms: Path, tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ class GlobalLinker:
         found = candidates((frame.labels for frame in frames), GAP)
         announce(0.0, "decide all links")
         choice = linked(self.scorer, found)
-        settings = {"gap in frames": GAP, "cells taken for none": len(choice.false)}
+        settings = {"gap in frames": GAP, "false cells, kept as tracks of a frame": len(choice.false)}
         return Links(found.counts, found.pairs(choice.links, choice.divisions), settings)
 
 

@@ -12,7 +12,7 @@ LIMIT = 5.0
 class LinkScorer(nn.Module):
     """A small perceptron for each kind of choice: links, divisions, and what a cell is by itself.
 
-    Descriptions are shifted and scaled by buffers, which `fit_scale` sets. 3,901 parameters at width 24.
+    Descriptions are shifted and scaled by buffers, which `fit_scale` sets. 2,957 parameters at width 24.
     """
 
     def __init__(self, width: int = 24) -> None:
@@ -40,8 +40,7 @@ class LinkScorer(nn.Module):
         """Return these scores of all that the cells of a movie may become, on the CPU."""
         weight = next(self.parameters())
         links, divisions, cells = (part.to(weight) for part in described(found))
-        scores = self.links(links)[:, 0], self.divisions(divisions)[:, 0], *self.cells(cells).unbind(1)
-        return [score.cpu() for score in scores]
+        return [score.cpu() for score in self(links, divisions, cells)]
 
     def fit_scale(self, links: Tensor, divisions: Tensor, cells: Tensor) -> None:
         """Shift and scale descriptions so that these, (K, .), (M, .) and (N, .), have mean 0 and variance 1."""

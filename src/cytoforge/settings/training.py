@@ -363,6 +363,9 @@ class TrainTracker(Limited, WithSynthetic):
             problems.append("--with belongs to --method deepsea; global learns from simulated cells anyway")
         if self.method == "global" and self.accumulate > 1:
             problems.append("--accumulate belongs to --method deepsea; batches of global need little memory")
+        if self.method == "global":
+            idle = [f"--{name}".replace("_", "-") for name in ("norm", "augmentation", "p_vanilla") if self.given(name)]
+            problems += [f"{flag} belongs to --method deepsea" for flag in idle]
         if self.method == "deepsea" and self.start is not None:
             problems.append("--start belongs to --method global")
         return problems

@@ -103,7 +103,13 @@ def best_choice(found: Candidates, scores: Scores) -> Choice:
         links = links[~goes[before_] & ~comes[after_]]
         divisions = divisions[~goes[mother_] & ~comes[one_] & ~comes[two_]]
     worth = [link, division, begins, ends, false]
-    left = [links, divisions, np.flatnonzero(~comes), np.flatnonzero(~goes), np.flatnonzero(~comes & ~goes)]
+    left = [
+        links,
+        divisions,
+        np.flatnonzero(~comes),
+        np.flatnonzero(~goes),
+        np.flatnonzero(~comes & ~goes & ~(first & last)),
+    ]
     sides = [
         [after[links], total + before[links]],
         [one[divisions], two[divisions], total + mother[divisions]],

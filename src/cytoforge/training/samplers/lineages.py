@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -107,10 +107,9 @@ class Tracked:
                 kin.setdefault(parent, []).append(seen[label][0])
         for mother, children in kin.items():
             time, cell = seen[mother][-1]
-            children = [child for child in children if child[0] > time]
-            together = [child for when, child in children if when == time + 1]
-            if children:
-                after[cell] = tuple(together) if len(together) > 1 else (min(children)[1],)
+            # daughters that are not both in the next frame are no candidates, so that nothing is asked of them
+            if later := tuple(child for when, child in sorted(children) if when > time):
+                after[cell] = later
         return after
 
 
@@ -149,6 +148,8 @@ def simulated_like(movies: Sequence[Tracked], generator: np.random.Generator) ->
     if not shapes:
         return []
     dynamics = Dynamics.like([motion(enumerate(one.labels), one.tracks) for one in movies])
+    if not dynamics.division_rate:  # few frames without a division do not tell that there are none
+        dynamics = replace(dynamics, division_rate=Dynamics.division_rate)
     found = []
     for number in range(SIMULATED):
         first = movies[number % len(movies)].labels[0]

@@ -283,6 +283,9 @@ class Followed:
     """of those that do not divide, if each were taken to stay where it is"""
     training: Sequence[ImageScores]
     """of moves that the tracker learned from, without divisions"""
+    over: str
+    """how many moves, or links, validation has"""
+    measure: str = "F at IoU 0.5 of the places where cells go"
 
 
 def judge_tracker(found: Followed, course: Course) -> Judgement:
@@ -310,8 +313,8 @@ def judge_tracker(found: Followed, course: Course) -> Judgement:
     reasons = [reason for true, reason in faults if true]
     return Judgement(
         verdict=verdict,
-        measure="F at IoU 0.5 of the places where cells go",
-        over=counted(len(found.single), "move"),
+        measure=found.measure,
+        over=found.over,
         score=score,
         baseline=staying,
         baseline_name="cells that stay where they are",

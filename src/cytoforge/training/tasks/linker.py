@@ -23,7 +23,7 @@ from cytoforge.training.hyperparameters import Linker
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes.linking import Linking
 from cytoforge.training.recipes.networks import build
-from cytoforge.training.samplers.lineages import Example, LineageSampler, Tracked, simulated_like, tracked
+from cytoforge.training.samplers.lineages import Example, LineageSampler, simulated_like, tracked
 from cytoforge.training.specification import Training
 from cytoforge.training.tasks.judging import Followed, judge_tracker
 from cytoforge.training.tasks.start import Wanted, load_start
@@ -51,8 +51,9 @@ class LinkerTask(Task):
     def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
         """Simulate movies after the frames to learn from, and say how stretches are drawn and validated."""
         movies = tracked(data.items, data.read)
+        learned = [one.example() for one in movies]
         held = [one.example() for one in tracked(data.held, lambda i: data.validation[i][1:])]
-        _refuse_empty(training, movies, held)
+        _refuse_empty(training, learned, held)
         simulated = simulated_like(movies, np.random.default_rng(training.seed))
         sampler = LineageSampler(movies, simulated, drawing_of(self.parameters, (1, 1), training, fabric))
         options = {"network": "link-scorer", "width": self.parameters.width}
@@ -62,14 +63,14 @@ class LinkerTask(Task):
             start = None
         else:
             start = load_start([run_folder(self.start)], [Wanted("tracker", options, scorer)])
-        learned = [one.example() for one in movies]
         divisions = sum(int(one.truth.divisions.sum()) for one in learned)
 
         def score(averages: Networks) -> float:
-            """Return F of links and divisions together, mean over the stretches."""
-            tracker = averages["tracker"]
-            found = [_scores(one, True, True, _choice(tracker, one)) for one in held]
-            return float(np.nan_to_num(np.mean([each.f_score[0] for each in found])))
+            """Return F of links and divisions together, of all stretches."""
+            found = [_scores(one, True, True, _choice(averages["tracker"], one)) for one in held]
+            hits = sum(each.true_positives[0] for each in found)
+            wrong = sum(each.false_positives[0] + each.false_negatives[0] for each in found)
+            return 2 * hits / max(2 * hits + wrong, 1)
 
         def outcome(networks: Networks, state: State) -> Outcome:
             tracker = networks["tracker"]
@@ -83,6 +84,8 @@ class LinkerTask(Task):
                 ],
                 staying=[_scores(one, True, False, _staying(one)) for one in held],
                 training=[_scores(one, True, False, _choice(tracker, one)) for one in learned],
+                measure="F of the links between cells",
+                over=counted(sum(int(one.truth.links.sum()) for one in held), "link"),
             )
             return Outcome(shown={}, judgement=judge_tracker(found, course(state)))
 
@@ -100,14 +103,15 @@ class LinkerTask(Task):
             stored={"divisions": divisions, "start": None if self.start == SCRATCH else str(self.start)},
             provenance={"started_from": start},
             notes=[counts, *([] if divisions else [lacking])],
+            remarks=["the weights of the end are kept, not those that were best on validation"],
         )
 
 
-def _refuse_empty(training: Training, movies: Sequence[Tracked], held: Sequence[Example]) -> None:
+def _refuse_empty(training: Training, learned: Sequence[Example], held: Sequence[Example]) -> None:
     """Raise UserError where no cell is seen in two frames in a row."""
     data, remedy = training.data, "give a longer movie, --validation or a larger --limit"
     for examples, where in (
-        ([one.example() for one in movies], f"{data.path}: among the frames for training"),
+        (learned, f"{data.path}: among the frames for training"),
         (held, f"{data.validation or data.path}: among the frames for validation"),
     ):
         if not any(one.truth.links.any() or one.truth.divisions.any() for one in examples):
@@ -148,16 +152,15 @@ def _staying(example: Example) -> Chosen:
 
 
 def _scores(example: Example, links: bool, divisions: bool, chosen: Chosen) -> ImageScores:
-    """Return how many links, divisions or both are found: a line of pixels, each a cell with its predecessor as id."""
+    """Return how many of the true links, divisions or both are chosen: a line with a pixel for each candidate."""
     true = np.flatnonzero(example.truth.links), np.flatnonzero(example.truth.divisions)
     lines = []
     for taken_links, taken_divisions in (true, chosen):
-        line = np.zeros((1, int(example.found.counts.sum())), np.int32)
+        line = np.zeros((1, len(example.found.links) + len(example.found.divisions)), np.int32)
         if links:
-            before, after = example.found.links[taken_links].T
-            line[0, after] = before + 1
+            line[0, taken_links] = taken_links + 1
         if divisions:
-            mother, one, two = example.found.divisions[taken_divisions].T
-            line[0, one] = line[0, two] = mother + 1
+            place = len(example.found.links) + taken_divisions
+            line[0, place] = place + 1
         lines.append(line)
     return segmentation_scores(lines[0], lines[1], (0.5,))

@@ -64,8 +64,10 @@ class TrackerTask(Task):
         def outcome(networks: Networks, state: State) -> Outcome:
             tracker, learned = networks["tracker"], Examples(sampler.moves)
             kinds = examples.by_kind(tracker)
+            single = kinds.get("single", [])
             found = Followed(
-                single=kinds.get("single", []),
+                single=single,
+                over=counted(len(single), "move"),
                 divisions=kinds.get("mitosis", []),
                 staying=examples.staying(),
                 training=learned.by_kind(tracker).get("single", []),
