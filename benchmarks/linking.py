@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from cytoforge.inference.tracker import Tracker
 from cytoforge.tracking.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
 from matching import discs, processor
 
@@ -71,6 +72,12 @@ def main() -> int:
         measure("laptrack, no gaps", LapTrackLinker(gap=0), movie),
         measure("laptrack", LapTrackLinker(), movie),
         measure("laptrack, of each frame 2 % of the cells missing", LapTrackLinker(), with_holes(movie), None),
+        measure(
+            "base, of each frame 2 % of the cells missing",
+            Tracker.load("base", threads=1).linker,
+            with_holes(movie),
+            10,
+        ),
     ]
     provenance = {
         "command": "python benchmarks/linking.py",
