@@ -152,6 +152,22 @@ def test_strokes_wait_for_a_slow_server_in_their_order(
     assert len(np.unique(running.space.draft("dish2").labels)) == 3
 
 
+def test_a_stroke_is_kept_on_a_busy_page_that_learns_of_its_tool_late(
+    cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
+) -> None:
+    page = page_of(opened(cells))
+    stage = Stage(page, "dish2")
+    page.evaluate("() => { const f = setTimeout; window.setTimeout = (what, ms) => f(what, (ms ?? 0) + 1000); }")
+    page.keyboard.press("o")
+    page.mouse.move(*stage.at(0.2, 0.2))
+    page.mouse.down()
+    for place in ((0.5, 0.2), (0.5, 0.5), (0.2, 0.5)):
+        page.mouse.move(*stage.at(*place), steps=6)
+        page.wait_for_timeout(600)
+    page.mouse.up()
+    stage.cells(1)
+
+
 def test_strokes_that_are_refused_are_counted_and_those_after_it_are_taken(
     cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
