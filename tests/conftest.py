@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cytoforge.data.images import write_image, write_labels
-from cytoforge.data.ownership import MANIFEST
+from cytoforge.data.manifest import MANIFEST
 
 ROOT = Path(__file__).parents[1]
 

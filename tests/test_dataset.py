@@ -18,7 +18,7 @@ from cytoforge.data import dataset as module
 from cytoforge.data.dataset import Dataset, Item, parts
 from cytoforge.data.files import atomic, read_json, write_json
 from cytoforge.data.images import Normalisation, read_image, read_labels, write_image, write_labels
-from cytoforge.data.ownership import MANIFEST
+from cytoforge.data.manifest import MANIFEST
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
 

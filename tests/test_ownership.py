@@ -21,7 +21,8 @@ from cytoforge.commands.study import open_folder as open_study
 from cytoforge.commands.train import segmentation_parameters, specified, stage_generator
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import read_labels, write_image, write_labels
-from cytoforge.data.ownership import MANIFEST, OutputFolder
+from cytoforge.data.manifest import MANIFEST
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.settings import Demo, Segment, StudyTraining, TrainSegmentation

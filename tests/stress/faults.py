@@ -241,7 +241,9 @@ def disturbed(
             if status or names:
                 told = trial.said.read_text().strip()[-400:]
                 wrong.append(f"going on: status {status}, {', '.join(names[:5])}: {told}")
-        differences += [{"wrong": wrong, "said": last}] if wrong else []
+        place = f"{trial.work}/"  # of no interest to others
+        short = [sentence.replace(place, "") for sentence in wrong]
+        differences += [{"wrong": short, "said": last.replace(place, "")}] if wrong else []
     return {"tries": tries, "ended": counts["ended"], "differences": differences}
 
 

@@ -30,8 +30,8 @@ from cytoforge.data.images import (
 from cytoforge.data.interchange import other_format
 from cytoforge.data.label_check import check_label_files
 from cytoforge.data.left_out import is_junk, left_out
+from cytoforge.data.manifest import MANIFEST
 from cytoforge.data.ngff import is_zarr
-from cytoforge.data.ownership import MANIFEST
 from cytoforge.data.pairing import BESIDE, Item, folder_of, grouping, image_of, info_of, is_dataset, paired, parts
 from cytoforge.data.view import ALL, View, is_grey
 from cytoforge.data.writer import INFO, PARTS, read_info

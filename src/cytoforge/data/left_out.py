@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from cytoforge.data.formats import ARRAYS, PICTURES, SUFFIXES
-from cytoforge.data.ownership import MANIFEST
+from cytoforge.data.manifest import MANIFEST
 from cytoforge.progress import counted
 
 NAMED = 3  # number of files of a kind that a message names

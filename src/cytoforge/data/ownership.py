@@ -18,14 +18,12 @@ from typing import Any
 
 from cytoforge.data.files import atomic, digest, explained, make_folder, temporary_name, utf8
 from cytoforge.data.lock import refuse_moved
+from cytoforge.data.manifest import HEAD, MANIFEST, content_of, encoded, key_of, lines_of, sums_of
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 
-MANIFEST = "manifest.jsonl"
 WRITERS = ".writers"  # folder of the lists of other writers
 UNFINISHED = ".unfinished"  # folder of what a process that works alone has in work
-FORMAT = 1
-HEAD = {"manifest": "cytoforge", "format": FORMAT}  # first line of the file, which a user's own manifest.jsonl lacks
 
 
 @dataclass(frozen=True)
@@ -302,7 +300,7 @@ class OutputFolder:
         if self._read is None:
             return
         for writer, lines in self._others.items():
-            for name in _sums(lines, self.by):  # what a killed writer has left
+            for name in sums_of(lines, self.by):  # what a killed writer has left
                 (self.path / _temporary(name, writer)).unlink(missing_ok=True)
         self._lines = [*self._foreign(), *self._lines]
         lines = [line for line in self._compact() if line.get("by") != self.by or self._remains(line)]
@@ -344,7 +342,7 @@ class OutputFolder:
         temporary = {
             _temporary(name, writer)
             for writer, lines in ((self.writer, self._lines), *self._others.items())
-            for name in _sums(lines, self.by)
+            for name in sums_of(lines, self.by)
         }
         skipped = {MANIFEST, _temporary(MANIFEST)} if self._read else set()
         for root, folders, files in os.walk(self.path):
@@ -456,12 +454,12 @@ class OutputFolder:
         if state == self._read:
             return
         opened = self._read is None
-        content = _content(file)
-        self._take(_listed(file, content))
+        content = content_of(file)
+        self._take(lines_of(file, content))
         self._read = state
         if not content.endswith(b"\n"):  # cut off by a kill, before its file got its final name
             self._rewrite(self._lines)
-        elif opened and len(self._lines) > 2 * len({json.dumps(_key(line)) for line in self._lines}) + 16:
+        elif opened and len(self._lines) > 2 * len({json.dumps(key_of(line)) for line in self._lines}) + 16:
             self._rewrite(self._compact())
 
     def _read_others(self) -> None:
@@ -475,14 +473,14 @@ class OutputFolder:
         if found == self._seen:
             return
         self._seen = found
-        self._others = {writer: _listed(files[writer], _content(files[writer])) for writer in found}
+        self._others = {writer: lines_of(files[writer], content_of(files[writer])) for writer in found}
         self._take(self._lines)
 
     def _take(self, lines: list[dict[str, Any]]) -> None:
         self._lines = lines
         self._sums, self._inside, self._notes = {}, set(), {}
         for some in (*self._others.values(), lines):
-            for name, sums in _sums(some, self.by).items():
+            for name, sums in sums_of(some, self.by).items():
                 self._sums[name] = self._sums.get(name, set()) | sums
             own = [line for line in some if self.by in (None, line.get("by"))]
             self._inside |= {line["folder"] for line in own if "folder" in line}
@@ -490,13 +488,13 @@ class OutputFolder:
 
     def _compact(self) -> list[dict[str, Any]]:
         """Return the last line of each name, and the line that matches the file, if the last write was interrupted."""
-        last = {json.dumps(_key(line)): line for line in self._lines}
-        stale = [line for line in self._lines if line is not last[json.dumps(_key(line))]]
+        last = {json.dumps(key_of(line)): line for line in self._lines}
+        stale = [line for line in self._lines if line is not last[json.dumps(key_of(line))]]
         there = {line["name"]: _sum(self.path / line["name"]) for line in stale if "sha256" in line}
         return [
             line
             for line in self._lines
-            if line is last[json.dumps(_key(line))]
+            if line is last[json.dumps(key_of(line))]
             or ("sha256" in line and there[line["name"]] == (line["size"], line["sha256"]))
         ]
 
@@ -509,7 +507,7 @@ class OutputFolder:
         file = self.manifest
         try:
             with file.open("ab") as stream:
-                stream.write(_encoded(line))
+                stream.write(encoded(line))
         except OSError as error:
             raise explained(file, error) or error from error
         self._lines.append(line)
@@ -526,7 +524,7 @@ class OutputFolder:
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
         file = self.manifest
         with atomic(file) as temporary:
-            temporary.write_bytes(b"".join(map(_encoded, [HEAD, *lines])))
+            temporary.write_bytes(b"".join(map(encoded, [HEAD, *lines])))
         self._take(list(lines))
         self._read = _state(file.stat())
 
@@ -543,70 +541,12 @@ def _linked(path: Path, name: str) -> bool:
     return any((path / parent).is_symlink() for parent in PurePosixPath(name).parents if parent.name)
 
 
-def _sums(lines: Iterable[dict[str, Any]], by: str | None) -> dict[str, set[tuple[int, str]]]:
-    """Return the (size, SHA-256) by name, of one command or (None) of all."""
-    sums: dict[str, set[tuple[int, str]]] = {}
-    for line in lines:
-        if "name" not in line or (by is not None and line.get("by") != by):
-            continue
-        if "sha256" in line:
-            sums.setdefault(line["name"], set()).add((line["size"], line["sha256"]))
-        else:
-            sums[line["name"]] = set()
-    return sums
-
-
 def _sum(path: Path) -> tuple[int, str] | None:
     """Return size in bytes and SHA-256 of a file, None if it cannot be read."""
     try:
         return path.stat().st_size, digest(path)
     except OSError:
         return None
-
-
-def _key(line: dict[str, Any]) -> list[Any]:
-    return [line.get("by"), line.get("name"), line.get("folder"), line.get("item")]
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror or error}); restore its permissions") from error
-
-
-def _listed(file: Path, content: bytes) -> list[dict[str, Any]]:
-    """Return the valid lines of a list without its head; raises UserError where it is not cytoforge's."""
-    lines = [line for line in map(_parsed, content.split(b"\n")) if line is not None]
-    if not lines or lines[0].get("manifest") != HEAD["manifest"]:
-        raise UserError(
-            f"{file}: is not a list that cytoforge wrote, which it would keep under this name; choose another folder"
-        )
-    if lines[0].get("format") != FORMAT:
-        raise UserError(f"{file}: is of another version of cytoforge; use that version, or choose another folder")
-    return lines[1:]
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    """Return a line of the manifest, or None if it is invalid."""
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(line, dict):
-        return None
-    name = line.get("name", line.get("folder", "x"))
-    if not isinstance(line.get("item", "x"), str):
-        return None
-    if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return None
-    if "sha256" in line and not (isinstance(line["sha256"], str) and isinstance(line.get("size"), int)):
-        return None
-    return line
-
-
-def _encoded(line: dict[str, Any]) -> bytes:
-    return json.dumps(line).encode() + b"\n"
 
 
 def _temporary(name: str, writer: str | None = None) -> str:

@@ -27,7 +27,8 @@ from torch import Tensor
 from cytoforge.data.files import check_readable, digest, in_utf8, read_json
 from cytoforge.data.images import encode_image
 from cytoforge.data.judgement import Judgement
-from cytoforge.data.ownership import MANIFEST, OutputFolder
+from cytoforge.data.manifest import MANIFEST
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.resume import differences, refuse_finished, refuse_other
 from cytoforge.data.run_config import FORMAT, NetworkSettings, Provenance, RunConfig, parse
 from cytoforge.errors import UserError

@@ -16,8 +16,9 @@ from pydantic import Field
 from cytoforge.data.files import make_folder, read_json
 from cytoforge.data.formats import image_files, read_mark
 from cytoforge.data.images import Mark, encode_image, encode_labels, read_image
+from cytoforge.data.manifest import MANIFEST
 from cytoforge.data.ngff import is_zarr
-from cytoforge.data.ownership import MANIFEST, OutputFolder
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.resume import differences, refuse_other
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError

@@ -9,7 +9,8 @@ from typing import Any
 
 from cytoforge.data.files import read_json
 from cytoforge.data.images import encode_image
-from cytoforge.data.ownership import MANIFEST, OutputFolder
+from cytoforge.data.manifest import MANIFEST
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.resume import differences
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
