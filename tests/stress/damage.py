@@ -119,20 +119,21 @@ def tried(source: Path, place: Path, line: list[str], work: Path, expected: dict
         (place / name).write_bytes(content)
         said = work.with_name("said")
         status = ended(line, said=said)
-        told = said.read_text().replace(f"{work}/", "")
+        told = said.read_text()
         found = facts(work)
         wrong = {key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)}
         wrong = {key for key in wrong if "damaged" not in key}
         last = told.strip().splitlines()[-1] if told.strip() else ""
-        if status == 2 and last.startswith("cytoforge: ") and ": " in last:
+        if status == 2 and last.startswith("cytoforge: ") and "/" in last:
             counts["refused"] += 1
         elif status == 0 and not wrong:
             counts["mended"] += 1
         elif status == 0 and Path(name).name in told:
             counts["told"] += 1
         else:
+            short = last.replace(f"{work}/", "")  # places of this machine are of no interest to others
             unnoticed.append(
-                {"file": name, "damage": how, "status": status, "differs": sorted(wrong)[:5], "said": last}
+                {"file": name, "damage": how, "status": status, "differs": sorted(wrong)[:5], "said": short}
             )
     return {"tries": sum(counts.values()) + len(unnoticed), **counts, "unnoticed": unnoticed}
 
