@@ -108,8 +108,8 @@ class Tracked:
         for mother, children in kin.items():
             time, cell = seen[mother][-1]
             # daughters that are not both in the next frame are no candidates, so that nothing is asked of them
-            if later := tuple(child for when, child in sorted(children) if when > time):
-                after[cell] = later
+            if daughters := tuple(child for when, child in sorted(children) if when > time):
+                after[cell] = daughters
         return after
 
 
