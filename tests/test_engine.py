@@ -1,6 +1,7 @@
 """Work divided into parts, and among the workers of a cluster, gives the bytes of undivided work."""
 
 import importlib.util
+import pickle
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from cytoforge.errors import UserError
 from cytoforge.inference.track import track_movie
 from cytoforge.inference.tracker import Tracker
 from cytoforge.settings import Segment, SimulateMasks, SimulateMovie
+from cytoforge.simulated.masks import Annotated
+from cytoforge.simulated.movie import Filmed
 from doubling import Doubling
 from test_segment import write_run
 
@@ -231,6 +234,14 @@ def test_a_killed_worker_costs_nothing(cluster: str, tmp_path: Path) -> None:
     assert (tmp_path / "killed").exists()
     with pytest.raises(UserError, match=r"^4: is wrong$"):
         list(Engine(cluster=cluster).run(Doubling(wrong=4), range(12), "double"))
+
+
+def test_models_of_simulations_travel_to_the_workers(tiny_dataset: Path, tiny_movie: Path) -> None:
+    for model in (Annotated(tiny_dataset, (), 1.0), Filmed(tiny_movie, ("01",), 1.0)):
+        sent = pickle.loads(pickle.dumps(model))
+        one, other = (each.model(np.random.default_rng(3)) for each in (model, sent))
+        assert (one.name, one.size, one.density) == (other.name, other.size, other.density)
+        assert len(one.shapes) == len(other.shapes) > 0
 
 
 def test_a_killed_client_goes_on_and_workers_write_the_same_bytes(cluster: str, one: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,15 +79,18 @@ class Annotated:
         self.populated = [number for number, measure in enumerate(measures) if measure.count]
         if not self.populated:
             raise UserError(f"{path}: the masks hold no cells; annotate some, or leave out --like")
-        self.shapes = lru_cache(maxsize=None)(self._shapes)
+        self._read: dict[int, tuple[Shape, ...]] = {}  # shapes, by mask
 
     def labels(self, number: int) -> NDArray[Any]:
         """Read mask `number`, from 0, and resize it by the scale: (H, W)."""
         labels = self.dataset.read_labels(self.dataset.items[number])
         return resize_labels(labels, scaled_shape(labels.shape, self.scale))
 
-    def _shapes(self, number: int) -> tuple[Shape, ...]:
-        return shapes_of(self.dataset.read_labels(self.dataset.items[number]))
+    def shapes(self, number: int) -> tuple[Shape, ...]:
+        """Return the shapes of mask `number`, from 0, at full resolution, which are read once."""
+        if number not in self._read:
+            self._read[number] = shapes_of(self.dataset.read_labels(self.dataset.items[number]))
+        return self._read[number]
 
     def model(self, generator: np.random.Generator) -> Model:
         """Draw an annotated mask as a model, with the shapes of at least FEWEST cells if there are so many.
