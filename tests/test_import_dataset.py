@@ -695,6 +695,10 @@ def test_sets_of_regions_find_their_images(tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert "1 file of regions without an image of that name, left out (RoiSet.zip)" in said
     assert "1 image without annotation, left out (c.tif)" in said and len(data.items) == 2
+    later = bytearray((source / "a_RoiSet.zip").read_bytes())
+    later[later.index(b"PK\x01\x02") + 6] = 84  # needs version 8.4 of zip
+    (tmp_path / "later_RoiSet.zip").write_bytes(later)
+    assert "is of no format that is known here" in refused(tmp_path / "later_RoiSet.zip", tmp_path / "none", capsys)
     (item,) = imported(source / "b_RoiSet.zip", tmp_path / "one").items
     assert item.name == "b"
 

@@ -12,6 +12,7 @@ from cytoforge.data.conversion import BY, convert, verify
 from cytoforge.data.download import Opener, fetch, open_securely
 from cytoforge.data.feature_files import FEATURE_FILES, Published
 from cytoforge.data.files import check_readable, digest
+from cytoforge.data.formats import reading
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.weights import VARIABLE, find_weights, read_safetensors, target_folder
 from cytoforge.errors import UserError
@@ -95,7 +96,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         check_readable(path, "give the published file")
         return read_safetensors(path)
     if path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with reading(path), zipfile.ZipFile(path) as archive:
             if any(part.endswith("/constants.pkl") for part in archive.namelist()):
                 raise UserError(
                     f"{path}: is a TorchScript program, which would have to be run to be read; give the published file "

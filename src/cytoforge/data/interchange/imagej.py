@@ -49,7 +49,7 @@ def _holds_regions(file: Path, *, empty: bool = False) -> bool:
                 return content.read(len(START)) == START
         with zipfile.ZipFile(file) as packed:
             names = packed.namelist()
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):  # also of a later version of zip
         return False
     none = empty and not names and file.stem.lower().endswith(ENDINGS)
     return none or any(name.lower().endswith(".roi") for name in names)
