@@ -396,14 +396,7 @@ class MovieWriter(ReplacingWriter):
         wanted = {**self._info, "complete": False}
         goes = goes_on(path, former, wanted, begun=bool(sequences), overwrite=overwrite)
         self.folder.refuse_unlisted([INFO, *beside, *(name for source in sources for name in self._present(*source))])
-        if whole:
-            self.folder.refuse_foreign(self.folder.survey().changed)
-            return
-        if goes:
-            self.folder.refuse_foreign(self.folder.survey().changed)  # they would be taken as done
-        else:
-            self.folder.clear(self.folder.survey())
-        self.folder.write_json(INFO, wanted)
+        self._begin(whole=whole, goes=goes)
 
     def _present(self, sequence: str, source: str) -> list[str]:
         """Return the names of files that are read as frames, masks or tracks of a source."""

@@ -116,17 +116,21 @@ class OutputFolder:
 
         Of a folder, such as a zarr, tells whether all its files are.
         """
-        return all(map(self._owns, self._files(name)))
+        return all(self._own_sum(file) is not None for file in self._files(name))
 
-    def _owns(self, name: str) -> bool:
+    def _own_sum(self, name: str) -> tuple[int, str] | None:
+        """Return (size, SHA-256) of a file that `owns` is true of, else None."""
         path = self.path / name
         try:
             state = path.lstat()
         except OSError:
-            return False
+            return None
         sums = self._known_sums(name)
         regular = stat.S_ISREG(state.st_mode) and state.st_mode & stat.S_IWUSR
-        return bool(regular) and any(size == state.st_size for size, _ in sums) and _sum(path) in sums
+        if not regular or all(size != state.st_size for size, _ in sums):
+            return None
+        found = _sum(path)
+        return found if found in sums else None
 
     def intact(self, name: str) -> bool:
         """Tell whether a file is as this command wrote it, or nothing is known of it, or it is not there.
@@ -150,6 +154,12 @@ class OutputFolder:
         for name in names:
             if os.path.lexists(self.path / name) and not self.lists(name):
                 raise UserError(self._in_the_way(name))
+
+    def refuse_unwritable(self, names: Iterable[str]) -> None:
+        """Raise UserError when a folder in which one of `names` lies may not be written to."""
+        for folder in {(self.path / name).parent for name in names}:
+            if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+                raise UserError(f"{folder}: may not be written to; change its permissions, or choose another folder")
 
     def _in_the_way(self, name: str, *, listed: bool | None = None) -> str:
         path = self.path / name
@@ -247,9 +257,12 @@ class OutputFolder:
 
     def move(self, name: str, new: str) -> None:
         """Give a file that this command wrote another name, also in place of one of its own; raises as `remove`."""
-        self.refuse_foreign([name, new])
-        path = self.path / name
-        self._append({"name": new, "size": path.stat().st_size, "sha256": digest(path)})
+        self.refuse_foreign([new])
+        path, found = self.path / name, self._own_sum(name)
+        if found is None:
+            raise UserError(self._in_the_way(name))
+        size, sha256 = found
+        self._append({"name": new, "size": size, "sha256": sha256})
         try:
             path.replace(self.path / new)
         except OSError as error:
@@ -381,9 +394,7 @@ class OutputFolder:
             others = len(found.changed) - 1
             more = f" (and {counted(others, 'file')} more likewise)" if others else ""
             raise UserError(self._in_the_way(found.changed[0], listed=True) + more)
-        for folder in {(self.path / name).parent for name in found.own}:
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise UserError(f"{folder}: may not be written to; change its permissions, or choose another folder")
+        self.refuse_unwritable(found.own)
         self._delete(found.own)
         self._load()
         if self._read:

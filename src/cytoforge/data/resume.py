@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoforge.data.files import read_json
-from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.ownership import Found, OutputFolder
 from cytoforge.errors import UserError
 
 BEGUN = ".begun.json"
@@ -47,15 +47,17 @@ def refuse_finished(path: Path, holds: str, finished: bool) -> None:
         raise UserError(f"{path}: holds {holds}, finished; choose another folder or give --overwrite")
 
 
-def refuse_taken(folder: OutputFolder, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+def refuse_taken(folder: OutputFolder, settings: Mapping[str, Any], *, overwrite: bool) -> Found:
     """Raise UserError where a folder holds files of others, or this command's, unless told to overwrite.
 
-    What the same work, by its `settings`, left when it was killed in `written_anew` may be replaced.
+    What the same work, by its `settings`, left when it was killed in `written_anew` may be replaced. Returns what there
+    is.
     """
-    own = folder.survey().own if folder.known else ("",)
-    bare = all(BEGUN in name for name in own)
+    found = folder.survey()
+    bare = folder.known and all(BEGUN in name for name in found.own)
     same = folder.owns(BEGUN) and read_json(folder.path / BEGUN) == _plain(settings)
     folder.refuse_taken(overwrite or bare or same)
+    return found
 
 
 @contextlib.contextmanager
@@ -64,8 +66,7 @@ def written_anew(folder: OutputFolder, settings: Mapping[str, Any], *, overwrite
 
     Raises UserError as `refuse_taken`, and, before anything is removed, where a file was changed since it was written.
     """
-    refuse_taken(folder, settings, overwrite=overwrite)
-    found = folder.survey()
+    found = refuse_taken(folder, settings, overwrite=overwrite)
     folder.refuse_foreign(found.changed)
     folder.write_json(BEGUN, _plain(settings))
     folder.clear(dataclasses.replace(found, own=tuple(name for name in found.own if name != BEGUN)))

@@ -294,7 +294,7 @@ class Run:
             self._state.rename(aside)
         with self.folder.writing(STATE) as temporary:
             _save(tensors, temporary, {"meta": json.dumps(meta)})
-            if self.folder.owns(STATE):
+            if self._state.exists():
                 self.folder.move(STATE, EARLIER)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

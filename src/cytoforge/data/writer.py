@@ -4,7 +4,6 @@ import contextlib
 import copy
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -49,6 +48,22 @@ class ReplacingWriter:
         other = copy.copy(self)
         other.folder = OutputFolder(self.path, self.folder.by, writer)
         return other
+
+    def _begin(self, *, whole: bool, goes: bool, corrected: bool = False) -> None:
+        """Make room, unless unfinished work goes on or the folder is replaced as a `whole` later.
+
+        Files that have changed would be taken as done, and are refused unless they may be `corrected`.
+        """
+        if whole or (goes and not corrected):
+            self.folder.refuse_foreign(self.folder.survey().changed)
+        elif not goes:
+            self.folder.clear(self.folder.survey())
+        if not whole:
+            self.folder.write_json(INFO, {**self._info, "complete": False})
+
+    def awaited(self, names: Collection[str]) -> int:
+        """Return how many of the sequences or items `names` no process has noted yet; 0 where the work is complete."""
+        return 0 if self.complete else len({*names} - {*self.noted()})
 
     def noted(self) -> dict[str, Any]:
         """Return what is noted by now of the sequences or items that are done, whichever process wrote them."""
@@ -95,16 +110,15 @@ def _exchange(folder: OutputFolder, new: OutputFolder, unfinished: Mapping[str, 
     """
     found = folder.survey(beside=new.path.name)
     names = sorted(new.survey().own, key=lambda name: name == INFO)
-    folder.refuse_foreign([*found.changed, *names])
-    for place in {(folder.path / name).parent for name in (*found.own, *names)}:
-        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-            raise UserError(f"{place}: may not be written to; change its permissions, or choose another folder")
+    own, new_names = set(found.own), set(names)
+    folder.refuse_foreign([*found.changed, *(name for name in names if name not in own)])
+    folder.refuse_unwritable(own | new_names)
     folder.write_json(INFO, unfinished)
     (new.path / MANIFEST).unlink()  # the list of `folder` takes its room
     for name in names:
         with folder.writing(name) as file:
             (new.path / name).replace(file)
-    stale = tuple(name for name in found.own if name not in names)
+    stale = tuple(name for name in found.own if name not in new_names)
     folder.clear(dataclasses.replace(found, own=stale), beside=new.path.name)
 
 
@@ -145,16 +159,9 @@ class DatasetWriter(ReplacingWriter):
         goes = goes_on(path, former, {**self._info, "complete": False}, begun=any(own.values()), overwrite=overwrite)
         taken = [name for part in parts for name in files[part] if _stem(name) in {*names} and name not in own[part]]
         self.folder.refuse_unlisted([*taken, *beside, INFO])
-        if whole:
-            self.folder.refuse_foreign(self.folder.survey().changed)
-            return
-        if goes:
-            if not corrected:
-                self.folder.refuse_foreign(self.folder.survey().changed)  # they would be taken as done
+        if goes and not whole:
             self.done = self.made(parts)
-        else:
-            self.folder.clear(self.folder.survey())
-        self.folder.write_json(INFO, {**self._info, "complete": False})
+        self._begin(whole=whole, goes=goes, corrected=corrected)
 
     def _files(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         """Return by part the files that are there, and those of them that are listed."""

@@ -128,7 +128,7 @@ def film_masks(
             frames += told.frames
             notes += told.notes
         with in_turn(out):
-            missing = 0 if writer.complete else len({*names} - {*writer.noted()})
+            missing = writer.awaited(names)
             if not missing:
                 writer.finish()
     return Filmed(frames, notes, missing)

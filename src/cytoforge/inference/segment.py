@@ -87,7 +87,8 @@ def middle(segmenter: Segmenter, source: RowSource, limits: NDArray[np.float64])
     (top, bottom), (left, right) = (
         (max((n - EXAMINED_SIDE) // 2, 0), (n + EXAMINED_SIDE) // 2) for n in source.shape[1:]
     )
-    return segmenter.normalisation.apply(source.rows(top, min(bottom, source.shape[1]))[:, :, left:right], limits)
+    part = source.rows(top, min(bottom, source.shape[1]), (left, min(right, source.shape[2])))
+    return segmenter.normalisation.apply(part, limits)
 
 
 def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> Floats:
@@ -358,7 +359,8 @@ class Record:
                 if not overwrite:
                     raise UserError(f"{item.image}: has changed since its mask was made; give --overwrite")
                 todo.append(item)
-        kept = [mask["file"] for item in items if item not in todo and (mask := self.masks.get(item.name))]
+        anew = {item.name for item in todo}
+        kept = [mask["file"] for item in items if item.name not in anew and (mask := self.masks.get(item.name))]
         if changed := [file for file in kept if not self.folder.intact(f"masks/{file}")]:
             what = f"kept {counted(len(changed), 'mask')} that were changed since segment wrote them"
             say([f"{self.out / 'masks'}: {what}: {', '.join(changed[:3])}{' ...' * (len(changed) > 3)}"])
@@ -376,10 +378,12 @@ class Record:
         foreign = [file for file in there if not folder.lists(f"masks/{file.name}")]
         images = {image.resolve() for image in (self.out, self.out / "images")}
         by_name: dict[str, list[Path]] = {}
+        wanted = {item.name for item in todo}
         for file in there:
-            if file in foreign or not folder.owns(f"masks/{file.name}"):
-                by_name.setdefault(file.stem.removesuffix(".ome"), []).append(file)
-                by_name.setdefault(file.name, []).append(file)
+            names = {file.stem.removesuffix(".ome"), file.name}
+            if names & wanted and (file in foreign or not folder.owns(f"masks/{file.name}")):
+                for name in names:
+                    by_name.setdefault(name, []).append(file)
         for item in todo:
             among = image_of(item).parent.resolve() in images  # the masks in OUT are those of these images
             others = [file for file in foreign if among and file.suffix.lower() in LABELS]

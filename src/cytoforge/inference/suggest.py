@@ -219,7 +219,7 @@ def _write_crops(
                 for suggestion in (other for other in chosen if other.item == item):
                     window = suggestion.window
                     rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
-                    image = np.ascontiguousarray(reader.rows(rows.start, rows.stop)[:, :, columns])
+                    image = np.ascontiguousarray(reader.rows(rows.start, rows.stop, (columns.start, columns.stop)))
                     cells = relabel(labels.rows(rows.start, rows.stop)[:, columns])
                     if suggestion.name not in writer.done:
                         writer.add(suggestion.name, image, cells)

@@ -147,7 +147,7 @@ class Filmed:
         frames = self.measures[number].frames
         populated = [frame.coverage for frame in frames if frame.count]
         touching = morphology.pooled(frames, "touching")
-        diameter = 2 * np.sqrt(np.median(morphology.pooled(frames, "area")) / np.pi)
+        diameter = morphology.typical_diameter(morphology.pooled(frames, "area"))
         most = min(diameter, min(self.sizes[number]) / 4)  # few cells may lie far from the edge by chance
         return MovieModel(
             name=self.sequences[number].name,
@@ -225,7 +225,7 @@ def simulate_movie(wanted: MovieSimulation, engine: Engine = ALONE) -> list[str]
         work = Simulate(wanted, data, dynamics, writer)
         every = dict(engine.run(work, engine.share(range(wanted.count)), "simulate", sequence_name))
         with in_turn(wanted.out):
-            missing = 0 if writer.complete else len({*names} - {*writer.noted()})
+            missing = writer.awaited(names)
             if missing:
                 made = counted(wanted.count - missing, "sequence")
                 return [f"{wanted.out}: {made}; {missing} of other parts still to come"]
