@@ -109,13 +109,10 @@ def first_stage(settings: TrainMovie) -> tuple[Path, tuple[Path, ...]]:
 def train_tracker(settings: TrainTracker) -> Run:
     """Train a tracker and print its run folder; raises as `tasks.task.run_task`."""
     if settings.method == "global":
-        training = specified(settings)
-        if settings.steps is None and settings.epochs is None and settings.minutes is None:
-            training = replace(training, budget=replace(training.budget, steps=LINKER_STEPS))
         task: Task = LinkerTask(linker_parameters(settings), settings.start or Path("base"))
-        return _told(run_task(task, training), "tracker", "track {} MOVIE")
-    trained = run_task(TrackerTask(tracker_parameters(settings)), specified(settings))
-    return _told(trained, "tracker", "track {} MOVIE")
+    else:
+        task = TrackerTask(tracker_parameters(settings))
+    return _told(run_task(task, specified(settings)), "tracker", "track {} MOVIE")
 
 
 def tell_settings(settings: Training) -> None:
@@ -213,7 +210,10 @@ def budget_of(settings: Training) -> specification.Budget:
     """Return the budget that the flags give: steps, epochs or minutes, or the default."""
     steps, epochs, minutes = settings.steps, settings.epochs, settings.minutes
     if steps is None and epochs is None and minutes is None:
-        minutes = specification.DEFAULT_MINUTES
+        if isinstance(settings, TrainTracker) and settings.method == "global":
+            steps = LINKER_STEPS
+        else:
+            minutes = specification.DEFAULT_MINUTES
     return specification.Budget(
         steps=steps,
         epochs=epochs,

@@ -1,6 +1,6 @@
 """Shape, size and spacing of the cells of label images, and how far two sets of images differ in them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,11 @@ FITTING_DIAMETER = 16.0  # px: a window of the small preset holds about twenty c
 def median_diameter(areas: NDArray[Any]) -> float:
     """Return the median diameter of circles of the given areas, in pixels."""
     return float(np.median(2 * np.sqrt(areas / np.pi)))
+
+
+def typical_diameter(areas: NDArray[Any] | Sequence[int]) -> float:
+    """Return the diameter of a disc with the median of areas (N,), at least one, in pixels."""
+    return float(2 * np.sqrt(np.median(areas) / np.pi))
 
 
 def fitting_scale(diameter: float, fitting: float = FITTING_DIAMETER) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.cells.labels import boxes
-from cytoforge.metrics.morphology import quantiles
+from cytoforge.metrics.morphology import quantiles, typical_diameter
 from cytoforge.tracking.lineage import divisions
 
 Labels = NDArray[np.integer[Any]]
@@ -101,7 +101,7 @@ def motion(frames: Iterable[tuple[int, Labels]], tracks: Sequence[Row]) -> Motio
         past = {number: seen}
         numbers.append(number)
     areas = [area for _, area, margin in places.values() if margin > 0]
-    diameter = float(2 * np.sqrt(np.median(areas) / np.pi)) if areas else float("nan")
+    diameter = typical_diameter(areas) if areas else float("nan")
     paces = [
         (np.sqrt(np.mean([float(step @ step) for _, step in walk])), len(walk))
         for walk in steps.values()

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.metrics.morphology import contacts, typical_diameter
+
 TAILS = 3
 """degrees of freedom of the distribution of displacements: many small ones, few that are large"""
 PIECE = 20
@@ -35,12 +37,12 @@ class Faults:
         cells = np.flatnonzero(area)
         if not cells.size:
             return found
-        radius = float(np.sqrt(np.median(area[cells]) / np.pi))
+        radius = typical_diameter(area[cells]) / 2
         gone = np.zeros(area.size, bool)
         gone[cells[generator.random(cells.size) < self.missed]] = True
         found[gone[found]] = 0
         becomes = np.arange(area.size, dtype=np.int32)
-        for one, other in _touching(found):
+        for one, other in contacts(found).tolist():
             if generator.random() < self.merged:
                 becomes[other] = becomes[one]
         found = becomes[found]
@@ -67,14 +69,6 @@ class Faults:
         return found
 
 
-def _touching(labels: Labels) -> list[tuple[int, int]]:
-    """Return the pairs of cells with pixels side by side, ascending."""
-    sides = [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]
-    pairs = np.concatenate([np.stack([one[one != other], other[one != other]], axis=1) for one, other in sides])
-    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-    return [(one, other) for one, other in pairs.tolist() if one]
-
-
 def unsteady(labels: NDArray[np.integer[Any]], amount: float, generator: np.random.Generator) -> Labels:
     """Return labels (H, W) with each cell shifted by a draw of its own, of a scale of `amount` median diameters.
 
@@ -85,7 +79,7 @@ def unsteady(labels: NDArray[np.integer[Any]], amount: float, generator: np.rand
     area[0] = 0
     if not area.any():
         return cells
-    diameter = 2 * np.sqrt(np.median(area[area > 0]) / np.pi)
+    diameter = typical_diameter(area[area > 0])
     drawn = generator.standard_t(TAILS, (area.size, 2)) * amount
     shift = np.rint(np.clip(drawn, -1, 1) * diameter).astype(int)
     y, x = np.nonzero(cells)

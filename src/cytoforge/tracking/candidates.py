@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from cytoforge.metrics.morphology import typical_diameter
 from cytoforge.metrics.segmentation import overlap
 
 GAP = 1
@@ -138,7 +139,7 @@ def candidates(frames: Iterable[Labels], gap: int) -> Candidates:
     counts = np.array([one.area.size for one in described], np.int64)
     none = _ellipses(np.zeros((1, 1), np.int32))
     cells = _Cells(*(np.concatenate(part) for part in zip(none, *described, strict=True)))
-    diameter = 2 * np.sqrt(np.median(cells.area) / np.pi) if cells.area.size else 1.0
+    diameter = typical_diameter(cells.area) if cells.area.size else 1.0
     place, edge = cells.place / diameter, np.clip(cells.edge / diameter, 0, FAR)
     size = np.log(cells.area / np.median(cells.area)) if cells.area.size else cells.area
     links, steps, drift, iou = _near(place, counts, overlaps)

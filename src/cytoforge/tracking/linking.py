@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from cytoforge.cells.labels import compact
+from cytoforge.metrics.morphology import typical_diameter
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.tracking.assignment import first_come, maximum_weight
 
@@ -238,7 +239,7 @@ def _places(frames: Iterator[Frame]) -> tuple[list[NDArray[np.float64]], float, 
         areas.append(area.astype(np.int64))
         size = (max(size[0], labels.shape[0]), max(size[1], labels.shape[1]))
     every = np.concatenate(areas)
-    return middles, float(2 * np.sqrt(np.median(every) / np.pi)) if every.size else 1.0, size
+    return middles, typical_diameter(every) if every.size else 1.0, size
 
 
 def _settings(diameter: float, reach: float, gap: int) -> dict[str, Any]:

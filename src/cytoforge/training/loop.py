@@ -5,7 +5,7 @@ import copy
 import math
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -85,6 +85,7 @@ class Trainer:
                 group["lr"] = rate * self.recipe.course(progress)
         for network in self.recipe.networks.values():
             network.train()
+        batch = replace(batch, processes=self.fabric.world_size)
         with self.fabric.autocast():
             losses = self.recipe.step(batch, progress, self.update)
         decay = min(self.decay, (1 + batch.step) / (10 + batch.step))

@@ -103,7 +103,6 @@ class Clips(Sampler):
             step,
             self.drawing.places,
             names,
-            processes=self.drawing.ranks[1],
             backgrounds=torch.stack(backgrounds),
             lead=self.lead,
             cold=cold,

@@ -135,11 +135,11 @@ class Sampler(ABC):
 
 def cached(read: Callable[[int], Pair]) -> Callable[[int], Pair]:
     """Return `read` with a memory: what it has read is kept, up to MEMORY; one thread reads at a time."""
-    reading = Lock()
+    bytes_each = max(read(0)[0].nbytes * 2, 1)
+    kept, reading = lru_cache(maxsize=max(MEMORY // bytes_each, 1))(read), Lock()
 
     def alone(i: int) -> Pair:
-        with reading:
-            return read(i)
+        with reading:  # around the memory, so that threads that want the same do not read it one after the other
+            return kept(i)
 
-    bytes_each = max(read(0)[0].nbytes * 2, 1)
-    return lru_cache(maxsize=max(MEMORY // bytes_each, 1))(alone)
+    return alone

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytoforge.data.dataset import Item
 from cytoforge.data.movie import read_tracks
-from cytoforge.metrics.morphology import morphology
+from cytoforge.metrics.morphology import morphology, typical_diameter
 from cytoforge.metrics.motion import Row, motion
 from cytoforge.metrics.segmentation import overlap
 from cytoforge.simulation.dynamics import Dynamics
@@ -73,7 +73,7 @@ class Tracked:
         """Median diameter of the cells in pixels, of all frames; 1 without cells."""
         areas = [np.unique(labels[labels > 0], return_counts=True)[1] for labels in self.labels]
         every = np.concatenate(areas)
-        return float(2 * np.sqrt(np.median(every) / np.pi)) if every.size else 1.0
+        return typical_diameter(every) if every.size else 1.0
 
     def part(self, first: int, length: int, leap: int, window: tuple[slice, slice]) -> "Tracked":
         """Return a window of every `leap`-th of the frames from the first one on, so many at most."""
@@ -185,9 +185,7 @@ class LineageSampler(Sampler):
         drawing = self.drawing
         examples = tuple(self._draw(step, place) for place in drawing.places)
         names = tuple(f"step {step}, stretch {place}" for place in drawing.places)
-        return ExampleBatch(
-            NONE, NONE, drawing.seed, step, drawing.places, names, processes=drawing.ranks[1], examples=examples
-        )
+        return ExampleBatch(NONE, NONE, drawing.seed, step, drawing.places, names, examples=examples)
 
     def _draw(self, step: int, place: int) -> Example:
         draw = np.random.default_rng(self.drawing.generator(step, place, "stretch").initial_seed())

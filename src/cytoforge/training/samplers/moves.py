@@ -116,7 +116,6 @@ class MoveSampler(Sampler):
             self.drawing.places,
             tuple(names),
             plan,
-            processes=self.drawing.ranks[1],
         )
 
     def _varied(self, crops: Tensor, target: Tensor, step: int, place: int) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,6 @@ class Pairs(Sampler):
             places,
             names,
             painted,
-            processes=self.drawing.ranks[1],
             small=torch.stack(small),
         )
 

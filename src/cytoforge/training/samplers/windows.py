@@ -74,7 +74,6 @@ class Windows(Sampler):
             synthetic,
             simulated=self._simulated(step),
             unlabelled=None if self.unlabelled is None else self.unlabelled.cut(step, (None,) * len(places)),
-            processes=self.drawing.ranks[1],
         )
 
     def _simulated(self, step: int) -> Tensor | None:

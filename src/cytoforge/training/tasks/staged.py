@@ -6,12 +6,11 @@ synthetic/ of the two-stage segmenter, low-resolution/ of movies.
 
 import contextlib
 import functools
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from lightning_fabric.utilities.rank_zero import rank_zero_only
@@ -46,6 +45,8 @@ from cytoforge.training.tasks.super_resolution import SuperResolutionTask
 from cytoforge.training.tasks.task import Trained, described, run_task
 
 Given = ParamSpec("Given")
+First = TypeVar("First")
+Second = TypeVar("Second")
 GENERATOR, FIRST_SEGMENTER = 0.45, 0.15  # shares of the budget; the last segmenter gets the rest
 LOW_RESOLUTION = 0.6  # share of the first stage of movies, which has more to learn: motion, and how cells look
 VARIANTS = 2  # images painted on each simulated mask
@@ -57,15 +58,15 @@ RECORD = f"{STAGES}/settings.json"
 NAMES = ("generator", "first-segmenter", "masks", "synthetic")  # of the stages of the two-stage segmenter, in order
 
 
-def holding(train: Callable[Given, Trained]) -> Callable[Given, Trained]:
+def holding(
+    train: Callable[Concatenate[First, Second, Training, Given], Trained],
+) -> Callable[Concatenate[First, Second, Training, Given], Trained]:
     """Let a training in stages hold its run folder, in the first of the processes that train together."""
-    told = inspect.signature(train)
 
     @functools.wraps(train)
-    def run(*args: Given.args, **kwargs: Given.kwargs) -> Trained:
-        training: Training = told.bind(*args, **kwargs).arguments["training"]
+    def run(first: First, second: Second, training: Training, *args: Given.args, **kwargs: Given.kwargs) -> Trained:
         with contextlib.nullcontext() if getattr(rank_zero_only, "rank", 0) else held(training.output.path):
-            return train(*args, **kwargs)
+            return train(first, second, training, *args, **kwargs)
 
     return run
 
