@@ -64,7 +64,7 @@ def holding(
     """Let a training in stages hold its run folder, in the first of the processes that train together."""
 
     @functools.wraps(train)
-    def run(first: First, second: Second, training: Training, *args: Given.args, **kwargs: Given.kwargs) -> Trained:
+    def run(first: First, second: Second, training: Training, /, *args: Given.args, **kwargs: Given.kwargs) -> Trained:
         with contextlib.nullcontext() if getattr(rank_zero_only, "rank", 0) else held(training.output.path):
             return train(first, second, training, *args, **kwargs)
 
