@@ -31,6 +31,7 @@ GRACE = 10.0  # seconds that all have to end once one has ended
 GOES_ON = "the same command goes on from the last state that was saved"
 Precision = Literal["bf16-mixed", "32-true"]
 Variables = Mapping[str, str]
+_asking = threading.Lock()
 Child = tuple[BaseProcess, Connection]
 """a process, and what tells of its failure"""
 
@@ -173,7 +174,8 @@ def _started(count: int, work: Callable[[], object]) -> Iterator[Variables]:
         over.set()
         for child, _ in children:
             child.kill()
-            child.join()
+            with _asking:
+                child.join()
 
 
 def _take_part(work: Callable[[], object], variables: Variables, sender: Connection) -> None:
@@ -203,15 +205,23 @@ def _take_part(work: Callable[[], object], variables: Variables, sender: Connect
 def _leave(children: Sequence[Child]) -> None:
     """Wait a while for processes to end."""
     for child, _ in children:
-        child.join(GRACE)
+        if wait([child.sentinel], GRACE):  # it is about to end: its files are closed
+            with _asking:
+                child.join()
+
+
+def _exit_code(child: BaseProcess) -> int | None:
+    """Return the exit code of a process; of two threads that ask at once, one would learn of none."""
+    with _asking:
+        return child.exitcode
 
 
 def _watch(children: Sequence[Child], over: threading.Event) -> None:
     """End this process a while after another has failed, unless it ends by itself: a GPU would wait for that one."""
     left = [child for child, _ in children]
-    while left and not any(child.exitcode for child in left):
+    while left and not any(_exit_code(child) for child in left):
         wait([child.sentinel for child in left])
-        left = [child for child in left if child.exitcode != 0]
+        left = [child for child in left if _exit_code(child) != 0]
     if left and not over.wait(GRACE):
         say([f"cytoforge: {_failure(children)}"])
         os._exit(2)
@@ -219,11 +229,11 @@ def _watch(children: Sequence[Child], over: threading.Event) -> None:
 
 def _failure(children: Sequence[Child]) -> str | None:
     """Return why processes have failed, in one sentence; None where none has."""
-    failed = [(number, child, told) for number, (child, told) in enumerate(children, 2) if child.exitcode]
-    for number, child, _ in failed:
-        if (child.exitcode or 0) < 0:
-            signal = -(child.exitcode or 0)
-            return f"process {number} of {len(children) + 1} was ended by signal {signal}; {GOES_ON}"
+    codes = [(number, _exit_code(child) or 0, told) for number, (child, told) in enumerate(children, 2)]
+    failed = [one for one in codes if one[1]]
+    for number, code, _ in failed:
+        if code < 0:
+            return f"process {number} of {len(children) + 1} was ended by signal {-code}; {GOES_ON}"
     for _, _, told in failed:
         with contextlib.suppress(EOFError):
             if told.poll():
