@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import safetensors
+import torch
 
 from cytoforge.cli import main
 from cytoforge.data.credits import credits_of, merged
 from cytoforge.data.files import read_json, write_json
+from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.places import BASE
+from test_segment import write_run
 
 TINY = "--preset tiny --steps 1 --threads 1"
 
@@ -50,3 +53,13 @@ def test_they_travel_from_data_to_weights_to_painted_images_and_on(tiny_dataset:
     assert read_json(run / "provenance.json")["learned_from"] == [*real, *base]
     with safetensors.safe_open(run / "weights" / "segmenter.safetensors", "np") as weights:
         assert json.loads(weights.metadata()["learned_from"]) == [*real, *base]
+
+
+def test_weights_with_credits_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    run = Run.open(write_run(tmp_path / "run"))
+    run.record(learned_from=["BBBC038 (CC0)"])
+    tensors, written = {"a": torch.zeros(2), "b": torch.ones(3)}, set()
+    for _ in range(12):
+        run.save_weights("segmenter", tensors)
+        written.add((run.path / "weights" / "segmenter.safetensors").read_bytes())
+    assert len(written) == 1

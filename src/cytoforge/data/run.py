@@ -371,7 +371,8 @@ class Run:
 def _save(tensors: Mapping[str, Tensor], file: Path, header: dict[str, str]) -> None:
     # copies: safetensors refuses tensors that share storage, such as tied weights
     owned = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    save_file(owned, file, metadata={"format": "pt", **header})
+    # one entry at most: safetensors writes several in an order that is another each time
+    save_file(owned, file, metadata=header or {"format": "pt"})
 
 
 def _number(cell: str) -> float:
