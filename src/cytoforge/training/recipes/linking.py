@@ -29,7 +29,9 @@ class Linking:
     def step(self, batch: Batch, progress: float, update: Update) -> dict[str, Tensor]:
         """Update the network from the examples of a batch."""
         assert isinstance(batch, ExampleBatch)
-        losses = [surprise(one.found, self.tracker.scores(one.found), one.truth) for one in batch.examples]
-        loss = torch.stack(losses).mean()
+        device = next(self.tracker.parameters()).device.type
+        with torch.autocast(device, enabled=False):  # scores of candidates differ by less than bfloat16 can tell
+            losses = [surprise(one.found, self.tracker.scores(one.found), one.truth) for one in batch.examples]
+            loss = torch.stack(losses).mean()
         update("tracker", loss)
         return {"surprise": loss}
