@@ -1,6 +1,6 @@
 """Damage each file that a command has written, finished or killed, and see whether that is noticed.
 
-    python tests/stress/damage.py --json benchmarks/damage.json
+    python tests/stress/damage.py --json benchmarks/faults/damage.json
     python tests/stress/damage.py "train segmentation" segment
 
 A byte in the middle of a file is changed, or the file is cut to half. Work that was killed before its end is then gone

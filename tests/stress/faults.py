@@ -1,6 +1,6 @@
 """Disturb every long command by faults of the system, go on with it, and compare it with an undisturbed run.
 
-    python tests/stress/faults.py --json benchmarks/faults.json                  # every fault, 6 times each command
+    python tests/stress/faults.py --json benchmarks/faults/faults.json                  # every fault, 6 times each command
     python tests/stress/faults.py "full disk" --commands segment track --tries 20
 
 A disturbed command ends well, or with exit status 2 and one sentence that names a file; when the fault is over, the

@@ -1,6 +1,6 @@
 """Kill every long command at random moments, go on with it, and compare what it wrote with an undisturbed run.
 
-    python tests/stress/kills.py --kills 200 --json benchmarks/kills.json
+    python tests/stress/kills.py --kills 200 --json benchmarks/faults/kills.json
     python tests/stress/kills.py segment "train movie" --kills 20
 
 Each command is ended by SIGKILL at a moment drawn from the time that it takes undisturbed; the same command then goes

@@ -1,6 +1,6 @@
 """Run every long command again, in another process with another order of sets, and with more threads; compare bytes.
 
-    python tests/stress/repeats.py --json benchmarks/repeats.json
+    python tests/stress/repeats.py --json benchmarks/faults/repeats.json
     python tests/stress/repeats.py segment "train tracker"
 
 What counts is what `commands.facts` counts, but for the number of threads, which config.json tells.
