@@ -11,7 +11,6 @@ beside this file.
 
 import argparse
 import copy
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from cytoforge.inference.segmenter import Segmenter
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.training.hyperparameters import SEGMENTATION
 from cytoforge.training.recipes.networks import build_segmenter, describe_segmenter
-from segment_large import by_turns, provenance
+from measuring import by_turns, keep, provenance
 
 SIDE, REPEATS, DIAMETER = 288, 5, 63.0
 
@@ -182,8 +181,7 @@ def main() -> None:
             "segmentation": segmenting(asked.data, asked.images, asked.repeats, Path(name)),
             "training": training(asked.repeats),
         }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    keep(__file__, result)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from cytoforge.commands.simulate import simulate_masks
 from cytoforge.data.images import write_image
 from cytoforge.settings import GenerateImages, Segment, SimulateMasks
 from generate import random_run, write_masks
-from segment_large import provenance, stained
+from measuring import provenance
+from segment_large import stained
 
 SHAPE, CELLS, DIAMETER = (1022, 1024), 64, 60
 PAINTED, WIDTH = (256, 256), 64

@@ -31,7 +31,7 @@ from cytoforge.training.loop import Trainer
 from cytoforge.training.recipes.cycle_gan import CycleGAN
 from cytoforge.training.recipes.painting import Painting, comparison
 from cytoforge.training.samplers.items import Batch
-from segment_large import provenance
+from measuring import provenance
 
 SAME = {  # ours: the baseline's name of the same loss, which both compute before any update
     "adversarial_image": "adversarial_image",

@@ -26,7 +26,7 @@ from cytoforge.networks.layers import initialise
 from cytoforge.networks.style_unet import StyleUNet, draw_styles
 from cytoforge.settings import GenerateImages
 from cytoforge.simulation.phantom import phantom_labels
-from segment_large import by_turns, peak_of, provenance
+from measuring import by_turns, peak_of, provenance
 
 SHAPE, BLOCK, CELLS, REPEATS = (512, 768), 256, 60, 3  # masks are made of square blocks of so many px and cells
 GOAL, GOAL_GIB = 1.3, 4.0

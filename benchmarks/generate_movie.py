@@ -28,7 +28,7 @@ from cytoforge.networks.style_unet import draw_styles
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.settings import GenerateMovie
 from cytoforge.simulation.phantom import phantom_labels
-from segment_large import by_turns, peak_of, provenance
+from measuring import by_turns, peak_of, provenance
 
 SHAPE, CELLS, FRAMES, REPEATS, FEW, MANY = (256, 384), 60, 4, 3, 20, 100
 GOAL, GROWTH = 0.8, 1.05

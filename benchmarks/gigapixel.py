@@ -24,7 +24,8 @@ import zarr
 from cytoforge.data.images import scaled_shape
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tiling import axis_tiles, probabilities
-from segment_large import BLOCK, CELLS, peak_of, provenance, quick_run, stained
+from measuring import keep_beside, peak_of, provenance
+from segment_large import BLOCK, CELLS, quick_run, stained
 
 CHUNK = 1024  # side of a chunk of the image
 LIMIT_GIB = 4.0
@@ -125,14 +126,8 @@ def main() -> int:
     else:
         asked.folder.mkdir(parents=True, exist_ok=True)
         result = measure(asked, asked.folder)
-    path = Path(__file__).with_suffix(".json")
-    stored = json.loads(path.read_text()) if path.exists() else {"results": []}
-    same = ("side", "run", "scale", "threads")
-    kept = [one for one in stored["results"] if any(one[key] != result[key] for key in same)]
-    results = sorted([*kept, result], key=lambda one: (one["side"], one["run"], one["scale"]))
     command = "python benchmarks/gigapixel.py --side SIDE --run RUN --diameter DIAMETER"
-    path.write_text(json.dumps({"provenance": provenance(command), "results": results}, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    keep_beside(__file__, provenance(command), result, ("side", "run", "scale", "threads", "views"))
     return 0 if result["goal_met"] else 1
 
 

@@ -6,22 +6,18 @@ Where all cells stay, laptrack has no gaps or divisions to look for; the movie w
 linking.json beside this file. Time is that of the processor, so that other programs do not count.
 """
 
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cytoforge.inference.tracker import Tracker
 from cytoforge.tracking.linking import Frame, Labels, LapTrackLinker, Linker, OverlapLinker, assemble, numbered
-from matching import discs, processor
+from matching import discs
+from measuring import keep, provenance
 
 SIDE, CELLS, FRAMES, REPEATS, GOAL = 1024, 1000, 10, 6, 20.0
 MISSING = 50
@@ -79,18 +75,9 @@ def main() -> int:
             10,
         ),
     ]
-    provenance = {
-        "command": "python benchmarks/linking.py",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("cytoforge", "numpy", "scipy", "laptrack")},
-    }
+    told = provenance("python benchmarks/linking.py", ("numpy", "scipy", "laptrack"), cores=os.cpu_count())
     setting = {"height": SIDE, "width": SIDE, "cells": CELLS, "frames": FRAMES, "repeats": REPEATS}
-    text = json.dumps({"provenance": provenance, "setting": setting, "results": results}, indent=2)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
-    print(text)
+    keep(__file__, {"provenance": told, "setting": setting, "results": results})
     return 0 if all(result["goals_met"] for result in results) else 1
 
 

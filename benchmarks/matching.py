@@ -5,22 +5,18 @@
 Writes matching.json beside this file.
 """
 
-import json
-import platform
 import statistics
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.metrics.segmentation import overlap, segmentation_scores
+from measuring import keep, provenance
 
 Labels = NDArray[np.int32]
 # height, width, cells, repeats, goals: milliseconds and times faster than the loop (None: the loop is not run)
@@ -102,26 +98,16 @@ def measure(
     return {**result, "goals_met": met}
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> int:
     results = [measure(*case) for case in CASES]
-    provenance = {
-        "command": "python benchmarks/matching.py",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": processor(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("cytoforge", "numpy", "scipy")},
-    }
-    text = json.dumps({"provenance": provenance, "results": results}, indent=2)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
-    print(text)
+    told = provenance(
+        "python benchmarks/matching.py",
+        (
+            "numpy",
+            "scipy",
+        ),
+    )
+    keep(__file__, {"provenance": told, "results": results})
     return 0 if all(result["goals_met"] for result in results) else 1
 
 

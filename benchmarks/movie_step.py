@@ -28,7 +28,7 @@ from cytoforge.training.loop import Trainer
 from cytoforge.training.recipes.tgan import MovieGAN
 from cytoforge.training.samplers.clips import ClipBatch
 from cytoforge.training.tasks.movie import describe
-from segment_large import provenance
+from measuring import provenance
 
 SHAPE, SMALLER = (256, 384), (128, 192)
 PUBLISHED_GFLOP = {SHAPE: 2008.0, SMALLER: 501.0}

@@ -46,8 +46,8 @@ from cytoforge.training.samplers.moves import Moves, MoveSampler
 from cytoforge.training.samplers.pairs import Pairs
 from cytoforge.training.samplers.windows import Windows
 from cytoforge.training.tasks import movie, super_resolution
+from measuring import provenance
 from movie_step import drawn_vgg
-from segment_large import provenance
 
 FRAMES, SIDES, CELLS = 14, 1024, 150
 PEAKS = {"RTX 4090": 165e12, "A100": 312e12, "H100": 989e12}  # dense bfloat16, FLOP/s, as their makers say

@@ -6,15 +6,10 @@ The prediction is the truth moved by three pixels, each cell missed in every sev
 Writes score_tracking.json beside this file.
 """
 
-import json
 import os
-import platform
 import statistics
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -29,7 +24,8 @@ from cytoforge.metrics.deepsea import places, script_counts, script_measures  # 
 from cytoforge.metrics.motion import Row  # noqa: E402
 from cytoforge.metrics.segmentation import overlap  # noqa: E402
 from cytoforge.metrics.tracking import tracking_counts, tracking_measures  # noqa: E402
-from matching import Labels, discs, processor  # noqa: E402
+from matching import Labels, discs  # noqa: E402
+from measuring import keep, provenance  # noqa: E402
 
 SIZE, FRAMES, CELLS, REPEATS = (1024, 1024), 100, 500, 3
 GOAL_S = 5.0
@@ -98,17 +94,15 @@ def measure() -> dict[str, Any]:
 
 def main() -> int:
     result = measure()
-    provenance = {
-        "command": "python benchmarks/score_tracking.py",
-        "date": datetime.now(UTC).date().isoformat(),
-        "height_width_frames_cells": [*SIZE, FRAMES, CELLS],
-        "cpu": processor(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("cytoforge", "numpy", "scipy")},
-    }
-    text = json.dumps({"provenance": provenance, "results": result}, indent=2)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
-    print(text)
+    told = provenance(
+        "python benchmarks/score_tracking.py",
+        (
+            "numpy",
+            "scipy",
+        ),
+        height_width_frames_cells=[*SIZE, FRAMES, CELLS],
+    )
+    keep(__file__, {"provenance": told, "results": result})
     return 0 if result["goal_met"] else 1
 
 

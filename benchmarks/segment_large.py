@@ -8,16 +8,9 @@ is read from the system. Writes segment_large.json beside this file, one entry p
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +26,7 @@ from cytoforge.data.run import Run
 from cytoforge.losses import cross_entropy_dice
 from cytoforge.networks.segmentation import UNet
 from cytoforge.simulation.phantom import phantom_labels
+from measuring import keep_beside, peak_of, provenance
 
 BLOCK, CELLS, TILE = 500, 290, 256  # side and cells of one phantom, tile side of the TIFF
 LIMIT_GIB = 4.0
@@ -88,18 +82,6 @@ def mosaic_tiles(block: NDArray[np.uint16], side: int) -> Iterator[NDArray[np.ui
             yield block[np.ix_(mirrored(top), mirrored(left))]
 
 
-def peak_of(*command: str) -> tuple[float, float, float]:
-    """Run a command; return its largest resident set in GiB, wall seconds, and CPU seconds."""
-    begin = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit / 2**30, time.perf_counter() - begin, usage.ru_utime + usage.ru_stime
-
-
 def segmented(run: Path, image: Path, out: Path, threads: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "cytoforge", "segment", str(run), str(image), "--out", str(out)]
     peak, wall, cpu = peak_of(*command, "--threads", str(threads))
@@ -132,37 +114,6 @@ def measure(side: int, width: int, depth: int, steps: int, threads: int) -> dict
     }
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def provenance(command: str) -> dict[str, Any]:
-    """Where and with what numbers were measured."""
-    return {
-        "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": processor(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("cytoforge", "torch", "numpy", "scikit-image")},
-    }
-
-
-def by_turns(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each function, run by turns so that a change of the machine's speed hits all alike."""
-    spent: dict[str, list[float]] = {name: [] for name in work}
-    for repeat in range(repeats + 1):  # the first is not counted
-        for name, function in work.items():
-            begin = time.process_time()
-            function()
-            if repeat:
-                spent[name].append(time.process_time() - begin)
-    return {name: statistics.median(values) for name, values in spent.items()}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=10_000, help="pixels")
@@ -171,14 +122,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150, help="of its training")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    path = Path(__file__).with_suffix(".json")
-    stored = json.loads(path.read_text()) if path.exists() else {"results": []}
     result = measure(asked.side, asked.width, asked.depth, asked.steps, asked.threads)
-    kept = [r for r in stored["results"] if any(r[key] != result[key] for key in ("side", "width", "depth"))]
-    results = sorted([*kept, result], key=lambda r: (r["side"], r["width"]))
     command = "python benchmarks/segment_large.py --side SIDE --width WIDTH --depth DEPTH"
-    path.write_text(json.dumps({"provenance": provenance(command), "results": results}, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    keep_beside(__file__, provenance(command), result, ("side", "width", "depth"))
     return 0 if result["goal_met"] else 1
 
 

@@ -20,7 +20,8 @@ import torch
 
 from cytoforge.data.images import read_image, write_image
 from cytoforge.inference.segmenter import Segmenter, segment_array
-from segment_large import peak_of, provenance, quick_run, stained
+from measuring import peak_of, provenance
+from segment_large import quick_run, stained
 
 SHAPE, CELLS = (340, 341), 130
 GOAL_S, GOAL_START_S = 0.3, 6.0

@@ -9,8 +9,6 @@ as the segmenter calls it, with probabilities and their mean. Writes segment_spe
 """
 
 import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tiling import MIRRORED, probabilities
-from segment_large import by_turns, provenance, stained
+from measuring import by_turns, keep, provenance
+from segment_large import stained
 
 SIDES, REPEATS, GOAL = (256, 512, 1024), 5, 1.1
 KNOWN = 18.0  # px across: the cells that the base model knows best
@@ -61,13 +60,12 @@ def main() -> None:
     asked = parser.parse_args()
     found = [measure(side, kind, asked.repeats) for kind in ("float32", "bfloat16") for side in asked.sides]
     result = {
-        "provenance": provenance("python benchmarks/segment_speed.py"),
+        "provenance": provenance(f"python benchmarks/segment_speed.py --sides {' '.join(map(str, asked.sides))}"),
         "results": found,
         "goal_ratio": GOAL,
         "goal_met": all(one["ratio"] <= GOAL for one in found),
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    keep(__file__, result)
 
 
 if __name__ == "__main__":

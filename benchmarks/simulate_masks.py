@@ -6,14 +6,10 @@ MASKS, a dataset or a folder of label images such as Usiigaci's (1024 x 1024 pix
 their resolution; without it phantoms of a like size serve. Writes simulate_masks.json beside this file.
 """
 
-import json
 import os
-import platform
 import statistics
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +21,7 @@ import numpy as np  # noqa: E402
 from cytoforge.data.dataset import Dataset  # noqa: E402
 from cytoforge.simulation.masks import Layout, Shape, shapes_of, simulate_labels  # noqa: E402
 from cytoforge.simulation.phantom import phantom_labels  # noqa: E402
+from measuring import keep, provenance  # noqa: E402
 
 SIZE, CELLS, REPEATS = (512, 768), 150, 21
 GOAL_S = 0.15
@@ -62,29 +59,19 @@ def measure(shapes: tuple[Shape, ...], magnification: float, layout: Layout) -> 
     }
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> int:
     shapes, magnification, origin = bank(sys.argv[1:])
     results = [measure(shapes, magnification, layout) for layout in get_args(Layout)]
-    provenance = {
-        "command": "python benchmarks/simulate_masks.py" + (" MASKS" if sys.argv[1:] else ""),
-        "date": datetime.now(UTC).date().isoformat(),
-        "shapes": f"{len(shapes)} of {origin}",
-        "height_width_cells": [*SIZE, CELLS],
-        "cpu": processor(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("cytoforge", "numpy", "scipy")},
-    }
-    text = json.dumps({"provenance": provenance, "results": results}, indent=2)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
-    print(text)
+    told = provenance(
+        "python benchmarks/simulate_masks.py" + (" MASKS" if sys.argv[1:] else ""),
+        (
+            "numpy",
+            "scipy",
+        ),
+        shapes=f"{len(shapes)} of {origin}",
+        height_width_cells=[*SIZE, CELLS],
+    )
+    keep(__file__, {"provenance": told, "results": results})
     return 0 if all(result["goal_met"] for result in results) else 1
 
 

@@ -6,15 +6,10 @@ Shapes are those of the model; cells move, change their form and are replaced, s
 from the first frame to the last. Writes simulate_movie.json beside this file.
 """
 
-import json
 import os
-import platform
 import statistics
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, get_args
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -25,6 +20,7 @@ import numpy as np  # noqa: E402
 from cytoforge.simulation.dynamics import Dynamics  # noqa: E402
 from cytoforge.simulation.lineage import simulate_lineage  # noqa: E402
 from cytoforge.simulation.masks import MODEL_DIAMETER, Layout, parametric_shapes  # noqa: E402
+from measuring import keep, provenance  # noqa: E402
 
 SIZE, FRAMES, CELLS, DIAMETER, REPEATS = (512, 768), 100, 200, 24, 3
 GOAL_S = 20.0
@@ -65,27 +61,17 @@ def measure(layout: Layout) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    """Model name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> int:
     results = [measure(layout) for layout in get_args(Layout)]
-    provenance = {
-        "command": "python benchmarks/simulate_movie.py",
-        "date": datetime.now(UTC).date().isoformat(),
-        "height_width_frames_cells": [*SIZE, FRAMES, CELLS],
-        "cpu": processor(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("cytoforge", "numpy", "scipy")},
-    }
-    text = json.dumps({"provenance": provenance, "results": results}, indent=2)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
-    print(text)
+    told = provenance(
+        "python benchmarks/simulate_movie.py",
+        (
+            "numpy",
+            "scipy",
+        ),
+        height_width_frames_cells=[*SIZE, FRAMES, CELLS],
+    )
+    keep(__file__, {"provenance": told, "results": results})
     return 0 if all(result["goal_met"] for result in results) else 1
 
 

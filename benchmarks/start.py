@@ -6,7 +6,6 @@ The image is of phantom cells, 512 x 512 pixels; the size of its cells is estima
 most of the time, so a process that does nothing else stands beside it. Writes start.json beside this file.
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from cytoforge.data.images import write_image
 from cytoforge.simulation.phantom import phantom
+from measuring import keep
 
 
 def seconds(command: list[str], repeats: int = 11) -> float:
@@ -46,5 +46,4 @@ if __name__ == "__main__":
             "import_torch_s": seconds([sys.executable, "-c", "import torch"]),
             "bare_python_s": seconds([sys.executable, "-c", "pass"]),
         }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    keep(__file__, result)

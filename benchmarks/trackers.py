@@ -11,11 +11,9 @@ ends, so that an interrupted call goes on.
 """
 
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +34,7 @@ from cytoforge.training.samplers.lineages import Tracked
 from cytoforge.training.specification import Budget, Compute, Data, Output, Training
 from cytoforge.training.tasks.linker import LINKER_STEPS, LinkerTask
 from cytoforge.training.tasks.task import run_task
+from measuring import provenance
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("CYTOFORGE_DATA", HERE.parent.parent / "shared" / "data")).resolve()
@@ -112,11 +111,7 @@ def measured(tracker: Tracker, truth: Tracked, masks: Sequence[np.ndarray]) -> d
 
 def main() -> None:
     found: dict[str, Any] = read_json(JSON) if JSON.exists() else {"results": {}}
-    found["provenance"] = {
-        "command": "python benchmarks/trackers.py",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("cytoforge", "numpy", "scipy", "torch", "laptrack")},
-    }
+    found["provenance"] = provenance("python benchmarks/trackers.py", ("torch", "numpy", "scipy", "laptrack"))
 
     for name, movie in MOVIES.items():
         truth = tested(movie)

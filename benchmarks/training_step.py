@@ -10,8 +10,6 @@ without. Steps of both alternate, so that a change of the machine's speed hits b
 
 import argparse
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,8 @@ from cytoforge.training.recipes.conventional import Conventional
 from cytoforge.training.recipes.networks import describe_segmenter
 from cytoforge.training.samplers.items import Drawing
 from cytoforge.training.samplers.windows import Windows
-from segment_large import by_turns, provenance, stained
+from measuring import by_turns, keep, provenance
+from segment_large import stained
 
 IMAGES, SIDE, REPEATS, GOAL = 5, 512, 20, 1.15
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -96,8 +95,7 @@ def main() -> None:
         "goal_ratio": GOAL,
         "goal_met": all(one["ratio"] <= GOAL for one in found),
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    keep(__file__, result)
 
 
 if __name__ == "__main__":
