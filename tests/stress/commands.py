@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -113,6 +114,28 @@ def _run(line: list[str], said: Path, first: Callable[[], None]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def named(beginnings: Sequence[str]) -> dict[str, str]:
+    """Return the commands whose names begin so; all without any beginning."""
+    return {name: line for name, line in COMMANDS.items() if name.startswith(tuple(beginnings) or "")}
+
+
+def anew(folder: Path) -> None:
+    """Make a folder that is empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+def keep(file: Path | None, counts: Any) -> None:
+    """Write counts to a file, if there shall be one."""
+    if file:
+        file.write_text(json.dumps(counts, indent=1) + "\n")
+
+
+def differing(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """Return the names of the files that `facts` tells otherwise, or that are in one of both only."""
+    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
 def facts(folder: Path) -> dict[str, str]:

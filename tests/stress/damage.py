@@ -9,7 +9,6 @@ status 2 and one sentence with the name of a file, or say on standard error whic
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from commands import COMMANDS, ended, facts, prepared
+from commands import anew, differing, ended, facts, keep, named, prepared
 
 USES = {  # what is done with a run, by the command that made it
     "train segmentation": "segment {run} {cells} --threads 1",
@@ -41,9 +40,7 @@ def main() -> int:
     counts: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         places = prepared(Path(name))
-        for command, line in COMMANDS.items():
-            if given.commands and not command.startswith(tuple(given.commands)):
-                continue
+        for command, line in named(given.commands).items():
             words = line.format(**places).split()
             counts[f"{command}, killed"] = killed(words, Path(name) / "work")
             print(f"{command}, killed: {counts[f'{command}, killed']}", flush=True)
@@ -51,8 +48,7 @@ def main() -> int:
                 use = USES[command].format(**places, run=Path(name) / "whole" / "out").split()
                 counts[f"{command}, used"] = used(words, use, Path(name))
                 print(f"{command}, used: {counts[f'{command}, used']}", flush=True)
-            if given.json:
-                given.json.write_text(json.dumps(counts, indent=1) + "\n")
+            keep(given.json, counts)
     return int(any(each["unnoticed"] for each in counts.values()))
 
 
@@ -120,9 +116,7 @@ def tried(source: Path, place: Path, line: list[str], work: Path, expected: dict
         said = work.with_name("said")
         status = ended(line, said=said)
         told = said.read_text()
-        found = facts(work)
-        wrong = {key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)}
-        wrong = {key for key in wrong if "damaged" not in key}
+        wrong = [key for key in differing(facts(work), expected) if "damaged" not in key]
         last = told.strip().splitlines()[-1] if told.strip() else ""
         if status == 2 and last.startswith("cytoforge: ") and "/" in last:
             counts["refused"] += 1
@@ -132,9 +126,7 @@ def tried(source: Path, place: Path, line: list[str], work: Path, expected: dict
             counts["told"] += 1
         else:
             short = last.replace(f"{work}/", "")  # places of this machine are of no interest to others
-            unnoticed.append(
-                {"file": name, "damage": how, "status": status, "differs": sorted(wrong)[:5], "said": short}
-            )
+            unnoticed.append({"file": name, "damage": how, "status": status, "differs": wrong[:5], "said": short})
     return {"tries": sum(counts.values()) + len(unnoticed), **counts, "unnoticed": unnoticed}
 
 
@@ -147,11 +139,6 @@ def damages(folder: Path) -> Iterator[tuple[str, str, bytes]]:
             flipped[len(content) // 2] ^= 1
             yield path.relative_to(folder).as_posix(), "changed", bytes(flipped)
             yield path.relative_to(folder).as_posix(), "cut", content[: len(content) // 2]
-
-
-def anew(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
 
 
 if __name__ == "__main__":

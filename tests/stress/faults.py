@@ -1,6 +1,6 @@
 """Disturb every long command by faults of the system, go on with it, and compare it with an undisturbed run.
 
-    python tests/stress/faults.py --json benchmarks/faults/faults.json                  # every fault, 6 times each command
+    python tests/stress/faults.py --json benchmarks/faults/faults.json    # every fault, 6 times each command
     python tests/stress/faults.py "full disk" --commands segment track --tries 20
 
 A disturbed command ends well, or with exit status 2 and one sentence that names a file; when the fault is over, the
@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import ctypes
 import datetime
-import json
 import os
 import re
 import shutil
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import COMMANDS, ended, facts, prepared, started
+from commands import COMMANDS, anew, differing, ended, facts, keep, named, prepared, started
 
 DISK = 256 * 2**20  # bytes
 PAGE = 4096  # bytes
@@ -176,8 +175,8 @@ def main() -> int:
     counts: dict[str, dict[str, Any]] = {fault: {} for fault in chosen}
     with disk() as folder, tempfile.NamedTemporaryFile() as said:
         places = prepared(folder)
-        for number, (command, line) in enumerate(COMMANDS.items()):
-            if not command.startswith(tuple(given.commands)):
+        for number, (command, line) in enumerate(COMMANDS.items()):  # draws are the same, whichever are chosen
+            if command not in named(given.commands):
                 continue
             expected, trial = undisturbed(line.format(**places).split(), folder / "work", Path(said.name))
             for fault in chosen:
@@ -185,8 +184,7 @@ def main() -> int:
                 tried = Trial(*trial, rng)
                 counts[fault][command] = disturbed(FAULTS[fault], tried, expected, given.tries)
                 print(f"{fault}: {command}: {counts[fault][command]}", flush=True)
-                if given.json:
-                    given.json.write_text(json.dumps(counts, indent=1) + "\n")
+                keep(given.json, counts)
     return int(any(each["differences"] for by_command in counts.values() for each in by_command.values()))
 
 
@@ -232,12 +230,10 @@ def disturbed(
             wrong.append(f"no sentence: {said[-400:]}")
         if facts(trial.work) != expected:
             if statuses and not any(statuses):
-                found = facts(trial.work)
-                names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+                names = differing(facts(trial.work), expected)
                 wrong.append(f"ended well, but for {', '.join(names[:5])}")
             status = trial.run()
-            found = facts(trial.work)
-            names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            names = differing(facts(trial.work), expected)
             if status or names:
                 told = trial.said.read_text().strip()[-400:]
                 wrong.append(f"going on: status {status}, {', '.join(names[:5])}: {told}")
@@ -245,11 +241,6 @@ def disturbed(
         short = [sentence.replace(place, "") for sentence in wrong]
         differences += [{"wrong": short, "said": last.replace(place, "")}] if wrong else []
     return {"tries": tries, "ended": counts["ended"], "differences": differences}
-
-
-def anew(work: Path) -> None:
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
 
 
 def used(folder: Path) -> int:

@@ -8,8 +8,6 @@ on, and may be killed again.
 """
 
 import argparse
-import json
-import shutil
 import signal
 import sys
 import tempfile
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import COMMANDS, ended, facts, prepared
+from commands import anew, differing, ended, facts, keep, named, prepared
 
 
 def main() -> int:
@@ -28,33 +26,30 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the counts")
     given = parser.parse_args()
-    chosen = [name for name in COMMANDS if not given.commands or name.startswith(tuple(given.commands))]
+    chosen = named(given.commands)
     counts = {}
     with tempfile.TemporaryDirectory() as name:
         places = prepared(Path(name))
         for number, command in enumerate(chosen):
             share = given.kills * (number + 1) // len(chosen) - given.kills * number // len(chosen)
             rng = np.random.default_rng([given.seed, number])
-            counts[command] = stressed(COMMANDS[command].format(**places).split(), Path(name) / "work", share, rng)
+            counts[command] = stressed(chosen[command].format(**places).split(), Path(name) / "work", share, rng)
             print(f"{command}: {counts[command]}", flush=True)
-            if given.json:
-                given.json.write_text(json.dumps(counts, indent=1) + "\n")
+            keep(given.json, counts)
     return int(any(each["differences"] for each in counts.values()))
 
 
 def stressed(line: list[str], work: Path, kills: int, rng: np.random.Generator) -> dict[str, Any]:
     """Kill a command so many times in all, each result until it is whole, and compare it; return counts."""
     out = work / "out"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    anew(work)
     began = time.monotonic()
     if ended([*line, "--out", str(out)]) != 0:
         raise SystemExit(f"{' '.join(line)} failed")
     lasted, expected = time.monotonic() - began, facts(work)
     counts: dict[str, Any] = {"kills": 0, "in time": 0, "results": 0, "differences": []}
     while counts["kills"] < kills:
-        shutil.rmtree(work)
-        work.mkdir()
+        anew(work)
         for _ in range(int(rng.integers(1, 5))):
             counts["kills"] += 1
             status = ended([*line, "--out", str(out)], after=float(rng.uniform(0, lasted)))
@@ -64,8 +59,7 @@ def stressed(line: list[str], work: Path, kills: int, rng: np.random.Generator) 
         if status == -signal.SIGKILL:
             status = 0 if facts(work) == expected else ended([*line, "--out", str(out)])
         counts["results"] += 1
-        found = facts(work)
-        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        wrong = differing(facts(work), expected)
         if status or wrong:
             counts["differences"].append({"status": status, "files": wrong[:5]})
     return counts

@@ -7,7 +7,6 @@ What counts is what `commands.facts` counts, but for the number of threads, whic
 """
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import commands
-from commands import COMMANDS, facts, prepared
+from commands import facts, prepared
 
 WAYS = {  # name: what is changed: hash seed of Python, --threads
     "again": ("1", 1),
@@ -34,20 +33,16 @@ def main() -> int:
     found: dict[str, dict[str, list[str]]] = {}
     with tempfile.TemporaryDirectory() as name:
         places = prepared(Path(name))
-        for command, line in COMMANDS.items():
-            if given.commands and not command.startswith(tuple(given.commands)):
-                continue
+        for command, line in commands.named(given.commands).items():
             words = line.format(**places)
             first = ran(words, Path(name) / "first", "1", 1)
             found[command] = {}
             for way, (seed, threads) in WAYS.items():
                 if threads == 1 or "--threads" in words:
                     other = ran(words, Path(name) / way.replace(" ", "-"), seed, threads)
-                    names = first.keys() | other.keys()
-                    found[command][way] = sorted(each for each in names if first.get(each) != other.get(each))
+                    found[command][way] = commands.differing(other, first)
             print(f"{command}: {found[command]}", flush=True)
-            if given.json:
-                given.json.write_text(json.dumps(found, indent=1) + "\n")
+            commands.keep(given.json, found)
     return int(any(each[way] for each in found.values() for way in ("again", "another order of sets")))
 
 
