@@ -52,7 +52,8 @@ class Arm:
 
     def name(self, seed: int) -> str:
         """Return the key of its measurement with a seed."""
-        what = "zero labels" if not self.images else f"{self.images:g} images, {self.seconds} s"
+        amount = "one crop" if self.images < 1 else "1 image" if self.images == 1 else f"{self.images:g} images"
+        what = f"{amount}, {self.seconds} s" if self.images else "zero labels"
         return f"{self.start}, {what}{'' if self.scale is None else f', scale {self.scale:g}'}, seed {seed}"
 
 
@@ -67,6 +68,9 @@ ARMS: dict[str, tuple[Arm, ...]] = {
         Arm("base", CROP, 120),
         Arm("scratch", CROP, 120),
         Arm("base", 1, 120),
+        Arm("base", 1, 360),
+        Arm("scratch", 1, 360),
+        Arm("weak", 1, 360),
         Arm("weak", 5, 360),
         Arm("base", 25, 360),
         Arm("scratch", 25, 360),

@@ -5,11 +5,13 @@
 No figure is typed by hand: what has no JSON file is not told.
 """
 
+import re
 from typing import Any
 
 import numpy as np
 
 import papers
+from cytoforge.metrics.efficiency import labels_worth
 from measured import (
     DOCS,
     FIRST,
@@ -163,8 +165,38 @@ def labels(dataset: str) -> list[str]:
         "",
         *table(["starts from", "labels and training", *SCORES, "steps (mean)"], rows),
         *groups(dataset, {f"{LABELS[key.partition(', ')[0]]}, {key.partition(', ')[2]}": v for key, v in own.items()}),
+        *worth(own),
         f"Command: `{found['command']}`",
         "",
+    ]
+
+
+def worth(own: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Label efficiency of the trainings from the base model, by those from random weights that took the longest."""
+    curves: dict[str, dict[int, np.ndarray]] = {}
+    for key, records in own.items():
+        if found := re.fullmatch(r"(scratch|weak), (\d+) images?, 360 s", key):
+            curves.setdefault(found[1], {})[int(found[2])] = per_image(records)
+    curves = {start: dict(sorted(curve.items())) for start, curve in curves.items() if len(curve) > 1}
+    if not curves:
+        return []
+    rows = []
+    for key, records in own.items():
+        if found := re.fullmatch(r"base, (\d+) images?, \d+ s", key):
+            cells = []
+            for curve in curves.values():
+                needed = labels_worth(
+                    [*curve], np.stack([*curve.values()]), per_image(records), np.random.default_rng(0)
+                )
+                cells += [shown(each.to_json()) for each in (needed, needed.per(int(found[1])))]
+            rows.append([key.removeprefix("base, "), *cells])
+    columns = [f"{what} {LABELS[start]}" for start in curves for what in ("images from", "label efficiency against")]
+    amounts = " or ".join(str(amount) for amount in next(iter(curves.values())))
+    return [
+        f"How many images trainings of 360 s from random weights, measured with {amounts} images, need for the same F "
+        "at IoU 0.5; label efficiency is that number divided by the images that the training from the base model got:",
+        "",
+        *table(["from the base model", *columns], rows),
     ]
 
 
