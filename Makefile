@@ -41,10 +41,11 @@ fuzz: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --group fuzz
 	$(BIN)/python tests/fuzz/fuzz.py $(READERS) --seconds $(or $(SECONDS),60)
 
-# Kills and damaged files; full disks and the other faults of the system, which need root.
+# Kills, damaged files and long use; full disks and the other faults of the system, which need root.
 stress: setup
 	$(BIN)/python tests/stress/kills.py --kills $(or $(KILLS),200)
 	$(BIN)/python tests/stress/damage.py
+	$(BIN)/python tests/stress/soak.py --minutes $(or $(MINUTES),10)
 	test "$$(id -u)" != 0 || $(BIN)/python tests/stress/faults.py
 
 lint: setup

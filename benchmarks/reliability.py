@@ -89,12 +89,21 @@ def _same(differ: list[str] | None) -> str:
     return f"{len(differ)} files differ" if differ else "same bytes"
 
 
+def soak() -> list[str]:
+    (counts,) = measured.load("faults/soak.json")
+    columns = [*counts["last quarter"]]
+    rows = [[when, *(f"{counts[when][name]:g}" for name in columns)] for when in ("second quarter", "last quarter")]
+    told = f"{counts['rounds']} rounds in {counts['minutes']} minutes; files that differ from the first round's: "
+    return [told + str(len(counts["different"])), "", *table(["median of the", *columns], rows)]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "fuzz": fuzz,
     "kills": kills,
     "faults": faults,
     "damage": damage,
     "repeats": repeats,
+    "soak": soak,
 }
 
 

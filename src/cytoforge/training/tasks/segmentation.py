@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 from lightning_fabric import Fabric
+from torch import nn
 
-from cytoforge.cells.instances import TARGETS, cell_diameters
+from cytoforge.cells.instances import TARGETS, Target, cell_diameters
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
 from cytoforge.inference.load import load_network
@@ -26,7 +27,7 @@ from cytoforge.training.hyperparameters import CycleGAN, MeanTeacher, Segmentati
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes import cycle_gan, mean_teacher
 from cytoforge.training.recipes.conventional import Conventional
-from cytoforge.training.recipes.networks import describe_generator, describe_segmenter
+from cytoforge.training.recipes.networks import Described, describe_generator, describe_segmenter
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.simulated import SimulatedMasks
@@ -92,21 +93,10 @@ class SegmentationTask(Task):
 
     def plan(self, training: Training, data: TrainingData, fabric: Fabric) -> Plan:
         """Build the networks and say how windows are drawn and the segmenter is validated."""
-        parameters, target = self.parameters, TARGETS[self.parameters.target]
+        parameters = self.parameters
         synthetic, fingerprint = open_synthetic(training.data, data.channels, masks=self._masks)
-        networks = {"segmenter": describe_segmenter(parameters, data.channels)}
-        recipe: Recipe
-        notes: list[str] = []
         unlabelled = open_unlabelled(training.data, data)
-        if isinstance(parameters, CycleGAN):
-            networks["generator"] = describe_generator(parameters, data.channels)
-            vgg = feature_network(parameters, training.compute.weights_dir)
-            recipe = cycle_gan.CycleGAN.build(parameters, networks, training.seed, vgg)
-            notes = perceptual_notes(parameters, recipe, training.compute.weights_dir)
-        elif isinstance(parameters, MeanTeacher):
-            recipe = mean_teacher.MeanTeacher.build(parameters, networks["segmenter"], training.seed)
-        else:
-            recipe = Conventional.build(parameters, networks["segmenter"], training.seed)
+        networks, recipe, notes = self._networks(training, data)
         segmenter = Wanted(
             "segmenter", networks["segmenter"], recipe.networks["segmenter"], {"target": parameters.target}
         )
@@ -115,68 +105,24 @@ class SegmentationTask(Task):
             start, note = base_if_fitting(segmenter)
             notes = [*notes, note]
         started, changes = load_start(start, [segmenter]), rescaled(start, training.data)
-        began = copy.deepcopy(segmenter.network).eval() if started else None
+        began = {f"{called(start[0])} as it is": copy.deepcopy(segmenter.network).eval()} if started else {}
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
-        simulated = self._simulated(training, data)
-        tile = stored_tile(parameters.crop)
-
-        def segmented(networks: Networks, image: np.ndarray) -> np.ndarray:
-            return segment_array(networks["segmenter"], image, target, tile)
-
-        def scored(truth: np.ndarray, found: np.ndarray) -> ImageScores:
-            return segmentation_scores(truth, found, protocol=target.protocol)
-
-        def score(averages: Networks) -> float:
-            """Return F by the protocol of the target, mean over IoU 0.5 to 0.9 and over the validation images."""
-            found = [
-                np.mean(scored(labels, segmented(averages, image)).f_score) for _, image, labels in data.validation
-            ]
-            return float(np.nan_to_num(np.nanmean(found))) if np.isfinite(found).any() else 0.0
-
-        def picture(averages: Networks) -> np.ndarray:
-            """Return a validation image, its true and predicted outlines, and in the cycle a painting on its mask."""
-            _, image, labels = data.validation[0]
-            image, labels = image[:, :PICTURE, :PICTURE], labels[:PICTURE, :PICTURE]
-            found = segmented(averages, image)
-            panels = [to_rgb(image), overlay(image, labels), outcome_overlay(image, labels, found)]
-            if isinstance(parameters, CycleGAN):
-                draw = item_generator(training.seed, 0, 0, "picture")
-                panels.append(to_rgb(paint(averages["generator"], labels, parameters.condition, draw, tile=tile)))
-            return side_by_side(panels)
-
-        def outcome(networks: Networks, state: State) -> Outcome:
-            """Judge the kept segmenter, and show those validation images in which it does best, middling and worst."""
-            kept, how = networks["segmenter"], course(state)
-            rivals = {str(path): load_network(path, "segmenter", fabric.device) for path in self.rivals}
-            if began is not None and how.kind != "start kept":
-                rivals[f"{called(start[0])} as it is"] = began.to(fabric.device)
-            network_of = {"": kept, **rivals}
-            cells = {name: partial(segmented, {"segmenter": network}) for name, network in network_of.items()}
-            found, labels = look(data, cells, scored)
-            if training.data.resize is not None:  # sizes in images of other shapes say nothing of the scale
-                found = replace(found, diameters=())
-            chosen = spread([one.f_score[0] for one in found.validation], len(RANKS))
-            ranks = RANKS if len(chosen) == len(RANKS) else ("",) * len(chosen)
-            samples = [
-                (f"{rank}{name}", image, true, labels[i])
-                for rank, i in zip(ranks, chosen, strict=True)
-                for name, image, true in [data.validation[i]]
-            ]
-            return Outcome(shown={"samples": samples}, judgement=judge_segmenter(found, how, state))
-
         keep_last = synthetic is not None
         kept = "with synthetic images the weights of the end are kept, not those that were best on validation"
+        on_validation = _OnValidation(parameters, training, data, fabric, began, self.rivals)
         return Plan(
             networks=networks,
             recipe=recipe,
-            sampler=Windows(data.names, data.read, drawing, synthetic, more, simulated),
-            validation=Validation(score, picture, at_start=started is not None, keep_last=keep_last),
-            outcome=outcome,
+            sampler=Windows(data.names, data.read, drawing, synthetic, more, self._simulated(training, data)),
+            validation=Validation(
+                on_validation.score, on_validation.picture, at_start=started is not None, keep_last=keep_last
+            ),
+            outcome=on_validation.outcome,
             stored={
                 "method": self.method,
                 "target": parameters.target,
-                "tile": tile,
+                "tile": on_validation.tile,
                 "start": str(start[0]) if start else None,
                 **({} if unlabelled is None else {"unlabelled_images": list(unlabelled.names)}),
                 **({"condition": parameters.condition} if isinstance(parameters, CycleGAN) else {}),
@@ -189,6 +135,90 @@ class SegmentationTask(Task):
             notes=[*notes, *(unlabelled.notes if unlabelled else ()), *changes],
             remarks=[*changes, *([kept] if keep_last else [])],
         )
+
+    def _networks(self, training: Training, data: TrainingData) -> tuple[dict[str, Described], Recipe, list[str]]:
+        """Return the networks as `config.json` describes them, the recipe that trains them, and what is to be said."""
+        parameters = self.parameters
+        networks = {"segmenter": describe_segmenter(parameters, data.channels)}
+        if isinstance(parameters, CycleGAN):
+            networks["generator"] = describe_generator(parameters, data.channels)
+            vgg = feature_network(parameters, training.compute.weights_dir)
+            cycle = cycle_gan.CycleGAN.build(parameters, networks, training.seed, vgg)
+            return networks, cycle, perceptual_notes(parameters, cycle, training.compute.weights_dir)
+        if isinstance(parameters, MeanTeacher):
+            teacher = mean_teacher.MeanTeacher.build(parameters, networks["segmenter"], training.seed)
+            return networks, teacher, []
+        return networks, Conventional.build(parameters, networks["segmenter"], training.seed), []
+
+
+@dataclass(frozen=True)
+class _OnValidation:
+    """How a segmenter does on the validation images: during the training, and at its end beside others."""
+
+    parameters: Segmentation | CycleGAN
+    training: Training
+    data: TrainingData
+    fabric: Fabric
+    began: Mapping[str, nn.Module]
+    """the segmenter that the training started from, by name, if there is one"""
+    rivals: tuple[Path, ...]
+
+    @property
+    def target(self) -> Target:
+        """What is learned."""
+        return TARGETS[self.parameters.target]
+
+    @property
+    def tile(self) -> int:
+        """Side in pixels of the tiles that images are segmented by."""
+        return stored_tile(self.parameters.crop)
+
+    def segmented(self, networks: Networks, image: np.ndarray) -> np.ndarray:
+        """Return the cells (H, W) of an image."""
+        return segment_array(networks["segmenter"], image, self.target, self.tile)
+
+    def scored(self, truth: np.ndarray, found: np.ndarray) -> ImageScores:
+        """Score cells by the protocol of the target."""
+        return segmentation_scores(truth, found, protocol=self.target.protocol)
+
+    def score(self, averages: Networks) -> float:
+        """Return F by the protocol of the target, mean over IoU 0.5 to 0.9 and over the validation images."""
+        found = [
+            np.mean(self.scored(labels, self.segmented(averages, image)).f_score)
+            for _, image, labels in self.data.validation
+        ]
+        return float(np.nan_to_num(np.nanmean(found))) if np.isfinite(found).any() else 0.0
+
+    def picture(self, averages: Networks) -> np.ndarray:
+        """Return a validation image, its true and predicted outlines, and in the cycle a painting on its mask."""
+        _, image, labels = self.data.validation[0]
+        image, labels = image[:, :PICTURE, :PICTURE], labels[:PICTURE, :PICTURE]
+        found = self.segmented(averages, image)
+        panels = [to_rgb(image), overlay(image, labels), outcome_overlay(image, labels, found)]
+        if isinstance(self.parameters, CycleGAN):
+            draw, condition = item_generator(self.training.seed, 0, 0, "picture"), self.parameters.condition
+            panels.append(to_rgb(paint(averages["generator"], labels, condition, draw, tile=self.tile)))
+        return side_by_side(panels)
+
+    def outcome(self, networks: Networks, state: State) -> Outcome:
+        """Judge the kept segmenter, and show those validation images in which it does best, middling and worst."""
+        how = course(state)
+        network_of = {"": networks["segmenter"]}
+        network_of |= {str(path): load_network(path, "segmenter", self.fabric.device) for path in self.rivals}
+        if how.kind != "start kept":
+            network_of |= {name: network.to(self.fabric.device) for name, network in self.began.items()}
+        cells = {name: partial(self.segmented, {"segmenter": network}) for name, network in network_of.items()}
+        found, labels = look(self.data, cells, self.scored)
+        if self.training.data.resize is not None:  # sizes in images of other shapes say nothing of the scale
+            found = replace(found, diameters=())
+        chosen = spread([one.f_score[0] for one in found.validation], len(RANKS))
+        ranks = RANKS if len(chosen) == len(RANKS) else ("",) * len(chosen)
+        samples = [
+            (f"{rank}{name}", image, true, labels[i])
+            for rank, i in zip(ranks, chosen, strict=True)
+            for name, image, true in [self.data.validation[i]]
+        ]
+        return Outcome(shown={"samples": samples}, judgement=judge_segmenter(found, how, state))
 
 
 def look(
