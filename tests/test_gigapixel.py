@@ -32,7 +32,7 @@ from cytoforge.inference import numbering, strips
 from cytoforge.inference import panels as panels_module
 from cytoforge.inference import segment as segment_module
 from cytoforge.inference import segmenter as segmenter_module
-from cytoforge.inference.numbering import RowFile
+from cytoforge.inference.row_files import RowFile
 from cytoforge.inference.panels import panels
 from cytoforge.inference.segmenter import InMemory, Segmenter
 from cytoforge.metrics.segmentation import merged, overlap

@@ -27,7 +27,7 @@ from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.tracks import calibration_of
 from cytoforge.engine import ALONE, Announce, Engine, Seat
 from cytoforge.errors import UserError
-from cytoforge.inference.numbering import RowFile
+from cytoforge.inference.row_files import LASTING, MARK, RowFile, sweep
 from cytoforge.inference.segmenter import RowSource, Segmenter
 from cytoforge.inference.tiling import Disagreement, Floats, margin
 from cytoforge.progress import counted, say
@@ -37,7 +37,7 @@ RECORD = "segment.json"
 SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channels", "project")
 """entries in which masks of one record agree"""
 OWNER = "segment"  # name under which masks are listed
-ROWS = ("labels-*", "cell-*", "pieces", "mask")  # the files there
+PASSING = ("pieces", "mask")  # the files that are there besides the LASTING ones
 ZARR = "mask.zarr"  # and the folder
 LARGE = 2**27  # px from which a TIFF is written by rows
 EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
@@ -130,14 +130,12 @@ def segment_dataset(
         mine = [item for item in engine.share(items) if item.name in todo]
         tiled = _first_tiled(segmenter, images) if mine else None
         work = Segmenting(segmenter, replace(images, items=()), out, tiled)
-        try:
-            for item, facts in engine.run(work, mine, "segment", lambda item: item.name):
-                record.take(item.name, facts)
-        finally:
-            _sweep(out / UNFINISHED)
+        for item, facts in engine.run(work, mine, "segment", lambda item: item.name):
+            record.take(item.name, facts)
         with in_turn(out):
             missing = record.missing(items)
             if not missing:
+                _sweep(out / UNFINISHED)
                 record.finish(items)
     made = [item for item in items if item.name in record.masks]
     cells = sum(record.masks[item.name]["cells"] for item in made)
@@ -161,6 +159,7 @@ class Segmenting:
 
         def segment(item: Item, announce: Announce) -> dict[str, Any]:
             told: dict[str, Any] = {}
+            done, image = False, digest(image_of(item))
 
             def note(disagreement: Disagreement) -> None:
                 told["tile_disagreement"] = disagreement._asdict()
@@ -170,13 +169,16 @@ class Segmenting:
                     segmenter.check_channels(image_of(item), reader.shape[0])
                     limits = limits_of(segmenter, self.images, reader)
                     measured = note if item.name == self.tiled else None
-                    labels, cells = segmenter.segment_rows(reader, limits, folder.make_scratch(), announce, measured)
+                    labels, cells = segmenter.segment_rows(
+                        reader, limits, folder.make_scratch(), announce, measured, f"{image} {self.images.view}"
+                    )
                 with labels:
                     name = _mask_name(item, cells)
                     _write_mask(folder, f"masks/{name}", labels, item)
+                done = True
             finally:
-                _sweep(folder.scratch)
-            facts = {"file": name, "image": digest(image_of(item)), "cells": cells, **told}
+                _sweep(folder.scratch, going_on=not done)
+            facts = {"file": name, "image": image, "cells": cells, **told}
             folder.note(item.name, facts)
             return facts
 
@@ -234,12 +236,11 @@ def image_of(item: Item) -> Path:
     return item.image
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the folder of the image in work, but for files of the user's."""
+def _sweep(folder: Path, going_on: bool = False) -> None:
+    """Remove what an image in work has left, but for files of the user's, and those from which it goes on."""
     if folder.is_symlink():
         return
-    for file in [file for name in ROWS for file in folder.glob(name)]:
-        file.unlink(missing_ok=True)
+    sweep(folder, PASSING if going_on and (folder / MARK).exists() else (*PASSING, *LASTING))
     shutil.rmtree(folder / ZARR, ignore_errors=True)
     with contextlib.suppress(OSError):  # absent, or the user has something there
         folder.rmdir()
@@ -366,6 +367,7 @@ class Record:
             say([f"{self.out / 'masks'}: {what}: {', '.join(changed[:3])}{' ...' * (len(changed) > 3)}"])
         self._spare_annotations(todo)
         if self.anew:
+            _sweep(self.out / UNFINISHED)
             self.folder.clear(self.folder.survey())
         for item in todo:
             if self._has(item.name):  # the new one may get another name
