@@ -32,8 +32,8 @@ from cytoforge.inference import numbering, strips
 from cytoforge.inference import panels as panels_module
 from cytoforge.inference import segment as segment_module
 from cytoforge.inference import segmenter as segmenter_module
-from cytoforge.inference.row_files import RowFile
 from cytoforge.inference.panels import panels
+from cytoforge.inference.row_files import RowFile
 from cytoforge.inference.segmenter import InMemory, Segmenter
 from cytoforge.metrics.segmentation import merged, overlap
 from cytoforge.processors import ahead

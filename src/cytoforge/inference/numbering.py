@@ -1,6 +1,7 @@
 """Labels that come by rows to cells numbered 1..N from the top, each in one piece, on disk."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +31,18 @@ def numbered(
     strips = [(top, min(top + step, height)) for top in range(0, height, step)]
     found = _Parts()
     # rows are written to files: on a full disk a memory map would end the program instead of raising an error
-    with RowFile(folder / "pieces", width, np.int32) as pieces:
+    with RowFile(folder / "pieces", width, np.int32) as pieces, ExitStack() as failing:
         for top, bottom in strips:
             pieces.append(found.add(read(top, bottom)))
             announce(0.8 * bottom / height)
         number = found.numbers(least)
         count = int(number.max())
-        result = RowFile(folder / "mask", width, np.uint32 if count > np.iinfo(np.uint16).max else np.uint16)
+        dtype = np.uint32 if count > np.iinfo(np.uint16).max else np.uint16
+        result = failing.enter_context(RowFile(folder / "mask", width, dtype))
         for top, bottom in strips:
             result.append(number[pieces.rows(top, bottom)])
             announce(0.8 + 0.2 * bottom / height)
+        failing.pop_all()  # the caller closes it
     return result, count
 
 
