@@ -27,6 +27,7 @@ from cytoforge.settings import Segment, SimulateMasks, SimulateMovie
 from cytoforge.simulated.masks import Annotated
 from cytoforge.simulated.movie import Filmed
 from doubling import Doubling
+from test_gigapixel import cells, ome_zarr
 from test_segment import write_run
 
 SMALL = ("--size", "96x96", "--diameter", "16", "--seed", "3", "--count", "5")
@@ -264,3 +265,20 @@ def test_a_model_travels_to_the_workers(cluster: str, tiny_dataset: Path, tmp_pa
         segment(Segment(run, tiny_dataset, tmp_path / out, threads=1, views=1, cluster=address))
     assert files(tmp_path / "out") == files(tmp_path / "one")
     assert np.unique(read_labels(tmp_path / "out" / "masks" / "cell_0.png")).size > 0
+
+
+def test_workers_and_parts_write_the_label_zarrs_of_one_call(cluster: str, tmp_path: Path) -> None:
+    """Of several chunks, with smaller copies."""
+    run = write_run(tmp_path / "run")
+    for version in (2, 3):
+        ome_zarr(tmp_path / "images" / f"v{version}.zarr", version, (256, 256), cells((1100, 200), seed=version))
+
+    def segmented(out: Path, **given: str) -> None:
+        segment(Segment(run, tmp_path / "images", out, threads=1, views=1, **given))
+
+    segmented(tmp_path / "one")
+    segmented(tmp_path / "workers", cluster=cluster)
+    for part in ("2/2", "1/2"):
+        segmented(tmp_path / "parts", part=part)
+    assert (tmp_path / "one" / "masks" / "v2.zarr" / "1").is_dir()
+    assert files(tmp_path / "one") == files(tmp_path / "workers") == files(tmp_path / "parts")
