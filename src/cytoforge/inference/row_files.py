@@ -174,7 +174,7 @@ def sweep(folder: Path, names: Sequence[str]) -> None:
         file.unlink(missing_ok=True)
 
 
-def _write(file: BinaryIO, path: Path, content: bytes) -> None:
+def _write(file: BinaryIO, path: Path, content: bytes | bytearray) -> None:
     try:
         file.write(content)
         file.flush()

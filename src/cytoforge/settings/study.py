@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.settings.base import Count, Fraction, Present, Size, command
+from cytoforge.settings.division import Division
 from cytoforge.settings.training import Augmentation, Clock, Condition, Network, Scale, TargetName
 
 Way = Literal["conventional", "cyclegan", "cyclegan-simulated", "cyclegan-unlabelled", "mean-teacher", "all"]
@@ -120,7 +121,12 @@ class UniformStudy(Study):
 
 
 @command
-class StudyTraining(UniformStudy):
+class DividedStudy(Study, Division):
+    """Settings of studies whose measurements can be divided."""
+
+
+@command
+class StudyTraining(UniformStudy, DividedStudy):
     """Compare training on few images, conventional and cyclegan, with conventional training on all (cGAN-Seg, Fig. 2).
 
     Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
@@ -149,7 +155,7 @@ class StudyTraining(UniformStudy):
 
 
 @command
-class StudyDense(UniformStudy):
+class StudyDense(UniformStudy, DividedStudy):
     """Compare training on real images with and without dense synthetic ones, on easy and hard images (Table 2).
 
     Examples:
@@ -167,7 +173,7 @@ class StudyDense(UniformStudy):
 
 
 @command
-class StudyLimitedData(Study):
+class StudyLimitedData(DividedStudy):
     """Measure learning curves: scores by number of labels, from scratch and from the base model, and label efficiency.
 
     Label efficiency is how many times as many labels training from scratch needs for the same score. All trainings have
@@ -215,7 +221,7 @@ class StudyLimitedData(Study):
 
 
 @command
-class StudyGenerators(UniformStudy):
+class StudyGenerators(UniformStudy, DividedStudy):
     """Settings that studies of generators share."""
 
     condition: Condition | None = "instances"
