@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cytoforge.cli import main
 from cytoforge.commands.segment import segment
 from cytoforge.commands.simulate import simulate_masks, simulate_movie
+from cytoforge.data.files import read_json
 from cytoforge.data.images import read_labels
 from cytoforge.data.ownership import WRITERS, OutputFolder
 from cytoforge.data.sharing import at_work
@@ -282,3 +283,17 @@ def test_workers_and_parts_write_the_label_zarrs_of_one_call(cluster: str, tmp_p
         segmented(tmp_path / "parts", part=part)
     assert (tmp_path / "one" / "masks" / "v2.zarr" / "1").is_dir()
     assert files(tmp_path / "one") == files(tmp_path / "workers") == files(tmp_path / "parts")
+
+
+def test_workers_measure_a_study(cluster: str, tiny_dataset: Path, tmp_path: Path) -> None:
+    def measured(out: str, *flags: str) -> list[dict[str, object]]:
+        terms = "--preset tiny --steps 1 --threads 1 --test-share 0.34 --images 2 --networks unet --ways conventional"
+        place = tmp_path / out
+        command = ["study", "training", str(tiny_dataset), "--out", str(place), *terms.split(), "--seeds", "2", *flags]
+        assert main(command) == 0
+        assert not (place / WRITERS).exists()
+        rows = read_json(place / "results.json")["rows"]
+        return [{name: value for name, value in row.items() if "seconds" not in name} for row in rows]
+
+    assert measured("workers", "--cluster", cluster) == measured("one")
+    assert files(tmp_path / "workers").keys() == files(tmp_path / "one").keys()

@@ -136,6 +136,7 @@ class StudyTraining(UniformStudy, DividedStudy):
       cytoforge study training DATA --out OUT --target semantic --augmentation paper --steps 20000 --until-converged
       cytoforge study training DATA1 DATA2 --out OUT --networks unet cellpose
       cytoforge study training DATA --out OUT --ways conventional cyclegan-unlabelled mean-teacher
+      cytoforge study training DATA --out OUT --steps 2000 --part 3/16
     """
 
     images: Annotated[int, Field(ge=2)] = 20
@@ -183,6 +184,7 @@ class StudyLimitedData(DividedStudy):
     Examples:
       cytoforge study limited-data DATA --out OUT --minutes 6 --clock processor
       cytoforge study limited-data DATA --out OUT --methods scratch base --images 1 2 5
+      cytoforge study limited-data DATA --out OUT --steps 2000 --cluster slurm:16
       cytoforge study limited-data DATA --out OUT --crops 1 2 4 8 --crop 176 --images --methods scratch two-stage
     """
 
