@@ -30,7 +30,7 @@ from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
 from cytoforge.inference import numbering, strips
 from cytoforge.inference import panels as panels_module
-from cytoforge.inference import segment as segment_module
+from cytoforge.inference import segment_work as segment_module
 from cytoforge.inference import segmenter as segmenter_module
 from cytoforge.inference.panels import panels
 from cytoforge.inference.row_files import RowFile

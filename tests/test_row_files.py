@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 
 from cytoforge.cells.instances import TARGETS
 from cytoforge.commands.segment import segment
+from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import Normalisation, write_image
+from cytoforge.engine import ALONE, Engine
 from cytoforge.errors import UserError
 from cytoforge.inference import panels, row_files, segmenter, strips
+from cytoforge.inference import segment_work as segment_module
 from cytoforge.inference.row_files import RowFile
+from cytoforge.inference.segment import segment_dataset
 from cytoforge.inference.segmenter import InMemory, Segmenter
 from cytoforge.settings import Segment
 from test_engine import files
@@ -199,12 +203,12 @@ def test_a_killed_command_goes_on(
     else:
         write_image(image, painted(LABELS))
     segment(Segment(run, image, tmp_path / "one", threads=1))
-    place = out / (".unfinished" if part is None else ".writers/1-of-2")
-    for after in (3, 7, 16):
+    for after in (3, 7, 9):
         with monkeypatch.context() as patch:
             patch.setattr(row_files, "_write", dying(after))
             with pytest.raises(Death):
                 segment(Segment(run, image, out, threads=1, part=part))
+        (place,) = (out / ".unfinished").iterdir()
         assert (place / "work").exists() and not (place / "pieces").exists()
     for number in ("1/2", "2/2") if part else (None,):
         segment(Segment(run, image, out, threads=1, part=number))
@@ -225,3 +229,63 @@ def test_what_goes_on_is_gone_where_it_is_replaced(
     assert "kept" not in capsys.readouterr().err
     assert sorted(file.name for file in out.iterdir()) == ["manifest.jsonl", "masks", "segment.json"]
     assert list(json.loads((out / "segment.json").read_text())["masks"]) == ["small"]
+
+
+@pytest.fixture
+def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two images, of three panels and of one."""
+    monkeypatch.setattr(segment_module, "HEAVY", 0)
+    ome_zarr(tmp_path / "images" / "big.zarr", 2)
+    write_image(tmp_path / "images" / "tall.tif", painted(cells((500, 100))))
+    return tmp_path / "images"
+
+
+def test_parts_share_the_panels_of_an_image(
+    wide: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segment(Segment(run, wide, tmp_path / "one", threads=1))
+    out, decoded = tmp_path / "parts", list[list[str]]()
+    append = row_files.StripFiles.append
+
+    def counted(self: row_files.StripFiles, strip: Any) -> None:
+        decoded[-1].append(f"{self.labels.width} {self.labels.path.name}")
+        append(self, strip)
+
+    monkeypatch.setattr(row_files.StripFiles, "append", counted)
+    for part in ("1/2", "2/2", "1/2"):
+        decoded.append([])
+        capsys.readouterr()
+        segment(Segment(run, wide, out, threads=1, part=part))
+        if part == "1/2" and len(decoded) == 1:
+            assert "0 masks with 0 cells; 2 masks of other parts still to come" in capsys.readouterr().out
+    assert [sorted(set(names)) for names in decoded] == [
+        ["174 labels-0", "174 labels-2"],  # of the wide image
+        ["100 labels-0", "238 labels-1"],
+        [],
+    ]
+    assert files(out) == files(tmp_path / "one")
+
+
+def test_what_parts_decoded_is_joined_by_the_whole_and_lost_panels_are_decoded_again(
+    wide: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(Segment(run, wide, tmp_path / "one", threads=1))
+    for number, lost in enumerate((False, True)):
+        out = tmp_path / f"parts{number}"
+        segment(Segment(run, wide, out, threads=1, part="1/2"))
+        if lost:
+            shutil.rmtree(out / ".unfinished")
+            segment(Segment(run, wide, out, threads=1, part="2/2"))
+        else:
+            segment(Segment(run, wide, out, threads=1))
+        assert files(out) == files(tmp_path / "one")
+
+
+def test_workers_share_the_panels_of_an_image(wide: Path, run: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**options, silence_logs=50) as cluster:  # in this process, with its small panels
+        for out, engine in (("one", ALONE), ("workers", Engine(cluster=cluster.scheduler_address))):
+            found = segment_dataset(Segmenter.load(run, threads=1), Dataset.open(wide), tmp_path / out, engine=engine)
+    assert found.images == 2 and found.missing == 0
+    assert files(tmp_path / "workers") == files(tmp_path / "one")

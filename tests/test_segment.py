@@ -32,7 +32,7 @@ from cytoforge.data.images import (
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import numbering, standalone, strips
-from cytoforge.inference import segment as module
+from cytoforge.inference import segment_work as module
 from cytoforge.inference.load import InBfloat16, choose_precision, load_network
 from cytoforge.inference.numbering import numbered
 from cytoforge.inference.row_files import RowFile

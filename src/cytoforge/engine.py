@@ -88,6 +88,10 @@ class Engine:
         """Return the items of this call: those of its part, or all."""
         return items if self.part is None else self.part.of(items)
 
+    def takes(self, place: int) -> bool:
+        """Tell whether the item at a place, from 0, is in the share of this call."""
+        return self.part is None or place % self.part.count == self.part.number - 1
+
     def run(
         self, work: Work[Item, Result], items: Sequence[Item], title: str, named: Callable[[Item], str] = str
     ) -> Iterator[tuple[Item, Result]]:

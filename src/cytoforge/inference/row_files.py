@@ -12,7 +12,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.data.files import write_bytes
+from cytoforge.data.files import locked, write_bytes
 from cytoforge.errors import UserError
 from cytoforge.inference.strips import Labels, Strip
 
@@ -163,9 +163,10 @@ class StripFiles:
 def begin(folder: Path, work: str) -> None:
     """Make a folder ready for the strips of `work`: what is there of any other is removed."""
     mark = folder / MARK
-    if not mark.is_file() or mark.read_bytes() != work.encode():
-        sweep(folder, LASTING)
-        write_bytes(mark, work.encode())
+    with locked(folder / "begin"):
+        if not mark.is_file() or mark.read_bytes() != work.encode():
+            sweep(folder, LASTING)
+            write_bytes(mark, work.encode())
 
 
 def sweep(folder: Path, names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import pairwise
@@ -278,22 +278,15 @@ class Segmenter(Loaded):
         read, scaled = self._reader(source, limits)
         if disagreement is not None and margin(self.network) is None and max(scaled) > self.tile:
             disagreement(self._central_disagreement(read, scaled))
-        cut = panels(scaled[1], *self._surroundings)
-        lasting = image is not None and math.prod(scaled) >= LONG
-        if lasting:
-            begin(folder, repr((version("cytoforge"), image, limits.tolist(), shape, scaled, cut, self._decides)))
+        count = len(panels(scaled[1], *self._surroundings))
         with ExitStack() as files:
             parts = []
-            for number, panel in enumerate(cut):
-                width = panel.decoded[1] - panel.decoded[0]
-                strips = StripFiles(folder, number, width, foreground=scaled != shape, lasting=lasting)
-                files.enter_context(strips)
+            for number in range(count):
 
-                def decoded(rows: int, before: int = number) -> None:
-                    announce(0.9 * (before + rows / scaled[0]) / len(cut))
+                def decoded(share: float, before: int = number) -> None:
+                    announce(0.9 * (before + share) / count)
 
-                table = self._decode(read, scaled[0], panel, strips, decoded)
-                parts.append(Decoded(panel, strips.labels, strips.cell, table))
+                parts.append(files.enter_context(self._panel(source, limits, folder, number, decoded, image)))
             found = JoinedPanels(parts)
             least = self.target.minimum_area * math.prod(shape) / math.prod(scaled)
             return numbered(
@@ -304,28 +297,63 @@ class Segmenter(Loaded):
                 lambda share: announce(0.9 + 0.1 * share),
             )
 
+    def panels_of(self, shape: tuple[int, ...]) -> int:
+        """Return how many panels an image of `shape` (C, H, W) has that goes on; 0 where it has too few pixels."""
+        scaled = scaled_shape(shape, self.scaling)
+        return len(panels(scaled[1], *self._surroundings)) if math.prod(scaled) >= LONG else 0
+
+    def decode_panel(
+        self,
+        source: RowSource,
+        limits: NDArray[np.float64],
+        folder: Path,
+        number: int,
+        announce: Callable[[float], None],
+        image: str,
+    ) -> None:
+        """Decode one panel of an image that goes on into `folder`, where `segment_rows` finds it; raises as that."""
+        if not is_blank(limits):
+            with self._panel(source, limits, folder, number, announce, image):
+                pass
+
+    @contextmanager
+    def _panel(
+        self,
+        source: RowSource,
+        limits: NDArray[np.float64],
+        folder: Path,
+        number: int,
+        announce: Callable[[float], None],
+        image: str | None,
+    ) -> Iterator[Decoded]:
+        """Decode the strips of a panel that are not in its files yet."""
+        shape = (source.shape[1], source.shape[2])
+        read, scaled = self._reader(source, limits)
+        cut = panels(scaled[1], *self._surroundings)
+        panel, height = cut[number], scaled[0]
+        lasting = image is not None and self.panels_of(source.shape) > 0
+        if lasting:
+            begin(folder, repr((version("cytoforge"), image, limits.tolist(), shape, scaled, cut, self._decides)))
+        width = panel.decoded[1] - panel.decoded[0]
+        with StripFiles(folder, number, width, foreground=scaled != shape, lasting=lasting) as strips:
+            threads = torch.get_num_threads()
+            spare = min(threads, DECODERS) if threads > 1 else 0
+            decoder = StripDecoder(self.target.decode, strip_height(width), threads=spare)
+            overlap = strips.restore(decoder.count)
+            done = strips.labels.height
+            if done < height:
+                announce(done / height)
+                blocks = self._blocks(read, height, panel, max(done - decoder.margin, 0))
+                for strip in decoder.rows(blocks, overlap):
+                    strips.append(strip)
+                    announce(strips.labels.height / height)
+            yield Decoded(panel, strips.labels, strips.cell, decoder.table())
+
     @property
     def _decides(self) -> tuple[Any, ...]:
         """All that the labels of an image follow from besides its pixels."""
         strips = strip_height(PANEL), MARGIN
         return self.fingerprint, self.tile, self.views, self.precision, self.scaling, self.channels, strips
-
-    def _decode(
-        self, read: Reader, height: int, panel: Panel, strips: StripFiles, announce: Callable[[int], None]
-    ) -> NDArray[np.int32]:
-        """Decode the strips of a panel that are not in its files yet; returns the table from their ids to cells."""
-        threads = torch.get_num_threads()
-        spare = min(threads, DECODERS) if threads > 1 else 0
-        decoder = StripDecoder(self.target.decode, strip_height(strips.labels.width), threads=spare)
-        overlap = strips.restore(decoder.count)
-        done = strips.labels.height
-        if done < height:
-            announce(done)
-            blocks = self._blocks(read, height, panel, max(done - decoder.margin, 0))
-            for strip in decoder.rows(blocks, overlap):
-                strips.append(strip)
-                announce(strips.labels.height)
-        return decoder.table()
 
     @property
     def _surroundings(self) -> tuple[int, int]:
