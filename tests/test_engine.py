@@ -27,7 +27,7 @@ from cytoforge.inference.tracker import Tracker
 from cytoforge.settings import Segment, SimulateMasks, SimulateMovie
 from cytoforge.simulated.masks import Annotated
 from cytoforge.simulated.movie import Filmed
-from doubling import Doubling
+from doubling import Doubling, Meeting
 from test_gigapixel import cells, ome_zarr
 from test_segment import write_run
 
@@ -236,6 +236,11 @@ def test_a_killed_worker_costs_nothing(cluster: str, tmp_path: Path) -> None:
     assert (tmp_path / "killed").exists()
     with pytest.raises(UserError, match=r"^4: is wrong$"):
         list(Engine(cluster=cluster).run(Doubling(wrong=4), range(12), "double"))
+
+
+def test_few_items_are_spread_over_the_workers(cluster: str, tmp_path: Path) -> None:
+    found = dict(Engine(cluster=cluster).run(Meeting(tmp_path, 2), range(2), "meet"))
+    assert len(set(found.values())) == 2
 
 
 def test_models_of_simulations_travel_to_the_workers(tiny_dataset: Path, tiny_movie: Path) -> None:
