@@ -2,12 +2,15 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytoforge.engine import Announce, Seat
 from cytoforge.errors import UserError
+
+PATIENCE = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,23 @@ class Doubling:
             return 2 * number
 
         return double
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Items that wait for each other, so that each needs a worker of its own."""
+
+    place: Path
+    count: int
+
+    def start(self, seat: Seat) -> Callable[[int, Announce], int]:
+        def meet(number: int, announce: Announce) -> int:
+            (self.place / f"{number}").touch()
+            end = time.monotonic() + PATIENCE
+            while len(list(self.place.iterdir())) < self.count:
+                if time.monotonic() > end:
+                    raise UserError(f"{number}: waits for the others in vain")
+                time.sleep(0.02)
+            return os.getpid()
+
+        return meet

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cytoforge.cli import main
 from cytoforge.commands.segment import segment
 from cytoforge.commands.simulate import simulate_masks, simulate_movie
+from cytoforge.data.files import read_json
 from cytoforge.data.images import read_labels
 from cytoforge.data.ownership import WRITERS, OutputFolder
 from cytoforge.data.sharing import at_work
@@ -26,7 +27,8 @@ from cytoforge.inference.tracker import Tracker
 from cytoforge.settings import Segment, SimulateMasks, SimulateMovie
 from cytoforge.simulated.masks import Annotated
 from cytoforge.simulated.movie import Filmed
-from doubling import Doubling
+from doubling import Doubling, Meeting
+from test_gigapixel import cells, ome_zarr
 from test_segment import write_run
 
 SMALL = ("--size", "96x96", "--diameter", "16", "--seed", "3", "--count", "5")
@@ -236,6 +238,11 @@ def test_a_killed_worker_costs_nothing(cluster: str, tmp_path: Path) -> None:
         list(Engine(cluster=cluster).run(Doubling(wrong=4), range(12), "double"))
 
 
+def test_few_items_are_spread_over_the_workers(cluster: str, tmp_path: Path) -> None:
+    found = dict(Engine(cluster=cluster).run(Meeting(tmp_path, 2), range(2), "meet"))
+    assert len(set(found.values())) == 2
+
+
 def test_models_of_simulations_travel_to_the_workers(tiny_dataset: Path, tiny_movie: Path) -> None:
     for model in (Annotated(tiny_dataset, (), 1.0), Filmed(tiny_movie, ("01",), 1.0)):
         sent = pickle.loads(pickle.dumps(model))
@@ -264,3 +271,34 @@ def test_a_model_travels_to_the_workers(cluster: str, tiny_dataset: Path, tmp_pa
         segment(Segment(run, tiny_dataset, tmp_path / out, threads=1, views=1, cluster=address))
     assert files(tmp_path / "out") == files(tmp_path / "one")
     assert np.unique(read_labels(tmp_path / "out" / "masks" / "cell_0.png")).size > 0
+
+
+def test_workers_and_parts_write_the_label_zarrs_of_one_call(cluster: str, tmp_path: Path) -> None:
+    """Of several chunks, with smaller copies."""
+    run = write_run(tmp_path / "run")
+    for version in (2, 3):
+        ome_zarr(tmp_path / "images" / f"v{version}.zarr", version, (256, 256), cells((1100, 200), seed=version))
+
+    def segmented(out: Path, **given: str) -> None:
+        segment(Segment(run, tmp_path / "images", out, threads=1, views=1, **given))
+
+    segmented(tmp_path / "one")
+    segmented(tmp_path / "workers", cluster=cluster)
+    for part in ("2/2", "1/2"):
+        segmented(tmp_path / "parts", part=part)
+    assert (tmp_path / "one" / "masks" / "v2.zarr" / "1").is_dir()
+    assert files(tmp_path / "one") == files(tmp_path / "workers") == files(tmp_path / "parts")
+
+
+def test_workers_measure_a_study(cluster: str, tiny_dataset: Path, tmp_path: Path) -> None:
+    def measured(out: str, *flags: str) -> list[dict[str, object]]:
+        terms = "--preset tiny --steps 1 --threads 1 --test-share 0.34 --images 2 --networks unet --ways conventional"
+        place = tmp_path / out
+        command = ["study", "training", str(tiny_dataset), "--out", str(place), *terms.split(), "--seeds", "2", *flags]
+        assert main(command) == 0
+        assert not (place / WRITERS).exists()
+        rows = read_json(place / "results.json")["rows"]
+        return [{name: value for name, value in row.items() if "seconds" not in name} for row in rows]
+
+    assert measured("workers", "--cluster", cluster) == measured("one")
+    assert files(tmp_path / "workers").keys() == files(tmp_path / "one").keys()

@@ -30,10 +30,10 @@ from cytoforge.data.ownership import OutputFolder
 from cytoforge.errors import UserError
 from cytoforge.inference import numbering, strips
 from cytoforge.inference import panels as panels_module
-from cytoforge.inference import segment as segment_module
+from cytoforge.inference import segment_work as segment_module
 from cytoforge.inference import segmenter as segmenter_module
-from cytoforge.inference.numbering import RowFile
 from cytoforge.inference.panels import panels
+from cytoforge.inference.row_files import RowFile
 from cytoforge.inference.segmenter import InMemory, Segmenter
 from cytoforge.metrics.segmentation import merged, overlap
 from cytoforge.processors import ahead
@@ -277,7 +277,7 @@ def run(tmp_path: Path) -> Path:
 LABELS = cells((260, 330), seed=3)
 
 
-def ome_zarr(path: Path, version: Any, chunks: tuple[int, int] = (37, 101)) -> Path:
+def ome_zarr(path: Path, version: Any, chunks: tuple[int, int] = (37, 101), labels: np.ndarray = LABELS) -> Path:
     group = zarr.open_group(str(path), mode="w", zarr_format=version)
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
     datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.25, 0.25]}]}]
@@ -286,8 +286,8 @@ def ome_zarr(path: Path, version: Any, chunks: tuple[int, int] = (37, 101)) -> P
         group.attrs["multiscales"] = [{"version": "0.4", **multiscale}]
     else:
         group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
-    array = group.create_array("0", shape=LABELS.shape, chunks=chunks, dtype=np.float32)
-    array[:] = painted(LABELS)[0]
+    array = group.create_array("0", shape=labels.shape, chunks=chunks, dtype=np.float32)
+    array[:] = painted(labels)[0]
     return path
 
 

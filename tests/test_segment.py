@@ -32,9 +32,10 @@ from cytoforge.data.images import (
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference import numbering, standalone, strips
-from cytoforge.inference import segment as module
+from cytoforge.inference import segment_work as module
 from cytoforge.inference.load import InBfloat16, choose_precision, load_network
-from cytoforge.inference.numbering import RowFile, numbered
+from cytoforge.inference.numbering import numbered
+from cytoforge.inference.row_files import RowFile
 from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.inference.strips import Decode, StripDecoder, restored_rows, same_cells
 from cytoforge.inference.tiling import axis_tiles, margin, probability_rows, smallest_tile, tile_disagreement
@@ -91,7 +92,7 @@ def decode_in_strips(
 ) -> np.ndarray:
     decoder = StripDecoder(decode, height, edge)
     cuts = [cut for cut in accumulate(blocks) if cut < probabilities.shape[1]]
-    parts = [rows for rows, _ in decoder.rows(np.split(probabilities, cuts, axis=1))]
+    parts = [strip.labels for strip in decoder.rows(np.split(probabilities, cuts, axis=1))]
     return decoder.table()[np.concatenate(parts)]
 
 

@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import save_file
 
 from cytoforge.cli import FAULT, main
+from cytoforge.commands import study as study_commands
 from cytoforge.commands.study import open_folder, study_dense
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.files import read_json, write_json
@@ -158,6 +159,32 @@ def test_a_study_is_written_once_and_the_same_command_measures_nothing(
     starts = [found.start() for found in re.finditer(r"(?<=  )\S", header)]  # columns are aligned
     assert len(lines) == len(results["rows"])
     assert all(line[start - 2 : start].strip() == "" for line in lines for start in starts)
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_what_is_divided_is_all_that_is_measured(
+    kind: str, run: Run, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results of what the parts of a study measure are those of the study, and their names those of the last."""
+    out, found = run(kind), list[str]()
+    once, share = StudyFolder.once, study_commands.measure_share
+
+    def recorded(self: StudyFolder, name: str, *arguments: Any) -> Any:
+        found.append(name)
+        return once(self, name, *arguments)
+
+    def measured(plan: Any, *given: Any) -> Any:
+        for name, measure in plan(*given[:-1]).items():
+            measure()
+            assert found[-1] == name
+        assert sorted(found) == sorted(file.stem for file in (out / "results").iterdir())
+        return share(plan, *given)
+
+    forbid(monkeypatch)
+    monkeypatch.setattr(StudyFolder, "once", recorded)
+    monkeypatch.setattr(study_commands, "measure_share", measured)
+    assert study(kind, phantoms, out, "--part", "2/2") == 0
+    assert found
 
 
 @pytest.mark.parametrize("kind", FLAGS)

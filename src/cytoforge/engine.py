@@ -8,6 +8,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from logging import CRITICAL, ERROR, getLogger
@@ -26,7 +27,9 @@ ItemIn = TypeVar("ItemIn", contravariant=True)
 ResultOut = TypeVar("ResultOut", covariant=True)
 Announce = Callable[[float], None]
 """is called with the share of an item that is done, 0 to 1"""
-AHEAD = 2  # items for each worker that are with the cluster: one in work, one that waits
+AHEAD = 2  # items for each worker that are with the cluster, where they are short: one in work, one that waits
+SHORT = 5.0  # seconds that a short item takes; a longer one waits here for the worker that is free first
+LOOK = 2.0  # seconds after which it is looked for new workers
 PATIENCE = 15.0  # seconds after which it is said that there is no worker yet
 DEATHS = 10  # workers that may die over one item, as where a queue ends them early, before it is given up
 
@@ -88,6 +91,10 @@ class Engine:
         """Return the items of this call: those of its part, or all."""
         return items if self.part is None else self.part.of(items)
 
+    def takes(self, place: int) -> bool:
+        """Tell whether the item at a place, from 0, is in the share of this call."""
+        return self.part is None or place % self.part.count == self.part.number - 1
+
     def run(
         self, work: Work[Item, Result], items: Sequence[Item], title: str, named: Callable[[Item], str] = str
     ) -> Iterator[tuple[Item, Result]]:
@@ -125,45 +132,53 @@ def _away(
     engine: Engine, work: Work[Item, Result], items: Sequence[Item], progress: Progress, named: Callable[[Item], str]
 ) -> Iterator[tuple[Item, Result]]:
     with _client(engine) as (client, threads):
-        from distributed import KilledWorker, as_completed
+        from distributed import CancelledError, KilledWorker, wait
 
         run = secrets.token_hex(6)
         seat = Seat(None, True, engine.device, threads)
         # the scheduler keeps the work, and gives it to workers that come later, too
         sent = client.submit(_Sent, work, run, seat, str(Path.cwd()), key=f"cytoforge-{run}", pure=False)
-        running: dict[str, Item] = {}
-        waiting, todo = as_completed(), iter(items)
+        running: dict[Any, tuple[Item, str]] = {}  # by future, the item and the worker that it was given to
+        todo, done, began = deque(items), 0, time.monotonic()
 
         def submit() -> None:
-            while len(running) < AHEAD * max(len(client.nthreads()), 1):
-                try:
-                    item = next(todo)
-                except StopIteration:
-                    return
-                key = f"cytoforge-{run}-{secrets.token_hex(6)}"
-                running[key] = item
-                waiting.add(client.submit(_do, sent, item, key=key, pure=False))
+            workers = client.nthreads()
+            short = done and (time.monotonic() - began) * len(workers) / done < SHORT
+            while todo and len(running) < (AHEAD if short else 1) * len(workers):
+                # by itself the scheduler prefers the worker that has the work, though all others are idle
+                given = Counter(worker for _, worker in running.values())
+                worker = min(workers, key=lambda address: given[address])
+                key, options = f"cytoforge-{run}-{secrets.token_hex(6)}", {"allow_other_workers": True, "pure": False}
+                item = todo.popleft()
+                running[client.submit(_do, sent, item, key=key, workers=[worker], **options)] = item, worker
 
-        submit()
-        for done, future in enumerate(waiting, 1):
-            item = running.pop(future.key)
-            try:
-                result = future.result()
-            except KilledWorker as error:
-                raise UserError(
-                    f"{named(item)}: {DEATHS} workers died while they were at it; see their logs, and give them more "
-                    "memory"
-                ) from error
-            except Exception as error:
-                if future.cancelled():
-                    raise UserError(
-                        f"--cluster {engine.cluster}: the scheduler is gone; start it again, and repeat the command, "
-                        "which goes on where it stopped"
-                    ) from error
-                raise
+        while todo or running:
             submit()
-            progress(done / len(items), named(item))
-            yield item, result
+            if not running:
+                time.sleep(LOOK)
+                continue
+            try:
+                finished = wait(list(running), timeout=LOOK, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                continue  # there may be more workers by now
+            except CancelledError as error:
+                raise UserError(
+                    f"--cluster {engine.cluster}: the scheduler is gone; start it again, and repeat the command, which "
+                    "goes on where it stopped"
+                ) from error
+            for future in finished:
+                item, _ = running.pop(future)
+                try:
+                    result = future.result()
+                except KilledWorker as error:
+                    raise UserError(
+                        f"{named(item)}: {DEATHS} workers died while they were at it; see their logs, and give them "
+                        "more memory"
+                    ) from error
+                done += 1
+                submit()
+                progress(done / len(items), named(item))
+                yield item, result
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,39 @@
 """`cytoforge study ...`: the papers' comparisons on the user's data, resumable, with intervals."""
 
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic_core import to_jsonable_python
 
 from cytoforge import settings
-from cytoforge.commands.narrowed import narrowed, size
+from cytoforge.commands.narrowed import engine_of, narrowed, size
+from cytoforge.data.dataset import Dataset
+from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.sharing import at_work, in_turn
+from cytoforge.progress import counted
 from cytoforge.studies.datasets import open_all
-from cytoforge.studies.folder import StudyFolder
+from cytoforge.studies.division import Plan, measure_share
+from cytoforge.studies.folder import OWNER, StudyFolder
 from cytoforge.studies.frames import split_movies
-from cytoforge.studies.measure.generators import measure_ablation, measure_extrapolation, measure_versatility
-from cytoforge.studies.measure.limited_data import measure_limited_data
+from cytoforge.studies.measure.generators import (
+    ablation_measurements,
+    extrapolation_measurements,
+    measure_ablation,
+    measure_extrapolation,
+    measure_versatility,
+    versatility_measurements,
+)
+from cytoforge.studies.measure.limited_data import limited_data_measurements, measure_limited_data
 from cytoforge.studies.measure.movies import measure_movies
-from cytoforge.studies.measure.segmenters import measure_dense, measure_training
+from cytoforge.studies.measure.segmenters import (
+    dense_measurements,
+    measure_dense,
+    measure_training,
+    training_measurements,
+)
 from cytoforge.studies.measure.trackers import absent_trackers, measure_tracking
 from cytoforge.studies.present.generators import present_ablation, present_extrapolation, present_versatility
 from cytoforge.studies.present.limited_data import present_limited_data
@@ -34,24 +54,22 @@ from cytoforge.studies.specification import (
 )
 from cytoforge.training.specification import Budget, Compute
 
-LOOSE = {"out", "overwrite", "threads", "device", "weights_dir"}  # settings that may differ when a study is continued
+LOOSE = {"out", "overwrite", "threads", "device", "weights_dir", "part", "cluster"}
+"""settings that may differ when a study is continued"""
 Specification = TypeVar("Specification", bound=Study)
+Measured = TypeVar("Measured")
 
 
 def study_training(given: settings.StudyTraining) -> Path:
     """Compare trainings on few images, conventional and cyclegan, with conventional training on all of them."""
     study = specified(TrainingStudy, given)
-    datasets = open_all(study)
-    folder = open_folder("training", given)
-    return _shown(folder, present_training(measure_training(study, datasets, folder)))
+    return _divided("training", given, study, training_measurements, measure_training, present_training)
 
 
 def study_dense(given: settings.StudyDense) -> Path:
     """Compare training on real images with training on them and on dense synthetic ones, in equal time."""
     study = specified(DenseStudy, given)
-    datasets = open_all(study)
-    folder = open_folder("dense", given)
-    return _shown(folder, present_dense(measure_dense(study, datasets, folder)))
+    return _divided("dense", given, study, dense_measurements, measure_dense, present_dense)
 
 
 def study_limited_data(given: settings.StudyLimitedData) -> Path:
@@ -59,33 +77,27 @@ def study_limited_data(given: settings.StudyLimitedData) -> Path:
     fitted = given.scale == "auto"
     scale = 1.0 if fitted else given.scale
     study = specified(LimitedDataStudy, given, images=None, counts=given.images, scale=scale, fitted=fitted)
-    datasets = open_all(study)
-    folder = open_folder("limited-data", given)
-    return _shown(folder, present_limited_data(measure_limited_data(study, datasets, folder)))
+    measurements, measure = limited_data_measurements, measure_limited_data
+    return _divided("limited-data", given, study, measurements, measure, present_limited_data)
 
 
 def study_ablation(given: settings.StudyAblation) -> Path:
     """Compare generators with and without styles, perceptual loss and instances (cGAN-Seg, Figure 3)."""
     study = specified(AblationStudy, given)
-    datasets = open_all(study)
-    folder = open_folder("ablation", given)
-    return _shown(folder, present_ablation(measure_ablation(study, datasets, folder)))
+    return _divided("ablation", given, study, ablation_measurements, measure_ablation, present_ablation)
 
 
 def study_versatility(given: settings.StudyVersatility) -> Path:
     """Train a generator on each data set and score what it paints on the masks of its test images (Figure 4)."""
     study = specified(GeneratorStudy, given)
-    datasets = open_all(study)
-    folder = open_folder("versatility", given)
-    return _shown(folder, present_versatility(measure_versatility(study, datasets, folder)))
+    return _divided("versatility", given, study, versatility_measurements, measure_versatility, present_versatility)
 
 
 def study_extrapolation(given: settings.StudyExtrapolation) -> Path:
     """Let one generator paint on masks from sparse to denser than any it was trained on (Figure 5)."""
     study = specified(ExtrapolationStudy, given)
-    datasets = open_all(study)
-    folder = open_folder("extrapolation", given)
-    return _shown(folder, present_extrapolation(measure_extrapolation(study, datasets, folder)))
+    measurements, measure = extrapolation_measurements, measure_extrapolation
+    return _divided("extrapolation", given, study, measurements, measure, present_extrapolation)
 
 
 def study_movie(given: settings.StudyMovie) -> Path:
@@ -129,6 +141,32 @@ def open_folder(kind: str, given: settings.Study) -> StudyFolder:
     """Make the folder of a study, or continue the same study in it; raises as `StudyFolder.open`."""
     followed = to_jsonable_python({name: value for name, value in vars(given).items() if name not in LOOSE})
     return StudyFolder.open(kind, given.out, followed, overwrite=given.overwrite)
+
+
+def _divided(
+    kind: str,
+    given: settings.DividedStudy,
+    study: Specification,
+    plan: Plan[Specification],
+    measure: Callable[[Specification, Mapping[str, Dataset], StudyFolder], Measured],
+    present: Callable[[Measured], Presentation],
+) -> Path:
+    """Measure a study, or a part of it; whoever finds that all is measured presents it. Returns report or folder."""
+    datasets, engine = open_all(study), engine_of(given)
+    with at_work(given.out, engine.part):
+        with in_turn(given.out):
+            folder = open_folder(kind, given)
+        if engine.part is not None:
+            folder = replace(folder, writer=str(engine.part))
+        if engine.part is not None or engine.cluster is not None:
+            done, missing = measure_share(plan, study, datasets, folder, engine)
+            if missing:
+                print(f"{given.out}: {counted(done, 'measurement')}; {missing} of other parts still to come")
+                return given.out
+        with in_turn(given.out) if engine.part is not None else nullcontext():  # two parts may end at once
+            page = _shown(folder, present(measure(study, datasets, folder)))
+            OutputFolder(given.out, OWNER).settle()
+    return page
 
 
 def _shown(folder: StudyFolder, presentation: Presentation) -> Path:

@@ -293,11 +293,12 @@ class OutputFolder:
         """A folder for what this writer has in work."""
         return self.path / (UNFINISHED if self.writer is None else f"{WRITERS}/{self.writer}")
 
-    def make_scratch(self) -> Path:
-        """Make the folder `scratch` and return it; raises UserError where a link is in its place."""
-        self._refuse_links((self.scratch / MANIFEST).relative_to(self.path).as_posix())
-        make_folder(self.scratch)
-        return self.scratch
+    def make_scratch(self, shared: str | None = None) -> Path:
+        """Make `scratch`, or a folder that all writers share by its name; raises UserError where a link is there."""
+        place = self.scratch if shared is None else self.path / UNFINISHED / shared
+        self._refuse_links((place / MANIFEST).relative_to(self.path).as_posix())
+        make_folder(place)
+        return place
 
     def reread(self) -> None:
         """Read again what the other writers have listed."""

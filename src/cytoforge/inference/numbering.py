@@ -1,71 +1,14 @@
 """Labels that come by rows to cells numbered 1..N from the top, each in one piece, on disk."""
 
-from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
 
-import imagecodecs
 import numpy as np
-from numpy.typing import NDArray
 from skimage.measure import label
 
-from cytoforge.errors import UserError
+from cytoforge.inference.row_files import RowFile
 from cytoforge.inference.strips import STRIP_PIXELS, Labels, Pieces
-
-
-class RowFile:
-    """Rows of one width on disk, compressed: appended from top to bottom, read by ranges; a context manager."""
-
-    def __init__(self, path: Path, width: int, dtype: Any) -> None:
-        self.path, self.width, self.dtype, self.height = path, width, np.dtype(dtype), 0
-        self._file = path.open("w+b")
-        self._blocks: list[tuple[int, int, int]] = []  # first row, place in the file, bytes
-        self._held: dict[int, NDArray[Any]] = {}  # the blocks read last, by number
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.height, self.width
-
-    def append(self, rows: NDArray[Any]) -> None:
-        """Add rows (h, width) below the others; raises UserError when the disk is full."""
-        content = imagecodecs.zstd_encode(np.ascontiguousarray(rows, self.dtype).tobytes(), level=1)
-        place = sum(self._blocks[-1][1:]) if self._blocks else 0
-        try:
-            self._file.seek(place)
-            self._file.write(content)
-            self._file.flush()
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room, or give another --out"
-            ) from error
-        self._blocks.append((self.height, place, len(content)))
-        self.height += rows.shape[0]
-
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Return rows top..bottom as (bottom - top, width)."""
-        first, last = (bisect_right(self._blocks, (row, np.inf)) - 1 for row in (top, bottom - 1))
-        parts = []
-        for number in range(first, last + 1):
-            start = self._blocks[number][0]
-            parts.append(self._block(number)[max(top - start, 0) : bottom - start])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _block(self, number: int) -> NDArray[Any]:
-        if number not in self._held:
-            _, place, size = self._blocks[number]
-            self._file.seek(place)
-            block = np.frombuffer(imagecodecs.zstd_decode(self._file.read(size)), self.dtype).reshape(-1, self.width)
-            self._held = {**dict(list(self._held.items())[-1:]), number: block}
-        return self._held[number]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._file.close()
-        self._held = {}
 
 
 def numbered(
@@ -88,16 +31,18 @@ def numbered(
     strips = [(top, min(top + step, height)) for top in range(0, height, step)]
     found = _Parts()
     # rows are written to files: on a full disk a memory map would end the program instead of raising an error
-    with RowFile(folder / "pieces", width, np.int32) as pieces:
+    with RowFile(folder / "pieces", width, np.int32) as pieces, ExitStack() as failing:
         for top, bottom in strips:
             pieces.append(found.add(read(top, bottom)))
             announce(0.8 * bottom / height)
         number = found.numbers(least)
         count = int(number.max())
-        result = RowFile(folder / "mask", width, np.uint32 if count > np.iinfo(np.uint16).max else np.uint16)
+        dtype = np.uint32 if count > np.iinfo(np.uint16).max else np.uint16
+        result = failing.enter_context(RowFile(folder / "mask", width, dtype))
         for top, bottom in strips:
             result.append(number[pieces.rows(top, bottom)])
             announce(0.8 + 0.2 * bottom / height)
+        failing.pop_all()  # the caller closes it
     return result, count
 
 

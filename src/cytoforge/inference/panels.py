@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cytoforge.inference.numbering import RowFile
+from cytoforge.inference.row_files import RowFile
 from cytoforge.inference.strips import MARGIN, STRIP_PIXELS, Floats, Labels, Pieces, restored_rows, same_cells
 
 PANEL = 8192  # px at the run's scale: wider images are cut into panels of at most this width

@@ -1,8 +1,5 @@
 """Datasets to label images on disk: what is segmented already is kept, and no annotation is ever replaced."""
 
-import contextlib
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,29 +14,30 @@ from pydantic import Field
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.files import digest, read_json
 from cytoforge.data.formats import SUFFIXES
-from cytoforge.data.images import RowReader, encode_labels, is_blank, scaled_shape
-from cytoforge.data.label_files import write_label_tiff, write_label_zarr
-from cytoforge.data.metadata import read_metadata
-from cytoforge.data.ngff import is_multiscale, is_zarr, zarr_format
-from cytoforge.data.ownership import UNFINISHED, OutputFolder
+from cytoforge.data.images import scaled_shape
+from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.data.tracks import calibration_of
-from cytoforge.engine import ALONE, Announce, Engine, Seat
+from cytoforge.engine import ALONE, Engine
 from cytoforge.errors import UserError
-from cytoforge.inference.numbering import RowFile
+from cytoforge.inference.segment_work import (
+    OWNER,
+    DecodingPanels,
+    PanelOf,
+    Segmenting,
+    image_of,
+    panels_among,
+    sweep_all,
+)
 from cytoforge.inference.segmenter import RowSource, Segmenter
-from cytoforge.inference.tiling import Disagreement, Floats, margin
+from cytoforge.inference.tiling import Floats, margin
 from cytoforge.progress import counted, say
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
 SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channels", "project")
 """entries in which masks of one record agree"""
-OWNER = "segment"  # name under which masks are listed
-ROWS = ("labels-*", "cell-*", "pieces", "mask")  # the files there
-ZARR = "mask.zarr"  # and the folder
-LARGE = 2**27  # px from which a TIFF is written by rows
 EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 One = TypeVar("One")
@@ -127,90 +125,27 @@ def segment_dataset(
             waiting = record.waiting(items, overwrite)
             record.save()
         todo = {item.name for item in waiting}
+        bare = replace(images, items=())
+        large = panels_among(segmenter, images, todo) if engine.part is not None or engine.cluster is not None else {}
+        noted = record.folder.notes
+        panels = [panel for some in large.values() for panel in some if panel.name not in noted]
+        panels = [panel for panel in panels if engine.takes(panel.place + panel.number)]
+        for _ in engine.run(DecodingPanels(segmenter, bare, out), panels, "decode", lambda panel: panel.name):
+            pass
         mine = [item for item in engine.share(items) if item.name in todo]
+        if engine.part is not None:
+            mine = [item for item in mine if item.name not in large] + record.decoded(waiting, large)
         tiled = _first_tiled(segmenter, images) if mine else None
-        work = Segmenting(segmenter, replace(images, items=()), out, tiled)
-        try:
-            for item, facts in engine.run(work, mine, "segment", lambda item: item.name):
-                record.take(item.name, facts)
-        finally:
-            _sweep(out / UNFINISHED)
+        for item, facts in engine.run(Segmenting(segmenter, bare, out, tiled), mine, "segment", lambda one: one.name):
+            record.take(item.name, facts)
         with in_turn(out):
             missing = record.missing(items)
             if not missing:
+                sweep_all(out)
                 record.finish(items)
     made = [item for item in items if item.name in record.masks]
     cells = sum(record.masks[item.name]["cells"] for item in made)
     return Segmented(len(made), len(made) - len(mine), cells, cells_across, len(missing))
-
-
-@dataclass(frozen=True)
-class Segmenting:
-    """Segments an image and writes its mask."""
-
-    segmenter: Segmenter
-    images: Dataset
-    """as it is read, without its items"""
-    out: Path
-    tiled: str | None
-    """name of the image of which it is measured what tiling changes"""
-
-    def start(self, seat: Seat) -> Callable[[Item, Announce], dict[str, Any]]:
-        """Return the function that makes the mask of an image, and gives what segment.json says of it."""
-        segmenter, folder = self.segmenter.seated(seat), OutputFolder(self.out, OWNER, seat.writer)
-
-        def segment(item: Item, announce: Announce) -> dict[str, Any]:
-            told: dict[str, Any] = {}
-
-            def note(disagreement: Disagreement) -> None:
-                told["tile_disagreement"] = disagreement._asdict()
-
-            try:
-                with self.images.reader(item) as reader:
-                    segmenter.check_channels(image_of(item), reader.shape[0])
-                    limits = limits_of(segmenter, self.images, reader)
-                    measured = note if item.name == self.tiled else None
-                    labels, cells = segmenter.segment_rows(reader, limits, folder.make_scratch(), announce, measured)
-                with labels:
-                    name = _mask_name(item, cells)
-                    _write_mask(folder, f"masks/{name}", labels, item)
-            finally:
-                _sweep(folder.scratch)
-            facts = {"file": name, "image": digest(image_of(item)), "cells": cells, **told}
-            folder.note(item.name, facts)
-            return facts
-
-        return segment
-
-
-def _mask_name(item: Item, cells: int) -> str:
-    """Return the name of a mask: a zarr where the image is one, a PNG where that is one and can hold the ids."""
-    image, suffix = image_of(item), ".tif"
-    if is_zarr(image):
-        suffix = ".zarr"
-    elif image.suffix.lower() == ".png" and cells <= np.iinfo(np.uint16).max:
-        suffix = ".png"
-    return f"{item.name}{suffix}"
-
-
-def _write_mask(folder: OutputFolder, name: str, labels: RowFile, item: Item) -> None:
-    """Write a mask, by rows where it may be large; a zarr is of the same version as the image."""
-    (height, width), image = labels.shape, image_of(item)
-    if name.endswith(".zarr"):
-        with folder.writing_folder(name, folder.scratch / ZARR) as part:
-            write_label_zarr(
-                part,
-                labels,
-                zarr_format=zarr_format(image),
-                pixel_size=read_metadata(image).pixel_size,
-                image=Path(os.path.relpath(image, folder.path / name)).as_posix() if is_multiscale(image) else None,
-                name=item.name,
-            )
-    elif name.endswith(".tif") and height * width > LARGE:
-        with folder.writing(name) as file:
-            write_label_tiff(file, labels)
-    else:
-        folder.write(name, encode_labels(Path(name), labels.rows(0, height)))
 
 
 def _first_tiled(segmenter: Segmenter, images: Dataset) -> str | None:
@@ -219,30 +154,6 @@ def _first_tiled(segmenter: Segmenter, images: Dataset) -> str | None:
         return None
     sizes = ((item.name, scaled_shape(images.shape(item), segmenter.scaling)) for item in images.items)
     return next((name for name, size in sizes if max(size) > segmenter.tile), None)
-
-
-def limits_of(segmenter: Segmenter, images: Dataset, reader: RowReader) -> NDArray[np.float64]:
-    """Return the grey values (C, 2) of -1 and 1 in an image; of a blank one its own, whatever dataset.json says."""
-    measured = segmenter.normalisation.measure(reader)
-    return measured if is_blank(measured) else images.limits_of(measured)
-
-
-def image_of(item: Item) -> Path:
-    """Return the image file of an item; raises ValueError where it has none."""
-    if item.image is None:
-        raise ValueError(f"{item.name} has no image")
-    return item.image
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the folder of the image in work, but for files of the user's."""
-    if folder.is_symlink():
-        return
-    for file in [file for name in ROWS for file in folder.glob(name)]:
-        file.unlink(missing_ok=True)
-    shutil.rmtree(folder / ZARR, ignore_errors=True)
-    with contextlib.suppress(OSError):  # absent, or the user has something there
-        folder.rmdir()
 
 
 class Listed(Settings):
@@ -342,6 +253,16 @@ class Record:
         self._take_notes()
         return [item for item in items if not self._has(item.name)]
 
+    def decoded(self, items: Sequence[Item], panels: Mapping[str, Sequence[PanelOf]]) -> list[Item]:
+        """Return the large images that have no mask by now, and of which all panels are decoded."""
+        missing = {item.name for item in self.missing(items)}
+        noted = self.folder.notes
+        return [
+            item
+            for item in items
+            if item.name in missing & panels.keys() and all(panel.name in noted for panel in panels[item.name])
+        ]
+
     def _has(self, name: str) -> bool:
         return name in self.masks and (self.out / "masks" / self.masks[name]["file"]).exists()
 
@@ -366,6 +287,7 @@ class Record:
             say([f"{self.out / 'masks'}: {what}: {', '.join(changed[:3])}{' ...' * (len(changed) > 3)}"])
         self._spare_annotations(todo)
         if self.anew:
+            sweep_all(self.out)
             self.folder.clear(self.folder.survey())
         for item in todo:
             if self._has(item.name):  # the new one may get another name

@@ -3,8 +3,9 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -28,9 +29,10 @@ from cytoforge.data.images import (
 from cytoforge.errors import UserError
 from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter
 from cytoforge.inference.load import InBfloat16, Loaded, choose_device, choose_precision, open_network, over_channels
-from cytoforge.inference.numbering import RowFile, numbered
-from cytoforge.inference.panels import Decoded, JoinedPanels, Panel, panels
-from cytoforge.inference.strips import StripDecoder, strip_height
+from cytoforge.inference.numbering import numbered
+from cytoforge.inference.panels import PANEL, Decoded, JoinedPanels, Panel, panels
+from cytoforge.inference.row_files import RowFile, StripFiles, begin
+from cytoforge.inference.strips import MARGIN, StripDecoder, strip_height
 from cytoforge.inference.tiling import (
     Disagreement,
     Floats,
@@ -50,6 +52,7 @@ VIEWS = 4
 in F at IoU 0.5 by it, and 2 views half as much (`benchmarks/few_labels/trials.md`)"""
 DECODERS = 4  # most threads that decode beside the network, each in some 0.5 GiB
 READ = 2**25  # px of the image's own that are read at a time
+LONG = 2**25  # px at the run's scale from which an image goes on: some two minutes of one core with the base model
 EMPTY = 256  # rows of background written at a time
 BLOCK = 2048  # px at the run's scale: larger images are turned in parts of at most this side
 
@@ -258,13 +261,16 @@ class Segmenter(Loaded):
         folder: Path,
         announce: Callable[[float], None] = lambda share: None,
         disagreement: Callable[[Disagreement], None] | None = None,
+        image: str | None = None,
     ) -> tuple[RowFile, int]:
         """Return the labels of an image at its own size, rows on disk in `folder` to be closed, and how many cells.
 
         Cells are numbered 1..N in the order in which rows of pixels, from top to bottom, meet them. `limits` (C, 2) are
         the grey values of -1 and 1. `announce` is called with the share done, and `disagreement` with what tiling
         changes, if the network's tiles are not exact. Memory does not grow with the size of the image, but for some
-        100 bytes a cell. Raises UserError when the disk is full.
+        100 bytes a cell. Where `image` tells the image from all others, such as by its checksum, and it has LONG pixels
+        or more, strips that were decoded in `folder` before are taken from there, and the result is the same to the
+        byte. Raises UserError when the disk is full.
         """
         shape = (source.shape[1], source.shape[2])
         if is_blank(limits):
@@ -272,24 +278,15 @@ class Segmenter(Loaded):
         read, scaled = self._reader(source, limits)
         if disagreement is not None and margin(self.network) is None and max(scaled) > self.tile:
             disagreement(self._central_disagreement(read, scaled))
-        cut = panels(scaled[1], *self._surroundings)
-        threads = torch.get_num_threads()
-        spare = min(threads, DECODERS) if threads > 1 else 0
+        count = len(panels(scaled[1], *self._surroundings))
         with ExitStack() as files:
             parts = []
-            for number, panel in enumerate(cut):
-                width = panel.decoded[1] - panel.decoded[0]
-                labels = files.enter_context(RowFile(folder / f"labels-{number}", width, np.int32))
-                cell = None
-                if scaled != shape:
-                    cell = files.enter_context(RowFile(folder / f"cell-{number}", width, np.float32))
-                decoder = StripDecoder(self.target.decode, strip_height(width), threads=spare)
-                for part, probability in decoder.rows(self._blocks(read, scaled[0], panel)):
-                    labels.append(part)
-                    if cell is not None:
-                        cell.append(probability)
-                    announce(0.9 * (number + labels.height / scaled[0]) / len(cut))
-                parts.append(Decoded(panel, labels, cell, decoder.table()))
+            for number in range(count):
+
+                def decoded(share: float, before: int = number) -> None:
+                    announce(0.9 * (before + share) / count)
+
+                parts.append(files.enter_context(self._panel(source, limits, folder, number, decoded, image)))
             found = JoinedPanels(parts)
             least = self.target.minimum_area * math.prod(shape) / math.prod(scaled)
             return numbered(
@@ -300,14 +297,72 @@ class Segmenter(Loaded):
                 lambda share: announce(0.9 + 0.1 * share),
             )
 
+    def panels_of(self, shape: tuple[int, ...]) -> int:
+        """Return how many panels an image of `shape` (C, H, W) has that goes on; 0 where it has too few pixels."""
+        scaled = scaled_shape(shape, self.scaling)
+        return len(panels(scaled[1], *self._surroundings)) if math.prod(scaled) >= LONG else 0
+
+    def decode_panel(
+        self,
+        source: RowSource,
+        limits: NDArray[np.float64],
+        folder: Path,
+        number: int,
+        announce: Callable[[float], None],
+        image: str,
+    ) -> None:
+        """Decode one panel of an image that goes on into `folder`, where `segment_rows` finds it; raises as that."""
+        if not is_blank(limits):
+            with self._panel(source, limits, folder, number, announce, image):
+                pass
+
+    @contextmanager
+    def _panel(
+        self,
+        source: RowSource,
+        limits: NDArray[np.float64],
+        folder: Path,
+        number: int,
+        announce: Callable[[float], None],
+        image: str | None,
+    ) -> Iterator[Decoded]:
+        """Decode the strips of a panel that are not in its files yet."""
+        shape = (source.shape[1], source.shape[2])
+        read, scaled = self._reader(source, limits)
+        cut = panels(scaled[1], *self._surroundings)
+        panel, height = cut[number], scaled[0]
+        lasting = image is not None and self.panels_of(source.shape) > 0
+        if lasting:
+            begin(folder, repr((version("cytoforge"), image, limits.tolist(), shape, scaled, cut, self._decides)))
+        width = panel.decoded[1] - panel.decoded[0]
+        with StripFiles(folder, number, width, foreground=scaled != shape, lasting=lasting) as strips:
+            threads = torch.get_num_threads()
+            spare = min(threads, DECODERS) if threads > 1 else 0
+            decoder = StripDecoder(self.target.decode, strip_height(width), threads=spare)
+            overlap = strips.restore(decoder.count)
+            done = strips.labels.height
+            if done < height:
+                announce(done / height)
+                blocks = self._blocks(read, height, panel, max(done - decoder.margin, 0))
+                for strip in decoder.rows(blocks, overlap):
+                    strips.append(strip)
+                    announce(strips.labels.height / height)
+            yield Decoded(panel, strips.labels, strips.cell, decoder.table())
+
+    @property
+    def _decides(self) -> tuple[Any, ...]:
+        """All that the labels of an image follow from besides its pixels."""
+        strips = strip_height(PANEL), MARGIN
+        return self.fingerprint, self.tile, self.views, self.precision, self.scaling, self.channels, strips
+
     @property
     def _surroundings(self) -> tuple[int, int]:
         """How many columns beside those that are decoded the network is to see, and what they are multiples of."""
         edge = margin(self.network)
         return self.tile // 4 if edge is None else edge, self.network.stride  # type: ignore[return-value]
 
-    def _blocks(self, read: Reader, height: int, panel: Panel) -> Iterator[Floats]:
-        """Yield the probabilities (classes, h, w) of the columns of a panel that are decoded, from top to bottom."""
+    def _blocks(self, read: Reader, height: int, panel: Panel, top: int) -> Iterator[Floats]:
+        """Yield the probabilities (classes, h, w) of the columns of a panel that are decoded, from row `top` down."""
         (left, right), (first, last) = panel.decoded, panel.seen
 
         def rows(top: int, bottom: int) -> Floats:
@@ -316,7 +371,7 @@ class Segmenter(Loaded):
         def decoded(block: Floats) -> Floats:
             return block[:, :, left - first : right - first]
 
-        return map(decoded, probability_rows(self.network, rows, (height, last - first), self.tile, self.views))
+        return map(decoded, probability_rows(self.network, rows, (height, last - first), self.tile, self.views, top))
 
     def disagreement_rows(self, source: RowSource, limits: NDArray[np.float64]) -> TurnDisagreement:
         """Return the cells of an image that is read by rows, places and diameters in its own pixels.

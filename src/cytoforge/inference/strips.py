@@ -5,7 +5,8 @@ results are compared, and pieces of one cell are joined, whatever its size.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,12 @@ class Pieces:
     def __init__(self, count: int = 0) -> None:
         self._parent = array("i", range(count + 1))
 
+    def __len__(self) -> int:
+        return len(self._parent) - 1
+
     def add(self, count: int) -> int:
         """Add `count` pieces; returns the id before the first of them."""
-        before = len(self._parent) - 1
+        before = len(self)
         self._parent.extend(range(before + 1, before + 1 + count))
         return before
 
@@ -54,6 +58,21 @@ class Pieces:
         return i
 
 
+class Strip(NamedTuple):
+    """Decoded rows of an image, and what joins them to those above and below."""
+
+    labels: Labels
+    """(h, W), with provisional ids"""
+    foreground: Floats
+    """(h, W), the probability to be cell"""
+    pieces: int
+    """how many ids it has added"""
+    joined: Sequence[tuple[int, int]]
+    """pairs of ids of this strip and of the one above that are one cell"""
+    overlap: Labels
+    """(2 margin, W) the last rows that were decoded, half of them below this strip"""
+
+
 class StripDecoder:
     """Decodes consecutive rows of probabilities; which pieces are one cell is known after the last row.
 
@@ -67,31 +86,36 @@ class StripDecoder:
         self.decode, self.height, self.margin, self.threads = decode, height, margin, threads
         self._pieces = Pieces()
 
-    def rows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Labels, Floats]]:
-        """Turn blocks (classes, h, W), from top to bottom, into labels and foreground probability, both (h', W).
+    def rows(self, blocks: Iterable[Floats], overlap: Labels | None = None) -> Iterator[Strip]:
+        """Turn blocks (classes, h, W), from top to bottom, into strips.
 
-        Ids are provisional: `table()` maps them to cells once all rows have been taken.
+        Ids are provisional: `table()` maps them to cells once all rows have been taken. Where strips above were
+        counted by `count`, `overlap` is that of the last one, and blocks begin `margin` rows above its end.
         """
-        former: Labels | None = None
-        found = ahead(lambda window: self.decode(window[0]), self._windows(blocks), self.threads)
+        found = ahead(lambda window: self.decode(window[0]), self._windows(blocks, overlap is not None), self.threads)
         for (window, above, below), labels in found:
-            offset = self._pieces.add(int(labels.max(initial=0)))
-            labels = np.where(labels > 0, labels + np.int32(offset), np.int32(0))
-            if former is not None:
-                for pair in same_cells(former[-2 * self.margin :], labels[: 2 * self.margin]):
-                    self._pieces.join(*pair)
-            former = labels
+            pieces = int(labels.max(initial=0))
+            labels = np.where(labels > 0, labels + np.int32(len(self._pieces)), np.int32(0))
+            joined = [] if overlap is None else same_cells(overlap, labels[: 2 * self.margin])
+            self.count(pieces, joined)
+            overlap = labels[-2 * self.margin :]
             core = slice(above, labels.shape[0] - below)
-            yield labels[core], window[1:, core].sum(axis=0)
+            yield Strip(labels[core], window[1:, core].sum(axis=0), pieces, joined, overlap)
+
+    def count(self, pieces: int, joined: Iterable[tuple[int, int]]) -> None:
+        """Count a strip that has so many pieces, of which these and pieces above are one cell."""
+        self._pieces.add(pieces)
+        for pair in joined:
+            self._pieces.join(*pair)
 
     def table(self) -> Labels:
         """Return the array that maps provisional ids to one id per cell, as `Pieces.table`."""
         return self._pieces.table()
 
-    def _windows(self, blocks: Iterable[Floats]) -> Iterator[tuple[Floats, int, int]]:
+    def _windows(self, blocks: Iterable[Floats], going_on: bool) -> Iterator[tuple[Floats, int, int]]:
         """Yield overlapping windows with their rows above and below the strip."""
         buffer: Floats | None = None
-        above = 0
+        above = self.margin if going_on else 0
         for block in blocks:
             buffer = block if buffer is None else np.concatenate([buffer, block], axis=1)
             while buffer.shape[1] > (end := above + self.height + self.margin):

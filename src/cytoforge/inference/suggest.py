@@ -21,7 +21,8 @@ from cytoforge.data.interchange.tables import harmless
 from cytoforge.data.tracks import calibration_of
 from cytoforge.data.writer import DatasetWriter
 from cytoforge.errors import UserError
-from cytoforge.inference.segment import fitted, image_of, limits_of
+from cytoforge.inference.segment import fitted
+from cytoforge.inference.segment_work import image_of, limits_of
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.turns import TurnDisagreement
 from cytoforge.progress import Progress

@@ -83,17 +83,17 @@ def axis_tiles(network: nn.Module, length: int, side: int) -> list[Tile]:
 
 
 def probability_rows(
-    network: nn.Module, rows: Rows, shape: tuple[int, int], side: int, views: int = 1
+    network: nn.Module, rows: Rows, shape: tuple[int, int], side: int, views: int = 1, first: int = 0
 ) -> Iterator[Floats]:
     """Run a segmentation network over an image of `shape` (H, W) in tiles of `side` pixels.
 
-    Yields float32 (classes, h, W) in [0, 1], from top to bottom, each row once: the mean over `views` mirror images of
-    each tile, 1, 2 or 4, itself among them. Memory grows with the width only. Raises ValueError for other views, and
-    when the network is not in eval mode (its statistics would be those of the tile).
+    Yields float32 (classes, h, W) in [0, 1], from top to bottom, each row from `first` on once: the mean over `views`
+    mirror images of each tile, 1, 2 or 4, itself among them. Memory grows with the width only. Raises ValueError for
+    other views, and when the network is not in eval mode (its statistics would be those of the tile).
     """
     if views not in (1, 2, 4):
         raise ValueError(f"an image has 1, 2 or 4 views, got {views}")
-    return tiled_rows(network, lambda tiles, _: _mean_of_views(network, tiles, views), rows, shape, side)
+    return tiled_rows(network, lambda tiles, _: _mean_of_views(network, tiles, views), rows, shape, side, first)
 
 
 def probabilities(network: nn.Module, image: Floats, side: int, views: int = 1) -> Floats:
@@ -104,19 +104,21 @@ def probabilities(network: nn.Module, image: Floats, side: int, views: int = 1) 
 
 
 def tiled_rows(
-    network: nn.Module, evaluate: Evaluate, rows: Rows, shape: tuple[int, int], side: int
+    network: nn.Module, evaluate: Evaluate, rows: Rows, shape: tuple[int, int], side: int, first: int = 0
 ) -> Iterator[Floats]:
     """Run any function of tiles that calls the network, as `probability_rows` runs the network itself.
 
-    Yields float32 (K, f h, f W), f being the factor by which the network enlarges. Where there are threads to spare,
-    `rows` is called in another one, a band ahead of the network. Raises ValueError as `probability_rows`.
+    Yields float32 (K, f h, f W), f being the factor by which the network enlarges; rows above `first` are left out,
+    which changes none below. Where there are threads to spare, `rows` is called in another one, a band ahead of the
+    network. Raises ValueError as `probability_rows`.
     """
     if network.training:
         raise ValueError("the network is in training mode: call eval() first")
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     factor: int = getattr(network, "factor", 1)
     horizontal = axis_tiles(network, shape[1], side)
-    bands = axis_tiles(network, shape[0], side)
+    bands = [band for band in axis_tiles(network, shape[0], side) if band.stop > first]
+    above = (first - bands[0].start) * factor
     pending: Floats | None = None
     spare = min(torch.get_num_threads() - 1, 1)
     read = ahead(lambda band: rows(band.start, band.stop), bands, spare)
@@ -127,8 +129,9 @@ def tiled_rows(
             strip[:, : pending.shape[1]] += pending
         done = ((band.stop if following is None else following.start) - band.start) * factor
         pending = strip[:, done:].copy()
-        if done:
-            yield strip[:, :done]
+        if done > above:
+            yield strip[:, above:done]
+        above = max(above - done, 0)
         del strip  # before the next one is made
 
 

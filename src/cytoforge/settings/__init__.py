@@ -27,6 +27,7 @@ from cytoforge.settings.measure import Measure
 from cytoforge.settings.reading import Reading
 from cytoforge.settings.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
 from cytoforge.settings.study import (
+    DividedStudy,
     Study,
     StudyAblation,
     StudyDense,
@@ -60,6 +61,7 @@ __all__ = [
     "Check",
     "Cite",
     "Demo",
+    "DividedStudy",
     "Division",
     "Export",
     "ExportModel",

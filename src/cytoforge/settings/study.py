@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.settings.base import Count, Fraction, Present, Size, command
+from cytoforge.settings.division import Division
 from cytoforge.settings.training import Augmentation, Clock, Condition, Network, Scale, TargetName
 
 Way = Literal["conventional", "cyclegan", "cyclegan-simulated", "cyclegan-unlabelled", "mean-teacher", "all"]
@@ -120,7 +121,12 @@ class UniformStudy(Study):
 
 
 @command
-class StudyTraining(UniformStudy):
+class DividedStudy(Study, Division):
+    """Settings of studies whose measurements can be divided."""
+
+
+@command
+class StudyTraining(UniformStudy, DividedStudy):
     """Compare training on few images, conventional and cyclegan, with conventional training on all (cGAN-Seg, Fig. 2).
 
     Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
@@ -130,6 +136,7 @@ class StudyTraining(UniformStudy):
       cytoforge study training DATA --out OUT --target semantic --augmentation paper --steps 20000 --until-converged
       cytoforge study training DATA1 DATA2 --out OUT --networks unet cellpose
       cytoforge study training DATA --out OUT --ways conventional cyclegan-unlabelled mean-teacher
+      cytoforge study training DATA --out OUT --steps 2000 --part 3/16
     """
 
     images: Annotated[int, Field(ge=2)] = 20
@@ -149,7 +156,7 @@ class StudyTraining(UniformStudy):
 
 
 @command
-class StudyDense(UniformStudy):
+class StudyDense(UniformStudy, DividedStudy):
     """Compare training on real images with and without dense synthetic ones, on easy and hard images (Table 2).
 
     Examples:
@@ -167,7 +174,7 @@ class StudyDense(UniformStudy):
 
 
 @command
-class StudyLimitedData(Study):
+class StudyLimitedData(DividedStudy):
     """Measure learning curves: scores by number of labels, from scratch and from the base model, and label efficiency.
 
     Label efficiency is how many times as many labels training from scratch needs for the same score. All trainings have
@@ -177,6 +184,7 @@ class StudyLimitedData(Study):
     Examples:
       cytoforge study limited-data DATA --out OUT --minutes 6 --clock processor
       cytoforge study limited-data DATA --out OUT --methods scratch base --images 1 2 5
+      cytoforge study limited-data DATA --out OUT --steps 2000 --cluster slurm:16
       cytoforge study limited-data DATA --out OUT --crops 1 2 4 8 --crop 176 --images --methods scratch two-stage
     """
 
@@ -215,7 +223,7 @@ class StudyLimitedData(Study):
 
 
 @command
-class StudyGenerators(UniformStudy):
+class StudyGenerators(UniformStudy, DividedStudy):
     """Settings that studies of generators share."""
 
     condition: Condition | None = "instances"

@@ -101,10 +101,11 @@ def subset(
     if study.test is not None and not study.sequence and not study.test_sequence:
         return dataset.path, study.test
     place = name if tests else f"{name}-{seed}"
-    return (
-        copy_items(dataset, pool, folder.place("data", place, "train")),
-        copy_items(tests or dataset, test, folder.place("data", place, "test")),
-    )
+    with folder.making_data():
+        return (
+            copy_items(dataset, pool, folder.place("data", place, "train")),
+            copy_items(tests or dataset, test, folder.place("data", place, "test")),
+        )
 
 
 def split_test(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:

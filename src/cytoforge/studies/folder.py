@@ -1,16 +1,17 @@
 """The folder of a study: it keeps every measurement, so that the same command continues where it stopped."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cytoforge.data.files import read_json
+from cytoforge.data.files import locked, read_json
 from cytoforge.data.images import encode_image
 from cytoforge.data.manifest import MANIFEST
-from cytoforge.data.ownership import OutputFolder
+from cytoforge.data.ownership import WRITERS, OutputFolder
 from cytoforge.data.resume import differences
 from cytoforge.data.run_config import Settings, parse
 from cytoforge.errors import UserError
@@ -39,6 +40,8 @@ class StudyFolder:
     out: Path
     settings: Mapping[str, Any]
     """settings that determine the results, as plain values"""
+    writer: str | None = None
+    """name of the process among those that measure at the same time; None where it is alone"""
 
     @classmethod
     def open(cls, kind: str, out: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> "StudyFolder":
@@ -48,7 +51,7 @@ class StudyFolder:
         """
         record, folder = out / RECORD, OutputFolder(out, OWNER)
         found = {entry.name for entry in out.iterdir() if entry.suffix != ".part"} if out.is_dir() else set()
-        found -= {MANIFEST}
+        found -= {MANIFEST, WRITERS}
         if found - {*PARTS, *FILES} or (found and RECORD not in found and not folder.known):
             raise UserError(f"{out}: holds something else than a study; give another --out")
         if found:
@@ -72,11 +75,21 @@ class StudyFolder:
     @cached_property
     def folder(self) -> OutputFolder:
         """The folder as an OutputFolder, which knows the files that belong to the study."""
-        return OutputFolder(self.out, OWNER)
+        return OutputFolder(self.out, OWNER, self.writer)
+
+    @contextlib.contextmanager
+    def making_data(self) -> Iterator[None]:
+        """Wait until no other process makes data that measurements share, and keep others waiting meanwhile."""
+        with locked(self.out / WRITERS / "data") if self.writer else contextlib.nullcontext():
+            yield
 
     def place(self, *parts: str) -> Path:
         """Return a folder of the study for a run, a dataset or the like, which belongs to the study."""
         return self.folder.inside("/".join(parts))
+
+    def holds(self, name: str) -> bool:
+        """Tell whether results/NAME.json is there."""
+        return (self.out / "results" / f"{name}.json").exists()
 
     def once(self, name: str, kind: type[Scores], measure: Callable[[], Scores]) -> Scores:
         """Return the scores in results/NAME.json; measure and write them first if the file does not exist.
@@ -84,7 +97,7 @@ class StudyFolder:
         Raises UserError when the file does not hold such scores.
         """
         path = self.out / "results" / f"{name}.json"
-        if not path.exists():
+        if not self.holds(name):
             self.folder.write_json(f"results/{name}.json", measure().to_json())
         return parse(kind, read_json(path), path, "restore the file, or remove it to measure again")
 

@@ -1,7 +1,9 @@
 """Trainings of image generators, whose paintings are scored: `ablation`, `versatility` and `extrapolation`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +87,44 @@ def measure_ablation(study: AblationStudy, datasets: Mapping[str, Dataset], fold
     Raises UserError as training, generating and scoring do.
     """
     ((data, dataset),) = datasets.items()
-    left_out = left_out_arms(study)
-    arms = {number: arm for number, arm in enumerate(ARMS, start=1) if arm not in left_out}
+    left_out, arms = left_out_arms(study), _arms(study)
     found: dict[str, list[PaintingScores]] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.images)
-        reference = _reference(folder, study, pool, seed)
-        for number, arm in arms.items():
-            say([f"ablation: {arm}, seed {seed}"])
-            parameters = arm_parameters(study, arm)
-            run = _generator(folder, study, parameters, pool, f"{number}-{seed}", seed, cycle=study.cycle)
-            scores = painting_scores(folder, f"{number}-{seed}", study, run, reference, test, test)
+        for arm, scores in _ablated(study, datasets, folder, seed).items():
             found.setdefault(arm, []).append(scores)
     _, test = subset(folder, study, data, dataset, study.seeds[0])
     works = {arm: folder.place("work", f"{number}-{study.seeds[0]}") for number, arm in arms.items()}
     paintings = Paintings("ablation", test, works)
     return MeasuredAblation(study=study, generators=found, left_out=left_out, paintings=paintings)
+
+
+def ablation_measurements(
+    study: AblationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what `measure_ablation` measures, each seed by itself, by name of its last result."""
+    last = max(_arms(study))
+    return {f"{last}-{seed}": partial(_ablated, study, datasets, folder, seed) for seed in study.seeds}
+
+
+def _arms(study: AblationStudy) -> dict[int, str]:
+    """Return the generators that can be trained, by their number."""
+    left_out = left_out_arms(study)
+    return {number: arm for number, arm in enumerate(ARMS, start=1) if arm not in left_out}
+
+
+def _ablated(
+    study: AblationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder, seed: int
+) -> dict[str, PaintingScores]:
+    ((data, dataset),) = datasets.items()
+    pool, test = subset(folder, study, data, dataset, seed, study.images)
+    reference = _reference(folder, study, pool, seed)
+    found = {}
+    for number, arm in _arms(study).items():
+        say([f"ablation: {arm}, seed {seed}"])
+        parameters = arm_parameters(study, arm)
+        run = _generator(folder, study, parameters, pool, f"{number}-{seed}", seed, cycle=study.cycle)
+        found[arm] = painting_scores(folder, f"{number}-{seed}", study, run, reference, test, test)
+    return found
 
 
 def left_out_arms(study: AblationStudy) -> dict[str, str]:
@@ -122,59 +146,88 @@ def measure_versatility(
     found: dict[str, list[PaintingScores]] = {}
     paintings = []
     for name, dataset in datasets.items():
-        for seed in study.seeds:
-            pool, test = subset(folder, study, name, dataset, seed, study.images)
-            reference = _reference(folder, study, pool, seed, f"{name}-")
-            run = _generator(folder, study, base_parameters(study), pool, f"{name}-{seed}", seed)
-            scores = painting_scores(folder, f"{name}-{seed}", study, run, reference, test, test)
-            found.setdefault(name, []).append(scores)
+        found[name] = [_painted_like(study, datasets, folder, name, seed) for seed in study.seeds]
         _, test = subset(folder, study, name, dataset, study.seeds[0])
         paintings.append(Paintings(name, test, {"synthetic": folder.place("work", f"{name}-{study.seeds[0]}")}))
     return MeasuredVersatility(study=study, datasets=found, paintings=paintings)
+
+
+def versatility_measurements(
+    study: GeneratorStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what `measure_versatility` measures, each data set and seed by itself, by name of its result."""
+    return {
+        f"{name}-{seed}": partial(_painted_like, study, datasets, folder, name, seed)
+        for name, seed in product(datasets, study.seeds)
+    }
+
+
+def _painted_like(
+    study: GeneratorStudy, datasets: Mapping[str, Dataset], folder: StudyFolder, name: str, seed: int
+) -> PaintingScores:
+    pool, test = subset(folder, study, name, datasets[name], seed, study.images)
+    reference = _reference(folder, study, pool, seed, f"{name}-")
+    run = _generator(folder, study, base_parameters(study), pool, f"{name}-{seed}", seed)
+    return painting_scores(folder, f"{name}-{seed}", study, run, reference, test, test)
 
 
 def measure_extrapolation(
     study: ExtrapolationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
 ) -> MeasuredExtrapolation:
     """Measure what one generator paints on masks from sparse to denser than any it was trained on."""
-    ((data, dataset),) = datasets.items()
     scores: dict[tuple[str, float], list[PaintingScores]] = {}
     reached: dict[tuple[str, float], list[float]] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.images)
-        reference = _reference(folder, study, pool, seed)
-        run = _generator(folder, study, base_parameters(study), pool, f"generator-{seed}", seed)
-        for layout in LAYOUTS:
-            for density in study.densities:
-                name = f"{layout}-{density:g}-{seed}"
-                masks = folder.place("data", name)
-                if not finished(masks):
-                    wanted = MaskSimulation(
-                        out=masks,
-                        like=pool,
-                        count=study.count,
-                        density=density,
-                        layout=layout,
-                        scale=study.scale,
-                        seed=seed,
-                    )
-                    say(simulate_masks(wanted))
-                found = painting_scores(folder, name, study, run, reference, masks, test)
-                info = Dataset.open(masks, holds="masks").info
-                simulated = parse(Simulated, info, masks / INFO, f"remove the folder {masks} and repeat the command")
-                reached.setdefault((layout, density), []).extend(file.coverage for file in simulated.files.values())
-                scores.setdefault((layout, density), []).append(found)
+        for dense, (found, coverage) in _extrapolated(study, datasets, folder, seed).items():
+            reached.setdefault(dense, []).extend(coverage)
+            scores.setdefault(dense, []).append(found)
     return MeasuredExtrapolation(
         study=study,
         densities={
             (layout, density): DensePaintings(
                 found,
                 float(np.mean(reached[layout, density])),
-                folder.place("work", f"{layout}-{density:g}-{study.seeds[0]}"),
+                folder.place("work", f"{_dense_name(layout, density)}-{study.seeds[0]}"),
             )
             for (layout, density), found in scores.items()
         },
     )
+
+
+def extrapolation_measurements(
+    study: ExtrapolationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what `measure_extrapolation` measures, each seed by itself, by name of its last result."""
+    last = _dense_name(LAYOUTS[-1], study.densities[-1])
+    return {f"{last}-{seed}": partial(_extrapolated, study, datasets, folder, seed) for seed in study.seeds}
+
+
+def _dense_name(layout: str, density: float) -> str:
+    return f"{layout}-{density:g}"
+
+
+def _extrapolated(
+    study: ExtrapolationStudy, datasets: Mapping[str, Dataset], folder: StudyFolder, seed: int
+) -> dict[tuple[str, float], tuple[PaintingScores, list[float]]]:
+    """Return scores, and the coverage of each mask, by layout and density."""
+    ((data, dataset),) = datasets.items()
+    pool, test = subset(folder, study, data, dataset, seed, study.images)
+    reference = _reference(folder, study, pool, seed)
+    run = _generator(folder, study, base_parameters(study), pool, f"generator-{seed}", seed)
+    measured: dict[tuple[str, float], tuple[PaintingScores, list[float]]] = {}
+    for layout, density in product(LAYOUTS, study.densities):
+        name = f"{_dense_name(layout, density)}-{seed}"
+        masks = folder.place("data", name)
+        if not finished(masks):
+            wanted = MaskSimulation(
+                out=masks, like=pool, count=study.count, density=density, layout=layout, scale=study.scale, seed=seed
+            )
+            say(simulate_masks(wanted))
+        found = painting_scores(folder, name, study, run, reference, masks, test)
+        info = Dataset.open(masks, holds="masks").info
+        simulated = parse(Simulated, info, masks / INFO, f"remove the folder {masks} and repeat the command")
+        measured[layout, density] = found, [file.coverage for file in simulated.files.values()]
+    return measured
 
 
 def base_parameters(study: GeneratorStudy) -> Generator:

@@ -1,7 +1,8 @@
 """Learning curves: trainings on one crop, one image, two, five ... images, measured on test images (`limited-data`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -75,32 +76,20 @@ def measure_limited_data(
     the study, when there are fewer images than crops or than all numbers asked for, and when an unlabelled image is one
     to test on; later as training does.
     """
-    ((data, dataset),) = datasets.items()
-    _require_base(study, dataset)
-    draws = {seed: _draw(study, folder, data, dataset, seed) for seed in study.seeds}
-    size = min(len(drawn.cells) for drawn in draws.values())
-    amounts, left_out = _amounts(study, size)
-    planned: list[tuple[Labelled, LabelMethod]] = []
-    for labelled in amounts:
-        for method in study.methods:
-            if reason := _unfit(study, folder, method, labelled, draws):
-                left_out.append(f"{method}: not measured with {labelled.name}, as {reason}")
-            else:
-                planned.append((labelled, method))
-    say(left_out)
-    curves: dict[str, dict[LabelMethod, list[SegmenterScores]]] = {labelled.name: {} for labelled in amounts}
+    plan = _planned(study, datasets, folder)
+    say(plan.left_out)
+    draws = plan.draws
+    curves: dict[str, dict[LabelMethod, list[SegmenterScores]]] = {labelled.name: {} for labelled in plan.amounts}
     zero: dict[Path, SegmenterScores] = {}
     touching: dict[str, float] = {}
     for seed, drawn in draws.items():
         if drawn.test not in zero:
             zero[drawn.test] = _zero_labels(folder, study, drawn.test, seed)
             touching |= shares_touching(drawn.test)
-        for labelled, method in planned:
-            training = _training(study, folder, method, labelled, drawn, seed)
-            train = at_fitting_scale(_method(study, method)) if study.fitted else _method(study, method)
-            scores = segmenter_scores(folder, study, train, training, drawn.test)
+        for labelled, method in plan.trainings:
+            scores = _measure(study, folder, method, labelled, drawn, seed)
             curves[labelled.name].setdefault(method, []).append(scores)
-    measured = {labelled.name: _amount(labelled, list(draws.values()), study) for labelled in amounts}
+    measured = {labelled.name: _amount(labelled, list(draws.values()), study) for labelled in plan.amounts}
     ordered = sorted(measured, key=lambda name: measured[name].images)
     return MeasuredLimitedData(
         study=study,
@@ -108,8 +97,60 @@ def measure_limited_data(
         amounts={name: measured[name] for name in ordered},
         zero=[zero[drawn.test] for drawn in draws.values()],
         touching=touching,
-        left_out=left_out,
+        left_out=plan.left_out,
     )
+
+
+def limited_data_measurements(
+    study: LimitedDataStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what `measure_limited_data` measures, each by itself, by name of its result; raises as that."""
+    plan = _planned(study, datasets, folder)
+    found: dict[str, Callable[[], object]] = {}
+    tests: set[Path] = set()
+    for seed, drawn in plan.draws.items():
+        if drawn.test not in tests:
+            found[_zero_name(seed)] = partial(_zero_labels, folder, study, drawn.test, seed)
+            tests.add(drawn.test)
+        for labelled, method in plan.trainings:
+            name = _training(study, folder, method, labelled, drawn, seed).output.path.name
+            found[name] = partial(_measure, study, folder, method, labelled, drawn, seed)
+    return found
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """What there is to measure: by seed what it drew, the amounts of labels, what is trained on which, and notes."""
+
+    draws: Mapping[int, Drawn]
+    amounts: Sequence[Labelled]
+    trainings: Sequence[tuple[Labelled, LabelMethod]]
+    left_out: Sequence[str]
+
+
+def _planned(study: LimitedDataStudy, datasets: Mapping[str, Dataset], folder: StudyFolder) -> _Planned:
+    """Draw for all seeds, and tell what can be measured with all of them; raises as `measure_limited_data`."""
+    ((data, dataset),) = datasets.items()
+    _require_base(study, dataset)
+    draws = {seed: _draw(study, folder, data, dataset, seed) for seed in study.seeds}
+    size = min(len(drawn.cells) for drawn in draws.values())
+    amounts, left_out = _amounts(study, size)
+    trainings: list[tuple[Labelled, LabelMethod]] = []
+    for labelled in amounts:
+        for method in study.methods:
+            if reason := _unfit(study, folder, method, labelled, draws):
+                left_out.append(f"{method}: not measured with {labelled.name}, as {reason}")
+            else:
+                trainings.append((labelled, method))
+    return _Planned(draws, amounts, trainings, left_out)
+
+
+def _measure(
+    study: LimitedDataStudy, folder: StudyFolder, method: LabelMethod, labelled: Labelled, drawn: Drawn, seed: int
+) -> SegmenterScores:
+    training = _training(study, folder, method, labelled, drawn, seed)
+    train = at_fitting_scale(_method(study, method)) if study.fitted else _method(study, method)
+    return segmenter_scores(folder, study, train, training, drawn.test)
 
 
 def _require_base(study: LimitedDataStudy, dataset: Dataset) -> None:
@@ -137,10 +178,11 @@ def _draw(study: LimitedDataStudy, folder: StudyFolder, data: str, dataset: Data
     if study.fitted:
         scale = with_scale(Data(path=pool, resize=study.resize), SEGMENTED_DIAMETER, seed)[0].scale
     side = round(study.crop * dataset.scale / scale)
-    crops = {
-        count: write_crops(images, folder.place("data", f"crops-{count}-{seed}"), count, side, seed)
-        for count in study.crops
-    }
+    with folder.making_data():
+        crops = {
+            count: write_crops(images, folder.place("data", f"crops-{count}-{seed}"), count, side, seed)
+            for count in study.crops
+        }
     return Drawn(pool, test, crops, _cells(images))
 
 
@@ -223,9 +265,13 @@ def _method(study: LimitedDataStudy, method: LabelMethod) -> Method:
             return in_cycle(study, study.network, warm_start=True, start=BASE)
 
 
+def _zero_name(seed: int) -> str:
+    return f"zero-labels-{seed}"
+
+
 def _zero_labels(folder: StudyFolder, study: LimitedDataStudy, test: Path, seed: int) -> SegmenterScores:
     """Score the base model as it is; it estimates the size of the cells itself."""
-    name = f"zero-labels-{seed}"
+    name = _zero_name(seed)
 
     def measure() -> SegmenterScores:
         say([f"{folder.kind}: {name}"])

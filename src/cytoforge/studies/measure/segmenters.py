@@ -1,7 +1,9 @@
 """Trainings of segmenters, measured on test images, and the studies `training` and `dense` of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,25 +109,53 @@ def measure_training(study: TrainingStudy, datasets: Mapping[str, Dataset], fold
     training, segmenting and scoring do.
     """
     found: dict[str, dict[tuple[str, str], list[SegmenterScores]]] = {}
-    for data, dataset in datasets.items():
-        for seed in study.seeds:
-            pool, test = subset(folder, study, data, dataset, seed, study.images + 1)
-            for network in study.networks:
-                for way in study.ways:
-                    arm, method = WAYS[way], _method(study, network, way)
-                    arm += ", all images" if way == "all" else f", {study.images} images"
-                    name = f"{data}-{network}-{arm}-{seed}".replace(", ", "-").replace(" ", "-")
-                    training = training_of(
-                        study,
-                        pool,
-                        folder.place("runs", name),
-                        seed,
-                        images=None if way == "all" else study.images,
-                        unlabelled=pool if way in UNLABELLED else None,
-                    )
-                    scores = segmenter_scores(folder, study, method, training, test)
-                    found.setdefault(data, {}).setdefault((network, arm), []).append(scores)
+    for one in _trainings(study, datasets):
+        scores = _measure(study, datasets, folder, one)
+        found.setdefault(one.data, {}).setdefault((one.network, one.arm), []).append(scores)
     return MeasuredTraining(study=study, datasets=found)
+
+
+def training_measurements(
+    study: TrainingStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what `measure_training` measures, each training by itself, by name of its result."""
+    return {one.name: partial(_measure, study, datasets, folder, one) for one in _trainings(study, datasets)}
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One training of `study training`."""
+
+    data: str
+    seed: int
+    network: SegmenterNetwork
+    way: Way
+    arm: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.data}-{self.network}-{self.arm}-{self.seed}".replace(", ", "-").replace(" ", "-")
+
+
+def _trainings(study: TrainingStudy, datasets: Mapping[str, Dataset]) -> Iterator[_Training]:
+    for data, seed, network, way in product(datasets, study.seeds, study.networks, study.ways):
+        images = "all images" if way == "all" else f"{study.images} images"
+        yield _Training(data, seed, network, way, f"{WAYS[way]}, {images}")
+
+
+def _measure(
+    study: TrainingStudy, datasets: Mapping[str, Dataset], folder: StudyFolder, one: _Training
+) -> SegmenterScores:
+    pool, test = subset(folder, study, one.data, datasets[one.data], one.seed, study.images + 1)
+    training = training_of(
+        study,
+        pool,
+        folder.place("runs", one.name),
+        one.seed,
+        images=None if one.way == "all" else study.images,
+        unlabelled=pool if one.way in UNLABELLED else None,
+    )
+    return segmenter_scores(folder, study, _method(study, one.network, one.way), training, test)
 
 
 def _method(study: TrainingStudy, network: SegmenterNetwork, way: Way) -> Method:
@@ -142,16 +172,30 @@ def measure_dense(study: DenseStudy, datasets: Mapping[str, Dataset], folder: St
 
     All trainings take equal time; simulating and painting come on top. Raises UserError as training does.
     """
-    ((data, dataset),) = datasets.items()
     arms: dict[str, list[SegmenterScores]] = {}
     touching: dict[str, float] = {}
     for seed in study.seeds:
-        pool, test = subset(folder, study, data, dataset, seed, study.images)
-        stages = in_stages(study, study.condition, study.synthetic_images)
-        for arm, scores in _three_ways(folder, study, stages, pool, test, f"{seed}", seed, study.images).items():
+        test, ways = _measure_seed(study, datasets, folder, seed)
+        for arm, scores in ways.items():
             arms.setdefault(arm, []).append(scores)
         touching |= shares_touching(test)
     return MeasuredDense(study=study, arms=arms, touching=touching)
+
+
+def dense_measurements(
+    study: DenseStudy, datasets: Mapping[str, Dataset], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what `measure_dense` measures, each seed by itself, by name of its last result."""
+    return {f"control-{seed}": partial(_measure_seed, study, datasets, folder, seed) for seed in study.seeds}
+
+
+def _measure_seed(
+    study: DenseStudy, datasets: Mapping[str, Dataset], folder: StudyFolder, seed: int
+) -> tuple[Path, dict[str, SegmenterScores]]:
+    ((data, dataset),) = datasets.items()
+    pool, test = subset(folder, study, data, dataset, seed, study.images)
+    stages = in_stages(study, study.condition, study.synthetic_images)
+    return test, _three_ways(folder, study, stages, pool, test, f"{seed}", seed, study.images)
 
 
 def shares_touching(test: Path) -> dict[str, float]:
