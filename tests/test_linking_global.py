@@ -104,6 +104,19 @@ class TestCandidates:
         assert column(found, "distance beyond drift")[own] == pytest.approx(0, abs=1e-9)
         assert column(found, "distance")[own].min() > 0.7
 
+    def test_a_cell_that_is_missing_in_a_frame_is_looked_for_where_drift_has_taken_it(self) -> None:
+        grid = np.zeros((160, 240), np.int32)
+        for number, (y, x) in enumerate(itertools.product(range(10, 160, 30), range(10, 160, 30)), 1):
+            grid[y : y + 8, x : x + 8] = number
+        frames = [np.roll(grid, step, axis=1) for step in (0, 12, 25)]
+        frames[1] = numbered(np.where(frames[1] == 13, 0, frames[1]))
+        found = candidates(frames, gap=1)
+        diameter = 2 * 8 / np.sqrt(np.pi)
+        assert 25 / diameter > 2.5  # beyond reach without drift
+        (place,) = np.flatnonzero((found.links == [12, 25 + 24 + 12]).all(axis=1))
+        assert column(found, "distance beyond drift")[place] == pytest.approx(0, abs=1e-9)
+        assert column(found, "frames missed")[place] == 1
+
     def test_frames_without_cells(self) -> None:
         nothing = np.zeros((5, 6), np.int32)
         found = candidates([nothing, nothing], gap=1)

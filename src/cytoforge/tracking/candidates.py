@@ -7,7 +7,7 @@ pixels. They look at masks alone: places, areas, forms and overlaps, what else l
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,8 +142,7 @@ def candidates(frames: Iterable[Labels], gap: int) -> Candidates:
     diameter = typical_diameter(cells.area) if cells.area.size else 1.0
     place, edge = cells.place / diameter, np.clip(cells.edge / diameter, 0, FAR)
     size = np.log(cells.area / np.median(cells.area)) if cells.area.size else cells.area
-    links, steps, drift, iou = _near(place, counts, overlaps)
-    beyond = np.hypot(*(place[links[:, 1]] - place[links[:, 0]] - drift[links[:, 0]] * steps[:, None]).T)
+    links, steps, beyond, iou, drift = _near(place, counts, overlaps)
     described_links = _describe_links(cells, size, place, edge, links, steps, beyond, iou)
     divisions, parts = _pairs_of_daughters(links, steps, beyond, place, drift)
     return Candidates(
@@ -188,24 +187,34 @@ def _shared(before: Labels, after: Labels) -> tuple[Ints, Floats]:
     return pairs.astype(np.int64) - 1, table.iou()
 
 
-def _near(
-    place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Ints, Floats]]
-) -> tuple[Ints, Ints, Floats, Floats]:
-    """Return links (K, 2), frames that each takes (K,), the drift of cells (N, 2) to the next frame, and IoU (K,)."""
+class _Near(NamedTuple):
+    """Cells that lie near where another should be, or overlap it."""
+
+    links: Ints  # (K, 2)
+    steps: Ints  # (K,) frames that each takes
+    beyond: Floats  # (K,) distance from where the cell would be by the drift around it
+    iou: Floats  # (K,)
+    drift: Floats  # (N, 2) of cells to the next frame
+
+
+def _near(place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Ints, Floats]]) -> _Near:
     stop = np.cumsum(counts)
     spans = [slice(int(b - n), int(b)) for b, n in zip(stop, counts, strict=True)]
+    fields = [_Drift.of(place[now], place[then]) for now, then in pairwise(spans)]
     drift = np.zeros_like(place)
-    links, steps, iou = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    parts = [(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     for (time, later), (shared, values) in sorted(overlaps.items()):
         now, then = spans[time], spans[later]
         if now.start == now.stop or then.start == then.stop:
             continue
-        tree = KDTree(place[then])
+        expected = place[now]
+        for field in fields[time:later]:
+            expected = expected + field.at(expected)
         if later == time + 1:
-            drift[now] = _drift(place[now], place[then], tree)
-        expected = place[now] + drift[now] * (later == time + 1)
+            drift[now] = expected - place[now]
         near = min(NEAR, then.stop - then.start)
-        distance, cell = (part.reshape(-1, near) for part in tree.query(expected, near, distance_upper_bound=REACH))
+        found = KDTree(place[then]).query(expected, near, distance_upper_bound=REACH)
+        distance, cell = (part.reshape(-1, near) for part in found)
         one, rank = np.nonzero(np.isfinite(distance))
         width = then.stop - then.start
         code = one * width + cell[one, rank]
@@ -214,24 +223,37 @@ def _near(
         value = np.zeros(code.size)
         _, ours, theirs = np.intersect1d(code, overlapping, assume_unique=True, return_indices=True)
         value[ours] = values[theirs]
-        links.append(np.stack([now.start + code // width, then.start + code % width], axis=1))
-        steps.append(np.full(code.size, later - time))
-        iou.append(value)
-    return np.concatenate(links), np.concatenate(steps), drift, np.concatenate(iou)
+        links = np.stack([now.start + code // width, then.start + code % width], axis=1)
+        beyond = np.hypot(*(place[links[:, 1]] - expected[code // width]).T)
+        parts.append((links, np.full(code.size, later - time), beyond, value))
+    return _Near(*(np.concatenate(part) for part in zip(*parts, strict=True)), drift)
 
 
-def _drift(now: Floats, then: Floats, tree: KDTree) -> Floats:
-    """Return the median step (N, 2) of the cells around each, of those that are each other's nearest."""
-    distance, after = tree.query(now)
-    _, before = KDTree(now).query(then)
-    (steady,) = np.nonzero((before[after] == np.arange(len(now))) & (distance < STEADY))
-    if steady.size < FEWEST:
-        return np.zeros_like(now)
-    steps = then[after[steady]] - now[steady]
-    _, around = KDTree(now[steady]).query(now, min(AROUND + 1, steady.size))
-    itself = (steady[around] == np.arange(len(now))[:, None])[..., None]
-    drift: Floats = np.nanmedian(np.where(itself, np.nan, steps[around]), axis=1)
-    return drift
+class _Drift(NamedTuple):
+    """How cells of a frame go to the next, as told by those that are each other's nearest."""
+
+    place: Floats  # (S, 2)
+    step: Floats  # (S, 2)
+
+    @classmethod
+    def of(cls, now: Floats, then: Floats) -> "_Drift":
+        """Take the steps between the cells of two frames; none where fewer than FEWEST tell of drift."""
+        if len(now) and len(then):
+            distance, after = KDTree(then).query(now)
+            _, before = KDTree(now).query(then)
+            (steady,) = np.nonzero((before[after] == np.arange(len(now))) & (distance < STEADY))
+            if steady.size >= FEWEST:
+                return cls(now[steady], then[after[steady]] - now[steady])
+        return cls(np.zeros((0, 2)), np.zeros((0, 2)))
+
+    def at(self, place: Floats) -> Floats:
+        """Return the median step (N, 2) of the cells around each place, without the cell at that place; 0 without."""
+        if not len(self.place):
+            return np.zeros_like(place)
+        distance, around = KDTree(self.place).query(place, min(AROUND + 1, len(self.place)))
+        steps = np.where(distance[..., None] == 0, np.nan, self.step[around])
+        drift: Floats = np.nanmedian(steps, axis=1)
+        return drift
 
 
 def _ranked(group: Ints, value: Floats) -> tuple[Ints, Floats]:
