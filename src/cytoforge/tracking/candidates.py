@@ -2,6 +2,7 @@
 
 Lengths are in median diameters of the movie's cells, so that the descriptions do not depend on the size of cells or
 pixels. They look at masks alone: places, areas, forms and overlaps, what else lies near, and how the cells around move.
+Places and overlaps are those in a field that stands still: what moves all cells at once is taken out first.
 """
 
 from collections import deque
@@ -16,6 +17,7 @@ from scipy.spatial import KDTree
 
 from cytoforge.metrics.morphology import typical_diameter
 from cytoforge.metrics.segmentation import overlap
+from cytoforge.tracking.registration import field_step
 
 GAP = 1
 """frames that a cell may be missing"""
@@ -129,18 +131,23 @@ def candidates(frames: Iterable[Labels], gap: int) -> Candidates:
     A cell may be missing in `gap` frames. Raises ValueError if frames differ in size.
     """
     described: list[_Cells] = []
+    offsets: list[Ints] = []  # of the field since the first frame
     overlaps: dict[tuple[int, int], tuple[Ints, Floats]] = {}
     earlier: deque[Labels] = deque(maxlen=gap + 1)
+    seen = none = _ellipses(np.zeros((1, 1), np.int32))
     for time, labels in enumerate(frames):
-        described.append(_ellipses(labels))
+        cells = _ellipses(labels)
+        offsets.append((offsets[-1] if offsets else np.zeros(2, np.int64)) + _step(seen, cells))
         for back, before in enumerate(reversed(earlier), 1):
-            overlaps[time - back, time] = _shared(before, labels)
+            overlaps[time - back, time] = _shared(before, labels, offsets[time] - offsets[time - back])
         earlier.append(labels)
+        described.append(cells)
+        seen = cells if cells.area.size else seen
     counts = np.array([one.area.size for one in described], np.int64)
-    none = _ellipses(np.zeros((1, 1), np.int32))
     cells = _Cells(*(np.concatenate(part) for part in zip(none, *described, strict=True)))
     diameter = typical_diameter(cells.area) if cells.area.size else 1.0
-    place, edge = cells.place / diameter, np.clip(cells.edge / diameter, 0, FAR)
+    offset = np.repeat(np.reshape(offsets, (-1, 2)), counts, axis=0)
+    place, edge = (cells.place - offset) / diameter, np.clip(cells.edge / diameter, 0, FAR)
     size = np.log(cells.area / np.median(cells.area)) if cells.area.size else cells.area
     links, steps, beyond, iou, drift = _near(place, counts, overlaps)
     described_links = _describe_links(cells, size, place, edge, links, steps, beyond, iou)
@@ -180,9 +187,23 @@ def _ellipses(labels: Labels) -> _Cells:
     )
 
 
-def _shared(before: Labels, after: Labels) -> tuple[Ints, Floats]:
-    """Return the cells (K, 2), from 0, of two frames that share pixels, and their IoU (K,)."""
-    table = overlap(before, after)
+def _step(before: _Cells, after: _Cells) -> Ints:
+    area = np.concatenate([before.area, after.area])
+    return field_step(before.place, after.place, typical_diameter(area) if area.size else 1.0)
+
+
+def _shared(before: Labels, after: Labels, step: Ints) -> tuple[Ints, Floats]:
+    """Return the cells (K, 2), from 0, of two frames that share pixels, and their IoU (K,), where both frames see.
+
+    `step` (y, x) is that of the field between them, in pixels.
+    """
+    if (np.abs(step) >= before.shape).any():
+        return np.zeros((0, 2), np.int64), np.zeros(0)
+    now, then = (
+        tuple(slice(max(way, 0), size + min(way, 0)) for way, size in zip(ways.tolist(), before.shape, strict=True))
+        for ways in (-step, step)
+    )
+    table = overlap(before[now], after[then])
     pairs = np.stack([table.truth_ids[table.pair_truth], table.prediction_ids[table.pair_prediction]], axis=1)
     return pairs.astype(np.int64) - 1, table.iou()
 
