@@ -247,7 +247,8 @@ def _near(place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Int
         links = np.stack([now.start + code // width, then.start + code % width], axis=1)
         beyond = np.hypot(*(place[links[:, 1]] - expected[code // width]).T)
         parts.append((links, np.full(code.size, later - time), beyond, value))
-    return _Near(*(np.concatenate(part) for part in zip(*parts, strict=True)), drift)
+    every, steps, distances, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _Near(every, steps, distances, iou, drift)
 
 
 class _Drift(NamedTuple):
