@@ -66,6 +66,11 @@ def test_a_field_that_jumps_out_of_sight_shares_nothing() -> None:
     assert found.counts.tolist() == [strip.max()] * 3
 
 
+def test_frames_of_several_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"of one size, got \(400, 400\) and \(410, 400\)"):
+        candidates([field(), np.pad(field(), ((0, 10), (0, 0)))], gap=1)
+
+
 def test_base_tracks_through_jumps_of_the_stage() -> None:
     labels = field()
     jumps = [(0, 0), (12, 7), (-6, 9), (9, -11), (3, 12), (-13, 0)]

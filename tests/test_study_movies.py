@@ -661,7 +661,7 @@ def test_what_cannot_be_studied_is_refused_and_nothing_written(
         ("tracking", "--trackers laptrack overlap laptrack", "--trackers: laptrack is named twice; name each once"),
         ("tracking", "--test-sequence 02 --test-sequence 02", "--test-sequence: 02 is named twice; name each once"),
         ("tracking", "--frames 4", "--frames"),
-        ("tracking", "--methods", "deepsea learns from painted movies; name a generator with --methods, or"),
+        ("tracking", "--methods", "deepsea learns from what --methods paint; name one, or give --learners global"),
         ("tracking", "--tune --trackers overlap", "--tune is for laptrack and btrack, which --trackers leave out"),
     ],
 )

@@ -355,10 +355,6 @@ class StudyTracking(StudyMovies):
         bare = "deepsea" in self.learners and not self.methods
         return [
             *super()._problems(),
-            *(
-                ["deepsea learns from painted movies; name a generator with --methods, or --learners global"]
-                if bare
-                else []
-            ),
+            *(["deepsea learns from what --methods paint; name one, or give --learners global"] if bare else []),
             *(["--tune is for laptrack and btrack, which --trackers leave out"] if idle else []),
         ]

@@ -197,6 +197,8 @@ def _shared(before: Labels, after: Labels, step: Ints) -> tuple[Ints, Floats]:
 
     `step` (y, x) is that of the field between them, in pixels.
     """
+    if before.shape != after.shape:
+        raise ValueError(f"frames are of one size, got {before.shape} and {after.shape}")
     if (np.abs(step) >= before.shape).any():
         return np.zeros((0, 2), np.int64), np.zeros(0)
     now, then = (
