@@ -116,7 +116,7 @@ def _add_trainings(presentation: Presentation, measured: MeasuredTracking) -> No
 
 
 def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
     axes = figure.subplots()
     for number, (name, points) in enumerate(curves.items()):
         counts, values = zip(*points, strict=True)
@@ -124,7 +124,10 @@ def _curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
             axes.axhline(values[0], linestyle="--", color=f"C{number}", label=name)
         else:
             axes.plot(counts, values, marker="o", color=f"C{number}", label=name)
-    axes.set(xlabel="real frames", ylabel="IDF1", xscale="log", ylim=(0, 1.02))
+    axes.set(xlabel="real frames", ylabel="IDF1", xscale="log")
+    learned = sorted({count for points in curves.values() for count, _ in points if count})
+    axes.set_xticks(learned, labels=map(str, learned))
+    axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(frameon=False, fontsize="small", loc="outside right upper")
     return figure
