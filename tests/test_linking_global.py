@@ -52,6 +52,15 @@ def column(found: Candidates, name: str) -> np.ndarray:
     return found.of_links[:, LINK.index(name)]
 
 
+def parting(by: int) -> np.ndarray:
+    """Three groups of 25 cells of 8 x 8 pixels: the first has gone down by so many, the last one up."""
+    labels = np.zeros((240, 640), np.int32)
+    for number, (group, y, x) in enumerate(itertools.product(range(3), range(5), range(5)), 1):
+        top, left = 60 + 36 * y + by * (1 - group), 20 + 230 * group + 36 * x
+        labels[top : top + 8, left : left + 8] = number
+    return labels
+
+
 class TestCandidates:
     def test_links_by_hand(self) -> None:
         found = candidates([BEFORE, AFTER], gap=1)
@@ -94,15 +103,21 @@ class TestCandidates:
             assert column(one, name) == pytest.approx(column(other, name), abs=1e-6)
 
     def test_drift_is_that_of_the_cells_around(self) -> None:
-        grid = np.zeros((120, 140), np.int32)
-        for number, (y, x) in enumerate(itertools.product(range(10, 110, 20), range(10, 110, 20)), 1):
-            grid[y : y + 8, x : x + 8] = number
-        moved = np.roll(grid, 7, axis=1)
-        found = candidates([grid, moved], gap=0)
-        own = np.flatnonzero(found.links[:, 1] - found.links[:, 0] == 25)
-        assert own.size == 25
+        found = candidates([parting(0), parting(7)], gap=0)
+        own = np.flatnonzero(found.links[:, 1] - found.links[:, 0] == 75)
+        assert own.size == 75
         assert column(found, "distance beyond drift")[own] == pytest.approx(0, abs=1e-9)
-        assert column(found, "distance")[own].min() > 0.7
+        assert np.count_nonzero(column(found, "distance")[own] > 0.7) == 50
+
+    def test_a_cell_that_is_missing_in_a_frame_is_looked_for_where_drift_has_taken_it(self) -> None:
+        frames = [parting(0), parting(12), parting(25)]
+        frames[1] = numbered(np.where(frames[1] == 13, 0, frames[1]))
+        found = candidates(frames, gap=1)
+        diameter = 2 * 8 / np.sqrt(np.pi)
+        assert 25 / diameter > 2.5  # beyond reach without drift
+        (place,) = np.flatnonzero((found.links == [12, 75 + 74 + 12]).all(axis=1))
+        assert column(found, "distance beyond drift")[place] == pytest.approx(0, abs=1e-9)
+        assert column(found, "frames missed")[place] == 1
 
     def test_frames_without_cells(self) -> None:
         nothing = np.zeros((5, 6), np.int32)

@@ -19,17 +19,21 @@ from cytoforge.commands.study import specified, study_tracking
 from cytoforge.data.files import digest, read_json
 from cytoforge.data.images import read_image, read_labels, write_image, write_labels
 from cytoforge.data.movie import read_sequences, read_tracks
+from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import TrackComparison
 from cytoforge.evaluation.tracking import open_tracks, score_tracks
+from cytoforge.inference import track
 from cytoforge.inference.tracker import Tracker
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.settings import StudyMovie, StudyTracking
+from cytoforge.simulation.faults import Faults
 from cytoforge.studies import specification as studies
 from cytoforge.studies.frames import Part, copy_movie, interpolate_movie, split_movies
 from cytoforge.studies.measure import movies, trackers, trainings
 from cytoforge.studies.measurements import TrackingScores
 from cytoforge.studies.present.movies import drift_figure
+from cytoforge.tracking.linking import numbered
 from cytoforge.training import specification
 from cytoforge.training.hyperparameters import Vid2Vid
 from cytoforge.training.tasks import staged
@@ -144,6 +148,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory, asked: dict[str, l
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(trainings, "run_task", record)
                 patch.setattr(staged, "run_task", record)
+                patch.setattr(track, "write_report", lambda folder, *given: folder.path)  # pages and films take long
                 assert study(kind, data, out, "--weights-dir", str(weights)) == 0
             assert all(file.stat().st_mtime_ns == time for file, time in before.items())  # not trained again
             done[kind] = out
@@ -375,12 +380,18 @@ def test_trackers_are_compared_on_real_and_painted_movies(run: Run) -> None:
     assert compared[1]["|MOTA - real|"]["value"] == pytest.approx(abs(pair["real"] - pair["tgan"]))
 
 
-def test_trackers_are_trained_on_real_and_painted_frames_and_both(run: Run) -> None:
+def test_trackers_are_trained_on_real_and_simulated_frames_and_both(run: Run) -> None:
     out = run("tracking")
     rows = [row for row in read_json(out / "results.json")["rows"] if row["frames"] != "all"]
-    assert [(row["tracker"], row["frames"]) for row in rows] == [
-        (f"deepsea, trained on {arm}", 10)  # of 100 there are but 10
-        for arm in ARMS
+    assert [(row["tracker"], row["frames"], row["masks"]) for row in rows] == [
+        ("overlap, trained on nothing", 0, "true"),
+        ("overlap, trained on nothing", 0, "wrong"),
+        *(
+            (f"{tracker}, trained on {arm}", 10, masks)  # of 100 there are but 10
+            for tracker, arms in (("global", ("real", "simulated", "both")), ("deepsea", ARMS))
+            for arm in arms
+            for masks in ("true", "wrong")
+        ),
     ]
     assert all(0 <= row["IDF1"]["value"] <= 1 for row in rows)
     configs = {arm: read_json(out / "runs" / f"tracker-{arm}-train-0" / "config.json") for arm in ARMS}
@@ -391,6 +402,39 @@ def test_trackers_are_trained_on_real_and_painted_frames_and_both(run: Run) -> N
         "both": (few, films),
     }
     assert len(read_sequences(Path(films))) == studies.SIMULATED_SEQUENCES
+
+
+def test_masks_that_are_wrong_on_purpose_are_scored_against_the_true_ones(run: Run) -> None:
+    out = run("tracking")
+    (test,), (wrong,) = (read_sequences(out / "data" / name) for name in ("test", "wrong-0"))
+    assert wrong.source == "ST/SEG" and not wrong.tracks
+    draw = np.random.default_rng([0, 0])
+    for (_, true), file in zip(test.tracked(), wrong.masks["ST/SEG"].values(), strict=True):
+        assert (read_labels(file) == numbered(Faults()(true, draw))).all()
+    assert read_info(out / "work" / "tracks-wrong-overlap-nothing-0-0")["sequences"]["02"]["source"] == "ST/SEG"
+
+
+def test_the_linker_of_whole_movies_learns_from_what_is_told(run: Run) -> None:
+    for source in ("real", "simulated", "both"):
+        config = read_json(run("tracking") / "runs" / f"linker-{source}-train-0" / "config.json")
+        assert config["parameters"]["movies"] == source
+
+
+def test_without_a_generator_nothing_is_painted(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[tuple[str, str]]()
+
+    def linker_run(folder: Any, study: Any, movies: str, few: Path, seed: int) -> Any:
+        asked.append((movies, few.name))
+        return SimpleNamespace(path="base")
+
+    scores = TrackingScores.model_validate(dict.fromkeys(TrackingScores.model_fields, 0.5))
+    monkeypatch.setattr(trackers, "linker_run", linker_run)
+    monkeypatch.setattr(trackers, "reference_run", lambda *given: None)
+    monkeypatch.setattr(trackers, "tracking_scores", lambda *given, **truth: scores)
+    flags = f"{TINY} --trackers base --learners global --frames 5 --methods"
+    assert main(["study", "tracking", str(data), "--out", str(tmp_path / "out"), *flags.split()]) == 0
+    assert asked == [(source, few) for few in ("real-5", "train") for source in ("real", "simulated", "both")]
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_the_distance_is_chosen_on_the_frames_for_training(
@@ -430,11 +474,11 @@ def test_fewer_frames_are_the_first_ones_and_come_in_order(
     monkeypatch.setattr(trackers, "measure_trackers", lambda *arguments: {})
     monkeypatch.setattr(trackers, "painted_films", painted)
     monkeypatch.setattr(trackers, "tracker_run", trained)
-    monkeypatch.setattr(trackers, "tracking_scores", lambda *arguments: scores)
-    wanted: dict[str, Any] = {"frames": (8, 5, 10, 30), "trackers": ("deepsea",)}
+    monkeypatch.setattr(trackers, "tracking_scores", lambda *arguments, **truth: scores)
+    wanted: dict[str, Any] = {"frames": (8, 5, 10, 30), "trackers": ("deepsea",), "learners": ("deepsea",)}
     study_tracking(StudyTracking((data,), tmp_path / "out", **wanted, seeds=2, seed=3))
     counts = [row["frames"] for row in read_json(tmp_path / "out" / "results.json")["rows"]]
-    assert counts == [5] * 3 + [8] * 3 + [10] * 3
+    assert counts == [5] * 6 + [8] * 6 + [10] * 6  # three arms, of true and wrong masks
     names = {"real-5": 5, "real-8": 8, "train": 10}
     assert given == {f"{arm}-{name}-{seed}": [n] for name, n in names.items() for seed in (3, 4) for arm in ARMS}
     for number in range(5):
@@ -628,6 +672,7 @@ def test_what_cannot_be_studied_is_refused_and_nothing_written(
         ("tracking", "--trackers laptrack overlap laptrack", "--trackers: laptrack is named twice; name each once"),
         ("tracking", "--test-sequence 02 --test-sequence 02", "--test-sequence: 02 is named twice; name each once"),
         ("tracking", "--frames 4", "--frames"),
+        ("tracking", "--methods", "deepsea learns from what --methods paint; name one, or give --learners global"),
         ("tracking", "--tune --trackers overlap", "--tune is for laptrack and btrack, which --trackers leave out"),
     ],
 )
@@ -659,7 +704,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_the_reason_and_left_out(
     monkeypatch.setattr(trackers, "measure_trainings", lambda *given: {})
     assert "btrack" in StudyTracking((data,), tmp_path / "out").trackers  # asked for without any flag
     study_tracking(StudyTracking((data,), tmp_path / "out"))
-    assert compared[0].trackers == ("overlap", "laptrack", "deepsea")
+    assert compared[0].trackers == ("base", "overlap", "laptrack", "deepsea")
     rows = read_json(tmp_path / "out" / "results.json")["rows"]
     assert rows == [{"tracker": "btrack", "movie": "btrack: is not installed", "frames": "none"}]
     assert "btrack: is not installed" in (tmp_path / "out" / "report.html").read_text()

@@ -34,6 +34,7 @@ from cytoforge.studies.measurements import (
     Paintings,
     PaintingScores,
     SegmenterScores,
+    Taught,
     TrackingScores,
     TriedDistance,
 )
@@ -462,12 +463,24 @@ def tracking(**given: float | None) -> TrackingScores:
 
 
 def test_trackers_are_compared_with_the_real_movie_and_by_what_they_have_learned() -> None:
-    wanted = TrackingStudy(data=DATA, trackers=("laptrack",), frames=(5,), tune=True, seeds=(0, 1), budget=TWO_MINUTES)
+    wanted = TrackingStudy(
+        data=DATA,
+        trackers=("laptrack",),
+        learners=("global",),
+        frames=(5,),
+        tune=True,
+        seeds=(0, 1),
+        budget=TWO_MINUTES,
+    )
     compared = {
         ("laptrack", "real"): [tracking(mota=0.75), tracking(mota=None)],
         ("laptrack", "tgan"): [tracking(mota=0.25, script_mota=0.875), tracking(mota=1.0, recall=0.0)],
     }
-    trained = {(5, "real"): [tracking(idf1=0.25)] * 2, (5, "both"): [tracking(idf1=None)] * 2}
+    trained = {
+        Taught("laptrack", 0, "nothing", "wrong"): [tracking(idf1=0.125)],
+        Taught("global", 5, "real", "true"): [tracking(idf1=0.25)] * 2,
+        Taught("deepsea", 5, "both", "wrong"): [tracking(idf1=None)] * 2,
+    }
     tried = [TriedDistance("laptrack", 8.0, 0.5, False), TriedDistance("laptrack", 16.0, 0.875, True)]
     absent = {"btrack": "btrack: is not installed"}
     shown = present_tracking(
@@ -479,20 +492,22 @@ def test_trackers_are_compared_with_the_real_movie_and_by_what_they_have_learned
     assert values([painted], "|recall - real|") == [0.25] and values([real, painted], "MOTA") == [0.75, 0.625]
     assert values([painted], "|script's MOTA - real|") == [0.1875]
     assert shown.rows.pop(4) == {"tracker": "btrack", "movie": "btrack: is not installed", "frames": "none"}
-    assert [(row["tracker"], row["frames"]) for row in shown.rows[4:]] == [
-        ("deepsea, trained on real", 5),
-        ("deepsea, trained on both", 5),
+    assert [(row["tracker"], row["frames"], row["masks"]) for row in shown.rows[4:]] == [
+        ("laptrack, trained on nothing", 0, "wrong"),
+        ("global, trained on real", 5, "true"),
+        ("deepsea, trained on both", 5, "wrong"),
     ]
-    assert values(shown.rows[4:], "IDF1") == [0.25, None]
+    assert values(shown.rows[4:], "IDF1") == [0.125, 0.25, None]
     page = shown.report.html()
+    assert page.count("IDF1 by the number of real frames, ") == 2  # true masks, and wrong ones
     # seed 0: 0.5 over five scores; seed 1: 0.5 over the four that both have
     assert f"{(0.5 / 5 + 0.5 / 4) / 2:.3f}" in page
-    assert "2 seeds, trained for 2 min each" in page and "Painted: 2 movies of simulated" in page
-    quiet = TrackingStudy(data=DATA, trackers=("laptrack",), frames=(5,))
-    undefined = {(5, "real"): [tracking(idf1=None)]}
+    assert "2 seeds, trained for 2 min each" in page and "painted are 2 movies of simulated" in page
+    quiet = TrackingStudy(data=DATA, trackers=("laptrack",), learners=("global",), frames=(5,))
+    undefined = {Taught("global", 5, "real", "true"): [tracking(idf1=None)]}
     measured = MeasuredTracking(study=quiet, absent={}, tried=[], compared=compared, trained=undefined)
     page = present_tracking(measured).report.html()
-    assert "distance in pixels" not in page and "IDF1 by the number of real frames" in page
+    assert "distance in pixels" not in page and "IDF1 by the number of real frames" not in page
 
 
 def test_measuring_shows_nothing_and_showing_measures_nothing() -> None:

@@ -18,6 +18,7 @@ from cytoforge.commands.track import track
 from cytoforge.data import movie
 from cytoforge.data.images import read_labels, write_image, write_labels
 from cytoforge.data.run import Run
+from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.track_deepsea import DeepSeaLinker
@@ -56,6 +57,30 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.suffix in {".tif", ".txt"}}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MOVIE --sequence 02 --out OUT --overwrite",
+        "--sequence=02 MOVIE --no-overwrite --out OUT",
+        "base --overwrite MOVIE --sequence 02 --out OUT",
+    ],
+)
+def test_base_is_the_tracker_where_none_is_given(line: str, tiny_movie: Path, tmp_path: Path) -> None:
+    words = line.replace("MOVIE", str(tiny_movie)).replace("OUT", str(tmp_path / "out")).split()
+    assert main(["track", *words]) == 0
+    assert read_info(tmp_path / "out")["tracker"] == "base"
+    assert len(tracks(tmp_path / "out", "02")) == 9
+
+
+def test_a_movie_may_be_called_as_a_tracker_is(
+    tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_movie, tmp_path / "overlap")
+    monkeypatch.chdir(tmp_path)
+    assert main(["track", "overlap", "--out", "out", "--sequence", "01"]) == 0
+    assert read_info(tmp_path / "out")["tracker"] == "base"
+
+
 @pytest.mark.parametrize("tracker", ["overlap", "laptrack"])
 def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
@@ -90,14 +115,14 @@ def test_a_movie_with_masks(tracker: str, tiny_movie: Path, tmp_path: Path, caps
 def test_frames_may_be_empty_or_one_and_begin_anywhere(tmp_path: Path) -> None:
     nothing = np.zeros_like(FIRST)
     path = write_movie(tmp_path / "movie", FIRST, nothing, nothing, THEN)
-    track(Track("overlap", path, tmp_path / "out"))
+    track(Track(path, tmp_path / "out", tracker="overlap"))
     assert tracks(tmp_path / "out") == [(1, 0, 0, 0), (2, 0, 0, 0), (3, 3, 3, 0), (4, 3, 3, 0)]
-    track(Track("overlap", write_movie(tmp_path / "one", FIRST), tmp_path / "single"))
+    track(Track(write_movie(tmp_path / "one", FIRST), tmp_path / "single", tracker="overlap"))
     assert tracks(tmp_path / "single") == [(1, 0, 0, 0), (2, 0, 0, 0)]
     for number in (1, 2, 0):
         (path / "01" / f"t{number:03d}.tif").unlink()
         (path / "01_ST" / "SEG" / f"man_seg{number:03d}.tif").unlink()
-    track(Track("overlap", path, tmp_path / "late"))
+    track(Track(path, tmp_path / "late", tracker="overlap"))
     assert tracks(tmp_path / "late") == [(1, 3, 3, 0), (2, 3, 3, 0)]
 
 
@@ -106,7 +131,7 @@ def test_lineages_of_simulated_cells(tmp_path: Path) -> None:
     settings = {"size": "96x96", "density": 12, "frames": 8, "layout": "scattered"}
     for kind, rate in (("simulate", 0.0), ("with", 0.05)):
         simulate_movie(SimulateMovie(tmp_path / kind, **{**settings, "division_rate": rate}))  # type: ignore[arg-type]
-    track(Track("overlap", tmp_path / "simulate", tmp_path / "out"))
+    track(Track(tmp_path / "simulate", tmp_path / "out", tracker="overlap"))
     truth = movie.read_sequences(tmp_path / "simulate")[0]
     known = {(row.begin, row.end) for row in movie.read_tracks(truth.tracks["GT/TRA"])}
     assert {(begin, end) for _, begin, end, _ in tracks(tmp_path / "out")} == known
@@ -116,7 +141,7 @@ def test_lineages_of_simulated_cells(tmp_path: Path) -> None:
         for one, other in np.unique(np.stack([true, found]).reshape(2, -1), axis=1).T
     }
     assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
-    track(Track("laptrack", tmp_path / "with", tmp_path / "divided"))
+    track(Track(tmp_path / "with", tmp_path / "divided", tracker="laptrack"))
     truth, found = movie.read_sequences(tmp_path / "with")[0], result(tmp_path / "divided")
     masks = {number: (labels, found.read_tracked(number)) for number, labels in truth.tracked()}
 
@@ -142,7 +167,7 @@ def test_frames_are_segmented_first(tiny_movie: Path, tmp_path: Path, monkeypatc
     for number, file in movie.read_sequences(tiny_movie)[0].frames.items():
         write_image(file, painted(read_labels(tiny_movie / "01_ST" / "SEG" / f"man_seg{number:03d}.tif")))
     shutil.rmtree(tiny_movie / "01_ST")
-    config = Track("overlap", tiny_movie, out, segment=run, sequence=("01",), threads=1)
+    config = Track(tiny_movie, out, segment=run, sequence=("01",), threads=1, tracker="overlap")
     calls = []
 
     def stopped(*values: Any) -> Links:
@@ -172,7 +197,7 @@ def test_cells_that_the_base_model_finds_have_the_size_that_is_given(
 ) -> None:
     def facts(name: str, **flags: Any) -> dict[str, Any]:
         out = tmp_path / name
-        track(Track("overlap", tiny_movie, out, segment=Path("base"), sequence=("01",), threads=1, **flags))
+        track(Track(tiny_movie, out, segment=Path("base"), sequence=("01",), threads=1, tracker="overlap", **flags))
         return json.loads((out / "dataset.json").read_text())["sequences"]["01"]
 
     own = facts("own")
@@ -183,8 +208,8 @@ def test_cells_that_the_base_model_finds_have_the_size_that_is_given(
 
 
 def test_an_interrupted_call_goes_on(tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    track(Track("overlap", tiny_movie, tmp_path / "whole"))
-    config, add = Track("overlap", tiny_movie, tmp_path / "out"), movie.MovieWriter.add_masks
+    track(Track(tiny_movie, tmp_path / "whole", tracker="overlap"))
+    config, add = Track(tiny_movie, tmp_path / "out", tracker="overlap"), movie.MovieWriter.add_masks
     written: list[tuple[Any, ...]] = []
 
     def some(writer: movie.MovieWriter, *values: Any) -> None:
@@ -197,7 +222,7 @@ def test_an_interrupted_call_goes_on(tiny_movie: Path, tmp_path: Path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         track(config)
     with pytest.raises(UserError, match="holds unfinished work with another gap"):
-        track(Track("overlap", tiny_movie, tmp_path / "out", gap=2))
+        track(Track(tiny_movie, tmp_path / "out", gap=2, tracker="overlap"))
     written.clear()
     track(config)
     assert [values[2] for values in written] == [2, 3, 4]  # 01 and two frames of 02 were there
@@ -222,16 +247,16 @@ def test_a_run_with_a_tracker_is_handed_the_images(
     (run / "weights").mkdir(exist_ok=True)
     (run / "weights" / "tracker.safetensors").write_bytes(b"")
     monkeypatch.setattr(DeepSeaLinker, "open", lambda run, device, threads: Looking())
-    track(Track(str(run), tiny_movie, tmp_path / "out", sequence=("01",)))
+    track(Track(tiny_movie, tmp_path / "out", sequence=("01",), tracker=str(run)))
     assert len(tracks(tmp_path / "out")) == 45
     assert extremes == {(-1, 1)}
     (tiny_movie / "dataset.json").write_text('{"limits": [-1000, 1000]}')
-    track(Track(str(run), tiny_movie, tmp_path / "limited", sequence=("01",)))
+    track(Track(tiny_movie, tmp_path / "limited", sequence=("01",), tracker=str(run)))
     assert all(-0.1 < low < high < 0.3 for low, high in extremes - {(-1, 1)}) and len(extremes) > 1
     for frame in (tiny_movie / "02").iterdir():
         frame.unlink()
     with pytest.raises(UserError, match=r"02_ST.*man_seg000.tif: has no frame, which this tracker looks at"):
-        track(Track(str(run), tiny_movie, tmp_path / "other", sequence=("02",)))
+        track(Track(tiny_movie, tmp_path / "other", sequence=("02",), tracker=str(run)))
 
 
 def test_btrack_that_does_not_run_is_explained(
@@ -262,6 +287,11 @@ def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     run, linking = write_run(tmp_path / "run"), write_run(tmp_path / "linking", name="tracker")
     for line, sentence in (
         (
+            ["laptrack"],
+            "laptrack: is a tracker, and no movie is given; name the movie after it",
+        ),
+        (["lapttrack"], "lapttrack: does not exist; check the name"),
+        (
             ["magic", tiny_movie],
             "magic: is neither a tracker nor a folder; take base, overlap, laptrack, btrack, or the",
         ),
@@ -272,7 +302,7 @@ def test_mistakes(tiny_movie: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         ([tmp_path / "bare", tiny_movie], "is no run folder"),
         (["overlap", tmp_path], "is no movie folder"),
         (["overlap", holed], "sequence 02 has no mask of 1 frame (3) in ST/SEG; add masks, segment the frames with"),
-        (["overlap", bare], "sequence 01 has no masks; add masks, segment the frames with --segment RUN"),
+        (["overlap", bare], "sequence 01 has no masks; add masks, segment the frames with --segment base"),
         (["overlap", uneven], "man_seg002.tif: is of 48 x 50 pixels"),
         (["overlap", shifted], "man_seg000.tif: is of 3 x 7 pixels"),
         (["overlap", skipping], "sequence 01 lacks 1 frame (1); number frames without gaps"),
@@ -311,7 +341,7 @@ def test_movies_of_others_are_not_replaced(
 @pytest.mark.parametrize(("name", "sequence", "cells"), [("u373", "02", 692), ("hela", "01", 3069)])
 def test_real_movies(name: str, sequence: str, cells: int, real_data: Path, tmp_path: Path) -> None:
     """All cells of silver masks are in tracks that CTC's rules allow; u373 has no divisions, hela many."""
-    out = track(Track("laptrack", real_data / name, tmp_path / "out", sequence=(sequence,)))
+    out = track(Track(real_data / name, tmp_path / "out", sequence=(sequence,), tracker="laptrack"))
     facts = json.loads((out / "dataset.json").read_text())["sequences"][sequence]
     assert facts["cells"] == cells == sum(end - begin + 1 for _, begin, end, _ in tracks(out, sequence))
     assert facts["divisions"] == 0 if name == "u373" else facts["divisions"] > 40

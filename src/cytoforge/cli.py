@@ -186,6 +186,7 @@ def _parse(words: str, rest: list[str]) -> object:
     for argument in rest:  # The parser could take the next word for DATA and report an error about that instead.
         if argument.startswith("--") and (flag := argument.partition("=")[0]).replace("_", "-") not in known:
             raise UserError(f"{flag}: is no option of cytoforge {words}{_perhaps(flag, known)}; see --help")
+    rest = config.completed(kind, rest)
     told, hidden = HELP_SETTINGS in rest, 0
     if HELP_ALL in rest:
         rest = ["--help"]

@@ -187,7 +187,7 @@ class Tracking:
 def _given(dataset: Dataset, sequence: movie.Sequence) -> Masks:
     """Masks that the movie has; raises UserError where some are missing or do not number cells."""
     path = dataset.path
-    remedy = "add masks, segment the frames with --segment RUN, or choose others with --sequence"
+    remedy = "add masks, segment the frames with --segment base, or choose others with --sequence"
     if not sequence.masks:
         raise UserError(f"{path}: sequence {sequence.name} has no masks; {remedy}")
     source = sequence.source

@@ -77,7 +77,13 @@ class Tracker(Loaded):
             linker = LINKERS[str(tracker)](**options)
             _check_installed(str(tracker))
             return cls(str(tracker), linker, origin)
-        run = Run.open(run_folder(Path(tracker)))
+        folder = run_folder(Path(tracker))
+        if not folder.is_dir():
+            raise UserError(
+                f"{tracker}: is neither a tracker nor a folder; take base, {', '.join(LINKERS)}, or the run folder of "
+                "train tracker"
+            )
+        run = Run.open(folder)
         networks = run.settings.networks
         if "tracker" not in networks:
             raise UserError(

@@ -1,6 +1,6 @@
 """One frozen, validated dataclass per command: default, type, help, flag and check are defined here once."""
 
-from cytoforge.settings.base import brief, check_places, flags
+from cytoforge.settings.base import brief, check_places, completed, flags
 from cytoforge.settings.commands import (
     ANNOTATIONS,
     TRACKERS,
@@ -109,6 +109,7 @@ __all__ = [
     "WithSynthetic",
     "brief",
     "check_places",
+    "completed",
     "flags",
     "of_recipe",
     "without_paths",

@@ -34,6 +34,24 @@ NewFile = Annotated[Path, ABSENT]
 Kind = TypeVar("Kind")
 
 
+def completed(kind: Any, arguments: list[str]) -> list[str]:
+    """Return the arguments of a command; where only the words after the first are given, its default comes before them.
+
+    Flags of a command whose first word has a default take one value, or none if they are bool.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    first, *others = [name for name in kind.__dataclass_fields__ if Positional in get_args(hints[name])] or [""]
+    if not others or kind.__dataclass_fields__[first].default is dataclasses.MISSING:
+        return arguments
+    valued = {f"--{name}" for name, hint in hints.items() if hint is not bool}
+    words = [
+        argument
+        for before, argument in zip(["", *arguments], arguments, strict=False)
+        if not argument.startswith("-") and before.replace("_", "-") not in valued
+    ]
+    return [kind.__dataclass_fields__[first].default, *arguments] if len(words) == len(others) else arguments
+
+
 def check_places(settings: Any) -> None:
     """Check the paths of a command's settings, without reading data; raises UserError when one is wrong."""
     overwrite = getattr(settings, "overwrite", False)

@@ -171,20 +171,21 @@ TRACKERS = ("overlap", "laptrack", "btrack")
 class Track(Reading, Division):
     """Track the cells of a movie: masks with an id for each track, and who descends from whom, in OUT/01_RES.
 
-    TRACKER is base (learned from simulated cells; the whole movie is decided at once), the run folder of a training,
-    overlap (cells that overlap from frame to frame), laptrack (nearest cells; extra tracking), or btrack (nearest to
-    where a cell should be by its speed; extra btrack). MOVIE is a movie folder with masks, or with frames that
-    --segment has segmented first. The numbers of the cells in the masks do not matter.
+    MOVIE is a movie folder with masks, or with frames that --segment has segmented first. The numbers of the cells in
+    the masks do not matter. TRACKER is base where it is left out (learned from simulated cells; the whole movie is
+    decided at once), or the run folder of a training, overlap (cells that overlap from frame to frame), laptrack
+    (nearest cells; extra tracking), or btrack (nearest to where a cell should be by its speed; extra btrack).
     OUT/report.html shows the trajectories over the frames, a film of them (OUT/01.mp4) and the lineages. Interrupted
     work goes on when the same command is given again.
 
     Examples:
-      cytoforge track base MOVIE --out OUT
-      cytoforge track base MOVIE --out OUT --segment base
+      cytoforge track MOVIE --out OUT
+      cytoforge track MOVIE --out OUT --segment base
+      cytoforge track RUN MOVIE --out OUT
       cytoforge track overlap MOVIE --out OUT --segment RUN
     """
 
-    tracker: Positional[str]
+    tracker: Positional[str] = field(default="base", kw_only=True)
     """base, run folder of train tracker, overlap, laptrack or btrack"""
     movie: Positional[Present]
     """movie folder to track"""
@@ -209,11 +210,8 @@ class Track(Reading, Division):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Track":
-        if self.tracker not in ("base", *TRACKERS) and not Path(self.tracker).is_dir():
-            raise ValueError(
-                f"{self.tracker}: is neither a tracker nor a folder; take base, {', '.join(TRACKERS)}, or the run "
-                "folder of train tracker"
-            )
+        if str(self.movie) in ("base", *TRACKERS) and not self.movie.exists():
+            raise ValueError(f"{self.movie}: is a tracker, and no movie is given; name the movie after it")
         if self.distance is not None and self.tracker not in ("laptrack", "btrack"):
             raise ValueError(f"--distance: belongs to laptrack and btrack, not to {self.tracker}; leave it out")
         if self.gap is not None and self.tracker not in TRACKERS:

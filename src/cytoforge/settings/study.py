@@ -327,35 +327,42 @@ class StudyMovie(StudyMovies):
 
 @command
 class StudyTracking(StudyMovies):
-    """Compare trackers on real and on painted movies (tGAN, Tables 2 and 3), and train one on real and painted frames.
+    """Compare trackers on real and painted movies (tGAN, Tables 2 and 3), and train them on real and simulated frames.
 
-    Frames are segmented by a segmenter trained on DATA for the first part; the second links the true masks. Writes
-    OUT/report.html and OUT/results.json; interrupted, it goes on when the same command is given again.
+    Frames are segmented by a segmenter trained on DATA for the first part; the second links the true masks, and such
+    as are wrong on purpose. Writes OUT/report.html and OUT/results.json; interrupted, it goes on when the same command
+    is given again.
 
     Examples:
       cytoforge study tracking DATA --out OUT --minutes 10
       cytoforge study tracking DATA --out OUT --sequence 01 --test-sequence 02 --scale 0.5 --frames 10 30
+      cytoforge study tracking DATA --out OUT --minutes 1 --learners global --methods
     """
 
-    methods: Annotated[tuple[Literal["tgan", "vid2vid"], ...], Field(min_length=1)] = ("tgan", "vid2vid")
-    """generators whose movies are tracked; the first paints what a tracker is trained on"""
+    methods: tuple[Literal["tgan", "vid2vid"], ...] = ("tgan", "vid2vid")
+    """generators whose movies are tracked; the first paints what deepsea learns from; without a name none paints"""
     trackers: Annotated[
         tuple[Literal["base", "overlap", "laptrack", "btrack", "deepsea"], ...], Field(min_length=1)
     ] = (
+        "base",
         "overlap",
         "laptrack",
         "btrack",
         "deepsea",
     )
     """trackers to compare; those that are not installed are named and left out"""
+    learners: Annotated[tuple[Literal["global", "deepsea"], ...], Field(min_length=1)] = ("global", "deepsea")
+    """trackers that learn from few real frames, from movies simulated after these (painted for deepsea), and both"""
     frames: tuple[Annotated[int, Field(ge=5)], ...] = (10, 30, 100)
-    """numbers of real frames that tracker and generator learn from; more than there are are left out"""
+    """numbers of real frames that trackers and the generator learn from; more than there are are left out"""
     tune: bool = False
     """choose the distance of laptrack and btrack by the tracks of the frames for training, before they are compared"""
 
     def _problems(self) -> list[str]:
         idle = self.tune and not {"laptrack", "btrack"} & set(self.trackers)
+        bare = "deepsea" in self.learners and not self.methods
         return [
             *super()._problems(),
+            *(["deepsea learns from what --methods paint; name one, or give --learners global"] if bare else []),
             *(["--tune is for laptrack and btrack, which --trackers leave out"] if idle else []),
         ]

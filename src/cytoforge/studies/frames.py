@@ -27,7 +27,9 @@ from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import shrunk
 from cytoforge.progress import counted, say
+from cytoforge.simulation.faults import Faults
 from cytoforge.studies.specification import SequenceStudy
+from cytoforge.tracking.linking import numbered
 from cytoforge.training.tasks.staged import finished
 
 FEWEST_TRAINED, FEWEST_TESTED = 5, 2  # fewest frames of a sequence, of which training keeps one for validation
@@ -136,6 +138,22 @@ def copy_movie(part: Part, out: Path, scale: float = 1.0) -> Path:
             writer.add_masks(sequence.name, "GT/TRA", place, labels)
         known = read_tracks(sequence.tracks[str(sequence.track_source)])
         writer.add_tracks(sequence.name, "GT/TRA", _with_parents(tracks, known, renamed))
+    return writer.finish()
+
+
+def spoil_movie(movie: Path, out: Path, seed: int) -> Path:
+    """Copy a movie with masks that are wrong on purpose, unless this was done before; return the folder.
+
+    Cells are missed, invented, merged and split as by the defaults of `Faults`, anew with each seed.
+    """
+    if finished(out):
+        return out
+    writer, faults = MovieWriter(out, {"from": movie.name, "seed": seed}), Faults()
+    for place, sequence in enumerate(read_sequences(movie)):
+        generator = np.random.default_rng([seed, place])
+        for number, labels in sequence.tracked():
+            writer.add_frame(sequence.name, number, read_image(sequence.frames[number]))
+            writer.add_masks(sequence.name, "ST/SEG", number, numbered(faults(labels, generator)))
     return writer.finish()
 
 

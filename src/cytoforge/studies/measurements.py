@@ -7,7 +7,7 @@ or could not be computed; scores that were not requested are not in the file.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -283,6 +283,19 @@ class TriedDistance:
     best: bool
 
 
+class Taught(NamedTuple):
+    """What a tracker has learned from, and which masks it links."""
+
+    tracker: str
+    """global, deepsea, or the name of one that learns nothing"""
+    frames: int
+    """real frames"""
+    source: str
+    """real, painted or simulated, both; or nothing"""
+    masks: str
+    """true or wrong"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasuredTracking:
     """What `study tracking` measures."""
@@ -293,5 +306,5 @@ class MeasuredTracking:
     tried: Sequence[TriedDistance]
     compared: Mapping[tuple[str, str], Sequence[TrackingScores]]
     """by tracker and movie: real, or the method that painted it"""
-    trained: Mapping[tuple[int, str], Sequence[TrackingScores]]
-    """by number of real frames and what the tracker was trained on: real, painted, both"""
+    trained: Mapping[Taught, Sequence[TrackingScores]]
+    """of links between masks that are given"""

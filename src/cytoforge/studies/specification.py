@@ -165,7 +165,9 @@ class TrackingStudy(SequenceStudy):
     """Trackers on real and painted movies, and trained on either."""
 
     trackers: tuple[Literal["base", "overlap", "laptrack", "btrack", "deepsea"], ...]
+    learners: tuple[Literal["global", "deepsea"], ...]
+    """trackers that learn from few frames"""
     frames: tuple[int, ...]
-    """numbers of real frames that tracker and generator learn from"""
+    """numbers of real frames that trackers and the generator learn from"""
     tune: bool = False
     """whether the distance of laptrack and btrack is tuned on the frames for training"""

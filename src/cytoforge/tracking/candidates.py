@@ -2,12 +2,13 @@
 
 Lengths are in median diameters of the movie's cells, so that the descriptions do not depend on the size of cells or
 pixels. They look at masks alone: places, areas, forms and overlaps, what else lies near, and how the cells around move.
+Places and overlaps are those in a field that stands still: what moves all cells at once is taken out first.
 """
 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.spatial import KDTree
 
 from cytoforge.metrics.morphology import typical_diameter
 from cytoforge.metrics.segmentation import overlap
+from cytoforge.tracking.registration import field_step
 
 GAP = 1
 """frames that a cell may be missing"""
@@ -129,21 +131,25 @@ def candidates(frames: Iterable[Labels], gap: int) -> Candidates:
     A cell may be missing in `gap` frames. Raises ValueError if frames differ in size.
     """
     described: list[_Cells] = []
+    offsets: list[Ints] = []  # of the field since the first frame
     overlaps: dict[tuple[int, int], tuple[Ints, Floats]] = {}
     earlier: deque[Labels] = deque(maxlen=gap + 1)
+    seen = none = _ellipses(np.zeros((1, 1), np.int32))
     for time, labels in enumerate(frames):
-        described.append(_ellipses(labels))
+        cells = _ellipses(labels)
+        offsets.append((offsets[-1] if offsets else np.zeros(2, np.int64)) + _step(seen, cells))
         for back, before in enumerate(reversed(earlier), 1):
-            overlaps[time - back, time] = _shared(before, labels)
+            overlaps[time - back, time] = _shared(before, labels, offsets[time] - offsets[time - back])
         earlier.append(labels)
+        described.append(cells)
+        seen = cells if cells.area.size else seen
     counts = np.array([one.area.size for one in described], np.int64)
-    none = _ellipses(np.zeros((1, 1), np.int32))
     cells = _Cells(*(np.concatenate(part) for part in zip(none, *described, strict=True)))
     diameter = typical_diameter(cells.area) if cells.area.size else 1.0
-    place, edge = cells.place / diameter, np.clip(cells.edge / diameter, 0, FAR)
+    offset = np.repeat(np.reshape(offsets, (-1, 2)), counts, axis=0)
+    place, edge = (cells.place - offset) / diameter, np.clip(cells.edge / diameter, 0, FAR)
     size = np.log(cells.area / np.median(cells.area)) if cells.area.size else cells.area
-    links, steps, drift, iou = _near(place, counts, overlaps)
-    beyond = np.hypot(*(place[links[:, 1]] - place[links[:, 0]] - drift[links[:, 0]] * steps[:, None]).T)
+    links, steps, beyond, iou, drift = _near(place, counts, overlaps)
     described_links = _describe_links(cells, size, place, edge, links, steps, beyond, iou)
     divisions, parts = _pairs_of_daughters(links, steps, beyond, place, drift)
     return Candidates(
@@ -181,31 +187,57 @@ def _ellipses(labels: Labels) -> _Cells:
     )
 
 
-def _shared(before: Labels, after: Labels) -> tuple[Ints, Floats]:
-    """Return the cells (K, 2), from 0, of two frames that share pixels, and their IoU (K,)."""
-    table = overlap(before, after)
+def _step(before: _Cells, after: _Cells) -> Ints:
+    area = np.concatenate([before.area, after.area])
+    return field_step(before.place, after.place, typical_diameter(area) if area.size else 1.0)
+
+
+def _shared(before: Labels, after: Labels, step: Ints) -> tuple[Ints, Floats]:
+    """Return the cells (K, 2), from 0, of two frames that share pixels, and their IoU (K,), where both frames see.
+
+    `step` (y, x) is that of the field between them, in pixels.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"frames are of one size, got {before.shape} and {after.shape}")
+    if (np.abs(step) >= before.shape).any():
+        return np.zeros((0, 2), np.int64), np.zeros(0)
+    now, then = (
+        tuple(slice(max(way, 0), size + min(way, 0)) for way, size in zip(ways.tolist(), before.shape, strict=True))
+        for ways in (-step, step)
+    )
+    table = overlap(before[now], after[then])
     pairs = np.stack([table.truth_ids[table.pair_truth], table.prediction_ids[table.pair_prediction]], axis=1)
     return pairs.astype(np.int64) - 1, table.iou()
 
 
-def _near(
-    place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Ints, Floats]]
-) -> tuple[Ints, Ints, Floats, Floats]:
-    """Return links (K, 2), frames that each takes (K,), the drift of cells (N, 2) to the next frame, and IoU (K,)."""
+class _Near(NamedTuple):
+    """Cells that lie near where another should be, or overlap it."""
+
+    links: Ints  # (K, 2)
+    steps: Ints  # (K,) frames that each takes
+    beyond: Floats  # (K,) distance from where the cell would be by the drift around it
+    iou: Floats  # (K,)
+    drift: Floats  # (N, 2) of cells to the next frame
+
+
+def _near(place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Ints, Floats]]) -> _Near:
     stop = np.cumsum(counts)
     spans = [slice(int(b - n), int(b)) for b, n in zip(stop, counts, strict=True)]
+    fields = [_Drift.of(place[now], place[then]) for now, then in pairwise(spans)]
     drift = np.zeros_like(place)
-    links, steps, iou = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    parts = [(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     for (time, later), (shared, values) in sorted(overlaps.items()):
         now, then = spans[time], spans[later]
         if now.start == now.stop or then.start == then.stop:
             continue
-        tree = KDTree(place[then])
+        expected = place[now]
+        for field in fields[time:later]:
+            expected = expected + field.at(expected)
         if later == time + 1:
-            drift[now] = _drift(place[now], place[then], tree)
-        expected = place[now] + drift[now] * (later == time + 1)
+            drift[now] = expected - place[now]
         near = min(NEAR, then.stop - then.start)
-        distance, cell = (part.reshape(-1, near) for part in tree.query(expected, near, distance_upper_bound=REACH))
+        found = KDTree(place[then]).query(expected, near, distance_upper_bound=REACH)
+        distance, cell = (part.reshape(-1, near) for part in found)
         one, rank = np.nonzero(np.isfinite(distance))
         width = then.stop - then.start
         code = one * width + cell[one, rank]
@@ -214,24 +246,38 @@ def _near(
         value = np.zeros(code.size)
         _, ours, theirs = np.intersect1d(code, overlapping, assume_unique=True, return_indices=True)
         value[ours] = values[theirs]
-        links.append(np.stack([now.start + code // width, then.start + code % width], axis=1))
-        steps.append(np.full(code.size, later - time))
-        iou.append(value)
-    return np.concatenate(links), np.concatenate(steps), drift, np.concatenate(iou)
+        links = np.stack([now.start + code // width, then.start + code % width], axis=1)
+        beyond = np.hypot(*(place[links[:, 1]] - expected[code // width]).T)
+        parts.append((links, np.full(code.size, later - time), beyond, value))
+    every, steps, distances, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _Near(every, steps, distances, iou, drift)
 
 
-def _drift(now: Floats, then: Floats, tree: KDTree) -> Floats:
-    """Return the median step (N, 2) of the cells around each, of those that are each other's nearest."""
-    distance, after = tree.query(now)
-    _, before = KDTree(now).query(then)
-    (steady,) = np.nonzero((before[after] == np.arange(len(now))) & (distance < STEADY))
-    if steady.size < FEWEST:
-        return np.zeros_like(now)
-    steps = then[after[steady]] - now[steady]
-    _, around = KDTree(now[steady]).query(now, min(AROUND + 1, steady.size))
-    itself = (steady[around] == np.arange(len(now))[:, None])[..., None]
-    drift: Floats = np.nanmedian(np.where(itself, np.nan, steps[around]), axis=1)
-    return drift
+class _Drift(NamedTuple):
+    """How cells of a frame go to the next, as told by those that are each other's nearest."""
+
+    place: Floats  # (S, 2)
+    step: Floats  # (S, 2)
+
+    @classmethod
+    def of(cls, now: Floats, then: Floats) -> "_Drift":
+        """Take the steps between the cells of two frames; none where fewer than FEWEST tell of drift."""
+        if len(now) and len(then):
+            distance, after = KDTree(then).query(now)
+            _, before = KDTree(now).query(then)
+            (steady,) = np.nonzero((before[after] == np.arange(len(now))) & (distance < STEADY))
+            if steady.size >= FEWEST:
+                return cls(now[steady], then[after[steady]] - now[steady])
+        return cls(np.zeros((0, 2)), np.zeros((0, 2)))
+
+    def at(self, place: Floats) -> Floats:
+        """Return the median step (N, 2) of the cells around each place, without the cell at that place; 0 without."""
+        if not len(self.place):
+            return np.zeros_like(place)
+        distance, around = KDTree(self.place).query(place, min(AROUND + 1, len(self.place)))
+        steps = np.where(distance[..., None] == 0, np.nan, self.step[around])
+        drift: Floats = np.nanmedian(steps, axis=1)
+        return drift
 
 
 def _ranked(group: Ints, value: Floats) -> tuple[Ints, Floats]:

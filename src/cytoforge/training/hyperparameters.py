@@ -23,6 +23,7 @@ Condition = Literal["mask", "instances"]
 Norm = Literal["batch", "group"]
 Perceptual = Literal["vgg", "vgg or features", "features", "statistics", "none"]
 MoviePerceptual = Literal["vgg", "vgg or features", "features"]
+LinkedMovies = Literal["real", "simulated", "both"]
 Policy = Literal["flip", "strong", "wide", "paper"]
 Upsampling = Literal["transposed", "nearest"]
 Count = Annotated[int, Field(ge=1)]
@@ -268,6 +269,8 @@ class Linker(Hyperparameters):
     """of no effect: stretches of movies are varied in ways of their own"""
     rate: Positive = 3e-3
     """highest learning rate (AdamW) of the one-cycle schedule"""
+    movies: LinkedMovies = "both"
+    """what is learned from: real frames, movies that are simulated after them, or both in turn"""
 
 
 _TINY: dict[str, Any] = {"width": 8, "average": 0.98}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from pydantic import Field
 
@@ -21,11 +22,12 @@ from cytoforge.progress import say
 from cytoforge.simulated.movie import simulate_movie
 from cytoforge.simulated.specification import MovieSimulation
 from cytoforge.studies.folder import StudyFolder
-from cytoforge.studies.frames import Part, copy_movie
+from cytoforge.studies.frames import Part, copy_movie, spoil_movie
 from cytoforge.studies.measure.movies import copies, frame_training, generator_run, painted, plain, reference_run
-from cytoforge.studies.measure.trainings import tracker
-from cytoforge.studies.measurements import MeasuredTracking, TrackingScores, TriedDistance
+from cytoforge.studies.measure.trainings import linker, tracker
+from cytoforge.studies.measurements import MeasuredTracking, Taught, TrackingScores, TriedDistance
 from cytoforge.studies.specification import SIMULATED_SEQUENCES, TrackingStudy
+from cytoforge.training.hyperparameters import LinkedMovies
 from cytoforge.training.tasks.staged import finished
 
 TRIED_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)  # distances that are tried, as multiples of the tracker's default
@@ -128,22 +130,41 @@ def measure_trackers(
 
 def measure_trainings(
     folder: StudyFolder, study: TrackingStudy, real: Path, test: Path
-) -> dict[tuple[int, str], list[TrackingScores]]:
-    """Measure trackers trained on a few real frames, on movies of a generator trained on these, or on both."""
+) -> dict[Taught, list[TrackingScores]]:
+    """Measure trackers trained on a few real frames, on movies simulated after these, or on both, and untrained ones.
+
+    All link the true masks of the test movie, and masks that are wrong on purpose. The DeepSea tracker, which looks at
+    images, gets the simulated movies painted.
+    """
+    wrong = {seed: spoil_movie(test, folder.place("data", f"wrong-{seed}"), seed) for seed in study.seeds}
+    found: dict[Taught, list[TrackingScores]] = {}
+
+    def measure(name: str, count: int, source: str, seed: int, opened: str) -> None:
+        for masks, movie in (("true", test), ("wrong", wrong[seed])):
+            own = f"{masks}-{name}-{source}-{count}-{seed}"
+            scores = tracking_scores(folder, study, own, opened, movie, None, truth=test)
+            found.setdefault(Taught(name, count, source, masks), []).append(scores)
+
+    for name in study.trackers:
+        if name != "deepsea":
+            for seed in study.seeds:
+                measure(name, 0, "nothing", seed, name)
     first, *others = read_sequences(real)
     total = len(first.frames)
-    found: dict[tuple[int, str], list[TrackingScores]] = {}
     for count in [*sorted(n for n in study.frames if n < total), total]:
         for seed in study.seeds:
             few = real  # The first part has trained this generator and tracker.
             if others or count < total:
                 few = copy_movie(Part(real, [first.name], (0.0, count / total)), folder.place("data", f"real-{count}"))
-            films = painted_films(folder, study, few, count, seed)
-            for arm, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
-                run = tracker_run(folder, study, f"{arm}-{few.name}", data, seed, more)
-                name = f"trained-{arm}-{count}-{seed}"
-                scores = tracking_scores(folder, study, name, str(run.path), test, None)
-                found.setdefault((count, arm), []).append(scores)
+            if "global" in study.learners:
+                for movies in get_args(LinkedMovies):
+                    run = linker_run(folder, study, movies, few, seed)
+                    measure("global", count, movies, seed, str(run.path))
+            if "deepsea" in study.learners:
+                films = painted_films(folder, study, few, count, seed)
+                for source, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
+                    run = tracker_run(folder, study, f"{source}-{few.name}", data, seed, more)
+                    measure("deepsea", count, source, seed, str(run.path))
     return found
 
 
@@ -155,6 +176,12 @@ def painted_films(folder: StudyFolder, study: TrackingStudy, few: Path, count: i
         say(simulate_movie(MovieSimulation(out=masks, like=few, count=SIMULATED_SEQUENCES, frames=frames, seed=seed)))
     run = generator_run(folder, study, study.methods[0], few, seed)
     return painted(folder, study, f"films-{count}-{seed}", run, masks)
+
+
+def linker_run(folder: StudyFolder, study: TrackingStudy, movies: LinkedMovies, few: Path, seed: int) -> Run:
+    """Train the linker of whole movies on a few frames, on movies that are simulated after them, or on both, once."""
+    say([f"{folder.kind}: a linker trained on {few.name}, {movies}, seed {seed}"])
+    return linker(study.preset, movies, frame_training(folder, study, f"linker-{movies}-{few.name}-{seed}", few, seed))
 
 
 def tracker_run(
@@ -177,8 +204,12 @@ def tracking_scores(
     movie: Path,
     reference: Run | None,
     distance: float | None = None,
+    truth: Path | None = None,
 ) -> TrackingScores:
-    """Track a movie, segmented by the reference segmenter or by its own masks, and score the tracks, once."""
+    """Track a movie, segmented by the reference segmenter or by its own masks, and score the tracks, once.
+
+    The true tracks are those of the movie, unless another is given for them.
+    """
 
     def measure() -> TrackingScores:
         out, device, threads = _tracks(folder, name), study.compute.device, study.compute.threads
@@ -186,7 +217,7 @@ def tracking_scores(
             chosen = Tracker.load(linker, distance=distance, device=device, threads=threads)
             segmenter = Segmenter.load(reference.path, device=device, threads=threads) if reference else None
             track_movie(chosen, movie, out, segmenter=segmenter)
-        comparison = TrackComparison(prediction=out, truth=movie, allow_synthetic=True)
+        comparison = TrackComparison(prediction=out, truth=truth or movie, allow_synthetic=True)
         results = score_tracks(comparison, *open_tracks(comparison))
         scores = {key: score for block in ("ctc", "tracking") for key, score in results.pooled[block].items()}
         scores["script_mota"] = results.pooled["deepsea_script"]["mota"]

@@ -15,9 +15,10 @@ from cytoforge.progress import say
 from cytoforge.studies.specification import MovieMethod, SegmenterNetwork, SequenceStudy, Study
 from cytoforge.training import hyperparameters
 from cytoforge.training.data import with_scale
-from cytoforge.training.hyperparameters import Condition, suited
+from cytoforge.training.hyperparameters import Condition, LinkedMovies, suited
 from cytoforge.training.specification import Budget, Compute, Data, Output, SyntheticData, Training
 from cytoforge.training.tasks.generator import GeneratorTask
+from cytoforge.training.tasks.linker import LinkerTask
 from cytoforge.training.tasks.movie import MovieTask
 from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.staged import finished, train_both_stages, train_two_stage
@@ -180,6 +181,11 @@ def until_converged(training: Training, max_steps: int) -> Training:
 def tracker(preset: str, training: Training) -> Run:
     """Train the DeepSea tracker, once."""
     return trained(TrackerTask(hyperparameters.TRACKER[preset]), training)
+
+
+def linker(preset: str, movies: LinkedMovies, training: Training) -> Run:
+    """Train the linker of whole movies, once, on real frames, movies simulated after them, or both."""
+    return trained(LinkerTask(replace(hyperparameters.LINKER[preset], movies=movies)), training)
 
 
 def segmented(run: Run, images: Path, out: Path, compute: Compute) -> Path:

@@ -23,7 +23,7 @@ from cytoforge.training.hyperparameters import Linker
 from cytoforge.training.loop import Networks, Validation
 from cytoforge.training.recipes.linking import Linking
 from cytoforge.training.recipes.networks import build
-from cytoforge.training.samplers.lineages import Example, LineageSampler, simulated_like, tracked
+from cytoforge.training.samplers.lineages import Example, LineageSampler, Tracked, simulated_like, tracked
 from cytoforge.training.specification import Training
 from cytoforge.training.tasks.judging import Followed, judge_tracker
 from cytoforge.training.tasks.start import Wanted, load_start
@@ -54,8 +54,15 @@ class LinkerTask(Task):
         learned = [one.example() for one in movies]
         held = [one.example() for one in tracked(data.held, lambda i: data.validation[i][1:])]
         _refuse_empty(training, learned, held)
-        simulated = simulated_like(movies, np.random.default_rng(training.seed))
-        sampler = LineageSampler(movies, simulated, drawing_of(self.parameters, (1, 1), training, fabric))
+        simulated: list[Tracked] = []
+        if self.parameters.movies != "real":
+            simulated = simulated_like(movies, np.random.default_rng(training.seed))
+        drawn = (movies, simulated)
+        if self.parameters.movies == "simulated":
+            if not simulated:
+                raise UserError(f"{training.data.path}: no cell lies whole in a frame, so none are simulated like them")
+            drawn = (simulated, [])
+        sampler = LineageSampler(*drawn, drawing_of(self.parameters, (1, 1), training, fabric))
         options = {"network": "link-scorer", "width": self.parameters.width}
         scorer: LinkScorer = build(LinkScorer, training.seed, "tracker", options, "torch")
         if self.start == SCRATCH:
