@@ -83,7 +83,7 @@ def test_images_without_cells_have_no_f() -> None:
     assert number == 3 and values.tolist() == [1.0] * 5
     nothing = judged([empty])
     assert nothing.verdict == "poor" and nothing.score is None
-    assert nothing.remedies == ["give annotated images with cells with --validation"]
+    assert nothing.remedies == ["keep images with cells for validation (--validation)"]
     assert nothing.headline.startswith("Poor: nothing to score on validation (no cells)")
 
 
@@ -130,7 +130,7 @@ def test_overfitting_uneven_mixed_and_few_images_are_named() -> None:
     assert "there is too little validation to tell (its interval is wide)" in judgement.reasons
     assert judgement.remedies == [
         "label more images, those that cytoforge suggest picks first",
-        "label more images, or give some with --validation",
+        "label more images, or keep some for validation (--validation)",
         "label more images like p3",
         "train on images of one kind at a time, or label several of each",
     ]

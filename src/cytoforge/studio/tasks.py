@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +216,8 @@ class Tasks:
         if job.kind == "segment":
             return self._propose(job, folder)
         if job.kind == "train":
-            verdict = Run.open(self.workspace.path / job.asked["run"]).provenance.get("verdict", "Trained.")
-            return f"{verdict}{_repeated(job.asked.get('as_found', 0), len(job.asked['images']))}"
+            learned = _came_out(Run.open(self.workspace.path / job.asked["run"]))
+            return f"{learned}{_repeated(job.asked.get('as_found', 0), len(job.asked['images']))}"
         if job.kind == "suggest":
             best = suggestions(folder)
             return f"Label {best[0]['image']} next." if best else "Nothing is suggested."
@@ -233,7 +234,7 @@ class Tasks:
         if job.kind == "score":
             return write_scores(self.workspace, folder, job.asked["learned"])
         if job.kind == "train-painter":
-            return str(Run.open(self.workspace.path / job.asked["run"]).provenance.get("verdict", "Trained."))
+            return _came_out(Run.open(self.workspace.path / job.asked["run"]))
         if job.kind == "simulate" and job.asked["painter"]:
             self._paint(job)
         if job.kind in ("simulate", "paint"):
@@ -260,6 +261,14 @@ class Tasks:
 def size_flags(model: str | None, diameter: float | None) -> list[str]:
     """Return the flags that tell the base model how many pixels cells are across; runs need none."""
     return [] if diameter is None or model != "base" else ["--diameter", f"{diameter:g}"]
+
+
+def _came_out(run: Run) -> str:
+    """Say how good a training came out, why, and what to do; remedies name no flags, as the page has none."""
+    if (judgement := run.judgement) is None:
+        return str(run.provenance.get("verdict", "Trained."))
+    told = " ".join([judgement.scores, *judgement.advice])
+    return re.sub(r" \((--|cytoforge )[^)]*\)", "", f"{told[0].upper()}{told[1:]}")
 
 
 def _repeated(found: int, images: int) -> str:

@@ -119,7 +119,7 @@ def _faults(
     longer, more = "train longer (--minutes)", "label more images, those that cytoforge suggest picks first"
     check = "look whether the masks are right and complete (cytoforge check)"
     if score is None:
-        yield "the validation images hold no cells", "give annotated images with cells with --validation"
+        yield "the validation images hold no cells", "keep images with cells for validation (--validation)"
         return
     hit, false, missed = (
         sum(getattr(one, name)[0] for one in found.validation)
@@ -144,7 +144,7 @@ def _faults(
     if score.low is None or score.high is None or score.high - score.low > WIDE:
         yield (
             "there is too little validation to tell (its interval is wide)",
-            "label more images, or give some with --validation",
+            "label more images, or keep some for validation (--validation)",
         )
     known = [(one.f_score[0], name) for one, name in zip(found.validation, found.names, strict=True) if one.truth_cells]
     if len(known) >= SEVERAL and min(known)[0] < score.value - UNEVEN:
