@@ -23,7 +23,7 @@ from cytoforge.data.judgement import Judgement, Measured
 from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
-from cytoforge.studio import answers, drafts, journal, pictures, server, tasks, workspace
+from cytoforge.studio import answers, drafts, journal, pictures, results, server, tasks, workspace
 from cytoforge.studio.drafts import Draft, edited
 from cytoforge.studio.guard import hosts_of, token_of
 from cytoforge.studio.journal import Outdated
@@ -410,7 +410,7 @@ def test_masks_that_are_as_a_model_found_them_are_told_beside_the_verdict(
 def test_what_a_training_came_to_is_told_with_reasons_and_remedies_but_no_flags(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {"command": "train segmentation"})
     run.record(verdict="Converged (0.071)")
-    assert tasks._came_out(run) == "Converged (0.071)"
+    assert results.told_of_training(run) == "Converged (0.071)"
     judgement = Judgement(
         verdict="poor",
         measure="F at IoU 0.5",
@@ -420,7 +420,7 @@ def test_what_a_training_came_to_is_told_with_reasons_and_remedies_but_no_flags(
         remedies=["train longer (--minutes)", "look whether the masks are right and complete (cytoforge check)"],
     )
     run.record(judgement=judgement.to_json())
-    assert tasks._came_out(run) == (
+    assert results.told_of_training(run) == (
         "F at IoU 0.5 is 0.09 on validation (3 images). Why: it finds none of 12 cells. What to do: train longer; look "
         "whether the masks are right and complete."
     )

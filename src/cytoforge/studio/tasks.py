@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from cytoforge.progress import counted
 from cytoforge.studio.following import follow, followed
 from cytoforge.studio.movies import Movies
 from cytoforge.studio.queue import Job, Queue
-from cytoforge.studio.results import CELL_FILES, TABLE, pack, told_of_table
+from cytoforge.studio.results import CELL_FILES, TABLE, pack, told_of_table, told_of_training
 from cytoforge.studio.scores import write_scores
 from cytoforge.studio.simulator import MOST, Chosen, painter_of
 from cytoforge.studio.workspace import HIDDEN, Workspace, link
@@ -216,7 +215,7 @@ class Tasks:
         if job.kind == "segment":
             return self._propose(job, folder)
         if job.kind == "train":
-            learned = _came_out(Run.open(self.workspace.path / job.asked["run"]))
+            learned = told_of_training(Run.open(self.workspace.path / job.asked["run"]))
             return f"{learned}{_repeated(job.asked.get('as_found', 0), len(job.asked['images']))}"
         if job.kind == "suggest":
             best = suggestions(folder)
@@ -234,7 +233,7 @@ class Tasks:
         if job.kind == "score":
             return write_scores(self.workspace, folder, job.asked["learned"])
         if job.kind == "train-painter":
-            return _came_out(Run.open(self.workspace.path / job.asked["run"]))
+            return told_of_training(Run.open(self.workspace.path / job.asked["run"]))
         if job.kind == "simulate" and job.asked["painter"]:
             self._paint(job)
         if job.kind in ("simulate", "paint"):
@@ -261,14 +260,6 @@ class Tasks:
 def size_flags(model: str | None, diameter: float | None) -> list[str]:
     """Return the flags that tell the base model how many pixels cells are across; runs need none."""
     return [] if diameter is None or model != "base" else ["--diameter", f"{diameter:g}"]
-
-
-def _came_out(run: Run) -> str:
-    """Say how good a training came out, why, and what to do; remedies name no flags, as the page has none."""
-    if (judgement := run.judgement) is None:
-        return str(run.provenance.get("verdict", "Trained."))
-    told = " ".join([judgement.scores, *judgement.advice])
-    return re.sub(r" \((--|cytoforge )[^)]*\)", "", f"{told[0].upper()}{told[1:]}")
 
 
 def _repeated(found: int, images: int) -> str:
