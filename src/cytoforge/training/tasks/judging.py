@@ -262,7 +262,9 @@ def judge_painter(seen: Painted, course: Course) -> Judgement:
         reasons.append("painted cells are not where their masks say, or look like none")
     if verdict != "good" and score is not None:
         remedies.append(
-            "train longer (--minutes)" if course.cut_short else "train with --preset paper, or label more images"
+            "train longer (--minutes)"
+            if course.cut_short
+            else "train a larger network (--preset paper), or label more images"
         )
         remedies.append("before you learn from its images, look at them, and compare a training with and without")
     shares = {"cells that the base model finds in painted images": seen.found_painted, "in real ones": seen.found}
