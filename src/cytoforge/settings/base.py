@@ -59,7 +59,9 @@ def command(kind: type) -> Any:
             kind.__annotations__[field] = Annotated[hint, arg(metavar=value, help_behavior_hint=_default)]
     checked = dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))(kind)
     # Help tells fields in this order: a command's own first, then those that it shares, which are by keyword only.
-    checked.__dataclass_fields__ = dict(sorted(checked.__dataclass_fields__.items(), key=lambda item: item[1].kw_only))
+    checked.__dataclass_fields__ = dict(
+        sorted(checked.__dataclass_fields__.items(), key=lambda item: bool(item[1].kw_only))
+    )
     build: Callable[..., None] = checked.__init__
 
     @wraps(build)
