@@ -118,7 +118,14 @@ def test_a_useless_model_is_poor_and_told_why() -> None:
 def test_verdicts(validation: list[ImageScores], baseline: list[ImageScores], verdict: str) -> None:
     judgement = judged(validation, baseline)
     assert judgement.verdict == verdict
-    assert bool(judgement.reasons) == (verdict != "good") and judgement.headline.startswith(verdict.capitalize())
+    assert bool(judgement.reasons) == bool(judgement.remedies) == (verdict != "good")
+    assert judgement.headline.startswith(verdict.capitalize())
+
+
+def test_where_nothing_is_amiss_but_the_score_more_labels_are_the_remedy() -> None:
+    judgement = judged([image(14, 5, 5)] * 6, training=[image(14, 5, 5)] * 3)
+    assert judgement.verdict == "usable" and len(judgement.reasons) == 1
+    assert judgement.remedies == ["label more images (cytoforge suggest says which)"]
 
 
 def test_overfitting_uneven_mixed_and_few_images_are_named() -> None:
@@ -129,7 +136,7 @@ def test_overfitting_uneven_mixed_and_few_images_are_named() -> None:
     assert "cells are 3.0 times as large in one image as in another" in judgement.reasons
     assert "there is too little validation to tell (its interval is wide)" in judgement.reasons
     assert judgement.remedies == [
-        "label more images, those that cytoforge suggest picks first",
+        "label more images (cytoforge suggest says which)",
         "label more images, or keep some for validation (--validation)",
         "label more images like p3",
         "train on images of one kind at a time, or label several of each",

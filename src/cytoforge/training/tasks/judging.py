@@ -41,6 +41,7 @@ LINKED, LOST = 0.9, 0.7
 """F of the places where cells go from which a tracker is good, and below which it is poor"""
 DIVIDED = 0.5
 """the same of divisions, below which a tracker is not good"""
+MORE = "label more images (cytoforge suggest says which)"
 RESAMPLED = 500
 """cells at most that are resampled"""
 
@@ -88,6 +89,7 @@ def judge_segmenter(found: Segmented, course: Course, state: State) -> Judgement
         for reason, remedy in _faults(found, score, training, beaten, course):
             reasons.append(reason)
             remedies += [remedy] * (remedy not in remedies and bool(remedy))
+        remedies = remedies or [MORE]
     return Judgement(
         verdict=verdict,
         measure="F at IoU 0.5",
@@ -116,7 +118,7 @@ def _faults(
     found: Segmented, score: Measured | None, training: Measured | None, beaten: bool, course: Course
 ) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a segmenter, each with its remedy or ""."""
-    longer, more = "train longer (--minutes)", "label more images, those that cytoforge suggest picks first"
+    longer = "train longer (--minutes)"
     check = "look whether the masks are right and complete (cytoforge check)"
     if score is None:
         yield "the validation images hold no cells", "keep images with cells for validation (--validation)"
@@ -134,7 +136,7 @@ def _faults(
         if fitting_scale(float(np.median(found.diameters or [SEGMENTED_DIAMETER])), SEGMENTED_DIAMETER) is not None:
             yield "its cells have a size that does not suit the network", "leave --scale out, or give --scale auto"
     elif training is not None and training.value > score.value + GAP:
-        yield "it does well only on what it learned from (overfitting)", more
+        yield "it does well only on what it learned from (overfitting)", MORE
     elif course.kind == "rising":
         yield "it was still learning", longer
     elif course.cut_short:
