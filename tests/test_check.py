@@ -239,6 +239,7 @@ def test_fragments(tmp_path: Path) -> None:
     write_labels(tmp_path / "masks" / "a.png", labels)
     finding = only(check(Check(tmp_path)))
     assert (finding.severity, finding.what) == ("warning", "1 id (1) in several pieces, of 16 cells")
+    assert finding.remedy.endswith(": cytoforge check DATA --fix COPY does that")
 
 
 def test_ids_that_fill_their_type(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from cytoforge import cli
 from cytoforge import settings as config
 from cytoforge.data.files import write_json
 from cytoforge.errors import UserError
-from cytoforge.settings.base import BASIC, _declared
+from cytoforge.settings.base import BASIC, RARE, _declared
 
 
 def test_every_command_of_the_table_exists() -> None:
@@ -173,9 +173,25 @@ def test_help_shows_the_flags_that_most_need_and_tells_of_the_others(capsys: pyt
     assert flags == {f"--{name}" for name in BASIC - {"data"}}
     hidden = len(fields(config.TrainSegmentation)) - len(BASIC)
     assert f"{hidden} more options: cytoforge train segmentation --help-all" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "rest"),
+    [
+        ("segment", "--out", "6 more options"),
+        ("track", "--out", "3 more options"),
+        ("suggest", "--out", "1 more option:"),
+    ],
+)
+def test_help_of_a_smaller_command_begins_with_its_own_flags_and_leaves_the_rare_ones_to_help_all(
+    words: str, first: str, rest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["segment", "--help"])
-    assert "--tile" in (few := capsys.readouterr().out) and "more options" not in few
+        cli.main([words, "--help"])
+    shown = capsys.readouterr().out
+    flags = re.findall(r"^\W (--[a-z][a-z-]+)", shown, re.MULTILINE)
+    assert flags[0] == first and "--channel" in flags and not {f"--{name}" for name in RARE} & set(flags)
+    assert f"{rest}" in shown
 
 
 def test_every_family_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from skimage.segmentation import watershed
 from cytoforge.cells.instances import TARGETS
 from cytoforge.cli import main
 from cytoforge.data.images import Normalisation
+from cytoforge.data.judgement import Judgement, Measured
 from cytoforge.data.run import Run
 from cytoforge.inference import exported, standalone
 from cytoforge.inference.load import load_network
@@ -279,6 +280,19 @@ def test_the_text_says_what_is_done(config: dict[str, Any], sentences: tuple[str
     for sentence in sentences:
         assert sentence in text
     assert "wrote these files: model.json, model.pt, segment_cells.py" in text and "--diameter" not in text
+
+
+def test_the_text_says_how_good_the_model_is_and_not_only_that_it_converged(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run")
+    score = Measured(value=0.09)
+    judgement = Judgement(verdict="poor", measure="F", over="3 images", score=score, reasons=["few cells"])
+    for facts, sentence in (
+        ({}, "Nothing is known of its quality."),
+        ({"verdict": "Converged (0.071)."}, "Its training ended so: Converged (0.071)."),
+        ({"judgement": judgement.to_json()}, "Poor: F is 0.09 on validation (3 images). Why: few cells."),
+    ):
+        Run.open(run).record(**facts)
+        assert sentence in exported.readme(Segmenter.load(run), "model", []).decode().replace("\n", " ")
 
 
 def test_what_belongs_to_the_user_stays(

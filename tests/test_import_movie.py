@@ -128,6 +128,17 @@ def test_folders_that_are_no_movie(stacks: tuple[Path, Path, np.ndarray, np.ndar
         open_stack(tmp_path / "out")
 
 
+def test_depth_without_time_is_frames_which_is_told(
+    stacks: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for axes, told in (("ZYX", True), ("TYX", False)):
+        path, out = tmp_path / f"{axes}.tif", tmp_path / axes
+        tifffile.imwrite(path, stacks[2], imagej=True, metadata={"axes": axes})
+        assert main(["import", "movie", str(path), "--out", str(out)]) == 0
+        sentence = f"{path}: has no axis of time; its 5 slices in depth are taken for frames"
+        assert (sentence in capsys.readouterr().err) == told and len(list((out / "01").iterdir())) == 5
+
+
 def test_channels_without_time_are_frames_and_depth_is_told(
     stacks: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """The verdicts on trained models: hand-made scores, each rule made to fire."""
 
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import pytest
 from cytoforge import progress
 from cytoforge.data.judgement import Judgement, Measured, Winner
 from cytoforge.metrics.segmentation import ImageScores, f_replicates, segmentation_scores
-from cytoforge.metrics.texture import grain
+from cytoforge.metrics.texture import contrast, grain
 from cytoforge.training.course import Course, State
 from cytoforge.training.tasks.judging import (
     Followed,
@@ -82,7 +83,7 @@ def test_images_without_cells_have_no_f() -> None:
     assert number == 3 and values.tolist() == [1.0] * 5
     nothing = judged([empty])
     assert nothing.verdict == "poor" and nothing.score is None
-    assert nothing.remedies == ["give annotated images with cells with --validation"]
+    assert nothing.remedies == ["keep images with cells for validation (--validation)"]
     assert nothing.headline.startswith("Poor: nothing to score on validation (no cells)")
 
 
@@ -117,7 +118,14 @@ def test_a_useless_model_is_poor_and_told_why() -> None:
 def test_verdicts(validation: list[ImageScores], baseline: list[ImageScores], verdict: str) -> None:
     judgement = judged(validation, baseline)
     assert judgement.verdict == verdict
-    assert bool(judgement.reasons) == (verdict != "good") and judgement.headline.startswith(verdict.capitalize())
+    assert bool(judgement.reasons) == bool(judgement.remedies) == (verdict != "good")
+    assert judgement.headline.startswith(verdict.capitalize())
+
+
+def test_where_nothing_is_amiss_but_the_score_more_labels_are_the_remedy() -> None:
+    judgement = judged([image(14, 5, 5)] * 6, training=[image(14, 5, 5)] * 3)
+    assert judgement.verdict == "usable" and len(judgement.reasons) == 1
+    assert judgement.remedies == ["label more images (cytoforge suggest says which)"]
 
 
 def test_overfitting_uneven_mixed_and_few_images_are_named() -> None:
@@ -128,8 +136,8 @@ def test_overfitting_uneven_mixed_and_few_images_are_named() -> None:
     assert "cells are 3.0 times as large in one image as in another" in judgement.reasons
     assert "there is too little validation to tell (its interval is wide)" in judgement.reasons
     assert judgement.remedies == [
-        "label more images, those that cytoforge suggest picks first",
-        "label more images, or give some with --validation",
+        "label more images (cytoforge suggest says which)",
+        "label more images, or keep some for validation (--validation)",
         "label more images like p3",
         "train on images of one kind at a time, or label several of each",
     ]
@@ -168,6 +176,20 @@ def test_a_start_that_was_kept_is_the_winner() -> None:
     assert "started from, which was kept," in winner.name
 
 
+def seen_as(
+    real: np.ndarray, painted: np.ndarray, found: float = 0.8, found_painted: float = 0.8, contrast: float = 0.6
+) -> Painted:
+    """What a painter made of bright cells: their grain, how many are found, and how bright they are (real ones 0.6)."""
+    return Painted(
+        real=real,
+        painted=painted,
+        contrast=np.full(len(real), 0.6),
+        contrast_painted=np.full(len(painted), contrast),
+        found=found,
+        found_painted=found_painted,
+    )
+
+
 def textured(spread: float, number: int = 6) -> np.ndarray:
     """Grain of so many cells whose grey values vary so much."""
     return np.linspace(0.9, 1.1, number)[:, None] * np.array([[spread, spread / 2]])
@@ -184,8 +206,7 @@ def textured(spread: float, number: int = 6) -> np.ndarray:
     ],
 )
 def test_generators_by_grain_and_by_cells(ratio: float, found: float, verdict: str, reason: str | None) -> None:
-    seen = Painted(real=textured(0.2), painted=textured(0.2 * ratio), found=0.8, found_painted=found)
-    judgement = judge_painter(seen, CONVERGED)
+    judgement = judge_painter(seen_as(textured(0.2), textured(0.2 * ratio), found_painted=found), CONVERGED)
     assert judgement.verdict == verdict and judgement.over == "6 cells"
     assert " ".join(judgement.reasons).startswith(reason or "") and bool(judgement.reasons) == bool(reason)
     assert judgement.score is not None and judgement.score.value == pytest.approx(min(ratio, 1 / ratio))
@@ -195,14 +216,32 @@ def test_generators_by_grain_and_by_cells(ratio: float, found: float, verdict: s
 def test_dots_show_in_the_fine_grain_alone() -> None:
     dotted = textured(0.2)
     dotted[:, 1] *= 4
-    judgement = judge_painter(Painted(real=textured(0.2), painted=dotted, found=0.8, found_painted=0.8), RISING)
+    judgement = judge_painter(seen_as(textured(0.2), dotted), RISING)
     assert judgement.verdict == "poor" and "too grainy: fine grain varies 4.00 times" in judgement.reasons[0]
     assert judgement.remedies[0] == "train longer (--minutes)"
 
 
+@pytest.mark.parametrize(("contrast", "verdict"), [(0.5, "good"), (0.28, "poor"), (1.0, "poor"), (-0.6, "poor")])
+def test_cells_of_another_brightness_are_poor_even_where_their_grain_is_right(contrast: float, verdict: str) -> None:
+    judgement = judge_painter(seen_as(textured(0.2), textured(0.2), contrast=contrast), CONVERGED)
+    assert judgement.verdict == verdict
+    painted = f"painted cells differ from the background by {contrast / 2:+.2f} of the range of grey values"
+    reason = f"{painted}, real ones by +0.30"
+    assert judgement.reasons == ([reason] if verdict == "poor" else [])
+
+
+def test_pale_cells_may_be_painted_somewhat_paler() -> None:
+    pale = dataclasses.replace(
+        seen_as(textured(0.2), textured(0.2)), contrast=np.full(6, -0.1), contrast_painted=np.full(6, 0.05)
+    )
+    assert (
+        judge_painter(pale, CONVERGED).verdict == "good"
+    )  # phase contrast: cells are hardly darker than the background
+
+
 def test_what_cannot_be_compared_is_not_good() -> None:
     nothing = np.full((2, 2), np.nan)
-    judgement = judge_painter(Painted(real=nothing, painted=nothing, found=math.nan, found_painted=math.nan), CONVERGED)
+    judgement = judge_painter(seen_as(nothing, nothing, math.nan, math.nan), CONVERGED)
     assert judgement.verdict == "poor" and judgement.score is None and judgement.further == {}
     assert judgement.reasons == ["no cell of validation is large enough to compare its inside"]
 
@@ -284,3 +323,13 @@ def test_best_median_and_worst() -> None:
     assert spread([0.1, 0.9, 0.5, math.nan, 0.7], 3) == [1, 2, 0]
     assert spread([math.nan, 0.2, math.nan], 3) == [1] and spread([math.nan] * 2, 3) == [0, 1]
     assert spread([0.2], 3) == [0] and spread(range(4), 8) == [3, 2, 1, 0]
+
+
+def test_contrast_is_the_mean_of_a_cell_less_the_median_of_the_background() -> None:
+    labels, picture = np.zeros((4, 6), np.int32), np.full((2, 4, 6), -0.5)
+    labels[0, :2], labels[2:, 4:] = 7, 3
+    picture[:, 0, :2], picture[:, 2:, 4:], picture[:, 3, 0] = [0.5, 0.1], -0.9, 1
+    assert contrast(picture, labels) == pytest.approx(
+        [-0.4, 0.8]
+    )  # of cell 3, then 7; one bright pixel changes no median
+    assert np.isnan(contrast(picture, np.ones((4, 6), np.int32))).all() and contrast(picture, labels * 0).shape == (0,)

@@ -19,9 +19,11 @@ from conftest import picture, squares
 from cytoforge.commands import studio as commands
 from cytoforge.data.dataset import Dataset
 from cytoforge.data.images import encode_image, encode_labels, read_image, read_labels, write_image, write_labels
+from cytoforge.data.judgement import Judgement, Measured
+from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.settings import Studio
-from cytoforge.studio import answers, drafts, journal, pictures, server, tasks, workspace
+from cytoforge.studio import answers, drafts, journal, pictures, results, server, tasks, workspace
 from cytoforge.studio.drafts import Draft, edited
 from cytoforge.studio.guard import hosts_of, token_of
 from cytoforge.studio.journal import Outdated
@@ -403,6 +405,25 @@ def test_masks_that_are_as_a_model_found_them_are_told_beside_the_verdict(
         assert work.train(1, "base").asked["as_found"] == 1
     finally:
         work.queue.close()
+
+
+def test_what_a_training_came_to_is_told_with_reasons_and_remedies_but_no_flags(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"command": "train segmentation"})
+    run.record(verdict="Converged (0.071)")
+    assert results.told_of_training(run) == "Converged (0.071)"
+    judgement = Judgement(
+        verdict="poor",
+        measure="F at IoU 0.5",
+        over="3 images",
+        score=Measured(value=0.09),
+        reasons=["it finds none of 12 cells"],
+        remedies=["train longer (--minutes)", "look whether the masks are right and complete (cytoforge check)"],
+    )
+    run.record(judgement=judgement.to_json())
+    assert results.told_of_training(run) == (
+        "F at IoU 0.5 is 0.09 on validation (3 images). Why: it finds none of 12 cells. What to do: train longer; look "
+        "whether the masks are right and complete."
+    )
 
 
 def test_masks_that_cytoforge_found_before_count_as_found(cells: Path) -> None:

@@ -292,7 +292,8 @@ def test_the_painting_shown_is_the_first_one_that_the_command_writes(
     line = ["train", "generator", str(cells), "--out", str(painter), "--preset", "tiny", "--threads", "1"]
     assert main([*line, "--steps", "1", "--condition", "instances", "--scale", "0.5"]) == 0
     wanted = SLIDERS | {"painter": "painter-1"}
-    assert [one["name"] for one in client.get("/api/simulator").json()["painters"]] == ["painter-1"]
+    (entry,) = client.get("/api/simulator").json()["painters"]
+    assert entry["name"] == "painter-1" and "on validation" in entry["told"]
     shown = drawn(client.post("/api/simulator/painting", json=wanted))
     flags = Chosen.of(wanted, 0.5).flags()
     masks, out = str(tmp_path / "simulated"), tmp_path / "out"

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from cytoforge.cells.augment import augment
@@ -274,6 +275,22 @@ def test_a_run_that_was_interrupted_before_its_report_goes_on(
     assert not (tmp_path / "run" / "report.html").exists()
     assert main(line) == 0 and (tmp_path / "run" / "report.html").exists()
     assert main(line) == 2  # now it is finished
+
+
+@pytest.mark.parametrize(("info", "bar"), [({}, "10 µm"), ({"pixel_size": 5}, "100 µm")])
+def test_pictures_of_images_that_state_their_size_have_a_scale_bar(
+    phantoms: Path, tmp_path: Path, info: dict[str, float], bar: str
+) -> None:
+    data, size = tmp_path / "data", {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    (data / "images").mkdir(parents=True)
+    shutil.copytree(phantoms / "masks", data / "masks")
+    for path in sorted((phantoms / "images").iterdir()):
+        tifffile.imwrite(data / "images" / f"{path.stem}.ome.tif", read_image(path)[0], metadata={"axes": "YX", **size})
+    (data / "dataset.json").write_text(json.dumps(info))
+    assert train(data, tmp_path / "run", "--steps", "1", "--start", "scratch", "--scale", "1") == 0
+    assert f"{bar}</span>" in (tmp_path / "run" / "report.html").read_text()
+    (data / "dataset.json").write_text('{"pixel_size": "small"}')
+    assert train(data, tmp_path / "other", "--steps", "1") == 2 and not (tmp_path / "other").exists()
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(phantoms: Path, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def _parse(words: str, rest: list[str]) -> object:
         )
     except SystemExit:
         if hidden:
-            print(f"{hidden} more options: cytoforge {words} {HELP_ALL}")
+            print(f"{hidden} more option{'s' * (hidden > 1)}: cytoforge {words} {HELP_ALL}")
         raise
     if surplus:
         raise UserError(f"{surplus[0]}: is one argument too many for cytoforge {words}; see --help")

@@ -65,7 +65,7 @@ export interface Facts {
   ranges: Record<"density" | "magnification" | "touching" | "variation", [number, number]>;
   gap: number;
   yours: { masks: number; cells: [number, number]; coverage: number };
-  painters: Pick<RunEntry, "name" | "verdict" | "judged">[];
+  painters: (Pick<RunEntry, "name" | "judged"> & { told: string })[];
 }
 
 export interface Drawn {

@@ -156,6 +156,7 @@ function Painting(props: {
                 painter
               )}{" "}
               {verdict && <strong class={`is-${verdict}`}>is {verdict}</strong>} {found ? "" : "paints…"}
+              {known && <p class="quiet told">{known.told}</p>}
             </>
           )}
         </figcaption>

@@ -482,6 +482,7 @@ def test_cells_are_simulated_and_painted_as_the_sliders_say(
     mask, painting = page.locator(".made img").first, page.locator(".made img").last
     page.wait_for_function("() => document.querySelectorAll('.made img').length === 2")
     assert painting.evaluate("image => image.naturalWidth") == SIDE
+    assert "What to do: train longer" in page.locator(".made .told").inner_text()
     before = mask.get_attribute("src"), painting.get_attribute("src")
     page.get_by_label("Cells cover").fill("0.5")
     page.wait_for_selector(f"text=/(4[5-9]|5[0-2]) % covered, in {SIDE} × {SIDE} px. Your whole images have/")

@@ -27,6 +27,9 @@ AS_IT_IS = (
     " (by connected components; cytoforge check DATA --fix COPY does it), or learn from the masks as they are with "
     "train segmentation --target semantic, for which cells that touch are one"
 )
+IN_PIECES = (
+    "remove stray pixels, or give each piece that is a cell an id of its own: cytoforge check DATA --fix COPY does that"
+)
 PRINTED = 3  # findings of one kind that are printed in full
 
 
@@ -236,7 +239,7 @@ def _look_at_cells(found: Survey, facts: Facts, masks: Mapping[Path, Traits]) ->
         broken = regions.ids[regions.pieces > 1]
         if broken.size:
             what = f"{movie.some('id', broken.tolist())} in several pieces, of {counted(regions.ids.size, 'cell')}"
-            found.warn(file, what, "remove stray pixels, or give each piece that is a cell an id of its own")
+            found.warn(file, what, IN_PIECES)
     return cells
 
 

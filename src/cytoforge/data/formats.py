@@ -96,7 +96,7 @@ class Pixels:
     """Pixels of one file, seen as (T, C, H, W) in the file's own type; a context manager.
 
     `axes` is the file's own order of axes (letters as in OME: T, Z, C, Y, X; S for samples, Q or I for pages) and
-    `stored` their sizes. With `movie`, channels of a file without frames are taken for frames, and the user is told.
+    `stored` their sizes. With `movie`, depth or channels of a file without time are taken for frames, which is told.
     `view` chooses channels, and how depth becomes one plane; pages of a file without axis of depth may be depth, too.
     Raises UserError when more than one axis counts frames or channels, an axis has no order in time, the image is
     empty, its values are not integers or real numbers, or its chunks are larger than MAX_BYTES.
@@ -143,6 +143,8 @@ class Pixels:
         if movie and not frames and channels == ["C"] and not view.channels:
             frames, channels = channels, frames
             tell_once(f"{path}: has no axis of time; its {size['C']} channels are taken for frames")
+        elif movie and frames == ["Z"]:
+            tell_once(f"{path}: has no axis of time; its {size['Z']} slices in depth are taken for frames")
         order = [axis for axis in axes if axis not in (*frames, *channels, "Y", "X")] + frames + channels + ["Y", "X"]
         self._order = [axes.index(axis) for axis in order]
         self._along, self._across, self._deep = (

@@ -83,22 +83,28 @@ class Judgement(BaseModel):
     """what to do about it, a clause each, the most promising first"""
 
     @property
-    def headline(self) -> str:
-        """The verdict and the scores that it rests on, in one line."""
+    def scores(self) -> str:
+        """The scores that the verdict rests on, in one line."""
         beside = {self.baseline_name: self.baseline, "data that it learned from": self.training, **self.further}
         compared = [f"{name} {value}" for name, value in beside.items() if value is not None]
         found = "nothing to score" if self.score is None else f"{self.measure} is {self.score}"
-        return f"{self.verdict.capitalize()}: {'; '.join([f'{found} on validation ({self.over})', *compared])}."
+        return f"{'; '.join([f'{found} on validation ({self.over})', *compared])}."
+
+    @property
+    def headline(self) -> str:
+        """The verdict and the scores that it rests on, in one line."""
+        return f"{self.verdict.capitalize()}: {self.scores}"
 
     @property
     def details(self) -> list[str]:
         """What follows the headline: the winners, why, and what to do, a sentence each."""
-        told = [f"{_sentence(str(winner))}" for winner in self.winners]
-        if self.reasons:
-            told.append(f"Why: {'; '.join(self.reasons)}.")
-        if self.remedies:
-            told.append(f"What to do: {'; '.join(self.remedies)}.")
-        return told
+        return [*(_sentence(str(winner)) for winner in self.winners), *self.advice]
+
+    @property
+    def advice(self) -> list[str]:
+        """Why the verdict is not better, and what to do about it, a sentence each."""
+        told = {"Why": self.reasons, "What to do": self.remedies}
+        return [f"{word}: {'; '.join(clauses)}." for word, clauses in told.items() if clauses]
 
     def __str__(self) -> str:
         return " ".join([self.headline, *self.details])

@@ -63,7 +63,9 @@ class OutputFolder:
         self._inside: set[str] = set()
         self._notes: dict[str, Any] = {}
         self._read: tuple[int, ...] | None = None
-        self._opened = False
+        self._cut = False
+        """whether the last line of the list is not complete"""
+        self._opened = self._writes = False
 
     # what is ours
 
@@ -465,14 +467,10 @@ class OutputFolder:
             return
         if state == self._read:
             return
-        opened = self._read is None
         content = content_of(file)
         self._take(lines_of(file, content))
         self._read = state
-        if not content.endswith(b"\n"):  # cut off by a kill, before its file got its final name
-            self._rewrite(self._lines)
-        elif opened and len(self._lines) > 2 * len({json.dumps(key_of(line)) for line in self._lines}) + 16:
-            self._rewrite(self._compact())
+        self._cut = not content.endswith(b"\n")
 
     def _read_others(self) -> None:
         """Read the lists of the other writers, unless they are as they were, but for a line that is being written."""
@@ -515,6 +513,9 @@ class OutputFolder:
         if self._read is None:
             make_folder(self.manifest.parent)
             self._rewrite([])
+        elif self._cut or not self._writes:
+            self._tidy()
+        self._writes = True
         line = {**line, "by": self.by}
         file = self.manifest
         try:
@@ -533,12 +534,19 @@ class OutputFolder:
             self._sums[line["name"]] = set()
         self._read = _state(file.stat())
 
+    def _tidy(self) -> None:
+        """Mend the list, or shorten it before the first write; who only reads does not, as another may be writing."""
+        if self._cut:  # by a kill, before its file got its final name
+            self._rewrite(self._lines)
+        elif len(self._lines) > 2 * len({json.dumps(key_of(line)) for line in self._lines}) + 16:
+            self._rewrite(self._compact())
+
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
         file = self.manifest
         with atomic(file) as temporary:
             temporary.write_bytes(b"".join(map(encoded, [HEAD, *lines])))
         self._take(list(lines))
-        self._read = _state(file.stat())
+        self._read, self._cut = _state(file.stat()), False
 
 
 def tell_kept(path: Path, names: tuple[str, ...]) -> None:

@@ -164,7 +164,6 @@ def _target(target: Target) -> dict[str, Any]:
 def readme(segmenter: Segmenter, name: str, files: Iterable[str]) -> bytes:
     """Return the text that lies beside a model: what it takes and gives, and how to use it without cytoforge."""
     template = jinja2.Environment(loader=jinja2.PackageLoader("cytoforge"), undefined=jinja2.StrictUndefined)
-    verdict = Run.open(segmenter.run).provenance.get("verdict")
     settings = described(segmenter)
     text = template.get_template("model.md").render(
         **settings | settings["normalisation"],
@@ -175,9 +174,17 @@ def readme(segmenter: Segmenter, name: str, files: Iterable[str]) -> bytes:
         margin=margin(segmenter.network),
         tile=segmenter.tile,
         side=default_tile(segmenter.network, segmenter.tile),
-        validation=f"Its training ended so: {verdict}" if verdict else "Nothing is known of its quality.",
+        quality=_quality(Run.open(segmenter.run)),
     )
     return utf8(text + "\n")
+
+
+def _quality(run: Run) -> str:
+    """Say how good a training came out, or at least how it ended."""
+    if judgement := run.judgement:
+        return str(judgement)
+    ended = run.provenance.get("verdict")
+    return f"Its training ended so: {ended}" if ended else "Nothing is known of its quality."
 
 
 def beside(segmenter: Segmenter, name: str, files: Iterable[str]) -> dict[str, bytes]:

@@ -90,3 +90,16 @@ def grain(image: Image, labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]
         enough = np.count_nonzero(middle) >= LEAST
         found.append((grey[box][middle].std(), fine[box][middle].std()) if enough else (np.nan, np.nan))
     return np.array(found, np.float64).reshape(-1, 2)
+
+
+def contrast(image: Image, labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Return by how much each cell is brighter than the background (N,): its mean grey value less the median of all
+    pixels without cell; nan where there is no such pixel.
+
+    The image is (C, H, W), labels are (H, W); cells are in ascending order of their ids.
+    """
+    grey, cells = image.mean(axis=0), boxes(labels)
+    if not cells or not (labels == 0).any():
+        return np.full(len(cells), np.nan)
+    background = np.median(grey[labels == 0])
+    return np.array([grey[box][labels[box] == cell].mean() - background for cell, box in cells.items()], np.float64)

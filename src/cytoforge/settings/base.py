@@ -76,6 +76,10 @@ def command(kind: type) -> Any:
         elif (value := _optional(hint)) is not None:  # Help then shows --steps INT instead of {None}|INT.
             kind.__annotations__[field] = Annotated[hint, arg(metavar=value, help_behavior_hint=_default)]
     checked = dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))(kind)
+    # Help tells fields in this order: a command's own first, then those that it shares, which are by keyword only.
+    checked.__dataclass_fields__ = dict(
+        sorted(checked.__dataclass_fields__.items(), key=lambda item: bool(item[1].kw_only))
+    )
     build: Callable[..., None] = checked.__init__
 
     @wraps(build)
@@ -112,16 +116,18 @@ def _default(value: str) -> str:
 BASIC = {"data", "out", "minutes", "method", "start", "validation", "limit", "seed", "overwrite", "device"}
 """flags that --help shows of a command with many; --help-all shows the others, too"""
 MANY = 20
+RARE = {"part", "cluster", "tile", "views", "precision", "threads"}
+"""flags that --help shows of no command"""
 
 
 def brief(kind: Any) -> tuple[Any, int]:
     """Return the settings of a command with all but its basic flags hidden from help, and how many are hidden.
 
-    A command with few flags hides none.
+    A command with few flags hides only the rare ones.
     """
     fields = kind.__dataclass_fields__
-    hidden = [name for name in fields if name not in BASIC]
-    if len(fields) < MANY:
+    hidden = [name for name in fields if (name not in BASIC if len(fields) >= MANY else name in RARE)]
+    if not hidden:
         return kind, 0
     hints = get_type_hints(kind, include_extras=True)
     given = [name for name in hidden if fields[name].default is not dataclasses.MISSING]

@@ -1,7 +1,8 @@
-"""What is taken from masks: the table of their cells, sorted and by parts, and files for other programs."""
+"""What came of work: the table of cells, sorted and by parts, files for other programs, and how good trainings are."""
 
 import csv
 import math
+import re
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from cytoforge.data.files import atomic
 from cytoforge.data.interchange.tables import in_words
+from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.progress import counted
 from cytoforge.studio.workspace import natural
@@ -101,3 +103,11 @@ def _order(column: tuple[str, ...] | NDArray[np.float64], down: bool) -> NDArray
     if isinstance(column, tuple):
         return np.array(sorted(range(len(column)), key=lambda k: natural(column[k]), reverse=down), np.intp)
     return np.argsort(-column if down else column, kind="stable")
+
+
+def told_of_training(run: Run) -> str:
+    """Say how good a training came out, why, and what to do; remedies name no flags, as the page has none."""
+    if (judgement := run.judgement) is None:
+        return str(run.provenance.get("verdict", "Trained."))
+    told = " ".join([judgement.scores, *judgement.advice])
+    return re.sub(r" \((--|cytoforge )[^)]*\)", "", f"{told[0].upper()}{told[1:]}")

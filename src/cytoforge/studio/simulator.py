@@ -25,6 +25,7 @@ from cytoforge.simulated.masks import Annotated, mask_name, simulated_mask
 from cytoforge.simulated.specification import MaskSimulation
 from cytoforge.simulation.masks import VARIATION, Layout
 from cytoforge.studio.answers import numeric
+from cytoforge.studio.results import told_of_training
 from cytoforge.studio.workspace import Workspace, natural
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -167,8 +168,8 @@ def scale_of(workspace: Workspace, painter: str | None) -> float:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    facts = Run.open(path).provenance
-    return {"name": path.name, "verdict": facts.get("verdict"), "judged": facts.get("judgement") or {}}
+    run = Run.open(path)
+    return {"name": path.name, "told": told_of_training(run), "judged": run.provenance.get("judgement") or {}}
 
 
 def _uri(png: bytes) -> str:

@@ -13,7 +13,7 @@ from cytoforge.progress import counted
 from cytoforge.studio.following import follow, followed
 from cytoforge.studio.movies import Movies
 from cytoforge.studio.queue import Job, Queue
-from cytoforge.studio.results import CELL_FILES, TABLE, pack, told_of_table
+from cytoforge.studio.results import CELL_FILES, TABLE, pack, told_of_table, told_of_training
 from cytoforge.studio.scores import write_scores
 from cytoforge.studio.simulator import MOST, Chosen, painter_of
 from cytoforge.studio.workspace import HIDDEN, Workspace, link
@@ -215,8 +215,8 @@ class Tasks:
         if job.kind == "segment":
             return self._propose(job, folder)
         if job.kind == "train":
-            verdict = Run.open(self.workspace.path / job.asked["run"]).provenance.get("verdict", "Trained.")
-            return f"{verdict}{_repeated(job.asked.get('as_found', 0), len(job.asked['images']))}"
+            learned = told_of_training(Run.open(self.workspace.path / job.asked["run"]))
+            return f"{learned}{_repeated(job.asked.get('as_found', 0), len(job.asked['images']))}"
         if job.kind == "suggest":
             best = suggestions(folder)
             return f"Label {best[0]['image']} next." if best else "Nothing is suggested."
@@ -233,7 +233,7 @@ class Tasks:
         if job.kind == "score":
             return write_scores(self.workspace, folder, job.asked["learned"])
         if job.kind == "train-painter":
-            return str(Run.open(self.workspace.path / job.asked["run"]).provenance.get("verdict", "Trained."))
+            return told_of_training(Run.open(self.workspace.path / job.asked["run"]))
         if job.kind == "simulate" and job.asked["painter"]:
             self._paint(job)
         if job.kind in ("simulate", "paint"):

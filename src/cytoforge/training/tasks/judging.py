@@ -30,6 +30,9 @@ MIXED = 2.5
 """factor between median diameters of cells in two images from which they are of different kinds"""
 LIKE, UNLIKE = 0.7, 0.4
 """agreement of the grain of painted cells with that of real ones from which it is good, and below which it is poor"""
+PALE, FAINT = 0.5, 0.2
+"""share of the contrast of real cells by which that of painted ones may differ; differences of grey values from -1 to 1
+that mean nothing"""
 SHOWN = 0.75
 """share of the cells that are found in real images that is to be found in painted ones, too"""
 SEEN = 0.3
@@ -38,6 +41,7 @@ LINKED, LOST = 0.9, 0.7
 """F of the places where cells go from which a tracker is good, and below which it is poor"""
 DIVIDED = 0.5
 """the same of divisions, below which a tracker is not good"""
+MORE = "label more images (cytoforge suggest says which)"
 RESAMPLED = 500
 """cells at most that are resampled"""
 
@@ -85,6 +89,7 @@ def judge_segmenter(found: Segmented, course: Course, state: State) -> Judgement
         for reason, remedy in _faults(found, score, training, beaten, course):
             reasons.append(reason)
             remedies += [remedy] * (remedy not in remedies and bool(remedy))
+        remedies = remedies or [MORE]
     return Judgement(
         verdict=verdict,
         measure="F at IoU 0.5",
@@ -113,10 +118,10 @@ def _faults(
     found: Segmented, score: Measured | None, training: Measured | None, beaten: bool, course: Course
 ) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a segmenter, each with its remedy or ""."""
-    longer, more = "train longer (--minutes)", "label more images, those that cytoforge suggest picks first"
+    longer = "train longer (--minutes)"
     check = "look whether the masks are right and complete (cytoforge check)"
     if score is None:
-        yield "the validation images hold no cells", "give annotated images with cells with --validation"
+        yield "the validation images hold no cells", "keep images with cells for validation (--validation)"
         return
     hit, false, missed = (
         sum(getattr(one, name)[0] for one in found.validation)
@@ -131,7 +136,7 @@ def _faults(
         if fitting_scale(float(np.median(found.diameters or [SEGMENTED_DIAMETER])), SEGMENTED_DIAMETER) is not None:
             yield "its cells have a size that does not suit the network", "leave --scale out, or give --scale auto"
     elif training is not None and training.value > score.value + GAP:
-        yield "it does well only on what it learned from (overfitting)", more
+        yield "it does well only on what it learned from (overfitting)", MORE
     elif course.kind == "rising":
         yield "it was still learning", longer
     elif course.cut_short:
@@ -141,7 +146,7 @@ def _faults(
     if score.low is None or score.high is None or score.high - score.low > WIDE:
         yield (
             "there is too little validation to tell (its interval is wide)",
-            "label more images, or give some with --validation",
+            "label more images, or keep some for validation (--validation)",
         )
     known = [(one.f_score[0], name) for one, name in zip(found.validation, found.names, strict=True) if one.truth_cells]
     if len(known) >= SEVERAL and min(known)[0] < score.value - UNEVEN:
@@ -205,6 +210,10 @@ class Painted:
     """`metrics.texture.grain` (N, 2) of all cells of validation"""
     painted: Floats
     """of the same cells as they are painted"""
+    contrast: Floats
+    """`metrics.texture.contrast` (N,) of all cells of validation"""
+    contrast_painted: Floats
+    """of the same cells as they are painted"""
     found: float
     """share of the cells that the base model finds in real images, 0 to 1; nan without cells"""
     found_painted: float
@@ -212,10 +221,12 @@ class Painted:
 
 
 def judge_painter(seen: Painted, course: Course) -> Judgement:
-    """Judge a generator by the grain inside its cells against that of real ones, and by whether its cells are found.
+    """Judge a generator by the grain inside its cells and their contrast against those of real ones, and by whether its
+    cells are found.
 
     The score is the agreement of the medians, the smaller over the larger, of all variation or of the fine grain,
-    whichever agrees less: 1 is equal. It is poor below UNLIKE, or where far fewer cells are found than in real images.
+    whichever agrees less: 1 is equal. It is poor below UNLIKE, where cells are much paler or stronger against the
+    background than real ones, or where far fewer cells are found than in real images.
     """
     known = np.isfinite(seen.real).all(axis=1) & np.isfinite(seen.painted).all(axis=1) & (seen.real > 0).all(axis=1)
     real, painted = (side[known][:RESAMPLED] for side in (seen.real, seen.painted))
@@ -224,8 +235,13 @@ def judge_painter(seen: Painted, course: Course) -> Judgement:
         score, ratios = _agreement(real, painted)
     able = bool(seen.found >= SEEN)  # False for nan, too
     unseen = able and seen.found_painted < SHOWN * seen.found
+    against = np.isfinite(seen.contrast) & np.isfinite(seen.contrast_painted)
+    true, drawn = (
+        float(np.median(side[against])) if against.any() else 0.0 for side in (seen.contrast, seen.contrast_painted)
+    )
+    strange = abs(drawn - true) > max(PALE * abs(true), FAINT)
     verdict: Verdict = "usable"
-    if score is None or score.value < UNLIKE or unseen:
+    if score is None or score.value < UNLIKE or strange or unseen:
         verdict = "poor"
     elif score.value >= LIKE:
         verdict = "good"
@@ -239,11 +255,18 @@ def judge_painter(seen: Painted, course: Course) -> Judgement:
         ratio, varies = round(ratios[which], 2), ("grey values vary", "fine grain varies")[which]
         inside = "flat" if ratio < 1 else "too grainy"
         reasons.append(f"insides of painted cells are {inside}: {varies} {ratio:.2f} times as much as in real ones")
+    if strange:
+        reasons.append(
+            f"painted cells differ from the background by {drawn / 2:+.2f} of the range of grey values, real ones by "
+            f"{true / 2:+.2f}"
+        )
     if unseen:
         reasons.append("painted cells are not where their masks say, or look like none")
     if verdict != "good" and score is not None:
         remedies.append(
-            "train longer (--minutes)" if course.cut_short else "train with --preset paper, or label more images"
+            "train longer (--minutes)"
+            if course.cut_short
+            else "train a larger network (--preset paper), or label more images"
         )
         remedies.append("before you learn from its images, look at them, and compare a training with and without")
     shares = {"cells that the base model finds in painted images": seen.found_painted, "in real ones": seen.found}

@@ -9,7 +9,7 @@ from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.judgement import Judgement
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.metrics.segmentation import segmentation_scores
-from cytoforge.metrics.texture import grain
+from cytoforge.metrics.texture import contrast, grain
 from cytoforge.training.course import Course
 from cytoforge.training.tasks.judging import Painted, judge_painter
 
@@ -35,5 +35,13 @@ def judge_paintings(
         return sum(one.true_positives[0] for one in scores) / cells if cells else float("nan")
 
     inside, painted_inside = (np.concatenate(list(map(grain, images, labels))) for images in (real, painted))
-    seen = Painted(real=inside, painted=painted_inside, found=found(real), found_painted=found(painted))
+    steps, painted_steps = (np.concatenate(list(map(contrast, images, labels))) for images in (real, painted))
+    seen = Painted(
+        real=inside,
+        painted=painted_inside,
+        contrast=steps,
+        contrast_painted=painted_steps,
+        found=found(real),
+        found_painted=found(painted),
+    )
     return judge_painter(seen, course)

@@ -50,6 +50,9 @@ from cytoforge.training.tasks.task import (
 RANKS = ("Best, ", "Median, ", "Worst, ")  # of the validation images in the report
 JUDGED = 8  # training images at most that the result is tried on
 
+OTHERWISE = "let cytoforge check DATA --fix COPY do so, or give --target semantic, for which cells that touch are one"
+"""what to do with masks that have one value for all cells"""
+
 
 @dataclass(frozen=True)
 class SegmentationTask(Task):
@@ -79,7 +82,7 @@ class SegmentationTask(Task):
         semantic = self.parameters.target == "semantic"
         if isinstance(self.parameters, CycleGAN):
             return Masks(binary=semantic and self.parameters.condition == "mask")
-        return Masks(binary=semantic, otherwise="give --target semantic, for which cells that touch are one")
+        return Masks(binary=semantic, otherwise=OTHERWISE)
 
     def _simulated(self, training: Training, data: TrainingData) -> SimulatedMasks | None:
         """Return what draws masks for the forward cycle, or None where it paints on those of the images."""

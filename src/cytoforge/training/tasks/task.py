@@ -15,11 +15,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from cytoforge.data import credits
-from cytoforge.data.files import is_number
 from cytoforge.data.images import Normalisation
 from cytoforge.data.judgement import Judgement
 from cytoforge.data.lock import held
+from cytoforge.data.pairing import Item
 from cytoforge.data.run import Run
+from cytoforge.data.tracks import calibration_of
 from cytoforge.data.weights import lacking, load_features
 from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
@@ -134,6 +135,7 @@ def _check_batch(batch: int, processes: int) -> None:
 def _run(task: Task, training: Training, data: TrainingData, fabric: Fabric, report: Report | None) -> Trained:
     main, parameters = fabric.global_rank == 0, task.parameters
     plan = task.plan(training, data, fabric)
+    micrometres = _micrometres(training.data, data.items)
     run = _open_run(task, training, data, plan, fabric)
     if main:
         counts = f"{counted(len(data.names), 'image')} to train on, {len(data.validation)} for validation"
@@ -156,7 +158,7 @@ def _run(task: Task, training: Training, data: TrainingData, fabric: Fabric, rep
         progress(1.0, f"step {state.step}")  # the last validation may have taken what was left of the time
         kept = {name: load_network(run, name, fabric.device) for name in plan.recipe.averaged}
         outcome = plan.outcome(kept, state)
-        _finish(run, task, training, state, outcome)
+        _finish(run, task, training, state, outcome, micrometres)
     return Trained(run, state, main)
 
 
@@ -265,7 +267,9 @@ def perceptual_notes(parameters: Adversarial | Vid2Vid, recipe: Recipe, weights_
     return [f"the perceptual loss falls back to matching the discriminator's features: {lacking(weights_dir, 'vgg19')}"]
 
 
-def _finish(run: Run, task: Task, training: Training, state: State, outcome: Outcome) -> None:
+def _finish(
+    run: Run, task: Task, training: Training, state: State, outcome: Outcome, micrometres: float | None
+) -> None:
     """Record how a training ended and what came of it, say it, and write report.html, which a finished run has."""
     judgement, how = outcome.judgement, course(state).words
     stored = None if judgement is None else judgement.to_json()
@@ -288,7 +292,7 @@ def _finish(run: Run, task: Task, training: Training, state: State, outcome: Out
         metrics=run.metrics(),
         verdict=how,
         judgement=judgement,
-        micrometres=_micrometres(training.data),
+        micrometres=micrometres,
         **outcome.shown,
     )
     report.write(run.folder)
@@ -307,13 +311,16 @@ def _unusual(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _micrometres(data: Data) -> float | None:
-    """Return the side in micrometres of a pixel as the networks see it; None where dataset.json does not tell."""
+def _micrometres(data: Data, items: Sequence[Item]) -> float | None:
+    """Return the side in micrometres of a pixel as the networks see it; None where it is not known or not one for all.
+
+    It is that of dataset.json, else what the images state; raises UserError where dataset.json holds no number.
+    """
     info = read_info(data.path)
-    size: Any = info.get("pixel_size")
-    if data.resize is not None or not is_number(size):
+    size = calibration_of(data.path, info, [item.image for item in items if item.image]).pixel_size
+    if data.resize is not None or size is None:
         return None
-    return float(size) * float(info.get("scale", 1.0)) / data.scale
+    return size * float(info.get("scale", 1.0)) / data.scale
 
 
 def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
