@@ -3,7 +3,10 @@
 import errno
 import json
 import math
+import multiprocessing
 import os
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,23 @@ def test_commit_is_that_of_the_source_tree(tmp_path: Path, monkeypatch: pytest.M
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
     commit = Run.create(tmp_path / "three", CONFIG).provenance["commit"]
     assert len(commit) == 40
+
+
+def test_a_kill_in_the_middle_of_a_file_leaves_nothing_beside_it(run: Run) -> None:
+    """The child is killed by the system when a file exceeds its limit; then the same file is written whole."""
+    weights = {"a": torch.zeros(10_000)}
+
+    def write() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        run.save_weights("segmenter", weights)
+
+    child = multiprocessing.get_context("fork").Process(target=write)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGXFSZ
+    Run.open(run.path).save_weights("segmenter", weights)
+    assert [file.name for file in (run.path / "weights").iterdir()] == ["segmenter.safetensors"]
 
 
 def test_create_refuses_to_replace(run: Run, tmp_path: Path) -> None:
@@ -266,11 +286,12 @@ def test_a_changed_description_is_told(run: Run, capsys: pytest.CaptureFixture[s
 def test_a_full_disk_keeps_the_former_state(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.save_state({"a": torch.zeros(3)}, {"step": 1})
 
-    def fail(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:
-        file.write_bytes(b"half")
-        raise run_module.SafetensorError(f"I/O error: No space left on device (os error {errno.ENOSPC})")
+    def fail(file: Path, content: bytes) -> None:
+        with file.open("wb") as begun:
+            begun.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
 
-    monkeypatch.setattr(run_module, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(UserError, match="the disk is full"):
         run.save_state({"a": torch.ones(3)}, {"step": 2})
     assert run.load_state()[1] == {"step": 1}

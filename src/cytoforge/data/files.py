@@ -118,11 +118,10 @@ def make_folder(path: Path) -> None:
 
 
 def explained(path: Path, error: BaseException) -> UserError | None:
-    """Return the UserError for a failed write that the user can mend (an OSError or a full disk), else None."""
-    # safetensors is written in Rust and gives the system's error number only in the text of its error
-    if (isinstance(error, OSError) and error.errno in FULL) or f"os error {errno.ENOSPC})" in str(error):
-        return UserError(f"{path}: the disk is full; make room or write to another disk")
+    """Return the UserError for a failed write that the user can mend (an OSError), else None."""
     if isinstance(error, OSError):
+        if error.errno in FULL:
+            return UserError(f"{path}: the disk is full; make room or write to another disk")
         return UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place")
     return None
 

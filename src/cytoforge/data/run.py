@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cytoforge.data.files import check_readable, digest, in_utf8, read_json
@@ -218,8 +218,8 @@ class Run:
         Raises UserError when the disk is full.
         """
         learned_from = self.provenance.get("learned_from")
-        with self.folder.writing(f"weights/{name}.safetensors") as temporary:
-            _save(state_dict, temporary, {"learned_from": json.dumps(learned_from)} if learned_from else {})
+        content = _packed(state_dict, {"learned_from": json.dumps(learned_from)} if learned_from else {})
+        self.folder.write(f"weights/{name}.safetensors", content)
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Read weights/NAME.safetensors to the CPU.
@@ -293,7 +293,7 @@ class Run:
         if self.folder.lists(STATE) and not self.folder.intact(STATE) and not aside.exists():
             self._state.rename(aside)
         with self.folder.writing(STATE) as temporary:
-            _save(tensors, temporary, {"meta": json.dumps(meta)})
+            temporary.write_bytes(_packed(tensors, {"meta": json.dumps(meta)}))
             if self._state.exists():
                 self.folder.move(STATE, EARLIER)
 
@@ -368,11 +368,12 @@ class Run:
         self.folder.write("metrics.csv", text.getvalue().encode())
 
 
-def _save(tensors: Mapping[str, Tensor], file: Path, header: dict[str, str]) -> None:
+def _packed(tensors: Mapping[str, Tensor], header: dict[str, str]) -> bytes:
+    """Return the content of a file; safetensors would write it beside another one, which stayed there after a kill."""
     # copies: safetensors refuses tensors that share storage, such as tied weights
     owned = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     # one entry at most: safetensors writes several in an order that is another each time
-    save_file(owned, file, metadata=header or {"format": "pt"})
+    return save(owned, metadata=header or {"format": "pt"})
 
 
 def _number(cell: str) -> float:
