@@ -65,6 +65,7 @@ def generate_movie(settings: GenerateMovie) -> Path:
         background=settings.background,
         seed=settings.seed,
         style_mixing=settings.style_mixing,
+        noise=settings.noise,
         overwrite=settings.overwrite,
         engine=engine_of(settings),
     )

@@ -1,8 +1,9 @@
 """A movie generator from annotated movies: tGAN's low-resolution stage (tGAN, Figure 1B), or vid2vid."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.report import colour_labels, mosaic, to_rgb
+from cytoforge.simulation.camera import measure_noise
 from cytoforge.training import hyperparameters
 from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
@@ -45,6 +47,7 @@ from cytoforge.training.tasks.task import (
 
 PICTURED = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
+EXPOSED = 60  # frames in which the noise of the camera is measured, at most
 VALIDATION_WINDOW = 256  # px of their sides at most: whole frames take a laptop too long
 
 
@@ -123,7 +126,7 @@ class MovieTask(Task):
                 "condition": parameters.condition,
                 "lag": lag,
                 "mask_value": mask_value,
-                "limits": data.limits,
+                **camera(data),
                 "tile": stored_tile(parameters.crop),
                 "start": list(map(str, self.start)) or None,
             },
@@ -206,6 +209,14 @@ def describe(parameters: hyperparameters.Movie, channels: int) -> Described:
         "upsampling": parameters.upsampling,
         "residual": parameters.residual,
     }
+
+
+def camera(data: TrainingData) -> dict[str, Any]:
+    """Return what config.json tells of the camera: limits and type of grey values, and the noise of each channel."""
+    parts = stretches(data.items)
+    most = max(EXPOSED // len(parts), 2)
+    noise = measure_noise(islice(map(data.read, part), most) for part in parts)
+    return {"limits": data.limits, "pixels": data.pixels, "noise": [asdict(channel) for channel in noise]}
 
 
 class HeldOut(NamedTuple):

@@ -34,7 +34,7 @@ from cytoforge.training.samplers.clips import sequence_backgrounds, stretches
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.pairs import Frame, Pairs
 from cytoforge.training.specification import Training, resizing
-from cytoforge.training.tasks.movie import PICTURED, VALIDATED, open_movie
+from cytoforge.training.tasks.movie import PICTURED, VALIDATED, camera, open_movie
 from cytoforge.training.tasks.painted import judge_paintings
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import (
@@ -99,7 +99,7 @@ class SuperResolutionTask(Task):
         stored = {
             "condition": first.settings.condition,
             "first_stage": first.fingerprint("low-resolution", ("condition", "scale", "resize", *kept)),
-            "limits": data.limits,
+            **camera(data),
             "tile": stored_tile(parameters.crop),
             "start": list(map(str, self.start)) or None,
             **kept,
