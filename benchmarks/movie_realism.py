@@ -4,11 +4,12 @@
     python benchmarks/movie_realism.py usiigaci_movie
 
 A movie generator (`train movie`, preset small, minutes of one thread's processor time) learns from the first frames of
-a movie and paints the masks of the last ones: as before there were camera and grey values, in grey values alone, and
-with both. `score movie --classifier` compares each with the real frames. Beside them stand what the classifier says of
-real frames against earlier real ones, and against themselves spoiled a little: below the first nothing can be told, and
-the second says how hard it looks. Data are found through CYTOFORGE_DATA (default ../shared/data); work lies in
-scratch/movie_realism, where a finished training is used again. Writes movie_realism.json beside this file.
+a movie and paints the masks of the last ones. What it paints is recorded as before, then in the grey values of the
+movie, with the noise of its camera, and with the contrasts of its cells; `score movie --classifier` compares each with
+the real frames. Beside them stand what the classifier says of real frames against earlier real ones, and against
+themselves spoiled a little: below the first nothing can be told, and the second says how hard it looks. Data are found
+through CYTOFORGE_DATA (default ../shared/data); work lies in scratch/movie_realism, where a finished training is used
+again. Writes movie_realism.json beside this file.
 """
 
 import argparse
@@ -60,13 +61,15 @@ SPOILED: dict[str, Callable[[Frame, int], Frame]] = {
 }
 
 
-def arms(generator: MovieGenerator) -> dict[str, tuple[MovieGenerator, bool]]:
-    """Ways to record what a generator paints: the generator, and whether noise is added."""
+def arms(generator: MovieGenerator) -> dict[str, tuple[MovieGenerator, bool, bool]]:
+    """Ways to record what a generator paints: the generator, and whether noise is added and contrasts are drawn."""
     untold = generator.settings.model_copy(update={"pixels": None, "noise": []})
     return {
-        "as before": (replace(generator, settings=untold), False),
-        "grey values": (generator, False),
-        "grey values and noise": (generator, True),
+        "as before": (replace(generator, settings=untold), False, False),
+        "grey values": (generator, False, False),
+        "grey values, noise": (generator, True, False),
+        "grey values, contrasts": (generator, False, True),
+        "all three": (generator, True, True),
     }
 
 
@@ -127,9 +130,10 @@ def measure(name: str) -> dict[str, Any]:
             raise SystemExit(1)
     generator = MovieGenerator.load(work / "run", threads=1)
     found = {}
-    for arm, (way, noise) in arms(generator).items():
-        out = work / arm.replace(" ", "-")
-        film_masks(way, work / "test", maskful(work / "test", (), out), out, noise=noise, overwrite=out.exists())
+    for arm, (way, noise, contrast) in arms(generator).items():
+        out = work / arm.replace(" ", "-").replace(",", "")
+        sequences = maskful(work / "test", (), out)
+        film_masks(way, work / "test", sequences, out, noise=noise, contrast=contrast, overwrite=out.exists())
         found[arm] = scores(out, work / "test")
     return {
         "learned": movie.learned,

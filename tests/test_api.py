@@ -255,6 +255,10 @@ class TestFilming:
         )
         exposed = Recorder.exposed
         monkeypatch.setattr(Recorder, "exposed", lambda self, frame, _, n: exposed(self, frame, "01", n))
+        cast = Recorder.cast
+        monkeypatch.setattr(
+            Recorder, "cast", lambda self, f, ground, labels, _, of: cast(self, f, ground, labels, "01", of)
+        )
         for name, frames in {"own": filmer.film(masks), "given": filmer.film(masks, background)}.items():
             assert frames.shape == (3, 1, 64, 72) and frames.dtype == film[0][0].dtype
             written = [read_image(tmp_path / name / "01" / f"t{number:03d}.tif") for number in range(3)]

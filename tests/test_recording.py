@@ -10,10 +10,13 @@ from conftest import content
 from cytoforge.cli import main
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image
+from cytoforge.data.movie import Track
 from cytoforge.data.run_config import RunConfig
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import FramePainter
+from cytoforge.inference.generate_movie import _founders
 from cytoforge.inference.recording import Recorder
+from cytoforge.simulation.contrast import contrasts
 from test_engine import files
 
 LOUD = [{"read": 4e-3, "gain": 1e-3, "blur": 0.6, "flicker": 0.01}]
@@ -22,7 +25,7 @@ FRAME = np.linspace(-1, 1, 64 * 64, dtype=np.float32).reshape(1, 64, 64)
 
 def recorder(channels: int = 1, noisy: bool = True, **told: Any) -> Recorder:
     settings = RunConfig.model_validate({"format": 1, **told})
-    return Recorder.of(settings, Path("run"), channels, seed=0, noise=noisy)
+    return Recorder.of(settings, Path("run"), channels, seed=0, noise=noisy, contrast=True)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_noise_follows_from_seed_sequence_and_frame_alone() -> None:
     one = loud.exposed(FRAME, "01", 3)
     assert one.tobytes() == loud.exposed(FRAME, "01", 3).tobytes()
     others = [loud.exposed(FRAME, "02", 3), loud.exposed(FRAME, "01", 4)]
-    others.append(Recorder(loud.noise, loud.limits, loud.pixels, 1).exposed(FRAME, "01", 3))
+    others.append(Recorder(loud.noise, (), loud.limits, loud.pixels, 1).exposed(FRAME, "01", 3))
     for other in others:
         assert abs(np.corrcoef((one - FRAME).ravel(), (other - FRAME).ravel())[0, 1]) < 0.1
     # at grey values of 0 on average, 4e-3 + 1e-3 x 1
@@ -74,6 +77,32 @@ def test_noise_of_other_channels_is_refused() -> None:
         recorder(2, noise=LOUD)
 
 
+def test_a_cell_and_its_descendants_have_one_contrast_of_the_training_movie() -> None:
+    drawn = recorder(contrasts=np.linspace(0.2, 0.6, 21).tolist())
+    labels = np.zeros((64, 64), int)
+    for cell, corner in enumerate(range(2, 60, 12), 1):
+        labels[corner : corner + 8, 20:40] = cell
+    ground = np.full((1, 64, 64), -0.5, np.float32)
+    painted = ground + np.float32(0.4) * (labels > 0)
+
+    def seen(sequence: str, founders: dict[int, int]) -> list[float]:
+        return list(contrasts(drawn.cast(painted, ground, labels, sequence, founders), ground, labels).values())
+
+    one = seen("01", {})
+    assert one == seen("01", {}) != seen("02", {})
+    assert 0.15 < min(one) < max(one) < 0.61 and len({round(value, 3) for value in one}) == 5
+    family = seen("01", {1: 1, 2: 1, 3: 3, 4: 3, 5: 3})
+    assert family[0] == pytest.approx(family[1], rel=0.1) and family[2] == pytest.approx(family[4], rel=0.1)
+    assert family[0] != pytest.approx(family[2], rel=0.1)
+    assert drawn.cast(painted, None, labels, "01", {}) is painted
+    assert recorder(contrasts=[0.3]).cast(painted, ground, labels, "01", {}) is painted  # no quantiles
+
+
+def test_founders_of_tracks() -> None:
+    tracks = [Track(4, 6, 9, 2), Track(1, 0, 2, 0), Track(2, 3, 5, 1), Track(3, 3, 9, 1), Track(5, 2, 9, 0)]
+    assert _founders(tracks) == {1: 1, 2: 1, 3: 1, 4: 1, 5: 5}
+
+
 @pytest.fixture
 def run(tiny_movie: Path, tmp_path: Path) -> Path:
     """A run whose camera is louder than what it was trained on."""
@@ -81,7 +110,7 @@ def run(tiny_movie: Path, tmp_path: Path) -> Path:
     line = ["train", "movie", str(tiny_movie), "--out", str(out), "--preset", "tiny", "--threads", "1", "--steps", "1"]
     assert main(line) == 0
     told = read_json(out / "config.json")
-    assert told["pixels"] == "uint8" and set(told["noise"][0]) == set(LOUD[0])
+    assert told["pixels"] == "uint8" and set(told["noise"][0]) == set(LOUD[0]) and len(told["contrasts"]) == 21
     write_json(out / "config.json", told | {"noise": LOUD})
     return out
 
@@ -107,6 +136,8 @@ def test_noise_is_on_what_is_written_and_not_on_what_is_painted(run: Path, tiny_
     assert not (tmp_path / "loud" / "01_LOW").exists()
     assert "generate movie" in read_json(tmp_path / "loud" / "dataset.json")["synthetic"]["by"]
     assert generate(run, tiny_movie, tmp_path / "loud", "--no-noise") == 2
+    assert generate(run, tiny_movie, tmp_path / "plain", "--no-noise", "--no-contrast") == 0
+    assert not np.array_equal(frames(tmp_path / "plain"), frames(tmp_path / "quiet"))
 
 
 def test_a_run_without_a_camera_says_so(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
@@ -123,7 +154,8 @@ def test_parts_give_what_one_call_gives(run: Path, tiny_movie: Path, tmp_path: P
     assert generate(run, tiny_movie, tmp_path / "one") == 0
     for part in ("2/2", "1/2"):
         assert generate(run, tiny_movie, tmp_path / "parts", "--part", part) == 0
-    assert files(tmp_path / "parts") == files(tmp_path / "one")
+    one, parts = files(tmp_path / "one"), files(tmp_path / "parts")
+    assert parts == one
 
 
 def test_an_interrupted_movie_goes_on_without_painting_again(

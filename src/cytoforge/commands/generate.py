@@ -66,6 +66,7 @@ def generate_movie(settings: GenerateMovie) -> Path:
         seed=settings.seed,
         style_mixing=settings.style_mixing,
         noise=settings.noise,
+        contrast=settings.contrast,
         overwrite=settings.overwrite,
         engine=engine_of(settings),
     )

@@ -107,6 +107,7 @@ class RunConfig(Settings):
     darkest: Annotated[float, Field(ge=-1, lt=1)] = 0.0  # cells.crops.DARKEST
     limits: dict[str, list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]] = {}
     noise: list[NoiseSettings] = []
+    contrasts: Annotated[list[Annotated[float, Field(gt=0, le=4)]], Field(max_length=1000)] = []
     pixels: Literal["uint8", "uint16", "float32"] | None = None
     divisions: Annotated[int, Field(ge=0)] = 1
     perceptual: str | None = None

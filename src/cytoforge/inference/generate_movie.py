@@ -86,6 +86,7 @@ def film_masks(
     seed: int = 0,
     style_mixing: float = 0.9,
     noise: bool = True,
+    contrast: bool = True,
     overwrite: bool = False,
     engine: Engine = ALONE,
 ) -> Filmed:
@@ -109,10 +110,11 @@ def film_masks(
         "seed": seed,
         "style_mixing": style_mixing,
         "noise": noise,
+        "contrast": contrast,
         "background": None if background is None else digest(background),
         "masks": {sequence.name: _fingerprint(sequence) for sequence in sequences},
     }
-    recorder = generator.recorder(seed, noise=noise)
+    recorder = generator.recorder(seed, noise=noise, contrast=contrast)
     info = {"synthetic": mark, "scale": generator.scale, "limits": list(recorder.limits)}
     info |= stored(merged(credits_of_run(generator.run), credits_of(masks)))
     painted = [movie.FRAMES[0], movie.FIRST_STAGE[0]]
@@ -210,6 +212,7 @@ def _paint_sequence(
     enlarger: Enlarger | None = None
     size: tuple[int, ...] = ()
     frames_as, painted_as, masks_as = movie.FRAMES[0], movie.FIRST_STAGE[0], _masks_as(sequence)
+    founders = _founders(_tracks(sequence))
     every, remembered = numbers(sequence), _remembered(generator, sequence, writer)
     scaling = generator.scaling
     if not isinstance(scaling, tuple):
@@ -224,6 +227,7 @@ def _paint_sequence(
             background = look.background_of(generator, name, (small.shape[0], small.shape[1]))
             painter = generator.painter(background, item_draw(look.seed, name, 1), look.style_mixing)
             enlarger = generator.enlarger((size[0], size[1]), item_draw(look.seed, name, 2), look.style_mixing)
+            ground = generator.ground(background, size)
         if labels.shape != size:
             raise UserError(f"sequence {name}, frame {number}: masks differ in size; export them alike")
         image = None
@@ -237,6 +241,7 @@ def _paint_sequence(
             writer.add_frame(name, number, image, mark, painted_as)
         if image is not None and not writer.has(name, frames_as, number):
             frame = from_grey(image if enlarger is None else enlarger.enlarge(from_grey(image)))
+            frame = look.recorder.cast(frame, ground, labels, name, founders)
             writer.add_frame(name, number, look.recorder.record(frame, name, number), mark)
         if not writer.has(name, masks_as, number):
             writer.add_masks(name, masks_as, number, labels, mark)
@@ -284,6 +289,14 @@ def _filmed(writer: movie.MovieWriter, sequence: movie.Sequence, recorder: Recor
         every = -(-max(image.shape[1:]) // FILM)
         shown = image[: 3 if len(image) == 3 else 1, ::every, ::every].astype(np.float32)
         yield ((shown - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+
+
+def _founders(tracks: Iterable[movie.Track]) -> dict[int, int]:
+    """Return of each track the one without a parent from which it descends."""
+    founders: dict[int, int] = {}
+    for track in sorted(tracks, key=lambda track: track.begin):
+        founders[track.label] = founders.get(track.parent, track.parent) or track.label
+    return founders
 
 
 def _tracks(sequence: movie.Sequence) -> tuple[movie.Track, ...]:

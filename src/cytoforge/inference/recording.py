@@ -1,6 +1,6 @@
-"""How painted frames are recorded: with the noise of the training movie's camera, in its grey values."""
+"""How painted frames are recorded: with the contrasts, camera noise and grey values of the training movie."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,32 @@ from cytoforge.inference.painting import WHITE
 from cytoforge.inference.tiling import Floats
 from cytoforge.progress import counted
 from cytoforge.simulation.camera import Noise, noisy
+from cytoforge.simulation.contrast import QUANTILES, rebalanced
 
-CAMERA = 3  # purpose of the random numbers of noise, apart from those that stages of painting draw
+CAMERA, CELLS = 3, 4  # purposes of random numbers, apart from those that stages of painting draw
+Labels = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class Recorder:
-    """Records painted frames; their noise is drawn anew for each frame, from seed, sequence and number of the frame."""
+    """Records painted frames.
+
+    A cell's contrast is drawn once for all that descend from one cell, from seed, sequence and number of that cell;
+    noise is drawn anew for each frame, from seed, sequence and number of the frame.
+    """
 
     noise: tuple[Noise, ...]
     """of each channel; nothing for frames without noise"""
+    contrasts: tuple[float, ...]
+    """`simulation.contrast.QUANTILES` of the contrasts of cells; nothing for cells that stay as they are painted"""
     limits: tuple[float, float]
     """grey values of -1 and 1"""
     pixels: np.dtype[Any]
     seed: int
 
     @classmethod
-    def of(cls, settings: RunConfig, run: Path, channels: int, *, seed: int, noise: bool) -> "Recorder":
-        """Return the recorder of a run that paints so many channels; `noise` says whether to add that of its camera.
+    def of(cls, settings: RunConfig, run: Path, channels: int, *, seed: int, noise: bool, contrast: bool) -> "Recorder":
+        """Return the recorder of a run that paints so many channels; `noise` and `contrast` say what it applies.
 
         Frames of one channel get the grey values and the type of numbers of the first sequence that the run learned
         from; those of several channels, and of runs that do not tell, the whole range of 16 bits. Raises UserError
@@ -47,7 +55,24 @@ class Recorder:
         found: Sequence[Sequence[float]] = next(iter(settings.limits.values()), ())
         if settings.pixels is not None and channels == len(found) == 1 and found[0][0] < found[0][1]:
             limits, pixels = (found[0][0], found[0][1]), np.dtype(settings.pixels)
-        return cls(known, limits, pixels, seed)
+        told = settings.contrasts if contrast and len(settings.contrasts) == len(QUANTILES) else ()
+        return cls(known, tuple(told), limits, pixels, seed)
+
+    def cast(
+        self, frame: Floats, ground: Floats | None, labels: Labels, sequence: str, founders: Mapping[int, int]
+    ) -> Floats:
+        """Return a frame (C, H, W) in [-1, 1] on labels (H, W) whose cells have contrasts of the training movie.
+
+        `ground` is what was painted on, None where that is not known: then cells stay as they are. `founders` tells of
+        each cell the one that it descends from; others descend from none.
+        """
+        if ground is None or not self.contrasts:
+            return frame
+        wanted = {}
+        for cell in np.setdiff1d(labels, [0]).tolist():
+            place = np.random.default_rng([self.seed, CELLS, founders.get(cell, cell), *sequence.encode()]).random()
+            wanted[cell] = float(np.interp(place, QUANTILES, self.contrasts))
+        return rebalanced(frame, ground, labels, wanted).clip(-1, 1)
 
     def exposed(self, frame: Floats, sequence: str, number: int) -> Floats:
         """Return a frame (C, H, W) in [-1, 1] with the noise of the camera, which may go beyond -1 and 1."""

@@ -160,6 +160,8 @@ class GenerateMovie(Division):
     """probability that two styles are mixed in a movie"""
     noise: bool = True
     """add the noise of the training movie's camera to each frame, drawn anew"""
+    contrast: bool = True
+    """give each cell and its descendants a contrast to the background drawn from those of the training movie"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     threads: Count | None = None

@@ -130,7 +130,7 @@ def _arms(
         run = both_stages(study, frame_training(folder, study, f"stages-{seed}", real, seed))
         enlarged = painted(folder, study, f"super-resolution-{seed}", run, test)
         yield "tgan, super-resolution", run, enlarged
-        recorder = MovieGenerator.load(run.path, device=study.compute.device).recorder(0, noise=True)
+        recorder = MovieGenerator.load(run.path, device=study.compute.device).recorder(0, noise=True, contrast=False)
         interpolated = interpolate_movie(enlarged, folder.place("work", f"interpolated-{seed}"), recorder)
         yield "tgan, interpolated", Run.open(Run.stage(run.path, FIRST_STAGE)), interpolated
 
