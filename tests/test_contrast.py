@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cells import draw
-from cytoforge.simulation.contrast import FACTORS, LEAST, QUANTILES, contrasts, quantiles, rebalanced
+from cytoforge.simulation.contrast import FACTORS, LEAST, QUANTILES, contrasts, evenness, quantiles, rebalanced
 
 LABELS = draw("""
     ............
@@ -76,3 +76,10 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     for image, ground, labels in ((IMAGE[:, 1:], GROUND, LABELS), (IMAGE, GROUND, LABELS[1:])):
         with pytest.raises(ValueError, match="must fit"):
             rebalanced(image, ground, labels, {})
+
+
+def test_evenness_by_hand() -> None:
+    assert evenness(IMAGE, GROUND, LABELS) == pytest.approx([1, 1])
+    striped = GROUND + np.where(LABELS > 0, np.where(np.arange(12) % 2, 0.3, -0.3), 0)
+    assert evenness(striped, GROUND, LABELS) == pytest.approx([1 / 3, 1 / 3])
+    assert evenness(GROUND, GROUND, LABELS) == [0, 0] and evenness(IMAGE, GROUND, 0 * LABELS) == []
