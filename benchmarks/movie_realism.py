@@ -35,10 +35,7 @@ from cytoforge.evaluation.movie_sides import Sides, TrackedMovie
 from cytoforge.inference.generate_movie import film_masks, maskful
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.metrics.two_sample import TwoSample, cut_crops, tell_apart
-from cytoforge.simulation.contrast import contrasts, quantiles
 from cytoforge.studies.frames import Part, copy_movie
-from cytoforge.training.specification import Data, Output, Training
-from cytoforge.training.tasks.movie import open_movie
 from measuring import provenance
 
 HERE = Path(__file__).parent
@@ -74,14 +71,6 @@ def arms(generator: MovieGenerator) -> dict[str, tuple[MovieGenerator, bool, boo
         "grey values, contrasts": (generator, False, True),
         "all three": (generator, True, True),
     }
-
-
-def all_contrasts(generator: MovieGenerator, work: Path) -> list[float]:
-    """Quantiles of the contrasts of cells, also where `train movie` keeps none, as these are not even."""
-    data = open_movie(Training(data=Data(path=work / "train"), output=Output(path=work / "run")), "instances")
-    frames = (data.read(i) for i in range(len(data.items)))
-    ground = generator.backgrounds["01"]
-    return quantiles([value for image, labels in frames for value in contrasts(image, ground, labels).values()])
 
 
 def scores(painted: Path, real: Path) -> dict[str, Any]:
@@ -140,9 +129,8 @@ def measure(name: str) -> dict[str, Any]:
         if main([*line, "--clock", "processor", "--threads", "1"]):
             raise SystemExit(1)
     generator = MovieGenerator.load(work / "run", threads=1)
-    varied = generator.settings.model_copy(update={"contrasts": all_contrasts(generator, work)})
     found = {}
-    for arm, (way, noise, contrast) in arms(replace(generator, settings=varied)).items():
+    for arm, (way, noise, contrast) in arms(generator).items():
         out = work / arm.replace(" ", "-").replace(",", "")
         sequences = maskful(work / "test", (), out)
         film_masks(way, work / "test", sequences, out, noise=noise, contrast=contrast, overwrite=out.exists())
@@ -153,7 +141,6 @@ def measure(name: str) -> dict[str, Any]:
         "scale": movie.scale,
         "minutes": movie.minutes,
         "steps": Run.open(work / "run").provenance["steps"],
-        "contrasts kept": bool(generator.settings.contrasts),
         "camera": [one.model_dump() for one in generator.settings.noise],
         "classifier, real frames against": limits_of_the_classifier(work / "train", work / "test"),
         "painted": found,

@@ -15,11 +15,8 @@ Floats = NDArray[np.float64]
 
 QUANTILES = tuple(np.linspace(0, 1, 21).tolist())
 LEAST = 0.02  # contrast of a cell that can hardly be seen; less is taken for this
-FACTORS = (0.1, 3.0)  # by which a painted cell's contrast is changed at most
+FACTORS = (0.1, 1.5)  # by which a painted cell's contrast is changed at most; by 3, flat cells become black blots
 REACH = 6.0  # px around a cell, by and by fewer, that change with it: its halo
-EVEN = (
-    0.8  # evenness of half of the cells, above which their contrasts are varied: others would be black or white blots
-)
 SOFT = 1.0  # px, standard deviation of the blur between cells that change differently
 
 
@@ -34,17 +31,6 @@ def contrasts(image: Image, background: Image, labels: Labels) -> dict[int, floa
     return {
         cell: max(float(np.sqrt(square[box][labels[box] == cell].mean())), LEAST) for cell, box in boxes(labels).items()
     }
-
-
-def evenness(image: Image, background: Image, labels: Labels) -> list[float]:
-    """Return of each cell how much of its contrast is one way, all brighter or all darker than the background.
-
-    This is the mean difference by its root mean square, 0 to 1: near 1 for nuclei in fluorescence, lower in phase
-    contrast, where a cell has bright and dark parts. Images as of `contrasts`.
-    """
-    difference = np.subtract(image, background, dtype=np.float64)
-    inside = (difference[:, *box][:, labels[box] == cell] for cell, box in boxes(labels).items())
-    return [float(np.abs(d.mean(axis=1)).mean() / max(np.sqrt(np.square(d).mean()), 1e-9)) for d in inside]
 
 
 def quantiles(values: Sequence[float]) -> list[float]:

@@ -23,7 +23,7 @@ from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.simulation.camera import measure_noise
-from cytoforge.simulation.contrast import EVEN, contrasts, evenness, quantiles
+from cytoforge.simulation.contrast import contrasts, quantiles
 from cytoforge.training import hyperparameters
 from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
@@ -217,23 +217,21 @@ def recorded(data: TrainingData, bank: Mapping[str, np.ndarray]) -> dict[str, An
     """Return what config.json tells of how the frames were recorded.
 
     That is limits and type of their grey values, the noise of each channel, and quantiles of the contrasts of cells to
-    the background (C, H, W) of their sequence in `bank`, where these are even.
+    the background (C, H, W) of their sequence in `bank`.
     """
     parts = stretches(data.items)
     most = max(EXPOSED // len(parts), 2)
     noise = measure_noise(islice(map(data.read, part), most) for part in parts)
     looked = np.unique(np.linspace(0, len(data.items) - 1, EXPOSED).round().astype(int)).tolist()
-    found, even = list[float](), list[float]()
+    found = list[float]()
     for i in looked:
         image, labels = data.read(i)
-        ground = bank[str(data.items[i].group)]
-        found += contrasts(image, ground, labels).values()
-        even += evenness(image, ground, labels)
+        found += contrasts(image, bank[str(data.items[i].group)], labels).values()
     return {
         "limits": data.limits,
         "pixels": data.pixels,
         "noise": [asdict(channel) for channel in noise],
-        "contrasts": quantiles(found) if even and np.median(even) >= EVEN else [],
+        "contrasts": quantiles(found),
     }
 
 
