@@ -548,6 +548,44 @@ def trackers() -> list[str]:
     return [*lines, f"Command: `{found['provenance']['command']}`", ""]
 
 
+def movie_realism() -> list[str]:
+    """Return what the ways to record painted frames do; nothing where that is not measured."""
+    files = load("movie_realism.json")
+    if not files:
+        return []
+    (found,) = files
+    lines = ["## What the camera and the contrasts of cells do for painted movies", ""]
+    lines += [papers.filled((HERE / "movie_realism.md").read_text()), ""]
+    for movie, measured in found["movies"].items():
+        rows = [
+            [
+                arm,
+                shown(dict(zip(("value", "low", "high"), (told["accuracy"], *told["interval"]), strict=True))),
+                *(shown(scores.get(f"{name} ratio")) for name in ("flicker", "background_change", "noise_power")),
+                shown(scores["warping error"][0] if scores else None),
+                shown(scores.get("clips")),
+            ]
+            for arm, told, scores in (
+                *((arm, scores["classifier"], scores) for arm, scores in measured["painted"].items()),
+                *(
+                    (f"real frames, {other}", told, {})
+                    for other, told in measured["classifier, real frames against"].items()
+                ),
+            )
+        ]
+        whole = measured["painted"]["all three"]
+        lines += [f"### {movie}", ""]
+        lines += [
+            f"{measured['learned']} frames learned from in {measured['minutes']:g} min ({measured['steps']} steps), "
+            f"{measured['tested']} painted; warping error of the real frames {shown(whole['warping error'][1])}, "
+            f"distance of clips of their halves {shown(whole['clips, real halves'])}.",
+            "",
+        ]
+        columns = ["flicker, ratio", "background change, ratio", "noise power, ratio", "warping error", "clips"]
+        lines += table(["recorded", "classifier", *columns], rows)
+    return [*lines, f"Command: `{found['provenance']['command']}`", ""]
+
+
 def page() -> str:
     """The whole of docs/results.md."""
     lines = [
@@ -567,6 +605,7 @@ def page() -> str:
         *labels("usiigaci"),
         *labels("dsb256"),
         *(line for kind, (title, text) in STUDIES.items() for line in studies(kind, title, text)),
+        *movie_realism(),
         *cycle_parts(),
         *trackers(),
         *speed(),

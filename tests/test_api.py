@@ -27,6 +27,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import Interrupted, UserError
 from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.painting import grey
+from cytoforge.inference.recording import Recorder
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training import hyperparameters
 
@@ -252,8 +253,14 @@ class TestFilming:
         monkeypatch.setattr(
             type(filmer), "given_background", lambda self, i, n, s, _, size: given(self, i, n, s, "01", size)
         )
+        exposed = Recorder.exposed
+        monkeypatch.setattr(Recorder, "exposed", lambda self, frame, _, n: exposed(self, frame, "01", n))
+        cast = Recorder.cast
+        monkeypatch.setattr(
+            Recorder, "cast", lambda self, f, ground, labels, _, of: cast(self, f, ground, labels, "01", of)
+        )
         for name, frames in {"own": filmer.film(masks), "given": filmer.film(masks, background)}.items():
-            assert frames.shape == (3, 1, 64, 72) and frames.dtype == np.uint16
+            assert frames.shape == (3, 1, 64, 72) and frames.dtype == film[0][0].dtype
             written = [read_image(tmp_path / name / "01" / f"t{number:03d}.tif") for number in range(3)]
             assert np.array_equal(frames, written), name
 

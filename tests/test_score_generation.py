@@ -20,6 +20,7 @@ from cytoforge.data.images import read_image, resize_image, write_image
 from cytoforge.data.weights import FILES, VARIABLE
 from cytoforge.errors import UserError
 from cytoforge.evaluation import generation as evaluation
+from cytoforge.metrics import two_sample
 from cytoforge.metrics.generation import frechet_distance
 from cytoforge.settings import ScoreGeneration
 from cytoforge.simulation.phantom import phantom
@@ -89,6 +90,20 @@ def test_real_images_come_to_the_size_of_the_generated_ones(
     assert found["pairs"]["ssim"]["value"] > 0.98
     assert main([*line, "--resize", "40x33", "--scale", "0.5"]) == 2
     assert "give --scale or --resize, not both" in capsys.readouterr().err
+
+
+def test_a_classifier_tells_noisy_images_without_any_pretrained_network(
+    real: Path, noisy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(two_sample, "STEPS", 60)
+    line = ["score", "generation", str(noisy), str(real), "--threads", "1", "--classifier"]
+    assert main([*line, "--json", str(tmp_path / "s.json")]) == 0
+    found = read_json(tmp_path / "s.json")["classifier"]
+    assert found["accuracy"]["value"] > 0.8 and found["side"] == 48
+    assert f"accuracy   {found['accuracy']['value']:.3f} [" in capsys.readouterr().out
+    few = pictures(tmp_path / "few", range(3))
+    found_few = score_generation(ScoreGeneration(few, real, classifier=True))
+    assert found_few.classifier is None and "no classifier: one side has fewer than 4 images" in found_few.notes
 
 
 @pytest.mark.usefixtures("networks")

@@ -24,6 +24,7 @@ from cytoforge.errors import UserError
 from cytoforge.evaluation import movie as evaluation
 from cytoforge.evaluation.movie import MovieResults
 from cytoforge.inference.frames import shrunk
+from cytoforge.metrics import two_sample
 from cytoforge.metrics.estimates import to_json
 from cytoforge.networks.segmentation import UNet
 from cytoforge.settings import ScoreMovie
@@ -124,7 +125,8 @@ class TestScores:
         blank = film(tmp_path / "blank", change=lambda image, t: 0 * image)
         results = score(real, blank)
         assert results.pairs and results.pairs.ssim.value < 0.05 and results.pairs.psnr.value < 15
-        assert results.generated.coherence.background_change > 0.01 and results.real.coherence.background_change == 0
+        assert isnan(results.ratios["noise_power"]) and results.generated.coherence.background_change > 0.01
+        assert results.real.coherence.background_change == 0
         assert any(f"channel 1 of {blank} has one grey value in all images" in note for note in results.notes)
         assert not any("other units" in note for note in results.notes)
         black, white = score(blank, blank), score(film(tmp_path / "white", change=lambda i, t: 0 * i + 255), blank)
@@ -277,6 +279,8 @@ class TestScores:
         pairs, steps, frames, clips = results.pairs, results.neighbours, results.frames, results.clips
         assert pairs and steps and pairs.lpips and steps.lpips and frames and clips
         a, b = results.generated, results.real
+        told = {name: f"{ratio:.2f} of the real one" for name, ratio in results.ratios.items()}
+        assert results.ratios["noise_power"] == a.noise_power / b.noise_power < 0.1  # blur takes the noise away
         for line in (
             "sequence 01 (16 frames) generated, sequence 01 (16 frames) real; - where undefined",
             f"SSIM {pairs.ssim.value:.3f} {steps.ssim.value:.3f}",
@@ -285,12 +289,32 @@ class TestScores:
             f"of frames {frames.distance:.3f} {frames.halves:.3f} 16 against 16, patches",
             f"of clips {clips.distance:.3f} - 2 against 2, {clips.network}",  # two are needed for the earlier half
             f"warping error {a.coherence.warping_error:.4f} {b.coherence.warping_error:.4f}",
-            f"background flicker {a.coherence.flicker:.4f} {b.coherence.flicker:.4f}",
-            f"background change {a.coherence.background_change:.4f} {b.coherence.background_change:.4f}",
+            f"background flicker {a.coherence.flicker:.4f} {b.coherence.flicker:.4f} {told['flicker']}",
+            f"background change {a.coherence.background_change:.4f} {b.coherence.background_change:.4f} "
+            + told["background_change"],
+            f"noise power, x 1000 {1000 * a.noise_power:.4f} {1000 * b.noise_power:.4f} {told['noise_power']}",
             f"10 frames {a.drift[10].grey:.3f} {b.drift[10].grey:.3f}",
             f"10 frames {a.drift[10].texture:.3f} {b.drift[10].texture:.3f}",
         ):
             assert line in lines
+
+    def test_a_classifier_tells_blurred_frames(
+        self, real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(two_sample, "STEPS", 60)
+        ours, file = film(tmp_path / "ours", change=blurred), tmp_path / "s.json"
+        line = ["score", "movie", str(ours), str(real), "--threads", "1", "--classifier", "--json", str(file)]
+        assert main(line) == 0
+        found = read_json(file)["classifier"]
+        assert found["accuracy"]["value"] > 0.8 and found["side"] == 48 and found["accuracy"]["images"] == FRAMES
+        rows = [" ".join(row.split()) for row in capsys.readouterr().out.splitlines()]
+        assert any(row.startswith(f"of both, 0.5 is best {found['accuracy']['value']:.3f} - [") for row in rows)
+        assert f"of each {found['painted']:.3f} {found['real']:.3f}" in rows
+
+    def test_a_classifier_needs_frames(self, tmp_path: Path) -> None:
+        few = film(tmp_path / "few", frames=3)
+        results = score(few, few, classifier=True)
+        assert results.classifier is None and "no classifier: one side has fewer than 4 frames" in results.notes
 
     def test_lengths_that_one_side_lacks_are_marked(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         long, short = film(tmp_path / "long", frames=30), film(tmp_path / "short", frames=12, moved=1)
@@ -307,6 +331,7 @@ class TestScores:
         stored = json.loads(files[0].read_text())
         assert (stored["format"], stored["command"], stored["seed"], stored["scale"]) == (1, "score movie", 0, 1)
         assert stored["prediction"]["items"] == stored["truth"]["items"] == FRAMES
+        assert stored["ratios"] == results.ratios and "classifier" not in stored
         assert stored["paired"] == ["01"] and stored["notes"] == list(results.notes)
         assert results.pairs and stored["pairs"]["ssim"]["value"] == results.pairs.ssim.value
         assert stored["pairs"]["ssim"]["low"] is None

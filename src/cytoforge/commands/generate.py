@@ -65,6 +65,8 @@ def generate_movie(settings: GenerateMovie) -> Path:
         background=settings.background,
         seed=settings.seed,
         style_mixing=settings.style_mixing,
+        noise=settings.noise,
+        contrast=settings.contrast,
         overwrite=settings.overwrite,
         engine=engine_of(settings),
     )

@@ -60,6 +60,7 @@ def _record(
         "pairs": results.pairs and _present(to_json(results.pairs)),
         "copying": results.copying and _named(results.copying, sides),
         "styles": results.styles and to_json(results.styles),
+        "classifier": results.classifier and to_json(results.classifier),
     }
     return {
         "format": 1,
@@ -120,6 +121,9 @@ def _table(results: GenerationResults, settings: ScoreGeneration) -> Iterator[st
     if styles := results.styles:
         yield from ("", f"styles: {counted(styles.masks, 'mask')} with several images")
         yield f"{_row('diversity', styles.lpips)}  {styles.lpips_network}"
+    if told := results.classifier:
+        yield from ("", f"classifier: crops of {told.side} px of images that it has not seen")
+        yield _row("accuracy", told.accuracy) + "  (of painted against real; 0.5: none can be told)"
     if copies := results.copying:
         yield from ("", f"copying: nearest of {counted(copies.training, 'training image')}, features {copies.network}")
         yield _row("distance", copies.median) + "  (median)"

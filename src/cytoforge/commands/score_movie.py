@@ -15,6 +15,7 @@ from cytoforge.evaluation.comparison import MovieComparison
 from cytoforge.evaluation.movie import MovieResults, SideScores, score_sides
 from cytoforge.evaluation.movie_sides import Sides
 from cytoforge.metrics.estimates import Estimate, to_json
+from cytoforge.metrics.movie import NAN
 from cytoforge.places import ABSENT
 from cytoforge.progress import counted
 from cytoforge.settings import ScoreMovie
@@ -51,7 +52,7 @@ def _record(sides: Sides, settings: ScoreMovie, results: MovieResults) -> dict[s
     used += ["squeezenet", "lpips"] if results.pairs and results.pairs.lpips else []
     used += ["vgg16", "lpips-vgg"] if results.pairs and results.pairs.lpips_vgg else []
     used += ["i3d"] if results.video else []
-    names = ("pairs", "neighbours", "frames", "clips", "video", "generated", "real")
+    names = ("pairs", "neighbours", "frames", "clips", "video", "classifier", "generated", "real")
     scores = {name: to_json(score) for name in names if (score := getattr(results, name)) is not None}
     for side in (scores["generated"], scores["real"]):
         if side["faithfulness"]:
@@ -69,6 +70,7 @@ def _record(sides: Sides, settings: ScoreMovie, results: MovieResults) -> dict[s
         "networks": used_weights(used, settings.weights_dir),
         **({"segmenter": str(settings.segmenter)} if settings.segmenter else {}),
         "paired": list(results.paired),
+        "ratios": {name: None if isnan(ratio) else ratio for name, ratio in results.ratios.items()},
         "notes": list(results.notes),
         **{name: {key: value for key, value in score.items() if value is not None} for name, score in scores.items()},
     }
@@ -92,10 +94,19 @@ def _table(results: MovieResults) -> Iterator[str]:
         if score:
             size = f"{score.generated} against {score.real}, {score.network}"
             yield _row(title, score.distance, score.halves, remark=size)
+    if told := results.classifier:
+        yield f"share of crops of {told.side} px, of frames that it has not seen, that a classifier tells rightly"
+        yield _row("of both, 0.5 is best", told.accuracy, NAN)
+        yield _row("of each", told.painted, told.real)
     yield "change from frame to frame, of grey values from -1 to 1"
     yield _row("warping error", ours.coherence.warping_error, real.coherence.warping_error, digits=4)
-    yield _row("background flicker", ours.coherence.flicker, real.coherence.flicker, digits=4)
-    yield _row("background change", ours.coherence.background_change, real.coherence.background_change, digits=4)
+    ratios = {name: "" if isnan(ratio) else f"{ratio:.2f} of the real one" for name, ratio in results.ratios.items()}
+    change = "background_change"
+    yield _row("background flicker", ours.coherence.flicker, real.coherence.flicker, 4, ratios["flicker"])
+    yield _row(
+        "background change", ours.coherence.background_change, real.coherence.background_change, 4, ratios[change]
+    )
+    yield _row("noise power, x 1000", 1000 * ours.noise_power, 1000 * real.noise_power, 4, ratios["noise_power"])
     lengths = sorted({*ours.drift, *real.drift})
     for name in ("grey", "texture") if lengths else ():
         yield f"drift of {name} from the mean of the real frames"

@@ -119,7 +119,9 @@ def write_film(path: Path, frames: Iterable[np.ndarray], rate: int = 10) -> None
         raise ValueError("a film needs a frame")
     height, width = (max(side // 2 * 2, 2) for side in first.shape[1:])
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate), options={"threads": "1", "crf": "18"})
+        # instructions that not all processors have would give other bytes, and not always the same
+        options = {"threads": "1", "crf": "18", "x264-params": "cpu-independent=1"}
+        stream = container.add_stream("libx264", rate=Fraction(rate), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in chain([first], frames):
             whole = np.pad(frame, [(0, 0), *((0, max(2 - side, 0)) for side in frame.shape[1:])], "edge")

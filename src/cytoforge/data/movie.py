@@ -420,6 +420,10 @@ class MovieWriter(ReplacingWriter):
         file = self.file(sequence, source, number)
         self.folder.write(self._name(file), encode_image(file, image, mark))
 
+    def remove_frame(self, sequence: str, number: int, source: str) -> None:
+        """Delete an image that this command wrote."""
+        self.folder.remove(self._name(self.file(sequence, source, number)))
+
     def file(self, sequence: str, source: str, number: int) -> Path:
         """Return the path of the frame or mask, whether it exists or not."""
         _, folder, stem, _ = _layout(source)

@@ -37,7 +37,7 @@ from cytoforge.places import RUN, run_folder
 from cytoforge.progress import tell_once
 
 ASKED = (("method",), ("training", "parameters", "config", "start"))  # keys of config.json that determine the others
-FREE = ("threads",)  # keys of config.json that may be others when a run goes on
+FREE = ("threads", "noise", "pixels", "contrasts")  # keys of config.json that may be others when a run goes on
 WORDS = {"path": "data", "arrays": "data", "synthetic": "synthetic images"}  # names of settings in messages
 PARTS = ("config.json", "provenance.json", "metrics.csv", "weights", "state", "samples", "report.html")
 WRITTEN = (

@@ -79,6 +79,15 @@ class NormalisationSettings(Settings):
         return self
 
 
+class NoiseSettings(Settings):
+    """Noise of a channel of a movie; see `simulation.camera.Noise`."""
+
+    read: Annotated[float, Field(ge=0, le=1)]
+    gain: Annotated[float, Field(ge=0, le=1)]
+    blur: Annotated[float, Field(ge=0, le=100)]
+    flicker: Annotated[float, Field(ge=0, le=1)]
+
+
 class RunConfig(Settings):
     """Content of `config.json`; `docs/formats.md` explains each key."""
 
@@ -97,6 +106,9 @@ class RunConfig(Settings):
     mask_value: Annotated[float, Field(gt=0, le=1)] = 1.0
     darkest: Annotated[float, Field(ge=-1, lt=1)] = 0.0  # cells.crops.DARKEST
     limits: dict[str, list[Annotated[list[Finite], Field(min_length=2, max_length=2)]]] = {}
+    noise: list[NoiseSettings] = []
+    contrasts: Annotated[list[Annotated[float, Field(gt=0, le=4)]], Field(max_length=1000)] = []
+    pixels: Literal["uint8", "uint16", "float32"] | None = None
     divisions: Annotated[int, Field(ge=0)] = 1
     perceptual: str | None = None
     precision: str = ""

@@ -45,6 +45,8 @@ class PaintingComparison(Comparison):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int | None = None
     """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
+    classifier: bool = False
+    """whether a classifier is trained to tell painted from real crops"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ from cytoforge.metrics.generation import (
     pair_scores,
     set_scores,
 )
+from cytoforge.metrics.two_sample import FEWEST, SIDE, TwoSample, cut_crops, spread, tell_apart
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
 from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted
@@ -46,6 +47,8 @@ class GenerationResults:
     pairs: PairScores | None
     copying: Copying | None
     styles: StyleScores | None
+    classifier: TwoSample | None
+    """None unless asked for"""
     normalisation: str
     """limits by which grey values were mapped to [-1, 1]: set (common to all images) or image (of each image)"""
     notes: tuple[str, ...]
@@ -104,7 +107,11 @@ def score_images(comparison: ImageComparison, inputs: ImageSides) -> GenerationR
         lost = lacking(where, "inception")
         notes.append(f"no KID, FID, precision, recall, density, coverage, copying: {lost}")
     notes += [f"no LPIPS: {lacking(where, 'squeezenet', 'lpips')}"] if pairs and not (lpips or vgg) else []
-    if not inception and not pairs:
+    telling = _telling(inputs, comparison.seed) if comparison.classifier else None
+    notes += (
+        [f"no classifier: one side has fewer than {FEWEST} images"] if comparison.classifier and not telling else []
+    )
+    if not inception and not pairs and not telling:
         raise UserError("; ".join(["nothing can be scored", *unpaired, notes[-1]]))
     generator = np.random.default_rng(comparison.seed)
     sets = copies = None
@@ -120,7 +127,7 @@ def score_images(comparison: ImageComparison, inputs: ImageSides) -> GenerationR
         read = ((inputs.generated.read(a, device), inputs.real.read(b, device)) for a, b in pairs)
         paired = pair_scores(read, generator, lpips.to(device) if lpips else None, vgg.to(device) if vgg else None)
     varied = _diversity(inputs.generated, lpips, device, generator) if lpips else None
-    return GenerationResults(sets, paired, copies, varied, inputs.normalisation, tuple(notes))
+    return GenerationResults(sets, paired, copies, varied, telling, inputs.normalisation, tuple(notes))
 
 
 def open_images(comparison: ImageComparison) -> ImageSides:
@@ -244,6 +251,22 @@ def _pairs(inputs: ImageSides) -> tuple[list[tuple[Item, Item]], list[str]]:
 
 def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
     return extract_features(network, side.images(device, Progress(f"features of {side.path}")))
+
+
+def _telling(inputs: ImageSides, seed: int) -> TwoSample | None:
+    """Train a classifier to tell generated from real images; None where a side has too few."""
+    generator = np.random.default_rng([seed, SIDE])
+    width = min(
+        SIDE, *(length for side in (inputs.generated, inputs.real) for length in map(min, side.shapes.values()))
+    )
+    crops = []
+    for side in (inputs.real, inputs.generated):
+        items = side.data.items
+        if len(items) < FEWEST:
+            return None
+        images = ((side.read(items[place], "cpu").numpy(), None) for place in spread(len(items)))
+        crops.append(cut_crops(images, generator, width))
+    return tell_apart(crops[0], crops[1], generator)
 
 
 def _diversity(generated: _Side, lpips: LPIPS, device: str, generator: np.random.Generator) -> StyleScores | None:

@@ -19,9 +19,11 @@ from cytoforge.inference.load import choose_device
 from cytoforge.inference.segment import fitted
 from cytoforge.inference.segmenter import Segmenter, segment_array
 from cytoforge.metrics.clips import FRAMES, NAME, TILE, clip_features, clips
+from cytoforge.metrics.estimates import ratio
 from cytoforge.metrics.generation import PairScores, PerceptualDistance, extract_features
 from cytoforge.metrics.movie import (
     LENGTHS,
+    NAN,
     RESAMPLED,
     Coherence,
     Faithfulness,
@@ -34,6 +36,8 @@ from cytoforge.metrics.movie import (
     frame_scores,
     movie_distance,
 )
+from cytoforge.metrics.texture import noise_power
+from cytoforge.metrics.two_sample import FEWEST, SIDE, TwoSample, cut_crops, spread, tell_apart
 from cytoforge.networks.features import CLIP_FRAMES, I3DFeatures, InceptionFeatures
 from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted
@@ -56,6 +60,8 @@ class SideScores:
     sequences: tuple[str, ...]
     frames: int
     coherence: Coherence
+    noise_power: float
+    """of the finest grain of a frame, noise and texture: `metrics.texture.noise_power`, mean over the frames"""
     drift: dict[int, Drift]
     """by number of frames"""
     faithfulness: Faithfulness | None
@@ -79,7 +85,19 @@ class MovieResults:
     """in fixed features, which need no weights"""
     video: MovieDistance | None
     """in those of I3D"""
+    classifier: TwoSample | None
+    """None unless asked for"""
     notes: tuple[str, ...]
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Flicker, background change and noise power of the generated movie, each by that of the real one."""
+        ours, real = (
+            {"flicker": side.coherence.flicker, "background_change": side.coherence.background_change}
+            | {"noise_power": side.noise_power}
+            for side in (self.generated, self.real)
+        )
+        return {name: float(ratio(ours[name], real[name])) if real[name] else NAN for name in ours}
 
 
 def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
@@ -101,6 +119,10 @@ def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
     video = _video_distance(sides, i3d.to(device), device) if i3d else None
     few = f"no {I3DFeatures.name}: one side has fewer than two clips of {CLIP_FRAMES} frames"
     notes += [few] if i3d and video is None else []
+    telling = _telling(sides, comparison.seed) if comparison.classifier else None
+    notes += (
+        [f"no classifier: one side has fewer than {FEWEST} frames"] if comparison.classifier and not telling else []
+    )
     reference = Reference(frame for real in sides.real for frame in real.frames())
     results = MovieResults(
         _side_scores(sides.generated, reference, segmenter),
@@ -111,6 +133,7 @@ def score_sides(comparison: MovieComparison, sides: Sides) -> MovieResults:
         _frame_distance(sides, inception.to(device), device) if inception else None,
         _clip_distance(sides),
         video,
+        telling,
         tuple(notes),
     )
     return replace(results, notes=(*notes, *_remarks(sides, results)))
@@ -161,6 +184,20 @@ def _clip_distance(sides: Sides) -> MovieDistance | None:
     return None if isnan(score.distance) else score
 
 
+def _telling(sides: Sides, seed: int) -> TwoSample | None:
+    """Train a classifier to tell generated from real frames; None where a side has too few."""
+    generator = np.random.default_rng([seed, SIDE])
+    width = min(SIDE, *(length for each in (*sides.generated, *sides.real) for length in each.size))
+    crops = []
+    for side in (sides.real, sides.generated):
+        frames = [(each, number) for each in side for number in each.items]
+        if len(frames) < FEWEST:
+            return None
+        chosen = (frames[place] for place in spread(len(frames)))
+        crops.append(cut_crops((each.example(number) for each, number in chosen), generator, width))
+    return tell_apart(crops[0], crops[1], generator)
+
+
 @torch.inference_mode()
 def _video_distance(sides: Sides, network: I3DFeatures, device: str) -> MovieDistance | None:
     def features(each: TrackedMovie) -> Tensor:
@@ -196,6 +233,7 @@ def _side_scores(side: Sequence[TrackedMovie], reference: Reference, segmenter: 
         tuple(each.name for each in side),
         sum(len(each.items) for each in side),
         coherence(each.labelled() for each in side),
+        float(np.mean([noise_power(frame) for each in side for frame in each.frames()])),
         {length: Drift(float(grey), float(texture)) for length, (grey, texture) in drifted.items()},
         faithfulness(_seen(each, segmenter) for each in side) if segmenter else None,
     )

@@ -74,6 +74,10 @@ class TrackedMovie:
             )
         return shrunk(labels, self.scale)
 
+    def example(self, number: int) -> tuple[Floats, Labels]:
+        """Return a frame (C, H, W) in [-1, 1] with its labels (H, W)."""
+        return self.data.read_image(self.items[number], self.scale, limits=self.limits), self.labels(number)
+
     def labelled(self) -> Iterator[tuple[Floats, Labels]]:
         """Yield frames with their labels."""
         return zip(self.frames(), map(self.labels, self.items), strict=True)

@@ -61,10 +61,14 @@ class SequencePainter(ABC):
         self._keep(image)
         return image
 
-    def recall(self, labels: Labels, image: NDArray[np.uint16]) -> None:
-        """Take a frame (C, H, W) on labels (H, W) that an earlier call has painted as the next one."""
+    def recall(self, labels: Labels, image: NDArray[np.uint16] | None) -> None:
+        """Take a frame (C, H, W) on labels (H, W) that an earlier call has painted as the next one.
+
+        It may be None where as many frames as the next one depends on are taken before that is painted.
+        """
         self._take_in(labels)
-        self._keep(image)
+        if image is not None:
+            self._keep(image)
 
     @abstractmethod
     def _frame(self) -> Floats:

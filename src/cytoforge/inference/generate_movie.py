@@ -1,6 +1,6 @@
 """Masks of a movie folder to a synthetic movie folder, frame by frame; interrupted work goes on with the next frame."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,8 @@ from cytoforge.inference.enlarge import Enlarger
 from cytoforge.inference.frames import Labels, SequencePainter, reduced, shrunk
 from cytoforge.inference.image_generator import item_draw
 from cytoforge.inference.movie_generator import MovieGenerator
-from cytoforge.inference.painting import WHITE, from_grey
+from cytoforge.inference.painting import from_grey
+from cytoforge.inference.recording import Recorder
 from cytoforge.inference.tiling import Floats
 from cytoforge.progress import tell_once
 
@@ -39,6 +40,7 @@ class Look:
     seed: int
     style_mixing: float
     background: Path | None
+    recorder: Recorder
     mark: dict[str, Any]
     """what a file says of its origin"""
 
@@ -83,15 +85,19 @@ def film_masks(
     background: Path | None = None,
     seed: int = 0,
     style_mixing: float = 0.9,
+    noise: bool = True,
+    contrast: bool = True,
     overwrite: bool = False,
     engine: Engine = ALONE,
 ) -> Filmed:
     """Write OUT/01/t000.tif, OUT/01_GT/TRA/man_track000.tif ... and OUT/dataset.json for sequences of `masks`.
 
     With a second stage OUT/01_LOW has the frames before they were enlarged; OUT/01.mp4 is for looking at, and left out
-    without the extra `movies`. One frame is in memory at a time. `engine` says which part of the sequences is painted,
-    and where; the last part completes OUT. Raises UserError when masks or background do not serve, or OUT holds
-    anything but an unfinished result of the same work.
+    without the extra `movies`. Frames have the grey values of the training movie, and with `noise` that of its camera.
+    What is painted next follows from frames without it; in one stage the last of these are in OUT/01_LOW meanwhile.
+    One frame is in memory at a time. `engine` says which part of the sequences is painted, and where; the last part
+    completes OUT. Raises UserError when masks or background do not serve, or OUT holds anything but an unfinished
+    result of the same work.
     """
     generator.check_background(given=background is not None)
     for sequence in sequences:
@@ -103,12 +109,15 @@ def film_masks(
         "fingerprint": generator.fingerprint,
         "seed": seed,
         "style_mixing": style_mixing,
+        "noise": noise,
+        "contrast": contrast,
         "background": None if background is None else digest(background),
         "masks": {sequence.name: _fingerprint(sequence) for sequence in sequences},
     }
-    info = {"synthetic": mark, "scale": generator.scale, "limits": [0, WHITE]}
+    recorder = generator.recorder(seed, noise=noise, contrast=contrast)
+    info = {"synthetic": mark, "scale": generator.scale, "limits": list(recorder.limits)}
     info |= stored(merged(credits_of_run(generator.run), credits_of(masks)))
-    painted = [layout[0] for layout in (movie.FRAMES, *([movie.FIRST_STAGE] if generator.enlarging else []))]
+    painted = [movie.FRAMES[0], movie.FIRST_STAGE[0]]
     names = [sequence.name for sequence in sequences]
     with at_work(out, engine.part):
         with in_turn(out):
@@ -121,9 +130,11 @@ def film_masks(
             )
         if sentence := lacking("av"):
             tell_once(f"{out}: films to look at are left out; writing them {sentence}")
-        look = Look(seed, style_mixing, background, {**mark, "synthetic": True})
+        look = Look(seed, style_mixing, background, recorder, {**mark, "synthetic": True})
         work = Filming(generator, masks, writer, look)
         frames, notes = 0, list[str]()
+        if noise and not recorder.noise:
+            notes.append(f"{generator.run}: does not tell the noise of its camera, so frames have none; train again")
         for _, told in engine.run(work, engine.share(sequences), "generate movie", lambda sequence: sequence.name):
             frames += told.frames
             notes += told.notes
@@ -163,7 +174,7 @@ class Filming:
                 _write_tracks(self.masks, sequence, writer)
             if not lacking("av") and not (file := movie.film(writer.path, sequence.name)).exists():
                 with writer.folder.writing(file.name) as temporary:
-                    write_film(temporary, _filmed(writer, sequence))
+                    write_film(temporary, _filmed(writer, sequence, self.look.recorder))
             writer.folder.note(sequence.name, total)
             return Filmed(total, notes)
 
@@ -200,12 +211,13 @@ def _paint_sequence(
     painter: SequencePainter | None = None
     enlarger: Enlarger | None = None
     size: tuple[int, ...] = ()
-    painted_as = movie.FRAMES[0] if generator.enlarging is None else movie.FIRST_STAGE[0]
-    masks_as = _masks_as(sequence)
+    frames_as, painted_as, masks_as = movie.FRAMES[0], movie.FIRST_STAGE[0], _masks_as(sequence)
+    founders = _founders(_tracks(sequence))
+    every, remembered = numbers(sequence), _remembered(generator, sequence, writer)
     scaling = generator.scaling
     if not isinstance(scaling, tuple):
         scaling /= Dataset.open(masks).scale  # simulated masks may be at the run's scale already
-    for number, original in _masks(sequence):
+    for place, (number, original) in enumerate(_masks(sequence)):
         labels = shrunk(original, scaling)
         if labels.min() > 0:
             raise UserError(f"sequence {name}, frame {number}: has no background; give masks, 0 outside cells")
@@ -215,31 +227,76 @@ def _paint_sequence(
             background = look.background_of(generator, name, (small.shape[0], small.shape[1]))
             painter = generator.painter(background, item_draw(look.seed, name, 1), look.style_mixing)
             enlarger = generator.enlarger((size[0], size[1]), item_draw(look.seed, name, 2), look.style_mixing)
+            ground = generator.ground(background, size)
         if labels.shape != size:
             raise UserError(f"sequence {name}, frame {number}: masks differ in size; export them alike")
+        image = None
         if writer.has(name, painted_as, number):
             image = read_image(writer.file(name, painted_as, number))
             painter.recall(small, image)
+        elif place < remembered:
+            painter.recall(small, None)
         else:
             image = painter.paint(small)
             writer.add_frame(name, number, image, mark, painted_as)
-        if enlarger is not None and not writer.has(name, "frames", number):
-            writer.add_frame(name, number, enlarger.enlarge(from_grey(image)), mark)
+        if image is not None and not writer.has(name, frames_as, number):
+            frame = from_grey(image if enlarger is None else enlarger.enlarge(from_grey(image)))
+            frame = look.recorder.cast(frame, ground, labels, name, founders)
+            writer.add_frame(name, number, look.recorder.record(frame, name, number), mark)
         if not writer.has(name, masks_as, number):
             writer.add_masks(name, masks_as, number, labels, mark)
+        if generator.enlarging is None:
+            _forget(writer, name, every[max(place - generator.memory, 0) : max(place + 1 - generator.memory, 0)])
         yield number
+    if generator.enlarging is None:
+        _forget(writer, name, every)
+
+
+def _remembered(generator: MovieGenerator, sequence: movie.Sequence, writer: movie.MovieWriter) -> int:
+    """Return how many frames of a sequence are written, and need not be painted again to go on after them.
+
+    In one stage, frames without noise are kept only as long as others follow from them.
+    """
+
+    def lost(source: str, frames: Iterable[int]) -> list[int]:
+        return [number for number in frames if not writer.has(sequence.name, source, number)]
+
+    if generator.enlarging is not None:
+        return 0
+    every = numbers(sequence)
+    if not (missing := lost(movie.FRAMES[0], every)):
+        return len(every)
+    written = every.index(missing[0])
+    return 0 if lost(movie.FIRST_STAGE[0], every[max(written - generator.memory, 0) : written]) else written
+
+
+def _forget(writer: movie.MovieWriter, sequence: str, frames: Sequence[int]) -> None:
+    """Remove frames of the first stage that no further frame follows from."""
+    for number in frames:
+        if writer.has(sequence, movie.FIRST_STAGE[0], number):
+            writer.remove_frame(sequence, number, movie.FIRST_STAGE[0])
 
 
 def _masks_as(sequence: movie.Sequence) -> str:
     return "GT/SEG" if sequence.track_source is None else "GT/TRA"
 
 
-def _filmed(writer: movie.MovieWriter, sequence: movie.Sequence) -> Iterator[NDArray[np.uint8]]:
+def _filmed(writer: movie.MovieWriter, sequence: movie.Sequence, recorder: Recorder) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames written of a sequence as a film shows them, grey or RGB."""
+    low, high = recorder.limits
     for number in numbers(sequence):
         image = read_image(writer.file(sequence.name, "frames", number))
         every = -(-max(image.shape[1:]) // FILM)
-        yield (image[: 3 if len(image) == 3 else 1, ::every, ::every] >> 8).astype(np.uint8)
+        shown = image[: 3 if len(image) == 3 else 1, ::every, ::every].astype(np.float32)
+        yield ((shown - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+
+
+def _founders(tracks: Iterable[movie.Track]) -> dict[int, int]:
+    """Return of each track the one without a parent from which it descends."""
+    founders: dict[int, int] = {}
+    for track in sorted(tracks, key=lambda track: track.begin):
+        founders[track.label] = founders.get(track.parent, track.parent) or track.label
+    return founders
 
 
 def _tracks(sequence: movie.Sequence) -> tuple[movie.Track, ...]:

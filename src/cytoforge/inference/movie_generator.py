@@ -33,7 +33,8 @@ from cytoforge.inference.enlarge import Enlarger
 from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter, reduced, shrunk
 from cytoforge.inference.image_generator import check_mixing, item_draw
 from cytoforge.inference.load import Loaded, load_backgrounds, load_network, open_network
-from cytoforge.inference.painting import from_grey, grey
+from cytoforge.inference.painting import from_grey
+from cytoforge.inference.recording import Recorder
 from cytoforge.inference.tiling import Floats
 from cytoforge.networks import movie as networks
 from cytoforge.networks.vid2vid import Vid2Vid
@@ -67,7 +68,8 @@ class MovieGenerator(Loaded):
         file = opened.path / "weights" / f"{BACKGROUNDS}.safetensors"
         painting = isinstance(network, networks.MovieGenerator) and (file.exists() or file.is_symlink())
         bank = load_backgrounds(opened, network.outputs.out_channels) if painting else {}
-        settings = ("condition", "scale", "resize", "lag", "mask_value", "limits")
+        settings = ["condition", "scale", "resize", "lag", "mask_value", "limits"]
+        settings += [key for key in ("noise", "pixels", "contrasts") if key in opened.config]
         fingerprints = [opened.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])]
         fingerprints += [opened.fingerprint("super-resolution", ("scale", "resize"))] if enlarging else []
         return cls(opened.path, network, enlarging, stored, bank, "-".join(fingerprints))
@@ -79,9 +81,14 @@ class MovieGenerator(Loaded):
         *,
         seed: int = 0,
         style_mixing: float = 0.9,
-    ) -> NDArray[np.uint16]:
-        """Paint a movie on labels (T, H, W), 0 background: grey values (T, C, H, W) over the whole range of 16 bits.
+        noise: bool = True,
+        contrast: bool = True,
+    ) -> NDArray[Any]:
+        """Paint a movie on labels (T, H, W), 0 background: (T, C, H, W) in the grey values of the training movie.
 
+        Each frame has the noise of that movie's camera, drawn anew, unless `noise` is False, and each cell has a
+        contrast of that movie's cells, drawn once, unless `contrast` is False. Frames of several channels, and of runs
+        that do not tell the grey values, have the whole range of 16 bits.
         A cell has one number in all frames. Labels have the scale of the original frames; they are painted at the scale
         of the run, and the frames are resized to their size. `background` is an image without cells, (H, W), (H, W, C)
         or (C, H, W), in the grey values of the training movie; without it one of the run's own is taken. The same masks
@@ -97,6 +104,7 @@ class MovieGenerator(Loaded):
         size = given[0].shape
         painter: SequencePainter | None = None
         enlarger: Enlarger | None = None
+        recorder = self.recorder(seed, noise=noise, contrast=contrast)
         frames = []
         for number, original in enumerate(given):
             if original.shape != size:
@@ -109,10 +117,11 @@ class MovieGenerator(Loaded):
                 reference = self._background(background, seed, small.shape)
                 painter = self.painter(reference, item_draw(seed, "", 1), style_mixing)
                 enlarger = self.enlarger((labels.shape[0], labels.shape[1]), item_draw(seed, "", 2), style_mixing)
+                ground = self.ground(reference, labels.shape)
             image = painter.paint(small)
-            frames.append(image if enlarger is None else enlarger.enlarge(from_grey(image)))
-        if labels.shape != size:
-            frames = [grey(resize_image(from_grey(frame), size)) for frame in frames]
+            image = image if enlarger is None else enlarger.enlarge(from_grey(image))
+            frame = recorder.exposed(recorder.cast(from_grey(image), ground, labels, "", {}), "", number)
+            frames.append(recorder.stored(frame if labels.shape == size else resize_image(frame, size)))
         return np.stack(frames)
 
     def _background(self, given: NDArray[Any] | None, seed: int, size: tuple[int, ...]) -> Floats:
@@ -137,6 +146,11 @@ class MovieGenerator(Loaded):
     def factor(self) -> int:
         """Factor by which frames are enlarged after they were painted; 1 without a second stage."""
         return 1 if self.enlarging is None else self.enlarging.factor
+
+    @property
+    def memory(self) -> int:
+        """Number of the last frames from which the next one follows."""
+        return self.network.past if isinstance(self.network, Vid2Vid) else self.settings.lag
 
     def check_background(self, *, given: bool) -> None:
         """Raise UserError where a background is given to a network that takes none, or one is needed and missing."""
@@ -197,6 +211,19 @@ class MovieGenerator(Loaded):
         if isinstance(self.network, Vid2Vid):
             return Vid2VidPainter(self.network, background.shape[1:], **options)
         return FramePainter(self.network, background, draw, lag=self.settings.lag, mixing=mixing, **options)
+
+    def ground(self, background: Floats, size: tuple[int, ...]) -> Floats | None:
+        """Return a background (C, h, w) at the size (H, W) of whole frames; None for vid2vid, which has none."""
+        if isinstance(self.network, Vid2Vid):
+            return None
+        height, width = background.shape[1:]
+        whole = resize_image(background, (height * self.factor, width * self.factor))
+        return np.asarray(whole[:, : size[0], : size[1]], np.float32)
+
+    def recorder(self, seed: int, *, noise: bool, contrast: bool) -> Recorder:
+        """Return what turns painted frames into grey values, with noise and contrasts of the run or without."""
+        outputs = self.network.out_channels if isinstance(self.network, Vid2Vid) else self.network.outputs.out_channels
+        return Recorder.of(self.settings, self.run, outputs, seed=seed, noise=noise, contrast=contrast)
 
     def enlarger(self, size: tuple[int, int], draw: torch.Generator, mixing: float) -> Enlarger | None:
         """Return what enlarges the frames of a sequence to `size` (H, W); None without a second stage."""

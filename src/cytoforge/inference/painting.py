@@ -91,6 +91,6 @@ def grey(image: Floats) -> NDArray[np.uint16]:
     return np.asarray(np.round((image + 1) * (WHITE / 2)), dtype=np.uint16)
 
 
-def from_grey(image: NDArray[np.uint16]) -> Floats:
+def from_grey(image: NDArray[Any]) -> Floats:
     """Map grey values over the whole range of 16 bits, of any shape, to [-1, 1]; undoes `grey`."""
     return np.asarray(image, np.float32) * np.float32(2 / WHITE) - 1

@@ -20,6 +20,8 @@ FINE = 1.5
 """px, standard deviation of the blur without which only fine grain is left"""
 LEAST = 12
 """px of the middle of a cell, below which it has no grain"""
+LAPLACE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6
+"""what is left of straight edges and slopes by this is nothing, and of white noise its whole variance"""
 PATCHES = 4096
 DIRECTIONS = 128
 
@@ -72,6 +74,23 @@ def _patches(image: Image, places: NDArray[np.float64]) -> Image:
     windows = sliding_window_view(image, (SIDE, SIDE), axis=(1, 2))
     y, x = (places * windows.shape[1:3]).astype(int).T
     return windows[:, y, x].swapaxes(0, 1).reshape(len(places), -1)
+
+
+def laplacian(channel: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return a channel (H, W) filtered by LAPLACE, without the outermost pixels: (H - 2, W - 2)."""
+    return np.asarray(ndimage.convolve(channel.astype(np.float64), LAPLACE)[1:-1, 1:-1])
+
+
+def noise_power(image: Image) -> float:
+    """Return the variance of the finest grain of an image (C, H, W), mean over its channels: that of white noise.
+
+    This is the square of Immerkaer 1996 ("Fast noise variance estimation", Computer Vision and Image Understanding 64).
+    Noise that is alike in neighbouring pixels counts for less, sharp edges and fine texture count for some. Raises
+    ValueError for an image of less than 3 px.
+    """
+    if min(image.shape[1:]) < 3:
+        raise ValueError(f"images must be at least 3 px high and wide, got {image.shape}")
+    return float(np.mean([np.pi / 2 * np.abs(laplacian(channel)).mean() ** 2 for channel in image]))
 
 
 def grain(image: Image, labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

@@ -76,6 +76,8 @@ class ScorePaintings(Score):
     """where to compute"""
     threads: Count | None = None
     """threads of a CPU; without it OMP_NUM_THREADS, or all cores that this process may use"""
+    classifier: bool = False
+    """also train a classifier to tell painted from real crops, half a minute: accuracy on unseen ones, 0.5 is best"""
 
 
 @command
@@ -88,6 +90,7 @@ class ScoreGeneration(ScorePaintings):
     Examples:
       cytoforge score generation OUT DATA
       cytoforge score generation OUT DATA --training TRAINED --json scores.json
+      cytoforge score generation OUT DATA --classifier
     """
 
     prediction: Positional[Present]
@@ -120,6 +123,7 @@ class ScoreMovie(ScorePaintings):
     Examples:
       cytoforge score movie OUT DATA --sequence 02
       cytoforge score movie OUT DATA --segmenter RUN --json scores.json
+      cytoforge score movie OUT DATA --classifier
     """
 
     prediction: Positional[Present]

@@ -26,6 +26,8 @@ from cytoforge.data.movie import Sequence as Filmed
 from cytoforge.data.writer import read_info
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import shrunk
+from cytoforge.inference.painting import from_grey
+from cytoforge.inference.recording import Recorder
 from cytoforge.progress import counted, say
 from cytoforge.simulation.faults import Faults
 from cytoforge.studies.specification import SequenceStudy
@@ -157,10 +159,10 @@ def spoil_movie(movie: Path, out: Path, seed: int) -> Path:
     return writer.finish()
 
 
-def interpolate_movie(painted: Path, out: Path) -> Path:
+def interpolate_movie(painted: Path, out: Path, recorder: Recorder) -> Path:
     """Enlarge the first stage's frames of a movie painted in two stages linearly, unless this was done before.
 
-    Masks and tracks are those of the movie; returns the folder.
+    They are recorded as the movie's own frames; masks and tracks are those of the movie. Returns the folder.
     """
     if finished(out):
         return out
@@ -172,8 +174,8 @@ def interpolate_movie(painted: Path, out: Path) -> Path:
             small = read_image(small_frames[number])
             factor = math.ceil(labels.shape[0] / small.shape[1])
             large = resize_image(small.astype(np.float32), (factor * small.shape[1], factor * small.shape[2]))
-            frame = large[:, : labels.shape[0], : labels.shape[1]].round().astype(small.dtype)
-            writer.add_frame(sequence.name, number, frame)
+            frame = from_grey(large[:, : labels.shape[0], : labels.shape[1]])
+            writer.add_frame(sequence.name, number, recorder.record(frame, sequence.name, number))
             writer.add_masks(sequence.name, "GT/TRA", number, labels)
         writer.add_tracks(sequence.name, "GT/TRA", read_tracks(sequence.tracks[str(sequence.track_source)]))
     return writer.finish()

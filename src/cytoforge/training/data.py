@@ -10,7 +10,7 @@ import numpy as np
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.dataset import INFO, Dataset, Item
 from cytoforge.data.files import digest
-from cytoforge.data.images import Normalisation, Scaling, is_blank, remaining, scaled_shape
+from cytoforge.data.images import Normalisation, Scaling, is_blank, read_header, remaining, scaled_shape
 from cytoforge.data.movie import gaps, read_sequences, some
 from cytoforge.data.tracks import check_sizes
 from cytoforge.data.view import ALL, View
@@ -70,6 +70,8 @@ class TrainingData:
     """the validation sources"""
     limits: dict[str, list[list[float]]]
     """of movies, by sequence, the grey values (C, 2) that become -1 and 1 in all of its frames"""
+    pixels: str
+    """type of the numbers in the image files: uint8, uint16 or float32, the first of these that holds them"""
 
 
 def open_data(
@@ -149,7 +151,14 @@ def open_data(
         items=tuple(kept),
         held=held.items,
         limits={group: between.tolist() for group, between in limits.items()},
+        pixels=_pixel_type(training),
     )
+
+
+def _pixel_type(dataset: Dataset) -> str:
+    """Return the smallest type of uint8, uint16 and float32 that holds the numbers of a dataset's first image."""
+    stored = read_header(dataset.items[0].image, dataset.view)[1] if dataset.items[0].image else np.dtype(np.float32)
+    return next((kind for kind in ("uint8", "uint16") if np.can_cast(stored, kind)), "float32")
 
 
 def with_scale(data: Data, diameter: float, seed: int) -> tuple[Data, list[str]]:

@@ -130,7 +130,8 @@ def _arms(
         run = both_stages(study, frame_training(folder, study, f"stages-{seed}", real, seed))
         enlarged = painted(folder, study, f"super-resolution-{seed}", run, test)
         yield "tgan, super-resolution", run, enlarged
-        interpolated = interpolate_movie(enlarged, folder.place("work", f"interpolated-{seed}"))
+        recorder = MovieGenerator.load(run.path, device=study.compute.device).recorder(0, noise=True, contrast=False)
+        interpolated = interpolate_movie(enlarged, folder.place("work", f"interpolated-{seed}"), recorder)
         yield "tgan, interpolated", Run.open(Run.stage(run.path, FIRST_STAGE)), interpolated
 
 
@@ -144,13 +145,20 @@ def _reference_training(folder: StudyFolder, study: SequenceStudy, data: Path, s
 
 
 def painted(
-    folder: StudyFolder, study: SequenceStudy, name: str, run: Run, masks: Path, background: Path | None = None
+    folder: StudyFolder,
+    study: SequenceStudy,
+    name: str,
+    run: Run,
+    masks: Path,
+    background: Path | None = None,
+    *,
+    noise: bool = True,
 ) -> Path:
     """Paint all sequences of a movie of masks, once; returns the movie folder."""
     out = folder.place("work", name)
     if not finished(out):
         generator = MovieGenerator.load(run.path, device=study.compute.device, threads=study.compute.threads)
-        film_masks(generator, masks, maskful(masks, (), out), out, background=background)
+        film_masks(generator, masks, maskful(masks, (), out), out, background=background, noise=noise)
     return out
 
 
@@ -259,7 +267,7 @@ def _measure_segmenters(
 
 
 def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test: Path) -> list[OnBackground]:
-    """Measure how much each background varies over time in movies that tGAN painted on the same masks."""
+    """Measure how much each background varies over time in movies without noise that tGAN painted on the same masks."""
     sequence = read_sequences(test)[0]
     total = len(sequence.frames)
     part = Part(test, [sequence.name], (0.0, min(SHORT_MOVIE, total) / total))
@@ -267,7 +275,7 @@ def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test:
     given = [(path.stem, path) for path in study.backgrounds] or [("its own, mirrored", _mirrored(folder, run))]
     found = []
     for number, (title, file) in enumerate([("its own", None), *given]):
-        work = painted(folder, study, f"background-{number}", run, masks, file)
+        work = painted(folder, study, f"background-{number}", run, masks, file, noise=False)
         (sequence,) = read_sequences(work)
         ground = ~np.any([labels > 0 for _, labels in sequence.tracked()], axis=0)
         frames = np.stack(list(read_frames(work, sequence.name)))

@@ -1,8 +1,10 @@
 """A movie generator from annotated movies: tGAN's low-resolution stage (tGAN, Figure 1B), or vid2vid."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.report import colour_labels, mosaic, to_rgb
+from cytoforge.simulation.camera import measure_noise
+from cytoforge.simulation.contrast import contrasts, quantiles
 from cytoforge.training import hyperparameters
 from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
@@ -45,6 +49,7 @@ from cytoforge.training.tasks.task import (
 
 PICTURED = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
+EXPOSED = 40  # frames in which the noise of the camera and the contrast of cells are measured, at most
 VALIDATION_WINDOW = 256  # px of their sides at most: whole frames take a laptop too long
 
 
@@ -123,7 +128,7 @@ class MovieTask(Task):
                 "condition": parameters.condition,
                 "lag": lag,
                 "mask_value": mask_value,
-                "limits": data.limits,
+                **recorded(data, bank),
                 "tile": stored_tile(parameters.crop),
                 "start": list(map(str, self.start)) or None,
             },
@@ -205,6 +210,28 @@ def describe(parameters: hyperparameters.Movie, channels: int) -> Described:
         "norm": parameters.norm,
         "upsampling": parameters.upsampling,
         "residual": parameters.residual,
+    }
+
+
+def recorded(data: TrainingData, bank: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return what config.json tells of how the frames were recorded.
+
+    That is limits and type of their grey values, the noise of each channel, and quantiles of the contrasts of cells to
+    the background (C, H, W) of their sequence in `bank`.
+    """
+    parts = stretches(data.items)
+    most = max(EXPOSED // len(parts), 2)
+    noise = measure_noise(islice(map(data.read, part), most) for part in parts)
+    looked = np.unique(np.linspace(0, len(data.items) - 1, EXPOSED).round().astype(int)).tolist()
+    found = list[float]()
+    for i in looked:
+        image, labels = data.read(i)
+        found += contrasts(image, bank[str(data.items[i].group)], labels).values()
+    return {
+        "limits": data.limits,
+        "pixels": data.pixels,
+        "noise": [asdict(channel) for channel in noise],
+        "contrasts": quantiles(found),
     }
 
 

@@ -34,7 +34,7 @@ from cytoforge.training.samplers.clips import sequence_backgrounds, stretches
 from cytoforge.training.samplers.items import item_generator
 from cytoforge.training.samplers.pairs import Frame, Pairs
 from cytoforge.training.specification import Training, resizing
-from cytoforge.training.tasks.movie import PICTURED, VALIDATED, open_movie
+from cytoforge.training.tasks.movie import PICTURED, VALIDATED, open_movie, recorded
 from cytoforge.training.tasks.painted import judge_paintings
 from cytoforge.training.tasks.start import Wanted, load_start, rescaled
 from cytoforge.training.tasks.task import (
@@ -95,16 +95,17 @@ class SuperResolutionTask(Task):
             Wanted("discriminator", judging, recipe.networks["discriminator"]),
         ]
         started, changes = load_start(self.start, wanted), rescaled(self.start, training.data)
+        grounds = sequence_backgrounds(data.items, data.read)
         kept: dict[str, Any] = {key: first.config[key] for key in ("lag", "mask_value") if key in first.config}
         stored = {
             "condition": first.settings.condition,
             "first_stage": first.fingerprint("low-resolution", ("condition", "scale", "resize", *kept)),
-            "limits": data.limits,
+            **recorded(data, grounds),
             "tile": stored_tile(parameters.crop),
             "start": list(map(str, self.start)) or None,
             **kept,
         }
-        bank = {name: _small(image, factor) for name, image in sequence_backgrounds(data.items, data.read).items()}
+        bank = {name: _small(image, factor) for name, image in grounds.items()}
         painter = MovieGenerator(first.path, painting, None, first.settings, bank, "")
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
 
