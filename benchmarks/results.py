@@ -140,6 +140,9 @@ LABELS = {  # start: as the table calls it
 }
 
 
+LONGEST = 360  # seconds of trainings from random weights, by which label efficiency is measured
+
+
 def labels(dataset: str) -> list[str]:
     """Return what labels are worth from the base model on; nothing where that is not measured."""
     files = load(f"labels/{dataset}.json")
@@ -175,7 +178,7 @@ def worth(own: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Label efficiency of the trainings from the base model, by those from random weights that took the longest."""
     curves: dict[str, dict[int, np.ndarray]] = {}
     for key, records in own.items():
-        if found := re.fullmatch(r"(scratch|weak), (\d+) images?, 360 s", key):
+        if found := re.fullmatch(rf"(scratch|weak), (\d+) images?, {LONGEST} s", key):
             curves.setdefault(found[1], {})[int(found[2])] = per_image(records)
     curves = {start: dict(sorted(curve.items())) for start, curve in curves.items() if len(curve) > 1}
     if not curves:
@@ -193,8 +196,9 @@ def worth(own: dict[str, list[dict[str, Any]]]) -> list[str]:
     columns = [f"{what} {LABELS[start]}" for start in curves for what in ("images from", "label efficiency against")]
     amounts = " or ".join(str(amount) for amount in next(iter(curves.values())))
     return [
-        f"How many images trainings of 360 s from random weights, measured with {amounts} images, need for the same F "
-        "at IoU 0.5; label efficiency is that number divided by the images that the training from the base model got:",
+        f"How many images trainings of {LONGEST} s from random weights, measured with {amounts} images, need for the "
+        "same F at IoU 0.5; label efficiency is that number divided by the images that the training from the base "
+        "model got:",
         "",
         *table(["from the base model", *columns], rows),
     ]

@@ -272,9 +272,9 @@ def test_who_reads_at_the_scale_of_the_run_reads_paintings_as_they_are(
     assert image.shape[1:] == written.shape
     shapes = []
 
-    def recorded(network: Any, rows: Any, shape: tuple[int, int], side: int, views: int) -> Any:
+    def recorded(network: Any, rows: Any, shape: tuple[int, int], *options: int) -> Any:
         shapes.append(shape)
-        return tiling.probability_rows(network, rows, shape, side, views)
+        return tiling.probability_rows(network, rows, shape, *options)
 
     monkeypatch.setattr("cytoforge.inference.segmenter.probability_rows", recorded)
     segment(Segment(run, tmp_path / "out", tmp_path / "found", threads=1))

@@ -76,9 +76,14 @@ def command(kind: type) -> Any:
         elif (value := _optional(hint)) is not None:  # Help then shows --steps INT instead of {None}|INT.
             kind.__annotations__[field] = Annotated[hint, arg(metavar=value, help_behavior_hint=_default)]
     checked = dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))(kind)
-    # Help tells fields in this order: a command's own first, then those that it shares, which are by keyword only.
+    # Help tells fields in this order: words, and a command's own flags, then those that it shares (by keyword only).
+    shared = {
+        name
+        for name, one in checked.__dataclass_fields__.items()
+        if one.kw_only and Positional not in get_args(one.type)
+    }
     checked.__dataclass_fields__ = dict(
-        sorted(checked.__dataclass_fields__.items(), key=lambda item: bool(item[1].kw_only))
+        sorted(checked.__dataclass_fields__.items(), key=lambda item: item[0] in shared)
     )
     build: Callable[..., None] = checked.__init__
 
