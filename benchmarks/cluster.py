@@ -18,12 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import LocalCluster
 
 from cytoforge.commands.generate import generate
 from cytoforge.commands.segment import segment
 from cytoforge.commands.simulate import simulate_masks
 from cytoforge.data.images import write_image
+from cytoforge.engine import ALLOCATION
 from cytoforge.settings import GenerateImages, Segment, SimulateMasks
 from generate import random_run, write_masks
 from measuring import provenance
@@ -38,7 +40,11 @@ def measured(make: Callable[[Path, str | None], object], folder: Path, images: i
     """Seconds of `make(out, cluster)` alone, with one worker and with two; the first round is not counted."""
     spent: dict[str, list[float]] = {"alone": [], "one": [], "two": []}
     options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
-    with LocalCluster(n_workers=1, **options) as one, LocalCluster(n_workers=2, **options) as two:
+    with (
+        dask.config.set(ALLOCATION),  # as local:N does
+        LocalCluster(n_workers=1, **options) as one,
+        LocalCluster(n_workers=2, **options) as two,
+    ):
         clusters = {"alone": None, "one": one.scheduler_address, "two": two.scheduler_address}
         for repeat in range(repeats + 1):
             for name, cluster in clusters.items():

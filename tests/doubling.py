@@ -51,3 +51,11 @@ class Meeting:
             return os.getpid()
 
         return meet
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Tells what a worker was started with."""
+
+    def start(self, seat: Seat) -> Callable[[str, Announce], str | None]:
+        return lambda name, announce: os.environ.get(name)

@@ -27,7 +27,7 @@ from cytoforge.inference.tracker import Tracker
 from cytoforge.settings import Segment, SimulateMasks, SimulateMovie
 from cytoforge.simulated.masks import Annotated
 from cytoforge.simulated.movie import Filmed
-from doubling import Doubling, Meeting
+from doubling import Doubling, Meeting, Telling
 from test_gigapixel import cells, ome_zarr
 from test_segment import write_run
 
@@ -236,6 +236,14 @@ def test_a_killed_worker_costs_nothing(cluster: str, tmp_path: Path) -> None:
     assert (tmp_path / "killed").exists()
     with pytest.raises(UserError, match=r"^4: is wrong$"):
         list(Engine(cluster=cluster).run(Doubling(wrong=4), range(12), "double"))
+
+
+def test_workers_that_are_started_take_memory_as_other_processes_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dask lets them give it back beyond 64 KiB, at which networks took twice as long."""
+    pytest.importorskip("distributed")
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    ((_, bytes_kept),) = Engine(cluster="local:1").run(Telling(), ["MALLOC_TRIM_THRESHOLD_"], "tell")
+    assert bytes_kept is None
 
 
 def test_few_items_are_spread_over_the_workers(cluster: str, tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ AHEAD = 2  # items for each worker that are with the cluster, where they are sho
 SHORT = 5.0  # seconds that a short item takes; a longer one waits here for the worker that is free first
 LOOK = 2.0  # seconds after which it is looked for new workers
 PATIENCE = 15.0  # seconds after which it is said that there is no worker yet
+ALLOCATION = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
+"""lets workers that are started here take memory as other processes do: as dask has it, networks took twice as long"""
 DEATHS = 10  # workers that may die over one item, as where a queue ends them early, before it is given up
 
 
@@ -229,6 +231,7 @@ def _client(engine: Engine) -> Iterator[tuple[Any, int | None]]:
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.admin.large-graph-warning-threshold": "1GB",
+        **ALLOCATION,
     }
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         threads, address = engine.threads, engine.cluster

@@ -77,7 +77,7 @@ def demo(config: Demo) -> Path:
     for number, (method, way) in enumerate(ways.items(), start=1):
         say([f"{number} of {len(ways)}: {method}"])
         way = replace(way, out=folder.inside(f"runs/{number}"))
-        results.append(run_way(method, way, test, folder.inside(f"runs/{number}-test")))
+        results.append(run_way(method, way, test, held, folder.inside(f"runs/{number}-test")))
     best = max(results, key=lambda result: result.validation)
     report = write_report(folder, results, best, time.monotonic() - started)
     for result in results:
@@ -150,15 +150,18 @@ def mean_score(pairs: list[Pair]) -> float:
     return float(np.mean([segmentation_scores(truth, predicted).f_score for truth, predicted in pairs]))
 
 
-def run_way(method: str, way: TrainSegmentation, test: Path, out: Path) -> Result:
-    """Train with one method, segment the test images into OUT and score them."""
+def run_way(method: str, way: TrainSegmentation, test: Path, held: list[Pair], out: Path) -> Result:
+    """Train with one method, segment the test images into OUT and score them.
+
+    Validation is scored anew, as that of the training follows the protocol of what is learned.
+    """
     run = Run.open(way.out) if finished(way.out) else train_segmentation(way)
     segment(Segment(run=way.out, images=test, out=out))
     written = Dataset.open(out)
     predictions = {item.name: written.read_labels(item) for item in written.items}
-    rows = run.metrics()
-    best = max(float(row["validation"]) for row in rows)
-    return Result(method, score(test, predictions), best, float(rows[-1]["seconds"]), predictions)
+    trained = Segmenter.load(way.out)
+    validation = mean_score([(labels, trained.segment(image)) for image, labels in held])
+    return Result(method, score(test, predictions), validation, float(run.metrics()[-1]["seconds"]), predictions)
 
 
 def score(test: Path, predictions: dict[str, np.ndarray]) -> SegmentationResults:
