@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cytoforge.metrics import two_sample
-from cytoforge.metrics.two_sample import CROPS, IMAGES, cut_crops, spread, tell_apart
+from cytoforge.metrics.sampling import evenly
+from cytoforge.metrics.two_sample import CROPS, IMAGES, cut_crops, tell_apart
 
 SIDE = 24
 
@@ -62,8 +63,8 @@ def test_crops_lie_at_cells_and_within_the_image() -> None:
 
 
 def test_images_are_spread_evenly() -> None:
-    assert spread(5) == [0, 1, 2, 3, 4]
-    assert len(spread(1000)) == IMAGES and (spread(1000)[0], spread(1000)[-1]) == (0, 999)
+    assert evenly(5, IMAGES) == [0, 1, 2, 3, 4]
+    assert len(evenly(1000, IMAGES)) == IMAGES and (evenly(1000, IMAGES)[0], evenly(1000, IMAGES)[-1]) == (0, 999)
 
 
 def test_guards() -> None:

@@ -10,6 +10,7 @@ from cytoforge.data.files import read_json
 from cytoforge.data.images import LabelReader, read_header
 from cytoforge.errors import UserError
 from cytoforge.metrics.label_images import Labels, Traits, judge, traits
+from cytoforge.metrics.sampling import evenly
 
 JUDGED = 32  # greatest number of masks of a set that are examined, evenly spread from the first to the last
 PIXELS = 2**27  # greatest number of pixels of all these together, though at least FEWEST masks are examined
@@ -29,7 +30,7 @@ def check_label_files(files: Sequence[Path], *, binary: bool = False, otherwise:
         return False
     (_, height, width), _ = read_header(files[0])
     count = min(len(files), max(FEWEST, min(JUDGED, PIXELS // (height * width))))
-    chosen = [files[k] for k in _spread(len(files), count)]
+    chosen = [files[k] for k in evenly(len(files), count)]
     return _refuse(chosen, [traits(_middle_of(file), read_header(file)[1]) for file in chosen], binary, otherwise)
 
 
@@ -51,7 +52,7 @@ def _found_by_cytoforge(file: Path) -> bool:
 
 def check_label_stack(path: Path, stack: Iterable[NDArray[np.int32]], count: int) -> None:
     """Raise UserError as check_label_files for the `count` label images (H, W) of a stack."""
-    chosen = _spread(count, JUDGED)
+    chosen = evenly(count, JUDGED)
     found = [traits(middle(labels)) for number, labels in enumerate(stack) if number in chosen]
     _refuse([path] * len(found), found, False, "")
 
@@ -63,15 +64,9 @@ def check_label_arrays(
 
     Those that were `segmented` may look unusual, so of them only masks with one value for all cells are refused.
     """
-    chosen = _spread(len(arrays), JUDGED)
+    chosen = evenly(len(arrays), JUDGED)
     images = [traits(middle(arrays[k])) for k in chosen]
     _refuse([f"{name} {k}" for k in chosen], images, binary, otherwise, segmented)
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """Return at most `count` indices, evenly spread from the first to the last."""
-    chosen: list[int] = np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(int)).tolist()
-    return chosen
 
 
 def middle(labels: Labels) -> Labels:

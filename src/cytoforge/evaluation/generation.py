@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from cytoforge.metrics.generation import (
     pair_scores,
     set_scores,
 )
-from cytoforge.metrics.two_sample import FEWEST, SIDE, TwoSample, cut_crops, spread, tell_apart
+from cytoforge.metrics.two_sample import FEWEST, TwoSample, compare
 from cytoforge.networks.features import LPIPS, SQUEEZENET_SMALLEST, InceptionFeatures
 from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted
@@ -255,18 +256,14 @@ def _features(network: InceptionFeatures, side: _Side, device: str) -> Tensor:
 
 def _telling(inputs: ImageSides, seed: int) -> TwoSample | None:
     """Train a classifier to tell generated from real images; None where a side has too few."""
-    generator = np.random.default_rng([seed, SIDE])
-    width = min(
-        SIDE, *(length for side in (inputs.generated, inputs.real) for length in map(min, side.shapes.values()))
-    )
-    crops = []
-    for side in (inputs.real, inputs.generated):
-        items = side.data.items
-        if len(items) < FEWEST:
-            return None
-        images = ((side.read(items[place], "cpu").numpy(), None) for place in spread(len(items)))
-        crops.append(cut_crops(images, generator, width))
-    return tell_apart(crops[0], crops[1], generator)
+    sides = (inputs.real, inputs.generated)
+    shortest = min(length for side in sides for length in map(min, side.shapes.values()))
+    real, generated = ([partial(_read, side, item) for item in side.data.items] for side in sides)
+    return compare(real, generated, shortest, seed)
+
+
+def _read(side: _Side, item: Item) -> tuple[np.ndarray, None]:
+    return side.read(item, "cpu").numpy(), None
 
 
 def _diversity(generated: _Side, lpips: LPIPS, device: str, generator: np.random.Generator) -> StyleScores | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from math import isnan
 
@@ -37,7 +38,7 @@ from cytoforge.metrics.movie import (
     movie_distance,
 )
 from cytoforge.metrics.texture import noise_power
-from cytoforge.metrics.two_sample import FEWEST, SIDE, TwoSample, cut_crops, spread, tell_apart
+from cytoforge.metrics.two_sample import FEWEST, TwoSample, compare
 from cytoforge.networks.features import CLIP_FRAMES, I3DFeatures, InceptionFeatures
 from cytoforge.processors import usable_threads
 from cytoforge.progress import Progress, counted
@@ -186,16 +187,12 @@ def _clip_distance(sides: Sides) -> MovieDistance | None:
 
 def _telling(sides: Sides, seed: int) -> TwoSample | None:
     """Train a classifier to tell generated from real frames; None where a side has too few."""
-    generator = np.random.default_rng([seed, SIDE])
-    width = min(SIDE, *(length for each in (*sides.generated, *sides.real) for length in each.size))
-    crops = []
-    for side in (sides.real, sides.generated):
-        frames = [(each, number) for each in side for number in each.items]
-        if len(frames) < FEWEST:
-            return None
-        chosen = (frames[place] for place in spread(len(frames)))
-        crops.append(cut_crops((each.example(number) for each, number in chosen), generator, width))
-    return tell_apart(crops[0], crops[1], generator)
+    shortest = min(length for each in (*sides.generated, *sides.real) for length in each.size)
+    real, generated = (
+        [partial(each.example, number) for each in side for number in each.items]
+        for side in (sides.real, sides.generated)
+    )
+    return compare(real, generated, shortest, seed)
 
 
 @torch.inference_mode()

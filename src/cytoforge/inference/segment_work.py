@@ -105,13 +105,19 @@ class DecodingPanels:
     def start(self, seat: Seat) -> Callable[[PanelOf, Announce], None]:
         """Return the function that decodes a panel."""
         segmenter, folder = self.segmenter.seated(seat), OutputFolder(self.out, OWNER, seat.writer)
+        known: dict[str, tuple[NDArray[np.float64], str]] = {}  # by image, for which all of it has to be read
 
         def decode(panel: PanelOf, announce: Announce) -> None:
             file, place = image_of(panel.item), folder.make_scratch(_key(panel.item))
             with locked(self.out / WRITERS / f"{place.name}-{panel.number}"), self.images.reader(panel.item) as reader:
-                segmenter.check_channels(file, reader.shape[0])
-                limits, image = limits_of(segmenter, self.images, reader), f"{digest(file)} {self.images.view}"
-                segmenter.decode_panel(reader, limits, place, panel.number, announce, image)
+                if panel.item.name not in known:
+                    segmenter.check_channels(file, reader.shape[0])
+                    limits = limits_of(segmenter, self.images, reader)
+                    known[panel.item.name] = limits, f"{digest(file)} {self.images.view}"
+                limits, image = known[panel.item.name]
+                if not is_blank(limits):
+                    with segmenter.panel(reader, limits, place, panel.number, announce, image):
+                        pass  # what it has decoded stays in its files
             folder.note(panel.name, True)
 
         return decode

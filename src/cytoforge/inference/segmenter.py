@@ -286,7 +286,7 @@ class Segmenter(Loaded):
                 def decoded(share: float, before: int = number) -> None:
                     announce(0.9 * (before + share) / count)
 
-                parts.append(files.enter_context(self._panel(source, limits, folder, number, decoded, image)))
+                parts.append(files.enter_context(self.panel(source, limits, folder, number, decoded, image)))
             found = JoinedPanels(parts)
             least = self.target.minimum_area * math.prod(shape) / math.prod(scaled)
             return numbered(
@@ -302,22 +302,8 @@ class Segmenter(Loaded):
         scaled = scaled_shape(shape, self.scaling)
         return len(panels(scaled[1], *self._surroundings)) if math.prod(scaled) >= LONG else 0
 
-    def decode_panel(
-        self,
-        source: RowSource,
-        limits: NDArray[np.float64],
-        folder: Path,
-        number: int,
-        announce: Callable[[float], None],
-        image: str,
-    ) -> None:
-        """Decode one panel of an image that goes on into `folder`, where `segment_rows` finds it; raises as that."""
-        if not is_blank(limits):
-            with self._panel(source, limits, folder, number, announce, image):
-                pass
-
     @contextmanager
-    def _panel(
+    def panel(
         self,
         source: RowSource,
         limits: NDArray[np.float64],
@@ -326,7 +312,10 @@ class Segmenter(Loaded):
         announce: Callable[[float], None],
         image: str | None,
     ) -> Iterator[Decoded]:
-        """Decode the strips of a panel that are not in its files yet."""
+        """Decode the strips of a panel that are not in its files in `folder` yet, where `segment_rows` finds them.
+
+        Arguments are as there; the limits must differ. Gives what was decoded. Raises UserError when the disk is full.
+        """
         shape = (source.shape[1], source.shape[2])
         read, scaled = self._reader(source, limits)
         cut = panels(scaled[1], *self._surroundings)

@@ -14,6 +14,7 @@ from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.tracks import read_calibration
 from cytoforge.extras import lacking
 from cytoforge.inference.trails import Trails, trails
+from cytoforge.metrics.sampling import evenly
 from cytoforge.progress import tell_once
 from cytoforge.report import Panel, Report, colour_labels, id_colours, overlay, panel
 from cytoforge.tracking.lineage import divisions
@@ -92,8 +93,7 @@ class Pictures:
     def __init__(self, masks: Mapping[int, Path], frames: Mapping[int, Path]) -> None:
         self.masks = masks
         self.numbers = sorted(masks)
-        chosen = np.linspace(0, len(masks) - 1, min(REPORTED_FRAMES, len(masks)))
-        self.shown = [self.numbers[round(place)] for place in chosen]
+        self.shown = [self.numbers[place] for place in evenly(len(masks), REPORTED_FRAMES)]
         """numbers of a few frames, spread over the movie"""
         self.frames = frames if all(number in frames for number in masks) else {}
         self.step = -(-len(masks) // FILM_FRAMES)

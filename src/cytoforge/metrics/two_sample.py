@@ -5,7 +5,7 @@ two sets apart, and its accuracy on samples that it has not seen measures how fa
 who looks as hard as the classifier can tell. It stands for an expert who is shown two images and says which is real.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, pad
 
 from cytoforge.metrics.estimates import Estimate, bootstrap_estimate, resample
+from cytoforge.metrics.sampling import evenly
 from cytoforge.networks.layers import initialise
 
 Image = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
+Read = Callable[[], tuple[Image, Labels | None]]
+"""reads an image (C, H, W) in [-1, 1], with labels (H, W) if it is to be cut at cells"""
 
 SIDE = 64  # px of a crop, or less where an image is smaller
 CROPS = 12  # of each image
@@ -51,11 +54,6 @@ class TwoSample:
     """number of real and of painted crops, each held out once"""
 
 
-def spread(images: int) -> list[int]:
-    """Return which of so many images are looked at: IMAGES at most, spread evenly, in order."""
-    return sorted(set(np.linspace(0, images - 1, min(images, IMAGES)).round().astype(int).tolist()))
-
-
 def cut_crops(
     images: Iterable[tuple[Image, Labels | None]], generator: np.random.Generator, side: int = SIDE
 ) -> NDArray[np.float32]:
@@ -79,6 +77,22 @@ def cut_crops(
     if not found:
         raise ValueError("need at least one image to cut crops from, got none")
     return np.asarray(found, np.float32)
+
+
+def compare(real: Sequence[Read], painted: Sequence[Read], shortest: int, seed: int) -> TwoSample | None:
+    """Tell real from painted images apart as `tell_apart`; None where a side has fewer than FEWEST.
+
+    Images are read one at a time, IMAGES of each side at most, spread evenly; `shortest` is the shortest of their sides
+    in pixels.
+    """
+    if min(len(real), len(painted)) < FEWEST:
+        return None
+    generator, side = np.random.default_rng([seed, SIDE]), min(SIDE, shortest)
+    one, other = (
+        cut_crops((images[place]() for place in evenly(len(images), IMAGES)), generator, side)
+        for images in (real, painted)
+    )
+    return tell_apart(one, other, generator)
 
 
 def tell_apart(real: NDArray[np.float32], painted: NDArray[np.float32], generator: np.random.Generator) -> TwoSample:

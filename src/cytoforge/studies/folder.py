@@ -89,15 +89,18 @@ class StudyFolder:
 
     def holds(self, name: str) -> bool:
         """Tell whether results/NAME.json is there."""
-        return (self.out / "results" / f"{name}.json").exists()
+        return self._result(name).exists()
+
+    def _result(self, name: str) -> Path:
+        return self.out / "results" / f"{name}.json"
 
     def once(self, name: str, kind: type[Scores], measure: Callable[[], Scores]) -> Scores:
         """Return the scores in results/NAME.json; measure and write them first if the file does not exist.
 
         Raises UserError when the file does not hold such scores.
         """
-        path = self.out / "results" / f"{name}.json"
-        if not self.holds(name):
+        path = self._result(name)
+        if not path.exists():
             self.folder.write_json(f"results/{name}.json", measure().to_json())
         return parse(kind, read_json(path), path, "restore the file, or remove it to measure again")
 

@@ -223,7 +223,8 @@ class _Near(NamedTuple):
 def _near(place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Ints, Floats]]) -> _Near:
     stop = np.cumsum(counts)
     spans = [slice(int(b - n), int(b)) for b, n in zip(stop, counts, strict=True)]
-    fields = [_Drift.of(place[now], place[then]) for now, then in pairwise(spans)]
+    trees = [KDTree(place[span]) for span in spans]
+    fields = [_Drift.of(now, then) for now, then in pairwise(trees)]
     drift = np.zeros_like(place)
     parts = [(np.zeros((0, 2), np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     for (time, later), (shared, values) in sorted(overlaps.items()):
@@ -236,7 +237,7 @@ def _near(place: Floats, counts: Ints, overlaps: dict[tuple[int, int], tuple[Int
         if later == time + 1:
             drift[now] = expected - place[now]
         near = min(NEAR, then.stop - then.start)
-        found = KDTree(place[then]).query(expected, near, distance_upper_bound=REACH)
+        found = trees[later].query(expected, near, distance_upper_bound=REACH)
         distance, cell = (part.reshape(-1, near) for part in found)
         one, rank = np.nonzero(np.isfinite(distance))
         width = then.stop - then.start
@@ -260,14 +261,14 @@ class _Drift(NamedTuple):
     step: Floats  # (S, 2)
 
     @classmethod
-    def of(cls, now: Floats, then: Floats) -> "_Drift":
+    def of(cls, now: KDTree, then: KDTree) -> "_Drift":
         """Take the steps between the cells of two frames; none where fewer than FEWEST tell of drift."""
-        if len(now) and len(then):
-            distance, after = KDTree(then).query(now)
-            _, before = KDTree(now).query(then)
-            (steady,) = np.nonzero((before[after] == np.arange(len(now))) & (distance < STEADY))
+        if now.n and then.n:
+            distance, after = then.query(now.data)
+            _, before = now.query(then.data)
+            (steady,) = np.nonzero((before[after] == np.arange(now.n)) & (distance < STEADY))
             if steady.size >= FEWEST:
-                return cls(now[steady], then[after[steady]] - now[steady])
+                return cls(now.data[steady], then.data[after[steady]] - now.data[steady])
         return cls(np.zeros((0, 2)), np.zeros((0, 2)))
 
     def at(self, place: Floats) -> Floats:

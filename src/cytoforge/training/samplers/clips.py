@@ -10,6 +10,7 @@ from torch import Tensor
 from cytoforge.cells.backgrounds import background_reference
 from cytoforge.data.dataset import Item
 from cytoforge.errors import UserError
+from cytoforge.metrics.sampling import evenly
 from cytoforge.progress import counted
 from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
 
@@ -152,7 +153,6 @@ def sequence_backgrounds(items: Sequence[Item], read: Callable[[int], Pair], mos
     found = {}
     for group in dict.fromkeys(item.group for item in items):
         places = [i for i, item in enumerate(items) if item.group == group]
-        spread = np.unique(np.linspace(0, len(places) - 1, most).round().astype(int))
-        frames, labels = zip(*(read(places[i]) for i in spread), strict=True)
+        frames, labels = zip(*(read(places[i]) for i in evenly(len(places), most)), strict=True)
         found[str(group)] = background_reference(np.stack(frames), np.stack(labels))
     return found

@@ -10,6 +10,7 @@ from torch import Tensor
 from cytoforge.cells.crops import crop_images, crop_labels, windows_around
 from cytoforge.data.dataset import Item
 from cytoforge.data.movie import read_tracks
+from cytoforge.metrics.sampling import evenly
 from cytoforge.training.samplers.clips import stretches
 from cytoforge.training.samplers.items import Batch, Drawing, Pair, Sampler, cached
 from cytoforge.training.samplers.synthetic import Synthetic
@@ -128,5 +129,4 @@ class MoveSampler(Sampler):
 
 
 def _spread(moves: list[Move], count: int) -> list[Move]:
-    places = np.unique(np.linspace(0, len(moves) - 1, min(count, len(moves))).round().astype(int))
-    return [moves[place] for place in places]
+    return [moves[place] for place in evenly(len(moves), count)]

@@ -18,6 +18,7 @@ from cytoforge.data.movie import no_movie
 from cytoforge.data.run import BACKGROUNDS
 from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter
 from cytoforge.inference.painting import from_grey
+from cytoforge.metrics.sampling import evenly
 from cytoforge.metrics.texture import texture_distance
 from cytoforge.networks.movie import MovieGenerator
 from cytoforge.networks.vid2vid import Vid2Vid
@@ -222,9 +223,8 @@ def recorded(data: TrainingData, bank: Mapping[str, np.ndarray]) -> dict[str, An
     parts = stretches(data.items)
     most = max(EXPOSED // len(parts), 2)
     noise = measure_noise(islice(map(data.read, part), most) for part in parts)
-    looked = np.unique(np.linspace(0, len(data.items) - 1, EXPOSED).round().astype(int)).tolist()
     found = list[float]()
-    for i in looked:
+    for i in evenly(len(data.items), EXPOSED):
         image, labels = data.read(i)
         found += contrasts(image, bank[str(data.items[i].group)], labels).values()
     return {

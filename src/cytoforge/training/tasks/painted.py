@@ -8,6 +8,7 @@ import torch
 from cytoforge.cells.instances import cell_diameters
 from cytoforge.data.judgement import Judgement
 from cytoforge.inference.segmenter import Segmenter
+from cytoforge.metrics.sampling import evenly
 from cytoforge.metrics.segmentation import segmentation_scores
 from cytoforge.metrics.texture import contrast, grain
 from cytoforge.training.course import Course
@@ -21,7 +22,7 @@ def judge_paintings(
 ) -> Judgement:
     """Judge paintings (C, H, W) on labels (H, W) beside the real images (C, H, W), all in [-1, 1]."""
     base = Segmenter.load("base", threads=torch.get_num_threads())
-    chosen = np.unique(np.linspace(0, len(labels) - 1, min(LOOKED_AT, len(labels))).round().astype(int))
+    chosen = evenly(len(labels), LOOKED_AT)
     sizes = np.concatenate([cell_diameters(mask) for mask in labels])
     diameter = float(np.median(sizes)) if sizes.size else None
 

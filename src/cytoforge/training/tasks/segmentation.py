@@ -18,6 +18,7 @@ from cytoforge.inference.load import load_network
 from cytoforge.inference.painting import paint
 from cytoforge.inference.segmenter import segment_array
 from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
+from cytoforge.metrics.sampling import evenly
 from cytoforge.metrics.segmentation import ImageScores, segmentation_scores
 from cytoforge.places import SCRATCH
 from cytoforge.report import outcome_overlay, overlay, to_rgb
@@ -255,5 +256,4 @@ def spread(values: Sequence[float], number: int) -> list[int]:
     """
     known = [i for i, value in enumerate(values) if not np.isnan(value)]
     order = sorted(known, key=lambda i: -values[i]) or list(range(len(values)))
-    places = np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int))
-    return [order[place] for place in places]
+    return [order[place] for place in evenly(len(order), number)]

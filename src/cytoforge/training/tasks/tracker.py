@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cytoforge.cells.crops import BACKGROUND, SIDE
 from cytoforge.errors import UserError
 from cytoforge.inference.track_deepsea import predict
+from cytoforge.metrics.sampling import evenly
 from cytoforge.metrics.segmentation import ImageScores, segmentation_scores
 from cytoforge.networks import tracker
 from cytoforge.progress import counted
@@ -151,7 +152,7 @@ class Examples:
 
     def samples(self, tracker: nn.Module) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         """Return names, crops of cell and next frame side by side (C, h, 2 w), true and found regions (h, 2 w)."""
-        shown = np.unique(np.linspace(0, len(self.moves) - 1, PICTURED).round().astype(int))
+        shown = evenly(len(self.moves), PICTURED)
         previous, current = self.previous[shown], self.current[shown]
         beside = ((0, 0), (0, 0), (previous.shape[3], 0))
         truth, found = (np.pad(part, beside) for part in (self.truth[shown], _found(tracker, previous, current)))
