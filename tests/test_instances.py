@@ -595,6 +595,21 @@ def test_a_condition_grows_to_its_deepest_and_not_beyond() -> None:
     assert {kind: condition(wide, kind).shape[1] for kind in CONDITIONS} == dict(CONDITIONS)
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.integers(1, 12))
+def test_depth_is_the_chessboard_distance_of_each_cell_alone(seed: int, height: int, width: int, size: int) -> None:
+    cells = np.random.default_rng(seed).integers(0, 4, (2, height // size + 1, width // size + 1))
+    labels = cells.repeat(size, 1).repeat(size, 2)[:, :height, :width]
+    depth = condition(torch.from_numpy(labels), "instances")[:, 2]
+    for found, label in zip(depth, labels, strict=True):
+        for cell in np.unique(label[label != 0]):
+            if (label == cell).all():
+                expected = np.full(label.shape, DEEPEST)
+            else:
+                expected = ndimage.distance_transform_cdt(label == cell, "chessboard").clip(max=DEEPEST)
+            np.testing.assert_array_equal((found * DEEPEST)[label == cell], expected[label == cell])
+
+
 def test_a_condition_refuses_other_kinds_and_shapes() -> None:
     with pytest.raises(ValueError, match="mask, instances, got 'edges'"):
         condition(torch.zeros((1, 4, 4)), "edges")

@@ -239,11 +239,20 @@ def condition(labels: Tensor, kind: str) -> Tensor:
 
 def _distance_to_edge(labels: Tensor) -> Tensor:
     """Chessboard distance (px) to the edge of each pixel's cell, 1 at the edge itself, up to DEEPEST: (B,H,W) float."""
-    distance, rest = torch.zeros(labels.shape, device=labels.device), labels
-    for _ in range(DEEPEST):
-        distance += rest != 0
-        rest = torch.where(inner_border(rest), 0, rest)
-    return distance
+    reached = (labels == 0) | inner_border(labels)  # a cell's own edge is nearer than all that lies outside
+    distance = torch.zeros(labels.shape, device=labels.device)
+    for _ in range(DEEPEST - 1):
+        distance += ~reached
+        reached = _dilated(_dilated(reached, 1), 2)
+    return distance + (labels != 0)
+
+
+def _dilated(pixels: Tensor, axis: int) -> Tensor:
+    """Pixels (B,H,W) bool, and those next to them along an axis."""
+    length, dilated = pixels.shape[axis] - 1, pixels.clone()
+    dilated.narrow(axis, 1, length).logical_or_(pixels.narrow(axis, 0, length))
+    dilated.narrow(axis, 0, length).logical_or_(pixels.narrow(axis, 1, length))
+    return dilated
 
 
 def inner_border(labels: Tensor) -> Tensor:

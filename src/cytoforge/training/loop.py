@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import TypeAdapter
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cytoforge.data.run import Run, flatten_state, unflatten_state
 from cytoforge.errors import Interrupted, UserError
@@ -344,8 +345,10 @@ def _signals() -> Iterator[list[int]]:
 @torch.no_grad()
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Update the moving average of weights and running statistics; counters are copied."""
-    for a, n in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(n, 1 - decay)
-        else:
-            a.copy_(n)
+    pairs: list[tuple[Tensor, Tensor]] = [*zip(average.parameters(), network.parameters(), strict=True)]
+    buffers = [*zip(average.buffers(), network.buffers(), strict=True)]
+    counters = [pair for pair in buffers if not pair[0].is_floating_point()]
+    pairs += [pair for pair in buffers if pair[0].is_floating_point()]
+    get_ema_multi_avg_fn(decay)([a for a, _ in pairs], [n for _, n in pairs], None)
+    for a, n in counters:
+        a.copy_(n)

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cytoforge.cells.augment import NOT_MOVING, apply_diff_augment, draw_diff_augment, only
 from cytoforge.cells.instances import TARGETS, Target
@@ -72,8 +73,7 @@ class MeanTeacher:
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
-        for own, other in zip(self.teacher.parameters(), self.segmenter.parameters(), strict=True):
-            own.lerp_(other, 1 - decay)
+        get_ema_multi_avg_fn(decay)([*self.teacher.parameters()], [*self.segmenter.parameters()], None)
 
 
 def risen(share: float) -> float:
