@@ -83,7 +83,9 @@ def number(file: str, path: str) -> str:
     content: Any = next(iter(load(file)), None)
     for key in path.split(".") if content is not None else ():
         content = content[int(key)] if key.isdigit() else content[key]
-    return ABSENT if content is None else f"{content:.3g}"
+    if content is None:
+        return ABSENT
+    return f"{content:,}" if isinstance(content, int) else f"{content:.3g}"
 
 
 def found(name: str) -> dict[str, Any] | None:
