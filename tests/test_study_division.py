@@ -112,7 +112,7 @@ def test_the_whole_does_what_parts_have_left(phantoms: Path, tmp_path: Path, mon
 
 @pytest.mark.parametrize(
     ("kind", "module", "last"),
-    [("movie", movies, "segmenter-both"), ("tracking", trackers, "deepsea-vid2vid")],
+    [("movie", movies, "segmenter-both"), ("tracking", trackers, "wrong-deepsea-both-10")],
 )
 def test_a_part_of_a_study_of_movies_measures_its_seeds(
     kind: str,

@@ -70,25 +70,27 @@ def tracking_measurements(
     study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder
 ) -> Mapping[str, Callable[[], object]]:
     """Return what the study measures with each seed, by the name of the result that is written last."""
-    last = f"{_installed(study).trackers[-1]}-{study.methods[-1]}"
+    learner = "deepsea" if "deepsea" in study.learners else "global"
+    _, numbers = min(parts[0].frames(), key=lambda found: found[0].name)  # the sequence that trainings get frames of
+    last = f"wrong-{learner}-both-{len(numbers)}"
     return {f"{last}-{seed}": partial(_measure_seed, study, parts, folder, seed) for seed in study.seeds}
 
 
 def measure_tracking(study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredTracking:
-    """Measure trackers trained on real and painted frames, then trackers on real and painted movies of the same masks.
+    """Measure trackers on real and painted movies of the same masks, then trackers trained on real and painted frames.
 
     Trackers that are not installed are left out, and named with the reason. Raises UserError when none is left, and as
     training, painting, tracking and scoring do.
     """
     tried = _distances(study, parts, folder)
     found = [_measure_seed(study, parts, folder, seed) for seed in study.seeds]
-    trained, compared = found[0]
+    compared, trained = found[0]
     return MeasuredTracking(
         study=_installed(study),
         absent=absent_trackers(study),
         tried=tried,
-        compared={kind: [one[kind] for _, one in found] for kind in compared},
-        trained={taught: [one[taught] for one, _ in found] for taught in trained},
+        compared={kind: [one[kind] for one, _ in found] for kind in compared},
+        trained={taught: [one[taught] for _, one in found] for taught in trained},
     )
 
 
@@ -106,12 +108,12 @@ def _distances(study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFold
 
 def _measure_seed(
     study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder, seed: int
-) -> tuple[dict[Taught, TrackingScores], dict[tuple[str, str], TrackingScores]]:
+) -> tuple[dict[tuple[str, str], TrackingScores], dict[Taught, TrackingScores]]:
     best = {one.tracker: one.distance for one in _distances(study, parts, folder) if one.best}
     real, test = copies(folder, study, parts)
     study = _installed(study)
-    trained = measure_trainings(folder, study, real, test, seed)
-    return trained, measure_trackers(folder, study, real, test, best, seed)
+    compared = measure_trackers(folder, study, real, test, best, seed)
+    return compared, measure_trainings(folder, study, real, test, seed)
 
 
 def measure_distances(folder: StudyFolder, study: TrackingStudy, real: Path) -> list[TriedDistance]:
