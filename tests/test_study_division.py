@@ -10,9 +10,11 @@ from cytoforge.data.files import read_json
 from cytoforge.data.ownership import WRITERS, OutputFolder
 from cytoforge.data.sharing import at_work
 from cytoforge.engine import Part
-from cytoforge.studies.measure import trainings
+from cytoforge.studies.folder import StudyFolder
+from cytoforge.studies.measure import movies, trackers, trainings
 from test_engine import files
 from test_study import write_phantoms
+from test_study_movies import film
 
 FLAGS = [
     "--preset",
@@ -106,3 +108,68 @@ def test_the_whole_does_what_parts_have_left(phantoms: Path, tmp_path: Path, mon
     assert study(phantoms, out) == 0
     assert len(made) == 2 and made == {file: file.stat().st_mtime_ns for file in made}
     assert len(read_json(out / "results.json")["rows"]) == 2 and not (out / WRITERS).exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "last"),
+    [("movie", movies, "segmenter-both"), ("tracking", trackers, "wrong-deepsea-both-10")],
+)
+def test_a_part_of_a_study_of_movies_measures_its_seeds(
+    kind: str,
+    module: Any,
+    last: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measured: list[int] = []
+
+    def measure(study: Any, parts: Any, folder: StudyFolder, seed: int) -> None:
+        measured.append(seed)
+        folder.folder.write_json(f"results/{last}-{seed}.json", {})
+
+    monkeypatch.setattr(module, "_measure_seed", measure)
+    out = tmp_path / "out"
+    command = ["study", kind, str(film(tmp_path / "movie")), "--out", str(out), "--seeds", "3", "--seed", "4"]
+    assert main([*command, "--part", "2/2"]) == 0
+    assert measured == [5]
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: 1 measurement; 2 of other parts still to come"
+    assert main([*command, "--part", "2/2"]) == 0
+    assert measured == [5]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [
+        ("movie", "--frames 10 --densities 0.2 --max-steps 2"),
+        ("tracking", "--trackers laptrack deepsea --learners global --frames 5 --tune"),
+    ],
+)
+def test_parts_of_studies_of_movies_measure_each_seed_once(
+    kind: str, flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    train = trainings.run_task
+
+    def record(task: Any, training: Any) -> Any:
+        trained.append(training.output.path.name)
+        return train(task, training)
+
+    monkeypatch.setattr(trainings, "run_task", record)
+    data = film(tmp_path / "movie")
+    terms = f"--preset tiny --steps 1 --threads 1 --seeds 2 --methods tgan {flags}".split()
+
+    def study(out: Path, *part: str) -> int:
+        return main(["study", kind, str(data), "--out", str(out), *terms, *part])
+
+    one, out = tmp_path / "one", tmp_path / "parts"
+    assert study(one) == 0
+    names = sorted(trained)
+    assert study(out, "--part", "2/2") == 0
+    assert {name[-1] for name in trained[len(names) :]} == {"1"} and not (out / "report.html").exists()
+    assert study(out, "--part", "1/2") == 0
+    assert sorted(trained[len(names) :]) == names
+    assert rows(out) == rows(one)
+    assert files(out).keys() == files(one).keys()
+    assert not OutputFolder(out, "study").survey().kept

@@ -1,6 +1,6 @@
 """`cytoforge study ...`: the papers' comparisons on the user's data, resumable, with intervals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,11 @@ from pydantic_core import to_jsonable_python
 
 from cytoforge import settings
 from cytoforge.commands.narrowed import engine_of, narrowed, size
-from cytoforge.data.dataset import Dataset
 from cytoforge.data.ownership import OutputFolder
 from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.progress import counted
 from cytoforge.studies.datasets import open_all
-from cytoforge.studies.division import Plan, measure_share
+from cytoforge.studies.division import Measuring, Open, Plan, measure_share
 from cytoforge.studies.folder import OWNER, StudyFolder
 from cytoforge.studies.frames import split_movies
 from cytoforge.studies.measure.generators import (
@@ -27,14 +26,14 @@ from cytoforge.studies.measure.generators import (
     versatility_measurements,
 )
 from cytoforge.studies.measure.limited_data import limited_data_measurements, measure_limited_data
-from cytoforge.studies.measure.movies import measure_movies
+from cytoforge.studies.measure.movies import measure_movies, movie_measurements
 from cytoforge.studies.measure.segmenters import (
     dense_measurements,
     measure_dense,
     measure_training,
     training_measurements,
 )
-from cytoforge.studies.measure.trackers import absent_trackers, measure_tracking
+from cytoforge.studies.measure.trackers import absent_trackers, measure_tracking, tracking_measurements
 from cytoforge.studies.present.generators import present_ablation, present_extrapolation, present_versatility
 from cytoforge.studies.present.limited_data import present_limited_data
 from cytoforge.studies.present.movies import present_movies
@@ -57,19 +56,20 @@ from cytoforge.training.specification import Budget, Compute
 LOOSE = {"out", "overwrite", "threads", "device", "weights_dir", "part", "cluster"}
 """settings that may differ when a study is continued"""
 Specification = TypeVar("Specification", bound=Study)
+Opened = TypeVar("Opened")
 Measured = TypeVar("Measured")
 
 
 def study_training(given: settings.StudyTraining) -> Path:
     """Compare trainings on few images, conventional and cyclegan, with conventional training on all of them."""
     study = specified(TrainingStudy, given)
-    return _divided("training", given, study, training_measurements, measure_training, present_training)
+    return _divided("training", given, study, open_all, training_measurements, measure_training, present_training)
 
 
 def study_dense(given: settings.StudyDense) -> Path:
     """Compare training on real images with training on them and on dense synthetic ones, in equal time."""
     study = specified(DenseStudy, given)
-    return _divided("dense", given, study, dense_measurements, measure_dense, present_dense)
+    return _divided("dense", given, study, open_all, dense_measurements, measure_dense, present_dense)
 
 
 def study_limited_data(given: settings.StudyLimitedData) -> Path:
@@ -78,43 +78,40 @@ def study_limited_data(given: settings.StudyLimitedData) -> Path:
     scale = 1.0 if fitted else given.scale
     study = specified(LimitedDataStudy, given, images=None, counts=given.images, scale=scale, fitted=fitted)
     measurements, measure = limited_data_measurements, measure_limited_data
-    return _divided("limited-data", given, study, measurements, measure, present_limited_data)
+    return _divided("limited-data", given, study, open_all, measurements, measure, present_limited_data)
 
 
 def study_ablation(given: settings.StudyAblation) -> Path:
     """Compare generators with and without styles, perceptual loss and instances (cGAN-Seg, Figure 3)."""
     study = specified(AblationStudy, given)
-    return _divided("ablation", given, study, ablation_measurements, measure_ablation, present_ablation)
+    return _divided("ablation", given, study, open_all, ablation_measurements, measure_ablation, present_ablation)
 
 
 def study_versatility(given: settings.StudyVersatility) -> Path:
     """Train a generator on each data set and score what it paints on the masks of its test images (Figure 4)."""
     study = specified(GeneratorStudy, given)
-    return _divided("versatility", given, study, versatility_measurements, measure_versatility, present_versatility)
+    measurements, measure = versatility_measurements, measure_versatility
+    return _divided("versatility", given, study, open_all, measurements, measure, present_versatility)
 
 
 def study_extrapolation(given: settings.StudyExtrapolation) -> Path:
     """Let one generator paint on masks from sparse to denser than any it was trained on (Figure 5)."""
     study = specified(ExtrapolationStudy, given)
     measurements, measure = extrapolation_measurements, measure_extrapolation
-    return _divided("extrapolation", given, study, measurements, measure, present_extrapolation)
+    return _divided("extrapolation", given, study, open_all, measurements, measure, present_extrapolation)
 
 
 def study_movie(given: settings.StudyMovie) -> Path:
     """Compare movie generators trained on the same frames, on masks of a movie that they were not trained on."""
     study = specified(MovieStudy, given)
-    parts = split_movies(study)
-    folder = open_folder("movie", given)
-    return _shown(folder, present_movies(measure_movies(study, parts, folder)))
+    return _divided("movie", given, study, split_movies, movie_measurements, measure_movies, present_movies)
 
 
 def study_tracking(given: settings.StudyTracking) -> Path:
     """Compare trackers on real and painted movies of the same masks, and trackers trained on frames of either."""
     study = specified(TrackingStudy, given)
-    parts = split_movies(study)
     absent_trackers(study)  # refused before any training
-    folder = open_folder("tracking", given)
-    return _shown(folder, present_tracking(measure_tracking(study, parts, folder)))
+    return _divided("tracking", given, study, split_movies, tracking_measurements, measure_tracking, present_tracking)
 
 
 def specified(kind: type[Specification], given: settings.Study, **own: Any) -> Specification:
@@ -147,24 +144,25 @@ def _divided(
     kind: str,
     given: settings.DividedStudy,
     study: Specification,
-    plan: Plan[Specification],
-    measure: Callable[[Specification, Mapping[str, Dataset], StudyFolder], Measured],
+    open_data: Open[Specification, Opened],
+    plan: Plan[Specification, Opened],
+    measure: Callable[[Specification, Opened, StudyFolder], Measured],
     present: Callable[[Measured], Presentation],
 ) -> Path:
     """Measure a study, or a part of it; whoever finds that all is measured presents it. Returns report or folder."""
-    datasets, engine = open_all(study), engine_of(given)
+    opened, engine = open_data(study), engine_of(given)
     with at_work(given.out, engine.part):
         with in_turn(given.out):
             folder = open_folder(kind, given)
         if engine.part is not None:
             folder = replace(folder, writer=str(engine.part))
         if engine.part is not None or engine.cluster is not None:
-            done, missing = measure_share(plan, study, datasets, folder, engine)
+            done, missing = measure_share(Measuring(open_data, plan, study, folder), opened, engine)
             if missing:
                 print(f"{given.out}: {counted(done, 'measurement')}; {missing} of other parts still to come")
                 return given.out
         with in_turn(given.out) if engine.part is not None else nullcontext():  # two parts may end at once
-            page = _shown(folder, present(measure(study, datasets, folder)))
+            page = _shown(folder, present(measure(study, opened, folder)))
             OutputFolder(given.out, OWNER).settle()
     return page
 

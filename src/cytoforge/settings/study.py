@@ -277,7 +277,7 @@ class StudyExtrapolation(StudyGenerators):
 
 
 @command
-class StudyMovies(UniformStudy):
+class StudyMovies(UniformStudy, DividedStudy):
     """Settings that studies of movies share."""
 
     test_sequence: UseAppendAction[tuple[str, ...]] = ()

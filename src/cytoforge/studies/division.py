@@ -7,23 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from cytoforge.data.dataset import Dataset
 from cytoforge.engine import Announce, Engine, Seat
-from cytoforge.studies.datasets import open_all
 from cytoforge.studies.folder import StudyFolder
 from cytoforge.studies.specification import Study
 
 Asked = TypeVar("Asked", bound=Study)
+Opened = TypeVar("Opened")
+"""What a study is made on: its datasets, or the parts of its movies"""
 Measurements = Mapping[str, Callable[[], object]]
 """What is measured independently of each other, by the name of the result that is written last"""
-Plan = Callable[[Asked, Mapping[str, Dataset], StudyFolder], Measurements]
+Open = Callable[[Asked], Opened]
+Plan = Callable[[Asked, Opened, StudyFolder], Measurements]
 
 
 @dataclass(frozen=True)
-class Measuring(Generic[Asked]):
-    """Makes measurements of a study, by their names; `plan` is a function of a module."""
+class Measuring(Generic[Asked, Opened]):
+    """Makes measurements of a study, by their names; `open_data` and `plan` are functions of modules."""
 
-    plan: Plan[Asked]
+    open_data: Open[Asked, Opened]
+    plan: Plan[Asked, Opened]
     study: Asked
     folder: StudyFolder
 
@@ -31,7 +33,7 @@ class Measuring(Generic[Asked]):
         """Return the function that makes a measurement; a worker does so in silence, as many share a terminal."""
         with _silence(seat.away):
             study = replace(self.study, compute=replace(self.study.compute, threads=seat.threads))
-            planned = self.plan(study, open_all(study), replace(self.folder, writer=seat.writer))
+            planned = self.plan(study, self.open_data(study), replace(self.folder, writer=seat.writer))
 
         def measure(name: str, announce: Announce) -> None:
             with _silence(seat.away):
@@ -40,16 +42,15 @@ class Measuring(Generic[Asked]):
         return measure
 
 
-def measure_share(
-    plan: Plan[Asked], study: Asked, datasets: Mapping[str, Dataset], folder: StudyFolder, engine: Engine
-) -> tuple[int, int]:
+def measure_share(measuring: Measuring[Asked, Opened], opened: Opened, engine: Engine) -> tuple[int, int]:
     """Make the measurements of a part, or all on a cluster; returns how many of all there are by now, and are not.
 
     Raises UserError as the study does.
     """
-    names = list(plan(study, datasets, folder))
+    study, folder = measuring.study, measuring.folder
+    names = list(measuring.plan(study, opened, folder))
     todo = [name for name in engine.share(names) if not folder.holds(name)]
-    for _ in engine.run(Measuring(plan, study, folder), todo, "study"):
+    for _ in engine.run(measuring, todo, "study"):
         pass
     missing = sum(not folder.holds(name) for name in names)
     return len(names) - missing, missing

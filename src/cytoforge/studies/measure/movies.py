@@ -1,6 +1,9 @@
 """Trainings of movie generators, whose movies are scored: the study `movie`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,50 +46,79 @@ from cytoforge.training.specification import Training
 from cytoforge.training.tasks.staged import FIRST_STAGE, finished
 
 
+@dataclass(frozen=True)
+class _OfSeed:
+    """What is measured with one seed."""
+
+    runs: Mapping[MovieMethod, Run]
+    scores: Mapping[str, MovieScores]
+    painted: Mapping[str, Path]
+    long: Mapping[str, MovieScores]
+    dense: Mapping[tuple[str, float], tuple[MovieScores, Path]]
+    segmenters: Mapping[str, SegmenterScores]
+
+
+def movie_measurements(
+    study: MovieStudy, parts: tuple[Part, Part], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what the study measures with each seed, by the name of the result that is written last."""
+    return {f"segmenter-both-{seed}": partial(_measure_seed, study, parts, folder, seed) for seed in study.seeds}
+
+
 def measure_movies(study: MovieStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredMovies:
     """Measure generators of movies trained on the same frames, on masks of a movie that they were not trained on.
 
     Raises UserError as training, simulating, generating and scoring do.
     """
-    real, test = copies(folder, study, parts)
-    runs = {
-        (method, seed): generator_run(folder, study, method, real, seed)
-        for seed in study.seeds
-        for method in study.methods
-    }
-    scores: dict[str, list[MovieScores]] = {}
-    shown: dict[str, Path] = {}
-    for seed in study.seeds:
-        reference = reference_run(folder, study, real, seed)
-        for arm, run, movie in _arms(folder, study, runs, real, test, seed):
-            found = movie_scores(folder, study, movie.name, run, movie, test, reference, CLIP_LENGTHS)
-            scores.setdefault(arm, []).append(found)
-            shown.setdefault(arm, movie)
-    long: dict[str, list[MovieScores]] = {}
-    masks = _simulated(folder, study, "long", real, frames=study.frames)
-    for (method, seed), run in runs.items():
-        movie = painted(folder, study, f"long-{method}-{seed}", run, masks)
-        long.setdefault(method, []).append(movie_scores(folder, study, movie.name, run, movie, test, None))
-    tgan = runs.get(("tgan", study.seeds[0]))
+    _, test = copies(folder, study, parts)
+    found = [_measure_seed(study, parts, folder, seed) for seed in study.seeds]
+    first = found[0]
     return MeasuredMovies(
         study=study,
         test=test,
+        scores={arm: [one.scores[arm] for one in found] for arm in first.scores},
+        painted=first.painted,
+        long={method: [one.long[method] for one in found] for method in first.long},
+        dense={
+            how: DenseMovie([one.dense[how][0] for one in found], painted) for how, (_, painted) in first.dense.items()
+        },
+        segmenters={arm: [one.segmenters[arm] for one in found] for arm in first.segmenters},
+        backgrounds=_measure_backgrounds(folder, study, first.runs["tgan"], test) if "tgan" in first.runs else [],
+    )
+
+
+def _measure_seed(study: MovieStudy, parts: tuple[Part, Part], folder: StudyFolder, seed: int) -> _OfSeed:
+    real, test = copies(folder, study, parts)
+    runs = {method: generator_run(folder, study, method, real, seed) for method in study.methods}
+    reference = reference_run(folder, study, real, seed)
+    scores: dict[str, MovieScores] = {}
+    shown: dict[str, Path] = {}
+    for arm, run, movie in _arms(folder, study, runs, real, test, seed):
+        scores[arm] = movie_scores(folder, study, movie.name, run, movie, test, reference, CLIP_LENGTHS)
+        shown[arm] = movie
+    masks = _simulated(folder, study, "long", real, frames=study.frames)
+    long = {method: painted(folder, study, f"long-{method}-{seed}", run, masks) for method, run in runs.items()}
+    return _OfSeed(
+        runs=runs,
         scores=scores,
         painted=shown,
-        long=long,
-        dense=_measure_densities(folder, study, runs, real, test),
-        segmenters=_measure_segmenters(folder, study, real, test),
-        backgrounds=_measure_backgrounds(folder, study, tgan, test) if tgan is not None else [],
+        long={
+            method: movie_scores(folder, study, movie.name, runs[method], movie, test, None)
+            for method, movie in long.items()
+        },
+        dense=_measure_densities(folder, study, runs, reference, real, test, seed),
+        segmenters=_measure_segmenters(folder, study, long[study.methods[0]], real, test, seed),
     )
 
 
 def copies(folder: StudyFolder, study: SequenceStudy, parts: tuple[Part, Part]) -> tuple[Path, Path]:
     """Copy the frames to train on and to test on into the study, resized; return both folders."""
     train_part, test_part = parts
-    return (
-        copy_movie(train_part, folder.place("data", "train"), study.scale),
-        copy_movie(test_part, folder.place("data", "test"), study.scale),
-    )
+    with folder.making_data():
+        return (
+            copy_movie(train_part, folder.place("data", "train"), study.scale),
+            copy_movie(test_part, folder.place("data", "test"), study.scale),
+        )
 
 
 def frame_training(
@@ -106,7 +138,7 @@ def generator_run(folder: StudyFolder, study: SequenceStudy, method: MovieMethod
 def _arms(
     folder: StudyFolder,
     study: MovieStudy,
-    runs: Mapping[tuple[MovieMethod, int], Run],
+    runs: Mapping[MovieMethod, Run],
     real: Path,
     test: Path,
     seed: int,
@@ -117,7 +149,7 @@ def _arms(
     one's frames are enlarged by the second one, and by interpolation.
     """
     for method in study.methods:
-        yield method, runs[method, seed], painted(folder, study, f"{method}-{seed}", runs[method, seed], test)
+        yield method, runs[method], painted(folder, study, f"{method}-{seed}", runs[method], test)
     if study.max_steps is not None:
         for method in study.methods:
             say([f"{folder.kind}: {method} until it has converged, seed {seed}"])
@@ -230,40 +262,38 @@ def plain(value: Any) -> Any:
 
 
 def _measure_densities(
-    folder: StudyFolder, study: MovieStudy, runs: Mapping[tuple[MovieMethod, int], Run], real: Path, test: Path
-) -> dict[tuple[str, float], DenseMovie]:
+    folder: StudyFolder,
+    study: MovieStudy,
+    runs: Mapping[MovieMethod, Run],
+    reference: Run,
+    real: Path,
+    test: Path,
+    seed: int,
+) -> dict[tuple[str, float], tuple[MovieScores, Path]]:
     """Measure movies denser than those trained on, of single cells and of colonies, by the first method."""
     method = study.methods[0]
-    dense: dict[tuple[str, float], DenseMovie] = {}
-    for layout in LAYOUTS:
-        for density in study.densities:
-            name = f"{layout}-{density:g}"
-            masks = _simulated(folder, study, name, real, frames=SHORT_MOVIE, layout=layout, density=density)
-            found = []
-            for seed in study.seeds:
-                run, reference = runs[method, seed], _reference_training(folder, study, real, seed).output.path
-                movie = painted(folder, study, f"{name}-{method}-{seed}", run, masks)
-                found.append(movie_scores(folder, study, movie.name, run, movie, test, Run.open(reference)))
-            dense[layout, density] = DenseMovie(found, folder.place("work", f"{name}-{method}-{study.seeds[0]}"))
+    dense: dict[tuple[str, float], tuple[MovieScores, Path]] = {}
+    for layout, density in product(LAYOUTS, study.densities):
+        name = f"{layout}-{density:g}"
+        masks = _simulated(folder, study, name, real, frames=SHORT_MOVIE, layout=layout, density=density)
+        movie = painted(folder, study, f"{name}-{method}-{seed}", runs[method], masks)
+        found = movie_scores(folder, study, movie.name, runs[method], movie, test, reference)
+        dense[layout, density] = found, movie
     return dense
 
 
 def _measure_segmenters(
-    folder: StudyFolder, study: MovieStudy, real: Path, test: Path
-) -> dict[str, list[SegmenterScores]]:
-    """Score segmenters trained with movies of simulated cells, painted by the first method, on real frames."""
-    arms: dict[str, list[SegmenterScores]] = {}
-    for seed in study.seeds:
-        films = folder.place("work", f"long-{study.methods[0]}-{seed}")
-        trainings = {
-            "real": _reference_training(folder, study, real, seed),
-            "painted": frame_training(folder, study, f"segmenter-painted-{seed}", films, seed),
-            "both": frame_training(folder, study, f"segmenter-both-{seed}", real, seed, synthetic=films),
-        }
-        for arm, training in trainings.items():
-            scores = segmenter_scores(folder, study, conventional(study), training, test)
-            arms.setdefault(arm, []).append(scores)
-    return arms
+    folder: StudyFolder, study: MovieStudy, films: Path, real: Path, test: Path, seed: int
+) -> dict[str, SegmenterScores]:
+    """Score segmenters trained with painted movies of simulated cells on real frames."""
+    trainings = {
+        "real": _reference_training(folder, study, real, seed),
+        "painted": frame_training(folder, study, f"segmenter-painted-{seed}", films, seed),
+        "both": frame_training(folder, study, f"segmenter-both-{seed}", real, seed, synthetic=films),
+    }
+    return {
+        arm: segmenter_scores(folder, study, conventional(study), training, test) for arm, training in trainings.items()
+    }
 
 
 def _measure_backgrounds(folder: StudyFolder, study: MovieStudy, run: Run, test: Path) -> list[OnBackground]:
@@ -298,7 +328,9 @@ def _mirrored(folder: StudyFolder, run: Run) -> Path:
 
 
 def _simulated(folder: StudyFolder, study: MovieStudy, name: str, real: Path, **how: Any) -> Path:
+    """Simulate a movie of masks, once for all seeds; returns its folder."""
     out = folder.place("data", name)
-    if not finished(out):
-        say(simulate_movie(MovieSimulation(out=out, like=real, seed=study.seeds[0], **how)))
+    with folder.making_data():
+        if not finished(out):
+            say(simulate_movie(MovieSimulation(out=out, like=real, seed=study.seeds[0], **how)))
     return out

@@ -1,8 +1,9 @@
 """Trackers on real and painted movies, and trained on either: the study `tracking`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -65,24 +66,54 @@ def absent_trackers(study: TrackingStudy) -> dict[str, str]:
     return absent
 
 
+def tracking_measurements(
+    study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder
+) -> Mapping[str, Callable[[], object]]:
+    """Return what the study measures with each seed, by the name of the result that is written last."""
+    learner = "deepsea" if "deepsea" in study.learners else "global"
+    _, numbers = min(parts[0].frames(), key=lambda found: found[0].name)  # the sequence that trainings get frames of
+    last = f"wrong-{learner}-both-{len(numbers)}"
+    return {f"{last}-{seed}": partial(_measure_seed, study, parts, folder, seed) for seed in study.seeds}
+
+
 def measure_tracking(study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder) -> MeasuredTracking:
     """Measure trackers on real and painted movies of the same masks, then trackers trained on real and painted frames.
 
     Trackers that are not installed are left out, and named with the reason. Raises UserError when none is left, and as
     training, painting, tracking and scoring do.
     """
-    absent = absent_trackers(study)
-    study = replace(study, trackers=tuple(name for name in study.trackers if name not in absent))
-    real, test = copies(folder, study, parts)
-    tried = measure_distances(folder, study, real) if study.tune else []
-    best = {one.tracker: one.distance for one in tried if one.best}
+    tried = _distances(study, parts, folder)
+    found = [_measure_seed(study, parts, folder, seed) for seed in study.seeds]
+    compared, trained = found[0]
     return MeasuredTracking(
-        study=study,
-        absent=absent,
+        study=_installed(study),
+        absent=absent_trackers(study),
         tried=tried,
-        compared=measure_trackers(folder, study, real, test, best),
-        trained=measure_trainings(folder, study, real, test),
+        compared={kind: [one[kind] for one, _ in found] for kind in compared},
+        trained={taught: [one[taught] for _, one in found] for taught in trained},
     )
+
+
+def _installed(study: TrackingStudy) -> TrackingStudy:
+    absent = absent_trackers(study)
+    return replace(study, trackers=tuple(name for name in study.trackers if name not in absent))
+
+
+def _distances(study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder) -> list[TriedDistance]:
+    """Measure the distances that are tried, once for all seeds; none unless told to tune them."""
+    real, _ = copies(folder, study, parts)
+    with folder.making_data():
+        return measure_distances(folder, _installed(study), real) if study.tune else []
+
+
+def _measure_seed(
+    study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFolder, seed: int
+) -> tuple[dict[tuple[str, str], TrackingScores], dict[Taught, TrackingScores]]:
+    best = {one.tracker: one.distance for one in _distances(study, parts, folder) if one.best}
+    real, test = copies(folder, study, parts)
+    study = _installed(study)
+    compared = measure_trackers(folder, study, real, test, best, seed)
+    return compared, measure_trainings(folder, study, real, test, seed)
 
 
 def measure_distances(folder: StudyFolder, study: TrackingStudy, real: Path) -> list[TriedDistance]:
@@ -106,65 +137,61 @@ def measure_distances(folder: StudyFolder, study: TrackingStudy, real: Path) -> 
 
 
 def measure_trackers(
-    folder: StudyFolder, study: TrackingStudy, real: Path, test: Path, distances: Mapping[str, float]
-) -> dict[tuple[str, str], list[TrackingScores]]:
+    folder: StudyFolder, study: TrackingStudy, real: Path, test: Path, distances: Mapping[str, float], seed: int
+) -> dict[tuple[str, str], TrackingScores]:
     """Measure each tracker on the real movie and on those that are painted on its masks."""
-    found: dict[tuple[str, str], list[TrackingScores]] = {}
-    for seed in study.seeds:
-        reference = reference_run(folder, study, real, seed)
-        movies = {"real": test}
-        for method in study.methods:
-            run = generator_run(folder, study, method, real, seed)
-            movies[method] = painted(folder, study, f"{method}-{seed}", run, test)
-        for name in study.trackers:
-            linker: str = name
-            if name == "deepsea":
-                linker = str(tracker_run(folder, study, f"real-{real.name}", real, seed).path)
-            for kind, movie in movies.items():
-                scores = tracking_scores(
-                    folder, study, f"{name}-{kind}-{seed}", linker, movie, reference, distances.get(name)
-                )
-                found.setdefault((name, kind), []).append(scores)
+    found: dict[tuple[str, str], TrackingScores] = {}
+    reference = reference_run(folder, study, real, seed)
+    movies = {"real": test}
+    for method in study.methods:
+        run = generator_run(folder, study, method, real, seed)
+        movies[method] = painted(folder, study, f"{method}-{seed}", run, test)
+    for name in study.trackers:
+        linker: str = name
+        if name == "deepsea":
+            linker = str(tracker_run(folder, study, f"real-{real.name}", real, seed).path)
+        for kind, movie in movies.items():
+            own, distance = f"{name}-{kind}-{seed}", distances.get(name)
+            found[name, kind] = tracking_scores(folder, study, own, linker, movie, reference, distance)
     return found
 
 
 def measure_trainings(
-    folder: StudyFolder, study: TrackingStudy, real: Path, test: Path
-) -> dict[Taught, list[TrackingScores]]:
+    folder: StudyFolder, study: TrackingStudy, real: Path, test: Path, seed: int
+) -> dict[Taught, TrackingScores]:
     """Measure trackers trained on a few real frames, on movies simulated after these, or on both, and untrained ones.
 
     All link the true masks of the test movie, and masks that are wrong on purpose. The DeepSea tracker, which looks at
     images, gets the simulated movies painted.
     """
-    wrong = {seed: spoil_movie(test, folder.place("data", f"wrong-{seed}"), seed) for seed in study.seeds}
-    found: dict[Taught, list[TrackingScores]] = {}
+    wrong = spoil_movie(test, folder.place("data", f"wrong-{seed}"), seed)
+    found: dict[Taught, TrackingScores] = {}
 
-    def measure(name: str, count: int, source: str, seed: int, opened: str) -> None:
-        for masks, movie in (("true", test), ("wrong", wrong[seed])):
+    def measure(name: str, count: int, source: str, opened: str) -> None:
+        for masks, movie in (("true", test), ("wrong", wrong)):
             own = f"{masks}-{name}-{source}-{count}-{seed}"
             scores = tracking_scores(folder, study, own, opened, movie, None, truth=test)
-            found.setdefault(Taught(name, count, source, masks), []).append(scores)
+            found[Taught(name, count, source, masks)] = scores
 
     for name in study.trackers:
         if name != "deepsea":
-            for seed in study.seeds:
-                measure(name, 0, "nothing", seed, name)
+            measure(name, 0, "nothing", name)
     first, *others = read_sequences(real)
     total = len(first.frames)
     for count in [*sorted(n for n in study.frames if n < total), total]:
-        for seed in study.seeds:
-            few = real  # The first part has trained this generator and tracker.
-            if others or count < total:
+        few = real
+        if others or count < total:
+            with folder.making_data():
                 few = copy_movie(Part(real, [first.name], (0.0, count / total)), folder.place("data", f"real-{count}"))
-            if "global" in study.learners:
-                for movies in get_args(LinkedMovies):
-                    run = linker_run(folder, study, movies, few, seed)
-                    measure("global", count, movies, seed, str(run.path))
-            if "deepsea" in study.learners:
-                films = painted_films(folder, study, few, count, seed)
-                for source, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
-                    run = tracker_run(folder, study, f"{source}-{few.name}", data, seed, more)
-                    measure("deepsea", count, source, seed, str(run.path))
+        if "global" in study.learners:
+            for movies in get_args(LinkedMovies):
+                run = linker_run(folder, study, movies, few, seed)
+                measure("global", count, movies, str(run.path))
+        if "deepsea" in study.learners:
+            films = painted_films(folder, study, few, count, seed)
+            for source, data, more in (("real", few, None), ("painted", films, None), ("both", few, films)):
+                run = tracker_run(folder, study, f"{source}-{few.name}", data, seed, more)
+                measure("deepsea", count, source, str(run.path))
     return found
 
 
