@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from cytoforge.data.images import write_image, write_labels
 from cytoforge.data.manifest import MANIFEST
 
 ROOT = Path(__file__).parents[1]
+
+settings.register_profile("untimed", deadline=None)  # an example takes as long as a busy computer needs
+settings.load_profile("untimed")
 
 
 def _folder(variable: str, default: Path) -> Path:

@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 
 from cytoforge.cli import main
-from cytoforge.commands.demo import held_out, mean_score, run_way, write_phantoms
+from cytoforge.commands.demo import MINUTES, held_out, mean_score, run_way, write_phantoms
 from cytoforge.data.run import Run
 from cytoforge.inference.segmenter import Segmenter
 from cytoforge.places import SCRATCH
 from cytoforge.settings import TrainSegmentation
 
 
-def test_the_demo_from_phantoms_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_from_phantoms_to_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(MINUTES, "tiny", 0.005)
     out = tmp_path / "demo"
     assert main(["demo", "--preset", "tiny", "--out", str(out)]) == 0
     shown = capsys.readouterr().out

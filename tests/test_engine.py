@@ -95,6 +95,7 @@ def counted_cells(out: Path) -> int:
     return sum(int(read_labels(file).max()) for file in (out / "masks").iterdir())
 
 
+@pytest.mark.slow
 def test_parts_in_processes_at_once_give_what_one_call_gives(one: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cytoforge", "simulate", "masks", "--out", str(tmp_path / "parts"), *SMALL]
     together = [subprocess.Popen([*command, "--part", f"{number}/2"]) for number in (1, 2)]
@@ -259,6 +260,7 @@ def test_models_of_simulations_travel_to_the_workers(tiny_dataset: Path, tiny_mo
         assert len(one.shapes) == len(other.shapes) > 0
 
 
+@pytest.mark.slow
 def test_a_killed_client_goes_on_and_workers_write_the_same_bytes(cluster: str, one: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cytoforge", "simulate", "masks", "--out", str(out), *SMALL, "--cluster", cluster]
@@ -298,6 +300,7 @@ def test_workers_and_parts_write_the_label_zarrs_of_one_call(cluster: str, tmp_p
     assert files(tmp_path / "one") == files(tmp_path / "workers") == files(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_workers_measure_a_study(cluster: str, tiny_dataset: Path, tmp_path: Path) -> None:
     def measured(out: str, *flags: str) -> list[dict[str, object]]:
         terms = "--preset tiny --steps 1 --threads 1 --test-share 0.34 --images 2 --networks unet --ways conventional"

@@ -72,6 +72,7 @@ def test_the_container_copies_what_a_build_reads() -> None:
     assert set(extras.split(",")) <= set(EXTRAS.values())
 
 
+@pytest.mark.slow
 def test_the_core_works_where_nothing_else_is_installed(tmp_path: Path) -> None:
     """The commands of tests/core.py, in a process that cannot import anything that only extras and tests need."""
     hidden = absent()

@@ -528,6 +528,7 @@ def test_from_training_to_synthetic_data_on_the_command_line(
     assert "synthetic" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_published_weights_paint(masks: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(StyleUNet().state_dict(), tmp_path / "Gen.pth")

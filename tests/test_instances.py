@@ -531,7 +531,7 @@ def test_cell_diameters_are_those_of_circles_of_equal_area() -> None:
     assert cell_diameters(NOTHING).shape == (0,)
 
 
-@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("dataset", ["usiigaci", "dsb256"])
 @pytest.mark.parametrize(("target", "least"), [(Boundary(), 0.99), (Depth(), 0.98)])
 def test_real_cells_come_back(real_data: Path, dataset: str, step: int, target: Target, least: float) -> None:

@@ -114,6 +114,7 @@ def test_interrupted_and_continued_equals_uninterrupted(tmp_path: Path, stop: in
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_killed_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
     script = textwrap.dedent(
         f"""

@@ -13,6 +13,7 @@ SHORTER = {  # what is done otherwise than written, so that a notebook takes sec
     "film-to-numbers": {"frames = 24": "frames = 6"},
     "few-labels": {"steps = 400 ": "steps = 8 "},
 }
+SLOW = {"few-labels"}
 LARGEST = 600_000  # bytes of a notebook with its pictures
 
 
@@ -35,7 +36,10 @@ def test_a_notebook_is_kept_as_it_ran_from_top_to_bottom(notebook: Path) -> None
     assert notebook.stat().st_size < LARGEST
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS],
+)
 def test_a_notebook_runs(
     notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

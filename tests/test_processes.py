@@ -51,7 +51,7 @@ from cytoforge.training.tasks.processes import check_devices, found, together
 from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.task import run_task
 
-FRAMES, STEPS = 6, 8
+FRAMES, STEPS = 6, 4
 TINY = {"width": 4, "batch": 4, "average": 0.9}
 PAINTING = {**TINY, "depth": 2, "discriminator_width": 4, "heads": 1, "head_width": 4, "zero_scores": False}
 TINY_TWO = Compute(device="cpu", devices=2, threads=1, precision="float32")
@@ -271,6 +271,7 @@ def training(out: Path, devices: int, data: Path, steps: int = 8) -> Training:
     )
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_another_number_of_processes(tiny_dataset: Path, tmp_path: Path) -> None:
     """It is stopped when one computes, killed when two do, and goes on alone: rounding is all that differs."""
     task = SegmentationTask(replace(hyperparameters.SEGMENTATION["tiny"], **TINY, depth=2, crop=(32, 32), rate=1e-4))

@@ -378,6 +378,7 @@ def test_the_first_of_two_stages_proposes_a_scale_for_both(
     assert len(said) == 2 and said[0] == said[1] and "(median) at scale 2: --scale" in said[0]
 
 
+@pytest.mark.slow
 def test_processes_that_torchrun_has_started_train_as_one(phantoms: Path, tmp_path: Path) -> None:
     flags = [*TINY, "--precision", "float32", "--device", "cpu", "--steps", "3", "--set", "batch=2"]
     started = [

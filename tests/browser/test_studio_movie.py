@@ -182,6 +182,7 @@ def test_cells_are_followed_a_link_corrected_and_the_tracks_taken(
     assert [int(labels[25, 100]) for _, labels in sequence.tracked()] == [2, 2, 6, 6, 6, 6]
 
 
+@pytest.mark.slow
 def test_numbered_images_become_a_movie_whose_cells_have_the_size_that_is_given(
     dish: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
 ) -> None:

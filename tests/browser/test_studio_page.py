@@ -424,6 +424,7 @@ def test_from_images_to_a_model_of_ones_own_and_its_masks(
     assert [path.name for path in running.space.runs()] == ["run-1"]
 
 
+@pytest.mark.slow
 def test_cells_are_looked_at_in_a_table_and_taken_and_a_model_is_scored(
     cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -471,6 +472,7 @@ def test_cells_are_looked_at_in_a_table_and_taken_and_a_model_is_scored(
     page.wait_for_function("name => document.querySelector('.image.open strong')?.textContent === name", arg=name)
 
 
+@pytest.mark.slow
 def test_cells_are_simulated_and_painted_as_the_sliders_say(
     cells: Path, opened: Callable[..., Opened], page_of: Callable[..., Any]
 ) -> None:
