@@ -1,6 +1,7 @@
 """The base model that comes with cytoforge: cells found without any annotation, and trainings that start from it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from cytoforge.data.run import Run
 from cytoforge.errors import UserError
 from cytoforge.inference.baseline import otsu_watershed
 from cytoforge.inference.curation import curate, look
-from cytoforge.inference.diameter import _typical, estimate_diameter
+from cytoforge.inference.diameter import OWN, _typical, estimate_diameter
 from cytoforge.inference.load import load_network, over_channels
 from cytoforge.inference.segment import fitted
 from cytoforge.inference.segmenter import Segmenter
@@ -163,8 +164,9 @@ def test_the_command_finds_cells_and_says_how_large_they_are(
     assert main(["segment", "base", str(nuclei), "--out", str(out), "--threads", "1"]) == 0
     said = capsys.readouterr().out.splitlines()
     (sentence,) = (line for line in said if "px across" in line)
-    across = int(sentence.removeprefix(f"{nuclei}: cells seem to be ").split()[0])
-    assert sentence == f"{nuclei}: cells seem to be {across} px across; if not, give --diameter"
+    across, least, most = map(int, re.findall(r"\d+", sentence.removeprefix(f"{nuclei}: cells seem to be ")))
+    said_so = f"{nuclei}: cells seem to be {across} (by image {least} to {most}) px across; if not, give --diameter"
+    assert sentence == said_so and across / 1.5 <= least <= most <= 1.5 * across
     assert said[-1].startswith(f"{out / 'masks'}: 3 masks with ")
     record = record_of(out)
     assert record["scale"] == pytest.approx(base.diameter / across) and record["run"] == str(BASE)
@@ -175,17 +177,53 @@ def test_the_command_finds_cells_and_says_how_large_they_are(
         scores.append(segmentation_scores(true, labels).f_score[0])
     assert np.mean(scores) > 0.5
 
-    again = tmp_path / "again"  # the diameter that was said gives the same masks
+    again = tmp_path / "again"  # the diameter that was said is that of all
     line = ["segment", "base", str(nuclei), "--threads", "1", "--diameter"]
     assert main([*line, str(across), "--out", str(again)]) == 0
     assert "px across" not in capsys.readouterr().out
-    for number in range(3):
-        one, other = (read_labels(folder / "masks" / f"n{number}.tif") for folder in (out, again))
-        np.testing.assert_array_equal(one, other)
+    assert record_of(again)["scale"] == record["scale"]
+    assert record["own_sizes"] and not record_of(again)["own_sizes"]
+    assert all("scale" in mask for mask in record["masks"].values())
+    assert not any("scale" in mask for mask in record_of(again)["masks"].values())
     assert main([*line, str(2 * across), "--out", str(out)]) == 2
     assert "another run, other flags or other limits of dataset.json made these masks" in capsys.readouterr().err
     assert main([*line, str(2 * across), "--out", str(tmp_path / "coarse")]) == 0
     assert record_of(tmp_path / "coarse")["scale"] == pytest.approx(base.diameter / across / 2)
+
+
+def test_each_image_is_brought_to_the_size_of_its_own_cells(base: Segmenter, tmp_path: Path) -> None:
+    diameters = (13.0, 18.0, 25.0)
+    true = {}
+    for diameter in diameters:
+        image, true[diameter] = scene(diameter, 100, side=round(14 * diameter))
+        write_image(tmp_path / "images" / f"{diameter:g}.tif", image[None])
+    line = ["segment", "base", str(tmp_path / "images"), "--threads", "1", "--out"]
+    assert main([*line, str(tmp_path / "own")]) == 0
+    record = record_of(tmp_path / "own")
+    for diameter, labels in true.items():
+        own = base.diameter / record["masks"][f"{diameter:g}"]["scale"]
+        assert 0.8 < own / _typical(cell_diameters(labels)) < 1.25
+    alike = str(round(base.diameter / record["scale"]))
+    assert main([*line, str(tmp_path / "alike"), "--diameter", alike]) == 0
+    own, together = (
+        np.mean(
+            [
+                segmentation_scores(labels, read_labels(tmp_path / out / "masks" / f"{diameter:g}.tif")).f_score[0]
+                for diameter, labels in true.items()
+            ]
+        )
+        for out in ("own", "alike")
+    )
+    assert own > together
+
+
+def test_an_image_is_no_more_than_half_larger_or_smaller_than_all(base: Segmenter) -> None:
+    image, _ = scene(40.0, 41)
+    look = base.normalisation.apply(image[None], base.normalisation.measure(image[None]))
+    all_of_them = base.for_cells(16)
+    assert all_of_them.for_own_cells(look, base.diameter).scale == pytest.approx(all_of_them.scale / OWN)
+    nothing = np.zeros_like(look)
+    assert all_of_them.for_own_cells(nothing, base.diameter).scale == all_of_them.scale
 
 
 def test_other_runs_take_no_diameter(

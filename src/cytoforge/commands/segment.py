@@ -33,6 +33,7 @@ def segment(settings: Segment) -> Path:
     kept += f"; {counted(done.missing, 'mask')} of other parts still to come" if done.missing else ""
     print("".join(f"{note}\n" for note in images.left_out), end="")
     if done.diameter is not None and settings.diameter is None:
-        print(f"{settings.images}: cells seem to be {done.diameter:.0f} px across; if not, give --diameter")
+        among = "" if done.diameters is None else " (by image {:.0f} to {:.0f})".format(*done.diameters)
+        print(f"{settings.images}: cells seem to be {done.diameter:.0f}{among} px across; if not, give --diameter")
     print(f"{settings.out / 'masks'}: {counted(done.images, 'mask')} with {counted(done.cells, 'cell')}{kept}")
     return settings.out

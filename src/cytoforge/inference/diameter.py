@@ -1,4 +1,4 @@
-"""How large the cells of an image are, found by a segmenter that knows cells of one size best.
+"""How large the cells of images are, found by a segmenter that knows cells of one size best.
 
 The image is looked at in a pyramid of scales. At each the network finds cells; at the right one they are as large as
 those that it knows, and it is surest of them.
@@ -19,6 +19,8 @@ SMALLEST, LARGEST, STEP = 6.0, 160.0, 1.5
 """px across: cells that are looked for, and the ratio of neighbouring sizes"""
 LOOK = 320
 """px at the network's scale: side of the middle of an image that is looked at"""
+OWN = 1.5
+"""how many times larger or smaller the cells of one image may be than those of all"""
 FEWEST = 3
 """cells without which a scale says nothing"""
 
@@ -42,6 +44,15 @@ def estimate_diameter(
     size *= _typical(seen[size][0]) / known
     found, _ = _look(network, target, images, known / size, tile)
     return size * _typical(found) / known if found.size >= FEWEST else size
+
+
+def own_size(network: nn.Module, target: Target, image: Floats, scale: float, known: float, tile: int) -> float:
+    """How many times larger the cells of an image are than `known`, in pixels at a scale that suits those of all.
+
+    It is measured on the cells found there, and bounded by OWN; 1 where too few are found.
+    """
+    found, _ = _look(network, target, [image], scale, tile)
+    return min(max(_typical(found) / known, 1 / OWN), OWN) if found.size >= FEWEST else 1.0
 
 
 def _evidence(found: NDArray[np.float64], sureness: float, known: float) -> float:

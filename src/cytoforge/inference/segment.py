@@ -7,8 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from cytoforge.data.dataset import Dataset, Item
@@ -30,15 +28,15 @@ from cytoforge.inference.segment_work import (
     panels_among,
     sweep_all,
 )
-from cytoforge.inference.segmenter import RowSource, Segmenter
+from cytoforge.inference.segmenter import Segmenter
 from cytoforge.inference.tiling import Floats, margin
 from cytoforge.progress import counted, say
 
 FORMAT = 1  # of segment.json
 RECORD = "segment.json"
-SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "channels", "project")
+SAME = ("fingerprint", "tile", "views", "precision", "limits", "scale", "own_sizes", "channels", "project")
 """entries in which masks of one record agree"""
-EXAMINED, EXAMINED_SIDE = 4, 2048  # images from which the size of the cells is estimated, and px of their middles
+EXAMINED = 4  # images from which the size of the cells is estimated
 LABELS = {*SUFFIXES, ".npy", ".npz", ".jpg", ".jpeg", ".bmp", ".gif", ".h5", ".hdf5", ".mat"}  # that hold annotations
 One = TypeVar("One")
 
@@ -52,6 +50,8 @@ class Segmented:
     cells: int
     diameter: float | None = None
     """pixels across that cells were taken to have, by the base model"""
+    diameters: tuple[float, float] | None = None
+    """the least and the most of those by image"""
     missing: int = 0
     """images of other parts that have no mask yet"""
 
@@ -74,25 +74,16 @@ def fitted(segmenter: Segmenter, images: Dataset, diameter: float | None = None)
 def estimated(segmenter: Segmenter, images: Sequence[One], middle_of: Callable[[One], Floats]) -> float:
     """Estimate the diameter in pixels of the cells of images, from the middles of a few that are spread over all.
 
-    `middle_of` gives the middle of one of `images`, as the function `middle` does.
+    `middle_of` gives the middle of one of `images`, as `Segmenter.middle` does.
     """
     chosen = images[:: max(len(images) // EXAMINED, 1)][:EXAMINED]
     return segmenter.estimate_diameter([middle_of(image) for image in chosen])
 
 
-def middle(segmenter: Segmenter, source: RowSource, limits: NDArray[np.float64]) -> Floats:
-    """Return the middle of an image (C, H, W) in [-1, 1], no longer than EXAMINED_SIDE pixels."""
-    (top, bottom), (left, right) = (
-        (max((n - EXAMINED_SIDE) // 2, 0), (n + EXAMINED_SIDE) // 2) for n in source.shape[1:]
-    )
-    part = source.rows(top, min(bottom, source.shape[1]), (left, min(right, source.shape[2])))
-    return segmenter.normalisation.apply(part, limits)
-
-
 def _middle(segmenter: Segmenter, images: Dataset, item: Item) -> Floats:
     with images.reader(item) as reader:
         segmenter.check_channels(image_of(item), reader.shape[0])
-        return middle(segmenter, reader, images.limits_of(segmenter.normalisation.measure(reader)))
+        return segmenter.middle(reader, images.limits_of(segmenter.normalisation.measure(reader)))
 
 
 def segment_dataset(
@@ -102,12 +93,14 @@ def segment_dataset(
     *,
     overwrite: bool = False,
     diameter: float | None = None,
+    one_size: bool = False,
     engine: Engine = ALONE,
 ) -> Segmented:
     """Write OUT/masks/NAME.tif (.png for a PNG, .zarr for a zarr) for every image, and OUT/segment.json about them.
 
     The base model brings images to the size that it knows, from the `diameter` of their cells in pixels or, without it,
-    an estimate (`fitted`).
+    an estimate (`fitted`). Each of several images then gets the scale that suits its own cells, but for those so large
+    that they are in work by panels; with `one_size`, as for the frames of a movie, all have the same.
 
     Masks that the same segmenter made of the same images are kept, so interrupted work goes on. `engine` says which
     part of the images is segmented, and where; segment.json is finished with the last part. Raises UserError when
@@ -118,10 +111,11 @@ def segment_dataset(
     images = images.images().alike(segmenter.fixed_channels)
     items, known = images.items, segmenter.diameter
     segmenter = fitted(segmenter, images, diameter)
+    own = known if diameter is None and not one_size and len(items) > 1 else None
     cells_across = None if known is None else known / segmenter.scale
     with at_work(out, engine.part):
         with in_turn(out):
-            record = Record.open(out, images, segmenter, overwrite)
+            record = Record.open(out, images, segmenter, overwrite, own_sizes=own is not None)
             waiting = record.waiting(items, overwrite)
             record.save()
         todo = {item.name for item in waiting}
@@ -136,7 +130,8 @@ def segment_dataset(
         if engine.part is not None:
             mine = [item for item in mine if item.name not in large] + record.decoded(waiting, large)
         tiled = _first_tiled(segmenter, images) if mine else None
-        for item, facts in engine.run(Segmenting(segmenter, bare, out, tiled), mine, "segment", lambda one: one.name):
+        work = Segmenting(segmenter, bare, out, tiled, own)
+        for item, facts in engine.run(work, mine, "segment", lambda one: one.name):
             record.take(item.name, facts)
         with in_turn(out):
             missing = record.missing(items)
@@ -145,7 +140,9 @@ def segment_dataset(
                 record.finish(items)
     made = [item for item in items if item.name in record.masks]
     cells = sum(record.masks[item.name]["cells"] for item in made)
-    return Segmented(len(made), len(made) - len(mine), cells, cells_across, len(missing))
+    sizes = [own / record.masks[item.name].get("scale", segmenter.scale) for item in made] if own is not None else []
+    among = (min(sizes), max(sizes)) if sizes else None
+    return Segmented(len(made), len(made) - len(mine), cells, cells_across, among, len(missing))
 
 
 def _first_tiled(segmenter: Segmenter, images: Dataset) -> str | None:
@@ -162,6 +159,7 @@ class Listed(Settings):
     file: Annotated[str, Field(min_length=1)]
     image: str
     cells: Annotated[int, Field(ge=0)]
+    scale: Annotated[float, Field(gt=0)] | None = None
 
 
 class Stored(Settings):
@@ -189,7 +187,7 @@ class Record:
     """whether OUT holds masks of another run, or of a finished call, that are to be replaced"""
 
     @classmethod
-    def open(cls, out: Path, images: Dataset, segmenter: Segmenter, overwrite: bool) -> Self:
+    def open(cls, out: Path, images: Dataset, segmenter: Segmenter, overwrite: bool, *, own_sizes: bool) -> Self:
         """Go on with the record in OUT, or begin one.
 
         Raises UserError when OUT holds masks of another run, tile or limits, unless told to overwrite.
@@ -204,6 +202,7 @@ class Record:
         head["limits"] = None if images.limits is None else images.limits.tolist()
         head["scale"] = list(segmenter.scaling) if isinstance(segmenter.scaling, tuple) else segmenter.scaling
         files = [item.image for item in images.items if item.image]
+        head["own_sizes"] = own_sizes
         head["pixel_size"] = calibration_of(images.path, images.info, files).pixel_size
         folder = OutputFolder(out, OWNER)
         if not path.exists():
@@ -215,7 +214,8 @@ class Record:
         folder.require()
         folder.refuse_foreign([RECORD])
         # what former versions did not note
-        earlier = {"scale": head["scale"], "views": 1, "precision": "float32", "channels": [], "project": None}
+        earlier = {"scale": head["scale"], "views": 1, "precision": "float32", "own_sizes": False}
+        earlier |= {"channels": [], "project": None}
         stored = {**earlier, **stored}
         same = all(stored.get(key) == head[key] for key in SAME)
         if overwrite and (stored["finished"] or not same):

@@ -41,6 +41,8 @@ class Segmenting:
     out: Path
     tiled: str | None
     """name of the image of which it is measured what tiling changes"""
+    own: float | None = None
+    """px across that the cells of each image are brought to; None where one scale is for all"""
 
     def start(self, seat: Seat) -> Callable[[Item, Announce], dict[str, Any]]:
         """Return the function that makes the mask of an image, and gives what segment.json says of it."""
@@ -61,7 +63,11 @@ class Segmenting:
                     segmenter.check_channels(image_of(item), reader.shape[0])
                     limits, image = limits_of(segmenter, self.images, reader), digest(image_of(item))
                     measured = note if item.name == self.tiled else None
-                    labels, cells = segmenter.segment_rows(
+                    suited = segmenter
+                    if self.own is not None and not large and not is_blank(limits):
+                        suited = segmenter.for_own_cells(segmenter.middle(reader, limits), self.own)
+                        told["scale"] = suited.scale
+                    labels, cells = suited.segment_rows(
                         reader, limits, place, announce, measured, f"{image} {self.images.view}"
                     )
                     with labels:

@@ -27,7 +27,7 @@ from cytoforge.data.images import (
     scaled_shape,
 )
 from cytoforge.errors import UserError
-from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter
+from cytoforge.inference.diameter import LARGEST, SMALLEST, estimate_diameter, own_size
 from cytoforge.inference.load import InBfloat16, Loaded, choose_device, choose_precision, open_network, over_channels
 from cytoforge.inference.numbering import numbered
 from cytoforge.inference.panels import PANEL, Decoded, JoinedPanels, Panel, panels
@@ -58,6 +58,8 @@ BLOCK = 2048  # px at the run's scale: larger images are turned in parts of at m
 
 Reader = Callable[[tuple[int, int], tuple[int, int]], Floats]
 """`read((top, bottom), (left, right))` gives this part of an image as float32 (C, h, w) in [-1, 1]"""
+
+EXAMINED_SIDE = 2048  # px of the middle of an image by which the size of its cells is estimated
 
 
 class RowSource(Protocol):
@@ -210,6 +212,22 @@ class Segmenter(Loaded):
         if not SMALLEST / 2 <= diameter <= 50 * LARGEST:
             raise UserError(f"--diameter {diameter:g}: cells are {SMALLEST / 2:g} to {50 * LARGEST:g} px across")
         return replace(self, scaling=self.diameter / diameter, diameter=None)
+
+    def middle(self, source: RowSource, limits: NDArray[np.float64]) -> Floats:
+        """Return the middle of an image (C, H, W) in [-1, 1], no longer than EXAMINED_SIDE pixels."""
+        (top, bottom), (left, right) = (
+            (max((n - EXAMINED_SIDE) // 2, 0), (n + EXAMINED_SIDE) // 2) for n in source.shape[1:]
+        )
+        part = source.rows(top, min(bottom, source.shape[1]), (left, min(right, source.shape[2])))
+        return self.normalisation.apply(part, limits)
+
+    def for_own_cells(self, image: Floats, known: float) -> Self:
+        """Return this segmenter at the scale that brings the cells of one image to `known` pixels across.
+
+        `image` (C, H, W) in [-1, 1] is the image or its middle, whose cells are found at the present scale, a number.
+        """
+        larger = own_size(self.network, self.target, image, self.scale, known, self.tile)
+        return replace(self, scaling=self.scale / larger)
 
     def disagreement(self, image: NDArray[Any], axes: str | None = None) -> TurnDisagreement:
         """Compare the cells found in an image with those found in it turned and mirrored: what it might learn there.

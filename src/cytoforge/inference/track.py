@@ -242,7 +242,7 @@ def _segmented(
     _unbroken(dataset.path, sequence, sequence.frames)
     out = writer.folder.inside(f"{SEGMENTATION}/{sequence.name}")
     frames = Dataset.open(dataset.path, (sequence.name,), view=dataset.view)
-    done = segment_dataset(segmenter, frames, out, diameter=diameter)
+    done = segment_dataset(segmenter, frames, out, diameter=diameter, one_size=True)
     files = {number: out / "masks" / f"{sequence.name}_{file.stem}.tif" for number, file in sequence.frames.items()}
     source = "the base model" if segmenter.run == BASE else f"{segmenter.run}"
     return Masks(sequence.name, source, files, sequence.frames, replace(dataset, items=()), done.diameter)

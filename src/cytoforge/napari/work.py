@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cytoforge.api import simulate_masks, train_segmenter
 from cytoforge.errors import Interrupted, UserError, explain
 from cytoforge.inference.image_generator import ImageGenerator
-from cytoforge.inference.segment import estimated, middle
+from cytoforge.inference.segment import estimated
 from cytoforge.inference.segmenter import InMemory, Segmenter
 from cytoforge.inference.tracker import Tracker
 from cytoforge.napari.layers import Graph, Labels, Planes, frames_of, label_planes, tracks_layer
@@ -86,7 +86,7 @@ def segment(
 
 
 def _middle(segmenter: Segmenter, image: NDArray[Any]) -> NDArray[np.float32]:
-    return middle(segmenter, InMemory(image), segmenter.normalisation.measure(image))
+    return segmenter.middle(InMemory(image), segmenter.normalisation.measure(image))
 
 
 def train(planes: Planes, labels: Any, out: Path, minutes: float, report: Report = quiet, **options: Any) -> Segmenter:
