@@ -29,6 +29,8 @@ class State:
     skipped: list[int] = field(default_factory=list)
     """steps whose batch gave a value that is not finite"""
     finished: bool = False
+    enough: bool = False
+    """whether it ended because more steps would learn the data by heart"""
 
 
 Kind = Literal["unvalidated", "not learned", "start kept", "too short", "astray", "rising", "converged"]
@@ -69,6 +71,10 @@ def course(state: State) -> Course:
     if state.best < LEARNED:
         remedy = "far more minutes are needed, or the data are at fault (cytoforge check)"
         return Course("not learned", f"Not learned yet ({best}): {remedy}.")
+    if state.enough:
+        known = f"validation score {state.history[-1][1]:.3f}"
+        words = f"Ended after {counted(state.step, 'step')}: more would learn so few cells by heart ({known})."
+        return Course("converged", words)
     if state.best_step == 0:
         score = f"validation score {state.best:.3f}{stopped}"
         words = f"Training did not improve on what it started from ({score}), which was kept."

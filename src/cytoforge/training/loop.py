@@ -237,6 +237,7 @@ def fit(
             if interrupted:
                 raise Interrupted(f"stopped at step {state.step}, all is saved; the same command goes on from there")
     state.finished = True
+    state.enough = budget.timed and budget.most is not None and state.step >= budget.most
     if main:
         _save(trainer, run, state)
     return state

@@ -130,6 +130,8 @@ class Budget:
     """number of validations without improvement after which the training ends"""
     until_converged: bool = False
     """whether it ends, too, when the validation score has not risen for a quarter of the steps so far"""
+    most: int | None = None
+    """steps after which seconds end, too; a training with few labels says so"""
 
     def __post_init__(self) -> None:
         if self.steps is None and self.epochs is None and self.seconds is None:
@@ -140,6 +142,11 @@ class Budget:
         if self.steps is not None or self.epochs is None:
             return self
         return replace(self, steps=self.epochs * math.ceil(images / batch))
+
+    @property
+    def timed(self) -> bool:
+        """Whether time alone ends it."""
+        return self.steps is None and self.epochs is None and not self.until_converged
 
     @property
     def told(self) -> str:
@@ -158,7 +165,7 @@ class Budget:
         """Return the share (0 to 1) of the budget that is spent after so many steps and seconds."""
         if self.steps is not None:
             return min(step / self.steps, 1.0)
-        return min(seconds / (self.seconds or 1.0), 1.0)
+        return min(max(seconds / (self.seconds or 1.0), step / (self.most or math.inf)), 1.0)
 
     @property
     def now(self) -> Callable[[], float]:

@@ -20,7 +20,7 @@ from cytoforge.inference.segmenter import segment_array
 from cytoforge.metrics.morphology import SEGMENTED_DIAMETER
 from cytoforge.metrics.sampling import evenly
 from cytoforge.metrics.segmentation import ImageScores, segmentation_scores
-from cytoforge.places import SCRATCH
+from cytoforge.places import BASE, SCRATCH, run_folder
 from cytoforge.report import outcome_overlay, overlay, to_rgb
 from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data, open_synthetic, open_unlabelled
@@ -49,6 +49,9 @@ from cytoforge.training.tasks.task import (
 )
 
 RANKS = ("Best, ", "Median, ", "Worst, ")  # of the validation images in the report
+FEW_CELLS, FEW_STEPS = 50, 300
+"""Labelled cells below which a training from the base model ends after so many steps, and its last weights are kept:
+more steps learn the cells by heart, and the few of a strip cannot tell which weights are best."""
 JUDGED = 8  # training images at most that the result is tried on
 
 OTHERWISE = "let cytoforge check DATA --fix COPY do so, or give --target semantic, for which cells that touch are one"
@@ -112,7 +115,11 @@ class SegmentationTask(Task):
         began = {f"{called(start[0])} as it is": copy.deepcopy(segmenter.network).eval()} if started else {}
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
         more = Windows(unlabelled.names, unlabelled.read, drawing.following) if unlabelled else None
-        keep_last = synthetic is not None
+        from_base = self.method == "conventional" and synthetic is None and any(run_folder(p) == BASE for p in start)
+        few = from_base and data.cells < FEW_CELLS and training.budget.timed
+        if few:
+            notes = [*notes, f"few cells are labelled: training ends after {FEW_STEPS} steps; --steps gives it more"]
+        keep_last = synthetic is not None or few
         kept = "with synthetic images the weights of the end are kept, not those that were best on validation"
         on_validation = _OnValidation(parameters, training, data, fabric, began, self.rivals)
         return Plan(
@@ -120,8 +127,12 @@ class SegmentationTask(Task):
             recipe=recipe,
             sampler=Windows(data.names, data.read, drawing, synthetic, more, self._simulated(training, data)),
             validation=Validation(
-                on_validation.score, on_validation.picture, at_start=started is not None, keep_last=keep_last
+                on_validation.score,
+                on_validation.picture,
+                at_start=started is not None and not few,
+                keep_last=keep_last,
             ),
+            most_steps=FEW_STEPS if few else None,
             outcome=on_validation.outcome,
             stored={
                 "method": self.method,
@@ -137,7 +148,7 @@ class SegmentationTask(Task):
                 "started_from": started,
             },
             notes=[*notes, *(unlabelled.notes if unlabelled else ()), *changes],
-            remarks=[*changes, *([kept] if keep_last else [])],
+            remarks=[*changes, *([kept] if synthetic is not None else [])],
         )
 
     def _networks(self, training: Training, data: TrainingData) -> tuple[dict[str, Described], Recipe, list[str]]:

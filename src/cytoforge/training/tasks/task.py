@@ -4,7 +4,7 @@ import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -75,6 +75,8 @@ class Plan:
     """what provenance.json holds besides the keys that all trainings have"""
     weights: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     """further weights of the run, such as backgrounds to paint on, by name"""
+    most_steps: int | None = None
+    """steps after which a training by time ends, too"""
     notes: Sequence[str] = ()
     """what the user should know, a sentence each"""
     remarks: Sequence[str] = ()
@@ -147,7 +149,7 @@ def _run(task: Task, training: Training, data: TrainingData, fabric: Fabric, rep
         _ahead(plan.sampler, training.compute) if fabric.device.type == "cuda" else plan.sampler,
         plan.validation,
         run,
-        training.budget.in_steps(len(data.names), parameters.batch),
+        replace(training.budget.in_steps(len(data.names), parameters.batch), most=plan.most_steps),
         seed=training.seed,
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
     )
