@@ -16,6 +16,7 @@ from measured import DOCS, table
 
 PAGE = DOCS / "reliability.md"
 SLOT = re.compile(r"(<!-- (\w+): from benchmarks/faults -->\n).*?(<!-- end -->)", re.DOTALL)
+MENDED = ", once mended"  # end of the name of a command that was counted anew
 Counts = dict[str, Any]
 
 
@@ -66,15 +67,19 @@ def _by_command(kind: str, columns: list[str], wrong: str, title: str) -> list[s
 
 def faults() -> list[str]:
     rows: dict[str, Counter[str]] = {}
+    commands: dict[str, set[str]] = {}
     for fault, by_command in records("faults"):
-        for counts in by_command.values():
-            differences = len(counts["differences"])
-            rows.setdefault(fault, Counter()).update(
-                {"commands": 1, "tries": counts["tries"], "ended": counts["ended"], "differences": differences}
+        for command, counts in by_command.items():
+            row = fault + MENDED * command.endswith(MENDED)
+            commands.setdefault(row, set()).add(command)
+            rows.setdefault(row, Counter()).update(
+                {"tries": counts["tries"], "ended": counts["ended"], "differences": len(counts["differences"])}
             )
-    columns = ("commands", "tries", "ended", "differences")
-    told = ["commands", "tries", "ended by it", "lost or not told"]
-    return table(["fault", *told], [[fault, *(str(own[key]) for key in columns)] for fault, own in rows.items()])
+    told = ["fault", "commands", "tries", "ended by it", "lost or not told"]
+    columns = ("tries", "ended", "differences")
+    return table(
+        told, [[fault, str(len(commands[fault])), *(str(own[key]) for key in columns)] for fault, own in rows.items()]
+    )
 
 
 def repeats() -> list[str]:

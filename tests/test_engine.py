@@ -1,6 +1,8 @@
 """Work divided into parts, and among the workers of a cluster, gives the bytes of undivided work."""
 
+import contextlib
 import importlib.util
+import os
 import pickle
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from cytoforge.commands.simulate import simulate_masks, simulate_movie
 from cytoforge.data.files import read_json
 from cytoforge.data.images import read_labels
 from cytoforge.data.ownership import WRITERS, OutputFolder
-from cytoforge.data.sharing import at_work
+from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.engine import ALONE, Engine, Part
 from cytoforge.errors import UserError
 from cytoforge.inference.track import track_movie
@@ -183,6 +185,32 @@ def test_one_process_is_at_a_part(tmp_path: Path) -> None:
         at_work(tmp_path / "out", Part(1, 2)),
     ):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open folder cannot be renamed there")
+def test_a_folder_that_is_moved_away_gets_nothing_more(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with contextlib.ExitStack() as work:
+        work.enter_context(at_work(out, None))
+        out.rename(tmp_path / "away")
+        with pytest.raises(UserError, match="out: was moved or removed"), in_turn(out):
+            pass
+        with pytest.raises(UserError, match="out: was moved or removed"):
+            OutputFolder(out).write("a.txt", b"1")
+        with pytest.raises(UserError, match="out: was moved or removed while it was written to"):
+            work.close()
+    assert not out.exists()
+
+
+def test_work_is_not_complete_where_its_locks_would_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed, out = os.access, tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: Path(path).name != WRITERS and allowed(path, mode))
+        with pytest.raises(UserError, match=f"out/{WRITERS}: may not be written to; change its permissions"):
+            simulate_masks(masks(out))
+        assert read_json(out / "dataset.json")["complete"] is False
+    simulate_masks(masks(out))
+    assert read_json(out / "dataset.json")["complete"] is True and not (out / WRITERS).exists()
 
 
 def test_what_one_writer_lists_others_may_replace(tmp_path: Path) -> None:

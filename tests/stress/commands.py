@@ -9,10 +9,12 @@ an operating system that can fork.
 import contextlib
 import csv
 import hashlib
+import importlib
 import io
 import json
 import multiprocessing
 import os
+import pkgutil
 import re
 import shutil
 import signal
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import cytoforge.commands as all_commands
 from conftest import squares, write_movie
 from cytoforge.cli import main as cytoforge
 from cytoforge.data.images import write_image, write_labels
@@ -63,6 +66,7 @@ TIMES = re.compile(r"seconds|started|finished")
 
 def prepared(folder: Path) -> dict[str, Path]:
     """Make images, movies and runs for the commands."""
+    preload()
     for name, count in (("cells", 4), ("many", 12)):
         for seed in range(count):
             image, labels = phantom(seed, (96, 96), 12)[:2]
@@ -80,6 +84,12 @@ def prepared(folder: Path) -> dict[str, Path]:
         if ended([*line.format(**places).split(), "--out", str(places[name])]) != 0:
             raise SystemExit(f"{name}: {line} failed")
     return places
+
+
+def preload() -> None:
+    """Import what the commands need, once, so that no process of theirs spends its time on it."""
+    for module in pkgutil.iter_modules(all_commands.__path__):
+        importlib.import_module(f"{all_commands.__name__}.{module.name}")
 
 
 def started(line: Sequence[str], said: Path = Path(os.devnull), first: Callable[[], None] = tuple) -> ForkProcess:

@@ -19,8 +19,8 @@ class Settings(Protocol):
         """The folder."""
 
 
-_held: dict[Path, os.stat_result] = {}
-"""the folders that this process holds, by absolute path, as they were when it began"""
+_watched: dict[Path, os.stat_result] = {}
+"""the folders that this process writes into, by absolute path, as they were when it began"""
 
 Given = TypeVar("Given", bound=Settings)
 Result = TypeVar("Result")
@@ -47,8 +47,8 @@ def held(folder: Path) -> Iterator[None]:
     except OSError:  # the command says what is wrong with it
         yield
         return
-    place, state = folder.absolute(), os.fstat(descriptor)
-    again = any(os.path.samestat(state, other) for other in _held.values())
+    state = os.fstat(descriptor)
+    again = any(os.path.samestat(state, other) for other in _watched.values())
     try:
         if not again:
             with contextlib.suppress(OSError):  # a disk without locks
@@ -58,21 +58,32 @@ def held(folder: Path) -> Iterator[None]:
                     raise UserError(
                         f"{folder}: another process writes into it; wait until that has ended, or choose another folder"
                     ) from error
-            _held[place] = state
-        yield
-        refuse_moved(folder)
+        with watched(folder, state):
+            yield
     finally:
         if made:
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
-        if not again:
-            _held.pop(place, None)
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def watched(folder: Path, state: os.stat_result) -> Iterator[None]:
+    """Let `refuse_moved` know the state that a folder is in now; raises as that at the end."""
+    place = folder.absolute()
+    again = place in _watched
+    _watched.setdefault(place, state)
+    try:
+        yield
+        refuse_moved(folder)
+    finally:
+        if not again:
+            _watched.pop(place, None)
+
+
 def refuse_moved(folder: Path) -> None:
-    """Raise UserError where a folder that this process holds is no longer where it was."""
-    state = _held.get(folder.absolute())
+    """Raise UserError where a folder that this process writes into is no longer where it was."""
+    state = _watched.get(folder.absolute())
     if state is None:
         return
     try:

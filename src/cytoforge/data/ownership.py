@@ -307,6 +307,10 @@ class OutputFolder:
         self._opened = False
         self._load()
 
+    def refuse_unsettled(self) -> None:
+        """Raise UserError where nothing that writers leave could be removed; work is not to be marked as done then."""
+        self.refuse_unwritable([f"{WRITERS}/any"])
+
     def settle(self) -> None:
         """End the work: one list, a line for each file of this command in the order of names, and no notes.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cytoforge.data.files import locked
+from cytoforge.data.lock import refuse_moved, watched
 from cytoforge.data.ownership import WRITERS
 from cytoforge.engine import Part
 from cytoforge.errors import UserError
@@ -18,7 +19,8 @@ TURN = "turn"  # lock of the process whose turn it is to begin or to end the wor
 def at_work(out: Path, part: Part | None) -> Iterator[None]:
     """Hold a folder for this process: for all of the work, or for a part of it.
 
-    Raises UserError where another process is at it, for a file, and as `locked`. Leaves nothing but what was written.
+    Raises UserError where another process is at it, for a file, and as `locked` and `watched`. Leaves nothing but what
+    was written.
     """
     if out.is_file():
         raise UserError(f"{out}: is a file; give a folder to write into")
@@ -31,6 +33,7 @@ def at_work(out: Path, part: Part | None) -> Iterator[None]:
                     if part is None or other.name in (WHOLE, mine.name):
                         _refuse_held(out, other)
                 held.enter_context(locked(mine, wait=False))
+                held.enter_context(watched(out, out.stat()))
             yield
     finally:
         for folder in (place, *([out] if made else [])):
@@ -41,6 +44,7 @@ def at_work(out: Path, part: Part | None) -> Iterator[None]:
 @contextlib.contextmanager
 def in_turn(out: Path) -> Iterator[None]:
     """Wait until no other process begins or ends its work in a folder, and keep others waiting meanwhile."""
+    refuse_moved(out)
     with locked(out / WRITERS / TURN):
         yield
 

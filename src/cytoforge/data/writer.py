@@ -77,6 +77,7 @@ class ReplacingWriter:
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Path:
         """Mark the work as complete, with final entries `facts` in dataset.json; return the folder."""
+        self.folder.refuse_unsettled()
         self.folder.write_json(INFO, {**self._info, **(facts or {}), "complete": True})
         self.folder.settle()
         return self.path

@@ -321,6 +321,7 @@ class Record:
 
     def finish(self, items: Sequence[Item]) -> None:
         """Note that all images have been done, in their order."""
+        self.folder.refuse_unsettled()
         names = dict.fromkeys((*(item.name for item in items), *self.masks))
         self.finished, self.masks = True, {name: self.masks[name] for name in names}
         self.save()
