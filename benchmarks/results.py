@@ -163,9 +163,9 @@ def labels(dataset: str) -> list[str]:
         "Trainings that start from the base model, and from random weights, on the same images: seconds are those of "
         "one core, validation and all included; a strip of each image is for validation. Images are brought to the "
         "size at which their cells suit the network, unless a scale is named. Zero labels: the base model as it is, "
-        "at cell diameters that it estimates itself. A training from it on fewer than 50 cells, as of one crop, ends after "
-        "300 steps, some 20 s, whatever time it is given. F of true instances on the test images, scored at their own "
-        "size, mean over seeds and images; the interval resamples both.",
+        "at cell diameters that it estimates itself. A training from it on fewer than 50 cells, as of one crop, ends "
+        "after 300 steps, some 20 s, whatever time it is given. F of true instances on the test images, scored at "
+        "their own size, mean over seeds and images; the interval resamples both.",
         "",
         *table(["starts from", "labels and training", *SCORES, "steps (mean)"], rows),
         *groups(dataset, {f"{LABELS[key.partition(', ')[0]]}, {key.partition(', ')[2]}": v for key, v in own.items()}),
@@ -202,6 +202,11 @@ def worth(own: dict[str, list[dict[str, Any]]]) -> list[str]:
         "model got:",
         "",
         *table(["from the base model", *columns], rows),
+        *(
+            [f"In {LONGEST} s more images teach random weights nothing: time is short there, not labels.", ""]
+            if all(np.nanmean([*curve.values()][-1]) <= np.nanmean([*curve.values()][0]) for curve in curves.values())
+            else []
+        ),
     ]
 
 
