@@ -202,12 +202,16 @@ def worth(own: dict[str, list[dict[str, Any]]]) -> list[str]:
         "model got:",
         "",
         *table(["from the base model", *columns], rows),
-        *(
-            [f"In {LONGEST} s more images teach random weights nothing: time is short there, not labels.", ""]
-            if all(np.nanmean([*curve.values()][-1]) <= np.nanmean([*curve.values()][0]) for curve in curves.values())
-            else []
-        ),
+        *idle(curves),
     ]
+
+
+def idle(curves: dict[str, dict[int, np.ndarray]]) -> list[str]:
+    """Say so where random weights learn no more from the most images than from the fewest."""
+    means = [[np.nanmean(scores) for scores in curve.values()] for curve in curves.values()]
+    if any(mean[-1] > mean[0] for mean in means):
+        return []
+    return [f"In {LONGEST} s more images teach random weights nothing: time is short there, not labels.", ""]
 
 
 def scores(own: list[dict[str, Any]]) -> list[str]:
