@@ -163,8 +163,8 @@ def labels(dataset: str) -> list[str]:
         "Trainings that start from the base model, and from random weights, on the same images: seconds are those of "
         "one core, validation and all included; a strip of each image is for validation. Images are brought to the "
         "size at which their cells suit the network, unless a scale is named. Zero labels: the base model as it is, "
-        "at cell diameters that it estimates itself. A training from it on fewer than 50 cells, as of one crop, ends "
-        "after 300 steps, some 20 s, whatever time it is given. F of true instances on the test images, scored at "
+        "at cell diameters that it estimates itself. A training from it on so few cells as "
+        "those of one crop ends before its time (see its steps). F of true instances on the test images, scored at "
         "their own size, mean over seeds and images; the interval resamples both.",
         "",
         *table(["starts from", "labels and training", *SCORES, "steps (mean)"], rows),

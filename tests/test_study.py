@@ -25,6 +25,7 @@ from cytoforge.networks.features import VGG19Features
 from cytoforge.settings import StudyDense, StudyTraining, StudyVersatility
 from cytoforge.simulation.phantom import phantom
 from cytoforge.studies.datasets import open_all, split_test, subset, write_crops
+from cytoforge.studies.division import Measuring
 from cytoforge.studies.folder import StudyFolder
 from cytoforge.studies.measure import generators, segmenters, trainings
 from cytoforge.studies.measurements import ImageScores, SegmenterScores
@@ -173,12 +174,12 @@ def test_what_is_divided_is_all_that_is_measured(
         found.append(name)
         return once(self, name, *arguments)
 
-    def measured(plan: Any, *given: Any) -> Any:
-        for name, measure in plan(*given[:-1]).items():
+    def measured(measuring: Measuring[Any, Any], opened: Any, engine: Any) -> Any:
+        for name, measure in measuring.plan(measuring.study, opened, measuring.folder).items():
             measure()
             assert found[-1] == name
         assert sorted(found) == sorted(file.stem for file in (out / "results").iterdir())
-        return share(plan, *given)
+        return share(measuring, opened, engine)
 
     forbid(monkeypatch)
     monkeypatch.setattr(StudyFolder, "once", recorded)

@@ -22,7 +22,7 @@ from cytoforge.training.recipes.parts import compute_in_parts
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.recipes.shared import share
 from cytoforge.training.samplers.items import Batch, item_generator
-from cytoforge.training.specification import Budget
+from cytoforge.training.specification import Bounded, Budget
 
 PATIENCE_WITH_FAULTS = 5  # times that a training goes back to its last state before it gives up
 SAVE_EVERY = 60.0  # seconds
@@ -237,7 +237,7 @@ def fit(
             if interrupted:
                 raise Interrupted(f"stopped at step {state.step}, all is saved; the same command goes on from there")
     state.finished = True
-    state.enough = budget.timed and budget.most is not None and state.step >= budget.most
+    state.enough = isinstance(budget, Bounded) and state.step >= budget.most
     if main:
         _save(trainer, run, state)
     return state

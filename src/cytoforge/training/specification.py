@@ -130,8 +130,6 @@ class Budget:
     """number of validations without improvement after which the training ends"""
     until_converged: bool = False
     """whether it ends, too, when the validation score has not risen for a quarter of the steps so far"""
-    most: int | None = None
-    """steps after which seconds end, too; a training with few labels says so"""
 
     def __post_init__(self) -> None:
         if self.steps is None and self.epochs is None and self.seconds is None:
@@ -165,7 +163,7 @@ class Budget:
         """Return the share (0 to 1) of the budget that is spent after so many steps and seconds."""
         if self.steps is not None:
             return min(step / self.steps, 1.0)
-        return min(max(seconds / (self.seconds or 1.0), step / (self.most or math.inf)), 1.0)
+        return min(seconds / (self.seconds or 1.0), 1.0)
 
     @property
     def now(self) -> Callable[[], float]:
@@ -179,6 +177,17 @@ class Budget:
         if self.epochs is not None:
             return replace(self, epochs=max(round(part * self.epochs), 1))
         return replace(self, seconds=None if self.seconds is None else part * self.seconds)
+
+
+@dataclass(frozen=True)
+class Bounded(Budget):
+    """A budget in time that ends after so many steps, too."""
+
+    most: int = field(kw_only=True)
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Return the share (0 to 1) that is spent of what ends first."""
+        return max(super().progress(step, seconds), min(step / self.most, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,7 +38,7 @@ from cytoforge.training.recipes.painting import VGG
 from cytoforge.training.recipes.recipe import Recipe
 from cytoforge.training.samplers.items import Drawing, Sampler
 from cytoforge.training.samplers.prefetch import Prefetched
-from cytoforge.training.specification import Compute, Data, Training
+from cytoforge.training.specification import Bounded, Compute, Data, Training
 from cytoforge.training.tasks.processes import together
 
 PICTURE = 256  # px, side of pictures of validation
@@ -144,12 +144,13 @@ def _run(task: Task, training: Training, data: TrainingData, fabric: Fabric, rep
         notes = [training.data.told(note) for note in (*data.notes, *plan.notes)]
         say([*notes, f"{counts}, {counted(data.cells, 'cell')}"])
     progress = report or Progress(task.name)
+    budget = training.budget.in_steps(len(data.names), parameters.batch)
     state = fit(
         Trainer(plan.recipe, fabric, decay=parameters.average, parts=training.compute.accumulate),
         _ahead(plan.sampler, training.compute) if fabric.device.type == "cuda" else plan.sampler,
         plan.validation,
         run,
-        replace(training.budget.in_steps(len(data.names), parameters.batch), most=plan.most_steps),
+        budget if plan.most_steps is None else Bounded(**asdict(budget), most=plan.most_steps),
         seed=training.seed,
         announce=lambda share, state: progress(share, f"step {state.step}") if main else None,
     )
