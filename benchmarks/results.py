@@ -140,6 +140,7 @@ LABELS = {  # start: as the table calls it
 }
 
 
+HARDLY = 0.01  # of F
 LONGEST = 360  # seconds of trainings from random weights, by which label efficiency is measured
 
 
@@ -207,11 +208,17 @@ def worth(own: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def idle(curves: dict[str, dict[int, np.ndarray]]) -> list[str]:
-    """Say so where random weights learn no more from the most images than from the fewest."""
-    means = [[np.nanmean(scores) for scores in curve.values()] for curve in curves.values()]
-    if any(mean[-1] > mean[0] for mean in means):
-        return []
-    return [f"In {LONGEST} s more images teach random weights nothing: time is short there, not labels.", ""]
+    """Say so where the most images teach random weights hardly more than the second most."""
+    said = []
+    for start, curve in curves.items():
+        means = {amount: np.nanmean(scores) for amount, scores in curve.items()}
+        *_, fewer, most = means
+        if means[most] < means[fewer] + HARDLY:
+            said.append(
+                f"In {LONGEST} s {most} images teach {LABELS[start]} hardly more than {fewer} do: time is short there, "
+                "not labels."
+            )
+    return [" ".join(said), ""] if said else []
 
 
 def scores(own: list[dict[str, Any]]) -> list[str]:
