@@ -44,6 +44,20 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", range(5))
 
 
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the runs that are trained, in order."""
+    names: list[str] = []
+    train = trainings.run_task
+
+    def record(task: Any, training: Any) -> Any:
+        names.append(training.output.path.name)
+        return train(task, training)
+
+    monkeypatch.setattr(trainings, "run_task", record)
+    return names
+
+
 def study(data: Path, out: Path, *flags: str) -> int:
     return main(["study", "training", str(data), "--out", str(out), *FLAGS, *flags])
 
@@ -57,16 +71,8 @@ def rows(out: Path) -> Any:
 
 
 def test_parts_measure_what_one_call_measures(
-    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    phantoms: Path, tmp_path: Path, trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained: list[str] = []
-    train = trainings.run_task
-
-    def record(task: Any, training: Any) -> Any:
-        trained.append(training.output.path.name)
-        return train(task, training)
-
-    monkeypatch.setattr(trainings, "run_task", record)
     one, out = tmp_path / "one", tmp_path / "parts"
     assert study(phantoms, one) == 0
     names = [file.stem for file in sorted((one / "results").iterdir())]
@@ -147,16 +153,8 @@ def test_a_part_of_a_study_of_movies_measures_its_seeds(
     ],
 )
 def test_parts_of_studies_of_movies_measure_each_seed_once(
-    kind: str, flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, flags: str, tmp_path: Path, trained: list[str]
 ) -> None:
-    trained: list[str] = []
-    train = trainings.run_task
-
-    def record(task: Any, training: Any) -> Any:
-        trained.append(training.output.path.name)
-        return train(task, training)
-
-    monkeypatch.setattr(trainings, "run_task", record)
     data = film(tmp_path / "movie")
     terms = f"--preset tiny --steps 1 --threads 1 --seeds 2 --methods tgan {flags}".split()
 

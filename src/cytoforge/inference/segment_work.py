@@ -41,7 +41,7 @@ class Segmenting:
     out: Path
     tiled: str | None
     """name of the image of which it is measured what tiling changes"""
-    own: float | None = None
+    own: float | None
     """px across that the cells of each image are brought to; None where one scale is for all"""
 
     def start(self, seat: Seat) -> Callable[[Item, Announce], dict[str, Any]]:

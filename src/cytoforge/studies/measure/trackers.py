@@ -73,6 +73,7 @@ def tracking_measurements(
     learner = "deepsea" if "deepsea" in study.learners else "global"
     _, numbers = min(parts[0].frames(), key=lambda found: found[0].name)  # the sequence that trainings get frames of
     last = f"wrong-{learner}-both-{len(numbers)}"
+    study = _without(study, absent_trackers(study))
     return {f"{last}-{seed}": partial(_measure_seed, study, parts, folder, seed) for seed in study.seeds}
 
 
@@ -82,20 +83,21 @@ def measure_tracking(study: TrackingStudy, parts: tuple[Part, Part], folder: Stu
     Trackers that are not installed are left out, and named with the reason. Raises UserError when none is left, and as
     training, painting, tracking and scoring do.
     """
+    absent = absent_trackers(study)
+    study = _without(study, absent)
     tried = _distances(study, parts, folder)
     found = [_measure_seed(study, parts, folder, seed) for seed in study.seeds]
     compared, trained = found[0]
     return MeasuredTracking(
-        study=_installed(study),
-        absent=absent_trackers(study),
+        study=study,
+        absent=absent,
         tried=tried,
         compared={kind: [one[kind] for one, _ in found] for kind in compared},
         trained={taught: [one[taught] for _, one in found] for taught in trained},
     )
 
 
-def _installed(study: TrackingStudy) -> TrackingStudy:
-    absent = absent_trackers(study)
+def _without(study: TrackingStudy, absent: Mapping[str, str]) -> TrackingStudy:
     return replace(study, trackers=tuple(name for name in study.trackers if name not in absent))
 
 
@@ -103,7 +105,7 @@ def _distances(study: TrackingStudy, parts: tuple[Part, Part], folder: StudyFold
     """Measure the distances that are tried, once for all seeds; none unless told to tune them."""
     real, _ = copies(folder, study, parts)
     with folder.making_data():
-        return measure_distances(folder, _installed(study), real) if study.tune else []
+        return measure_distances(folder, study, real) if study.tune else []
 
 
 def _measure_seed(
@@ -111,7 +113,6 @@ def _measure_seed(
 ) -> tuple[dict[tuple[str, str], TrackingScores], dict[Taught, TrackingScores]]:
     best = {one.tracker: one.distance for one in _distances(study, parts, folder) if one.best}
     real, test = copies(folder, study, parts)
-    study = _installed(study)
     compared = measure_trackers(folder, study, real, test, best, seed)
     return compared, measure_trainings(folder, study, real, test, seed)
 
