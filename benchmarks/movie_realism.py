@@ -32,7 +32,7 @@ from cytoforge.data.run import Run
 from cytoforge.evaluation.comparison import MovieComparison
 from cytoforge.evaluation.movie import score_sides
 from cytoforge.evaluation.movie_sides import Sides, TrackedMovie
-from cytoforge.inference.generate_movie import film_masks, maskful
+from cytoforge.inference.generate_movie import Look, film_masks, maskful
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.metrics.two_sample import TwoSample, cut_crops, tell_apart
 from cytoforge.studies.frames import Part, copy_movie
@@ -133,7 +133,7 @@ def measure(name: str) -> dict[str, Any]:
     for arm, (way, noise, contrast) in arms(generator).items():
         out = work / arm.replace(" ", "-").replace(",", "")
         sequences = maskful(work / "test", (), out)
-        film_masks(way, work / "test", sequences, out, noise=noise, contrast=contrast, overwrite=out.exists())
+        film_masks(way, work / "test", sequences, out, Look(noise=noise, contrast=contrast), overwrite=out.exists())
         found[arm] = scores(out, work / "test")
     return {
         "learned": movie.learned,

@@ -10,7 +10,7 @@ from cytoforge.data.writer import check_target
 from cytoforge.errors import UserError
 from cytoforge.inference.generate import BY, Keeping, generate_images, refuse_own_masks
 from cytoforge.inference.generate_movie import BY as BY_MOVIE
-from cytoforge.inference.generate_movie import film_masks, maskful
+from cytoforge.inference.generate_movie import Look, film_masks, maskful
 from cytoforge.inference.image_generator import ImageGenerator
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.inference.segmenter import Segmenter
@@ -62,11 +62,7 @@ def generate_movie(settings: GenerateMovie) -> Path:
         settings.masks,
         sequences,
         settings.out,
-        background=settings.background,
-        seed=settings.seed,
-        style_mixing=settings.style_mixing,
-        noise=settings.noise,
-        contrast=settings.contrast,
+        Look(settings.background, settings.seed, settings.style_mixing, settings.noise, settings.contrast),
         overwrite=settings.overwrite,
         engine=engine_of(settings),
     )

@@ -1,7 +1,7 @@
 """Masks of a movie folder to a synthetic movie folder, frame by frame; interrupted work goes on with the next frame."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,20 +35,27 @@ FILM = 768  # longest side of a film in pixels
 
 @dataclass(frozen=True)
 class Look:
-    """How a movie is painted, besides its masks and the generator."""
+    """How movies are painted, besides their masks and the generator."""
 
-    seed: int
-    style_mixing: float
-    background: Path | None
-    recorder: Recorder
-    mark: dict[str, Any]
-    """what a file says of its origin"""
+    background: Path | None = None
+    """image without cells to paint before; without it one of the generator's own"""
+    seed: int = 0
+    """of style, noise and background"""
+    style_mixing: float = 0.9
+    """probability that two styles are mixed in a movie"""
+    noise: bool = True
+    """whether frames get the noise of the training movie's camera, drawn anew"""
+    contrast: bool = True
+    """whether each family of cells has a contrast of its own, drawn from those of the training movie"""
 
     def background_of(self, generator: MovieGenerator, sequence: str, size: tuple[int, int]) -> Floats:
         """Return the background of a sequence, (C, h, w) in [-1, 1]."""
         if self.background is None:
             return generator.drawn_background(self.seed, sequence, size)
         return generator.read_background(self.background, self.seed, sequence, size)
+
+
+LOOK = Look()
 
 
 @dataclass(frozen=True)
@@ -81,25 +88,21 @@ def film_masks(
     masks: Path,
     sequences: Sequence[movie.Sequence],
     out: Path,
+    look: Look = LOOK,
     *,
-    background: Path | None = None,
-    seed: int = 0,
-    style_mixing: float = 0.9,
-    noise: bool = True,
-    contrast: bool = True,
     overwrite: bool = False,
     engine: Engine = ALONE,
 ) -> Filmed:
     """Write OUT/01/t000.tif, OUT/01_GT/TRA/man_track000.tif ... and OUT/dataset.json for sequences of `masks`.
 
     With a second stage OUT/01_LOW has the frames before they were enlarged; OUT/01.mp4 is for looking at, and left out
-    without the extra `movies`. Frames have the grey values of the training movie, and with `noise` that of its camera.
-    What is painted next follows from frames without it; in one stage the last of these are in OUT/01_LOW meanwhile.
-    One frame is in memory at a time. `engine` says which part of the sequences is painted, and where; the last part
-    completes OUT. Raises UserError when masks or background do not serve, or OUT holds anything but an unfinished
-    result of the same work.
+    without the extra `movies`. Frames have the grey values of the training movie, and where `look` says so the noise of
+    its camera. What is painted next follows from frames without it; in one stage the last of these are in OUT/01_LOW
+    meanwhile. One frame is in memory at a time. `engine` says which part of the sequences is painted, and where; the
+    last part completes OUT. Raises UserError when masks or background do not serve, or OUT holds anything but an
+    unfinished result of the same work.
     """
-    generator.check_background(given=background is not None)
+    generator.check_background(given=look.background is not None)
     for sequence in sequences:
         sequence.check_labels(binary=generator.settings.condition == "mask")
     mark = {
@@ -107,14 +110,14 @@ def film_masks(
         "version": version("cytoforge"),
         "run": generator.run.resolve().name,
         "fingerprint": generator.fingerprint,
-        "seed": seed,
-        "style_mixing": style_mixing,
-        "noise": noise,
-        "contrast": contrast,
-        "background": None if background is None else digest(background),
+        "seed": look.seed,
+        "style_mixing": look.style_mixing,
+        "noise": look.noise,
+        "contrast": look.contrast,
+        "background": None if look.background is None else digest(look.background),
         "masks": {sequence.name: _fingerprint(sequence) for sequence in sequences},
     }
-    recorder = generator.recorder(seed, noise=noise, contrast=contrast)
+    recorder = generator.recorder(look.seed, noise=look.noise, contrast=look.contrast)
     info = {"synthetic": mark, "scale": generator.scale, "limits": list(recorder.limits)}
     info |= stored(merged(credits_of_run(generator.run), credits_of(masks)))
     painted = [movie.FRAMES[0], movie.FIRST_STAGE[0]]
@@ -130,10 +133,9 @@ def film_masks(
             )
         if sentence := lacking("av"):
             tell_once(f"{out}: films to look at are left out; writing them {sentence}")
-        look = Look(seed, style_mixing, background, recorder, {**mark, "synthetic": True})
-        work = Filming(generator, masks, writer, look)
+        work = Filming(generator, masks, writer, look, recorder, {**mark, "synthetic": True})
         frames, notes = 0, list[str]()
-        if noise and not recorder.noise:
+        if look.noise and not recorder.noise:
             notes.append(f"{generator.run}: does not tell the noise of its camera, so frames have none; train again")
         for _, told in engine.run(work, engine.share(sequences), "generate movie", lambda sequence: sequence.name):
             frames += told.frames
@@ -153,10 +155,14 @@ class Filming:
     masks: Path
     writer: movie.MovieWriter
     look: Look
+    recorder: Recorder
+    mark: dict[str, Any]
+    """what a file says of its origin"""
 
     def start(self, seat: Seat) -> Callable[[movie.Sequence, Announce], Filmed]:
         """Return the function that paints a sequence."""
-        generator, writer = self.generator.seated(seat), self.writer.seated(seat.writer)
+        work = replace(self, generator=self.generator.seated(seat), writer=self.writer.seated(seat.writer))
+        writer = work.writer
 
         def film(sequence: movie.Sequence, announce: Announce) -> Filmed:
             notes, total = [], len(numbers(sequence))
@@ -168,13 +174,13 @@ class Filming:
             kin = {label for row in _tracks(sequence) for label in (row.label, row.parent)}
             if short := writer.announce(sequence.name, cells | kin):
                 notes.append(short)
-            for done, _ in enumerate(_paint_sequence(generator, self.masks, sequence, writer, self.look), 1):
+            for done, _ in enumerate(_paint_sequence(work, sequence), 1):
                 announce(done / total)
             if sequence.track_source is not None:
                 _write_tracks(self.masks, sequence, writer)
             if not lacking("av") and not (file := movie.film(writer.path, sequence.name)).exists():
                 with writer.folder.writing(file.name) as temporary:
-                    write_film(temporary, _filmed(writer, sequence, self.look.recorder))
+                    write_film(temporary, _filmed(writer, sequence, self.recorder))
             writer.folder.note(sequence.name, total)
             return Filmed(total, notes)
 
@@ -203,11 +209,10 @@ def _masks(sequence: movie.Sequence) -> Iterator[tuple[int, Labels]]:
         yield from ((n, read_labels(sequence.masks[str(sequence.source)][n])) for n in numbers(sequence))
 
 
-def _paint_sequence(
-    generator: MovieGenerator, masks: Path, sequence: movie.Sequence, writer: movie.MovieWriter, look: Look
-) -> Iterator[int]:
+def _paint_sequence(work: Filming, sequence: movie.Sequence) -> Iterator[int]:
     """Paint and write a sequence, or what is missing of it; yields each frame's number."""
-    name, mark = sequence.name, look.mark
+    generator, writer, look, recorder = work.generator, work.writer, work.look, work.recorder
+    name, mark = sequence.name, work.mark
     painter: SequencePainter | None = None
     enlarger: Enlarger | None = None
     size: tuple[int, ...] = ()
@@ -216,7 +221,7 @@ def _paint_sequence(
     every, remembered = numbers(sequence), _remembered(generator, sequence, writer)
     scaling = generator.scaling
     if not isinstance(scaling, tuple):
-        scaling /= Dataset.open(masks).scale  # simulated masks may be at the run's scale already
+        scaling /= Dataset.open(work.masks).scale  # simulated masks may be at the run's scale already
     for place, (number, original) in enumerate(_masks(sequence)):
         labels = shrunk(original, scaling)
         if labels.min() > 0:
@@ -241,8 +246,8 @@ def _paint_sequence(
             writer.add_frame(name, number, image, mark, painted_as)
         if image is not None and not writer.has(name, frames_as, number):
             frame = from_grey(image if enlarger is None else enlarger.enlarge(from_grey(image)))
-            frame = look.recorder.cast(frame, ground, labels, name, founders)
-            writer.add_frame(name, number, look.recorder.record(frame, name, number), mark)
+            frame = recorder.cast(frame, ground, labels, name, founders)
+            writer.add_frame(name, number, recorder.record(frame, name, number), mark)
         if not writer.has(name, masks_as, number):
             writer.add_masks(name, masks_as, number, labels, mark)
         if generator.enlarging is None:

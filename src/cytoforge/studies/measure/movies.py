@@ -15,7 +15,7 @@ from cytoforge.data.run import BACKGROUNDS, STAGES, Run
 from cytoforge.evaluation.comparison import MovieComparison
 from cytoforge.evaluation.movie import MovieResults, distances_by_length, score_sides
 from cytoforge.evaluation.movie_sides import Sides
-from cytoforge.inference.generate_movie import film_masks, maskful
+from cytoforge.inference.generate_movie import Look, film_masks, maskful
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.metrics.movie import MovieDistance
 from cytoforge.progress import say
@@ -190,7 +190,7 @@ def painted(
     out = folder.place("work", name)
     if not finished(out):
         generator = MovieGenerator.load(run.path, device=study.compute.device, threads=study.compute.threads)
-        film_masks(generator, masks, maskful(masks, (), out), out, background=background, noise=noise)
+        film_masks(generator, masks, maskful(masks, (), out), out, Look(background, noise=noise))
     return out
 
 
