@@ -97,10 +97,11 @@ class TestVid2Vid:
         assert still == []
         assert masks.grad.any() and past.grad[:, 0].any() and past.grad[:, 1].any()
 
+    @pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
     @pytest.mark.parametrize(("depth", "blocks"), [(1, 1), (2, 3)])
-    def test_reaches_as_far_as_it_says_and_no_farther(self, depth: int, blocks: int) -> None:
+    def test_reaches_as_far_as_it_says_and_no_farther(self, depth: int, blocks: int, upsampling: Any) -> None:
         """All weights positive: a loud pixel travels wherever the network can carry it."""
-        network = Vid2Vid(width=2, depth=depth, blocks=blocks).double().eval()
+        network = Vid2Vid(width=2, depth=depth, blocks=blocks, upsampling=upsampling).double().eval()
         for parameter in network.parameters():
             nn.init.constant_(parameter, 0.5 if parameter.dim() > 1 else 0.0)
         for layer in network.modules():
@@ -131,6 +132,16 @@ class TestVid2Vid:
             Vid2Vid(**SMALL)(torch.zeros(1, 3, 8, 8), torch.zeros(1, 2, 8, 9))
         with pytest.raises(ValueError, match="of 1 or more, got"):
             Vid2Vid(blocks=0)
+        with pytest.raises(ValueError, match="'transposed' or 'nearest', got 'cubic'"):
+            Vid2Vid(upsampling="cubic")
+
+    @pytest.mark.parametrize(("upsampling", "even"), [("transposed", False), ("nearest", True)])
+    def test_only_transposed_convolutions_paint_a_lattice(self, upsampling: Any, even: bool) -> None:
+        network = built(Vid2Vid, **SMALL, upsampling=upsampling).eval()
+        with torch.no_grad():
+            raw = network(torch.ones(1, 3, 96, 96), torch.zeros(1, 2, 96, 96)).raw
+        inside = raw[..., 40:56, 40:56]  # the zeros beyond the edges are far
+        assert torch.allclose(inside, inside[..., :1, :1], atol=1e-6) is even
 
 
 def test_each_scale_of_a_discriminator_sees_half() -> None:

@@ -308,7 +308,7 @@ def movie_parameters(settings: TrainMovie) -> hyperparameters.Movie | Vid2Vid:
         return changed(
             replace(
                 _windows(preset, settings),
-                norm=settings.norm,
+                norm=settings.norm if settings.given("norm") else preset.norm,
                 augmentation=settings.augmentation or preset.augmentation,
                 p_vanilla=settings.p_vanilla,
                 condition=settings.condition or preset.condition,

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Norm = Literal["batch", "group"]
+Upsampling = Literal["transposed", "nearest"]
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:

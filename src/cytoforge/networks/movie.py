@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cytoforge.networks.layers import Norm, UNetEncoder, pad_to_multiple
-from cytoforge.networks.style_unet import StyleGenerator, Upsampling
+from cytoforge.networks.layers import Norm, UNetEncoder, Upsampling, pad_to_multiple
+from cytoforge.networks.style_unet import StyleGenerator
 
 BRIGHTEST = 0.98  # largest absolute value of a background in a residual sum, so that tanh has a gradient there
 SATURATED = 3.0  # beyond it the gradient of tanh is kept constant, so that a generator can recover from black or white

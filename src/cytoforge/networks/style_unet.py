@@ -1,7 +1,6 @@
 """StyleUNET: the generator that paints an image on a mask, in a style and with noise (cGAN-Seg, Figure 1A)."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from cytoforge.networks.layers import (
     StyleDoubleConv,
     StyleMapping,
     UNetEncoder,
+    Upsampling,
     pad_to,
     pad_to_multiple,
     unet_radius,
@@ -32,9 +32,6 @@ def draw_styles(count: int, layers: int, generator: torch.Generator, latent: int
     crossover = torch.randint(1, max(layers, 2), (count,), generator=generator, device=device)
     later = torch.arange(layers, device=device) >= crossover[:, None]
     return torch.where((mixed[:, None] & later)[..., None], second, first)
-
-
-Upsampling = Literal["transposed", "nearest"]
 
 
 class StyleUp(nn.Module):

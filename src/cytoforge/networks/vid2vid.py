@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cytoforge.networks.flow import warp
-from cytoforge.networks.layers import Conv3x3, Norm, norm_layer, pad_to_multiple
+from cytoforge.networks.layers import Conv3x3, Norm, Upsampling, norm_layer, pad_to_multiple
 
 LONGEST_FLOW = 20.0
 """px that a flow of 1 in the network's own units stands for."""
@@ -51,8 +51,10 @@ class Vid2Vid(nn.Module):
 
     The maps of one encoder of masks and one of past frames are added and go to a branch for the image and one for flow
     and mask. Of `blocks` residual blocks at 1 / 2**depth of the size, each encoder has half, rounded up, and each
-    branch the others. `stride` and `receptive_radius` are as in `networks.layers.UNetEncoder`; they apply to the
-    sketch only, since pixels moved along a flow may come from any place. Raises ValueError for impossible sizes.
+    branch the others. `transposed` convolutions, as in vid2vid, paint lattices that only long trainings lose; `nearest`
+    repeats pixels before a convolution (Odena et al. 2016). `stride` and `receptive_radius` are as in
+    `networks.layers.UNetEncoder`; they apply to the sketch only, since pixels moved along a flow may come from any
+    place. Raises ValueError for impossible sizes and any other upsampling.
     """
 
     def __init__(
@@ -64,20 +66,23 @@ class Vid2Vid(nn.Module):
         depth: int = 3,
         blocks: int = 9,
         norm: Norm = "batch",
+        upsampling: Upsampling = "transposed",
     ) -> None:
         """`in_channels` are those of the window of masks, `past` is the number of earlier frames."""
         super().__init__()
         if min(in_channels, out_channels, width, past, depth, blocks) < 1:
             sizes = (in_channels, out_channels, width, past, depth, blocks)
             raise ValueError(f"need channels, width, past, depth and blocks of 1 or more, got {sizes}")
+        if upsampling not in ("transposed", "nearest"):
+            raise ValueError(f"upsampling must be 'transposed' or 'nearest', got {upsampling!r}")
         self.out_channels, self.past = out_channels, past
         self.stride = 2**depth
         early = -(-blocks // 2)
-        self.receptive_radius = _radius(depth, blocks) if norm == "batch" else None
+        self.receptive_radius = _radius(depth, blocks, upsampling) if norm == "batch" else None
         self.mask_encoder = _encoder(in_channels, width, depth, early, norm)
         self.past_encoder = _encoder(past * out_channels, width, depth, early, norm)
-        self.image_branch = _branch(width, depth, blocks - early, norm)
-        self.flow_branch = _branch(width, depth, blocks - early, norm)
+        self.image_branch = _branch(width, depth, blocks - early, norm, upsampling)
+        self.flow_branch = _branch(width, depth, blocks - early, norm, upsampling)
         self.outputs, self.motion = _conv7x7(width, out_channels), _conv7x7(width, 3)
 
     def forward(self, masks: Tensor, past: Tensor) -> Sketch:
@@ -109,22 +114,25 @@ def _encoder(channels: int, width: int, depth: int, blocks: int, norm: Norm) -> 
     return nn.Sequential(*layers, *(ResidualBlock(width << depth, norm) for _ in range(blocks)))
 
 
-def _branch(width: int, depth: int, blocks: int, norm: Norm) -> nn.Sequential:
+def _branch(width: int, depth: int, blocks: int, norm: Norm, upsampling: Upsampling) -> nn.Sequential:
     layers: list[nn.Module] = [ResidualBlock(width << depth, norm) for _ in range(blocks)]
     for level in reversed(range(depth)):
         before, after = width << (level + 1), width << level
-        up = nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1)
-        layers += [up, norm_layer(norm, after), nn.ReLU(inplace=True)]
+        if upsampling == "transposed":
+            layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1))
+        else:
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect")]
+        layers += [norm_layer(norm, after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
-def _radius(depth: int, blocks: int) -> int:
+def _radius(depth: int, blocks: int, upsampling: Upsampling) -> int:
     """Return the input pixels on each side of an output pixel that a sketch can depend on, the largest over places."""
     radius = 0
     for place in range(2**depth):
         low, high = place - 3, place + 3
-        for _ in range(depth):  # transposed convolutions
-            low, high = low // 2, (high + 1) // 2
+        for _ in range(depth):
+            low, high = (low // 2, (high + 1) // 2) if upsampling == "transposed" else ((low - 1) // 2, (high + 1) // 2)
         low, high = low - 2 * blocks, high + 2 * blocks
         for _ in range(depth):
             low, high = 2 * low - 1, 2 * high + 1

@@ -52,7 +52,7 @@ class Training(Reading):
     fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$", examples=["2/5 for the second of five"])] | None = None
     """k-fold validation: 2/5 holds out the second of five parts"""
     norm: Norm = "batch"
-    """normalisation layers: the paper's batch norm, or group norm"""
+    """normalisation layers: the papers' batch norm, or group norm"""
     patience: Count | None = None
     """stop after this many validations (of about 20 in a run) without improvement"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

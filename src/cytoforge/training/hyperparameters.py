@@ -221,6 +221,8 @@ class Vid2Vid(Hyperparameters):
     """height and width of the windows in pixels"""
     depth: Depth = 3
     """halvings of the size inside the generator"""
+    upsampling: Upsampling = "transposed"
+    """how the generator doubles the size of its maps (the paper: transposed convolutions)"""
     blocks: Count = 9
     """residual blocks of the generator, half of them in its encoders"""
     clip: Count
@@ -336,6 +338,8 @@ _QUICK_VID2VID: dict[str, Any] = {  # at a rate of 1e-3 tanh saturates, and pain
     "blocks": 5,
     "clip": 1,
     "rate": 2e-4,
+    "upsampling": "nearest",  # transposed convolutions paint lattices for longer than minutes
+    "norm": "group",  # running statistics of short clips are not those of a movie
     "weights": Vid2VidWeights(pixels=10.0),
 }
 _QUICK_ENLARGING: dict[str, Any] = {

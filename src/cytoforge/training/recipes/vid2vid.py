@@ -247,4 +247,5 @@ def describe(parameters: hyperparameters.Vid2Vid, channels: int) -> Described:
         "depth": parameters.depth,
         "blocks": parameters.blocks,
         "norm": parameters.norm,
+        "upsampling": parameters.upsampling,
     }
