@@ -253,11 +253,10 @@ class TestFilming:
         monkeypatch.setattr(
             type(filmer), "given_background", lambda self, i, n, s, _, size: given(self, i, n, s, "01", size)
         )
-        exposed = Recorder.exposed
-        monkeypatch.setattr(Recorder, "exposed", lambda self, frame, _, n: exposed(self, frame, "01", n))
-        cast = Recorder.cast
+        cells, shown = Recorder.cells, Recorder.shown
+        monkeypatch.setattr(Recorder, "cells", lambda self, frames, mothers, _: cells(self, frames, mothers, "01"))
         monkeypatch.setattr(
-            Recorder, "cast", lambda self, f, ground, labels, _, of: cast(self, f, ground, labels, "01", of)
+            Recorder, "shown", lambda self, f, ground, labels, of, _, n: shown(self, f, ground, labels, of, "01", n)
         )
         for name, frames in {"own": filmer.film(masks), "given": filmer.film(masks, background)}.items():
             assert frames.shape == (3, 1, 64, 72) and frames.dtype == film[0][0].dtype

@@ -5,17 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from conftest import content
 from cytoforge.cli import main
-from cytoforge.data.files import read_json, write_json
+from cytoforge.data.files import digest, read_json, write_json
 from cytoforge.data.images import read_image
-from cytoforge.data.movie import Track
 from cytoforge.data.run_config import RunConfig
 from cytoforge.errors import UserError
 from cytoforge.inference.frames import FramePainter
-from cytoforge.inference.generate_movie import _founders
-from cytoforge.inference.recording import Recorder
+from cytoforge.inference.recording import Cells, Recorder
 from cytoforge.simulation.contrast import contrasts
 from test_engine import files
 
@@ -86,7 +85,8 @@ def test_a_cell_and_its_descendants_have_one_contrast_of_the_training_movie() ->
     painted = ground + np.float32(0.4) * (labels > 0)
 
     def seen(sequence: str, founders: dict[int, int]) -> list[float]:
-        return list(contrasts(drawn.cast(painted, ground, labels, sequence, founders), ground, labels).values())
+        cells = Cells(founders, {})
+        return list(contrasts(drawn.cast(painted, ground, labels, cells, sequence, 0), ground, labels).values())
 
     one = seen("01", {})
     assert one == seen("01", {}) != seen("02", {})
@@ -94,13 +94,13 @@ def test_a_cell_and_its_descendants_have_one_contrast_of_the_training_movie() ->
     family = seen("01", {1: 1, 2: 1, 3: 3, 4: 3, 5: 3})
     assert family[0] == pytest.approx(family[1], rel=0.1) and family[2] == pytest.approx(family[4], rel=0.1)
     assert family[0] != pytest.approx(family[2], rel=0.1)
-    assert drawn.cast(painted, None, labels, "01", {}) is painted
-    assert recorder(contrasts=[0.3]).cast(painted, ground, labels, "01", {}) is painted  # no quantiles
+    alone = Cells({}, {})
+    assert drawn.cast(painted, None, labels, alone, "01", 0) is painted
+    assert recorder(contrasts=[0.3]).cast(painted, ground, labels, alone, "01", 0) is painted  # no quantiles
 
 
-def test_founders_of_tracks() -> None:
-    tracks = [Track(4, 6, 9, 2), Track(1, 0, 2, 0), Track(2, 3, 5, 1), Track(3, 3, 9, 1), Track(5, 2, 9, 0)]
-    assert _founders(tracks) == {1: 1, 2: 1, 3: 1, 4: 1, 5: 5}
+def test_founders_are_the_first_of_their_family() -> None:
+    assert recorder().cells([], {2: 1, 3: 1, 4: 2, 9: 4, 7: 5}, "01") == Cells({2: 1, 3: 1, 4: 1, 9: 1, 7: 5}, {})
 
 
 @pytest.fixture
@@ -137,8 +137,25 @@ def test_noise_is_on_what_is_written_and_not_on_what_is_painted(run: Path, tiny_
     assert not (tmp_path / "loud" / "01_LOW").exists()
     assert "generate movie" in read_json(tmp_path / "loud" / "dataset.json")["synthetic"]["by"]
     assert generate(run, tiny_movie, tmp_path / "loud", "--no-noise") == 2
-    assert generate(run, tiny_movie, tmp_path / "plain", "--no-noise", "--no-contrast") == 0
-    assert not np.array_equal(frames(tmp_path / "plain"), frames(tmp_path / "quiet"))
+    for name, flags in {"bare": ["--no-texture"], "plain": ["--no-texture", "--no-contrast"]}.items():
+        assert generate(run, tiny_movie, tmp_path / name, "--no-noise", *flags) == 0
+    quiet, bare, plain = (frames(tmp_path / name) for name in ("quiet", "bare", "plain"))
+    assert not np.array_equal(bare, quiet) and not np.array_equal(plain, bare)
+
+
+def test_textures_that_do_not_serve_are_refused(run: Path, tiny_movie: Path, tmp_path: Path, capsys: Any) -> None:
+    file = run / "weights" / "textures.safetensors"
+    stored = load_file(file)
+    assert len(stored["tracks"]) and stored["patches"].shape[1] == 1
+    save_file({**stored, "outlines": stored["outlines"][:, :3].contiguous()}, file)
+    provenance = read_json(run / "provenance.json")
+    provenance["weights"]["textures"] = digest(file)
+    write_json(run / "provenance.json", provenance)
+    capsys.readouterr()
+    assert generate(run, tiny_movie, tmp_path / "out") == 2
+    assert "its textures do not serve" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    file.unlink()
+    assert generate(run, tiny_movie, tmp_path / "out") == 0  # cells as they are painted, with contrasts
 
 
 def test_a_run_without_a_camera_says_so(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:

@@ -62,7 +62,14 @@ def generate_movie(settings: GenerateMovie) -> Path:
         settings.masks,
         sequences,
         settings.out,
-        Look(settings.background, settings.seed, settings.style_mixing, settings.noise, settings.contrast),
+        Look(
+            settings.background,
+            settings.seed,
+            settings.style_mixing,
+            settings.noise,
+            settings.contrast,
+            settings.texture,
+        ),
         overwrite=settings.overwrite,
         engine=engine_of(settings),
     )

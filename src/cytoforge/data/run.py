@@ -45,6 +45,7 @@ WRITTEN = (
     ("state", "*.safetensors"),
     ("samples", "step-*.png"),
 )  # folder, files in it
+TEXTURES = "textures"  # name of the weights file with the textures of real cells, `simulation.texture.Textures`
 BACKGROUNDS = "backgrounds"  # name of the weights file with the backgrounds (C, H, W) that generators paint on
 OWNER = "train"  # name under which trainings and imports list what they write
 STAGES = "stages"  # folder of the runs and datasets of earlier stages

@@ -47,6 +47,8 @@ class Look:
     """whether frames get the noise of the training movie's camera, drawn anew"""
     contrast: bool = True
     """whether each family of cells has a contrast of its own, drawn from those of the training movie"""
+    texture: bool = True
+    """whether each cell has texture and contrast of a real cell of the training movie"""
 
     def background_of(self, generator: MovieGenerator, sequence: str, size: tuple[int, int]) -> Floats:
         """Return the background of a sequence, (C, h, w) in [-1, 1]."""
@@ -114,10 +116,11 @@ def film_masks(
         "style_mixing": look.style_mixing,
         "noise": look.noise,
         "contrast": look.contrast,
+        "texture": look.texture,
         "background": None if look.background is None else digest(look.background),
         "masks": {sequence.name: _fingerprint(sequence) for sequence in sequences},
     }
-    recorder = generator.recorder(look.seed, noise=look.noise, contrast=look.contrast)
+    recorder = generator.recorder(look.seed, noise=look.noise, contrast=look.contrast, texture=look.texture)
     info = {"synthetic": mark, "scale": generator.scale, "limits": list(recorder.limits)}
     info |= stored(merged(credits_of_run(generator.run), credits_of(masks)))
     painted = [movie.FRAMES[0], movie.FIRST_STAGE[0]]
@@ -217,11 +220,12 @@ def _paint_sequence(work: Filming, sequence: movie.Sequence) -> Iterator[int]:
     enlarger: Enlarger | None = None
     size: tuple[int, ...] = ()
     frames_as, painted_as, masks_as = movie.FRAMES[0], movie.FIRST_STAGE[0], _masks_as(sequence)
-    founders = _founders(_tracks(sequence))
     every, remembered = numbers(sequence), _remembered(generator, sequence, writer)
     scaling = generator.scaling
     if not isinstance(scaling, tuple):
         scaling /= Dataset.open(work.masks).scale  # simulated masks may be at the run's scale already
+    mothers = {one.label: one.parent for one in sorted(_tracks(sequence), key=lambda one: one.begin) if one.parent}
+    cells = recorder.cells(((n, shrunk(labels, scaling)) for n, labels in _masks(sequence)), mothers, name)
     for place, (number, original) in enumerate(_masks(sequence)):
         labels = shrunk(original, scaling)
         if labels.min() > 0:
@@ -246,8 +250,8 @@ def _paint_sequence(work: Filming, sequence: movie.Sequence) -> Iterator[int]:
             writer.add_frame(name, number, image, mark, painted_as)
         if image is not None and not writer.has(name, frames_as, number):
             frame = from_grey(image if enlarger is None else enlarger.enlarge(from_grey(image)))
-            frame = recorder.cast(frame, ground, labels, name, founders)
-            writer.add_frame(name, number, recorder.record(frame, name, number), mark)
+            frame = recorder.shown(frame, ground, labels, cells, name, number)
+            writer.add_frame(name, number, recorder.stored(frame), mark)
         if not writer.has(name, masks_as, number):
             writer.add_masks(name, masks_as, number, labels, mark)
         if generator.enlarging is None:
@@ -294,14 +298,6 @@ def _filmed(writer: movie.MovieWriter, sequence: movie.Sequence, recorder: Recor
         every = -(-max(image.shape[1:]) // FILM)
         shown = image[: 3 if len(image) == 3 else 1, ::every, ::every].astype(np.float32)
         yield ((shown - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
-
-
-def _founders(tracks: Iterable[movie.Track]) -> dict[int, int]:
-    """Return of each track the one without a parent from which it descends."""
-    founders: dict[int, int] = {}
-    for track in sorted(tracks, key=lambda track: track.begin):
-        founders[track.label] = founders.get(track.parent, track.parent) or track.label
-    return founders
 
 
 def _tracks(sequence: movie.Sequence) -> tuple[movie.Track, ...]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.data.judgement import Judgement
-from cytoforge.data.run import BACKGROUNDS, Run
+from cytoforge.data.run import BACKGROUNDS, TEXTURES, Run
 from cytoforge.engine import Seat
 from cytoforge.errors import UserError, explain
 from cytoforge.networks.registry import NETWORKS, ROLES
 from cytoforge.processors import usable_threads
 from cytoforge.progress import counted, say
+from cytoforge.simulation.texture import Textures
 
 
 def load_network(run: Path | str | Run, name: str | None = None, device: str | torch.device = "cpu") -> nn.Module:
@@ -146,6 +147,17 @@ def load_backgrounds(run: Run, channels: int) -> dict[str, NDArray[np.float32]]:
     if not bank:
         raise UserError(f"{run.path}: its backgrounds are empty; restore weights/{BACKGROUNDS}.safetensors")
     return {name: image.numpy() for name, image in bank.items()}
+
+
+def load_textures(run: Run, channels: int) -> Textures:
+    """Load the textures of real cells that a movie generator of so many channels keeps; UserError if they are none."""
+    stored = {name: tensor.numpy() for name, tensor in run.load_weights(TEXTURES).items()}
+    try:
+        return Textures.of(stored, channels)
+    except ValueError as error:
+        raise UserError(
+            f"{run.path}: its textures do not serve ({error}); restore weights/{TEXTURES}.safetensors, or train again"
+        ) from error
 
 
 def open_network(path: Path, name: str, device: str = "auto", threads: int | None = None) -> tuple[Run, nn.Module]:

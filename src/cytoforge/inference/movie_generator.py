@@ -26,19 +26,20 @@ from cytoforge.data.images import (
     resize_image,
     scaled_shape,
 )
-from cytoforge.data.run import BACKGROUNDS
+from cytoforge.data.run import BACKGROUNDS, TEXTURES
 from cytoforge.data.run_config import RunConfig
 from cytoforge.errors import UserError
 from cytoforge.inference.enlarge import Enlarger
 from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter, reduced, shrunk
 from cytoforge.inference.image_generator import check_mixing, item_draw
-from cytoforge.inference.load import Loaded, load_backgrounds, load_network, open_network
+from cytoforge.inference.load import Loaded, load_backgrounds, load_network, load_textures, open_network
 from cytoforge.inference.painting import from_grey
 from cytoforge.inference.recording import Recorder
 from cytoforge.inference.tiling import Floats
 from cytoforge.networks import movie as networks
 from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.progress import counted
+from cytoforge.simulation.texture import Textures
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +52,8 @@ class MovieGenerator(Loaded):
     """the second stage, where there is one"""
     settings: RunConfig
     backgrounds: dict[str, Floats]
+    textures: Textures | None
+    """of real cells; None where there are none, and where a second stage enlarges what they would be put on"""
     fingerprint: str
     """SHA-256 over weights and settings: the same movies come from the same fingerprint, masks and seed"""
 
@@ -68,11 +71,15 @@ class MovieGenerator(Loaded):
         file = opened.path / "weights" / f"{BACKGROUNDS}.safetensors"
         painting = isinstance(network, networks.MovieGenerator) and (file.exists() or file.is_symlink())
         bank = load_backgrounds(opened, network.outputs.out_channels) if painting else {}
+        worn = opened.path / "weights" / f"{TEXTURES}.safetensors"
+        dressing = painting and enlarging is None and (worn.exists() or worn.is_symlink())
+        textures = load_textures(opened, network.outputs.out_channels) if dressing else None
         settings = ["condition", "scale", "resize", "lag", "mask_value", "limits"]
         settings += [key for key in ("noise", "pixels", "contrasts") if key in opened.config]
-        fingerprints = [opened.fingerprint("low-resolution", settings), *([digest(file)] if bank else [])]
+        fingerprints = [opened.fingerprint("low-resolution", settings)]
+        fingerprints += [digest(kept) for kept, used in ((file, bank), (worn, textures)) if used]
         fingerprints += [opened.fingerprint("super-resolution", ("scale", "resize"))] if enlarging else []
-        return cls(opened.path, network, enlarging, stored, bank, "-".join(fingerprints))
+        return cls(opened.path, network, enlarging, stored, bank, textures, "-".join(fingerprints))
 
     def film(
         self,
@@ -83,11 +90,13 @@ class MovieGenerator(Loaded):
         style_mixing: float = 0.9,
         noise: bool = True,
         contrast: bool = True,
+        texture: bool = True,
     ) -> NDArray[Any]:
         """Paint a movie on labels (T, H, W), 0 background: (T, C, H, W) in the grey values of the training movie.
 
-        Each frame has the noise of that movie's camera, drawn anew, unless `noise` is False, and each cell has a
-        contrast of that movie's cells, drawn once, unless `contrast` is False. Frames of several channels, and of runs
+        Each frame has the noise of that movie's camera, drawn anew, unless `noise` is False, and each cell has the
+        texture of a real cell of that movie, unless `texture` is False, and where it has none a contrast of that
+        movie's cells, drawn once, unless `contrast` is False. Frames of several channels, and of runs
         that do not tell the grey values, have the whole range of 16 bits.
         A cell has one number in all frames. Labels have the scale of the original frames; they are painted at the scale
         of the run, and the frames are resized to their size. `background` is an image without cells, (H, W), (H, W, C)
@@ -104,7 +113,8 @@ class MovieGenerator(Loaded):
         size = given[0].shape
         painter: SequencePainter | None = None
         enlarger: Enlarger | None = None
-        recorder = self.recorder(seed, noise=noise, contrast=contrast)
+        recorder = self.recorder(seed, noise=noise, contrast=contrast, texture=texture)
+        cells = recorder.cells(((n, shrunk(labels, self.scaling)) for n, labels in enumerate(given)), {}, "")
         frames = []
         for number, original in enumerate(given):
             if original.shape != size:
@@ -120,7 +130,7 @@ class MovieGenerator(Loaded):
                 ground = self.ground(reference, labels.shape)
             image = painter.paint(small)
             image = image if enlarger is None else enlarger.enlarge(from_grey(image))
-            frame = recorder.exposed(recorder.cast(from_grey(image), ground, labels, "", {}), "", number)
+            frame = recorder.shown(from_grey(image), ground, labels, cells, "", number)
             frames.append(recorder.stored(frame if labels.shape == size else resize_image(frame, size)))
         return np.stack(frames)
 
@@ -220,10 +230,11 @@ class MovieGenerator(Loaded):
         whole = resize_image(background, (height * self.factor, width * self.factor))
         return np.asarray(whole[:, : size[0], : size[1]], np.float32)
 
-    def recorder(self, seed: int, *, noise: bool, contrast: bool) -> Recorder:
-        """Return what turns painted frames into grey values, with noise and contrasts of the run or without."""
+    def recorder(self, seed: int, *, noise: bool, contrast: bool, texture: bool = False) -> Recorder:
+        """Return what turns painted frames into grey values, with noise, contrasts and textures or without."""
         outputs = self.network.out_channels if isinstance(self.network, Vid2Vid) else self.network.outputs.out_channels
-        return Recorder.of(self.settings, self.run, outputs, seed=seed, noise=noise, contrast=contrast)
+        textures = self.textures if texture else None
+        return Recorder.of(self.settings, self.run, outputs, textures, seed=seed, noise=noise, contrast=contrast)
 
     def enlarger(self, size: tuple[int, int], draw: torch.Generator, mixing: float) -> Enlarger | None:
         """Return what enlarges the frames of a sequence to `size` (H, W); None without a second stage."""

@@ -1,6 +1,6 @@
 """How painted frames are recorded: with the contrasts, camera noise and grey values of the training movie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,29 @@ from cytoforge.inference.tiling import Floats
 from cytoforge.progress import counted
 from cytoforge.simulation.camera import Noise, noisy
 from cytoforge.simulation.contrast import QUANTILES, rebalanced
+from cytoforge.simulation.texture import Textures, Worn, lives_of
 
-CAMERA, CELLS = 3, 4  # purposes of random numbers, apart from those that stages of painting draw
+CAMERA, CELLS, CLOTHES = 3, 4, 5  # purposes of random numbers, apart from those that stages of painting draw
 Labels = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is drawn for the cells of a sequence before it is painted."""
+
+    founders: Mapping[int, int]
+    """of cells with a mother, the cell without one that they descend from"""
+    worn: Mapping[int, Worn]
+    """whose texture cells have"""
 
 
 @dataclass(frozen=True)
 class Recorder:
     """Records painted frames.
 
-    A cell's contrast is drawn once for all that descend from one cell, from seed, sequence and number of that cell;
-    noise is drawn anew for each frame, from seed, sequence and number of the frame.
+    Cells have textures of real ones, as `Textures.worn` draws them. The contrast of others is drawn once for all that
+    descend from one cell, from seed, sequence and number of that cell; noise is drawn anew for each frame, from seed,
+    sequence and number of the frame.
     """
 
     noise: tuple[Noise, ...]
@@ -36,9 +48,21 @@ class Recorder:
     """grey values of -1 and 1"""
     pixels: np.dtype[Any]
     seed: int
+    textures: Textures | None = None
+    """of real cells; None for cells that stay as they are painted"""
 
     @classmethod
-    def of(cls, settings: RunConfig, run: Path, channels: int, *, seed: int, noise: bool, contrast: bool) -> "Recorder":
+    def of(
+        cls,
+        settings: RunConfig,
+        run: Path,
+        channels: int,
+        textures: Textures | None = None,
+        *,
+        seed: int,
+        noise: bool,
+        contrast: bool,
+    ) -> "Recorder":
         """Return the recorder of a run that paints so many channels; `noise` and `contrast` say what it applies.
 
         Frames of one channel get the grey values and the type of numbers of the first sequence that the run learned
@@ -56,23 +80,52 @@ class Recorder:
         if settings.pixels is not None and channels == len(found) == 1 and found[0][0] < found[0][1]:
             limits, pixels = (found[0][0], found[0][1]), np.dtype(settings.pixels)
         told = settings.contrasts if contrast and len(settings.contrasts) == len(QUANTILES) else ()
-        return cls(known, tuple(told), limits, pixels, seed)
+        return cls(known, tuple(told), limits, pixels, seed, textures)
+
+    def cells(self, frames: Iterable[tuple[int, Labels]], mothers: Mapping[int, int], sequence: str) -> Cells:
+        """Return what is drawn for the cells of a sequence.
+
+        Of its frames (number, labels (H, W)) nothing is read where textures are not needed; `mothers` names the cells
+        that cells come from, elder ones first.
+        """
+        founders: dict[int, int] = {}
+        for cell, mother in mothers.items():
+            founders[cell] = founders.get(mother, mother)
+        if self.textures is None:
+            return Cells(founders, {})
+        draw = (self.seed, CLOTHES, *sequence.encode())
+        return Cells(founders, self.textures.worn(lives_of(frames, mothers), draw))
+
+    def shown(
+        self, frame: Floats, ground: Floats | None, labels: Labels, cells: Cells, sequence: str, number: int
+    ) -> Floats:
+        """Return frame `number` of a sequence, (C, H, W) in [-1, 1], as the camera shows its cells on labels (H, W).
+
+        `ground` is what was painted on, None where that is not known: then cells stay as they are.
+        """
+        frame = self.exposed(self.cast(frame, ground, labels, cells, sequence, number), sequence, number)
+        if ground is None or self.textures is None:
+            return frame
+        return self.textures.dressed(frame, ground, labels, cells.worn, number)
 
     def cast(
-        self, frame: Floats, ground: Floats | None, labels: Labels, sequence: str, founders: Mapping[int, int]
+        self, frame: Floats, ground: Floats | None, labels: Labels, cells: Cells, sequence: str, number: int
     ) -> Floats:
-        """Return a frame (C, H, W) in [-1, 1] on labels (H, W) whose cells have contrasts of the training movie.
+        """Return a frame as `shown` whose cells have contrasts of the training movie.
 
-        `ground` is what was painted on, None where that is not known: then cells stay as they are. `founders` tells of
-        each cell the one that it descends from; others descend from none.
+        Those with a texture have its contrast, so that what they shed on the ground around fits.
         """
-        if ground is None or not self.contrasts:
+        if ground is None:
             return frame
         wanted = {}
         for cell in np.setdiff1d(labels, [0]).tolist():
-            place = np.random.default_rng([self.seed, CELLS, founders.get(cell, cell), *sequence.encode()]).random()
-            wanted[cell] = float(np.interp(place, QUANTILES, self.contrasts))
-        return rebalanced(frame, ground, labels, wanted).clip(-1, 1)
+            if self.textures is not None and cell in cells.worn:
+                wanted[cell] = float(self.textures.contrasts[self.textures.place(cells.worn[cell], number)])
+            elif self.contrasts:
+                founder = cells.founders.get(cell, cell)
+                place = np.random.default_rng([self.seed, CELLS, founder, *sequence.encode()]).random()
+                wanted[cell] = float(np.interp(place, QUANTILES, self.contrasts))
+        return rebalanced(frame, ground, labels, wanted).clip(-1, 1) if wanted else frame
 
     def exposed(self, frame: Floats, sequence: str, number: int) -> Floats:
         """Return a frame (C, H, W) in [-1, 1] with the noise of the camera, which may go beyond -1 and 1."""

@@ -1,6 +1,6 @@
 """A movie generator from annotated movies: tGAN's low-resolution stage (tGAN, Figure 1B), or vid2vid."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,9 @@ from scipy import ndimage
 from cytoforge.cells.backgrounds import fitted
 from cytoforge.cells.instances import CONDITIONS
 from cytoforge.data.dataset import Dataset
-from cytoforge.data.movie import no_movie
-from cytoforge.data.run import BACKGROUNDS
+from cytoforge.data.images import resize_labels
+from cytoforge.data.movie import no_movie, read_sequences, read_tracks
+from cytoforge.data.run import BACKGROUNDS, TEXTURES
 from cytoforge.inference.frames import FramePainter, SequencePainter, Vid2VidPainter
 from cytoforge.inference.painting import from_grey
 from cytoforge.metrics.sampling import evenly
@@ -25,6 +26,7 @@ from cytoforge.networks.vid2vid import Vid2Vid
 from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.simulation.camera import measure_noise
 from cytoforge.simulation.contrast import contrasts, quantiles
+from cytoforge.simulation.texture import Stretch, Textures
 from cytoforge.training import hyperparameters
 from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
@@ -50,6 +52,7 @@ from cytoforge.training.tasks.task import (
 
 PICTURED = 4  # frames of a picture
 VALIDATED = 8  # frames painted in a row for the validation score
+TEXTURE = 4_000_000  # pixels of the textures of cells that a run keeps, at most
 EXPOSED = 40  # frames in which the noise of the camera and the contrast of cells are measured, at most
 VALIDATION_WINDOW = 256  # px of their sides at most: whole frames take a laptop too long
 
@@ -115,7 +118,10 @@ class MovieTask(Task):
             labels = [mask for stretch in held for mask in stretch.labels]
             return Outcome(shown=shown, judgement=judge_paintings(images, frames, labels, course(state)))
 
-        kept = {name: torch.from_numpy(reference) for name, reference in bank.items()}
+        weights = {BACKGROUNDS: {name: torch.from_numpy(reference) for name, reference in bank.items()}}
+        if self.enlarged == 1:
+            stored = textures(training.data.path, data, bank).stored()
+            weights[TEXTURES] = {name: torch.from_numpy(array) for name, array in stored.items()}
         return Plan(
             networks={"low-resolution": described},
             recipe=recipe,
@@ -134,7 +140,7 @@ class MovieTask(Task):
                 "start": list(map(str, self.start)) or None,
             },
             provenance={"started_from": started},
-            weights={BACKGROUNDS: kept} if method == "tgan" else {},
+            weights=weights if method == "tgan" else {},
             notes=[*perceptual_notes(parameters, recipe, training.compute.weights_dir), *changes],
             remarks=changes,
         )
@@ -233,6 +239,36 @@ def recorded(data: TrainingData, bank: Mapping[str, np.ndarray]) -> dict[str, An
         "noise": [asdict(channel) for channel in noise],
         "contrasts": quantiles(found),
     }
+
+
+def textures(path: Path, data: TrainingData, bank: Mapping[str, np.ndarray]) -> Textures:
+    """Cut the textures of cells from the training frames of a movie folder, on the backgrounds of their sequences.
+
+    Where cells are tracked, each is kept through frames in a row; else each by itself in every frame.
+    """
+    sequences = {one.name: one for one in read_sequences(path)}
+
+    def frames(places: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for i in places:
+            item, (image, labels) = data.items[i], data.read(i)
+            sequence, number = sequences.get(str(item.group)), item.frame or 0
+            if sequence is not None and sequence.track_source is not None and number in sequence.tracked_frames():
+                yield image, resize_labels(sequence.read_tracked(number), labels.shape)
+            else:
+                yield image, labels
+
+    def stretch(places: range) -> Stretch:
+        group = str(data.items[places.start].group)
+        sequence = sequences.get(group)
+        tracks = read_tracks(sequence.tracks[sequence.track_source]) if sequence and sequence.track_source else ()
+        mothers = {track.label: track.parent for track in tracks if track.parent}
+        return Stretch(frames(places), bank[group], mothers)
+
+    parts = stretches(data.items)
+    if not all((one := sequences.get(str(data.items[part.start].group))) and one.track_source for part in parts):
+        parts = [range(i, i + 1) for i in evenly(len(data.items), EXPOSED)]
+    most = max(EXPOSED // len(parts), 1)
+    return Textures.cut((stretch(part[:most]) for part in parts[:EXPOSED]), TEXTURE)
 
 
 class HeldOut(NamedTuple):

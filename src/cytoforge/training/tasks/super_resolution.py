@@ -106,7 +106,7 @@ class SuperResolutionTask(Task):
             **kept,
         }
         bank = {name: _small(image, factor) for name, image in grounds.items()}
-        painter = MovieGenerator(first.path, painting, None, first.settings, bank, "")
+        painter = MovieGenerator(first.path, painting, None, first.settings, bank, None, "")
         drawing = drawing_of(parameters, parameters.crop, training, fabric)
 
         def paint(items: Sequence[Item], labels: Callable[[int], np.ndarray], styles: int) -> list[list[Frame]]:
