@@ -60,8 +60,10 @@ def test_parts_of_masks_give_the_scores_of_one_call(
     assert read_json(tmp_path / "one" / "scores.json") == {
         **read_json(tmp_path / "scores.json"), "finished": True,
     }  # fmt: skip
-    with pytest.raises(UserError, match="parts: holds scores, finished; choose another folder or give --overwrite"):
-        scored(sides, tmp_path / "parts", part="1/3")
+    for part in (None, "1/3"):  # all is done, which the table says again
+        scored(sides, tmp_path / "parts", part=part)
+        assert capsys.readouterr().out == whole
+    assert files(tmp_path / "parts") == files(tmp_path / "one")
 
 
 def test_parts_of_tracks_give_the_scores_of_one_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,8 +83,10 @@ def test_parts_of_tracks_give_the_scores_of_one_call(tmp_path: Path, capsys: pyt
     with pytest.raises(UserError, match="other parts: 1 sequence of other parts still to come"):
         score_tracking(tracks("other parts", part="1/2"))
     score_tracking_command(tracks("parts", part="1/2"))
-    assert "no intervals" in capsys.readouterr().out
-    assert files(tmp_path / "parts") == files(tmp_path / "one")
+    told = capsys.readouterr().out
+    assert "no intervals" in told and files(tmp_path / "parts") == files(tmp_path / "one")
+    score_tracking_command(tracks("parts"))
+    assert capsys.readouterr().out == told
 
 
 def test_a_killed_part_is_done_again_and_the_whole_takes_what_parts_have_done(
@@ -146,6 +150,23 @@ def test_overwriting_leaves_no_rows_and_spares_the_users_files(sides: tuple[Path
     (tmp_path / "taken" / "scores.json").write_text("{}")
     with pytest.raises(UserError, match=r"scores\.json: is there already, and this command did not write it"):
         scored(sides, tmp_path / "taken", overwrite=True)
+
+
+def test_a_kill_at_the_very_end_leaves_nothing_of_parts(
+    sides: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(folder: OutputFolder, name: str) -> None:
+        raise Death
+
+    out = tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputFolder, "remove", die)
+        with pytest.raises(Death):
+            scored(sides, out, part="1/1")
+    assert read_json(out / "scores.json")["finished"] is True and (out / "rows" / "1-of-1.json").exists()
+    scored(sides, out, part="1/1")
+    scored(sides, tmp_path / "one")
+    assert files(out) == files(tmp_path / "one")
 
 
 def test_rows_without_their_record_are_not_used(sides: tuple[Path, Path], tmp_path: Path) -> None:

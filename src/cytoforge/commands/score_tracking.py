@@ -112,6 +112,7 @@ def _content(results: TrackingResults) -> dict[str, Any]:
             name: {
                 "frames": scores.frames,
                 "sources": scores.sources,
+                "notes": list(scores.notes),
                 "counts": {b: {n: c.tolist() for n, c in counts.items()} for b, counts in scores.counts.items()},
                 "measures": {
                     b: {n: None if isnan(v) else v for n, v in values.items()} for b, values in scores.measures.items()

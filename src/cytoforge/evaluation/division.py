@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from cytoforge.data.files import read_json, utf8
+from cytoforge.data.files import load_json, utf8
 from cytoforge.data.ownership import OutputFolder
-from cytoforge.data.resume import differences, refuse_finished, refuse_other
+from cytoforge.data.resume import differences, refuse_other
 from cytoforge.data.sharing import at_work, in_turn
 from cytoforge.engine import Engine, Part, Work
 
 RECORD = "scores.json"
 ROWS = "rows"  # folder of what parts have scored, until all have
+LARGEST = 2**40  # bytes of a file of rows, which has some thousand for each item
 WORDS = {"version": "version of cytoforge", "prediction": "prediction", "truth": "truth"}  # compared as a whole
 Item = TypeVar("Item")
 Results = TypeVar("Results")
@@ -28,6 +29,8 @@ class Scoring(Generic[Item, Results]):
     work: Work[Item, Row]
     items: Sequence[Item]
     named: Callable[[Item], str]
+    place: str
+    """entry of the JSON of the results that has the rows by name"""
     results: Callable[[Mapping[str, Row]], Results]
     """of the row of each item, in their order"""
 
@@ -51,51 +54,55 @@ class ScoreFolder:
     def begin(self) -> None:
         """Make OUT ready for these scores, or go on with them.
 
-        Raises UserError where it holds complete scores or others, unless told to overwrite, and files of others.
+        Raises UserError where it holds other scores, unless told to overwrite, or a file of another command or user.
         """
-        folder, path = self.folder, self.out / RECORD
-        folder.reread()
-        folder.refuse_foreign([RECORD])
-        if path.exists():
-            former = read_json(path)
+        self.folder.reread()
+        self.folder.refuse_foreign([RECORD])
+        if (self.out / RECORD).exists():
+            former = self._read(RECORD)
             different = differences({key: former.get(key) for key in self.head}, self.head, WORDS)
-            finished = bool(former.get("finished"))
-            if not (self.overwrite and (finished or different)):
-                refuse_finished(self.out, "scores", finished)
+            if not (self.overwrite and (former["finished"] or different)):
                 refuse_other(self.out, "scores", different)
                 return
-        if folder.known:
-            folder.clear(folder.survey())
-        folder.write_json(RECORD, {**self.head, "finished": False})
+        if self.folder.known:
+            self.folder.clear(self.folder.survey())
+        self.folder.write_json(RECORD, {**self.head, "finished": False})
+
+    def rows(self, place: str) -> dict[str, Row]:
+        """Return the rows of all items, at their `place` in scores.json, or as yet those of the parts that have ended.
+
+        Raises UserError where a file is not as it was written.
+        """
+        content = self._read(RECORD)
+        if content["finished"]:
+            return dict(content[place])
+        return {name: row for file in self._files() for name, row in self._read(file).items()}
 
     def add(self, part: Part, rows: Mapping[str, Row]) -> None:
         """Write the rows of a part."""
         writer = OutputFolder(self.out, self.folder.by, str(part))
         writer.write(f"{ROWS}/{part}.json", utf8(json.dumps(rows)))
 
-    def files(self) -> list[str]:
-        """Return the names of the files of rows; raises UserError where one is not as it was written."""
+    def finish(self, content: Mapping[str, Any]) -> None:
+        """Complete scores.json, which takes the place of all rows."""
+        self.folder.refuse_unsettled()
+        self.folder.write_json(RECORD, {**self.head, **content, "finished": True})
+        for name in self._files():
+            self.folder.remove(name)
+        self.folder.settle()
+
+    def _files(self) -> list[str]:
         self.folder.reread()
         names = sorted(f"{ROWS}/{file.name}" for file in (self.out / ROWS).glob("*.json"))
         self.folder.refuse_foreign(names)
         return names
 
-    def rows(self) -> dict[str, Row]:
-        """Return the rows of the parts that have ended, by item; raises UserError as `files`."""
-        return {name: row for file in self.files() for name, row in read_json(self.out / file).items()}
-
-    def finish(self, content: Mapping[str, Any]) -> None:
-        """Complete scores.json, which takes the place of all rows."""
-        files = self.files()
-        self.folder.refuse_unsettled()
-        self.folder.write_json(RECORD, {**self.head, **content, "finished": True})
-        for name in files:
-            self.folder.remove(name)
-        self.folder.settle()
+    def _read(self, name: str) -> dict[str, Any]:
+        return dict(load_json(self.out / name, LARGEST))
 
 
 def scored_into(
-    place: ScoreFolder,
+    folder: ScoreFolder,
     scoring: Scoring[Item, Results],
     engine: Engine,
     content: Callable[[Results], Mapping[str, Any]],
@@ -104,18 +111,17 @@ def scored_into(
 
     Returns the results, the `content` of which is in scores.json then, or how many items no part has scored yet.
     """
-    with at_work(place.out, engine.part):
-        with in_turn(place.out):
-            place.begin()
-            known = place.rows()
+    with at_work(folder.out, engine.part):
+        with in_turn(folder.out):
+            folder.begin()
+            known = folder.rows(scoring.place)
         made = scoring.rows([item for item in engine.share(scoring.items) if scoring.named(item) not in known], engine)
-        with in_turn(place.out):
-            place.begin()
+        with in_turn(folder.out):
             if engine.part is not None and made:
-                place.add(engine.part, made)
-            rows = place.rows() | made
+                folder.add(engine.part, made)
+            rows = folder.rows(scoring.place) | made
             if missing := sum(scoring.named(item) not in rows for item in scoring.items):
                 return missing
             results = scoring.joined(rows)
-            place.finish(content(results))
+            folder.finish(content(results))
             return results

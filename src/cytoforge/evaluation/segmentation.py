@@ -130,7 +130,8 @@ def scoring_of(comparison: MaskComparison, pairs: MaskPairs) -> Scoring[Pair, Se
         return summarise(images, np.random.default_rng(comparison.seed))
 
     items = tuple(zip(pairs.truth.items, pairs.prediction.items, strict=True))
-    return Scoring(ScoringMasks(pairs.without_items(), comparison.protocol), items, lambda pair: pair[0].name, results)
+    work = ScoringMasks(pairs.without_items(), comparison.protocol)
+    return Scoring(work, items, lambda pair: pair[0].name, "images", results)
 
 
 @dataclass(frozen=True)

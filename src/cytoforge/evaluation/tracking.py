@@ -42,10 +42,11 @@ BLOCKS = {  # prefix of the names of measures: (title, measures)
 
 @dataclass(frozen=True)
 class SequenceScores:
-    """One sequence: the sources of its masks and tracks, and its counts and scores, by block and name."""
+    """One sequence: the sources of its masks and tracks, its counts and scores, by block and name, and what is said."""
 
     frames: int
     sources: dict[str, str]
+    notes: tuple[str, ...]
     counts: dict[str, dict[str, Floats]]
     measures: dict[str, dict[str, float]]
 
@@ -53,7 +54,7 @@ class SequenceScores:
     def from_row(cls, row: Row) -> Self:
         """Return the scores that follow from what was counted."""
         counts = {block: {name: np.asarray(n) for name, n in each.items()} for block, each in row["counts"].items()}
-        return cls(row["frames"], row["sources"], counts, _measures(counts))
+        return cls(row["frames"], row["sources"], tuple(row["notes"]), counts, _measures(counts))
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ def scoring_of(
     """Return what `score_tracks` does as work that can be divided."""
 
     def results(rows: Mapping[str, Row]) -> TrackingResults:
-        found = [*notes, *(note for row in rows.values() for note in row["notes"])]
+        sequences = {name: SequenceScores.from_row(row) for name, row in rows.items()}
+        found = [*notes, *(note for scores in sequences.values() for note in scores.notes)]
         if len(rows) < FEWEST:
             found.append(f"no intervals: they resample sequences, and need {FEWEST} at least")
-        sequences = {name: SequenceScores.from_row(row) for name, row in rows.items()}
         return TrackingResults(sequences, _pooled(sequences, np.random.default_rng(comparison.seed)), tuple(found))
 
-    return Scoring(ScoringTracks(), pairs, lambda pair: pair.truth.name, results)
+    return Scoring(ScoringTracks(), pairs, lambda pair: pair.truth.name, "sequences", results)
 
 
 @dataclass(frozen=True)
