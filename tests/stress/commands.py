@@ -41,6 +41,7 @@ PREPARED = {  # what other commands need, in order
     "filmer": f"train movie {{movie}} --steps 3 {TINY}",
     "tracker": f"train tracker {{movie}} --steps 3 {TINY}",
     "films": "simulate movie --size 48x48 --frames 4 --count 2",
+    "found": "segment {segmenter} {many} --threads 1",
 }
 COMMANDS = {
     "train segmentation": f"train segmentation {{cells}} --steps 60 --start scratch {TINY}",
@@ -59,6 +60,7 @@ COMMANDS = {
     "import dataset": "import dataset {coco}",
     "import movie": "import movie {frames}",
     "export": "export {many} --format roi",
+    "score segmentation": "score segmentation {found} {many} --part 1/1",
 }
 TIMES = re.compile(r"seconds|started|finished")
 """keys whose values are times; `finished` may also be true or false, which counts"""

@@ -137,11 +137,12 @@ def clock_back(trial: Trial) -> list[int]:
         run.datetime = Jumping
 
     for _ in range(2):
-        trial.run(after=trial.moment(), first=jumping)
+        status = trial.run(after=trial.moment(), first=jumping)
         days = int(trial.rng.choice([-2, -1, 1]))
         for path in trial.work.rglob("*"):
             os.utime(path, (time.time() + days * DAY,) * 2, follow_symlinks=False)
-    return [trial.run(first=jumping)] if trial.rng.integers(2) else []
+    again = trial.rng.integers(2) and status == -signal.SIGKILL  # what is finished would say so
+    return [trial.run(first=jumping)] if again else []
 
 
 def twice(trial: Trial) -> list[int]:

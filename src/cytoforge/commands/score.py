@@ -5,15 +5,15 @@ from importlib.metadata import version
 from math import isnan
 from typing import Any
 
+from cytoforge.commands.divided_score import scored, still_to_come
 from cytoforge.commands.narrowed import narrowed
-from cytoforge.data.files import write_json
+from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import MaskComparison
-from cytoforge.evaluation.segmentation import MaskPairs, open_masks, remarks, score_masks
+from cytoforge.evaluation.segmentation import MaskPairs, open_masks, remarks, scoring_of
 from cytoforge.metrics.estimates import Estimate
 from cytoforge.metrics.segmentation import (
     SegmentationResults,
 )
-from cytoforge.places import ABSENT
 from cytoforge.progress import counted
 from cytoforge.settings import ScoreSegmentation
 
@@ -21,30 +21,36 @@ COLUMNS = {"F": "f_score", "precision": "precision", "recall": "recall", "AP": "
 
 
 def score_command(settings: ScoreSegmentation) -> None:
-    """Score and print the table."""
+    """Score and print the table, or how much of the work other parts have to do yet."""
     pairs, results = _scored(settings)
-    print("\n".join([*pairs.notes, *remarks(results), table(results)]))
+    if isinstance(results, int):
+        print("\n".join([*pairs.notes, still_to_come(settings, results, "mask")]))
+    else:
+        print("\n".join([*pairs.notes, *remarks(results), table(results)]))
 
 
 def score_segmentation(settings: ScoreSegmentation) -> SegmentationResults:
-    """Score every true mask against the predicted one of the same name; write `settings.json` if asked to.
+    """Score every true mask against the predicted one of the same name; write JSON if asked to.
 
     Raises:
         UserError: a path holds no masks, a true mask has no prediction, sizes differ, the truth is synthetic and
-            that is not allowed, a file is truth and prediction at once, or the JSON file exists already.
+            that is not allowed, a file is truth and prediction at once, the JSON file exists already, or other parts
+            have not scored their masks yet.
     """
-    return _scored(settings)[1]
+    results = _scored(settings)[1]
+    if isinstance(results, int):
+        raise UserError(still_to_come(settings, results, "mask"))
+    return results
 
 
-def _scored(settings: ScoreSegmentation) -> tuple[MaskPairs, SegmentationResults]:
-    if settings.json is not None:
-        ABSENT.check(settings.json, overwrite=settings.overwrite)
+def _scored(settings: ScoreSegmentation) -> tuple[MaskPairs, SegmentationResults | int]:
     comparison = narrowed(MaskComparison, settings)
     pairs = open_masks(comparison)
-    results = score_masks(comparison, pairs)
-    if settings.json is not None:
-        write_json(settings.json, _record(pairs, settings, results))
-    return pairs, results
+
+    def content(results: SegmentationResults) -> dict[str, Any]:
+        return {"notes": [*pairs.notes, *remarks(results)], **results.to_json()}
+
+    return pairs, scored(settings, scoring_of(comparison, pairs), lambda: _head(pairs, settings), content)
 
 
 def table(results: SegmentationResults) -> str:
@@ -65,17 +71,16 @@ def table(results: SegmentationResults) -> str:
     )
 
 
-def _record(pairs: MaskPairs, settings: ScoreSegmentation, results: SegmentationResults) -> dict[str, Any]:
-    """Return the content of the JSON file: the origin of the scores, then the scores."""
+def _head(pairs: MaskPairs, settings: ScoreSegmentation) -> dict[str, Any]:
+    """Return the beginning of the JSON file: what the scores depend on."""
     return {
         "format": 1,
         "command": "score segmentation",
         "version": version("cytoforge"),
         "seed": settings.seed,
+        "protocol": settings.protocol,
         "prediction": pairs.prediction.fingerprint(),
         "truth": pairs.truth.fingerprint(),
-        "notes": [*pairs.notes, *remarks(results)],
-        **results.to_json(),
     }
 
 

@@ -7,11 +7,13 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from cytoforge.commands.divided_score import scored, still_to_come
 from cytoforge.commands.narrowed import narrowed
-from cytoforge.data.files import digest, utf8, write_json
+from cytoforge.data.files import digest, utf8
 from cytoforge.data.movie import (
     Sequence,
 )
+from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import TrackComparison
 from cytoforge.evaluation.tracking import (
     BLOCKS,
@@ -19,11 +21,10 @@ from cytoforge.evaluation.tracking import (
     SequenceScores,
     TrackingResults,
     open_tracks,
-    score_tracks,
+    scoring_of,
 )
 from cytoforge.metrics.ctc import TOLERANCES
 from cytoforge.metrics.estimates import Estimate, to_json
-from cytoforge.places import ABSENT
 from cytoforge.progress import counted
 from cytoforge.settings import ScoreTracking
 
@@ -62,29 +63,36 @@ TITLES = {
 
 
 def score_tracking_command(settings: ScoreTracking) -> None:
-    """Score and print the table."""
-    print("\n".join(table(score_tracking(settings))))
+    """Score and print the table, or how much of the work other parts have to do yet."""
+    results = _scored(settings)
+    if isinstance(results, int):
+        print(still_to_come(settings, results, "sequence"))
+    else:
+        print("\n".join(table(results)))
 
 
 def score_tracking(settings: ScoreTracking) -> TrackingResults:
-    """Score every true sequence against the predicted one of the same name; write `settings.json` if asked to.
+    """Score every true sequence against the predicted one of the same name; write JSON if asked to.
 
     Raises:
         UserError: a side is no movie folder, lacks tracks, masks, frames or a sequence, its tracks contradict its
-            masks or each other, sizes differ, the truth is synthetic and that is not allowed, or the JSON file exists.
+            masks or each other, sizes differ, the truth is synthetic and that is not allowed, the JSON file exists, or
+            other parts have not scored their sequences yet.
     """
-    if settings.json is not None:
-        ABSENT.check(settings.json, overwrite=settings.overwrite)
-    comparison = narrowed(TrackComparison, settings)
-    pairs, notes = open_tracks(comparison)
-    results = score_tracks(comparison, pairs, notes)
-    if settings.json is not None:
-        write_json(settings.json, _record(settings, pairs, results))
+    results = _scored(settings)
+    if isinstance(results, int):
+        raise UserError(still_to_come(settings, results, "sequence"))
     return results
 
 
-def _record(settings: ScoreTracking, pairs: list[SequencePair], results: TrackingResults) -> dict[str, Any]:
-    """Return the content of the JSON file: the origin of the scores, then the scores."""
+def _scored(settings: ScoreTracking) -> TrackingResults | int:
+    comparison = narrowed(TrackComparison, settings)
+    pairs, notes = open_tracks(comparison)
+    return scored(settings, scoring_of(comparison, pairs, notes), lambda: _head(settings, pairs), _content)
+
+
+def _head(settings: ScoreTracking, pairs: list[SequencePair]) -> dict[str, Any]:
+    """Return the beginning of the JSON file: what the scores depend on."""
     return {
         "format": 1,
         "command": "score tracking",
@@ -92,12 +100,19 @@ def _record(settings: ScoreTracking, pairs: list[SequencePair], results: Trackin
         "seed": settings.seed,
         "prediction": _fingerprint(settings.prediction, [pair.prediction for pair in pairs]),
         "truth": _fingerprint(settings.truth, [pair.truth for pair in pairs]),
+    }
+
+
+def _content(results: TrackingResults) -> dict[str, Any]:
+    """Return what follows in the JSON file: the scores."""
+    return {
         "notes": list(results.notes),
         "pooled": {block: {n: _estimate(e) for n, e in scores.items()} for block, scores in results.pooled.items()},
         "sequences": {
             name: {
                 "frames": scores.frames,
                 "sources": scores.sources,
+                "notes": list(scores.notes),
                 "counts": {b: {n: c.tolist() for n, c in counts.items()} for b, counts in scores.counts.items()},
                 "measures": {
                     b: {n: None if isnan(v) else v for n, v in values.items()} for b, values in scores.measures.items()

@@ -1,14 +1,16 @@
 """Compare folders of predicted and true masks: match the masks and compute scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cytoforge.data.dataset import Dataset, Item
 from cytoforge.data.images import LabelReader
+from cytoforge.engine import Announce, Seat
 from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import MaskComparison
+from cytoforge.evaluation.division import Row, Scoring
 from cytoforge.metrics.segmentation import (
     THRESHOLDS,
     ImageScores,
@@ -32,6 +34,10 @@ class MaskPairs:
     prediction: Dataset
     truth: Dataset
     notes: tuple[str, ...]
+
+    def without_items(self) -> "MaskPairs":
+        """Return how both sides are read."""
+        return replace(self, prediction=replace(self.prediction, items=()), truth=replace(self.truth, items=()))
 
 
 def open_masks(comparison: MaskComparison) -> MaskPairs:
@@ -110,6 +116,35 @@ def score_masks(comparison: MaskComparison, pairs: MaskPairs) -> SegmentationRes
         for true, found in zip(pairs.truth.items, pairs.prediction.items, strict=True)
     }
     return summarise(images, np.random.default_rng(comparison.seed))
+
+
+Pair = tuple[Item, Item]
+"""a true and a predicted mask"""
+
+
+def scoring_of(comparison: MaskComparison, pairs: MaskPairs) -> Scoring[Pair, SegmentationResults]:
+    """Return what `score_masks` does as work that can be divided."""
+
+    def results(rows: Mapping[str, Row]) -> SegmentationResults:
+        images = {name: ImageScores.from_json(row) for name, row in rows.items()}
+        return summarise(images, np.random.default_rng(comparison.seed))
+
+    items = tuple(zip(pairs.truth.items, pairs.prediction.items, strict=True))
+    work = ScoringMasks(pairs.without_items(), comparison.protocol)
+    return Scoring(work, items, lambda pair: pair[0].name, "images", results)
+
+
+@dataclass(frozen=True)
+class ScoringMasks:
+    """Scores a pair of masks."""
+
+    pairs: MaskPairs
+    """without their items"""
+    protocol: Protocol
+
+    def start(self, seat: Seat) -> Callable[[Pair, Announce], Row]:
+        """Return the function that scores a pair."""
+        return lambda pair, announce: _scored(self.pairs, *pair, self.protocol).to_json()
 
 
 def _scored(pairs: MaskPairs, true: Item, found: Item, protocol: Protocol) -> ImageScores:

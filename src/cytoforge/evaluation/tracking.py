@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -19,15 +20,16 @@ from cytoforge.data.movie import (
     read_tracks,
     some,
 )
+from cytoforge.engine import ALONE, Announce, Seat
 from cytoforge.errors import UserError
 from cytoforge.evaluation.comparison import TrackComparison
+from cytoforge.evaluation.division import Row, Scoring
 from cytoforge.metrics.comparison import compare
 from cytoforge.metrics.ctc import ctc_measures, graph_counts, segmentation_counts
 from cytoforge.metrics.deepsea import Places, places, script_counts, script_measures
 from cytoforge.metrics.estimates import Estimate, Floats, bootstrap_estimate, resample
 from cytoforge.metrics.segmentation import Labels, Overlap, overlap
 from cytoforge.metrics.tracking import pooled, tracking_counts, tracking_measures
-from cytoforge.progress import Progress
 
 FEWEST = 5
 """fewest sequences for which intervals are given; with fewer they would be too narrow (docs/metrics.md)"""
@@ -40,12 +42,19 @@ BLOCKS = {  # prefix of the names of measures: (title, measures)
 
 @dataclass(frozen=True)
 class SequenceScores:
-    """One sequence: the sources of its masks and tracks, and its counts and scores, by block and name."""
+    """One sequence: the sources of its masks and tracks, its counts and scores, by block and name, and what is said."""
 
     frames: int
     sources: dict[str, str]
+    notes: tuple[str, ...]
     counts: dict[str, dict[str, Floats]]
     measures: dict[str, dict[str, float]]
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """Return the scores that follow from what was counted."""
+        counts = {block: {name: np.asarray(n) for name, n in each.items()} for block, each in row["counts"].items()}
+        return cls(row["frames"], row["sources"], tuple(row["notes"]), counts, _measures(counts))
 
 
 @dataclass(frozen=True)
@@ -67,27 +76,37 @@ class SequencePair:
     true_tracks: tuple[Track, ...]
 
 
-def score_tracks(
-    comparison: TrackComparison, pairs: Collection[SequencePair], notes: Collection[str]
-) -> TrackingResults:
+def score_tracks(comparison: TrackComparison, pairs: list[SequencePair], notes: Collection[str]) -> TrackingResults:
     """Score every true sequence against the predicted one of the same name.
 
     Raises UserError when tracks contradict their masks or each other, or sizes differ.
     """
-    found = list(notes)
-    progress = Progress("score")
-    sequences = {}
-    for k, pair in enumerate(pairs):
+    scoring = scoring_of(comparison, pairs, notes)
+    return scoring.joined(scoring.rows(pairs, ALONE))
 
-        def report(share: float, done: int = k) -> None:
-            progress((done + share) / len(pairs))
 
-        scores, remarks = _scored(pair, report)
-        sequences[pair.truth.name] = scores
-        found += remarks
-    if len(sequences) < FEWEST:
-        found.append(f"no intervals: they resample sequences, and need {FEWEST} at least")
-    return TrackingResults(sequences, _pooled(sequences, np.random.default_rng(comparison.seed)), tuple(found))
+def scoring_of(
+    comparison: TrackComparison, pairs: list[SequencePair], notes: Collection[str]
+) -> Scoring[SequencePair, TrackingResults]:
+    """Return what `score_tracks` does as work that can be divided."""
+
+    def results(rows: Mapping[str, Row]) -> TrackingResults:
+        sequences = {name: SequenceScores.from_row(row) for name, row in rows.items()}
+        found = [*notes, *(note for scores in sequences.values() for note in scores.notes)]
+        if len(rows) < FEWEST:
+            found.append(f"no intervals: they resample sequences, and need {FEWEST} at least")
+        return TrackingResults(sequences, _pooled(sequences, np.random.default_rng(comparison.seed)), tuple(found))
+
+    return Scoring(ScoringTracks(), pairs, lambda pair: pair.truth.name, "sequences", results)
+
+
+@dataclass(frozen=True)
+class ScoringTracks:
+    """Scores the tracks of a sequence."""
+
+    def start(self, seat: Seat) -> Callable[[SequencePair, Announce], Row]:
+        """Return the function that scores a sequence, and gives its counts and what the user should know."""
+        return _scored
 
 
 def open_tracks(comparison: TrackComparison) -> tuple[list[SequencePair], list[str]]:
@@ -162,7 +181,7 @@ def _pair(comparison: TrackComparison, prediction: Sequence, truth: Sequence) ->
     return SequencePair(prediction, truth, *tracks)
 
 
-def _scored(pair: SequencePair, progress: Callable[[float], None]) -> tuple[SequenceScores, list[str]]:
+def _scored(pair: SequencePair, progress: Announce) -> Row:
     """Score a sequence frame by frame; only overlaps and centroids of a frame are kept in memory."""
     gold = pair.truth.masks.get("GT/SEG", {})
     masks, markers, segmentation = dict[int, Overlap](), dict[int, Overlap](), list[Overlap]()
@@ -203,7 +222,8 @@ def _scored(pair: SequencePair, progress: Callable[[float], None]) -> tuple[Sequ
         )
     if _same_files(pair):
         notes.append(f"sequence {pair.truth.name}: truth and prediction are the same files")
-    return SequenceScores(len(numbers), _sources(pair), counts, _measures(counts)), notes
+    plain = {block: {name: np.asarray(n).tolist() for name, n in each.items()} for block, each in counts.items()}
+    return {"frames": len(numbers), "sources": _sources(pair), "counts": plain, "notes": notes}
 
 
 def _mask_file(sequence: Sequence, number: int) -> Path:

@@ -1,5 +1,6 @@
 """Values with bootstrap intervals, and their form in JSON, for use by all scores."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -107,3 +108,12 @@ def to_json(record: Any) -> dict[str, Any]:
         return None if isinstance(value, float) and np.isnan(value) else value
 
     return {key: plain(entry) for key, entry in asdict(record).items()}
+
+
+def from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of the record of numbers, texts and tuples of these that `to_json` made plain."""
+
+    def entry(value: Any) -> Any:
+        return tuple(map(entry, value)) if isinstance(value, list) else float("nan") if value is None else value
+
+    return {key: entry(value) for key, value in values.items()}

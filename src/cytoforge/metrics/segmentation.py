@@ -14,7 +14,7 @@ their sparse overlap table, matched one to one, and counted. There are two proto
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from cytoforge.metrics.estimates import (
     Floats,
     Ints,
     bootstrap_estimate,
+    from_json,
     mean_estimate,
     ratio,
     resample,
@@ -109,6 +110,11 @@ class ImageScores:
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; nan becomes None."""
         return to_json(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the scores of which these are the plain values."""
+        return cls(**from_json(values))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from cytoforge.settings.commands import (
 from cytoforge.settings.division import Division
 from cytoforge.settings.measure import Measure
 from cytoforge.settings.reading import Reading
-from cytoforge.settings.scores import ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
+from cytoforge.settings.scores import DividedScore, ScoreGeneration, ScoreMovie, ScoreSegmentation, ScoreTracking
 from cytoforge.settings.study import (
     DividedStudy,
     Study,
@@ -61,6 +61,7 @@ __all__ = [
     "Check",
     "Cite",
     "Demo",
+    "DividedScore",
     "DividedStudy",
     "Division",
     "Export",

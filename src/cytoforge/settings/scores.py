@@ -1,11 +1,13 @@
 """Settings of scores."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from tyro.conf import Positional, UseAppendAction
 
 from cytoforge.settings.base import Count, NewFile, Present, RunFolder, Size, command
+from cytoforge.settings.division import Division
 
 
 @command
@@ -27,13 +29,30 @@ class Score:
 
 
 @command
-class ScoreSegmentation(Score):
+class DividedScore(Score, Division):
+    """Settings of scores whose items are scored independently of each other."""
+
+    out: Path | None = None
+    """write everything to scores.json in this folder, where the parts of divided work meet; --part needs it"""
+
+    @model_validator(mode="after")
+    def _meets(self) -> Self:
+        if self.part is not None and self.out is None:
+            raise ValueError("--part needs --out, the folder in which all parts meet")
+        if self.out is not None and self.json is not None:
+            raise ValueError("give --json or --out, not both; scores.json in OUT holds the same")
+        return self
+
+
+@command
+class ScoreSegmentation(DividedScore):
     """Compare predicted with true masks: precision, recall, F at IoU 0.5 to 0.9, Dice, with 95 % intervals.
 
     Examples:
       cytoforge score segmentation OUT DATA
       cytoforge score segmentation OUT DATA --protocol paper --json scores.json
       cytoforge score segmentation OUT DATA --allow-missing
+      cytoforge score segmentation FOUND DATA --out SCORES --part 3/16
     """
 
     prediction: Positional[Present]
@@ -47,7 +66,7 @@ class ScoreSegmentation(Score):
 
 
 @command
-class ScoreTracking(Score):
+class ScoreTracking(DividedScore):
     """Compare predicted with true tracks: MOTA, IDF1, HOTA, CHOTA; SEG, DET, TRA, LNK; divisions.
 
     Both are movie folders with masks and tracks; sequences are paired by name. Of a folder with results (01_RES) and
