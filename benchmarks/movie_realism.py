@@ -1,15 +1,17 @@
-"""What the camera's noise and the grey values of the training movie do for painted movies, as an expert would look.
+"""What noise, contrasts and textures of the training movie do for painted movies, as an expert would look.
 
     python benchmarks/movie_realism.py hela
     python benchmarks/movie_realism.py usiigaci_movie
 
 A movie generator (`train movie`, preset small, minutes of one thread's processor time) learns from the first frames of
 a movie and paints the masks of the last ones. What it paints is recorded as before, then in the grey values of the
-movie, with the noise of its camera, and with the contrasts of its cells; `score movie --classifier` compares each with
-the real frames. Beside them stand what the classifier says of real frames against earlier real ones, and against
-themselves spoiled a little: below the first nothing can be told, and the second says how hard it looks. Data are found
-through CYTOFORGE_DATA (default ../shared/data); work lies in scratch/movie_realism, where a finished training is used
-again. Writes movie_realism.json beside this file.
+movie, with the noise of its camera, with the contrasts of its cells, and with their textures; `score movie
+--classifier` compares each with the real frames. Beside them stand what the classifier says of real frames against
+earlier real ones, and against themselves spoiled a little: below the first nothing can be told, and the second says how
+hard it looks. Segmenters that learn for a minute, from random weights, from the real frames or from as many simulated
+and painted ones, with textures or without, are scored on the last frames, with three seeds. Data are found through
+CYTOFORGE_DATA (default ../shared/data); work lies in scratch/movie_realism, where a finished training is used again.
+Writes movie_realism.json beside this file.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cytoforge.cli import main
+from cytoforge.commands.score import score_segmentation
 from cytoforge.data.files import read_json, write_json
 from cytoforge.data.images import read_image
 from cytoforge.data.movie import read_sequences
@@ -35,6 +38,7 @@ from cytoforge.evaluation.movie_sides import Sides, TrackedMovie
 from cytoforge.inference.generate_movie import Look, film_masks, maskful
 from cytoforge.inference.movie_generator import MovieGenerator
 from cytoforge.metrics.two_sample import TwoSample, cut_crops, tell_apart
+from cytoforge.settings import ScoreSegmentation
 from cytoforge.studies.frames import Part, copy_movie
 from measuring import provenance
 
@@ -54,6 +58,7 @@ class Movie(NamedTuple):
     minutes: float
 
 
+SEEDS = (0, 1, 2)
 MOVIES = {"hela": Movie(30, 46, 0.5, 3.0), "usiigaci_movie": Movie(24, 37, 0.333, 2.0)}
 SPOILED: dict[str, Callable[[Frame, int], Frame]] = {
     "blurred by 0.7 px": lambda frame, _: ndimage.gaussian_filter(frame, (0, 0.7, 0.7)),
@@ -61,15 +66,17 @@ SPOILED: dict[str, Callable[[Frame, int], Frame]] = {
 }
 
 
-def arms(generator: MovieGenerator) -> dict[str, tuple[MovieGenerator, bool, bool]]:
-    """Ways to record what a generator paints: the generator, and whether noise is added and contrasts are drawn."""
+def arms(generator: MovieGenerator) -> dict[str, tuple[MovieGenerator, Look]]:
+    """Ways to record what a generator paints."""
     untold = generator.settings.model_copy(update={"pixels": None, "noise": []})
+    bare = Look(noise=False, contrast=False, texture=False)
     return {
-        "as before": (replace(generator, settings=untold), False, False),
-        "grey values": (generator, False, False),
-        "grey values, noise": (generator, True, False),
-        "grey values, contrasts": (generator, False, True),
-        "all three": (generator, True, True),
+        "as before": (replace(generator, settings=untold), bare),
+        "grey values": (generator, bare),
+        "grey values, noise": (generator, replace(bare, noise=True)),
+        "grey values, contrasts": (generator, replace(bare, contrast=True)),
+        "all three": (generator, Look(texture=False)),
+        "all three, textures": (generator, Look()),
     }
 
 
@@ -126,14 +133,12 @@ def measure(name: str) -> dict[str, Any]:
             copy_movie(Part(DATA / name, ["01"], span), work / part, movie.scale)
     if not (work / "run" / "config.json").exists() or not Run.open(work / "run").finished:
         line = ["train", "movie", str(work / "train"), "--out", str(work / "run"), "--minutes", str(movie.minutes)]
-        if main([*line, "--clock", "processor", "--threads", "1"]):
-            raise SystemExit(1)
+        call(*line, "--clock", "processor", "--threads", "1")
     generator = MovieGenerator.load(work / "run", threads=1)
     found = {}
-    for arm, (way, noise, contrast) in arms(generator).items():
+    for arm, (way, look) in arms(generator).items():
         out = work / arm.replace(" ", "-").replace(",", "")
-        sequences = maskful(work / "test", (), out)
-        film_masks(way, work / "test", sequences, out, Look(noise=noise, contrast=contrast), overwrite=out.exists())
+        film_masks(way, work / "test", maskful(work / "test", (), out), out, look, overwrite=out.exists())
         found[arm] = scores(out, work / "test")
     return {
         "learned": movie.learned,
@@ -144,7 +149,48 @@ def measure(name: str) -> dict[str, Any]:
         "camera": [one.model_dump() for one in generator.settings.noise],
         "classifier, real frames against": limits_of_the_classifier(work / "train", work / "test"),
         "painted": found,
+        "segmenters": {seed: segmenters(work, movie, seed) for seed in SEEDS},
     }
+
+
+def segmenters(work: Path, movie: Movie, seed: int) -> dict[str, dict[str, float]]:
+    """Return mean F on the test frames of segmenters that learn from real or from painted frames."""
+    masks, films = work / f"masks-{seed}", {"real frames": work / "train"}
+    again = ["--seed", str(seed), "--overwrite"]
+    like = ["--like", str(work / "train"), "--frames", str(movie.learned)]
+    call("simulate", "movie", *like, "--out", str(masks), *again)
+    for arm, flags in {"painted": ["--no-texture"], "painted, textures": []}.items():
+        films[arm] = work / f"{arm.replace(', ', '-')}-{seed}"
+        call(
+            "generate",
+            "movie",
+            str(work / "run"),
+            str(masks),
+            "--out",
+            str(films[arm]),
+            "--threads",
+            "1",
+            *again,
+            *flags,
+        )
+    found = {}
+    for arm, film in films.items():
+        run, out = work / f"segmenter-{seed}", work / f"found-{seed}"
+        learn = ["--start", "scratch", "--minutes", "1", "--clock", "processor", "--threads", "1"]
+        call("train", "segmentation", str(film), "--out", str(run), *learn, *again)
+        call("segment", str(run), str(work / "test"), "--out", str(out), "--threads", "1", "--overwrite")
+        images = score_segmentation(ScoreSegmentation(prediction=out, truth=work / "test")).images.values()
+        scored = [image.f_score for image in images if image.f_score is not None]
+        found[arm] = {
+            f"F at IoU {iou}": float(np.mean(scored, axis=0)[place]) for iou, place in (("0.5", 0), ("0.7", 2))
+        }
+    return found
+
+
+def call(*line: str) -> None:
+    """Run a command of cytoforge; ends the benchmark where it fails."""
+    if main(list(line)):
+        raise SystemExit(1)
 
 
 def run() -> None:
