@@ -575,7 +575,7 @@ def movie_realism() -> list[str]:
     if not files:
         return []
     (found,) = files
-    lines = ["## What the camera and the contrasts of cells do for painted movies", ""]
+    lines = ["## What the camera and the cells of the training movie do for painted movies", ""]
     lines += [papers.filled((HERE / "movie_realism.md").read_text()), ""]
     for movie, measured in found["movies"].items():
         rows = [
@@ -604,7 +604,17 @@ def movie_realism() -> list[str]:
         ]
         columns = ["flicker, ratio", "background change, ratio", "noise power, ratio", "warping error", "clips"]
         lines += table(["recorded", "classifier", *columns], rows)
+        lines += painted_segmenters(measured["segmenters"])
     return [*lines, f"Command: `{found['provenance']['command']}`", ""]
+
+
+def painted_segmenters(measured: dict[str, Any]) -> list[str]:
+    """Return what segmenters find in real frames that learned from real or from painted ones; seeds side by side."""
+    seeds = list(measured.values())
+    rows = [
+        [arm, *(", ".join(f"{one[arm][score]:.3f}" for one in seeds) for score in seeds[0][arm])] for arm in seeds[0]
+    ]
+    return table(["segmenter learned from, for a minute", *next(iter(seeds[0].values()))], rows)
 
 
 def page() -> str:
