@@ -350,7 +350,7 @@ def cells_of(masks: Masks, tracks: tuple[Track, ...]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("way", [through_trackmate, through_napari])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(movie=lineages(), size=st.sampled_from([None, 0.645, 1 / 3, 12.7]))
 def test_any_lineage_comes_back(
     way: Way, tmp_path_factory: pytest.TempPathFactory, movie: tuple[Masks, tuple[Track, ...]], size: float | None
@@ -358,7 +358,7 @@ def test_any_lineage_comes_back(
     comes_back(way, tmp_path_factory.mktemp("way"), *movie, size)
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(movie=lineages())
 def test_any_lineage_comes_back_from_geff(
     tmp_path_factory: pytest.TempPathFactory, movie: tuple[Masks, tuple[Track, ...]]

@@ -55,7 +55,7 @@ def test_counts_are_finite_not_negative_and_fixed_by_the_seed(modality: Modality
     assert (image != draw_image(labels, modality, 18, rng(4))).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),

@@ -319,7 +319,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(STEPS, max_size=25))
 def test_no_byte_of_the_users_is_ever_lost(steps: list[tuple[str, str, bytes]]) -> None:
     """The user's contents begin with u, the command's with o: they are told apart by nothing else here."""
