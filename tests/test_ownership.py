@@ -31,6 +31,8 @@ from cytoforge.studies.measurements import SegmenterScores
 from cytoforge.training.tasks.staged import open_stages
 from test_segment import CELLS, Toy, images, run, toy, write_run  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 MINE = b"mine, and nobody else's"
 
 
