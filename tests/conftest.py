@@ -66,6 +66,20 @@ def no_fetched_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("cytoforge.data.weights.default_folder", lambda: tmp_path / "no cache" / "weights")
 
 
+@pytest.fixture(scope="module")
+def short_trainings() -> Iterator[None]:
+    """For tests of what a training leads to: no curves are drawn, and linkers learn from one simulated movie.
+
+    Either takes longer than a few steps.
+    """
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cytoforge.report.training_curves", lambda rows: Figure((1, 1)))
+        patch.setattr("cytoforge.training.samplers.lineages.SIMULATED", 1)
+        yield
+
+
 def squares(shape: tuple[int, int] = (64, 64), side: int = 12, pitch: int = 16, margin: int = 2) -> np.ndarray:
     """Labels int32: squares of `side` pixels every `pitch` pixels, numbered row by row."""
     labels = np.zeros(shape, np.int32)

@@ -31,6 +31,8 @@ from cytoforge.inference.recording import Recorder
 from cytoforge.simulation.phantom import phantom
 from cytoforge.training import hyperparameters
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 TINY: dict[str, Any] = {"preset": "tiny", "threads": 1}
 Array = NDArray[Any]
 Pairs = tuple[list[Array], list[Array]]

@@ -50,7 +50,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(4, 70), st.integers(4, 70)),
     source=st.tuples(st.integers(1, 80), st.integers(1, 80)),

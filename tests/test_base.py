@@ -36,6 +36,8 @@ from cytoforge.training.recipes.conventional import Conventional
 from cytoforge.training.tasks import segmentation as task
 from cytoforge.training.tasks import staged
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 LARGEST_FILE = 8e6
 SMALL = ("--preset", "small", "--threads", "1", "--steps", "1", "--set", "batch=1")
 """the shortest training of the network that the base model has"""
@@ -399,7 +401,7 @@ def test_trainings_start_from_the_base_model_unless_told(
 def test_few_cells_are_learned_from_in_few_steps_and_the_last_weights_are_kept(
     nuclei: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(task, "FEW_STEPS", 4)
+    monkeypatch.setattr(task, "FEW_STEPS", 2)
     seen: list[dict[str, torch.Tensor]] = []
 
     def falling(self: Any, averages: dict[str, torch.nn.Module]) -> float:
@@ -409,26 +411,26 @@ def test_few_cells_are_learned_from_in_few_steps_and_the_last_weights_are_kept(
     monkeypatch.setattr(task._OnValidation, "score", falling)
 
     def trained(name: str, *flags: str) -> Run:
-        words = ["train", "segmentation", str(nuclei), "--out", str(tmp_path / name), "--threads", "1", "--seed", "0"]
-        assert main([*words, *flags]) == 0
+        words = ["train", "segmentation", str(nuclei), "--out", str(tmp_path / name), "--threads", "1"]
+        assert main([*words, "--set", "batch=1", *flags]) == 0
         return Run.open(tmp_path / name)
 
-    note = "few cells are labelled: training ends after 4 steps; --steps gives it more"
+    note = "few cells are labelled: training ends after 2 steps; --steps gives it more"
     monkeypatch.setattr(task, "FEW_CELLS", 1000)
     run = trained("few", "--minutes", "1")
     assert note in capsys.readouterr().err
-    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4]  # the start is no rival
-    assert run.provenance["verdict"].startswith("Ended after 4 steps: more would learn so few cells by heart")
+    assert [row["step"] for row in run.metrics()] == [1, 2]  # the start is no rival
+    assert run.provenance["verdict"].startswith("Ended after 2 steps: more would learn so few cells by heart")
     assert all(torch.equal(tensor, seen[-1][name]) for name, tensor in run.load_weights("segmenter").items())
     for name, flags in {
         "asked": ("--steps", "5"),
-        "alone": ("--start", "scratch", "--minutes", "0.02"),
-        "open": ("--until-converged", "--minutes", "0.02"),
+        "alone": ("--start", "scratch", "--minutes", "0.008"),
+        "open": ("--until-converged", "--minutes", "0.008"),
     }.items():
         verdict = trained(name, *flags).provenance["verdict"]
         assert note not in capsys.readouterr().err and "by heart" not in verdict
     monkeypatch.setattr(task, "FEW_CELLS", 50)  # there are more
-    trained("enough", "--minutes", "0.02")
+    trained("enough", "--minutes", "0.008")
     assert note not in capsys.readouterr().err
 
 

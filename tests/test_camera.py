@@ -62,7 +62,7 @@ def test_without_background_or_a_second_frame_there_is_no_noise() -> None:
     assert measure_noise([cut_off]) == (NONE,)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0, 1e-2), st.floats(0, 1e-2), st.sampled_from([0, 0.5, 2]), st.integers(0, 2**32))
 def test_noise_follows_from_its_generator_and_leaves_the_mean(read: float, gain: float, blur: float, seed: int) -> None:
     noise = [Noise(read, gain, blur, 0)]

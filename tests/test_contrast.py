@@ -43,7 +43,7 @@ def test_quantiles_of_cells() -> None:
     assert quantiles(np.linspace(0.1, 0.5, 101).tolist())[::5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.05, 0.44), st.floats(0.05, 0.44))
 def test_cells_get_the_contrasts_that_are_wanted(one: float, other: float) -> None:
     image, ground, labels = wide()

@@ -134,7 +134,7 @@ def test_a_cell_far_larger_than_what_is_touched_is_seen_whole() -> None:
 points = st.lists(st.tuples(st.floats(-5, 25), st.floats(-5, 25)), min_size=1, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     points, st.floats(0.3, 6), st.sampled_from(["draw", "erase", "delete", "merge", "split", "fill"]), st.integers(0, 9)
 )

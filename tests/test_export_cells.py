@@ -160,7 +160,7 @@ def test_independent_readers_find_exactly_the_pixels(form: str, tmp_path: Path) 
         assert same(read(write(labels, "x.tif"), labels.shape, tmp_path), labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 2)))
 def test_any_labels_are_exact(labels: np.ndarray) -> None:
     for form in ("geojson", "coco", "yolo"):

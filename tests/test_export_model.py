@@ -127,7 +127,7 @@ def test_torchscript_has_the_same_probabilities_at_any_size(
 # the decoder
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(TARGETS)), st.integers(1, 60), st.integers(1, 60))
 def test_the_same_cells_from_the_same_probabilities(seed: int, name: str, height: int, width: int) -> None:
     """Smooth maps of all grades of sureness; those that are sure of themselves hold many equal values."""
@@ -139,7 +139,7 @@ def test_the_same_cells_from_the_same_probabilities(seed: int, name: str, height
     assert found.dtype == np.int32 and np.array_equal(found, target.decode(probabilities))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30), st.sampled_from([1, 3, 100]))
 def test_floods_as_scikit_image(seed: int, height: int, width: int, levels: int) -> None:
     generator = np.random.default_rng(seed)

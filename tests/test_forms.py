@@ -35,7 +35,7 @@ def scenes(form: Form, diameter: float) -> list[NDArray[np.int32]]:
     return [draw_cells(form, (side, side), diameter, rng(seed)) for seed in range(30)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     form=st.sampled_from(FORMS),
     height=st.integers(1, 120),

@@ -95,7 +95,7 @@ def test_tiles_equal_one_pass(
 
 
 @given(shape=st.tuples(st.integers(1, 220), st.integers(1, 220)), depth=st.integers(1, 3), extra=st.integers(20, 60))
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_tiles_of_any_size_equal_one_pass(shape: tuple[int, int], depth: int, extra: int) -> None:
     network, labels = random_generator(depth=depth), cells(shape)
     with pytest.MonkeyPatch.context() as patch:

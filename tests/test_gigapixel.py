@@ -104,7 +104,7 @@ def test_panels_decide_every_column_once_and_see_enough(width: int, edge: int, s
     scale=st.sampled_from([1.0, 0.7, 1.3]),
     target=st.sampled_from(["boundary", "semantic"]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_panels_strips_and_tiles_give_what_the_whole_image_gives(
     shape: tuple[int, int],
     blobs: list[tuple[float, float, float]],

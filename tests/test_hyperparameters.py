@@ -34,6 +34,8 @@ from cytoforge.training.hyperparameters import (
 )
 from cytoforge.training.specification import Budget, Data, Output, Training
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 TASKS = {
     "segmentation": SEGMENTATION,
     "mean-teacher": MEAN_TEACHER,

@@ -250,7 +250,7 @@ class TestRefusals:
         with pytest.raises(UserError, match=r"no\.pth: does not exist"):
             read_checkpoint(tmp_path / "no.pth")
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(cut=st.floats(0, 0.999), noise=st.binary(max_size=40))
     def test_damaged_files(self, saved: Callable[[object], Path], cut: float, noise: bytes) -> None:
         """A file cut short, and bytes that were never a checkpoint."""

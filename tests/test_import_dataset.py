@@ -300,7 +300,7 @@ def test_datasets_and_movies_are_no_foreign_format(tiny_dataset: Path, tiny_movi
     assert main(["check", str(tmp_path / "plain")]) == 0
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(WRITERS)))
 def test_separate_cells_survive_every_format(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
     folder = tmp_path_factory.mktemp("property")
@@ -495,7 +495,7 @@ def test_an_image_that_is_annotated_twice(tmp_path: Path, capsys: pytest.Capture
     assert [item.name for item in data.items] == ["a"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_compressed_runs_are_those_of_pycocotools(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -1186,7 +1186,7 @@ def spoilt(value: Any, rng: np.random.Generator) -> Any:
     return others[rng.integers(len(others))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["coco", "rle", "labelme", "qupath"]))
 def test_spoilt_json_is_no_fault(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
     folder = tmp_path_factory.mktemp("spoilt")
@@ -1196,7 +1196,7 @@ def test_spoilt_json_is_no_fault(tmp_path_factory: pytest.TempPathFactory, seed:
     assert main(["import", "dataset", str(source), "--out", str(folder / "out")]) in (0, 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["seg", "imagej"]))
 def test_spoilt_bytes_are_no_fault(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
     folder = tmp_path_factory.mktemp("spoilt")

@@ -153,7 +153,7 @@ def test_no_thread_runs_along_another_cell() -> None:
     assert round_trip(labels).max() == 3
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.floats(0.3, 0.75))
 def test_every_connected_cell_alone_has_one_interior(seed: int, filled: float) -> None:
     """However ragged: cells that touch no other are 8-connected blobs of noise here."""
@@ -166,7 +166,7 @@ def test_every_connected_cell_alone_has_one_interior(seed: int, filled: float) -
     assert same_cells(round_trip(blobs.astype(np.int32)), blobs)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_mask_is_interior_or_border_and_no_cell_is_lost(seed: int) -> None:
     labels = mosaic(seed, cells=60)
@@ -177,7 +177,7 @@ def test_mask_is_interior_or_border_and_no_cell_is_lost(seed: int) -> None:
     assert (classes[plain] == 1).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_brushed_cells_come_back_exactly(seed: int) -> None:
     labels = brushed(mosaic(seed))
@@ -365,7 +365,7 @@ def test_depths_are_roots_of_the_potential_cut_at_one_half_and_four_fifths() -> 
     assert np.unique(expected[sure]).tolist() == [1, 2, 3, 4] and sure.mean() > 0.9
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_borders_of_depths_are_those_of_boundary(seed: int) -> None:
     labels = mosaic(seed, cells=60)
@@ -432,7 +432,7 @@ def test_summits_are_joined_over_several_saddles_the_highest_first() -> None:
     assert found[0, 0] == 1 and found[0, [2, 4]].tolist() == [2, 2]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_joining_follows_the_persistence_of_summits(seed: int) -> None:
     """Against a flooding from the top, pixel by pixel: a summit is a cell if it meets a higher one far enough below."""

@@ -109,7 +109,7 @@ def told(labels: np.ndarray, markers: np.ndarray, later: np.ndarray) -> dict[str
     }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SMALL, st.integers(0, 2**32), HUGE)
 def test_the_size_of_ids_changes_nothing(labels: np.ndarray, seed: int, ids: list[int]) -> None:
     """What is said of cells 1..6 and of the same under any other ids, in the same order, is equal bit for bit."""

@@ -140,7 +140,7 @@ def check_flow(lineage: Lineage, frame: int) -> None:
         assert set(after[tuple(places[inside].T)].tolist()) <= heirs[label]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10**6),
     layout=st.sampled_from(LAYOUTS),

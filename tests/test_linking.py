@@ -319,7 +319,7 @@ def test_distances_scale_with_the_cells() -> None:
     assert not still.pairs.size
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), gap=st.integers(0, 2), distance=st.sampled_from([1.5, 2.5, 4.0]))
 def test_laptrack_in_two_steps_is_laptrack_at_once(seed: int, gap: int, distance: float) -> None:
     """Cells of one pixel at random places: many ties, gaps and divisions."""
@@ -438,7 +438,7 @@ def movies(draw: st.DrawFn) -> list[Labels]:
 
 
 @OWN
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(made=movies(), seed=st.integers(0, 10_000))
 def test_numbers_of_cells_never_matter(kind: Kind, made: list[Labels], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -448,7 +448,7 @@ def test_numbers_of_cells_never_matter(kind: Kind, made: list[Labels], seed: int
 
 
 @OWN
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(made=movies())
 def test_every_pixel_keeps_its_cell(kind: Kind, made: list[Labels]) -> None:
     tracking = assemble(kind()(frames(*made)))

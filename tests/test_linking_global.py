@@ -185,7 +185,7 @@ def problems(drawn: st.DrawFn) -> tuple[Candidates, Scores]:
 
 class TestBestChoice:
     @given(problems())
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_none_is_worth_more(self, problem: tuple[Candidates, Scores]) -> None:
         found, scores = problem
         choice = best_choice(found, scores)

@@ -187,7 +187,7 @@ class TestKID:
         estimate = kernel_distance(normal(1, 4, 0), normal(5, 4, 1), seeded())
         assert isnan(estimate.value) and isnan(estimate.low) and estimate.images == 1
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(seed=st.integers(0, 1000), n=st.integers(2, 12), m=st.integers(2, 12))
     def test_order_does_not_matter_and_sides_are_alike(self, seed: int, n: int, m: int) -> None:
         a, b = normal(n, 3, seed), normal(m, 3, seed + 1)

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from monai.metrics.panoptic_quality import compute_panoptic_quality
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -296,6 +295,8 @@ def test_agrees_with_all_pairs_and_a_dense_assignment(truth: Labels, prediction:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_agrees_with_panoptic_quality_of_monai(seed: int) -> None:
+    from monai.metrics.panoptic_quality import compute_panoptic_quality  # takes a second
+
     generator = np.random.default_rng(seed)
     truth, prediction = np.zeros((2, 40, 40), np.int32)
     for cell in range(1, 13):

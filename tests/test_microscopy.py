@@ -55,7 +55,7 @@ def test_counts_are_finite_not_negative_and_fixed_by_the_seed(modality: Modality
     assert (image != draw_image(labels, modality, 18, rng(4))).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -96,7 +96,7 @@ def test_ids_do_not_matter_but_their_order(modality: Modality) -> None:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-@pytest.mark.parametrize("diameter", [12, 40])
+@pytest.mark.parametrize("diameter", [12, pytest.param(40, marks=pytest.mark.slow)])
 def test_edges_of_cells_stand_out(modality: Modality, diameter: int) -> None:
     """In the median image, slopes at the outlines are steeper than elsewhere; in nine of ten they are not flatter."""
     ratios: list[float] = []
@@ -112,7 +112,7 @@ def test_edges_of_cells_stand_out(modality: Modality, diameter: int) -> None:
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-@pytest.mark.parametrize("radius", [7, 22])
+@pytest.mark.parametrize("radius", [7, pytest.param(22, marks=pytest.mark.slow)])
 def test_edges_are_seen_where_the_labels_have_them(modality: Modality, radius: int) -> None:
     """The steepest slope across the outline is at the outline, over many images; of lines it is the brightest place."""
     labels = discs(radius, 3 * radius, 2)

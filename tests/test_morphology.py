@@ -43,7 +43,7 @@ def test_ids_may_have_gaps_and_be_large() -> None:
     np.testing.assert_array_equal(morphology(large).area, [12, 8, 8])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), height=st.integers(2, 40), width=st.integers(2, 40))
 def test_agrees_with_scikit_image(seed: int, height: int, width: int) -> None:
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((height, width)), 1.5)

@@ -146,7 +146,7 @@ class TestPublishedNetworks:
 
 
 class TestWarp:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 2**31))
     def test_no_flow_changes_nothing(self, height: int, width: int, seed: int) -> None:
         image = torch.randn(2, 3, height, width, generator=seeded(seed)) * 1e3

@@ -309,7 +309,7 @@ class TestBlocks:
 
 
 class TestStylesAndNoise:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(count=st.integers(1, 6), layers=st.integers(2, 6), seed=st.integers(0, 2**31))
     def test_a_mixed_draw_has_two_styles_in_one_piece_each(self, count: int, layers: int, seed: int) -> None:
         styles = draw_styles(count, layers, seeded(seed), latent=4, mixing=1.0)

@@ -47,7 +47,7 @@ def test_cells_with_a_common_side_share_no_pixel_and_leave_none() -> None:
     np.testing.assert_array_equal(covered, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_any_simple_polygon_with_a_hole_is_filled_as_shapely_says(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -31,6 +31,8 @@ from cytoforge.studies.measurements import SegmenterScores
 from cytoforge.training.tasks.staged import open_stages
 from test_segment import CELLS, Toy, images, run, toy, write_run  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 MINE = b"mine, and nobody else's"
 
 
@@ -319,7 +321,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(STEPS, max_size=25))
 def test_no_byte_of_the_users_is_ever_lost(steps: list[tuple[str, str, bytes]]) -> None:
     """The user's contents begin with u, the command's with o: they are told apart by nothing else here."""

@@ -70,7 +70,7 @@ def test_default_scene_holds_what_it_should() -> None:
     assert diameters.min() >= 6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(5, 140),
     width=st.integers(5, 140),

@@ -17,7 +17,7 @@ def scattered(count: int, seed: int) -> np.ndarray:
 
 
 @given(st.integers(0, 99), st.floats(-2, 2), st.floats(-2, 2), st.integers(0, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_step_is_found_where_cells_also_go_their_own_ways(seed: int, y: float, x: float, new: int) -> None:
     before, draw = scattered(40, seed), np.random.default_rng([seed, 1])
     moved = before[new:] + np.array([y, x]) * DIAMETER + draw.normal(0, 1, (40 - new, 2))

@@ -92,7 +92,7 @@ def cut_short(run: Segmenter, folder: Path, after: int, share: float = 0.5) -> N
     claims=st.sampled_from([2, None]),
     threads=st.sampled_from([1, 3]),
 )
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_strips_of_killed_processes_give_what_one_gives(
     deaths: list[tuple[int, float]],
     scale: float,

@@ -122,7 +122,6 @@ def random_unet(seed: int = 0, **options: Any) -> UNet:
 @given(
     length=st.integers(1, 400), side=st.integers(40, 90), reach=st.integers(0, 15), stride=st.sampled_from([1, 2, 4, 8])
 )
-@settings(deadline=None)
 def test_tiles_cover_every_pixel_once(length: int, side: int, reach: int, stride: int) -> None:
     for network in (Toy(reach, stride), Toy(reach, stride, claims=None)):
         tiles = axis_tiles(network, length, max(side, smallest_tile(network)))
@@ -234,7 +233,7 @@ def test_wrong_use_of_tiles_is_refused() -> None:
     height=st.integers(20, 70),
     blocks=st.lists(st.integers(1, 60), min_size=1, max_size=12),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_strips_give_what_the_whole_image_gives(
     shape: tuple[int, int],
     blobs: list[tuple[float, float, float]],
@@ -254,7 +253,7 @@ def test_strips_give_what_the_whole_image_gives(
     height=st.integers(20, 70),
     blocks=st.lists(st.integers(1, 60), min_size=1, max_size=12),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_strips_of_depths_give_what_the_whole_image_gives(
     shape: tuple[int, int], blobs: list[tuple[float, float, float]], height: int, blocks: list[int]
 ) -> None:
@@ -337,7 +336,7 @@ def restore(small: np.ndarray, foreground: np.ndarray, shape: tuple[int, int], c
 
 
 @given(cuts=st.lists(st.integers(1, 149), max_size=6), scale=st.floats(0.2, 2.5))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_restored_rows_do_not_depend_on_the_strip(cuts: list[int], scale: float) -> None:
     labels = discs((150, 91), [(0.3, 0.3, 20), (0.5, 0.6, 25), (0.9, 0.2, 15)])
     small, foreground = pair(labels, (round(150 * scale), round(91 * scale)))
@@ -391,7 +390,7 @@ def test_cells_in_pieces_become_one_or_several(strip: int, tmp_path: Path, monke
 
 
 @given(seed=st.integers(0, 2**32 - 1), strip=st.integers(1, 41), least=st.floats(0, 30), ids=st.integers(1, 20))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_pieces_do_not_depend_on_the_strip(seed: int, strip: int, least: float, ids: int) -> None:
     """The same as by whole cells, one after another."""
     rng = np.random.default_rng(seed)

@@ -167,7 +167,7 @@ def test_the_model_has_cells_of_four_kinds() -> None:
 # Labels
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(8, 90),
     width=st.integers(8, 90),

@@ -1,6 +1,7 @@
 """One command goes from annotated images over a generator and painted cells to a segmenter, and on where it stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from cytoforge.training.tasks import staged
 from cytoforge.training.tasks.staged import finished, simulate
 from parity import vgg_state
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,6 +42,26 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CYTOFORGE_WEIGHTS", raising=False)
 
 
+@pytest.fixture(scope="module")
+def begun(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that was stopped before its last stage."""
+    out = tmp_path_factory.mktemp("begun") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staged, "recognised", stop)
+        assert train(phantoms, out) == 130
+    return out
+
+
+@pytest.fixture
+def run_folder(begun: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(begun, tmp_path / "run")
+
+
+def stop(*arguments: object, **options: object) -> None:
+    raise KeyboardInterrupt
+
+
 def train(data: Path, out: Path, *flags: str) -> int:
     line = ["train", "segmentation", str(data), "--out", str(out), "--method", "two-stage"]
     return main([*line, "--preset", "tiny", "--threads", "1", "--steps", "10", "--synthetic-images", "6", *flags])
@@ -51,11 +74,11 @@ def trust(patch: pytest.MonkeyPatch, painted: float, real: float) -> None:
 
 
 def test_the_stages_share_one_budget_and_one_split(
-    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phantoms: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trust(monkeypatch, 0.2, 0.4)
-    assert train(phantoms, tmp_path / "run") == 0
-    run, stages = Run.open(tmp_path / "run"), tmp_path / "run" / "stages"
+    assert train(phantoms, run_folder) == 0
+    run, stages = Run.open(run_folder), run_folder / "stages"
     generator, first = Run.open(stages / "generator"), Run.open(stages / "first-segmenter")
     assert [stage.provenance["steps"] for stage in (generator, first, run)] == [4, 2, 4]  # 45, 15 and 40 % of ten
     assert generator.config["condition"] == "instances"
@@ -90,12 +113,12 @@ def test_the_stages_share_one_budget_and_one_split(
 
 
 def test_paintings_that_the_first_segmenter_does_not_recognise_are_left_out(
-    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    phantoms: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trust(monkeypatch, 0.19, 0.4)
-    assert train(phantoms, tmp_path / "run") == 0
-    run = Run.open(tmp_path / "run")
-    first = Run.open(tmp_path / "run" / "stages" / "first-segmenter")
+    assert train(phantoms, run_folder) == 0
+    run = Run.open(run_folder)
+    first = Run.open(run_folder / "stages" / "first-segmenter")
     assert run.provenance["synthetic_data"] is None
     fingerprint = first.fingerprint("segmenter", ("target", "scale", "resize", "normalisation"))
     assert run.provenance["started_from"] == {"segmenter": fingerprint}
@@ -105,12 +128,12 @@ def test_paintings_that_the_first_segmenter_does_not_recognise_are_left_out(
 
 
 def test_a_first_segmenter_that_finds_nothing_vouches_for_nothing(
-    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phantoms: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert train(phantoms, tmp_path / "run") == 0
-    assert Run.open(tmp_path / "run").provenance["synthetic_data"] is None
-    training = specified(TrainSegmentation(data=phantoms, out=tmp_path / "run", preset="tiny"))
-    first = tmp_path / "run" / "stages" / "first-segmenter"
+    assert train(phantoms, run_folder) == 0
+    assert Run.open(run_folder).provenance["synthetic_data"] is None
+    training = specified(TrainSegmentation(data=phantoms, out=run_folder, preset="tiny"))
+    first = run_folder / "stages" / "first-segmenter"
     assert staged.recall(training, first) == 0
     truth = {image.tobytes(): labels for _, image, labels in open_data(training.data, training.seed).validation}
     monkeypatch.setattr(staged, "segment_array", lambda network, image, target, tile: truth[image.tobytes()])
@@ -127,9 +150,6 @@ def test_recognition_is_the_mean_over_the_images_that_were_kept(tmp_path: Path) 
 
 
 def test_it_goes_on_stage_by_stage(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def stop(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
     out = tmp_path / "run"
     for name, done in (("simulate", "first-segmenter"), ("generate_images", "masks")):
         with monkeypatch.context() as patch:
@@ -213,14 +233,8 @@ def test_weights_that_are_not_there_are_missed_by_the_first_stage(
 
 @pytest.mark.parametrize(("flag", "name"), [(["--p-diff", "0.3"], "p_diff"), (["--set", "rate=1e-3"], "rate")])
 def test_stages_go_on_with_the_same_hyperparameters_alone(
-    flag: list[str], name: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    flag: list[str], name: str, phantoms: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(staged, "simulate", stop)
-        assert train(phantoms, tmp_path / "run") == 130
     capsys.readouterr()
-    assert train(phantoms, tmp_path / "run", *flag) == 2
+    assert train(phantoms, run_folder, *flag) == 2
     assert f"holds a run with another {name}; repeat its command" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_no_cells_and_one_cell() -> None:
     assert alone["neighbours"].tolist() == [0] and alone["at_edge"].tolist() == [1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 9))
 def test_measures_are_those_of_scikit_image(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)

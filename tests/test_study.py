@@ -39,7 +39,9 @@ from cytoforge.training.tasks.segmentation import SegmentationTask
 from cytoforge.training.tasks.task import feature_network
 from parity import vgg_state
 
-TINY = "--preset tiny --minutes 0.005 --threads 1 --test-share 0.34"
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
+TINY = "--preset tiny --minutes 0.002 --threads 1 --test-share 0.34"
 FLAGS = {
     "training": "--seeds 2 --images 2 --networks unet --clock processor",
     "dense": "--seeds 2 --images 3 --synthetic-images 3",
@@ -146,7 +148,7 @@ def test_a_study_is_written_once_and_the_same_command_measures_nothing(
     out = run(kind)
     forbid(monkeypatch)
     results, page = read_json(out / "results.json"), (out / "report.html").read_text()
-    assert (results["study"], results["settings"]["minutes"]) == (kind, 0.005)
+    assert (results["study"], results["settings"]["minutes"]) == (kind, 0.002)
     for cell in (cell for row in results["rows"] for cell in row.values()):
         assert isinstance(cell, str | int | float | None) or list(cell) == ["value", "low", "high", "images"]
     assert "data:image/png;base64," in page
@@ -247,7 +249,9 @@ TERMS = (
 )
 
 
-@pytest.mark.parametrize("kind", FLAGS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("ablation", "versatility"))) for kind in FLAGS]
+)
 def test_terms_reach_every_training(kind: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, specification.Training]] = []
     train = trainings.run_task
@@ -321,7 +325,7 @@ def test_flags_reach_every_training(kind: str, run: Run, asked: Asked) -> None:
         assert (training.compute.weights_dir, training.compute.threads) == (out.parent / "weights", 1)
         stage = training.output.path.parent.name == "stages"
         seconds = training.budget.seconds
-        assert seconds is None or (0 < seconds < 0.3 if stage else seconds <= 0.3)
+        assert seconds is None or (0 < seconds < 0.12 if stage else seconds <= 0.12)
         assert training.budget.clock == ("processor" if kind == "training" else "wall")
 
 
@@ -727,6 +731,7 @@ def test_so_many_synthetic_images_as_asked_for(phantoms: Path, tmp_path: Path, m
     assert read_json(run / "provenance.json")["synthetic_data"]["items"] == 5
 
 
+@pytest.mark.slow
 def test_the_ablation_in_the_cycle(phantoms: Path, tmp_path: Path) -> None:
     flags = "--cycle --steps 2 --network cellpose --target semantic --augmentation paper --images 3 --seeds 1"
     line = ["study", "ablation", str(phantoms), "--out", str(tmp_path / "out"), "--preset", "tiny", "--threads", "1"]

@@ -16,6 +16,8 @@ from test_engine import files
 from test_study import write_phantoms
 from test_study_movies import film
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 FLAGS = [
     "--preset",
     "tiny",

@@ -17,6 +17,8 @@ from cytoforge.training.data import with_scale
 from cytoforge.training.specification import Data
 from test_study import configs, names, write_phantoms
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 LINE = "--preset small --steps 2 --threads 1 --seeds 1 --crop 32 --synthetic-images 1"
 METHODS = ("paper", "scratch", "base", "base-two-stage", "base-mean-teacher")
 

@@ -41,6 +41,8 @@ from cytoforge.training import specification
 from cytoforge.training.hyperparameters import Vid2Vid
 from cytoforge.training.tasks import staged
 
+pytestmark = pytest.mark.usefixtures("short_trainings")
+
 TINY = "--preset tiny --minutes 0.002 --threads 1 --seeds 1"
 FLAGS = {
     "movie": "--frames 10 --densities 0.2 --scale 0.75 --max-steps 4 --stage both",

@@ -62,7 +62,10 @@ class Shape:
     def of(cls, mask: Mask) -> Self:
         """Take the shape of a mask (h, w) of one cell; the smoothed outline encloses the same area."""
         padded = np.pad(mask, 4)
-        distance = ndimage.distance_transform_edt(padded) - ndimage.distance_transform_edt(~padded)
+        (box,) = ndimage.find_objects(padded.view(np.int8))
+        around = tuple(slice(part.start - 1, part.stop + 1) for part in box)  # nothing beyond is nearer to a cell
+        distance = -ndimage.distance_transform_edt(~padded)
+        distance[around] += ndimage.distance_transform_edt(padded[around])
         field = ndimage.gaussian_filter(distance, SMOOTH)
         outside = field.size - np.count_nonzero(mask)
         level = np.partition(field, [outside - 1, outside], axis=None)[outside - 1 : outside + 1].mean()
