@@ -61,12 +61,16 @@ STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "extrapolation-usiigaci": ("extrapolation", {"minutes": 4.0, "images": 5, "seeds": 1, **THIRD}),
     "movie-usiigaci_movie": (
         "movie",
-        {"minutes": 2.0, "seeds": 1, "frames": 30, "densities": (0.3,), "max_steps": 600, "stage": "both", **THIRD},
+        {"minutes": 1.0, "seeds": 1, "frames": 30, "densities": (0.3,), "max_steps": 300, "stage": "both", **THIRD},
     ),
     "movie-u373": ("movie", {"minutes": 2.0, "seeds": 1, "max_steps": 600, **THIRD, **U373, "frames": 300}),
     "movie-hela": ("movie", {"minutes": 2.0, "seeds": 1, "max_steps": 600, "scale": 0.5, "frames": 30}),
     "tracking-u373": ("tracking", {"minutes": 2.0, "seeds": 1, **THIRD, **U373, "frames": (10, 30)}),
-    "tracking-hela": ("tracking", {"minutes": 2.0, "seeds": 3, "scale": 0.5, "frames": (5,), "learners": ("global",)}),
+    "tracking-hela": ("tracking", {"minutes": 2.0, "seeds": 2, "scale": 0.5, "frames": (5,)}),
+    "tracking-hela.global": (
+        "tracking",
+        {"minutes": 2.0, "seeds": 1, "scale": 0.5, "frames": (5,), "learners": ("global",)},
+    ),
 }
 
 
