@@ -5,7 +5,7 @@ and width, and then in each direction to its outline; so it brings grain, rim an
 frame to frame.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
@@ -31,7 +31,7 @@ BLUR = (1.0, 1.5)  # standard deviations of the blur of a mask in px, and of its
 LONGEST = 5.0  # ratio of length and width from which cells are brought to a circle, at most
 MIRRORED = ((1, 1), (-1, -1), (-1, 1), (1, -1))  # signs of places across and along: how a cell may lie along another
 LIKE, CHOICES = 20, 5  # real cells of the most fitting shape; those of them most like the mother, of which one is drawn
-HALF = LARGEST + int(RIM) + 2  # px of half a window about a cell
+CELLS = 300  # of a stretch of frames after which no further ones are looked at
 
 
 class Body(NamedTuple):
@@ -80,11 +80,24 @@ class Stretch(NamedTuple):
 
 
 class _Seen(NamedTuple):
+    """A cell in a frame, of which its patch (C, h, w) begins at `origin` from its middle."""
+
     frame: int
     body: Body
-    patch: Floats
+    origin: tuple[int, int]
+    patch: NDArray[np.float16]
     known: Known
     contrast: float
+
+    @property
+    def reach(self) -> int:
+        """Half the side of the smallest window about the middle that holds the patch."""
+        return max(int(max(-start, start + size)) for start, size in zip(self.origin, self.known.shape, strict=True))
+
+    def placed(self, half: int) -> tuple[slice, slice]:
+        """Where the patch lies in a window of twice `half` about the middle."""
+        top, left = (half + start for start in self.origin)
+        return slice(top, top + self.known.shape[0]), slice(left, left + self.known.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,37 +129,45 @@ class Textures:
         dividing = set[tuple[int, int]]()
         channels = 1
         for number, stretch in enumerate(stretches):
-            channels = len(stretch.background)
-            last = dict[int, int]()
+            channels, last = len(stretch.background), dict[int, int]()
+            rows, divide = dict[int, list[_Seen]](), set(stretch.mothers.values())
             for frame, (image, labels) in enumerate(stretch.frames):
-                last |= dict.fromkeys(boxes(labels), frame)
-                for cell, one in _cells(frame, image - stretch.background, labels):
-                    known = seen.setdefault((number, cell), [])
-                    if not known or known[-1].frame == frame - 1:
-                        known.append(one)
+                places = boxes(labels)
+                last |= dict.fromkeys(places, frame)
+                full = len(rows) >= CELLS
+                wanted = {
+                    cell: box
+                    for cell, box in places.items()
+                    if (_goes_on(rows[cell], frame, cell in divide) if cell in rows else not full)
+                }
+                for cell, one in _cells(frame, image - stretch.background, labels, wanted):
+                    rows[cell] = [*rows.get(cell, ()), one][-FRAMES:]
+            seen |= {(number, cell): row for cell, row in rows.items()}
             for cell, mother in stretch.mothers.items():
                 mothers[number, cell] = (number, mother)
                 if (number, mother) in seen and seen[number, mother][-1].frame == last[mother]:
                     dividing.add((number, mother))
-        kept = {key: row[-FRAMES:] if key in dividing else row[:FRAMES] for key, row in seen.items()}
-        reach = max((_reach(one.known) for row in kept.values() for one in row), default=1)
+        reach = max((one.reach for row in seen.values() for one in row), default=1)
         fit = max(most // (2 * reach) ** 2, 1)
-        keys, patches = list[tuple[int, int]](), 0
-        for key in sorted(kept, key=lambda key: (-len(kept[key]), key)):
-            patches += len(kept[key])
-            if patches > fit and keys:
+        keys, count = list[tuple[int, int]](), 0
+        for key in sorted(seen, key=lambda key: (-len(seen[key]), key)):
+            count += len(seen[key])
+            if count > fit and keys:
                 break
             keys.append(key)
-        rows = {key: number for number, key in enumerate(sorted(keys))}
+        numbers = {key: number for number, key in enumerate(sorted(keys))}
         tracks, cells = list[tuple[int, int, int, bool]](), list[_Seen]()
-        for key in rows:
-            mother = rows.get(mothers[key], -1) if key in mothers else -1
-            tracks.append((len(cells), len(kept[key]), mother, key in dividing))
-            cells += kept[key]
-        side, window = 2 * reach, slice(HALF - reach, HALF + reach)
+        for key in numbers:
+            mother = numbers.get(mothers[key], -1) if key in mothers else -1
+            tracks.append((len(cells), len(seen[key]), mother, key in dividing))
+            cells += seen[key]
+        patches = np.zeros((len(cells), channels, 2 * reach, 2 * reach), np.float16)
+        known = np.zeros((len(cells), 2 * reach, 2 * reach), np.bool_)
+        for number, one in enumerate(cells):
+            patches[number, :, *one.placed(reach)], known[number, *one.placed(reach)] = one.patch, one.known
         return cls(
-            np.array([one.patch[:, window, window] for one in cells], np.float16).reshape(-1, channels, side, side),
-            np.array([one.known[window, window] for one in cells], np.bool_).reshape(-1, side, side),
+            patches,
+            known,
             np.array([one.body.matrix for one in cells], np.float32).reshape(-1, 2, 2),
             np.array([one.body.outline for one in cells], np.float32).reshape(-1, ANGLES),
             np.array([one.contrast for one in cells], np.float32),
@@ -246,7 +267,7 @@ class Textures:
             if cell not in worn:
                 continue
             place, body = self.place(worn[cell], frame), lying(labels, cell, box)
-            around = tuple(slice(max(side.start - int(RIM), 0), side.stop + int(RIM)) for side in box)
+            around = _around(box, int(RIM))
             y, x = np.nonzero(owners[around] == cell)
             y, x = y + around[0].start, x + around[1].start
             across, along = body.matrix @ np.stack([y - body.middle[0], x - body.middle[1]])
@@ -297,10 +318,15 @@ def lying(labels: Labels, cell: int, box: Box) -> Body:
     return Body(middle, matrix.astype(np.float32), np.maximum(outline, 1).astype(np.float32))
 
 
-def _cells(frame: int, difference: Image, labels: Labels) -> Iterable[tuple[int, _Seen]]:
-    """Yield the cells of a frame that can lend a texture."""
+def _goes_on(row: list[_Seen], frame: int, divides: bool) -> bool:
+    """Tell whether a frame is of use for a cell that was seen so far in a row of frames."""
+    return row[-1].frame == frame - 1 and (divides or len(row) < FRAMES)
+
+
+def _cells(frame: int, difference: Image, labels: Labels, places: Mapping[int, Box]) -> Iterator[tuple[int, _Seen]]:
+    """Yield those of some cells of a frame that can lend a texture."""
     owners, distance = _owners(labels)
-    for cell, box in boxes(labels).items():
+    for cell, box in places.items():
         inside = labels[box] == cell
         at_edge = any(side.start == 0 or side.stop == size for side, size in zip(box, labels.shape, strict=True))
         if at_edge or np.count_nonzero(inside) < LEAST:
@@ -309,10 +335,12 @@ def _cells(frame: int, difference: Image, labels: Labels) -> Iterable[tuple[int,
         offsets = np.argwhere(inside) + [side.start - at for side, at in zip(box, body.middle, strict=True)]
         if np.abs(offsets).max() > LARGEST:
             continue
-        own = difference - _level(difference, distance, box)[..., None]
-        patch, known = _window(own, owners == cell, body.middle)
-        contrast = float(np.sqrt(np.square(own[:, *box][:, inside], dtype=np.float64).mean()))
-        yield cell, _Seen(frame, body, patch, known, contrast)
+        around, level = _around(box, int(RIM)), _level(difference, distance, box)
+        known = owners[around] == cell
+        patch = np.where(known, difference[:, *around] - level[..., None], 0)
+        contrast = float(np.sqrt(np.square(difference[:, *box][:, inside] - level, dtype=np.float64).mean()))
+        origin = (around[0].start - body.middle[0], around[1].start - body.middle[1])
+        yield cell, _Seen(frame, body, origin, patch.astype(np.float16), known, contrast)
 
 
 def _owners(labels: Labels) -> tuple[Labels, NDArray[np.float64]]:
@@ -325,29 +353,16 @@ def _owners(labels: Labels) -> tuple[Labels, NDArray[np.float64]]:
 
 def _level(difference: Image, distance: NDArray[np.float64], box: Box) -> Floats:
     """Return the median difference (C, 1) of what lies around a cell and belongs to none; 0 where there is none."""
-    around = tuple(slice(max(side.start - AROUND, 0), side.stop + AROUND) for side in box)
+    around = _around(box, AROUND)
     free = distance[around] > RIM
     if np.count_nonzero(free) < LEAST:
         return np.zeros((len(difference), 1), np.float32)
     return np.median(difference[:, *around][:, free], axis=1, keepdims=True).astype(np.float32)
 
 
-def _window(image: Image, known: Known, middle: tuple[int, int]) -> tuple[Floats, Known]:
-    """Return the window (C, 2 HALF, 2 HALF) about a middle, 0 where it is not known, and where it is."""
-    window, whole = np.zeros((len(image), 2 * HALF, 2 * HALF), np.float32), np.zeros((2 * HALF, 2 * HALF), np.bool_)
-    of_image = tuple(slice(max(at - HALF, 0), min(at + HALF, n)) for at, n in zip(middle, known.shape, strict=True))
-    of_window = tuple(
-        slice(side.start - at + HALF, side.stop - at + HALF) for side, at in zip(of_image, middle, strict=True)
-    )
-    whole[of_window] = known[of_image]
-    window[:, *of_window] = np.where(known[of_image], image[:, *of_image], 0)
-    return window, whole
-
-
-def _reach(known: Known) -> int:
-    """Return half the side of the smallest window about the middle that holds all that is known of a cell."""
-    places = np.argwhere(known) - HALF
-    return int(max(-places.min(), places.max() + 1))
+def _around(box: Box, px: int) -> Box:
+    """Return a box that is so many pixels wider on each side, as far as the image goes."""
+    return tuple(slice(max(side.start - px, 0), side.stop + px) for side in box)
 
 
 def _directions() -> Angles:
