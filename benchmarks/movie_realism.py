@@ -149,7 +149,7 @@ def measure(name: str) -> dict[str, Any]:
         "camera": [one.model_dump() for one in generator.settings.noise],
         "classifier, real frames against": limits_of_the_classifier(work / "train", work / "test"),
         "painted": found,
-        "segmenters": {seed: segmenters(work, movie, seed) for seed in SEEDS},
+        "segmenters": {str(seed): segmenters(work, movie, seed) for seed in SEEDS},
     }
 
 
