@@ -75,8 +75,8 @@ def arms(generator: MovieGenerator) -> dict[str, tuple[MovieGenerator, Look]]:
         "grey values": (generator, bare),
         "grey values, noise": (generator, replace(bare, noise=True)),
         "grey values, contrasts": (generator, replace(bare, contrast=True)),
-        "all three": (generator, Look(texture=False)),
-        "all three, textures": (generator, Look()),
+        "all three": (generator, Look()),
+        "all three, textures": (generator, Look(texture=True)),
     }
 
 
@@ -159,7 +159,7 @@ def segmenters(work: Path, movie: Movie, seed: int) -> dict[str, dict[str, float
     again = ["--seed", str(seed), "--overwrite"]
     like = ["--like", str(work / "train"), "--frames", str(movie.learned)]
     call("simulate", "movie", *like, "--out", str(masks), *again)
-    for arm, flags in {"painted": ["--no-texture"], "painted, textures": []}.items():
+    for arm, flags in {"painted": [], "painted, textures": ["--texture"]}.items():
         films[arm] = work / f"{arm.replace(', ', '-')}-{seed}"
         call(
             "generate",

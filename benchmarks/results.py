@@ -604,8 +604,7 @@ def movie_realism() -> list[str]:
         ]
         columns = ["flicker, ratio", "background change, ratio", "noise power, ratio", "warping error", "clips"]
         lines += table(["recorded", "classifier", *columns], rows)
-        if "segmenters" in measured:
-            lines += painted_segmenters(measured["segmenters"])
+        lines += painted_segmenters(measured["segmenters"])
     return [*lines, f"Command: `{found['provenance']['command']}`", ""]
 
 

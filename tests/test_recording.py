@@ -137,10 +137,10 @@ def test_noise_is_on_what_is_written_and_not_on_what_is_painted(run: Path, tiny_
     assert not (tmp_path / "loud" / "01_LOW").exists()
     assert "generate movie" in read_json(tmp_path / "loud" / "dataset.json")["synthetic"]["by"]
     assert generate(run, tiny_movie, tmp_path / "loud", "--no-noise") == 2
-    for name, flags in {"bare": ["--no-texture"], "plain": ["--no-texture", "--no-contrast"]}.items():
-        assert generate(run, tiny_movie, tmp_path / name, "--no-noise", *flags) == 0
-    quiet, bare, plain = (frames(tmp_path / name) for name in ("quiet", "bare", "plain"))
-    assert not np.array_equal(bare, quiet) and not np.array_equal(plain, bare)
+    for name, flag in {"worn": "--texture", "plain": "--no-contrast"}.items():
+        assert generate(run, tiny_movie, tmp_path / name, "--no-noise", flag) == 0
+    quiet, worn, plain = (frames(tmp_path / name) for name in ("quiet", "worn", "plain"))
+    assert not np.array_equal(worn, quiet) and not np.array_equal(plain, quiet)
 
 
 def test_textures_that_do_not_serve_are_refused(run: Path, tiny_movie: Path, tmp_path: Path, capsys: Any) -> None:
@@ -155,7 +155,9 @@ def test_textures_that_do_not_serve_are_refused(run: Path, tiny_movie: Path, tmp
     assert generate(run, tiny_movie, tmp_path / "out") == 2
     assert "its textures do not serve" in capsys.readouterr().err and not (tmp_path / "out").exists()
     file.unlink()
-    assert generate(run, tiny_movie, tmp_path / "out") == 0  # cells as they are painted, with contrasts
+    assert generate(run, tiny_movie, tmp_path / "out", "--texture") == 2
+    assert f"{run}: keeps no textures of cells" in capsys.readouterr().err
+    assert generate(run, tiny_movie, tmp_path / "out") == 0
 
 
 def test_a_run_without_a_camera_says_so(run: Path, tiny_movie: Path, tmp_path: Path, capsys) -> None:
@@ -169,9 +171,9 @@ def test_a_run_without_a_camera_says_so(run: Path, tiny_movie: Path, tmp_path: P
 
 
 def test_parts_give_what_one_call_gives(run: Path, tiny_movie: Path, tmp_path: Path) -> None:
-    assert generate(run, tiny_movie, tmp_path / "one") == 0
+    assert generate(run, tiny_movie, tmp_path / "one", "--texture") == 0
     for part in ("2/2", "1/2"):
-        assert generate(run, tiny_movie, tmp_path / "parts", "--part", part) == 0
+        assert generate(run, tiny_movie, tmp_path / "parts", "--texture", "--part", part) == 0
     one, parts = files(tmp_path / "one"), files(tmp_path / "parts")
     assert parts == one
 
@@ -179,7 +181,7 @@ def test_parts_give_what_one_call_gives(run: Path, tiny_movie: Path, tmp_path: P
 def test_an_interrupted_movie_goes_on_without_painting_again(
     run: Path, tiny_movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = ("--sequence", "01")
+    line = ("--sequence", "01", "--texture")
     assert generate(run, tiny_movie, tmp_path / "whole", *line) == 0
     paint, painted = FramePainter.paint, list[int]()
 

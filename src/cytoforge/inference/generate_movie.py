@@ -47,7 +47,7 @@ class Look:
     """whether frames get the noise of the training movie's camera, drawn anew"""
     contrast: bool = True
     """whether each family of cells has a contrast of its own, drawn from those of the training movie"""
-    texture: bool = True
+    texture: bool = False
     """whether each cell has texture and contrast of a real cell of the training movie"""
 
     def background_of(self, generator: MovieGenerator, sequence: str, size: tuple[int, int]) -> Floats:

@@ -90,13 +90,13 @@ class MovieGenerator(Loaded):
         style_mixing: float = 0.9,
         noise: bool = True,
         contrast: bool = True,
-        texture: bool = True,
+        texture: bool = False,
     ) -> NDArray[Any]:
         """Paint a movie on labels (T, H, W), 0 background: (T, C, H, W) in the grey values of the training movie.
 
-        Each frame has the noise of that movie's camera, drawn anew, unless `noise` is False, and each cell has the
-        texture of a real cell of that movie, unless `texture` is False, and where it has none a contrast of that
-        movie's cells, drawn once, unless `contrast` is False. Frames of several channels, and of runs
+        Each frame has the noise of that movie's camera, drawn anew, unless `noise` is False, and each cell has a
+        contrast of that movie's cells, drawn once, unless `contrast` is False; with `texture` it has that of a real
+        cell of that movie, and its contrast. Frames of several channels, and of runs
         that do not tell the grey values, have the whole range of 16 bits.
         A cell has one number in all frames. Labels have the scale of the original frames; they are painted at the scale
         of the run, and the frames are resized to their size. `background` is an image without cells, (H, W), (H, W, C)
@@ -233,6 +233,11 @@ class MovieGenerator(Loaded):
     def recorder(self, seed: int, *, noise: bool, contrast: bool, texture: bool = False) -> Recorder:
         """Return what turns painted frames into grey values, with noise, contrasts and textures or without."""
         outputs = self.network.out_channels if isinstance(self.network, Vid2Vid) else self.network.outputs.out_channels
+        if texture and self.textures is None:
+            raise UserError(
+                f"{self.run}: keeps no textures of cells, as imported runs, those of two stages, of vid2vid and older "
+                "ones; leave out --texture, or train again in one stage"
+            )
         textures = self.textures if texture else None
         return Recorder.of(self.settings, self.run, outputs, textures, seed=seed, noise=noise, contrast=contrast)
 

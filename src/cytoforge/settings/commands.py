@@ -134,8 +134,8 @@ class GenerateMovie(Division):
     """Paint a movie on masks with a trained movie generator: a movie folder with frames, masks and tracks in OUT.
 
     MASKS is a movie folder with masks, and tracks if there are any, of any size and length; its own frames are not
-    looked at. Frames have the size of the masks at the run's scale, and grey values, noise and textures of cells of the
-    movie that RUN was trained on; OUT/01.mp4 is to look at. The same masks, run and seed give the same movie.
+    looked at. Frames have the size of the masks at the run's scale, and contrast, grey values and noise of the movie
+    that RUN was trained on; OUT/01.mp4 is to look at. The same masks, run and seed give the same movie.
     Interrupted work goes on when the same command is given again.
 
     Examples:
@@ -162,7 +162,7 @@ class GenerateMovie(Division):
     """add the noise of the training movie's camera to each frame, drawn anew"""
     contrast: bool = True
     """give each cell and its descendants a contrast to the background drawn from those of the training movie"""
-    texture: bool = True
+    texture: bool = False
     """give each cell texture and contrast of a real cell of the training movie, stretched to its outline"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""

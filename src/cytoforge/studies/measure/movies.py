@@ -190,7 +190,7 @@ def painted(
     out = folder.place("work", name)
     if not finished(out):
         generator = MovieGenerator.load(run.path, device=study.compute.device, threads=study.compute.threads)
-        film_masks(generator, masks, maskful(masks, (), out), out, Look(background, noise=noise, texture=False))
+        film_masks(generator, masks, maskful(masks, (), out), out, Look(background, noise=noise))
     return out
 
 
