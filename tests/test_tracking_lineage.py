@@ -18,6 +18,7 @@ from cytoforge.tracking.lineage import (
     divide,
     divisions,
     join,
+    mothers,
     swap,
     table,
 )
@@ -34,6 +35,11 @@ FAMILY = table(
         Track(6, 3, 4, 5),
     ]
 )
+
+
+def test_mothers_of_earlier_tracks_come_first() -> None:
+    tracks = [Track(4, 6, 9, 2), Track(1, 0, 2, 0), Track(2, 3, 5, 1), Track(9, 1, 9, 1)]
+    assert list(mothers(tracks).items()) == [(9, 1), (2, 1), (4, 2)]
 
 
 def test_divisions_are_mothers_of_several() -> None:

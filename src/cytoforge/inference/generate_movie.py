@@ -28,6 +28,7 @@ from cytoforge.inference.painting import from_grey
 from cytoforge.inference.recording import Recorder
 from cytoforge.inference.tiling import Floats
 from cytoforge.progress import tell_once
+from cytoforge.tracking.lineage import mothers
 
 BY = "cytoforge generate movie"
 FILM = 768  # longest side of a film in pixels
@@ -224,8 +225,8 @@ def _paint_sequence(work: Filming, sequence: movie.Sequence) -> Iterator[int]:
     scaling = generator.scaling
     if not isinstance(scaling, tuple):
         scaling /= Dataset.open(work.masks).scale  # simulated masks may be at the run's scale already
-    mothers = {one.label: one.parent for one in sorted(_tracks(sequence), key=lambda one: one.begin) if one.parent}
-    cells = recorder.cells(((n, shrunk(labels, scaling)) for n, labels in _masks(sequence)), mothers, name)
+    small_masks = ((number, shrunk(labels, scaling)) for number, labels in _masks(sequence))
+    cells = recorder.cells(small_masks, mothers(_tracks(sequence)), name)
     for place, (number, original) in enumerate(_masks(sequence)):
         labels = shrunk(original, scaling)
         if labels.min() > 0:

@@ -96,12 +96,12 @@ class MovieGenerator(Loaded):
 
         Each frame has the noise of that movie's camera, drawn anew, unless `noise` is False, and each cell has a
         contrast of that movie's cells, drawn once, unless `contrast` is False; with `texture` it has that of a real
-        cell of that movie, and its contrast. Frames of several channels, and of runs
-        that do not tell the grey values, have the whole range of 16 bits.
-        A cell has one number in all frames. Labels have the scale of the original frames; they are painted at the scale
-        of the run, and the frames are resized to their size. `background` is an image without cells, (H, W), (H, W, C)
-        or (C, H, W), in the grey values of the training movie; without it one of the run's own is taken. The same masks
-        and seed give the same movie. Raises UserError where masks, background, seed or style_mixing do not serve.
+        cell of that movie, and its contrast. Frames of several channels, and of runs that do not tell the grey values,
+        have the whole range of 16 bits. A cell has one number in all frames. Labels have the scale of the original
+        frames; they are painted at the scale of the run, and the frames are resized to their size. `background` is an
+        image without cells, (H, W), (H, W, C) or (C, H, W), in the grey values of the training movie; without it one of
+        the run's own is taken. The same masks and seed give the same movie. Raises UserError where masks, background,
+        seed or style_mixing do not serve, and where textures are asked for and the run keeps none.
         """
         self.check_background(given=background is not None)
         check_mixing(style_mixing)

@@ -135,8 +135,8 @@ class GenerateMovie(Division):
 
     MASKS is a movie folder with masks, and tracks if there are any, of any size and length; its own frames are not
     looked at. Frames have the size of the masks at the run's scale, and contrast, grey values and noise of the movie
-    that RUN was trained on; OUT/01.mp4 is to look at. The same masks, run and seed give the same movie.
-    Interrupted work goes on when the same command is given again.
+    that RUN was trained on; OUT/01.mp4 is to look at. The same masks, run and seed give the same movie. Interrupted
+    work goes on when the same command is given again.
 
     Examples:
       cytoforge generate movie RUN MASKS --out OUT

@@ -53,6 +53,11 @@ def table(tracks: Iterable[Track]) -> dict[int, Track]:
     return {track.label: track for track in sorted(tracks)}
 
 
+def mothers(tracks: Iterable[Track]) -> dict[int, int]:
+    """Return of tracks with a parent that parent, tracks that begin earlier first."""
+    return {track.label: track.parent for track in sorted(tracks, key=lambda track: track.begin) if track.parent}
+
+
 def divisions(tracks: Iterable[tuple[int, int, int, int]]) -> int:
     """Return how many tracks have several daughters; a track with a single one is the same cell after a gap."""
     daughters = Counter(parent for *_, parent in tracks if parent)

@@ -27,6 +27,7 @@ from cytoforge.report import colour_labels, mosaic, to_rgb
 from cytoforge.simulation.camera import measure_noise
 from cytoforge.simulation.contrast import contrasts, quantiles
 from cytoforge.simulation.texture import Stretch, Textures
+from cytoforge.tracking.lineage import mothers
 from cytoforge.training import hyperparameters
 from cytoforge.training.course import State, course
 from cytoforge.training.data import Masks, TrainingData, open_data
@@ -118,10 +119,12 @@ class MovieTask(Task):
             labels = [mask for stretch in held for mask in stretch.labels]
             return Outcome(shown=shown, judgement=judge_paintings(images, frames, labels, course(state)))
 
-        weights = {BACKGROUNDS: {name: torch.from_numpy(reference) for name, reference in bank.items()}}
-        if self.enlarged == 1:
-            stored = textures(training.data.path, data, bank).stored()
-            weights[TEXTURES] = {name: torch.from_numpy(array) for name, array in stored.items()}
+        kept: dict[str, Mapping[str, np.ndarray]] = {}
+        if method == "tgan":
+            kept[BACKGROUNDS] = bank
+            if self.enlarged == 1:
+                kept[TEXTURES] = textures(training.data.path, data, bank).stored()
+        weights = {file: {name: torch.from_numpy(array) for name, array in one.items()} for file, one in kept.items()}
         return Plan(
             networks={"low-resolution": described},
             recipe=recipe,
@@ -140,7 +143,7 @@ class MovieTask(Task):
                 "start": list(map(str, self.start)) or None,
             },
             provenance={"started_from": started},
-            weights=weights if method == "tgan" else {},
+            weights=weights,
             notes=[*perceptual_notes(parameters, recipe, training.compute.weights_dir), *changes],
             remarks=changes,
         )
@@ -246,26 +249,25 @@ def textures(path: Path, data: TrainingData, bank: Mapping[str, np.ndarray]) -> 
 
     Where cells are tracked, each is kept through frames in a row; else each by itself in every frame.
     """
-    sequences = {one.name: one for one in read_sequences(path)}
+    tracked = {one.name: one for one in read_sequences(path) if one.track_source is not None}
+    known = {name: set(one.tracked_frames()) for name, one in tracked.items()}
 
     def frames(places: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for i in places:
-            item, (image, labels) = data.items[i], data.read(i)
-            sequence, number = sequences.get(str(item.group)), item.frame or 0
-            if sequence is not None and sequence.track_source is not None and number in sequence.tracked_frames():
-                yield image, resize_labels(sequence.read_tracked(number), labels.shape)
-            else:
-                yield image, labels
+            group, number = str(data.items[i].group), data.items[i].frame
+            image, labels = data.read(i)
+            if number is not None and number in known.get(group, ()):
+                labels = resize_labels(tracked[group].read_tracked(number), labels.shape)
+            yield image, labels
 
     def stretch(places: range) -> Stretch:
         group = str(data.items[places.start].group)
-        sequence = sequences.get(group)
-        tracks = read_tracks(sequence.tracks[sequence.track_source]) if sequence and sequence.track_source else ()
-        mothers = {track.label: track.parent for track in tracks if track.parent}
-        return Stretch(frames(places), bank[group], mothers)
+        one = tracked.get(group)
+        rows = read_tracks(one.tracks[one.track_source]) if one is not None and one.track_source else ()
+        return Stretch(frames(places), bank[group], mothers(rows))
 
     parts = stretches(data.items)
-    if not all((one := sequences.get(str(data.items[part.start].group))) and one.track_source for part in parts):
+    if not all(str(data.items[part.start].group) in tracked for part in parts):
         parts = [range(i, i + 1) for i in evenly(len(data.items), EXPOSED)]
     most = max(EXPOSED // len(parts), 1)
     return Textures.cut((stretch(part[:most]) for part in parts[:EXPOSED]), TEXTURE)
